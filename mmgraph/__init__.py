@@ -1,0 +1,54 @@
+"""mmgraph learns from whatever modalities each record has.
+
+`__all__` is the public API. Names are imported on first use, so that
+``import mmgraph`` costs little more than ``import torch``.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Batch": "batch",
+    "CheckpointError": "errors",
+    "Classification": "nn.heads",
+    "ConfigError": "errors",
+    "Custom": "schema",
+    "DataError": "errors",
+    "Full": "schema",
+    "FusionClassifier": "estimators",
+    "FusionModel": "model",
+    "FusionRegressor": "estimators",
+    "KNearest": "schema",
+    "Latent": "schema",
+    "MMGraphError": "errors",
+    "MaskPlan": "missing",
+    "Modality": "schema",
+    "MultiLabel": "nn.heads",
+    "MultimodalData": "data",
+    "Regression": "nn.heads",
+    "Relation": "schema",
+    "SameIndex": "schema",
+    "Schema": "schema",
+    "SchemaError": "errors",
+    "TimeWindow": "schema",
+    "load_dataset": "datasets",
+}
+_MODULES = ("baselines", "metrics", "missing", "nn")
+
+__all__ = sorted([*_HOME, *_MODULES])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        value = getattr(import_module(f"mmgraph.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"mmgraph.{name}")
+    else:
+        raise AttributeError(f"module 'mmgraph' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Building blocks of a fusion model. They do not know each other."""
