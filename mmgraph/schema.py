@@ -1,0 +1,396 @@
+"""What a sample is made of: modalities, latent nodes and the relations between them.
+
+A schema is a typed graph. Every sample instantiates it with the nodes that were
+observed; late fusion, star, bottleneck and complete fusion are schemas, not models.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from mmgraph.errors import SchemaError
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+Kind: TypeAlias = Literal["vector", "embedding", "text", "image", "audio"]
+Tokens: TypeAlias = Literal["single", "ragged"]
+EdgeType: TypeAlias = tuple[str, str, str]
+
+NEEDS_ENCODER = ("text", "image", "audio")
+
+
+def _require(rule: bool, message: str) -> None:
+    if not rule:
+        raise SchemaError(message)
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One kind of measurement; a node type.
+
+    Attributes:
+        name: Unique name, not empty, without ``.`` and ``*``.
+        channels: Width of one row, at least 1. None only for text, image and audio.
+        kind: ``"vector"`` is standardised and its missing cells are flagged,
+            ``"embedding"`` is precomputed by another model and taken as it is.
+        tokens: ``"single"``: at most one row a sample. ``"ragged"``: any number of
+            rows; none means that the modality is missing.
+        time: Rows carry a time stamp in seconds.
+        encoder: Name or path of a pretrained encoder (text, image, audio).
+        max_nodes: A longer ragged sequence is summarised in this many equal segments.
+    """
+
+    name: str
+    channels: int | None = None
+    kind: Kind = "vector"
+    tokens: Tokens = "single"
+    time: bool = False
+    encoder: str | None = None
+    max_nodes: int = 16
+
+    def __post_init__(self) -> None:
+        _check_name("Modality", self.name)
+        _require(
+            self.kind in ("vector", "embedding", *NEEDS_ENCODER),
+            f"Modality {self.name!r} must be of a known kind (vector, embedding, text, "
+            f"image, audio), got {self.kind!r}.",
+        )
+        _require(
+            self.tokens in ("single", "ragged"),
+            f"Modality {self.name!r} must have tokens 'single' or 'ragged', "
+            f"got {self.tokens!r}.",
+        )
+        _require(
+            self.channels is not None or self.kind in NEEDS_ENCODER,
+            f"Modality {self.name!r} of kind {self.kind!r} must have channels, "
+            "got None. Give the width of one row.",
+        )
+        _require(
+            self.channels is None or self.channels > 0,
+            f"Modality {self.name!r} must have at least 1 channel, "
+            f"got {self.channels}.",
+        )
+        _require(
+            self.max_nodes > 0,
+            f"Modality {self.name!r} must have max_nodes of at least 1, "
+            f"got {self.max_nodes}.",
+        )
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Learned nodes that every sample has, such as a fuse node or a bottleneck."""
+
+    name: str
+    num_nodes: int = 1
+
+    def __post_init__(self) -> None:
+        _check_name("Latent", self.name)
+        _require(
+            self.num_nodes > 0,
+            f"Latent {self.name!r} must have at least 1 node, got {self.num_nodes}.",
+        )
+
+
+@dataclass(frozen=True)
+class Full:
+    """Every source node of a sample sends to every target node of that sample."""
+
+
+@dataclass(frozen=True)
+class SameIndex:
+    """The k-th source node of a sample sends to its k-th target node."""
+
+
+@dataclass(frozen=True)
+class TimeWindow:
+    """Source nodes at most ``seconds`` away from the target node send to it."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _require(
+            self.seconds >= 0,
+            f"TimeWindow must span at least 0 seconds, got {self.seconds}.",
+        )
+
+
+@dataclass(frozen=True)
+class KNearest:
+    """The ``k`` source nodes nearest in time send; of two equally near, the earlier."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        _require(self.k > 0, f"KNearest must have k of at least 1, got {self.k}.")
+
+
+@dataclass(frozen=True)
+class Custom:
+    """Edges from a function of the user's.
+
+    Attributes:
+        function: Called as ``function(source, target)`` with two
+            :class:`mmgraph.graph.NodeSet`; returns ``edge_index [2, E]`` of row
+            numbers, row 0 source. Edges between samples are an error.
+        name: Under which the function is saved. Loading asks for it by this name.
+    """
+
+    function: Callable[..., Any]
+    name: str
+
+
+Topology: TypeAlias = Full | SameIndex | TimeWindow | KNearest | Custom
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A typed edge. ``"*"`` as source or target stands for every modality."""
+
+    source: str
+    target: str
+    name: str = "to"
+    topology: Topology = Full()
+
+    @property
+    def edge_type(self) -> EdgeType:
+        """The edge type in PyTorch Geometric's order."""
+        return (self.source, self.name, self.target)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A sample's graph: node types, edge types, and where predictions are read.
+
+    Attributes:
+        modalities: At least one.
+        latents: Nodes that every sample has.
+        relations: Edges; wildcards are written out when the schema is built.
+        readout: Node types that are read. Default: the latent ``"fuse"`` if there is
+            one, else the last latent that receives, else all modalities.
+
+    Raises:
+        SchemaError: Duplicate or unknown names, or a modality without a path to the
+            readout.
+
+    Example:
+        >>> labs, ecg = Modality("labs", 34), Modality("ecg", 12, tokens="ragged")
+        >>> Schema([labs, ecg], [Latent("fuse")], [Relation("*", "fuse")]).edge_types
+        (('labs', 'to', 'fuse'), ('ecg', 'to', 'fuse'))
+    """
+
+    modalities: Sequence[Modality]
+    latents: Sequence[Latent] = ()
+    relations: Sequence[Relation] = ()
+    readout: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        _set(self, "modalities", tuple(self.modalities))
+        _set(self, "latents", tuple(self.latents))
+        _require(bool(self.modalities), "Schema must have at least 1 modality, got 0.")
+        _check_unique("node type", self.node_types)
+        _set(self, "relations", tuple(self._written_out()))
+        self._check_relations()
+        _set(self, "readout", self._resolved_readout())
+        self._check_paths()
+
+    @property
+    def modality_names(self) -> tuple[str, ...]:
+        """Names of the modalities, in order."""
+        return tuple(m.name for m in self.modalities)
+
+    @property
+    def node_types(self) -> tuple[str, ...]:
+        """Modalities, then latents."""
+        return (*self.modality_names, *(latent.name for latent in self.latents))
+
+    @property
+    def edge_types(self) -> tuple[EdgeType, ...]:
+        """(source, relation, target) of every relation."""
+        return tuple(r.edge_type for r in self.relations)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the JSON form: equal schemas have equal hashes."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def modality(self, name: str) -> Modality:
+        """Return the modality of that name; an unknown name is a SchemaError."""
+        for modality in self.modalities:
+            if modality.name == name:
+                return modality
+        raise SchemaError(
+            f"Modality {name!r} is unknown. The schema has: "
+            f"{', '.join(self.modality_names)}."
+        )
+
+    @classmethod
+    def late(cls, modalities: Iterable[Modality]) -> "Schema":
+        """No edges at all: every modality is read on its own and averaged."""
+        return cls(tuple(modalities))
+
+    @classmethod
+    def star(cls, modalities: Iterable[Modality]) -> "Schema":
+        """A fuse node that hears every modality and answers it."""
+        relations = (Relation("*", "fuse"), Relation("fuse", "*"))
+        return cls(tuple(modalities), (Latent("fuse"),), relations)
+
+    @classmethod
+    def complete(cls, modalities: Iterable[Modality]) -> "Schema":
+        """Every modality hears every other one; a fuse node hears them all."""
+        modalities = tuple(modalities)
+        relations = [
+            Relation(a.name, b.name)
+            for a in modalities
+            for b in modalities
+            if a.name != b.name or a.tokens == "ragged"
+        ]
+        relations.append(Relation("*", "fuse"))
+        return cls(modalities, (Latent("fuse"),), tuple(relations))
+
+    @classmethod
+    def bottleneck(cls, modalities: Iterable[Modality], num_nodes: int = 4) -> "Schema":
+        """A few latent nodes are the only way between modalities.
+
+        References:
+            Attention Bottlenecks for Multimodal Fusion, Nagrani, Yang, Arnab, Jansen,
+            Schmid, Sun, 2021, arXiv 2107.00135.
+        """
+        modalities = tuple(modalities)
+        own = [
+            Relation(m.name, m.name, "self")
+            for m in modalities
+            if m.tokens == "ragged"
+        ]
+        hub = [Relation("*", "bottleneck"), Relation("bottleneck", "*")]
+        latents = (Latent("bottleneck", num_nodes),)
+        return cls(modalities, latents, (*own, *hub), ("bottleneck",))
+
+    def to_networkx(self) -> "nx.MultiDiGraph":
+        """Return the graph of types: nodes carry ``kind``, edges their topology."""
+        import networkx as nx
+
+        graph = nx.MultiDiGraph()
+        for modality in self.modalities:
+            graph.add_node(modality.name, kind="modality", modality=modality)
+        for latent in self.latents:
+            graph.add_node(latent.name, kind="latent", latent=latent)
+        for r in self.relations:
+            graph.add_edge(r.source, r.target, key=r.name, topology=r.topology)
+        return graph
+
+    def to_json(self) -> str:
+        """Return JSON with sorted keys, the same for equal schemas."""
+        document = {
+            "modalities": [asdict(m) for m in self.modalities],
+            "latents": [asdict(latent) for latent in self.latents],
+            "relations": [_relation_to_json(r) for r in self.relations],
+            "readout": list(self.readout or ()),
+        }
+        return json.dumps(document, sort_keys=True)
+
+    @classmethod
+    def from_json(
+        cls, text: str, functions: Mapping[str, Callable[..., Any]] | None = None
+    ) -> "Schema":
+        """Build a schema from :meth:`to_json`.
+
+        Args:
+            text: The JSON document.
+            functions: The function of every Custom topology, by its name.
+
+        Raises:
+            SchemaError: Not JSON, or a field that is missing, unknown or wrong.
+        """
+        from mmgraph.schema_json import parse_schema
+
+        return parse_schema(text, dict(functions or {}))
+
+    def _written_out(self) -> Iterable[Relation]:
+        for r in self.relations:
+            sources = self.modality_names if r.source == "*" else (r.source,)
+            targets = self.modality_names if r.target == "*" else (r.target,)
+            wild = "*" in (r.source, r.target)
+            for s in sources:
+                for t in targets:
+                    if not (wild and s == t):
+                        yield replace(r, source=s, target=t)
+
+    def _check_relations(self) -> None:
+        for r in self.relations:
+            for end in (r.source, r.target):
+                _require(
+                    end in self.node_types,
+                    f"Relation {r.edge_type} must join known node types, "
+                    f"got {end!r}. The schema has: {', '.join(self.node_types)}.",
+                )
+            if isinstance(r.topology, TimeWindow | KNearest):
+                timed = {m.name for m in self.modalities if m.time}
+                _require(
+                    {r.source, r.target} <= timed,
+                    f"Relation {r.edge_type} with {type(r.topology).__name__} must "
+                    "join modalities that have time. Set time=True on both.",
+                )
+        _check_unique("relation", self.edge_types)
+
+    def _resolved_readout(self) -> tuple[str, ...]:
+        if self.readout is not None:
+            unknown = [name for name in self.readout if name not in self.node_types]
+            _require(
+                bool(self.readout) and not unknown,
+                f"Schema.readout must name node types ({', '.join(self.node_types)}), "
+                f"got {list(self.readout)}.",
+            )
+            return tuple(self.readout)
+        heard = {r.target for r in self.relations}
+        latents = [latent.name for latent in self.latents if latent.name in heard]
+        if "fuse" in latents:
+            return ("fuse",)
+        return tuple(latents[-1:]) or self.modality_names
+
+    def _check_paths(self) -> None:
+        import networkx as nx
+
+        graph = self.to_networkx()
+        readout = set(self.readout or ())
+        for name in self.modality_names:
+            _require(
+                bool(readout & (nx.descendants(graph, name) | {name})),
+                f"Modality {name!r} must have a path to the readout "
+                f"({', '.join(sorted(readout))}), got none. Add a Relation from it.",
+            )
+
+
+def _set(schema: Schema, field: str, value: object) -> None:
+    object.__setattr__(schema, field, value)
+
+
+def _check_name(kind: str, name: str) -> None:
+    _require(
+        bool(name) and "." not in name and "*" not in name,
+        f"{kind} must have a name without '.' and '*', got {name!r}.",
+    )
+
+
+def _check_unique(kind: str, names: Sequence[object]) -> None:
+    doubles = sorted({str(name) for name in names if names.count(name) > 1})
+    _require(
+        not doubles, f"Schema must name each {kind} once, got {', '.join(doubles)} twice."
+    )
+
+
+def _relation_to_json(relation: Relation) -> dict[str, Any]:
+    topology = relation.topology
+    if isinstance(topology, Custom):
+        shown: dict[str, Any] = {"type": "Custom", "name": topology.name}
+    else:
+        shown = {"type": type(topology).__name__, **asdict(topology)}
+    return {
+        "source": relation.source,
+        "target": relation.target,
+        "name": relation.name,
+        "topology": shown,
+    }
