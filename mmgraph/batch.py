@@ -1,0 +1,178 @@
+"""A batch: the rows that exist, packed by modality.
+
+Letters: ``B`` samples, ``M`` modalities, ``N`` rows, ``C`` channels. A missing modality
+has no rows, so it costs nothing and cannot leak.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mmgraph.errors import DataError
+from mmgraph.ops import filled_slots
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed rows of some samples.
+
+    Attributes:
+        num_samples: ``B``; samples with nothing observed count too.
+        x: ``[N_m, C_m]`` rows of each modality, sorted by sample. A NaN cell is an
+            unobserved cell of an observed row.
+        sample: ``[N_m]`` ascending sample number of each row.
+        time: ``[N_m]`` seconds since the first observation of the sample, for the
+            modalities that have time.
+        held_out: ``[B, M]`` Bool, True where an observed modality is hidden on purpose
+            (a target of reconstruction), or None. What is held out is never an input.
+        y: ``[B]`` or ``[B, K]`` targets, or None.
+
+    Raises:
+        DataError: Shapes that do not fit each other.
+    """
+
+    num_samples: int
+    x: dict[str, Tensor]
+    sample: dict[str, Tensor]
+    time: dict[str, Tensor] = field(default_factory=dict)
+    held_out: Tensor | None = None
+    y: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name, x in self.x.items():
+            if x.ndim != 2 or self.sample[name].shape != x.shape[:1]:
+                raise DataError(
+                    f"Batch.x[{name!r}] must have shape [N, C] with one sample number "
+                    f"a row, got {list(x.shape)} and "
+                    f"{list(self.sample[name].shape)} sample numbers."
+                )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in order."""
+        return tuple(self.x)
+
+    @property
+    def observed(self) -> Tensor:
+        """``[B, M]`` Bool: the modality has rows, held out or not."""
+        rows = [filled_slots(s, self.num_samples) for s in self.sample.values()]
+        return torch.stack(rows, dim=1)
+
+    @property
+    def present(self) -> Tensor:
+        """``[B, M]`` Bool: the modality has rows and is not held out."""
+        observed = self.observed
+        return observed if self.held_out is None else observed & ~self.held_out
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the rows."""
+        return next(iter(self.x.values())).device
+
+    def to(self, target: torch.device | str | torch.dtype) -> "Batch":
+        """Move to a device, or change the dtype of ``x``, ``time`` and a float ``y``."""
+
+        def move(value: Tensor) -> Tensor:
+            if isinstance(target, torch.dtype) and not value.is_floating_point():
+                return value
+            return value.to(target)
+
+        return replace(
+            self,
+            x={name: move(x) for name, x in self.x.items()},
+            sample={name: move(s) for name, s in self.sample.items()},
+            time={name: move(t) for name, t in self.time.items()},
+            held_out=None if self.held_out is None else move(self.held_out),
+            y=None if self.y is None else move(self.y),
+        )
+
+    def drop(self, present: Tensor) -> "Batch":
+        """Keep the rows of a modality only where ``present [B, M]`` is True."""
+        keep = {
+            name: present[self.sample[name], i] for i, name in enumerate(self.x)
+        }
+        return replace(
+            self,
+            x={name: x[keep[name]] for name, x in self.x.items()},
+            sample={name: s[keep[name]] for name, s in self.sample.items()},
+            time={name: t[keep[name]] for name, t in self.time.items()},
+        )
+
+    def hold_out(self, held_out: Tensor) -> "Batch":
+        """Hide modalities on purpose where ``held_out [B, M]`` is True."""
+        expected = (self.num_samples, len(self.x))
+        if held_out.shape != expected or held_out.dtype != torch.bool:
+            raise DataError(
+                f"held_out must be Bool of shape {list(expected)}, got "
+                f"{held_out.dtype} of shape {list(held_out.shape)}."
+            )
+        return replace(self, held_out=held_out & self.observed)
+
+    def visible(self) -> "Batch":
+        """Return what is an input: the batch without what is held out."""
+        if self.held_out is None:
+            return self
+        return replace(self.drop(~self.held_out), held_out=None)
+
+    def select(self, modalities: Iterable[str]) -> "Batch":
+        """Keep these modalities, in this order; one that has no rows stays empty."""
+        names = tuple(modalities)
+        columns = [self.modalities.index(name) for name in names]
+        return replace(
+            self,
+            x={name: self.x[name] for name in names},
+            sample={name: self.sample[name] for name in names},
+            time={name: self.time[name] for name in names if name in self.time},
+            held_out=None if self.held_out is None else self.held_out[:, columns],
+        )
+
+    def to_hetero_data(self) -> "HeteroData":
+        """Return one PyTorch Geometric graph: ``x``, ``batch`` (and ``time``) by type.
+
+        What is held out is left out: it is not an input.
+        """
+        from torch_geometric.data import HeteroData
+
+        visible = self.visible()
+        data = HeteroData()
+        for name, x in visible.x.items():
+            data[name].x = x
+            data[name].batch = visible.sample[name]
+            if name in visible.time:
+                data[name].time = visible.time[name]
+        data.num_samples = self.num_samples
+        if self.y is not None:
+            data.y = self.y
+        return data
+
+    @classmethod
+    def from_hetero_data(cls, data: "HeteroData") -> "Batch":
+        """Read a PyTorch Geometric batch whose node types are the modalities.
+
+        Rows are sorted by sample. Edges are not read: the schema makes them.
+
+        Raises:
+            DataError: A node type without ``batch``.
+        """
+        x, sample, time = {}, {}, {}
+        for name in data.node_types:
+            store = data[name]
+            if "batch" not in store or "x" not in store:
+                raise DataError(
+                    f"HeteroData[{name!r}] must have x and batch, got "
+                    f"{', '.join(store.keys()) or 'nothing'}. Use "
+                    "torch_geometric.data.Batch.from_data_list."
+                )
+            order = torch.argsort(store.batch, stable=True)
+            x[name], sample[name] = store.x[order], store.batch[order]
+            if "time" in store:
+                time[name] = store.time[order]
+        largest = max((int(s.max()) + 1 for s in sample.values() if len(s)), default=0)
+        num_samples = int(data.get("num_samples", None) or largest)
+        return cls(num_samples, x, sample, time, y=data.get("y", None))

@@ -1,0 +1,158 @@
+"""Segment and slot functions on packed rows.
+
+Letters: ``N`` rows, ``B`` samples, ``S`` segments, ``D`` width. A segment is the set of
+rows with the same number. An empty segment is zero. ``...`` are leading axes, such as
+the members of an ensemble.
+"""
+
+from importlib.util import find_spec
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+HAS_TORCH_SCATTER = find_spec("torch_scatter") is not None
+
+
+def offsets_of(sample: Int[Tensor, " N"], num_samples: int) -> Int[Tensor, " B1"]:
+    """Return where each sample's rows begin, and the end: ``[B + 1]``.
+
+    Args:
+        sample: Ascending sample number of every row.
+        num_samples: ``B``; samples without rows have an empty range.
+    """
+    bounds = torch.arange(num_samples + 1, device=sample.device)
+    return torch.searchsorted(sample, bounds)
+
+
+def position_in(sample: Int[Tensor, " N"], num_samples: int) -> Int[Tensor, " N"]:
+    """Return the place of each row among the rows of its sample, from 0."""
+    rows = torch.arange(len(sample), device=sample.device)
+    return rows - offsets_of(sample, num_samples)[sample]
+
+
+def ranges_to_rows(
+    start: Int[Tensor, " T"], stop: Int[Tensor, " T"]
+) -> tuple[Int[Tensor, " E"], Int[Tensor, " E"]]:
+    """Write out ranges of row numbers.
+
+    Returns:
+        The number of the range and the row, for every row of every range. A range
+        whose stop is not above its start is empty.
+    """
+    counts = (stop - start).clamp(min=0)
+    which = torch.repeat_interleave(counts)
+    first = counts.cumsum(0) - counts
+    rows = torch.arange(len(which), device=start.device) - first[which] + start[which]
+    return which, rows
+
+
+def segment_sum(
+    x: Float[Tensor, "... N D"], index: Int[Tensor, " N"], num_segments: int
+) -> Float[Tensor, "... S D"]:
+    """Sum rows by segment; uses torch_scatter where it is installed."""
+    if HAS_TORCH_SCATTER:
+        from torch_scatter import scatter_add
+
+        return scatter_add(x, index, dim=-2, dim_size=num_segments)
+    total = x.new_zeros(*x.shape[:-2], num_segments, x.shape[-1])
+    return total.index_add(-2, index, x)
+
+
+def segment_mean(
+    x: Float[Tensor, "... N D"], index: Int[Tensor, " N"], num_segments: int
+) -> Float[Tensor, "... S D"]:
+    """Average rows by segment."""
+    counts = torch.bincount(index, minlength=num_segments).clamp(min=1)
+    return segment_sum(x, index, num_segments) / counts[:, None].to(x.dtype)
+
+
+def segment_max(
+    x: Float[Tensor, "... N D"], index: Int[Tensor, " N"], num_segments: int
+) -> Float[Tensor, "... S D"]:
+    """Take the largest row by segment, channel by channel."""
+    where = index[:, None].expand(x.shape)
+    zeros = x.new_zeros(*x.shape[:-2], num_segments, x.shape[-1])
+    return zeros.scatter_reduce(-2, where, x, "amax", include_self=False)
+
+
+def segment_softmax(
+    logits: Float[Tensor, "... N H"],
+    index: Int[Tensor, " N"],
+    num_segments: int,
+    sink: Float[Tensor, "... S H"] | None = None,
+) -> Float[Tensor, "... N H"]:
+    """Normalise within each segment, with an optional sink that takes a share.
+
+    ``exp(l_e) / (exp(sink_s) + sum exp(l_e'))``, computed without overflow. Without a
+    sink the weights of a segment sum to one.
+    """
+    peak = segment_max(logits.detach(), index, num_segments)
+    if sink is not None:
+        peak = torch.maximum(peak, sink.detach())
+    weight = (logits - peak.index_select(-2, index)).exp()
+    total = segment_sum(weight, index, num_segments)
+    if sink is not None:
+        total = total + (sink - peak).exp()
+    return weight / total.index_select(-2, index)
+
+
+def segment_statistics(
+    x: Float[Tensor, "N C"], index: Int[Tensor, " N"], num_segments: int
+) -> Float[Tensor, "S F"]:
+    """Summarise each segment of a sequence by five statistics per channel.
+
+    Args:
+        x: Rows in the order of time. NaN cells are left out, each for itself.
+        index: Ascending segment of every row.
+        num_segments: ``S``.
+
+    Returns:
+        ``[S, 5 C]``: mean, standard deviation, minimum, maximum and mean absolute
+        step. NaN where a channel of the segment has no observed cell; a segment with
+        a single row has standard deviation and step zero.
+    """
+    seen = ~x.isnan()
+    count = segment_sum(seen.to(x.dtype), index, num_segments)
+    empty = count == 0
+    count = count.clamp(min=1)
+    clean = torch.where(seen, x, 0)
+    mean = segment_sum(clean, index, num_segments) / count
+    centred = torch.where(seen, x - mean[index], 0)
+    std = (segment_sum(centred.square(), index, num_segments) / count).sqrt()
+    low = -segment_max(torch.where(seen, -x, -torch.inf), index, num_segments)
+    high = segment_max(torch.where(seen, x, -torch.inf), index, num_segments)
+    step = _mean_step(x, index, num_segments)
+    parts = [torch.where(empty, torch.nan, part) for part in (mean, std, low, high)]
+    return torch.cat([*parts, torch.where(empty, torch.nan, step)], dim=1)
+
+
+def _mean_step(
+    x: Float[Tensor, "N C"], index: Int[Tensor, " N"], num_segments: int
+) -> Float[Tensor, "S C"]:
+    """Average the absolute difference of neighbouring rows of a segment."""
+    step = (x[1:] - x[:-1]).abs()
+    valid = (index[1:] == index[:-1])[:, None] & ~step.isnan()
+    total = segment_sum(torch.where(valid, step, 0), index[1:], num_segments)
+    count = segment_sum(valid.to(x.dtype), index[1:], num_segments)
+    return total / count.clamp(min=1)
+
+
+def to_slots(
+    x: Float[Tensor, "... N D"], slot: Int[Tensor, " N"], num_slots: int
+) -> Float[Tensor, "... S D"]:
+    """Lay packed rows out into slots; an empty slot is zero.
+
+    Args:
+        x: Packed rows.
+        slot: Slot of every row; no two rows share one.
+        num_slots: ``S``.
+    """
+    zeros = x.new_zeros(*x.shape[:-2], num_slots, x.shape[-1])
+    return zeros.index_copy(-2, slot, x)
+
+
+def filled_slots(slot: Int[Tensor, " N"], num_slots: int) -> Bool[Tensor, " S"]:
+    """Tell which slots hold a row."""
+    empty = torch.zeros(num_slots, dtype=torch.bool, device=slot.device)
+    return empty.index_fill(0, slot, True)
