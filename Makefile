@@ -1,0 +1,53 @@
+# make check = CI = pre-commit. Everything runs inside .venv, which is made on demand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(VENV)/.installed-core
+DEV := $(VENV)/.installed-dev
+export OMP_NUM_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help bench test check lint fast slow format clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+bench: $(CORE) ## compare the default estimator with every baseline on `heart`
+	$(BIN)/mmgraph bench heart --output runs/bench
+
+test: check ## set up the environment and run everything that CI runs
+
+check: lint fast slow ## lint, types, layers, then fast and slow tests
+
+lint: $(DEV) ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fast: $(DEV) ## tests that take seconds
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+slow: $(DEV) ## tests that train a model, run the examples, build the wheel
+	$(BIN)/python -m pytest -q -m "slow and not gpu"
+
+format: $(DEV) ## rewrite files in the one style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# Stamp files: an environment is installed again only when its inputs change.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(CORE): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@ $(CORE)

@@ -1,0 +1,37 @@
+"""Fixtures shared by tests and doctests."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import mmgraph
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    """Start every test from the same random state and leave none behind."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _names(
+    request: pytest.FixtureRequest, doctest_namespace: dict[str, object]
+) -> None:
+    """Give doctests torch and the public names.
+
+    A name that cannot be imported is left out, so that only the doctests that use it
+    fail; tests/test_hygiene.py says which one and why.
+    """
+    if not isinstance(request.node, pytest.DoctestItem):
+        return
+    doctest_namespace["torch"] = torch
+    doctest_namespace["mmgraph"] = mmgraph
+    for name in mmgraph.__all__:
+        with contextlib.suppress(ImportError, AttributeError):
+            doctest_namespace[name] = getattr(mmgraph, name)
