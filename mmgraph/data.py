@@ -22,6 +22,7 @@ from mmgraph.column import (
 )
 from mmgraph.convert import build_column
 from mmgraph.errors import DataError
+from mmgraph.features import describe_rows
 from mmgraph.fitting import check_schema, infer_schema, narrow_schema
 from mmgraph.labels import (
     as_plain,
@@ -34,7 +35,6 @@ from mmgraph.labels import (
 )
 from mmgraph.schema import Schema
 from mmgraph.selection import check_names, count_samples, read_present, resolve_indices
-from mmgraph.summary import summarise
 
 if TYPE_CHECKING:
     pass
@@ -380,7 +380,7 @@ class MultimodalData:
             Modality to ``[N, F]``: F = C for single rows, 25 C statistics for
             sequences, 256 hashed word counts for text.
         """
-        return {name: summarise(column) for name, column in self.columns.items()}
+        return {name: describe_rows(column) for name, column in self.columns.items()}
 
     def batch(self, indices: Any = None) -> Batch:  # noqa: ANN401
         """Pack some samples (default: all) as tensors; see ``collate``.
