@@ -1,6 +1,7 @@
 """`import mmgraph` is cheap and pulls no heavy library; the wheel is complete."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -67,20 +68,54 @@ def test_typed_marker_is_beside_the_package() -> None:
     assert (Path(mmgraph.__file__).parent / "py.typed").is_file()
 
 
-@pytest.mark.slow
-def test_wheel_holds_the_package_and_its_data(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and unpack it into a folder that holds nothing else."""
+    built, unpacked = (tmp_path_factory.mktemp(name) for name in ("built", "unpacked"))
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", built],
         check=True,
         capture_output=True,
         cwd=ROOT,
     )
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    (path,) = built.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(unpacked)
+    return unpacked
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
+    names = {
+        path.relative_to(wheel).as_posix()
+        for path in wheel.rglob("*")
+        if path.is_file() and ".dist-info" not in str(path)
+    }
     folder = ROOT / "datasets"
     data = [*folder.glob("*/card.md"), *folder.glob("*/*.parquet")]
-    code = [p for p in (ROOT / "mmgraph").rglob("*.py") if "_datasets" not in p.parts]
-    expected = {f"mmgraph/_datasets/{path.relative_to(folder)}" for path in data}
-    expected |= {str(path.relative_to(ROOT)) for path in code}
+    expected = {f"mmgraph/_datasets/{p.relative_to(folder).as_posix()}" for p in data}
+    code = (ROOT / "mmgraph").rglob("*.py")
+    expected |= {p.relative_to(ROOT).as_posix() for p in code}
     assert names == expected | {"mmgraph/py.typed"}
+
+
+@pytest.mark.slow
+def test_wheel_loads_a_shipped_dataset_in_an_empty_folder(
+    wheel: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import mmgraph\n"
+        "data = mmgraph.load_dataset('heart')\n"
+        "print(mmgraph.__file__, len(data), sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(wheel)},
+    )
+    assert done.returncode == 0, done.stderr
+    home, num_samples = done.stdout.split("\n")[:2]
+    assert Path(home).is_relative_to(wheel)
+    assert int(num_samples) > 0
