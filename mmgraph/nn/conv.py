@@ -1,0 +1,460 @@
+"""Message passing over typed relations.
+
+Letters: ``N`` nodes, ``B`` samples, ``S`` slots a sample, ``E`` edges, ``H`` heads,
+``D`` width, ``d = D / H``. Leading axes ``...`` are the members of an ensemble.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmgraph.errors import SchemaError
+from mmgraph.graph import Graph, Layout
+from mmgraph.nn.linear import TypedLinear, parameter, standardise
+from mmgraph.ops import segment_softmax, segment_sum, to_slots
+from mmgraph.schema import Custom, Relation
+
+Capacity: TypeAlias = Literal["bias", "scalar", "full"]
+Execution: TypeAlias = Literal["auto", "dense", "sparse"]
+
+NUM_FREQUENCIES = 8
+MAX_PADDING = 8
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Target types that hear the same sources: attended together when dense.
+
+    ``relations[i][j]`` is the number of the relation from ``sources[j]`` to
+    ``targets[i]``.
+    """
+
+    targets: tuple[str, ...]
+    sources: tuple[str, ...]
+    relations: tuple[tuple[int, ...], ...]
+
+
+class RelationalAttention(nn.Module):
+    r"""Attention over all incoming edges of a node, with a null sink.
+
+    For target node i of type t and edge e = (j -> i) of relation r, head h:
+
+    ``l_e = mu[r,h] <q_i, k_j> / sqrt(d) + b[r,h] + w[r,h] . phi(dt_e) + log rho_j``
+    ``a_e = exp l_e / (exp n[t,h] + sum_e' exp l_e')``, result
+    ``W_O[t] sum_e a_e s[r,h] v_j``, with ``phi(dt) = [dt, sin(omega_k dt + p_k)]`` for
+    relations between types that have time. A node without incoming edges gets
+    ``W_O[t] 0``.
+
+    References:
+        Heterogeneous Graph Transformer, Hu, Dong, Wang, Sun, 2020, arXiv 2003.01332
+        (typed projections, relation priors). Multi-Time Attention Networks for
+        Irregularly Sampled Time Series, Shukla, Marlin, 2021, arXiv 2101.10318 (phi).
+
+    Args:
+        relations: The typed edges, at least one.
+        channels: ``D``, a multiple of ``num_heads``.
+        timed: Node types that have time.
+        num_heads: ``H``.
+        capacity: What a relation has of its own: ``"bias"``: b; ``"scalar"``: also
+            mu and s; ``"full"``: also d x d maps of keys and values (HGT).
+        null_sink: Let a node ignore everything. Without it, weights sum to one.
+        gelu: Apply GELU before the output map, as HGT does.
+        execution: ``"dense"`` slots, ``"sparse"`` edges, or ``"auto"``: sparse where
+            a topology is Custom or slots would be mostly padding. Equal results.
+        members: Ensemble members computed together, or None for one plain model.
+    """
+
+    def __init__(
+        self,
+        relations: Sequence[Relation],
+        channels: int,
+        *,
+        timed: Iterable[str] = (),
+        num_heads: int = 4,
+        capacity: Capacity = "bias",
+        null_sink: bool = True,
+        gelu: bool = False,
+        execution: Execution = "auto",
+        members: int | None = None,
+    ) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise SchemaError(
+                f"channels must be a multiple of num_heads={num_heads}, got {channels}."
+            )
+        self.relations = tuple(relations)
+        self.targets = tuple(dict.fromkeys(r.target for r in self.relations))
+        self.sources = tuple(dict.fromkeys(r.source for r in self.relations))
+        self.num_heads, self.capacity, self.gelu = num_heads, capacity, gelu
+        self.execution = execution
+        self.members = members
+        width = channels // num_heads
+        self.query = TypedLinear(self.targets, channels, channels, members=members)
+        self.key_value = TypedLinear(
+            self.sources, channels, 2 * channels, members=members
+        )
+        self.out = TypedLinear(self.targets, channels, channels, members=members)
+        count = len(self.relations)
+        self.bias = parameter(count, num_heads, members=members)
+        if capacity != "bias":
+            self.key_scale = parameter(count, num_heads, members=members, fill=1.0)
+            self.value_scale = parameter(count, num_heads, members=members, fill=1.0)
+        if capacity == "full":
+            shape = (count, num_heads, width, width)
+            bound = math.sqrt(3 / width)
+            self.key_map = parameter(*shape, members=members, bound=bound)
+            self.value_map = parameter(*shape, members=members, bound=bound)
+        sinks = len(self.targets)
+        self.sink = parameter(sinks, num_heads, members=members) if null_sink else None
+        timed = set(timed)
+        self.timed = tuple(
+            r for r, x in enumerate(self.relations) if {x.source, x.target} <= timed
+        )
+        if self.timed:
+            self.clock = Clock(len(self.timed), num_heads, members=members)
+        self._groups = _group(self.relations, joint=capacity == "bias")
+
+    def forward(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
+        """Attend.
+
+        Args:
+            h: ``[..., N, D]`` node states in the order of ``graph``.
+            graph: Nodes and relations.
+
+        Returns:
+            ``[..., N_t, D]`` for every target type.
+        """
+        q = dict(zip(self.targets, self.query(h, graph.rows), strict=True))
+        kv = dict(zip(self.sources, self.key_value(h, graph.rows), strict=True))
+        heard = (self._dense if self._is_dense(graph) else self._sparse)(q, kv, graph)
+        if self.gelu:
+            heard = {name: F.gelu(value) for name, value in heard.items()}
+        weight, bias = self.out.weight.unbind(-3), self.out.bias.unbind(-3)
+        return {
+            name: heard[name] @ weight[i] + bias[i]
+            for i, name in enumerate(self.targets)
+        }
+
+    def _is_dense(self, graph: Graph) -> bool:
+        if self.execution != "auto":
+            return self.execution == "dense"
+        if any(isinstance(r.topology, Custom) for r in self.relations):
+            return False
+        rows = sum(len(graph.nodes[name]) for name in self.sources)
+        slots = graph.num_samples * sum(graph.nodes[s].width for s in self.sources)
+        return slots <= MAX_PADDING * max(rows, 1)
+
+    # Dense: one attention call a group of targets, on slots.
+
+    def _dense(
+        self, q: dict[str, Tensor], kv: dict[str, Tensor], graph: Graph
+    ) -> dict[str, Tensor]:
+        heard = {}
+        for group in self._groups:
+            target, source = graph.layout(group.targets), graph.layout(group.sources)
+            query = self._slots(torch.cat([q[t] for t in group.targets], -2), target)
+            key, value = self._source_slots(group, kv, source)
+            if self.sink is not None:  # the sink is one more slot, with zero content
+                key, value = F.pad(key, (0, 0, 0, 1)), F.pad(value, (0, 0, 0, 1))
+            mask = self._dense_mask(group, graph, source)
+            if key.shape[-2]:
+                result = F.scaled_dot_product_attention(query, key, value, mask)
+            else:
+                result = torch.zeros_like(query)
+            rows = result.transpose(-2, -3).flatten(-2)  # [..., B, S, D]
+            rows = rows.flatten(-3, -2).index_select(-2, target.slot)
+            counts = [len(graph.nodes[t]) for t in group.targets]
+            heard.update(zip(group.targets, rows.split(counts, -2), strict=True))
+        return heard
+
+    def _slots(self, rows: Tensor, layout: Layout) -> Tensor:
+        """Lay ``[..., N, D]`` out as ``[..., B, H, S, d]``."""
+        num_samples = len(layout.sends)
+        flat = to_slots(rows, layout.slot, num_samples * layout.num_slots)
+        shape = (num_samples, layout.num_slots, self.num_heads, -1)
+        return flat.unflatten(-2, shape[:2]).unflatten(-1, shape[2:]).transpose(-2, -3)
+
+    def _source_slots(
+        self, group: _Group, kv: dict[str, Tensor], layout: Layout
+    ) -> tuple[Tensor, Tensor]:
+        keys, values = [], []
+        for j, name in enumerate(group.sources):
+            key, value = kv[name].chunk(2, -1)
+            if self.capacity != "bias":
+                key, value = self._per_relation(group.relations[0][j], key, value)
+            keys.append(key)
+            values.append(value)
+        return (
+            self._slots(torch.cat(keys, -2), layout),
+            self._slots(torch.cat(values, -2), layout),
+        )
+
+    def _per_relation(
+        self, number: int, key: Tensor, value: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Apply the relation's own maps and scales to ``[..., N, D]`` rows."""
+        key, value = self._heads(key), self._heads(value)  # [..., N, H, d]
+        if self.capacity == "full":
+            key_map = self.key_map.select(-4, number)
+            value_map = self.value_map.select(-4, number)
+            key = torch.einsum("...nhd,...hde->...nhe", key, key_map)
+            value = torch.einsum("...nhd,...hde->...nhe", value, value_map)
+        key = key * self.key_scale.select(-2, number)[..., None, :, None]
+        value = value * self.value_scale.select(-2, number)[..., None, :, None]
+        return key.flatten(-2), value.flatten(-2)
+
+    def _heads(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(-1, (self.num_heads, -1))
+
+    def _dense_mask(self, group: _Group, graph: Graph, source: Layout) -> Tensor:
+        """Return the additive mask ``[..., B, H, S_target, S_source (+ 1)]``."""
+        target = graph.layout(group.targets)
+        numbers = torch.tensor(group.relations, device=source.block.device)
+        numbers = numbers[target.block][:, source.block]  # [S_target, S_source]
+        bias = self.bias.movedim(-1, 0)[..., numbers].movedim(0, -3)
+        bias = bias.unsqueeze(-4)  # [..., 1, H, S_target, S_source]
+        allowed = source.sends[:, None, None, :]
+        extra = self._blocks(group, graph)
+        if extra is not None:
+            allowed, added = allowed & extra[0], extra[1]
+            bias = bias if added is None else bias + added
+        if source.log_reliability is not None:
+            bias = bias + source.log_reliability[:, None, None, :]
+        mask = torch.where(allowed, bias, -torch.inf)
+        if self.sink is None:
+            return mask
+        sink = self.sink.index_select(-2, self._sink_numbers(group, target))
+        sink = sink.transpose(-1, -2)[..., None, :, :, None]  # [..., 1, H, S_target, 1]
+        return torch.cat([mask, sink.expand(*mask.shape[:-1], 1)], dim=-1)
+
+    def _sink_numbers(self, group: _Group, target: Layout) -> Tensor:
+        numbers = torch.tensor([self.targets.index(t) for t in group.targets])
+        return numbers.to(target.block.device)[target.block]
+
+    def _blocks(
+        self, group: _Group, graph: Graph
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """Return what depends on single edges: allowed ones and the time bias."""
+        numbers = [n for row in group.relations for n in row]
+        timed = any(n in self.timed for n in numbers)
+        masks = {n: graph.mask(self.relations[n]) for n in numbers}
+        if not timed and all(mask is None for mask in masks.values()):
+            return None
+        allowed, added = [], []
+        for i, t in enumerate(group.targets):
+            row_allowed, row_added = [], []
+            for j, s in enumerate(group.sources):
+                number = group.relations[i][j]
+                shape = (graph.nodes[t].width, graph.nodes[s].width)
+                row_allowed.append(self._allowed(masks[number], graph, shape))
+                if timed:
+                    row_added.append(self._time_bias(number, t, s, graph))
+            allowed.append(torch.cat(row_allowed, -1))
+            if timed:
+                added.append(torch.cat(row_added, -1))
+        return (
+            torch.cat(allowed, -2)[:, None],
+            torch.cat(added, -2) if timed else None,
+        )
+
+    def _allowed(
+        self, mask: Tensor | None, graph: Graph, shape: tuple[int, int]
+    ) -> Tensor:
+        if mask is not None:
+            return mask
+        device = self.bias.device
+        return torch.ones(graph.num_samples, *shape, dtype=torch.bool, device=device)
+
+    def _time_bias(self, number: int, target: str, source: str, graph: Graph) -> Tensor:
+        """Return ``[..., B, H, S_target, S_source]``; zero for untimed relations."""
+        if number not in self.timed:
+            widths = (graph.nodes[target].width, graph.nodes[source].width)
+            leading = () if self.members is None else (self.members,)
+            return self.bias.new_zeros(
+                *leading, graph.num_samples, self.num_heads, *widths
+            )
+        delta = (
+            graph.time_slots(target)[:, :, None] - graph.time_slots(source)[:, None, :]
+        )
+        bias = self.clock(delta.flatten(), self.timed.index(number))  # [..., BSS, H]
+        return bias.unflatten(-2, delta.shape).movedim(-1, -3)
+
+    # Sparse: explicit edges, one segment softmax.
+
+    def _sparse(
+        self, q: dict[str, Tensor], kv: dict[str, Tensor], graph: Graph
+    ) -> dict[str, Tensor]:
+        first, total = {}, 0
+        for name in self.targets:  # targets get row numbers of their own
+            first[name] = total
+            total += len(graph.nodes[name])
+        query = self._heads(torch.cat([q[t] for t in self.targets], -2))
+        logits, values, targets = [], [], []
+        for number, relation in enumerate(self.relations):
+            src, dst = graph.edges(relation)
+            src = src - graph.rows[relation.source].start
+            dst = dst - graph.rows[relation.target].start
+            key, value = kv[relation.source].chunk(2, -1)
+            if self.capacity != "bias":
+                key, value = self._per_relation(number, key, value)
+            dst_row = dst + first[relation.target]
+            logits.append(
+                self._edge_logits(
+                    number, query.index_select(-3, dst_row), key, src, dst, graph
+                )
+            )
+            values.append(self._heads(value.index_select(-2, src)))
+            targets.append(dst_row)
+        index = torch.cat(targets)
+        sink = None
+        if self.sink is not None:
+            counts = torch.tensor([len(graph.nodes[t]) for t in self.targets])
+            which = torch.arange(len(counts)).repeat_interleave(counts)
+            sink = self.sink.index_select(-2, which.to(index.device))
+        weight = segment_softmax(torch.cat(logits, -2), index, total, sink)
+        message = torch.cat(values, -3) * weight[..., None]
+        heard = segment_sum(message.flatten(-2), index, total)
+        counts_ = [len(graph.nodes[t]) for t in self.targets]
+        return dict(zip(self.targets, heard.split(counts_, -2), strict=True))
+
+    def _edge_logits(
+        self,
+        number: int,
+        query: Tensor,
+        key: Tensor,
+        src: Tensor,
+        dst: Tensor,
+        graph: Graph,
+    ) -> Tensor:
+        """Return ``[..., E, H]`` logits of one relation's edges."""
+        relation = self.relations[number]
+        source, target = graph.nodes[relation.source], graph.nodes[relation.target]
+        edge_key = self._heads(key.index_select(-2, src))
+        logits = (query * edge_key).sum(-1) / math.sqrt(query.shape[-1])
+        logits = logits + self.bias.select(-2, number)[..., None, :]
+        if number in self.timed:
+            assert source.time is not None
+            assert target.time is not None
+            delta = target.time[dst] - source.time[src]
+            logits = logits + self.clock(delta, self.timed.index(number))
+        if source.log_reliability is not None:
+            logits = logits + source.log_reliability[src][:, None]
+        return logits
+
+
+class Clock(nn.Module):
+    """A logit for the time between two nodes: ``w[r,h] . [dt, sin(omega dt + p)]``.
+
+    Frequencies begin geometrically between periods of 0.1 and 1000 seconds; weights
+    begin at zero, so that time enters only where it helps.
+    """
+
+    def __init__(
+        self, num_relations: int, num_heads: int, *, members: int | None = None
+    ) -> None:
+        super().__init__()
+        self.frequency = parameter(num_relations, NUM_FREQUENCIES, members=members)
+        self.phase = parameter(
+            num_relations, NUM_FREQUENCIES, members=members, bound=math.pi
+        )
+        self.weight = parameter(
+            num_relations, NUM_FREQUENCIES + 1, num_heads, members=members, bound=0.01
+        )
+        periods = torch.logspace(-1, 3, NUM_FREQUENCIES)
+        with torch.no_grad():
+            self.frequency.copy_((2 * math.pi / periods).expand_as(self.frequency))
+
+    def forward(self, delta: Tensor, number: int) -> Tensor:
+        """Map ``[E]`` seconds to ``[..., E, H]`` logits of relation ``number``."""
+        omega = self.frequency.select(-2, number)[..., None, :]
+        phase = self.phase.select(-2, number)[..., None, :]
+        delta = delta[:, None]
+        waves = torch.sin(delta * omega + phase)  # [..., E, K]
+        weight = self.weight.select(-3, number)  # [..., K + 1, H]
+        linear = delta @ weight[..., :1, :]
+        return linear + waves @ weight[..., 1:, :]
+
+
+def _group(relations: Sequence[Relation], *, joint: bool) -> tuple[_Group, ...]:
+    """Put targets together that hear the same sources; alone unless ``joint``."""
+    heard: dict[str, list[int]] = {}
+    for number, relation in enumerate(relations):
+        heard.setdefault(relation.target, []).append(number)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for target, numbers in heard.items():
+        numbers.sort(key=lambda n: (relations[n].source, relations[n].name))
+        sources = tuple(relations[n].source for n in numbers)
+        groups.setdefault(sources if joint else (target, *sources), []).append(target)
+    return tuple(
+        _Group(
+            tuple(targets),
+            tuple(relations[n].source for n in heard[targets[0]]),
+            tuple(tuple(heard[t]) for t in targets),
+        )
+        for targets in groups.values()
+    )
+
+
+class FeedForward(nn.Module):
+    """Two maps of its own for every node type, with GELU between them."""
+
+    def __init__(
+        self,
+        types: Sequence[str],
+        channels: int,
+        *,
+        factor: int = 2,
+        members: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.inner = TypedLinear(types, channels, factor * channels, members=members)
+        self.outer = TypedLinear(types, factor * channels, channels, members=members)
+
+    def forward(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
+        """Map ``[..., N, D]`` rows; returns ``[..., N_t, D]`` for each type."""
+        weight, bias = self.outer.weight.unbind(-3), self.outer.bias.unbind(-3)
+        inner = self.inner(h, graph.rows)
+        return {
+            name: F.gelu(rows) @ weight[i] + bias[i]
+            for i, (name, rows) in enumerate(zip(self.inner.types, inner, strict=True))
+        }
+
+
+def add_rows(h: Tensor, change: dict[str, Tensor], graph: Graph) -> Tensor:
+    """Add ``change[t]`` to the rows of type t of a table; other rows stay."""
+    return torch.cat(
+        [
+            h[..., rows, :] + change[name] if name in change else h[..., rows, :]
+            for name, rows in graph.rows.items()
+        ],
+        dim=-2,
+    )
+
+
+class GraphLayer(nn.Module):
+    """One layer: what nodes hear is added to them, then a feed-forward map.
+
+    ``x <- x + messages(LN(x))``, ``x <- x + feed_forward(LN(x))``. The normalisation
+    has no parameters: the typed maps that follow it would absorb them.
+
+    Args:
+        messages: Module that maps ``(h, graph)`` to rows by target type.
+        feed_forward: The same for the feed-forward step, or None for no such step.
+    """
+
+    def __init__(self, messages: nn.Module | None, feed_forward: nn.Module | None):
+        super().__init__()
+        self.messages = messages
+        self.feed_forward = feed_forward
+
+    def forward(self, h: Tensor, graph: Graph) -> Tensor:
+        """Map node states ``[..., N, D]`` to new ones."""
+        for step in (self.messages, self.feed_forward):
+            if step is not None:
+                h = add_rows(h, step(standardise(h), graph), graph)
+        return h

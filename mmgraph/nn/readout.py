@@ -1,0 +1,136 @@
+"""From node states to one state a sample.
+
+Letters: ``N`` nodes, ``B`` samples, ``D`` width. Ghosts are not read. A sample without
+a node to read has the state zero, so that its prediction is the head's bias.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmgraph.graph import Graph
+from mmgraph.nn.linear import Linear, parameter, standardise
+from mmgraph.ops import segment_max, segment_mean, segment_softmax, segment_sum
+
+__all__ = ["AttentionReadout", "FuseReadout", "MaxReadout", "MeanReadout"]
+
+
+class FuseReadout(nn.Module):
+    """Latent nodes, one after the other.
+
+    Args:
+        types: Latent node types.
+        channels: ``D``.
+        num_nodes: Nodes that a sample has of all ``types``.
+        members: Unused; every readout is built alike.
+    """
+
+    def __init__(
+        self,
+        types: Sequence[str],
+        channels: int,
+        *,
+        num_nodes: int = 1,
+        members: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.types = tuple(types)
+        self.out_channels = channels * num_nodes
+
+    def forward(self, h: Tensor, graph: Graph) -> Tensor:
+        """Read ``[..., N, D]`` as ``[..., B, num_nodes D]``."""
+        parts = [
+            h[..., graph.rows[name], :].unflatten(-2, (graph.num_samples, -1))
+            for name in self.types
+        ]
+        return standardise(torch.cat(parts, dim=-2)).flatten(-2)
+
+
+class _Pool(nn.Module):
+    def __init__(
+        self,
+        types: Sequence[str],
+        channels: int,
+        *,
+        num_nodes: int = 1,
+        members: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.types = tuple(types)
+        self.out_channels = channels
+
+    def read(self, h: Tensor, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
+        """Return states, samples and types of the nodes that are read."""
+        states, samples, types = [], [], []
+        for number, name in enumerate(self.types):
+            nodes, rows = graph.nodes[name], h[..., graph.rows[name], :]
+            sample = nodes.sample
+            if nodes.silent is not None:
+                heard = torch.nonzero(~nodes.silent)[:, 0]
+                rows, sample = rows.index_select(-2, heard), sample[heard]
+            states.append(rows)
+            samples.append(sample)
+            types.append(torch.full_like(sample, number))
+        return standardise(torch.cat(states, -2)), torch.cat(samples), torch.cat(types)
+
+
+class MeanReadout(_Pool):
+    """The mean over a sample's node types of the mean over their nodes."""
+
+    def forward(self, h: Tensor, graph: Graph) -> Tensor:
+        """Read ``[..., N, D]`` as ``[..., B, D]``."""
+        states, sample, kind = self.read(h, graph)
+        count = len(self.types)
+        by_type = segment_mean(states, sample * count + kind, graph.num_samples * count)
+        filled = torch.zeros(graph.num_samples * count, device=h.device, dtype=h.dtype)
+        filled = filled.index_fill(0, sample * count + kind, 1.0)
+        num_types = filled.view(-1, count).sum(1).clamp(min=1)
+        total = by_type.unflatten(-2, (graph.num_samples, count)).sum(-2)
+        return total / num_types[:, None]
+
+
+class MaxReadout(_Pool):
+    """The largest state by channel over all nodes of a sample."""
+
+    def forward(self, h: Tensor, graph: Graph) -> Tensor:
+        """Read ``[..., N, D]`` as ``[..., B, D]``."""
+        states, sample, _ = self.read(h, graph)
+        return segment_max(states, sample, graph.num_samples)
+
+
+class AttentionReadout(_Pool):
+    """Pooling by attention of one learned query per head, with a null sink.
+
+    References:
+        Set Transformer, Lee, Lee, Kim, Kosiorek, Choi, Teh, 2019, arXiv 1810.00825.
+    """
+
+    def __init__(
+        self,
+        types: Sequence[str],
+        channels: int,
+        *,
+        num_nodes: int = 1,
+        members: int | None = None,
+        num_heads: int = 4,
+    ) -> None:
+        super().__init__(types, channels, num_nodes=num_nodes, members=members)
+        bound = 1 / math.sqrt(channels)
+        self.query = parameter(channels, num_heads, members=members, bound=bound)
+        self.value = Linear(channels, channels, members=members)
+        self.sink = parameter(1, num_heads, members=members)
+        self.num_heads = num_heads
+
+    def forward(self, h: Tensor, graph: Graph) -> Tensor:
+        """Read ``[..., N, D]`` as ``[..., B, D]``."""
+        states, sample, _ = self.read(h, graph)
+        logits = states @ self.query  # [..., N, H]
+        sink = self.sink.expand(
+            *self.sink.shape[:-2], graph.num_samples, self.num_heads
+        )
+        weight = segment_softmax(logits, sample, graph.num_samples, sink)
+        value = self.value(states).unflatten(-1, (self.num_heads, -1))
+        message = (value * weight[..., None]).flatten(-2)
+        return segment_sum(message, sample, graph.num_samples)
