@@ -1,0 +1,284 @@
+"""Run files: what `mmgraph bench` and `mmgraph train` are asked to do.
+
+Values come from a JSON or TOML file, from the command line, or both (the
+command line wins). Everything that is wrong is told at once, one line each.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from mmgraph.errors import ConfigError
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "medical": ("heart", "physionet2012"),
+    "sensor": ("basic_motions", "utd_mhad", "wesad"),
+    "all": (
+        "heart",
+        "physionet2012",
+        "mfeat",
+        "mfeat20",
+        "basic_motions",
+        "utd_mhad",
+        "wesad",
+        "tuxpaint",
+        "wikipedia",
+        "synergy",
+        "redundant",
+        "shortcut",
+    ),
+}
+
+Rate = Annotated[float, Field(ge=0.0, le=0.95)]
+Rates = Annotated[tuple[Rate, ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class BenchConfig(BaseModel):
+    """What `mmgraph bench` runs.
+
+    Attributes:
+        datasets: Names of data sets, or Parquet files with a column "y".
+        suite: A named list of data sets, added to `datasets`. Sets of a suite
+            that are not on this machine are skipped with a notice.
+        models: Names of models; empty means all.
+        missing: Test missing rates, in [0, .95]; 0 is what the data itself lacks.
+        train_missing: Train missing rates, on top of what the data lacks.
+        seeds: Mask seeds per test rate; training seeds on an official split.
+        folds: Folds of the cross-validation.
+        repeats: Repeats of the cross-validation, each with other folds.
+        metric: What tables and curves show; "auto" is what the card of the
+            data set says.
+        output: Folder for results, table and page.
+        jobs: Processes; the default is one per core.
+        fresh: Forget earlier results in `output`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    datasets: tuple[str, ...] = ()
+    suite: Literal["medical", "sensor", "all"] | None = None
+    models: tuple[str, ...] = ()
+    missing: Rates = (0.0, 0.3, 0.5, 0.7)
+    train_missing: Rates = (0.0,)
+    seeds: Count = 3
+    folds: Annotated[int, Field(ge=2)] = 5
+    repeats: Count = 1
+    metric: Literal["auto", "auroc", "accuracy", "balanced_accuracy", "macro_f1"] = (
+        "auto"
+    )
+    output: Path = Path("runs/bench")
+    jobs: Count = Field(default_factory=lambda: os.cpu_count() or 1)
+    fresh: bool = False
+
+    @field_validator("missing", "train_missing")
+    @classmethod
+    def _sort(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(set(rates)))
+
+    @property
+    def dataset_names(self) -> tuple[str, ...]:
+        """Names given plus those of the suite, each once, in order."""
+        suite = SUITES[self.suite] if self.suite else ()
+        return tuple(dict.fromkeys((*self.datasets, *suite)))
+
+
+class TrainConfig(BaseModel):
+    """What `mmgraph train` fits.
+
+    Attributes:
+        file: Parquet file with one row per sample.
+        label: Column to predict.
+        modalities: Columns of each modality; empty means as the file says.
+        group: Column whose values must not be torn apart in a split, or None.
+        id: Column that names the samples, or None for the row number.
+        output: Folder that the model is saved in.
+        task: "auto" is regression for fractional numbers, else classification.
+        seed: Seed of everything random.
+        epochs: Most epochs of the training; None is the estimator's default.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Path
+    label: Annotated[str, Field(min_length=1)]
+    modalities: dict[str, tuple[str, ...]] = {}
+    group: str | None = None
+    id: str | None = None
+    output: Path
+    task: Literal["auto", "classification", "regression"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Count | None = None
+
+    @model_validator(mode="after")
+    def _label_is_not_a_feature(self) -> "TrainConfig":
+        for name, columns in self.modalities.items():
+            if self.label in columns:
+                raise ValueError(
+                    f"modality {name!r} must not hold the label {self.label!r}, "
+                    "got it among its columns; leave it out"
+                )
+        return self
+
+
+def read_run_file(path: str | Path) -> dict[str, Any]:
+    """Read a run file.
+
+    Args:
+        path: A `.json` or `.toml` file that holds one table of options.
+
+    Returns:
+        The options as written, not yet checked; an empty file of TOML is {}.
+
+    Raises:
+        ConfigError: If the file is missing, is of another kind, does not parse,
+            or holds something other than a table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"Run file must exist, got '{path}'.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        values = _parse(text, path)
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"Run file '{path}' must parse, got: {error}.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"Run file '{path}' must hold a table of options, "
+            f"got {type(values).__name__}."
+        )
+    return values
+
+
+def _parse(text: str, path: Path) -> object:
+    if path.suffix == ".json":
+        return json.loads(text)
+    if path.suffix == ".toml":
+        if sys.version_info < (3, 11):
+            raise ConfigError(
+                f"Run file '{path}' needs Python 3.11 for TOML; write it as JSON."
+            )
+        import tomllib
+
+        return tomllib.loads(text)
+    raise ConfigError(f"Run file must end in .json or .toml, got '{path}'.")
+
+
+def build_config(
+    kind: type[Config],
+    values: Mapping[str, Any],
+    *,
+    run_file: str | Path | None = None,
+) -> Config:
+    """Check options and freeze them.
+
+    Args:
+        kind: `BenchConfig` or `TrainConfig`.
+        values: Options by name; None means not given.
+        run_file: File whose options hold where `values` has none.
+
+    Returns:
+        The checked configuration.
+
+    Raises:
+        ConfigError: With one line for each thing that is wrong.
+
+    Example:
+        >>> from mmgraph.config import BenchConfig, build_config
+        >>> build_config(BenchConfig, {"missing": (0.5, 0.0)}).missing
+        (0.0, 0.5)
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    stored = read_run_file(run_file) if run_file else {}
+    try:
+        return kind.model_validate({**stored, **given})
+    except ValidationError as error:
+        raise ConfigError("\n".join(map(_line, error.errors()))) from None
+
+
+def _line(error: Mapping[str, Any]) -> str:
+    """Return one error of pydantic as one line in the words of the library."""
+    path = ".".join(map(str, error["loc"])) or "options"
+    if error["type"] == "missing":
+        return f"{path} is required, got nothing."
+    if error["type"] == "extra_forbidden":
+        return f"{path} is not an option; see --help."
+    if error["type"] == "value_error":
+        return f"{path}: {error['ctx']['error']}."
+    rule = error["msg"].removeprefix("Input ").removeprefix("should ")
+    return f"{path} must {rule}, got {error['input']!r}."
+
+
+def parse_rates(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Read rates that were written with commas or spaces between them.
+
+    Args:
+        text: For example "0,.3,.5", or None for not given.
+        option: Name of the option, for the message.
+
+    Raises:
+        ConfigError: If one of them is not a number.
+
+    Example:
+        >>> from mmgraph.config import parse_rates
+        >>> parse_rates("0,.3", "--missing")
+        (0.0, 0.3)
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise ConfigError(
+            f"{option} must be numbers such as 0 .3 .5, got {text!r}."
+        ) from None
+
+
+def parse_names(text: str | None) -> tuple[str, ...] | None:
+    """Read names that were written with commas or spaces between them."""
+    return None if text is None else tuple(text.replace(",", " ").split())
+
+
+def parse_modalities(options: list[str] | None) -> dict[str, tuple[str, ...]] | None:
+    """Read `name=column,column` options.
+
+    Args:
+        options: One string for each modality, or None for not given.
+
+    Raises:
+        ConfigError: If one has no name, no "=" or no column, or a name is twice.
+
+    Example:
+        >>> from mmgraph.config import parse_modalities
+        >>> parse_modalities(["labs=wbc,crp"])
+        {'labs': ('wbc', 'crp')}
+    """
+    if not options:
+        return None
+    found: dict[str, tuple[str, ...]] = {}
+    for option in options:
+        name, _, columns = option.partition("=")
+        names = tuple(part.strip() for part in columns.split(",") if part.strip())
+        if not name or not names:
+            raise ConfigError(
+                f"--modality must be NAME=COLUMN,COLUMN, got {option!r}."
+            )
+        if name in found:
+            raise ConfigError(f"--modality must name each one once, got {name!r} twice.")
+        found[name] = names
+    return found

@@ -1,0 +1,152 @@
+"""The folder of results: JSON lines that survive an interrupt.
+
+`results.jsonl` has one line per unit and test pattern, `datasets.jsonl` one per
+data set, `runs.jsonl` one per run, `failures.jsonl` one per failure, and `plans/`
+every mask plan by its hash. Lines of one unit are written in one piece; a piece
+that was cut off is dropped before the next is written.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mmgraph.errors import ConfigError
+from mmgraph.missing import MaskPlan
+
+Record = dict[str, Any]
+
+FILES = ("results", "datasets", "runs", "failures")
+
+
+def read_lines(path: Path) -> list[Record]:
+    """Return the complete lines of a file of JSON lines.
+
+    A missing file is empty; a last line without its end was cut off and is
+    left out.
+
+    Raises:
+        ConfigError: If a complete line is not a JSON object.
+    """
+    if not path.is_file():
+        return []
+    complete, _, _ = path.read_bytes().rpartition(b"\n")
+    records = []
+    for number, line in enumerate(complete.splitlines(), start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise ConfigError(
+                f"{path.name} line {number} must be a JSON object, "
+                f"got {line[:40].decode(errors='replace')!r}; remove the line."
+            )
+        records.append(record)
+    return records
+
+
+def append_lines(path: Path, records: Iterable[Record]) -> None:
+    """Append records in one write, after dropping a line that was cut off."""
+    text = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        _drop_tail(file.fileno(), path)
+        os.write(file.fileno(), text.encode())
+        os.fsync(file.fileno())
+
+
+def _drop_tail(descriptor: int, path: Path) -> None:
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.ftruncate(descriptor, content.rfind(b"\n") + 1)
+
+
+class Results:
+    """Results of the benchmark in one folder.
+
+    Args:
+        folder: Made when the first line is written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def path(self, name: str) -> Path:
+        """Return the file of one kind of line."""
+        return self.folder / f"{name}.jsonl"
+
+    def clear(self) -> None:
+        """Remove earlier lines and plans, and nothing else."""
+        for name in FILES:
+            self.path(name).unlink(missing_ok=True)
+        for plan in (self.folder / "plans").glob("*"):
+            plan.unlink()
+
+    def add_unit(self, lines: list[Record]) -> None:
+        """Append all lines of one unit in one piece."""
+        append_lines(self.path("results"), lines)
+
+    def add_dataset(self, record: Record) -> None:
+        """Append what is known about a data set, unless it stands there."""
+        if record not in read_lines(self.path("datasets")):
+            append_lines(self.path("datasets"), [record])
+
+    def add_run(self, record: Record) -> None:
+        """Append how the benchmark was called."""
+        append_lines(self.path("runs"), [record])
+
+    def add_failure(self, record: Record) -> None:
+        """Append the error of one unit."""
+        append_lines(self.path("failures"), [record])
+
+    def keep_plans(self, plans: Iterable[MaskPlan]) -> None:
+        """Save each mask plan under its hash, once."""
+        folder = self.folder / "plans"
+        folder.mkdir(parents=True, exist_ok=True)
+        for plan in plans:
+            path = folder / f"{plan.hash[:16]}.json"
+            if not path.exists():
+                plan.save(path)
+
+    def identities(self) -> set[tuple[str, str, int]]:
+        """Return unit, pattern and mask seed of every line that is there."""
+        return {
+            (line["unit"], line["pattern"], line["seed"])
+            for line in read_lines(self.path("results"))
+        }
+
+    def lines(self) -> list[Record]:
+        """Return the lines that count, the last one where a unit ran twice.
+
+        Of each data set only the lines with the content and the splits of its
+        latest run count: others are not comparable with them.
+        """
+        by_identity: dict[tuple[str, str, int], Record] = {}
+        latest: dict[str, tuple[str, str]] = {}
+        for line in read_lines(self.path("results")):
+            by_identity[line["unit"], line["pattern"], line["seed"]] = line
+            latest[line["dataset"]] = _world(line)
+        return [
+            line
+            for line in by_identity.values()
+            if _world(line) == latest[line["dataset"]]
+        ]
+
+    def failures(self) -> list[Record]:
+        """Return the latest failure of each unit that has no result."""
+        done = {
+            (line["dataset"], line["model"], line["train_missing"], line["split"])
+            for line in self.lines()
+        }
+        latest = {
+            (f["dataset"], f["model"], f["train_missing"], f["split"]): f
+            for f in read_lines(self.path("failures"))
+        }
+        return [record for key, record in latest.items() if key not in done]
+
+
+def _world(line: Record) -> tuple[str, str]:
+    """Return the splits and the content hash that a line belongs to."""
+    return line["scheme"], line["unit"].rpartition("|")[2]
