@@ -4,6 +4,7 @@ Shapes: N samples, T steps, C channels, L rows of all samples together.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,8 @@ def build_column(
             f"{list(entries.shape)}. Flatten the inner dimensions."
         )
     _check_finite(name, column)
-    if getattr(content, "columns", None) is not None and not column.is_text:
-        column = Column(
-            column.values, column.offsets, None, tuple(map(str, content.columns))
-        )
+    if hasattr(content, "columns") and column.channels == len(content.columns):
+        column = replace(column, names=tuple(map(str, content.columns)))
     if times is not None:
         column = _with_times(name, column, observed, times)
     return column
@@ -77,7 +76,7 @@ def as_entries(content: Any) -> AnyArray:  # noqa: ANN401
     if isinstance(content, Sequence) and not isinstance(content, str):
         return np.fromiter(content, dtype=object, count=len(content))
     if isinstance(content, np.ma.MaskedArray):
-        return content.astype(np.float64).filled(np.nan)
+        return np.asarray(np.ma.filled(content.astype(np.float64), np.nan))
     return np.asarray(content)
 
 
@@ -151,14 +150,18 @@ def _from_list(
     if ndim == 0 or (ndim == 1 and as_vectors):
         arrays, ragged = [a.reshape(1, -1) for a in arrays], False
     else:
-        arrays, ragged = [a[:, None] if ndim == 1 else a for a in arrays], True
+        arrays = [a[:, None] if ndim == 1 else a for a in arrays]
+        ragged = tokens != "single" or max(map(len, arrays)) > 1
     widths = sorted({a.shape[1] for a in arrays})
     if len(widths) > 1 or widths[0] == 0:
         raise DataError(
             f"Modality {name!r} must have one number of channels in all samples, got "
             f"{widths[:5]}. Check the entries, or leave the modality out."
         )
-    return _join(arrays, samples, len(entries), ragged)
+    lengths = np.zeros(len(entries), dtype=np.int64)
+    lengths[samples] = [len(a) for a in arrays]
+    column = from_rows(name, np.concatenate(arrays), lengths, ragged=ragged)
+    return column, np.flatnonzero(column.present)
 
 
 def _is_nothing(entry: object) -> bool:
@@ -190,23 +193,39 @@ def _from_strings(
     return Column(values, offsets_of(lengths))
 
 
-def _join(
-    arrays: list[npt.NDArray[np.float32]],
-    samples: IntArray,
-    num_samples: int,
+def from_rows(
+    name: str,
+    values: npt.NDArray[np.float32],
+    lengths: IntArray,
+    *,
     ragged: bool,
-) -> tuple[Column, IntArray]:
-    """Stack the entries of the samples and drop those that are all NaN."""
-    values = np.concatenate(arrays)
-    lengths = np.array([len(a) for a in arrays], dtype=np.int64)
+    time: AnyArray | None = None,
+    names: tuple[str, ...] = (),
+) -> Column:
+    """Build a column from the packed rows of all samples.
+
+    Args:
+        name: the modality, for error messages.
+        values: ``[L, C]``; samples whose rows are all NaN become missing.
+        lengths: ``[N]`` rows of each sample.
+        ragged: whether a sample may own more than one row.
+        time: ``[L]`` seconds, or None; rows are sorted by it.
+        names: of the channels, or empty.
+
+    Raises:
+        DataError: when a value or a time is infinite, or a time is NaN.
+    """
+    offsets = offsets_of(lengths)
+    some = np.flatnonzero(lengths)
+    observed = np.zeros(len(lengths), dtype=bool)
     known = ~np.isnan(values).all(axis=1)
-    starts = offsets_of(lengths)[:-1]
-    observed = np.logical_or.reduceat(known, starts)
-    values = values[np.repeat(observed, lengths)]
-    samples = samples[observed]
-    all_lengths = np.zeros(num_samples, dtype=np.int64)
-    all_lengths[samples] = lengths[observed]
-    return Column(values, offsets_of(all_lengths), ragged=ragged), samples
+    if len(some):
+        observed[some] = np.logical_or.reduceat(known, offsets[some])
+    rows = np.repeat(observed, lengths)
+    kept = offsets_of(np.where(observed, lengths, 0))
+    column = Column(values[rows], kept, None, names, ragged)
+    _check_finite(name, column)
+    return column if time is None else sort_by_time(name, column, time[rows])
 
 
 def _check_finite(name: str, column: Column) -> None:
@@ -250,10 +269,7 @@ def _with_times(
             f"Times of {name!r} must have one entry per row: sample {i} has "
             f"{column.lengths[i]} rows, got {got[wrong[0]]} times. Give each row one."
         )
-    time = np.concatenate([np.empty(0), *parts])
-    if not np.isfinite(time).all():
-        raise _bad_times(name, "NaN or infinity")
-    return sort_by_time(column, time)
+    return sort_by_time(name, column, np.concatenate([np.empty(0), *parts]))
 
 
 def _time_array(name: str, entry: Any) -> npt.NDArray[np.float64]:  # noqa: ANN401
@@ -274,12 +290,18 @@ def _bad_times(name: str, got: str) -> DataError:
     )
 
 
-def sort_by_time(column: Column, time: AnyArray) -> Column:
-    """Return the column with times, rows ascending in time within each sample."""
+def sort_by_time(name: str, column: Column, time: AnyArray) -> Column:
+    """Return the column with times, rows ascending in time within each sample.
+
+    Raises:
+        DataError: when a time is NaN or infinite.
+    """
+    if not np.isfinite(time).all():
+        raise _bad_times(name, "NaN or infinity")
     time = time.astype(np.float64, copy=False)
     sample = column.sample
     values = column.values
     if np.any((np.diff(time) < 0) & (np.diff(sample) == 0)):
         order = np.lexsort((time, sample))
         values, time = values[order], time[order]
-    return Column(values, column.offsets, time, column.names, column.ragged)
+    return replace(column, values=values, time=time)

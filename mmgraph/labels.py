@@ -87,7 +87,7 @@ def check_unique(ids: AnyArray) -> None:
 def missing_labels(values: AnyArray) -> AnyArray:
     """Return ``[N]`` (or ``[N, K]``) True where a label is NaN or None."""
     if values.dtype == object:
-        return np.equal(values, None)
+        return np.array([value is None for value in values], dtype=bool)
     if values.dtype.kind == "f":
         return np.isnan(values)
     return np.zeros(values.shape, dtype=bool)
@@ -223,7 +223,9 @@ def _from_objects(subject: str, array: AnyArray) -> AnyArray:
     if all(isinstance(item, str) for item in known) and known:
         if not missing.any():
             return np.array(known, dtype=np.str_)
-        return np.where(missing, None, array)
+        strings = array.copy()
+        strings[missing] = None
+        return strings
     for item in known:
         if not isinstance(item, _SCALARS):
             raise _mixed(subject, type(item).__name__)
