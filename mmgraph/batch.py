@@ -94,9 +94,7 @@ class Batch:
 
     def drop(self, present: Tensor) -> "Batch":
         """Keep the rows of a modality only where ``present [B, M]`` is True."""
-        keep = {
-            name: present[self.sample[name], i] for i, name in enumerate(self.x)
-        }
+        keep = {name: present[self.sample[name], i] for i, name in enumerate(self.x)}
         return replace(
             self,
             x={name: x[keep[name]] for name, x in self.x.items()},

@@ -30,7 +30,7 @@ class NodeSet:
         num_samples: ``B``.
         time: ``[N]`` seconds, ascending within a sample, or None.
         silent: ``[N]`` Bool, True for ghosts, which receive but do not send; or None.
-        log_reliability: ``[N]`` at most 0, added to the logits of what the node sends;
+        log_reliability: ``[..., N]`` at most 0, added to the logits of what is sent;
             None stands for 0.
     """
 
@@ -67,7 +67,7 @@ class Layout:
         slot: ``[N]`` slot of each node in the flat ``[B * S]`` order, type by type.
         num_slots: ``S``.
         sends: ``[B, S]`` Bool: the slot holds a node that sends.
-        log_reliability: ``[B, S]``, or None where every node is observed.
+        log_reliability: ``[..., B, S]``, or None where every node is observed.
         block: ``[S]`` number of the type in each slot.
     """
 
@@ -180,11 +180,11 @@ def _reliability_slots(
     if some is None:
         return None
     rows = [
-        some.new_zeros(len(nodes)) if value is None else value
+        some.new_zeros(*some.shape[:-1], len(nodes)) if value is None else value
         for nodes, value in zip(sets, given, strict=True)
     ]
-    flat = to_slots(torch.cat(rows)[:, None], slot, num_samples * num_slots)
-    return flat.view(num_samples, num_slots)
+    flat = to_slots(torch.cat(rows, -1)[..., None], slot, num_samples * num_slots)
+    return flat[..., 0].unflatten(-1, (num_samples, num_slots))
 
 
 def _custom_edges(
@@ -216,9 +216,7 @@ def _custom_edges(
 
 
 @singledispatch
-def ranges(
-    topology: object, source: NodeSet, target: NodeSet
-) -> tuple[Tensor, Tensor]:
+def ranges(topology: object, source: NodeSet, target: NodeSet) -> tuple[Tensor, Tensor]:
     """Return the first source row of each target node and the end, ``[N]`` both.
 
     Rows of a sample are sorted, so what a target node hears is a range.

@@ -110,7 +110,7 @@ def segment_statistics(
     Returns:
         ``[S, 5 C]``: mean, standard deviation, minimum, maximum and mean absolute
         step. NaN where a channel of the segment has no observed cell; a segment with
-        a single row has standard deviation and step zero.
+        a single row has standard deviation 1e-6 and step zero.
     """
     seen = ~x.isnan()
     count = segment_sum(seen.to(x.dtype), index, num_segments)
@@ -119,7 +119,8 @@ def segment_statistics(
     clean = torch.where(seen, x, 0)
     mean = segment_sum(clean, index, num_segments) / count
     centred = torch.where(seen, x - mean[index], 0)
-    std = (segment_sum(centred.square(), index, num_segments) / count).sqrt()
+    variance = segment_sum(centred.square(), index, num_segments) / count
+    std = variance.clamp(min=1e-12).sqrt()
     low = -segment_max(torch.where(seen, -x, -torch.inf), index, num_segments)
     high = segment_max(torch.where(seen, x, -torch.inf), index, num_segments)
     step = _mean_step(x, index, num_segments)

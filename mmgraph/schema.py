@@ -261,9 +261,7 @@ class Schema:
         """
         modalities = tuple(modalities)
         own = [
-            Relation(m.name, m.name, "self")
-            for m in modalities
-            if m.tokens == "ragged"
+            Relation(m.name, m.name, "self") for m in modalities if m.tokens == "ragged"
         ]
         hub = [Relation("*", "bottleneck"), Relation("bottleneck", "*")]
         latents = (Latent("bottleneck", num_nodes),)
@@ -378,7 +376,8 @@ def _check_name(kind: str, name: str) -> None:
 def _check_unique(kind: str, names: Sequence[object]) -> None:
     doubles = sorted({str(name) for name in names if names.count(name) > 1})
     _require(
-        not doubles, f"Schema must name each {kind} once, got {', '.join(doubles)} twice."
+        not doubles,
+        f"Schema must name each {kind} once, got {', '.join(doubles)} twice.",
     )
 
 

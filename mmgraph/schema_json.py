@@ -108,7 +108,7 @@ def _build(cls: type[T], item: dict[str, Any], where: str) -> T:
     return cls(**item)
 
 
-def _matches(value: object, hint: Any) -> bool:
+def _matches(value: object, hint: object) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint) and isinstance(value, str)
     if isinstance(hint, UnionType):

@@ -1,1 +1,34 @@
 """Building blocks of a fusion model. They do not know each other."""
+
+from mmgraph.nn.completion import CompletionDecoder
+from mmgraph.nn.conv import RelationalAttention
+from mmgraph.nn.encoders import EmbeddingEncoder, SequenceEncoder, VectorEncoder
+from mmgraph.nn.heads import Classification, Head, MultiLabel, Regression
+from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
+from mmgraph.nn.pyg import PyGConv
+from mmgraph.nn.readout import (
+    AttentionReadout,
+    FuseReadout,
+    MaxReadout,
+    MeanReadout,
+)
+
+__all__ = [
+    "AttentionReadout",
+    "Classification",
+    "CompletionDecoder",
+    "EmbeddingEncoder",
+    "FeedForward",
+    "FuseReadout",
+    "GraphLayer",
+    "Head",
+    "MaxReadout",
+    "MeanReadout",
+    "MixtureFeedForward",
+    "MultiLabel",
+    "PyGConv",
+    "Regression",
+    "RelationalAttention",
+    "SequenceEncoder",
+    "VectorEncoder",
+]

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from mmgraph.errors import SchemaError
 from mmgraph.graph import Graph, Layout
-from mmgraph.nn.linear import TypedLinear, parameter, standardise
+from mmgraph.nn.clock import Clock
+from mmgraph.nn.linear import TypedLinear, parameter
 from mmgraph.ops import segment_softmax, segment_sum, to_slots
 from mmgraph.schema import Custom, Relation
 
 Capacity: TypeAlias = Literal["bias", "scalar", "full"]
 Execution: TypeAlias = Literal["auto", "dense", "sparse"]
 
-NUM_FREQUENCIES = 8
 MAX_PADDING = 8
 
 
@@ -224,7 +224,7 @@ class RelationalAttention(nn.Module):
             allowed, added = allowed & extra[0], extra[1]
             bias = bias if added is None else bias + added
         if source.log_reliability is not None:
-            bias = bias + source.log_reliability[:, None, None, :]
+            bias = bias + source.log_reliability[..., :, None, None, :]
         mask = torch.where(allowed, bias, -torch.inf)
         if self.sink is None:
             return mask
@@ -343,41 +343,8 @@ class RelationalAttention(nn.Module):
             delta = target.time[dst] - source.time[src]
             logits = logits + self.clock(delta, self.timed.index(number))
         if source.log_reliability is not None:
-            logits = logits + source.log_reliability[src][:, None]
+            logits = logits + source.log_reliability[..., src, None]
         return logits
-
-
-class Clock(nn.Module):
-    """A logit for the time between two nodes: ``w[r,h] . [dt, sin(omega dt + p)]``.
-
-    Frequencies begin geometrically between periods of 0.1 and 1000 seconds; weights
-    begin at zero, so that time enters only where it helps.
-    """
-
-    def __init__(
-        self, num_relations: int, num_heads: int, *, members: int | None = None
-    ) -> None:
-        super().__init__()
-        self.frequency = parameter(num_relations, NUM_FREQUENCIES, members=members)
-        self.phase = parameter(
-            num_relations, NUM_FREQUENCIES, members=members, bound=math.pi
-        )
-        self.weight = parameter(
-            num_relations, NUM_FREQUENCIES + 1, num_heads, members=members, bound=0.01
-        )
-        periods = torch.logspace(-1, 3, NUM_FREQUENCIES)
-        with torch.no_grad():
-            self.frequency.copy_((2 * math.pi / periods).expand_as(self.frequency))
-
-    def forward(self, delta: Tensor, number: int) -> Tensor:
-        """Map ``[E]`` seconds to ``[..., E, H]`` logits of relation ``number``."""
-        omega = self.frequency.select(-2, number)[..., None, :]
-        phase = self.phase.select(-2, number)[..., None, :]
-        delta = delta[:, None]
-        waves = torch.sin(delta * omega + phase)  # [..., E, K]
-        weight = self.weight.select(-3, number)  # [..., K + 1, H]
-        linear = delta @ weight[..., :1, :]
-        return linear + waves @ weight[..., 1:, :]
 
 
 def _group(relations: Sequence[Relation], *, joint: bool) -> tuple[_Group, ...]:
@@ -398,63 +365,3 @@ def _group(relations: Sequence[Relation], *, joint: bool) -> tuple[_Group, ...]:
         )
         for targets in groups.values()
     )
-
-
-class FeedForward(nn.Module):
-    """Two maps of its own for every node type, with GELU between them."""
-
-    def __init__(
-        self,
-        types: Sequence[str],
-        channels: int,
-        *,
-        factor: int = 2,
-        members: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.inner = TypedLinear(types, channels, factor * channels, members=members)
-        self.outer = TypedLinear(types, factor * channels, channels, members=members)
-
-    def forward(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
-        """Map ``[..., N, D]`` rows; returns ``[..., N_t, D]`` for each type."""
-        weight, bias = self.outer.weight.unbind(-3), self.outer.bias.unbind(-3)
-        inner = self.inner(h, graph.rows)
-        return {
-            name: F.gelu(rows) @ weight[i] + bias[i]
-            for i, (name, rows) in enumerate(zip(self.inner.types, inner, strict=True))
-        }
-
-
-def add_rows(h: Tensor, change: dict[str, Tensor], graph: Graph) -> Tensor:
-    """Add ``change[t]`` to the rows of type t of a table; other rows stay."""
-    return torch.cat(
-        [
-            h[..., rows, :] + change[name] if name in change else h[..., rows, :]
-            for name, rows in graph.rows.items()
-        ],
-        dim=-2,
-    )
-
-
-class GraphLayer(nn.Module):
-    """One layer: what nodes hear is added to them, then a feed-forward map.
-
-    ``x <- x + messages(LN(x))``, ``x <- x + feed_forward(LN(x))``. The normalisation
-    has no parameters: the typed maps that follow it would absorb them.
-
-    Args:
-        messages: Module that maps ``(h, graph)`` to rows by target type.
-        feed_forward: The same for the feed-forward step, or None for no such step.
-    """
-
-    def __init__(self, messages: nn.Module | None, feed_forward: nn.Module | None):
-        super().__init__()
-        self.messages = messages
-        self.feed_forward = feed_forward
-
-    def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        """Map node states ``[..., N, D]`` to new ones."""
-        for step in (self.messages, self.feed_forward):
-            if step is not None:
-                h = add_rows(h, step(standardise(h), graph), graph)
-        return h

@@ -44,9 +44,7 @@ class VectorEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.scaler = Standardiser(channels)
-        self.linear = Linear(
-            self.scaler.out_channels, hidden_channels, members=members
-        )
+        self.linear = Linear(self.scaler.out_channels, hidden_channels, members=members)
         self.norm = Norm(hidden_channels, members=members)
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:

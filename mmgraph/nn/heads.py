@@ -92,9 +92,7 @@ class Head(nn.Module):
         self, in_channels: int, task: Task, *, members: int | None = None
     ) -> None:
         super().__init__()
-        self.linear = Linear(
-            in_channels, task.out_channels, members=members, scale=0.1
-        )
+        self.linear = Linear(in_channels, task.out_channels, members=members, scale=0.1)
 
     def forward(self, z: Tensor) -> Tensor:
         """Map ``[..., B, D]`` to ``[..., B, K]``."""

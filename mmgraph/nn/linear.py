@@ -35,9 +35,7 @@ class Linear(nn.Module):
     ) -> None:
         super().__init__()
         bound = scale / math.sqrt(in_channels)
-        self.weight = parameter(
-            in_channels, out_channels, members=members, bound=bound
-        )
+        self.weight = parameter(in_channels, out_channels, members=members, bound=bound)
         self.bias = parameter(1, out_channels, members=members) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
