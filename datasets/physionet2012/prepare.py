@@ -1,0 +1,11 @@
+"""Check the mirrored PhysioNet 2012 blocks and write them as Parquet.
+
+Usage: python datasets/physionet2012/prepare.py [--source DIR] [--output FILE]
+(DIR is the mirror folder; without it $MMGRAPH_DATA or ../shared/datasets beside the
+checkout. Without --output the file is only checked against the card.)
+"""
+
+from mmgraph.prepare import prepare
+
+if __name__ == "__main__":
+    print(prepare("physionet2012"))
