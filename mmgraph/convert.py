@@ -166,8 +166,8 @@ def _from_list(
 
 def _is_nothing(entry: object) -> bool:
     """Tell whether an entry is None, a lone NaN or NA, or an empty sequence."""
-    if entry is None:
-        return True
+    if entry is None or isinstance(entry, str):
+        return not entry
     if isinstance(entry, float | np.floating):
         return bool(np.isnan(entry))
     if type(entry).__name__ in ("NAType", "NaTType"):

@@ -11,7 +11,7 @@ import numpy as np
 from mmgraph.column import AnyArray, Column
 from mmgraph.convert import build_column, from_rows
 from mmgraph.errors import DataError
-from mmgraph.storage import PLAIN_NAMES
+from mmgraph.labels import PLAIN_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ import torch
 from mmgraph.column import AnyArray, Column
 from mmgraph.convert import build_column
 from mmgraph.errors import DataError
+from mmgraph.labels import PLAIN_NAMES
 from mmgraph.schema import Schema
-from mmgraph.storage import PLAIN_NAMES
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData

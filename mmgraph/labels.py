@@ -12,6 +12,8 @@ from mmgraph.column import AnyArray, IntArray
 from mmgraph.convert import as_entries
 from mmgraph.errors import DataError, MMGraphError
 
+# What the plain columns of data are called in tables, frames and graphs.
+PLAIN_NAMES = {"ids": "id", "y": "y", "groups": "group", "split_name": "split"}
 _MAX_CLASSES = 50
 _SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
 

@@ -11,7 +11,8 @@ import numpy as np
 from mmgraph.column import AnyArray, Column, IntArray, empty_column, offsets_of
 from mmgraph.convert import from_rows
 from mmgraph.errors import DataError
-from mmgraph.storage import PLAIN_NAMES, read_document
+from mmgraph.labels import PLAIN_NAMES
+from mmgraph.storage import read_document
 
 if TYPE_CHECKING:
     import pyarrow as pa

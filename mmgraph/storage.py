@@ -14,14 +14,13 @@ import numpy as np
 
 from mmgraph.column import AnyArray, Column
 from mmgraph.errors import DataError
-from mmgraph.labels import missing_labels
+from mmgraph.labels import PLAIN_NAMES, missing_labels
 from mmgraph.schema import Custom, Schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA_KEY = b"mmgraph"
-PLAIN_NAMES = {"ids": "id", "y": "y", "groups": "group", "split_name": "split"}
 
 
 def build_table(
