@@ -1,0 +1,41 @@
+"""The models that a result is compared with: one interface, no tuning.
+
+All read `data.features()`: one vector per sample and modality (sequences as
+statistics, text as hashed word counts), all NaN where missing.
+"""
+
+from mmgraph.baselines.base import Baseline
+from mmgraph.baselines.experts import BestSingle, LateForest, LateLogistic
+from mmgraph.baselines.networks import ConcatMLPBaseline, TokenTransformerBaseline
+from mmgraph.baselines.tables import (
+    HistGradientBoosting,
+    KNNLogistic,
+    MeanForest,
+    MeanLogistic,
+)
+
+__all__ = [
+    "BASELINES",
+    "Baseline",
+    "BestSingle",
+    "ConcatMLPBaseline",
+    "HistGradientBoosting",
+    "KNNLogistic",
+    "LateForest",
+    "LateLogistic",
+    "MeanForest",
+    "MeanLogistic",
+    "TokenTransformerBaseline",
+]
+
+BASELINES: dict[str, type[Baseline]] = {
+    "best_single": BestSingle,
+    "mean_logistic": MeanLogistic,
+    "mean_forest": MeanForest,
+    "hist_gradient_boosting": HistGradientBoosting,
+    "knn_logistic": KNNLogistic,
+    "late_logistic": LateLogistic,
+    "late_forest": LateForest,
+    "concat_mlp": ConcatMLPBaseline,
+    "token_transformer": TokenTransformerBaseline,
+}

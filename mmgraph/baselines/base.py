@@ -1,0 +1,162 @@
+"""What all baselines share: labels, known modalities, plain errors.
+
+Letters: `N` samples, `F` features of one modality, `K` classes.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmgraph.baselines.inputs import FloatArray, FloatingArray, IntArray, observed
+from mmgraph.data import MultimodalData
+from mmgraph.errors import DataError
+from mmgraph.labels import as_plain, missing_labels
+
+Inputs = dict[str, FloatingArray]
+
+
+class Baseline(ABC):
+    """Fit on whatever was observed; predict for any pattern of missing modalities.
+
+    Samples without a label are not used in training. A training set with one class,
+    or in which nothing was observed, gives a model that always predicts the prior. A
+    modality that was missing from all of it is not read later either.
+
+    Attributes:
+        seed: Seed of everything random.
+        classes_: The K classes, sorted; set by `fit`.
+        prior_: Their shares in the training labels, [K]; set by `fit`.
+
+    Args:
+        seed: Seed of everything random.
+    """
+
+    classes_: NDArray[Any]
+    prior_: FloatArray
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of the constructor, for `sklearn.base.clone`."""
+        return {"seed": self.seed}
+
+    def fit(self, data: MultimodalData, y: Any = None) -> "Baseline":  # noqa: ANN401
+        """Learn from samples with labels.
+
+        Args:
+            data: N samples with any pattern of missing modalities.
+            y: Classes, [N] (numbers, strings; NaN or None is unlabelled); `data.y`
+                by default.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            DataError: If there are no labels or they are not classes.
+        """
+        labels, known = _labels(data, y)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self.prior_ = np.bincount(codes) / len(codes)
+        self._modalities = data.modalities
+        data = data[known]
+        self._widths = {
+            name: x.shape[1] for name, x in data.features().items() if observed(x).any()
+        }
+        self._constant = len(self.classes_) == 1 or not self._widths
+        if not self._constant:
+            self._fit(self._inputs(data), codes.astype(np.int64), data.groups)
+        return self
+
+    def predict_proba(self, data: MultimodalData) -> FloatArray:
+        """Return class probabilities, [N, K], in the order of `classes_`.
+
+        Args:
+            data: Samples with the modalities of the training data; a sample with
+                nothing observed gets a finite prediction.
+
+        Raises:
+            DataError: If the model is not fitted or the data do not fit it.
+        """
+        if not hasattr(self, "classes_"):
+            raise DataError(
+                f"{type(self).__name__} must be fitted before it predicts, got no "
+                "classes. Call fit first."
+            )
+        if set(data.modalities) != set(self._modalities):
+            raise DataError(
+                f"data must have the modalities of the training data, "
+                f"{list(self._modalities)}, got {list(data.modalities)}. Mark what "
+                "was not observed as missing instead of leaving it out."
+            )
+        if self._constant or len(data) == 0:
+            return np.tile(self.prior_, (len(data), 1))
+        return self._predict(self._inputs(data))
+
+    def predict(self, data: MultimodalData) -> NDArray[Any]:
+        """Return the most probable class of each sample, [N].
+
+        Raises:
+            DataError: As `predict_proba`.
+        """
+        proba = self.predict_proba(data)
+        chosen: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
+        return chosen
+
+    @abstractmethod
+    def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
+        """Learn from at least two classes, codes [N], and one modality."""
+
+    @abstractmethod
+    def _predict(self, x: Inputs) -> FloatArray:
+        """Return [N, K]."""
+
+    def _inputs(self, data: MultimodalData) -> Inputs:
+        """Return [N, F] of each modality seen in training, in training order."""
+        tables = data.features()
+        return {
+            name: _fitting(name, tables[name], width)
+            for name, width in self._widths.items()
+        }
+
+
+def _labels(
+    data: MultimodalData,
+    y: Any,  # noqa: ANN401
+) -> tuple[NDArray[Any], IntArray]:
+    """Return the known labels and the samples that have them."""
+    if y is None and data.y is None:
+        raise DataError(
+            "y must be given to fit a baseline, got None. Pass y or data with labels."
+        )
+    labels = data.y if y is None else as_plain("y", y, len(data))
+    assert labels is not None
+    if labels.ndim != 1:
+        raise DataError(
+            f"y must have shape [N] to fit a baseline, got {list(labels.shape)}. "
+            "Choose one column."
+        )
+    known = np.flatnonzero(~missing_labels(labels))
+    if len(known) == 0:
+        raise DataError("y must have a known label, got none. Add labelled samples.")
+    labels = labels[known]
+    if labels.dtype.kind == "f" and np.mod(labels, 1).any():
+        raise DataError(
+            "y must hold classes to fit a baseline, got numbers with fractions. "
+            "Divide them into classes."
+        )
+    return labels.astype(str) if labels.dtype == object else labels, known
+
+
+def _fitting(name: str, x: FloatingArray, width: int) -> FloatingArray:
+    """Return [N, width]; a modality that is missing everywhere has any width."""
+    if not observed(x).any():
+        return np.full((len(x), width), np.nan, dtype=np.float32)
+    if x.shape[1] != width:
+        raise DataError(
+            f"Modality {name!r} must have {width} features as in training, got "
+            f"{x.shape[1]}. Build both data the same way."
+        )
+    return x

@@ -1,0 +1,94 @@
+"""Inputs of the baselines: standardised, filled and flagged feature tables.
+
+Letters: `N` samples, `M` modalities, `F` features of one modality, `W` width of a
+filled table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+FloatingArray = NDArray[np.floating]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+_LIMIT = 10.0  # standard deviations
+_RESOLUTION = 1e-7  # of float32: a smaller relative spread is rounding
+
+
+def observed(x: FloatingArray) -> BoolArray:
+    """Return [N] True where the modality was observed: not all of [N, F] is NaN."""
+    return np.asarray(~np.isnan(x).all(axis=1), dtype=np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardiser:
+    """Scale one modality with the statistics of its training rows.
+
+    Attributes:
+        mean: Mean of each feature, [F]; 0 where it was never observed.
+        scale: Standard deviation, [F]; 1 where the feature is constant.
+        flags: Features that stand for the distinct ways in which single cells were
+            missing from training rows, int [G].
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+    flags: IntArray
+
+    @classmethod
+    def fit(cls, x: FloatingArray) -> "Standardiser":
+        """Learn from [N, F]; rows that are all NaN are left out."""
+        rows = x[observed(x)].astype(np.float64)
+        known = ~np.isnan(rows)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, rows, 0).sum(axis=0) / count
+        square = np.where(known, (rows - mean) ** 2, 0).sum(axis=0)
+        spread = np.sqrt(square / count)
+        scale = np.where(spread > _RESOLUTION * np.abs(mean), spread, 1.0)
+        return cls(mean, scale, _distinct_columns(~known))
+
+    def scaled(self, x: FloatingArray) -> FloatArray:
+        """Return [N, F] in standard deviations, at most 10; NaN stays NaN."""
+        z: FloatArray = np.clip((x - self.mean) / self.scale, -_LIMIT, _LIMIT)
+        return z
+
+    def filled(self, x: FloatingArray) -> FloatArray:
+        """Return [N, F + G]: NaN becomes the mean, 0, and flags tell where it was.
+
+        A row that is all NaN is zero, flags included.
+        """
+        missing = np.isnan(x)
+        flags = missing[:, self.flags] & observed(x)[:, None]
+        z = np.where(missing, 0.0, self.scaled(x))
+        return np.concatenate([z, flags], axis=1)
+
+
+def fit_standardisers(x: Mapping[str, FloatingArray]) -> dict[str, Standardiser]:
+    """Fit one standardiser per modality."""
+    return {name: Standardiser.fit(table) for name, table in x.items()}
+
+
+def filled_table(
+    x: Mapping[str, FloatingArray], standardisers: Mapping[str, Standardiser]
+) -> FloatArray:
+    """Return all modalities filled, then one indicator each, [N, W + M].
+
+    The indicator is 1 where the modality is missing.
+    """
+    filled = [standardisers[name].filled(table) for name, table in x.items()]
+    missing = np.stack([~observed(table) for table in x.values()], axis=1)
+    return np.concatenate([*filled, missing], axis=1)
+
+
+def _distinct_columns(missing: BoolArray) -> IntArray:
+    """Return one column for each distinct pattern that is not constant."""
+    if missing.size == 0:
+        return np.zeros(0, dtype=np.int64)
+    packed = np.packbits(missing, axis=0)
+    _, first = np.unique(packed, axis=1, return_index=True)
+    share = missing[:, first].mean(axis=0)
+    return np.sort(first[(share > 0) & (share < 1)]).astype(np.int64)

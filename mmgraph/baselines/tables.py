@@ -1,0 +1,129 @@
+"""Baselines that are a scikit-learn classifier on one table of all modalities.
+
+Letters: `N` samples.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmgraph.baselines.base import Baseline, Inputs
+from mmgraph.baselines.classifiers import make_forest, make_logistic, quiet
+from mmgraph.baselines.inputs import (
+    FloatArray,
+    IntArray,
+    filled_table,
+    fit_standardisers,
+)
+
+_MAX_DONORS = 2000  # training samples that nearest neighbours are looked for among
+
+
+class _TableBaseline(Baseline):
+    """A scikit-learn classifier on one table."""
+
+    def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
+        self._standardisers = fit_standardisers(x)
+        self._model = self._make(y)
+        with quiet():
+            self._model.fit(self._fit_table(x), y)
+
+    def _predict(self, x: Inputs) -> FloatArray:
+        proba: FloatArray = self._model.predict_proba(self._table(x))
+        return proba
+
+    @abstractmethod
+    def _make(self, y: IntArray) -> Any:  # noqa: ANN401
+        """Return the unfitted classifier."""
+
+    def _fit_table(self, x: Inputs) -> FloatArray:
+        return self._table(x)
+
+    def _table(self, x: Inputs) -> FloatArray:
+        return filled_table(x, self._standardisers)
+
+
+class MeanLogistic(_TableBaseline):
+    """Mean imputation with indicators, then logistic regression.
+
+    There is one indicator per modality and one for each distinct way in which single
+    cells were missing.
+
+    References:
+        On the consistency of supervised learning with missing values. Josse et al.,
+        2019. arXiv:1902.06931.
+    """
+
+    def _make(self, y: IntArray) -> Any:  # noqa: ANN401
+        return make_logistic(self.seed)
+
+
+class MeanForest(_TableBaseline):
+    """Mean imputation with indicators, then a random forest of 300 trees.
+
+    References:
+        Random forests. Breiman, 2001.
+    """
+
+    def _make(self, y: IntArray) -> Any:  # noqa: ANN401
+        return make_forest(self.seed)
+
+
+class HistGradientBoosting(_TableBaseline):
+    """Gradient boosting on histograms, where a missing cell takes a learned side.
+
+    References:
+        LightGBM: a highly efficient gradient boosting decision tree. Ke et al., 2017.
+    """
+
+    def _make(self, y: IntArray) -> Any:  # noqa: ANN401
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        # Its own early stopping (10,000 samples and more) must hold out each class.
+        stopping = "auto" if np.bincount(y).min() > 1 else False
+        return HistGradientBoostingClassifier(
+            early_stopping=stopping, random_state=self.seed
+        )
+
+    def _fit_table(self, x: Inputs) -> FloatArray:
+        # scikit-learn cannot bin a column without a value.
+        known = [~np.isnan(table).all(axis=0) for table in x.values()]
+        self._columns = np.flatnonzero(np.concatenate(known))
+        return self._table(x)
+
+    def _table(self, x: Inputs) -> FloatArray:
+        table = np.concatenate(list(x.values()), axis=1, dtype=np.float64)
+        return table[:, self._columns]
+
+
+class KNNLogistic(_TableBaseline):
+    """Imputation by the 5 nearest training samples, then logistic regression.
+
+    Neighbours are looked for among at most 2000 training samples, chosen at random. A
+    sample with nothing observed gets their mean.
+
+    References:
+        Missing value estimation methods for DNA microarrays. Troyanskaya et al., 2001.
+    """
+
+    def _make(self, y: IntArray) -> Any:  # noqa: ANN401
+        return make_logistic(self.seed)
+
+    def _fit_table(self, x: Inputs) -> FloatArray:
+        from sklearn.impute import KNNImputer
+
+        table = self._scaled(x)
+        rng = np.random.Generator(np.random.PCG64(self.seed))
+        donors = np.sort(rng.permutation(len(table))[:_MAX_DONORS])
+        self._imputer = KNNImputer(keep_empty_features=True).fit(table[donors])
+        return self._table(x)
+
+    def _table(self, x: Inputs) -> FloatArray:
+        table: FloatArray = self._imputer.transform(self._scaled(x))
+        return table
+
+    def _scaled(self, x: Inputs) -> FloatArray:
+        tables = [self._standardisers[name].scaled(table) for name, table in x.items()]
+        return np.concatenate(tables, axis=1)
