@@ -1,0 +1,52 @@
+"""Scores: pure functions on NumPy arrays.
+
+Classes are codes 0..K-1 and column k of `proba` is the probability of code k. Samples
+without a label (NaN targets, code -1) are excluded by the caller. Nothing to score
+gives nan.
+"""
+
+from mmgraph.metrics.classification import (
+    accuracy,
+    auroc,
+    balanced_accuracy,
+    brier,
+    classification_scores,
+    expected_calibration_error,
+    log_loss,
+    macro_f1,
+    reliability_curve,
+)
+from mmgraph.metrics.comparison import (
+    PairedDifference,
+    aurc,
+    equity,
+    holm,
+    monotonicity_violations,
+    paired_difference,
+)
+from mmgraph.metrics.regression import (
+    r2,
+    regression_scores,
+    rmse,
+)
+
+__all__ = [
+    "PairedDifference",
+    "accuracy",
+    "aurc",
+    "auroc",
+    "balanced_accuracy",
+    "brier",
+    "classification_scores",
+    "equity",
+    "expected_calibration_error",
+    "holm",
+    "log_loss",
+    "macro_f1",
+    "monotonicity_violations",
+    "paired_difference",
+    "r2",
+    "regression_scores",
+    "reliability_curve",
+    "rmse",
+]

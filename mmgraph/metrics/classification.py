@@ -1,0 +1,239 @@
+"""Scores of classes.
+
+Letters: `N` samples, `K` classes.
+"""
+
+import numpy as np
+
+from mmgraph.errors import ConfigError
+from mmgraph.metrics.shapes import Array, check_proba, check_rows
+
+
+def accuracy(y: Array, predicted: Array) -> float:
+    """Return the share of samples whose predicted code is right.
+
+    Args:
+        y: Class codes, [N].
+        predicted: Predicted class codes, [N].
+
+    Returns:
+        A share in [0, 1]; nan for no samples.
+
+    Raises:
+        DataError: If the shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> metrics.accuracy(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0]))
+        0.75
+    """
+    check_rows(y, predicted)
+    return float(np.mean(y == predicted)) if len(y) else float("nan")
+
+
+def balanced_accuracy(y: Array, predicted: Array) -> float:
+    """Return the mean recall of the classes that occur in y.
+
+    Args:
+        y: Class codes, [N].
+        predicted: Predicted class codes, [N].
+
+    Returns:
+        A share in [0, 1]; nan for no samples.
+
+    Raises:
+        DataError: If the shapes differ.
+    """
+    from sklearn.metrics import recall_score
+
+    check_rows(y, predicted)
+    if len(y) == 0:
+        return float("nan")
+    return float(recall_score(y, predicted, labels=np.unique(y), average="macro"))
+
+
+def macro_f1(y: Array, predicted: Array) -> float:
+    """Return the mean F1 of the classes that occur in y or in the predictions.
+
+    Args:
+        y: Class codes, [N].
+        predicted: Predicted class codes, [N].
+
+    Returns:
+        A share in [0, 1]; a class that is never right counts 0; nan for no samples.
+
+    Raises:
+        DataError: If the shapes differ.
+    """
+    from sklearn.metrics import f1_score
+
+    check_rows(y, predicted)
+    if len(y) == 0:
+        return float("nan")
+    return float(f1_score(y, predicted, average="macro", zero_division=0.0))
+
+
+def auroc(y: Array, proba: Array) -> float:
+    """Return the area under the receiver operating characteristic.
+
+    With two classes it is that of class 1, with more the mean of one class against
+    the rest. Classes that do not occur in y are skipped.
+
+    Args:
+        y: Class codes, [N].
+        proba: Class probabilities, [N, K].
+
+    Returns:
+        An area in [0, 1]; nan where y holds fewer than two classes.
+
+    Raises:
+        DataError: If shapes, codes or probabilities are wrong.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    check_proba(y, proba)
+    found = np.unique(y)
+    if len(found) < 2:
+        return float("nan")
+    if proba.shape[1] == 2:
+        found = found[1:]
+    return float(np.mean([roc_auc_score(y == code, proba[:, code]) for code in found]))
+
+
+def log_loss(y: Array, proba: Array) -> float:
+    """Return the mean negative log-probability (nats) of the true class.
+
+    Args:
+        y: Class codes, [N].
+        proba: Class probabilities, [N, K]; clipped at the resolution of float64, so
+            that one sure mistake costs 36 nats and not infinity.
+
+    Returns:
+        A loss >= 0; nan for no samples.
+
+    Raises:
+        DataError: If shapes, codes or probabilities are wrong.
+    """
+    check_proba(y, proba)
+    if len(y) == 0:
+        return float("nan")
+    # Not sklearn's: it refuses a single class.
+    chosen = proba[np.arange(len(y)), y].astype(np.float64)
+    return float(-np.log(np.clip(chosen, np.finfo(np.float64).eps, 1)).mean())
+
+
+def brier(y: Array, proba: Array) -> float:
+    """Return the Brier score in scikit-learn's scale.
+
+    It is the mean squared error of the probability of class 1 with two classes
+    (0 to 1), and of all probabilities summed over the classes with more (0 to 2).
+
+    References:
+        Verification of forecasts expressed in terms of probability. Brier, 1950.
+
+    Args:
+        y: Class codes, [N].
+        proba: Class probabilities, [N, K].
+
+    Returns:
+        A score, lower is better; nan for no samples.
+
+    Raises:
+        DataError: If shapes, codes or probabilities are wrong.
+    """
+    check_proba(y, proba)
+    if len(y) == 0:
+        return float("nan")
+    num_classes = proba.shape[1]
+    error = ((proba - np.eye(num_classes)[y]) ** 2).sum(axis=1).mean()
+    return float(error / 2 if num_classes == 2 else error)
+
+
+def reliability_curve(
+    y: Array, proba: Array, num_bins: int = 15
+) -> tuple[Array, Array, Array]:
+    """Return how often predictions of each confidence are right.
+
+    The confidence is the probability of the predicted class; the bins have equal
+    width and include their lower end (the last one also 1).
+
+    Args:
+        y: Class codes, [N].
+        proba: Class probabilities, [N, K].
+        num_bins: Number of bins between 0 and 1.
+
+    Returns:
+        Mean confidence, share of right predictions and count of each bin, each of
+        shape [num_bins]. An empty bin has count 0 and nan for the others.
+
+    Raises:
+        ConfigError: If num_bins is below 1.
+        DataError: If shapes, codes or probabilities are wrong.
+    """
+    check_proba(y, proba)
+    if num_bins < 1:
+        raise ConfigError(
+            f"num_bins must be at least 1, got {num_bins}. The usual number is 15."
+        )
+    top = proba.max(axis=1, initial=0)
+    right = proba.argmax(axis=1) == y if len(y) else np.zeros(0)
+    edges = np.linspace(0, 1, num_bins + 1)[1:-1]
+    index = np.searchsorted(edges, top, side="right")
+    count = np.bincount(index, minlength=num_bins)
+    filled = np.where(count > 0, count, np.nan)
+    confidence = np.bincount(index, weights=top, minlength=num_bins) / filled
+    share = np.bincount(index, weights=right, minlength=num_bins) / filled
+    return confidence, share, count
+
+
+def expected_calibration_error(y: Array, proba: Array, num_bins: int = 15) -> float:
+    """Return the mean gap between confidence and accuracy over equal-width bins.
+
+    References:
+        On calibration of modern neural networks. Guo et al., 2017. arXiv:1706.04599.
+
+    Args:
+        y: Class codes, [N].
+        proba: Class probabilities, [N, K].
+        num_bins: Number of bins between 0 and 1.
+
+    Returns:
+        A gap in [0, 1], weighted by the count of each bin; nan for no samples.
+
+    Raises:
+        ConfigError: If num_bins is below 1.
+        DataError: If shapes, codes or probabilities are wrong.
+    """
+    confidence, share, count = reliability_curve(y, proba, num_bins)
+    if len(y) == 0:
+        return float("nan")
+    filled = count > 0
+    gap = np.abs(confidence - share)[filled]
+    return float(np.average(gap, weights=count[filled]))
+
+
+def classification_scores(y: Array, proba: Array) -> dict[str, float]:
+    """Return every classification score by its name.
+
+    Args:
+        y: Class codes, [N].
+        proba: Class probabilities, [N, K].
+
+    Returns:
+        accuracy, balanced_accuracy, macro_f1, auroc, log_loss, brier and
+        expected_calibration_error; all nan for no samples.
+
+    Raises:
+        DataError: If shapes, codes or probabilities are wrong.
+    """
+    check_proba(y, proba)
+    predicted = proba.argmax(axis=1) if len(y) else y
+    return {
+        "accuracy": accuracy(y, predicted),
+        "balanced_accuracy": balanced_accuracy(y, predicted),
+        "macro_f1": macro_f1(y, predicted),
+        "auroc": auroc(y, proba),
+        "log_loss": log_loss(y, proba),
+        "brier": brier(y, proba),
+        "expected_calibration_error": expected_calibration_error(y, proba),
+    }

@@ -1,0 +1,60 @@
+"""Scores of numbers.
+
+Letters: `N` samples, `K` targets.
+"""
+
+from mmgraph.metrics.shapes import Array, check_rows
+
+
+def r2(y: Array, predicted: Array) -> float:
+    """Return the coefficient of determination, averaged over targets.
+
+    Args:
+        y: Targets, [N] or [N, K].
+        predicted: Predicted targets of the same shape.
+
+    Returns:
+        A value <= 1; nan for fewer than two samples.
+
+    Raises:
+        DataError: If the shapes differ.
+    """
+    from sklearn.metrics import r2_score
+
+    check_rows(y, predicted)
+    return float(r2_score(y, predicted)) if len(y) > 1 else float("nan")
+
+
+def rmse(y: Array, predicted: Array) -> float:
+    """Return the root of the mean squared error, averaged over targets.
+
+    Args:
+        y: Targets, [N] or [N, K].
+        predicted: Predicted targets of the same shape.
+
+    Returns:
+        An error >= 0 in the unit of y; nan for no samples.
+
+    Raises:
+        DataError: If the shapes differ.
+    """
+    from sklearn.metrics import root_mean_squared_error
+
+    check_rows(y, predicted)
+    return float(root_mean_squared_error(y, predicted)) if len(y) else float("nan")
+
+
+def regression_scores(y: Array, predicted: Array) -> dict[str, float]:
+    """Return every regression score by its name.
+
+    Args:
+        y: Targets, [N] or [N, K].
+        predicted: Predicted targets of the same shape.
+
+    Returns:
+        r2 and rmse; nan where there are too few samples.
+
+    Raises:
+        DataError: If the shapes differ.
+    """
+    return {"r2": r2(y, predicted), "rmse": rmse(y, predicted)}

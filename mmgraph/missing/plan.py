@@ -1,0 +1,143 @@
+"""Mask plans: which modalities each sample keeps, saved and hashed.
+
+Letters: `N` samples of a data set, `M` modalities.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mmgraph.data import MultimodalData
+from mmgraph.errors import DataError
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPlan:
+    """Which modalities each sample keeps, with the rule and seed that chose them.
+
+    Attributes:
+        present: True where the sample keeps the modality, bool [N, M]; stored as a
+            read-only copy.
+        modalities: The M names, in the order of the columns.
+        pattern: The rule in words, such as "mcar(0.3)".
+        seed: Seed of the rule.
+        num_observed: Number of (sample, modality) pairs that the data had before the
+            plan; N * M by default.
+    """
+
+    present: BoolArray
+    modalities: tuple[str, ...]
+    pattern: str = "given"
+    seed: int = 0
+    num_observed: int | None = None
+
+    def __post_init__(self) -> None:
+        present, width = np.array(self.present), len(self.modalities)
+        if present.dtype != bool or present.ndim != 2 or present.shape[1] != width:
+            raise DataError(
+                f"MaskPlan.present must be bool [N, {width}], got {present.dtype} "
+                f"{list(present.shape)}. Give one column per modality."
+            )
+        present.setflags(write=False)
+        object.__setattr__(self, "present", present)
+        if self.num_observed is None:
+            object.__setattr__(self, "num_observed", present.size)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the names, the shape and the packed bits."""
+        head = json.dumps([list(self.modalities), list(self.present.shape)])
+        digest = hashlib.sha256(head.encode())
+        digest.update(np.packbits(self.present).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def realised_rate(self) -> float:
+        """Share of the pairs that the data had and the plan removed; 0 if none."""
+        had = self.num_observed or 0
+        return 1 - int(self.present.sum()) / had if had else 0.0
+
+    def apply(self, data: MultimodalData) -> MultimodalData:
+        """Return the data with only what the plan keeps.
+
+        Args:
+            data: N samples with the modalities of the plan, in their order.
+
+        Returns:
+            New data; what was missing stays missing.
+
+        Raises:
+            DataError: If the modalities or the number of samples differ.
+        """
+        if data.modalities != self.modalities:
+            raise DataError(
+                f"MaskPlan must have the modalities of the data, "
+                f"{list(data.modalities)}, got {list(self.modalities)}. "
+                "Make the plan from these data."
+            )
+        if len(data) != len(self.present):
+            raise DataError(
+                f"MaskPlan must have one row per sample, {len(data)}, got "
+                f"{len(self.present)}. Make the plan from these data."
+            )
+        return data.mask(self.present)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON with its hash.
+
+        Args:
+            path: File to write; replaced if it exists.
+        """
+        content = asdict(self) | {
+            "present": base64.b64encode(np.packbits(self.present).tobytes()).decode(),
+            "num_samples": len(self.present),
+            "sha256": self.hash,
+        }
+        Path(path).write_text(json.dumps(content, sort_keys=True) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "MaskPlan":
+        """Read a plan and compare it with its hash.
+
+        Args:
+            path: File that `save` wrote.
+
+        Returns:
+            A plan equal to the saved one.
+
+        Raises:
+            DataError: If the file is not a plan or was changed.
+        """
+        try:
+            content = json.loads(Path(path).read_text("utf-8"))
+            names = tuple(str(name) for name in content["modalities"])
+            packed = base64.b64decode(content["present"], validate=True)
+            shape = int(content["num_samples"]), len(names)
+            bits = np.unpackbits(np.frombuffer(packed, np.uint8)).astype(bool)
+            plan = cls(
+                bits[: shape[0] * shape[1]].reshape(shape),
+                names,
+                str(content["pattern"]),
+                int(content["seed"]),
+                int(content["num_observed"]),
+            )
+            saved = content["sha256"]
+        except (KeyError, TypeError, ValueError, binascii.Error) as error:
+            raise DataError(
+                f"{str(path)!r} must be a mask plan saved by MaskPlan.save, got "
+                f"something else ({type(error).__name__}). Save the plan again."
+            ) from error
+        if saved != plan.hash:
+            raise DataError(
+                f"{str(path)!r} must match its hash, got a plan that was changed. "
+                "Save the plan again."
+            )
+        return plan
