@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -105,17 +105,16 @@ def make_model(name: str, data: MultimodalData, seed: int) -> Model:
     if name == "mmgraph":
         from mmgraph.estimators import FusionClassifier
 
-        return FusionClassifier(seed=seed)
+        return cast(Model, FusionClassifier(seed=seed))
     if name == "mmgraph_no_edges":
         from mmgraph.estimators import FusionClassifier
         from mmgraph.schema import Schema
 
         control = Schema.late(data.schema.modalities)
-        return FusionClassifier(schema=control, seed=seed)
+        return cast(Model, FusionClassifier(schema=control, seed=seed))
     from mmgraph.baselines import BASELINES
 
-    model: Model = BASELINES[name](seed=seed)
-    return model
+    return cast(Model, BASELINES[name](seed=seed))
 
 
 def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
@@ -126,7 +125,11 @@ def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
     for name in names:
         if name not in known:
             close = get_close_matches(name, known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"{', '.join(known)}."
+            hint = (
+                f"did you mean '{close[0]}'?"
+                if close
+                else f"known: {', '.join(known)}."
+            )
             raise ConfigError(f"{what} must be a known name, got '{name}'; {hint}")
 
 
@@ -156,7 +159,7 @@ def run_bench(
         results.clear()
     sets, skipped = _open_sets(config)
     results.add_run(describe_run(command, config))
-    units = []
+    units: list[Unit] = []
     for name, bench in sets.items():
         results.add_dataset(_facts(name, bench, config.metric))
         units += _units(bench, models, config)
@@ -178,13 +181,21 @@ def _open_sets(
     check_names(named, (*dataset_names(), *FEW), "Data set")
     sets, skipped = {}, []
     for name in config.dataset_names:
-        try:
-            sets[name] = open_bench_data(name, config)
-        except MMGraphError as error:
-            if name in config.datasets:
-                raise
-            skipped.append(f"{name}: {_one_line(error)}")
+        bench, reason = _try_open(name, config)
+        if bench is None:
+            skipped.append(f"{name}: {reason}")
+        else:
+            sets[name] = bench
     return sets, tuple(skipped)
+
+
+def _try_open(name: str, config: BenchConfig) -> tuple[BenchData | None, str]:
+    try:
+        return open_bench_data(name, config), ""
+    except MMGraphError as error:
+        if name in config.datasets:
+            raise
+        return None, _one_line(error)
 
 
 def choose_metric(bench: BenchData, metric: str) -> str:

@@ -275,10 +275,10 @@ def parse_modalities(options: list[str] | None) -> dict[str, tuple[str, ...]] | 
         name, _, columns = option.partition("=")
         names = tuple(part.strip() for part in columns.split(",") if part.strip())
         if not name or not names:
-            raise ConfigError(
-                f"--modality must be NAME=COLUMN,COLUMN, got {option!r}."
-            )
+            raise ConfigError(f"--modality must be NAME=COLUMN,COLUMN, got {option!r}.")
         if name in found:
-            raise ConfigError(f"--modality must name each one once, got {name!r} twice.")
+            raise ConfigError(
+                f"--modality must name each one once, got {name!r} twice."
+            )
         found[name] = names
     return found

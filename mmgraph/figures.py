@@ -75,7 +75,7 @@ def legend_svg(model: str) -> str:
 
 def curve_svg(block: Block) -> str:
     """Draw the metric over the test missing rate, with one standard error."""
-    figure, (axes,) = _figure(1, (7.2, 4.0))
+    figure, (axes,) = _figure(1, (11.6, 4.7))
     for row in _back_to_front(block.rows):
         style = style_of(row.model)
         rates = np.array(list(row.at))
@@ -104,7 +104,7 @@ def left_out_svg(block: Block) -> str:
     """Draw the metric without each modality: mmgraph as bars, others as dots."""
     ours = _ours(block)
     names = sorted(ours.left_out, key=lambda name: -ours.left_out[name].mean)
-    figure, (axes,) = _figure(1, (7.2, 0.9 + 0.46 * len(names)))
+    figure, (axes,) = _figure(1, (6.4, 1.0 + 0.46 * len(names)))
     color = style_of(ours.model).color
     means = [ours.left_out[name].mean for name in names]
     errors = [ours.left_out[name].error for name in names]
@@ -116,9 +116,7 @@ def left_out_svg(block: Block) -> str:
             values = [row.left_out[name].mean for name in names]
             style = style_of(row.model)
             filled = style.color if style.dash == "-" else "none"
-            axes.plot(
-                values, heights, "o", ms=5, mfc=filled, mec=style.color, zorder=3
-            )
+            axes.plot(values, heights, "o", ms=5, mfc=filled, mec=style.color, zorder=3)
     full = next(iter(ours.at.values())).mean if ours.at else np.nan
     axes.axvline(full, color=INK, lw=1, ls=":", zorder=1)
     axes.set_yticks(heights, [f"without {name}" for name in names])
@@ -131,7 +129,7 @@ def left_out_svg(block: Block) -> str:
 def calibration_svg(block: Block) -> str:
     """Draw accuracy over confidence at the lowest and the highest rate."""
     rates = sorted({block.rates[0], block.rates[-1]})
-    figure, panels = _figure(len(rates), (3.6 * len(rates), 3.7))
+    figure, panels = _figure(len(rates), (3.2 * len(rates), 3.3))
     for axes, rate in zip(panels, rates, strict=True):
         low = 1 / block.facts["num_classes"]
         axes.plot([low, 1], [low, 1], color=INK, lw=1, ls=":")

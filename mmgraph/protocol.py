@@ -16,6 +16,7 @@ import numpy as np
 from mmgraph.config import BenchConfig
 from mmgraph.data import MultimodalData
 from mmgraph.errors import DataError
+from mmgraph.labels import missing_labels
 from mmgraph.missing import MaskPlan, leave_out, mcar, natural
 
 LARGE = 2000  # from this size on, an official split replaces cross-validation
@@ -193,8 +194,8 @@ def _labelled(name: str, data: MultimodalData) -> MultimodalData:
             f"Data set '{name}' must have one class per sample to be benchmarked, "
             f"got labels of shape {data.y.shape} and type {data.y.dtype}."
         )
-    present = np.array(data.y == data.y) & (data.y != np.array(None))  # noqa: PLR0124
-    return data if present.all() else data[np.flatnonzero(present)]
+    missing = missing_labels(data.y)
+    return data[np.flatnonzero(~missing)] if missing.any() else data
 
 
 def _is_fractional(y: np.ndarray) -> bool:

@@ -52,15 +52,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def read_versions() -> dict[str, str]:
     """Return the versions of Python, mmgraph and what computes for it."""
     import platform
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import version
 
     found = {"python": platform.python_version(), "mmgraph": mmgraph.__version__}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return found | {name: version(name) for name in PACKAGES}
 
 
 def describe_run(command: str, config: BaseModel) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmgraph.drawing import draw_schema
 from mmgraph.errors import ConfigError
 from mmgraph.figures import (
     calibration_models,
@@ -26,6 +27,15 @@ from mmgraph.tables import (
     shortcut_note,
     to_markdown,
 )
+
+__all__ = [
+    "block_tables",
+    "draw_schema",
+    "join_command",
+    "markdown",
+    "page",
+    "write_report",
+]
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 

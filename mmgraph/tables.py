@@ -4,7 +4,7 @@ Numbers are a mean and, after it, the standard error over splits.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mmgraph.summary import (
@@ -17,6 +17,7 @@ from mmgraph.summary import (
     reference_of,
 )
 
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 METRIC_TITLES = {
     "auroc": "AUROC",
     "accuracy": "accuracy",
@@ -35,6 +36,7 @@ class Table:
         rows: Cells, one per column.
         best: Row numbers of the best mean in each column.
         notes: Lines below it.
+        left: Columns of words, which begin at the left.
     """
 
     title: str
@@ -42,6 +44,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     best: tuple[frozenset[int], ...]
     notes: tuple[str, ...] = ()
+    left: frozenset[int] = frozenset({0})
 
 
 def metric_title(metric: str) -> str:
@@ -54,13 +57,14 @@ def number(value: float, digits: int = 3) -> str:
 
     Example:
         >>> from mmgraph.tables import number
-        >>> number(0.9021), number(-0.5, 1), number(float("nan"))
-        ('.902', '-.5', '–')
+        >>> number(0.9021), number(12.5, 1)
+        ('.902', '12.5')
     """
     if math.isnan(value):
-        return "–"  # noqa: RUF001
-    text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if abs(value) < 1 and digits else text
+        return DASH
+    text = f"{value:.{digits}f}".replace("-", MINUS)
+    short = abs(value) < 1 and digits > 0
+    return text.replace("0.", ".", 1) if short else text
 
 
 def cell(estimate: Estimate, digits: int = 3) -> str:
@@ -87,14 +91,14 @@ def result_table(block: Block) -> Table:
         (*row.at.values(), row.aurc, row.worst[1], row.ece, row.log_loss, row.fit_s)
         for row in block.rows
     ]
-    rows = tuple(_row(row, list(cells)) for row, cells in zip(block.rows, estimates))
-    higher = [True] * (len(block.rates) + 2) + [False] * 3
+    rows = tuple(map(_row, block.rows, map(list, estimates)))
+    higher = [True] * (len(block.rates) + 2) + [False] * 2  # all but seconds
     best = [_best([e[i].mean for e in estimates], up) for i, up in enumerate(higher)]
     return Table(
         block_title(block),
         (*columns, "fit s"),
         rows,
-        (frozenset(), *best),
+        (frozenset(), *best, frozenset()),
         tuple(_notes(block)),
     )
 
@@ -212,8 +216,8 @@ def to_markdown(table: Table) -> str:
     return "\n".join([*lines, "", *(f"{note}\n" for note in table.notes)])
 
 
-def _line(cells: "Sequence[str] | object") -> str:
-    texts = (str(text).replace("|", "\\|") for text in cells)  # type: ignore[attr-defined]
+def _line(cells: Iterable[str]) -> str:
+    texts = (text.replace("|", "\\|") for text in cells)
     return f"| {' | '.join(texts)} |"
 
 

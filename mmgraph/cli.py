@@ -1,0 +1,520 @@
+"""The command line. Only this file prints; everything else returns values.
+
+An error in what the user gave ends with exit code 2 and one line on standard
+error; a model that failed in a benchmark with 1; an interrupt with 130.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from mmgraph.errors import MMGraphError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mmgraph.benchmark import Progress
+    from mmgraph.cards import DatasetCard
+    from mmgraph.config import BenchConfig
+    from mmgraph.schema import Schema
+    from mmgraph.tables import Table
+
+MANY = {"--missing", "--train-missing", "--models"}  # options that take several values
+
+
+class OneLineErrors(TyperGroup):
+    """Tells errors of the user in one line each, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Run a command; exit 2 for what the user can mend."""
+        try:
+            return super().invoke(ctx)
+        except (MMGraphError, OSError) as error:
+            for line in str(error).splitlines():
+                typer.echo(f"Error: {line}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. What is finished is kept.", err=True)
+            raise typer.Exit(130) from None
+
+
+class SeveralValues(TyperCommand):
+    """Lets some options take several values: `--missing 0 .3 .5`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Join the values after such an option with commas, then parse."""
+        ctx.meta["mmgraph.arguments"] = [str(ctx.info_name), *args]
+        return list(super().parse_args(ctx, join_values(args)))
+
+
+def join_values(arguments: list[str]) -> list[str]:
+    """Join the values that follow an option of `MANY` into one.
+
+    Values of a rate end at the first argument that is no number, values of
+    `--models` at the next option.
+
+    Example:
+        >>> from mmgraph.cli import join_values
+        >>> join_values(["--missing", "0", ".3", "heart"])
+        ['--missing', '0,.3', 'heart']
+    """
+    joined: list[str] = []
+    option = ""
+    for argument in arguments:
+        follows = bool(option) and not _ends(option, argument)
+        if follows and joined[-1] != option:
+            joined[-1] += f",{argument}"
+        else:
+            joined.append(argument)
+        if not follows:
+            option = argument if argument in MANY else ""
+    return joined
+
+
+def _ends(option: str, argument: str) -> bool:
+    if option == "--models":
+        return argument.startswith("-")
+    return not all(_is_number(part) for part in argument.split(","))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Learn from whatever modalities each record has.",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        import mmgraph
+
+        typer.echo(f"mmgraph {mmgraph.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version and leave.",
+        ),
+    ] = False,
+) -> None:
+    """Learn from whatever modalities each record has."""
+
+
+@app.command(
+    cls=SeveralValues,
+    epilog="Example: mmgraph bench heart --missing 0 .3 .5 .7 --seeds 3",
+)
+def bench(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME", help="Data sets, or Parquet files with a column y."
+        ),
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE...", help="Test missing rates (default: 0 .3 .5 .7)."
+        ),
+    ] = None,
+    train_missing: Annotated[
+        str | None,
+        typer.Option(metavar="RATE...", help="Train missing rates (default: 0)."),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Masks per test rate; fits on an official split (default: 3)."
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Folds of the cross-validation (default: 5).")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Repeats of the cross-validation (default: 1).")
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL...", help="Models to compare (default: all of them)."
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="medical, sensor or all, of what is here.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Score to show (default: that of the card).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of results (default: runs/bench).")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes (default: one per core).")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Run file (.json, .toml) with these options.")
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Only rebuild page and table.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget earlier results.")
+    ] = False,
+) -> None:
+    """Compare models on data sets at several missing rates.
+
+    Writes results.jsonl, table.md and report.html. Run it again to go on after an
+    interrupt: what is finished is not computed twice.
+    """
+    from mmgraph.config import BenchConfig, build_config, parse_names, parse_rates
+
+    values: dict[str, Any] = {
+        "datasets": tuple(names) if names else None,
+        "missing": parse_rates(missing, "--missing"),
+        "train_missing": parse_rates(train_missing, "--train-missing"),
+        "models": parse_names(models),
+        **{"seeds": seeds, "folds": folds, "repeats": repeats, "suite": suite},
+        **{"metric": metric, "output": output, "jobs": jobs, "fresh": fresh or None},
+    }
+    settings = build_config(BenchConfig, values, run_file=config)
+    failed = () if report else _run(settings, ctx.meta["mmgraph.arguments"])
+    _show_report(settings.output, bool(failed))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run(settings: "BenchConfig", arguments: list[str]) -> tuple[str, ...]:
+    """Run the benchmark with progress; return one line for each failed unit."""
+    from mmgraph.benchmark import run_bench
+    from mmgraph.report import join_command
+
+    with _progress() as tell:
+        outcome = run_bench(settings, command=join_command(arguments), on_progress=tell)
+    for line in outcome.skipped:
+        typer.echo(f"Skipped {line}", err=True)
+    for line in outcome.failed:
+        typer.echo(f"Failed {line}", err=True)
+    if outcome.resumed:
+        typer.echo(f"{outcome.resumed} units were already there.", err=True)
+    return outcome.failed
+
+
+@contextmanager
+def _progress() -> "Iterator[Callable[[Progress], None]]":
+    """Show a bar with the time remaining on a terminal, else one line per unit."""
+    if not sys.stderr.isatty():
+        yield lambda p: typer.echo(
+            f"[{p.done}/{p.total}] {p.text}" + (" failed" if p.error else ""), err=True
+        )
+        return
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns = (
+        rich_progress.TextColumn("{task.description}", justify="left"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn("remaining"),
+        rich_progress.TimeRemainingColumn(),
+    )
+    with rich_progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda p: bar.update(
+            task, description=p.text, completed=p.done, total=p.total
+        )
+
+
+def _show_report(folder: Path, failed: bool) -> None:
+    """Rebuild the page and print its tables; nothing if all units failed."""
+    from mmgraph.records import Results
+    from mmgraph.report import block_tables, write_report
+    from mmgraph.tables import headline, rank_table
+
+    if failed and not Results(folder).lines():
+        return
+    blocks = write_report(folder)
+    for block in blocks:
+        for table in block_tables(block):
+            show(table)
+    ranks = rank_table(blocks)
+    if ranks:
+        show(ranks)
+    typer.echo(headline(blocks))
+    typer.echo(f"Page: {folder / 'report.html'}   Table: {folder / 'table.md'}")
+
+
+def show(table: "Table") -> None:
+    """Print a table: drawn on a terminal, in plain columns in a pipe."""
+    if not sys.stdout.isatty():
+        for line in _plain(table):
+            typer.echo(line)
+        return
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(title=table.title, title_justify="left", title_style="bold")
+    for i, column in enumerate(table.columns):
+        drawn.add_column(
+            column, justify="left" if i in table.left else "right", no_wrap=not i
+        )
+    for i, row in enumerate(table.rows):
+        cells = [
+            f"[bold]{text}[/bold]" if i in best else text
+            for text, best in zip(row, table.best, strict=True)
+        ]
+        drawn.add_row(*cells, style="cyan" if row[0] == "mmgraph" else None)
+    console = Console()
+    console.print(drawn)
+    for note in table.notes:
+        console.print(note, style="dim", markup=False)
+
+
+def _plain(table: "Table") -> "Iterator[str]":
+    grid = [table.columns, *table.rows]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(table.columns))]
+    yield table.title
+    for row in grid:
+        cells = [
+            text.ljust(width) if i in table.left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+    yield from table.notes
+    yield ""
+
+
+File = Annotated[
+    Path, typer.Argument(metavar="FILE.parquet", help="One row per sample.")
+]
+ModelFolder = Annotated[
+    Path, typer.Argument(metavar="MODEL_DIR", help="Folder of mmgraph train.")
+]
+ModalityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--modality",
+        metavar="NAME=COLUMN,COLUMN",
+        help="Columns of one modality; give it once for each.",
+    ),
+]
+
+
+@app.command(
+    epilog="Example: mmgraph train icu.parquet --label died --modality labs=wbc,crp "
+    "--modality ecg=rate,qt --output icu_model"
+)
+def train(
+    file: File,
+    label: Annotated[str, typer.Option(help="Column to predict.")],
+    output: Annotated[Path, typer.Option(help="Folder to save the model in.")],
+    modality: ModalityOption = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column whose values stay together in a split.")
+    ] = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="Column that names the samples.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="auto, classification or regression (default: auto)."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the training (default: 0).")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Most epochs (default: chosen by the estimator).")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Run file (.json, .toml) with these options.")
+    ] = None,
+) -> None:
+    """Train on a Parquet file and save the model."""
+    from mmgraph.config import TrainConfig, build_config, parse_modalities
+    from mmgraph.workflow import train_file
+
+    values: dict[str, Any] = {
+        **{"file": file, "label": label, "output": output, "group": group, "id": id_},
+        **{"task": task, "seed": seed, "epochs": epochs},
+        "modalities": parse_modalities(modality),
+    }
+    settings = build_config(TrainConfig, values, run_file=config)
+    _, data = train_file(settings)
+    typer.echo(repr(data))
+    typer.echo(f"Model: {settings.output}")
+
+
+@app.command(
+    epilog="Example: mmgraph predict icu_model new.parquet --output predictions.csv"
+)
+def predict(
+    model: ModelFolder,
+    file: File,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; .parquet or .csv (default: screen)."),
+    ] = None,
+) -> None:
+    """Predict the samples of a Parquet file, whatever modalities they have."""
+    from mmgraph.workflow import predict_file, save_predictions
+
+    frame = predict_file(model, file)
+    if output is None:
+        typer.echo(frame.to_csv(index=False), nl=False)
+        return
+    save_predictions(frame, output)
+    typer.echo(f"{len(frame)} predictions: {output}")
+
+
+@app.command(
+    cls=SeveralValues,
+    epilog="Example: mmgraph evaluate icu_model test.parquet --missing 0 .3 .5",
+)
+def evaluate(
+    model: ModelFolder,
+    file: File,
+    label: Annotated[
+        str | None, typer.Option(help="Column of labels (default: as in the training).")
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(metavar="RATE...", help="Test missing rates (default: 0)."),
+    ] = None,
+) -> None:
+    """Score a model on a Parquet file with labels."""
+    from mmgraph.config import parse_rates
+    from mmgraph.tables import Table, number
+    from mmgraph.workflow import evaluate_file
+
+    rates = parse_rates(missing, "--missing") or (0.0,)
+    scores = evaluate_file(model, file, label, rates)
+    names = list(scores[rates[0]])
+    rows = tuple(
+        (f"{rate:g}", *(number(found[name]) for name in names))
+        for rate, found in scores.items()
+    )
+    columns = ("missing rate", *(name.replace("_", " ") for name in names))
+    show(Table(f"{model} on {file}", columns, rows, (frozenset[int](),) * len(columns)))
+
+
+@app.command(epilog="Example: mmgraph datasets heart")
+def datasets(
+    name: Annotated[
+        str | None, typer.Argument(help="Show the card of this one.")
+    ] = None,
+) -> None:
+    """List the data sets, or show the card of one."""
+    from mmgraph.datasets import dataset_card, dataset_names
+
+    if name is not None:
+        _show_card(name)
+        return
+    from mmgraph.tables import Table
+
+    rows = []
+    for known in dataset_names():
+        card = dataset_card(known)
+        parts = (f"{m.name} {100 * m.missing:.0f}%" for m in card.modalities)
+        here = "yes" if _is_here(card) else "no"
+        size = str(card.num_samples)
+        rows.append((known, size, here, ", ".join(parts), card.license))
+    columns = ("name", "samples", "here", "modalities, share missing", "licence")
+    best = (frozenset[int](),) * len(columns)
+    show(Table("Data sets", columns, tuple(rows), best, left=frozenset({0, 2, 3, 4})))
+
+
+def _is_here(card: "DatasetCard") -> bool:
+    from mmgraph.datasets import find_mirror
+
+    if card.shipped:
+        return True
+    try:
+        find_mirror(card)
+    except MMGraphError:
+        return False
+    return True
+
+
+def _show_card(name: str) -> None:
+    from dataclasses import asdict
+
+    from mmgraph.datasets import dataset_card, dataset_folder
+
+    card = dataset_card(name)
+    path = dataset_folder(name) / "card.md"
+    if path.is_file():
+        typer.echo(path.read_text(encoding="utf-8"))
+    else:
+        typer.echo(json.dumps(asdict(card), indent=2))
+
+
+@app.command(epilog="Example: mmgraph schema heart --output heart.svg")
+def schema(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Data set, Parquet file, or schema as .json."
+        ),
+    ],
+    modality: ModalityOption = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Picture to write: .png or .svg.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the graph that a sample becomes, and draw it."""
+    from mmgraph.config import parse_modalities
+    from mmgraph.workflow import read_schema
+
+    found = read_schema(source, parse_modalities(modality) or {})
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        _print_schema(found)
+    if output is not None:
+        from mmgraph.report import draw_schema
+
+        draw_schema(found, output)
+        typer.echo(f"Picture: {output}", err=True)
+
+
+def _print_schema(found: "Schema") -> None:
+    from mmgraph.drawing import edge_label
+
+    for modality in found.modalities:
+        width = "" if modality.channels is None else f", {modality.channels} channels"
+        typer.echo(f"{modality.name}: {modality.kind}, {modality.tokens}{width}")
+    for latent in found.latents:
+        typer.echo(f"{latent.name}: latent, {latent.num_nodes} nodes")
+    for r in found.relations:
+        label = edge_label(r.name, r.topology)
+        typer.echo(f"{r.source} -> {r.target}" + (f" ({label})" if label else ""))
