@@ -1,0 +1,238 @@
+"""Fitting unimodal experts out of fold, and the pool of what they say.
+
+Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` features,
+``K`` outputs, ``J`` folds.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmgraph.missing import modality_dropout
+from mmgraph.nn.experts import (
+    EvidencePool,
+    LinearExpert,
+    TreeExpert,
+    fit_linear,
+    score_of_mean,
+    to_score,
+)
+from mmgraph.nn.heads import Classification, MultiLabel, Task
+from mmgraph.nn.scaling import Standardiser
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestRegressor
+
+ExpertKind: TypeAlias = Literal["linear", "forest"]
+
+RIDGES = (1.0, 10.0)
+NUM_TREES = 200
+MIN_LEAF = 2
+MIN_SAMPLES = 8
+POOL_MASKS = 4
+POOL_PENALTY = 1e-2
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What experts say about training samples that they were not fitted on.
+
+    Attributes:
+        out_of_fold: ``[N, M, X, K]`` scores beyond the prior; zero where missing.
+        present: ``[N, M]`` Bool.
+        experts: Experts refitted on all samples, ``M`` lists of ``X``.
+        prior: ``[K]`` what is said of a sample without any modality.
+    """
+
+    out_of_fold: Tensor
+    present: Tensor
+    experts: nn.ModuleList
+    prior: Tensor
+
+
+def link_of(task: Task) -> Literal["softmax", "sigmoid", "identity"]:
+    """Return the space in which evidence of a task adds up."""
+    if isinstance(task, Classification):
+        return "softmax"
+    return "sigmoid" if isinstance(task, MultiLabel) else "identity"
+
+
+def prior_of(task: Task, y: Tensor) -> Tensor:
+    """Return the prior ``[K]`` in the space of the link, from the training targets."""
+    if isinstance(task, Classification):
+        return task.log_prior(y)
+    known = ~y.isnan()
+    total = torch.where(known, y, 0).sum(0)
+    if isinstance(task, MultiLabel):
+        return ((total + 0.5) / (known.sum(0) + 1)).logit()
+    return total / known.sum(0).clamp(min=1)
+
+
+def fit_evidence(
+    features: Mapping[str, Tensor],
+    y: Tensor,
+    task: Task,
+    folds: Tensor,
+    *,
+    kinds: Sequence[ExpertKind] = ("linear", "forest"),
+    grouped: bool = False,
+    seed: int = 0,
+) -> Evidence:
+    """Fit the experts of every modality.
+
+    Args:
+        features: ``[N, F_m]`` by modality; a missing modality is an all-NaN row.
+        y: Targets of the task; every sample has one.
+        task: What is predicted.
+        folds: ``[N]`` fold of each sample.
+        kinds: Which experts a modality has.
+        grouped: Folds keep groups together, so that out-of-bag predictions of forests
+            would see the group of a sample: forests are then fitted by fold.
+        seed: Of the forests.
+    """
+    prior = prior_of(task, y)
+    present = torch.stack([~x.isnan().all(1) for x in features.values()], dim=1)
+    scores, experts = [], nn.ModuleList()
+    for m, x in enumerate(features.values()):
+        rows = torch.nonzero(present[:, m])[:, 0]
+        by_kind = [
+            _FITTERS[kind](x[rows], y[rows], task, folds[rows], grouped, seed)
+            for kind in kinds
+        ]
+        fitted = [pair for pairs in by_kind for pair in pairs]
+        said = torch.stack([score for score, _ in fitted], dim=1) - prior
+        table = said.new_zeros(len(y), *said.shape[1:])
+        scores.append(table.index_copy(0, rows, torch.where(said.isnan(), 0, said)))
+        experts.append(nn.ModuleList(expert for _, expert in fitted))
+    return Evidence(torch.stack(scores, dim=1), present, experts, prior)
+
+
+_Fitted: TypeAlias = list[tuple[Tensor, nn.Module]]
+
+
+def _fit_linear_experts(
+    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
+) -> _Fitted:
+    """Return out-of-fold scores ``[n, K]`` and the expert, one for each ridge."""
+    link = link_of(task)
+    experts = [LinearExpert(x.shape[1], task.out_channels, link) for _ in RIDGES]
+    if not len(x):
+        return [(x.new_zeros(0, task.out_channels), expert) for expert in experts]
+    experts[0].scaler.fit(x)
+    z = experts[0].scaler(x)
+    used = torch.nonzero(z.amax(0) > z.amin(0))[:, 0]
+    names = torch.unique(folds)
+    weight = torch.stack([(folds != j).float() for j in names] + [torch.ones(len(x))])
+    target, known = _targets(y, task)
+    fits = fit_linear(
+        z[:, used],
+        target,
+        (weight * known).repeat(len(RIDGES), 1),
+        torch.tensor(RIDGES).repeat_interleave(len(weight)),
+        link,
+    ).unflatten(0, (len(RIDGES), len(weight)))
+    fitted = []
+    which = torch.searchsorted(names, folds)
+    for expert, w in zip(experts, fits, strict=True):
+        expert.scaler.load_state_dict(experts[0].scaler.state_dict())
+        columns = torch.cat([used, torch.tensor([z.shape[1]])])
+        expert.weight.index_copy_(0, columns, w[-1])
+        logits = torch.einsum("nf,jfk->jnk", z[:, used], w[:-1, :-1]) + w[:-1, -1:]
+        own = logits[which, torch.arange(len(x))]
+        starved = (weight[:-1].sum(1) == 0)[which]
+        score = to_score(own, link)
+        fitted.append((torch.where(starved[:, None], torch.nan, score), expert))
+    return fitted
+
+
+def _targets(y: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """Return targets ``[n, K]`` and the weight of each row."""
+    if isinstance(task, Classification):
+        return F.one_hot(y, task.num_classes).float(), torch.ones(len(y))
+    known = (~y.isnan()).all(1).float()
+    return torch.where(y.isnan(), 0, y), known
+
+
+def _fit_forest(
+    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
+) -> _Fitted:
+    """Return out-of-bag (grouped: out-of-fold) scores and the forest as tensors."""
+    link, target = link_of(task), _targets(y, task)[0]
+    scaler = Standardiser(x.shape[1])
+    scaler.fit(x)
+    said = x.new_full((len(x), task.out_channels), torch.nan)
+    if len(x) < MIN_SAMPLES:
+        return [(said, TreeExpert(x.shape[1], task.out_channels, link))]
+    z = scaler(x)
+    forest = _grow(z, target, link, seed, out_of_bag=not grouped)
+    if grouped:
+        for j in torch.unique(folds):
+            kept = folds != j
+            if int(kept.sum()) >= MIN_SAMPLES:
+                part = _grow(z[kept], target[kept], link, seed, out_of_bag=False)
+                said[~kept] = TreeExpert.from_forest(part, scaler, link)(x[~kept])
+    else:
+        mean = torch.from_numpy(forest.oob_prediction_).float().reshape(said.shape)
+        said = score_of_mean(mean, link)
+    return [(said, TreeExpert.from_forest(forest, scaler, link))]
+
+
+def _grow(
+    z: Tensor, target: Tensor, link: str, seed: int, *, out_of_bag: bool
+) -> "RandomForestRegressor":
+    """Fit a forest of regression trees; on one-hot targets their criterion is Gini's.
+
+    References:
+        Random Forests, Breiman, 2001.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+
+    forest = RandomForestRegressor(
+        NUM_TREES,
+        min_samples_leaf=MIN_LEAF,
+        max_features=1 / 3 if link == "identity" else "sqrt",
+        oob_score=out_of_bag,
+        n_jobs=torch.get_num_threads(),
+        random_state=seed,
+    )
+    with warnings.catch_warnings():  # a row may be in every bag of a tiny set
+        warnings.filterwarnings("ignore", message="Some inputs do not have OOB")
+        return forest.fit(z.numpy(), target.squeeze(1).numpy())
+
+
+_FITTERS = {"linear": _fit_linear_experts, "forest": _fit_forest}
+
+
+def fit_pool(
+    evidence: Evidence, y: Tensor, task: Task, *, seed: int = 0
+) -> EvidencePool:
+    """Fit how much each expert is trusted, on out-of-fold evidence.
+
+    The fit sees the true pattern of missing modalities and four random thinnings of
+    it, so that the pool is calibrated for fewer modalities too.
+    """
+    _, num_modalities, num_experts, width = evidence.out_of_fold.shape
+    pool = EvidencePool(num_modalities, num_experts, width)
+    pool.prior.copy_(evidence.prior)
+    generator = torch.Generator().manual_seed(seed)
+    masks = [evidence.present] + [
+        modality_dropout(evidence.present, 0.5, generator) for _ in range(POOL_MASKS)
+    ]
+    optimiser = torch.optim.LBFGS(
+        pool.parameters(), max_iter=100, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        losses = [task.loss(pool(evidence.out_of_fold, mask), y) for mask in masks]
+        loss = torch.stack(losses).mean() + POOL_PENALTY * pool.penalty()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return pool.requires_grad_(False)
