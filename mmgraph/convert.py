@@ -96,10 +96,10 @@ def to_float32(name: str, values: Any) -> npt.NDArray[np.float32]:  # noqa: ANN4
             raise TypeError(f"dtype {array.dtype}")
         with np.errstate(over="ignore"):
             return array.astype(np.float32, copy=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"Modality {name!r} must hold numbers, got {error}. Encode it as numbers, "
-            "or pass a list of strings for text."
+            f"Modality {name!r} must hold numbers, got {error!s:.60}. Encode it as "
+            "numbers, or pass a list of strings for text."
         ) from None
 
 
@@ -249,10 +249,11 @@ def _with_times(
 ) -> Column:
     """Attach times and sort the rows of each sample by them."""
     entries = as_entries(times)
-    if len(entries) != len(column):
+    got_entries = len(entries) if entries.ndim else 1
+    if got_entries != len(column):
         raise DataError(
             f"Times of {name!r} must have one entry per sample: {len(column)} samples, "
-            f"got {len(entries)}. Check that they come from the same table."
+            f"got {got_entries}. Check that they come from the same table."
         )
     if entries.dtype.kind not in _NUMBERS + "O":
         raise _bad_times(name, str(entries.dtype))
@@ -279,7 +280,7 @@ def _time_array(name: str, entry: Any) -> npt.NDArray[np.float64]:  # noqa: ANN4
         if np.asarray(entry).dtype.kind not in _NUMBERS + "O":
             raise TypeError
         return np.asarray(entry, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _bad_times(name, f"{entry!r:.40}") from None
 
 

@@ -32,7 +32,13 @@ from mmgraph.labels import (
     split_indices,
 )
 from mmgraph.schema import Schema
-from mmgraph.selection import check_names, count_samples, read_present, resolve_indices
+from mmgraph.selection import (
+    check_mapping,
+    check_names,
+    count_samples,
+    read_present,
+    resolve_indices,
+)
 
 __all__ = ["Column", "MultimodalData"]
 
@@ -102,15 +108,13 @@ class MultimodalData(Exchange):
         Raises:
             DataError: when parts do not fit each other, the schema or these rules.
         """
-        if not arrays:
-            raise DataError(
-                "arrays must hold at least one modality, got none. Give a dict such as "
-                "{'labs': array}."
-            )
+        check_mapping("arrays", arrays)
         names = tuple(arrays)
         num_samples = count_samples(arrays)
         keep = read_present(present, names, num_samples)
-        times = times or {}
+        times = {} if times is None else times
+        if times:
+            check_mapping("times", times)
         check_names("times", times, names)
         tokens = {m.name: m.tokens for m in schema.modalities} if schema else {}
         columns = {

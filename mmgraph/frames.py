@@ -12,6 +12,7 @@ from mmgraph.column import AnyArray, Column
 from mmgraph.convert import build_column, from_rows
 from mmgraph.errors import DataError
 from mmgraph.labels import PLAIN_NAMES
+from mmgraph.selection import check_mapping
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +40,7 @@ def parse_frame(
     Raises:
         DataError: when a column is unknown or does not hold numbers.
     """
-    if not modalities:
-        raise DataError(
-            "modalities must name at least one modality, got none. Pass "
-            "modalities={'labs': ['wbc', 'crp']}."
-        )
+    check_mapping("modalities", modalities)
     columns = {
         name: _read_modality(frame, name, source) for name, source in modalities.items()
     }

@@ -235,7 +235,10 @@ def _from_objects(subject: str, array: AnyArray) -> AnyArray:
         numbers = np.full(len(array), np.nan)
         numbers[~missing] = known
         return numbers
-    return np.array(known)
+    numbers = np.array(known)
+    if numbers.dtype == object:
+        raise _mixed(subject, "integers of more than 64 bits")
+    return numbers
 
 
 def _is_missing(item: object) -> bool:

@@ -12,6 +12,7 @@ from mmgraph.column import AnyArray, Column, IntArray, empty_column, offsets_of
 from mmgraph.convert import from_rows
 from mmgraph.errors import DataError
 from mmgraph.labels import PLAIN_NAMES
+from mmgraph.selection import check_mapping
 from mmgraph.storage import read_document
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def parse_table(
     import pyarrow as pa
 
     document = None if modalities is not None else read_document(table)
-    if document is None and not modalities:
+    if modalities:
+        check_mapping("modalities", modalities)
+    elif document is None:
         raise DataError(
             "modalities must say which columns are which in a file that mmgraph did "
             "not write, got none. Pass modalities={'labs': ['wbc', 'crp']}, y='died'."
@@ -93,6 +96,8 @@ def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
     column = table.column(field)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.float64())
     if pa.types.is_string(column.type):
         column = column.cast(pa.large_string())
     return (

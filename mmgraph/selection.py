@@ -59,7 +59,8 @@ def count_samples(arrays: Mapping[str, Any]) -> int:
     """
     first, num_samples = "", -1
     for name, content in arrays.items():
-        if isinstance(content, str) or not hasattr(content, "__len__"):
+        shapeless = getattr(content, "shape", None) == ()
+        if isinstance(content, str) or shapeless or not hasattr(content, "__len__"):
             raise DataError(
                 f"Modality {name!r} must be an array or a list with one entry per "
                 f"sample, got {type(content).__name__}. Wrap it in a list."
@@ -73,6 +74,25 @@ def count_samples(arrays: Mapping[str, Any]) -> int:
                 "samples without it."
             )
     return num_samples
+
+
+def check_mapping(subject: str, value: Any) -> None:  # noqa: ANN401
+    """Check that a value is a dict from names of modalities, with at least one.
+
+    Raises:
+        DataError: when it is of another type, empty, or a name is no string.
+    """
+    if not isinstance(value, Mapping) or not value:
+        got = "none" if value is None or value == {} else type(value).__name__
+        raise DataError(
+            f"{subject} must be a dict with at least one modality, got {got}. Give "
+            "{'labs': ...}."
+        )
+    for name in value:
+        if not isinstance(name, str):
+            raise DataError(
+                f"{subject} must name modalities by strings, got {name!r}. Rename it."
+            )
 
 
 def read_present(

@@ -21,6 +21,7 @@ from mmgraph.column import Column
 from mmgraph.data import MultimodalData
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Latent, Modality, Relation, Schema, TimeWindow
+from mmgraph.selection import check_mapping
 
 NAN = float("nan")
 
@@ -543,6 +544,10 @@ OK = {"a": [1.0, 2.0]}
 INF = {"a": np.array([[1.0], [-np.inf]])}
 ERRORS = [
     (({},), {}, "at least one modality, got none"),
+    (({"a": np.array(1.0)},), {}, "'a' must be an array or a list .* got ndarray"),
+    (({"a": [10**400]},), {}, "'a' must hold numbers, got int too large"),
+    ((OK,), {"y": [10**30, 1]}, "got integers of more than 64 bits"),
+    ((OK,), {"times": {"a": 3}}, "2 samples, got 1"),
     (({"a": 3},), {}, "'a' must be an array or a list .* got int"),
     (({"a": [1.0], "b": [1.0, 2.0]},), {}, "1 samples in 'a', got 2"),
     ((INF,), {}, "'a' must be finite .* in sample 1"),
@@ -589,6 +594,13 @@ ERRORS = [
 def test_wrong_input_is_named(args, options, message):
     with pytest.raises(DataError, match=message):
         MultimodalData.from_arrays(*args, **options)
+
+
+def test_what_is_no_dict_of_names_is_named():
+    with pytest.raises(DataError, match="x must be a dict .* modality, got list"):
+        check_mapping("x", [1.0])
+    with pytest.raises(DataError, match="x must name modalities by strings, got 1"):
+        check_mapping("x", {1: [1.0]})
 
 
 TEXT = Modality("a", kind="text")
