@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -39,17 +39,23 @@ OURS = ("mmgraph", "mmgraph_no_edges")
 NUM_BINS = 15
 
 
-class Model(Protocol):
-    """What the benchmark asks of a model."""
+@runtime_checkable
+class Fitted(Protocol):
+    """What the benchmark asks of a fitted model."""
 
     classes_: np.ndarray
 
-    def fit(self, data: MultimodalData) -> "Model":
-        """Learn from samples with labels."""
+    def predict_proba(self, data: MultimodalData, /) -> np.ndarray:
+        """Return class probabilities [N, K]."""
         ...
 
-    def predict_proba(self, data: MultimodalData) -> np.ndarray:
-        """Return class probabilities [N, K]."""
+
+@runtime_checkable
+class Model(Protocol):
+    """What the benchmark asks of a model before it is fitted."""
+
+    def fit(self, data: MultimodalData, /) -> Fitted:
+        """Learn from samples with labels."""
         ...
 
 
@@ -218,9 +224,12 @@ def _facts(name: str, bench: BenchData, metric: str) -> Record:
         "origin": bench.card.get("origin", ""),
         "num_samples": len(bench.data),
         "num_classes": len(bench.classes),
-        "missing": dict(
-            zip(bench.data.modalities, (1 - present.mean(0)).tolist(), strict=True)
-        ),
+        "missing": [
+            [name, float(share)]
+            for name, share in zip(
+                bench.data.modalities, 1 - present.mean(0), strict=True
+            )
+        ],
         "scheme": str(bench.scheme),
         "metric": choose_metric(bench, metric),
         "shortcut_auroc": mask_shortcut(bench),
@@ -407,7 +416,7 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
     train = plan.apply(bench.data[split.train])
     model = make_model(unit.model, train, split.number)
     start = time.perf_counter()
-    model.fit(train)
+    fitted = model.fit(train)
     fit_s = time.perf_counter() - start
     head = {
         "dataset": unit.dataset,
@@ -428,13 +437,13 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
     codes = bench.codes[split.test]
     patterns = scored_patterns(test, unit.rates, unit.mask_seeds, split)
     return [
-        head | _score(model, test, codes, bench.classes, pattern)
+        head | _score(fitted, test, codes, bench.classes, pattern)
         for pattern in patterns
     ]
 
 
 def _score(
-    model: Model,
+    model: Fitted,
     test: MultimodalData,
     codes: np.ndarray,
     classes: np.ndarray,
@@ -499,7 +508,7 @@ def reliability_counts(codes: np.ndarray, proba: np.ndarray) -> dict[str, list[f
     confidence, share, count = reliability_curve(codes, proba, NUM_BINS)
     filled = count > 0
     return {
-        "count": count.tolist(),
+        "count": count.astype(float).tolist(),
         "confidence": np.where(filled, confidence * count, 0.0).round(4).tolist(),
         "correct": np.where(filled, share * count, 0.0).round(4).tolist(),
     }

@@ -126,7 +126,6 @@ def _section(block: Block, lines: Sequence[Record]) -> dict[str, Any]:
             and line["train_missing"] == block.train_missing
         }
     )
-    missing = block.facts["missing"].items()
     has_left_out = any(row.left_out for row in block.rows)
     return {
         "id": f"{block.dataset}-{block.train_missing:g}",
@@ -134,7 +133,9 @@ def _section(block: Block, lines: Sequence[Record]) -> dict[str, Any]:
         "title": block.facts["title"],
         "subtitle": block_title(block).partition(": ")[2],
         "facts": block.facts,
-        "missing": [(name, f"{100 * share:.0f} %") for name, share in missing],
+        "missing": [
+            (name, f"{100 * share:.0f} %") for name, share in block.facts["missing"]
+        ],
         "shortcut": shortcut_note(block) if block.has_shortcut else None,
         "shortcut_auroc": number(block.facts["shortcut_auroc"], 2),
         "models": [row.model for row in block.rows],

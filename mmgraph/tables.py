@@ -4,6 +4,7 @@ Numbers are a mean and, after it, the standard error over splits.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -127,9 +128,10 @@ def _notes(block: Block) -> list[str]:
     ]
     if block.has_shortcut:
         notes.append(shortcut_note(block))
+    failures = Counter((f["model"], f["error"]) for f in block.failures)
     notes += [
-        f"Failed: {f['model']} on split {f['split']}: {f['error']}"
-        for f in block.failures
+        f"Failed: {model} on {count} split{'s' * (count > 1)}: {error}"
+        for (model, error), count in failures.items()
     ]
     return notes
 
@@ -234,9 +236,9 @@ def _one_set(block: Block) -> str:
     ours = next(row for row in block.rows if row.model == block.reference)
     place = names.index(ours.model) + 1
     text = (
-        f"On {block.dataset}, {ours.model} reaches an area under the "
-        f"{metric_title(block.metric)} curve of {cell(ours.aurc)} over missing rates "
-        f"{block.rates[0]:g} to {block.rates[-1]:g}: {_ordinal(place)} of {len(names)}."
+        f"On {block.dataset}, {ours.model} has a mean {metric_title(block.metric)} of "
+        f"{cell(ours.aurc)} over missing rates {block.rates[0]:g} to "
+        f"{block.rates[-1]:g}: {_ordinal(place)} of {len(names)}."
     )
     rival = _rival(block)
     return f"{text} {_against(rival)}" if rival else text
