@@ -184,7 +184,7 @@ def _reliability_slots(
         for nodes, value in zip(sets, given, strict=True)
     ]
     flat = to_slots(torch.cat(rows, -1)[..., None], slot, num_samples * num_slots)
-    return flat[..., 0].unflatten(-1, (num_samples, num_slots))
+    return flat.reshape(*some.shape[:-1], num_samples, num_slots)
 
 
 def _custom_edges(
@@ -252,23 +252,24 @@ def _time_window(
 def _k_nearest(
     topology: KNearest, source: NodeSet, target: NodeSet
 ) -> tuple[Tensor, Tensor]:
-    """The k nearest of sorted times are neighbours: try every window around now."""
+    """The k nearest of sorted times are neighbours: move a window until it fits.
+
+    The window moves on while its first row is farther away than the row after its
+    last. Of rows at the same time, those that keep the window whole are taken.
+    """
     assert source.time is not None
     assert target.time is not None
     first = source.offsets[target.sample]
     end = source.offsets[target.sample + 1]
     k = torch.minimum(torch.full_like(first, topology.k), end - first)
     here = _first_row_at(source, target.sample, target.time, right=False)
-    shift = torch.arange(-topology.k, 1, device=first.device)
-    start = (here[:, None] + shift).clamp(min=0)  # [N, k + 1]
-    start = torch.minimum(torch.maximum(start, first[:, None]), (end - k)[:, None])
-    last = (start + k[:, None] - 1).clamp(min=0)
-    reach = torch.maximum(
-        (target.time[:, None] - _times(source, start)).abs(),
-        (target.time[:, None] - _times(source, last)).abs(),
-    )
-    best = start.gather(1, reach.argmin(dim=1, keepdim=True))[:, 0]
-    return best, best + k
+    start = torch.minimum(torch.maximum(here - topology.k, first), end - k)
+    leaving = start[:, None] + torch.arange(topology.k, device=first.device)  # [N, k]
+    entering = leaving + k[:, None]
+    now = target.time[:, None]
+    farther = now - _times(source, leaving) > _times(source, entering) - now
+    start = start + (farther & (entering < end[:, None])).sum(1)
+    return start, start + k
 
 
 def _times(source: NodeSet, rows: Tensor) -> Tensor:
