@@ -6,6 +6,7 @@ observed; late fusion, star, bottleneck and complete fusion are schemas, not mod
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -113,9 +114,12 @@ class TimeWindow:
 
     def __post_init__(self) -> None:
         _require(
-            self.seconds >= 0,
-            f"TimeWindow must span at least 0 seconds, got {self.seconds}.",
+            0 <= self.seconds < math.inf,
+            "TimeWindow must span a finite number of seconds of at least 0, "
+            f"got {self.seconds}.",
         )
+        # 1 and 1.0 are equal, so they must have one JSON form and one hash.
+        object.__setattr__(self, "seconds", float(self.seconds))
 
 
 @dataclass(frozen=True)

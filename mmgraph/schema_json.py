@@ -1,6 +1,7 @@
 """Schemas from JSON of unknown origin: every wrong field is a named error."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from types import NoneType, UnionType
@@ -105,7 +106,7 @@ def _build(cls: type[T], item: dict[str, Any], where: str) -> T:
     for name, field in known.items():
         if field.default is MISSING and name not in item:
             raise SchemaError(f"{where} must have the field {name!r}.")
-    return cls(**item)
+    return cls(**{k: float(v) if hints[k] is float else v for k, v in item.items()})
 
 
 def _matches(value: object, hint: object) -> bool:
@@ -116,7 +117,10 @@ def _matches(value: object, hint: object) -> bool:
     if hint is None or hint is NoneType:
         return value is None
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return abs(value) <= sys.float_info.max  # neither NaN nor infinite
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    assert isinstance(hint, type)
     return isinstance(value, hint)
