@@ -145,7 +145,8 @@ class Exchange:
             modalities: for files that ``to_parquet`` did not write: modality to its
                 columns of numbers, or to the name of one column of strings (text),
                 numbers or lists. Nulls are unknown or missing.
-            y: column of labels; None reads none.
+            y: column of labels; None reads none. A file that ``to_parquet`` wrote
+                without labels has none.
             ids: column of ids. Without an "id" column samples are numbered.
             groups: column of groups. Without a "group" column there are none.
 

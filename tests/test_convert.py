@@ -306,6 +306,13 @@ def test_lists_of_one_length_are_vectors_and_lists_of_lists_are_sequences():
         MultimodalData.from_arrow(table, modalities={"t": "t"}, y=None)
 
 
+def test_columns_that_arrow_cannot_convert_are_named():
+    lists = pa.DictionaryArray.from_arrays(pa.array([0]), pa.array([[1.0]]))
+    table = pa.table({"a": lists})
+    with pytest.raises(DataError, match=r"columns must hold numbers, .* Unsupported"):
+        MultimodalData.from_arrow(table, modalities={"a": "a"}, y=None)
+
+
 def test_columns_of_nothing_but_null_are_missing_everywhere():
     table = pa.table({"a": pa.nulls(2), "b": [1, 2], "y": pa.nulls(2)})
     data = MultimodalData.from_arrow(table, modalities={"a": "a", "b": "b"})

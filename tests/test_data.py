@@ -597,7 +597,7 @@ def test_wrong_input_is_named(args, options, message):
 
 
 def test_what_is_no_dict_of_names_is_named():
-    with pytest.raises(DataError, match="x must be a dict .* modality, got list"):
+    with pytest.raises(DataError, match=r"x must be a dict .* modality, got list"):
         check_mapping("x", [1.0])
     with pytest.raises(DataError, match="x must name modalities by strings, got 1"):
         check_mapping("x", {1: [1.0]})
