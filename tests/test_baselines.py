@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.impute import KNNImputer
 
 from mmgraph import DataError, MultimodalData
 from mmgraph.baselines import BASELINES
 from mmgraph.baselines.inputs import Standardiser, filled_table, fit_standardisers
+from mmgraph.baselines.neighbours import NearestDonors
 from mmgraph.baselines.nets import ConcatMLP, TokenTransformer, train_network
 
 NAMES = ("labs", "scan", "walk")
@@ -288,6 +290,21 @@ def test_filled_tables_by_hand():
     np.testing.assert_allclose(table, expected, atol=1e-12)
     far = Standardiser.fit(x).filled(np.array([[1e9, 1.0, 5.0]]))
     assert far[0, 0] == 10
+
+
+def test_nearest_donors_match_sklearn_where_it_looks_as_far():
+    rng = np.random.default_rng(0)
+    donors, table = rng.normal(size=(20, 6)), rng.normal(size=(300, 6))
+    donors[rng.random(donors.shape) < 0.4] = np.nan
+    table[rng.random(table.shape) < 0.4] = np.nan
+    donors[:, 5] = table[:, 5] = np.nan
+    donors[:8, :2] = table[:40, :2] = np.nan
+    table[0] = np.nan
+    expected = KNNImputer(keep_empty_features=True).fit(donors).transform(table)
+    nearest = NearestDonors(donors, (2, 3, 1))
+    filled = nearest.fill(table)
+    np.testing.assert_allclose(filled, expected, atol=1e-12)
+    assert nearest.fill(table[:0]).shape == (0, 6)
 
 
 @pytest.mark.parametrize("kind", [ConcatMLP, TokenTransformer])

@@ -17,6 +17,7 @@ from mmgraph.baselines.inputs import (
     filled_table,
     fit_standardisers,
 )
+from mmgraph.baselines.neighbours import NearestDonors
 
 _MAX_DONORS = 2000  # training samples that nearest neighbours are looked for among
 
@@ -112,17 +113,15 @@ class KNNLogistic(_TableBaseline):
         return make_logistic(self.seed)
 
     def _fit_table(self, x: Inputs) -> FloatArray:
-        from sklearn.impute import KNNImputer
-
         table = self._scaled(x)
         rng = np.random.Generator(np.random.PCG64(self.seed))
+        widths = tuple(part.shape[1] for part in x.values())
         donors = np.sort(rng.permutation(len(table))[:_MAX_DONORS])
-        self._imputer = KNNImputer(keep_empty_features=True).fit(table[donors])
+        self._donors = NearestDonors(table[donors], widths)
         return self._table(x)
 
     def _table(self, x: Inputs) -> FloatArray:
-        table: FloatArray = self._imputer.transform(self._scaled(x))
-        return table
+        return self._donors.fill(self._scaled(x))
 
     def _scaled(self, x: Inputs) -> FloatArray:
         tables = [self._standardisers[name].scaled(table) for name, table in x.items()]
