@@ -5,6 +5,7 @@ error; a model that failed in a benchmark with 1; an interrupt with 130.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,8 +50,16 @@ class SeveralValues(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         """Join the values after such an option with commas, then parse."""
-        ctx.meta["mmgraph.arguments"] = [str(ctx.info_name), *args]
         return list(super().parse_args(ctx, join_values(args)))
+
+
+class Recorded(SeveralValues):
+    """Hands the command its own command line, for the record of the run."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Pass what was typed through a hidden option, then parse."""
+        typed = shlex.join(["mmgraph", str(ctx.info_name), *args])
+        return super().parse_args(ctx, ["--typed", typed, *args])
 
 
 def join_values(arguments: list[str]) -> list[str]:
@@ -105,12 +114,13 @@ def main() -> None:
     app()
 
 
-def _show_version(value: bool) -> None:
+def _show_version(value: bool) -> bool:
     if value:
         import mmgraph
 
         typer.echo(f"mmgraph {mmgraph.__version__}")
         raise typer.Exit
+    return value
 
 
 @app.callback()
@@ -129,11 +139,10 @@ def _root(
 
 
 @app.command(
-    cls=SeveralValues,
+    cls=Recorded,
     epilog="Example: mmgraph bench heart --missing 0 .3 .5 .7 --seeds 3",
 )
 def bench(
-    ctx: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -189,6 +198,7 @@ def bench(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget earlier results.")
     ] = False,
+    typed: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Compare models on data sets at several missing rates.
 
@@ -206,19 +216,18 @@ def bench(
         **{"metric": metric, "output": output, "jobs": jobs, "fresh": fresh or None},
     }
     settings = build_config(BenchConfig, values, run_file=config)
-    failed = () if report else _run(settings, ctx.meta["mmgraph.arguments"])
+    failed = () if report else _run(settings, typed)
     _show_report(settings.output, bool(failed))
     if failed:
         raise typer.Exit(1)
 
 
-def _run(settings: "BenchConfig", arguments: list[str]) -> tuple[str, ...]:
+def _run(settings: "BenchConfig", command: str) -> tuple[str, ...]:
     """Run the benchmark with progress; return one line for each failed unit."""
     from mmgraph.benchmark import run_bench
-    from mmgraph.report import join_command
 
     with _progress() as tell:
-        outcome = run_bench(settings, command=join_command(arguments), on_progress=tell)
+        outcome = run_bench(settings, command=command, on_progress=tell)
     for line in outcome.skipped:
         typer.echo(f"Skipped {line}", err=True)
     for line in outcome.failed:

@@ -1,6 +1,5 @@
 """The page and the Markdown table of a folder of results, and pictures of schemas."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from mmgraph.tables import (
 __all__ = [
     "block_tables",
     "draw_schema",
-    "join_command",
     "markdown",
     "page",
     "write_report",
@@ -156,8 +154,3 @@ def _versions(lines: Sequence[Record]) -> list[str]:
         for line in lines
     )
     return list(dict.fromkeys(texts))
-
-
-def join_command(arguments: Sequence[str]) -> str:
-    """Return the command line that was typed, quoted where it has to be."""
-    return shlex.join(["mmgraph", *arguments])

@@ -48,7 +48,7 @@ class Columns:
 
     def save(self, folder: Path) -> None:
         """Write `columns.json` into a folder."""
-        text = json.dumps(vars(self), indent=1, sort_keys=True)
+        text = json.dumps(vars(self), indent=1)
         (folder / COLUMNS_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod

@@ -70,7 +70,7 @@ def test_the_command_line_wins_over_the_run_file(tmp_path, name, text):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("run.yaml", "folds: 3", "must end in .json or .toml"),
+        ("run.yaml", "folds: 3", r"must end in \.json or \.toml"),
         ("run.json", "{", "must parse"),
         ("run.toml", "folds = ", "must parse"),
         ("run.json", "[1]", "must hold a table of options, got list"),
@@ -95,7 +95,7 @@ def test_rates_may_have_commas_or_spaces():
 
 
 def test_rates_must_be_numbers():
-    with pytest.raises(ConfigError, match="--missing must be numbers .* got '0,a'"):
+    with pytest.raises(ConfigError, match=r"--missing must be numbers .* got '0,a'"):
         parse_rates("0,a", "--missing")
 
 

@@ -1,0 +1,327 @@
+"""The command line: what it prints, its exit codes, and one line per mistake."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import mmgraph
+from mmgraph.cli import app, join_values
+from mmgraph.config import BenchConfig, build_config
+from mmgraph.data import MultimodalData
+from mmgraph.errors import CheckpointError, ConfigError, DataError
+from mmgraph.records import Results
+from mmgraph.schema import Schema
+from mmgraph.workflow import Columns, predict_file, read_samples, save_predictions
+
+COMMANDS = ("bench", "train", "predict", "evaluate", "datasets", "schema")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """60 samples that mmgraph wrote: 2 classes, 2 modalities, one lacks a quarter."""
+    path = tmp_path_factory.mktemp("cli") / "small.parquet"
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    a, b = rng.normal(size=(2, 60, 3)) + y[:, None]
+    b[::4] = np.nan
+    MultimodalData.from_arrays({"a": a, "b": b}, y=y).to_parquet(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A plain table of a user: 80 patients, two modalities, label, hospital."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    died = np.arange(80) % 2
+    wbc, crp, rate = rng.normal(size=(3, 80)) + 2 * died
+    wbc[::5] = crp[::5] = np.nan
+    path = tmp_path_factory.mktemp("icu") / "icu.parquet"
+    columns = {"wbc": wbc, "crp": crp, "rate": rate, "died": died}
+    names = [f"patient {i}" for i in range(80)]
+    pq.write_table(pa.table({**columns, "who": names, "cost": rate * 2.5}), path)
+    return path
+
+
+MODALITIES = ("--modality", "labs=wbc,crp", "--modality", "ecg=rate")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: mmgraph {command}" in result.output
+
+
+def test_the_version_is_shown():
+    assert run("--version").output == f"mmgraph {mmgraph.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "joined"),
+    [
+        (
+            ["--missing", "0", ".3", "--seeds", "2"],
+            ["--missing", "0,.3", "--seeds", "2"],
+        ),
+        (["--missing", "0,.3"], ["--missing", "0,.3"]),
+        (["--missing", "0", "heart"], ["--missing", "0", "heart"]),
+        (["--models", "a", "b", "--fresh"], ["--models", "a,b", "--fresh"]),
+        (["heart", "--train-missing", "0", "1"], ["heart", "--train-missing", "0,1"]),
+        (["--missing"], ["--missing"]),
+        (["--missing", "x"], ["--missing", "x"]),
+    ],
+)
+def test_options_take_several_values(given, joined):
+    assert join_values(given) == joined
+
+
+def bench(small, output, *options):
+    models = ("--models", "late_logistic", "mean_logistic")
+    rest = ("--folds", 2, "--jobs", 1, "--output", output, "--seeds", 1)
+    return run("bench", small, "--missing", 0, ".5", *models, *rest, *options)
+
+
+def test_bench_writes_lines_page_and_table_and_resumes(small, tmp_path):
+    result = bench(small, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "[4/4]" in result.stderr
+    assert len(result.stderr.splitlines()) == 4
+    for name in ("results.jsonl", "report.html", "table.md", "runs.jsonl"):
+        assert (tmp_path / name).stat().st_size > 0
+    assert {x["test_missing"] for x in Results(tmp_path).lines()} == {0.0, 0.5, None}
+    assert "AURC" in result.stdout
+    assert "late_logistic" in result.stdout
+    run_line = json.loads((tmp_path / "runs.jsonl").read_text())
+    assert run_line["command"].startswith("mmgraph bench ")
+    assert "--missing 0 .5" in run_line["command"]
+    again = bench(small, tmp_path)
+    assert again.stderr == "4 units were already there.\n"
+
+
+def test_report_only_rebuilds_page_and_table(small, tmp_path):
+    bench(small, tmp_path)
+    before = (tmp_path / "results.jsonl").read_text()
+    (tmp_path / "report.html").unlink()
+    result = run("bench", "--report", "--output", tmp_path)
+    assert result.exit_code == 0
+    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "results.jsonl").read_text() == before
+
+
+def test_a_failing_model_exits_1_and_the_others_are_reported(
+    small, tmp_path, monkeypatch
+):
+    import mmgraph.benchmark
+
+    original = mmgraph.benchmark.make_model
+
+    def make(name, data, seed):
+        if name == "mean_logistic":
+            raise RuntimeError("no luck")
+        return original(name, data, seed)
+
+    monkeypatch.setattr(mmgraph.benchmark, "make_model", make)
+    result = bench(small, tmp_path)
+    assert result.exit_code == 1
+    assert "mean_logistic r0f0: RuntimeError: no luck" in result.stderr
+    assert "Failed: mean_logistic on 2 splits: RuntimeError: no luck" in result.stdout
+
+
+def test_a_run_file_gives_the_options(small, tmp_path):
+    path = tmp_path / "run.json"
+    options = {"datasets": [str(small)], "models": ["late_logistic"], "folds": 2}
+    rest = {"jobs": 1, "missing": [0], "output": str(tmp_path / "out")}
+    path.write_text(json.dumps({**options, **rest}))
+    result = run("bench", "--config", path)
+    assert result.exit_code == 0, result.output
+    assert {x["model"] for x in Results(tmp_path / "out").lines()} == {"late_logistic"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bench", "hart"], "'hart'; did you mean 'heart'?"),
+        (["bench", "heart", "--models", "mgraph"], "did you mean 'mmgraph'?"),
+        (["bench", "none.parquet"], "Parquet file must exist, got 'none.parquet'"),
+        (["bench"], "must be given a data set"),
+        (["bench", "heart", "--missing", "0", "2"], "missing.1 must be less than"),
+        (["bench", "heart", "--missing", "a"], "--missing must be numbers"),
+        (["bench", "--report", "--output", "nowhere"], "must hold results"),
+        (["bench", "--config", "none.json"], "Run file must exist"),
+        (["datasets", "hart"], "Did you mean 'heart'?"),
+        (["schema", "hart"], "Did you mean 'heart'?"),
+        (["schema", "none.json"], "Schema file must exist"),
+        (["predict", "nowhere", "x.parquet"], "Model folder must exist"),
+        (["evaluate", "nowhere", "x.parquet"], "Model folder must exist"),
+        (
+            ["train", "none.parquet", "--label", "y", "--output", "out"],
+            "Parquet file must exist, got 'none.parquet'",
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_with_exit_code_2(
+    arguments, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.glob("out")) == []
+
+
+def test_mistakes_in_a_users_table_are_told_in_one_line(table, small, tmp_path):
+    out = ("--output", tmp_path / "model")
+    cases = [
+        (("--label", "dead", *MODALITIES), "column 'dead' must be there once"),
+        (("--label", "died", "--modality", "labs=wbc,cpr"), "'cpr'"),
+        (("--label", "died", "--modality", "labs=wbc,died"), "must not hold the label"),
+        (("--label", "died", "--modality", "labs"), "must be NAME=COLUMN,COLUMN"),
+        (("--label", "died"), "modalities must say which columns are which"),
+    ]
+    for options, message in cases:
+        result = run("train", table, *options, *out)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    with pytest.raises(DataError, match="Parquet file must exist"):
+        read_samples(tmp_path / "none.parquet", modalities={}, label=None)
+    result = run("train", small, "--label", "nope", *out)
+    assert result.exit_code == 2
+    assert "nope" in result.stderr
+
+
+def test_datasets_are_listed_and_a_card_is_shown():
+    result = run("datasets")
+    assert result.exit_code == 0
+    heart = next(x for x in result.stdout.splitlines() if x.startswith("heart"))
+    assert "920" in heart
+    assert "thallium 53%" in heart
+    assert "CC BY 4.0" in heart
+    assert "Janosi" in run("datasets", "heart").stdout
+    assert json.loads(run("datasets", "synergy").stdout)["name"] == "synergy"
+
+
+def test_a_schema_is_printed_as_json_and_drawn(small, tmp_path):
+    result = run("schema", small, "--json")
+    schema = Schema.from_json(result.stdout)
+    assert schema.modality_names == ("a", "b")
+    path = tmp_path / "schema.json"
+    path.write_text(result.stdout)
+    picture = tmp_path / "schema.svg"
+    printed = run("schema", path, "--output", picture)
+    assert printed.exit_code == 0
+    assert "a: vector, single, 3 channels" in printed.stdout
+    assert "a -> fuse" in printed.stdout
+    assert picture.read_text().count("<!-- fuse") == 1
+
+
+@pytest.fixture(scope="module")
+def model(table, tmp_path_factory):
+    """A classifier trained for two epochs on the user's table."""
+    folder = tmp_path_factory.mktemp("model") / "icu"
+    options = ("--label", "died", "--id", "who", "--output", folder)
+    result = run("train", table, *options, *MODALITIES, "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.mark.slow
+def test_a_trained_model_predicts_ids_classes_and_probabilities(model, table, tmp_path):
+    import pandas as pd
+
+    path = tmp_path / "predictions.parquet"
+    assert run("predict", model, table, "--output", path).exit_code == 0
+    frame = pd.read_parquet(path)
+    assert list(frame) == ["id", "prediction", "probability_0", "probability_1"]
+    assert frame["id"][3] == "patient 3"
+    total = frame["probability_0"] + frame["probability_1"]
+    assert total.to_numpy() == pytest.approx(np.ones(80), abs=1e-6)
+    likely = (frame["probability_1"] > 0.5).astype(int)
+    assert (frame["prediction"] == likely).all()
+    shown = run("predict", model, table).stdout
+    assert shown.splitlines()[0] == "id,prediction,probability_0,probability_1"
+    assert run("predict", model, table, "--output", "x.txt").exit_code == 2
+    with pytest.raises(ConfigError, match=r"Output must end in .parquet or .csv"):
+        save_predictions(frame, tmp_path / "x.txt")
+
+
+@pytest.mark.slow
+def test_a_modality_that_the_file_lacks_is_missing(model, table, tmp_path):
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "less.parquet"
+    pq.write_table(pq.read_table(table).drop_columns(["wbc", "crp", "died"]), path)
+    assert len(predict_file(model, path)) == 80
+    pq.write_table(pq.read_table(table).select(["died"]), path)
+    with pytest.raises(DataError, match="at least one of the modalities labs, ecg"):
+        predict_file(model, path)
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_evaluated_at_missing_rates(model, table):
+    result = run("evaluate", model, table, "--missing", 0, ".5")
+    assert result.exit_code == 0, result.output
+    _, header, full, half, *_ = result.stdout.splitlines()
+    assert "auroc" in header
+    assert full.startswith("0 ")
+    assert half.startswith("0.5 ")
+    unknown = run("evaluate", model, table, "--label", "cost")
+    assert unknown.exit_code == 2
+    assert "Labels must be classes of the training" in unknown.stderr
+
+
+@pytest.mark.slow
+def test_fractional_labels_are_a_regression(table, tmp_path):
+    folder = tmp_path / "cost"
+    options = ("--label", "cost", "--output", folder, "--epochs", 2)
+    assert run("train", table, *options, *MODALITIES).exit_code == 0
+    assert Columns.load(folder).task == "regression"
+    assert list(predict_file(folder, table)) == ["id", "prediction"]
+    assert "rmse" in run("evaluate", folder, table).stdout
+
+
+def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):
+    columns = Columns("classification", "died", {"labs": ("wbc",)}, None, "who")
+    columns.save(tmp_path)
+    assert Columns.load(tmp_path) == columns
+    (tmp_path / "columns.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="must be JSON as mmgraph train writes"):
+        Columns.load(tmp_path)
+    with pytest.raises(CheckpointError, match=r"must hold columns.json"):
+        Columns.load(tmp_path / "none")
+
+
+@pytest.mark.slow
+def test_the_module_is_the_same_command(tmp_path):
+    program = [sys.executable, "-m", "mmgraph"]
+    done = subprocess.run([*program, "--version"], capture_output=True, text=True)
+    assert done.stdout == f"mmgraph {mmgraph.__version__}\n"
+    done = subprocess.run(
+        [*program, "bench", "hart"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_the_options_of_the_command_are_those_of_the_run_file():
+    import inspect
+
+    from mmgraph.cli import bench as command
+
+    fields = set(BenchConfig.model_fields) - {"datasets"}
+    assert fields <= set(inspect.signature(command).parameters)
+    assert build_config(BenchConfig, {}).dataset_names == ()
