@@ -6,7 +6,8 @@ not.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -118,6 +119,22 @@ class TokenTransformer(nn.Module):
         return logits
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: these networks are too small to gain from more.
+
+    Threads that wait for each other made training ten times slower on a busy
+    machine, and the result would depend on their number.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def train_network(
     make: Callable[[], nn.Module],
     x: Float[Tensor, "B W"],
