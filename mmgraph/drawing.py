@@ -59,18 +59,16 @@ def draw_schema(schema: Schema, path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in (".png", ".svg"):
         raise ConfigError(f"Picture must end in .png or .svg, got '{path}'.")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     dpi = 72 if path.suffix == ".svg" else 150  # what SVG is always drawn at
     figure = Figure((8, 7), facecolor="white", dpi=dpi)
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.96))
     axes.set(xlim=(-1.45, 1.45), ylim=(-1.28, 1.28))
     axes.set_axis_off()
     nodes = _draw_nodes(axes, schema)
     _draw_legend(axes, schema)
-    canvas.draw()  # arrows end at the boxes, whose size is known only now
+    figure.draw_without_rendering()  # arrows end at boxes, sized only now
     _draw_edges(axes, schema, nodes)
     figure.savefig(path, dpi=dpi, metadata=_no_date(path))
 
@@ -204,7 +202,9 @@ def _write(axes: "Axes", x: float, y: float, label: str) -> None:
 def _draw_legend(axes: "Axes", schema: Schema) -> None:
     from matplotlib.patches import Patch
 
-    kinds = list(dict.fromkeys(m.kind for m in schema.modalities))
+    kinds: list[str] = [m.kind for m in schema.modalities]
     kinds += ["latent"] if schema.latents else []
-    handles = [Patch(fc=FILLS[kind], ec=EDGE, label=kind) for kind in kinds]
+    handles = [
+        Patch(fc=FILLS[kind], ec=EDGE, label=kind) for kind in dict.fromkeys(kinds)
+    ]
     axes.legend(handles=handles, loc="lower left", frameon=False, fontsize=9)

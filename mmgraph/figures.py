@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -210,9 +210,8 @@ def _svg(figure: "Figure", salt: str) -> str:
     """Return the figure as an `<svg>` element that stands on its own."""
     import matplotlib as mpl
 
-    options: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": salt}
     buffer = io.StringIO()
-    with mpl.rc_context(options):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=72)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

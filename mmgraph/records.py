@@ -49,12 +49,16 @@ def read_lines(path: Path) -> list[Record]:
 
 def append_lines(path: Path, records: Iterable[Record]) -> None:
     """Append records in one write, after dropping a line that was cut off."""
-    text = "".join(json.dumps(record, sort_keys=True) + "\n" for record in records)
+    text = "".join(_dump(record) for record in records)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         _drop_tail(file.fileno(), path)
         os.write(file.fileno(), text.encode())
         os.fsync(file.fileno())
+
+
+def _dump(record: Record) -> str:
+    return json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n"
 
 
 def _drop_tail(descriptor: int, path: Path) -> None:

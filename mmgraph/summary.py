@@ -253,7 +253,7 @@ def _reliability(cell: Cells, rate: float) -> np.ndarray:
         for line in lines
         if line["test_missing"] == rate
     ]
-    return np.sum(counts, axis=0)
+    return np.asarray(np.sum(counts, axis=0))
 
 
 def estimate(values: Iterable[float]) -> Estimate:

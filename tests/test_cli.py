@@ -122,16 +122,14 @@ def test_report_only_rebuilds_page_and_table(small, tmp_path):
 def test_a_failing_model_exits_1_and_the_others_are_reported(
     small, tmp_path, monkeypatch
 ):
-    import mmgraph.benchmark
-
-    original = mmgraph.benchmark.make_model
+    from mmgraph.units import make_model as original
 
     def make(name, data, seed):
         if name == "mean_logistic":
             raise RuntimeError("no luck")
         return original(name, data, seed)
 
-    monkeypatch.setattr(mmgraph.benchmark, "make_model", make)
+    monkeypatch.setattr("mmgraph.units.make_model", make)
     result = bench(small, tmp_path)
     assert result.exit_code == 1
     assert "mean_logistic r0f0: RuntimeError: no luck" in result.stderr
