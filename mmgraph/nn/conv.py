@@ -24,6 +24,7 @@ Capacity: TypeAlias = Literal["bias", "scalar", "full"]
 Execution: TypeAlias = Literal["auto", "dense", "sparse"]
 
 MAX_PADDING = 8
+MAX_ELEMENTWISE = 24
 
 
 @dataclass(frozen=True)
@@ -158,41 +159,55 @@ class RelationalAttention(nn.Module):
         for group in self._groups:
             target, source = graph.layout(group.targets), graph.layout(group.sources)
             query = self._slots(torch.cat([q[t] for t in group.targets], -2), target)
-            key, value = self._source_slots(group, kv, source)
-            if self.sink is not None:  # the sink is one more slot, with zero content
-                key, value = F.pad(key, (0, 0, 0, 1)), F.pad(value, (0, 0, 0, 1))
+            key_value = self._source_rows(group, kv)
+            sink = int(self.sink is not None)  # one more slot, with zero content
+            key, value = self._slots(key_value, source, spare=sink).chunk(2, -1)
             mask = self._dense_mask(group, graph, source)
-            if key.shape[-2]:
-                result = F.scaled_dot_product_attention(query, key, value, mask)
-            else:
-                result = torch.zeros_like(query)
-            rows = result.transpose(-2, -3).flatten(-2)  # [..., B, S, D]
-            rows = rows.flatten(-3, -2).index_select(-2, target.slot)
+            result = self._attend(query, self._heads(key), self._heads(value), mask)
+            rows = result.flatten(-2).flatten(-3, -2).index_select(-2, target.slot)
             counts = [len(graph.nodes[t]) for t in group.targets]
             heard.update(zip(group.targets, rows.split(counts, -2), strict=True))
         return heard
 
-    def _slots(self, rows: Tensor, layout: Layout) -> Tensor:
-        """Lay ``[..., N, D]`` out as ``[..., B, H, S, d]``."""
-        num_samples = len(layout.sends)
-        flat = to_slots(rows, layout.slot, num_samples * layout.num_slots)
-        shape = (num_samples, layout.num_slots, self.num_heads, -1)
-        return flat.unflatten(-2, shape[:2]).unflatten(-1, shape[2:]).transpose(-2, -3)
+    def _attend(self, q: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """Attend from ``[..., B, T, D]`` to ``[..., B, S, H, d]`` slots.
 
-    def _source_slots(
-        self, group: _Group, kv: dict[str, Tensor], layout: Layout
-    ) -> tuple[Tensor, Tensor]:
-        keys, values = [], []
+        ``mask`` is ``[..., B, H, T, S]``; the result ``[..., B, T, H, d]``. Many tiny
+        products are faster as one sum over an axis than as batched matrices.
+        """
+        query = self._heads(q)
+        if not key.shape[-3]:
+            return torch.zeros_like(query)
+        if query.shape[-3] * key.shape[-3] > MAX_ELEMENTWISE:
+            query, key, value = (x.transpose(-2, -3) for x in (query, key, value))
+            result = F.scaled_dot_product_attention(query, key, value, mask)
+            return result.transpose(-2, -3)
+        product = query[..., :, None, :, :] * key[..., None, :, :, :]
+        logits = product.sum(-1) / math.sqrt(query.shape[-1])  # [..., B, T, S, H]
+        logits = logits + mask.movedim(-3, -1)
+        weight = torch._safe_softmax(logits, -2)  # zeros where everything is masked
+        return (weight[..., None] * value[..., None, :, :, :]).sum(-3)
+
+    def _slots(self, rows: Tensor, layout: Layout, *, spare: int = 0) -> Tensor:
+        """Lay ``[..., N, D]`` out as ``[..., B, S + spare, D]``; spare slots are 0."""
+        num_samples, num_slots = layout.sends.shape
+        slot = layout.slot + spare * (layout.slot // max(num_slots, 1))
+        num_slots = num_slots + spare
+        flat = to_slots(rows, slot, num_samples * num_slots)
+        return flat.unflatten(-2, (num_samples, num_slots))
+
+    def _source_rows(self, group: _Group, kv: dict[str, Tensor]) -> Tensor:
+        """Return keys and values ``[..., N, 2 D]`` of all sources of a group."""
+        rows = []
         for j, name in enumerate(group.sources):
-            key, value = kv[name].chunk(2, -1)
+            both = kv[name]
             if self.capacity != "bias":
-                key, value = self._per_relation(group.relations[0][j], key, value)
-            keys.append(key)
-            values.append(value)
-        return (
-            self._slots(torch.cat(keys, -2), layout),
-            self._slots(torch.cat(values, -2), layout),
-        )
+                key, value = both.chunk(2, -1)
+                both = torch.cat(
+                    self._per_relation(group.relations[0][j], key, value), -1
+                )
+            rows.append(both)
+        return torch.cat(rows, -2)
 
     def _per_relation(
         self, number: int, key: Tensor, value: Tensor

@@ -39,9 +39,9 @@ class Classification:
         counts = torch.bincount(y[y >= 0], minlength=self.num_classes) + 0.5
         return (counts / counts.sum()).log()
 
-    def normalise(self, logits: Tensor) -> Tensor:
-        """Log-probabilities."""
-        return logits.log_softmax(-1)
+    def activate(self, logits: Tensor) -> Tensor:
+        """Probabilities that sum to one."""
+        return logits.softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class MultiLabel:
         """Logistic loss over labelled cells."""
         return binary_cross_entropy(logits, y, weight)
 
+    def activate(self, logits: Tensor) -> Tensor:
+        """Probability of each label."""
+        return logits.sigmoid()
+
 
 @dataclass(frozen=True)
 class Regression:
@@ -80,6 +84,10 @@ class Regression:
     def loss(self, logits: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """Squared error over known targets."""
         return squared_error(logits, y, weight)
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Predictions, as they are."""
+        return logits
 
 
 Task: TypeAlias = Classification | MultiLabel | Regression

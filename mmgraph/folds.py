@@ -1,0 +1,77 @@
+"""Which samples are held out when, dealt out evenly over labels and groups.
+
+Letters: ``N`` samples, ``J`` folds, ``E`` members.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int64]
+
+
+def assign_folds(
+    y: npt.NDArray[Any],
+    groups: npt.NDArray[Any] | None,
+    num_folds: int,
+    *,
+    seed: int,
+) -> IntArray:
+    """Deal samples out to folds.
+
+    Args:
+        y: ``[N]`` or ``[N, K]`` targets; the samples are sorted by them, ties at
+            random, and dealt out in turn, so that every fold has its share of every
+            class or range.
+        groups: ``[N]``; samples of one group share a fold. Larger groups are dealt out
+            first, each to the smallest fold.
+        num_folds: ``J``; with fewer samples or groups some folds stay empty.
+        seed: Of the order of ties.
+
+    Returns:
+        ``[N]`` fold numbers.
+    """
+    rng = np.random.default_rng(seed)
+    if groups is not None:
+        return _deal_groups(np.asarray(groups), num_folds, rng)
+    keys = y.reshape(len(y), -1).T
+    order = np.lexsort((rng.random(len(y)), *keys[::-1]))
+    folds = np.empty(len(y), dtype=np.int64)
+    folds[order] = np.arange(len(y)) % num_folds
+    return folds
+
+
+def _deal_groups(
+    groups: npt.NDArray[Any], num_folds: int, rng: np.random.Generator
+) -> IntArray:
+    _, codes, counts = np.unique(
+        groups.astype(str), return_inverse=True, return_counts=True
+    )
+    order = np.lexsort((rng.random(len(counts)), -counts))
+    filled = np.zeros(num_folds, dtype=np.int64)
+    fold_of = np.zeros(len(counts), dtype=np.int64)
+    for group in order:
+        fold_of[group] = int(filled.argmin())
+        filled[fold_of[group]] += counts[group]
+    return fold_of[codes]
+
+
+def member_bags(
+    y: npt.NDArray[Any],
+    groups: npt.NDArray[Any] | None,
+    members: int,
+    num_folds: int,
+    *,
+    seed: int,
+) -> npt.NDArray[np.float32]:
+    """Return ``[E, N]`` weights: 0 for the fold that a member holds out, else 1.
+
+    Members take turns through the folds of one partition, then of the next.
+    """
+    bags = np.ones((members, len(y)), dtype=np.float32)
+    for e in range(members):
+        turn, fold = divmod(e, num_folds)
+        folds = assign_folds(y, groups, num_folds, seed=seed + 1 + turn)
+        bags[e, folds == fold] = 0
+    return bags
