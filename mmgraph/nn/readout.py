@@ -41,6 +41,8 @@ class FuseReadout(nn.Module):
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         """Read ``[..., N, D]`` as ``[..., B, num_nodes D]``."""
+        if not graph.num_samples:  # how many nodes a sample has cannot be told
+            return h.new_zeros(*h.shape[:-2], 0, self.out_channels)
         parts = [
             h[..., graph.rows[name], :].unflatten(-2, (graph.num_samples, -1))
             for name in self.types
