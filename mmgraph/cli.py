@@ -4,8 +4,6 @@ An error in what the user gave ends with exit code 2 and one line on standard
 error; a model that failed in a benchmark with 1; an interrupt with 130.
 """
 
-import json
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,92 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
-from mmgraph.errors import MMGraphError
+from mmgraph.arguments import OneLineErrors, Recorded, SeveralValues
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mmgraph.benchmark import Progress
-    from mmgraph.cards import DatasetCard
     from mmgraph.config import BenchConfig
-    from mmgraph.schema import Schema
     from mmgraph.tables import Table
-
-MANY = {"--missing", "--train-missing", "--models"}  # options that take several values
-
-
-class OneLineErrors(TyperGroup):
-    """Tells errors of the user in one line each, without a traceback."""
-
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
-        """Run a command; exit 2 for what the user can mend."""
-        try:
-            return super().invoke(ctx)
-        except (MMGraphError, OSError) as error:
-            for line in str(error).splitlines():
-                typer.echo(f"Error: {line}", err=True)
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt:
-            typer.echo("Interrupted. What is finished is kept.", err=True)
-            raise typer.Exit(130) from None
-
-
-class SeveralValues(TyperCommand):
-    """Lets some options take several values: `--missing 0 .3 .5`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Join the values after such an option with commas, then parse."""
-        return list(super().parse_args(ctx, join_values(args)))
-
-
-class Recorded(SeveralValues):
-    """Hands the command its own command line, for the record of the run."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Pass what was typed through a hidden option, then parse."""
-        typed = shlex.join(["mmgraph", str(ctx.info_name), *args])
-        return super().parse_args(ctx, ["--typed", typed, *args])
-
-
-def join_values(arguments: list[str]) -> list[str]:
-    """Join the values that follow an option of `MANY` into one.
-
-    Values of a rate end at the first argument that is no number, values of
-    `--models` at the next option.
-
-    Example:
-        >>> from mmgraph.cli import join_values
-        >>> join_values(["--missing", "0", ".3", "heart"])
-        ['--missing', '0,.3', 'heart']
-    """
-    joined: list[str] = []
-    option = ""
-    for argument in arguments:
-        follows = bool(option) and not _ends(option, argument)
-        if follows and joined[-1] != option:
-            joined[-1] += f",{argument}"
-        else:
-            joined.append(argument)
-        if not follows:
-            option = argument if argument in MANY else ""
-    return joined
-
-
-def _ends(option: str, argument: str) -> bool:
-    if option == "--models":
-        return argument.startswith("-")
-    return not all(_is_number(part) for part in argument.split(","))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -284,9 +205,10 @@ def _show_report(folder: Path, failed: bool) -> None:
 
 def show(table: "Table") -> None:
     """Print a table: drawn on a terminal, in plain columns in a pipe."""
+    from mmgraph.tables import to_plain
+
     if not sys.stdout.isatty():
-        for line in _plain(table):
-            typer.echo(line)
+        typer.echo("\n".join(to_plain(table)))
         return
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -306,20 +228,6 @@ def show(table: "Table") -> None:
     console.print(drawn)
     for note in table.notes:
         console.print(note, style="dim", markup=False)
-
-
-def _plain(table: "Table") -> "Iterator[str]":
-    grid = [table.columns, *table.rows]
-    widths = [max(len(row[i]) for row in grid) for i in range(len(table.columns))]
-    yield table.title
-    for row in grid:
-        cells = [
-            text.ljust(width) if i in table.left else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
-    yield from table.notes
-    yield ""
 
 
 File = Annotated[
@@ -442,48 +350,12 @@ def datasets(
     ] = None,
 ) -> None:
     """List the data sets, or show the card of one."""
-    from mmgraph.datasets import dataset_card, dataset_names
+    from mmgraph.catalogue import card_text, dataset_table
 
-    if name is not None:
-        _show_card(name)
-        return
-    from mmgraph.tables import Table
-
-    rows = []
-    for known in dataset_names():
-        card = dataset_card(known)
-        parts = (f"{m.name} {100 * m.missing:.0f}%" for m in card.modalities)
-        here = "yes" if _is_here(card) else "no"
-        size = str(card.num_samples)
-        rows.append((known, size, here, ", ".join(parts), card.license))
-    columns = ("name", "samples", "here", "modalities, share missing", "licence")
-    best = (frozenset[int](),) * len(columns)
-    show(Table("Data sets", columns, tuple(rows), best, left=frozenset({0, 2, 3, 4})))
-
-
-def _is_here(card: "DatasetCard") -> bool:
-    from mmgraph.datasets import find_mirror
-
-    if card.shipped:
-        return True
-    try:
-        find_mirror(card)
-    except MMGraphError:
-        return False
-    return True
-
-
-def _show_card(name: str) -> None:
-    from dataclasses import asdict
-
-    from mmgraph.datasets import dataset_card, dataset_folder
-
-    card = dataset_card(name)
-    path = dataset_folder(name) / "card.md"
-    if path.is_file():
-        typer.echo(path.read_text(encoding="utf-8"))
+    if name is None:
+        show(dataset_table())
     else:
-        typer.echo(json.dumps(asdict(card), indent=2))
+        typer.echo(card_text(name))
 
 
 @app.command(epilog="Example: mmgraph schema heart --output heart.svg")
@@ -502,28 +374,16 @@ def schema(
 ) -> None:
     """Print the graph that a sample becomes, and draw it."""
     from mmgraph.config import parse_modalities
+    from mmgraph.drawing import describe_schema
     from mmgraph.workflow import read_schema
 
     found = read_schema(source, parse_modalities(modality) or {})
     if as_json:
         typer.echo(found.to_json())
     else:
-        _print_schema(found)
+        typer.echo("\n".join(describe_schema(found)))
     if output is not None:
         from mmgraph.report import draw_schema
 
         draw_schema(found, output)
         typer.echo(f"Picture: {output}", err=True)
-
-
-def _print_schema(found: "Schema") -> None:
-    from mmgraph.drawing import edge_label
-
-    for modality in found.modalities:
-        width = "" if modality.channels is None else f", {modality.channels} channels"
-        typer.echo(f"{modality.name}: {modality.kind}, {modality.tokens}{width}")
-    for latent in found.latents:
-        typer.echo(f"{latent.name}: latent, {latent.num_nodes} nodes")
-    for r in found.relations:
-        label = edge_label(r.name, r.topology)
-        typer.echo(f"{r.source} -> {r.target}" + (f" ({label})" if label else ""))

@@ -1,6 +1,7 @@
 """Pictures of schemas: node types and the relations between them."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,18 @@ def edge_label(name: str, topology: Topology) -> str:
     elif not isinstance(topology, Full):
         parts.append(type(topology).__name__)
     return ", ".join(parts)
+
+
+def describe_schema(schema: Schema) -> Iterator[str]:
+    """Yield one line for each modality, latent and relation."""
+    for modality in schema.modalities:
+        width = "" if modality.channels is None else f", {modality.channels} channels"
+        yield f"{modality.name}: {modality.kind}, {modality.tokens}{width}"
+    for latent in schema.latents:
+        yield f"{latent.name}: latent, {latent.num_nodes} nodes"
+    for r in schema.relations:
+        label = edge_label(r.name, r.topology)
+        yield f"{r.source} -> {r.target}" + (f" ({label})" if label else "")
 
 
 def draw_schema(schema: Schema, path: str | Path) -> None:

@@ -5,7 +5,7 @@ Numbers are a mean and, after it, the standard error over splits.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mmgraph.summary import (
@@ -221,6 +221,21 @@ def to_markdown(table: Table) -> str:
 def _line(cells: Iterable[str]) -> str:
     texts = (text.replace("|", "\\|") for text in cells)
     return f"| {' | '.join(texts)} |"
+
+
+def to_plain(table: Table) -> Iterator[str]:
+    """Yield the lines of a table in columns of equal width, for a pipe."""
+    grid = [table.columns, *table.rows]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(table.columns))]
+    yield table.title
+    for row in grid:
+        cells = [
+            text.ljust(width) if i in table.left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+    yield from table.notes
+    yield ""
 
 
 def headline(blocks: Sequence[Block]) -> str:

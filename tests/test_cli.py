@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import mmgraph
-from mmgraph.cli import app, join_values
+from mmgraph.arguments import join_values
+from mmgraph.catalogue import dataset_table
+from mmgraph.cli import app
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
@@ -210,6 +212,12 @@ def test_datasets_are_listed_and_a_card_is_shown():
     assert "CC BY 4.0" in heart
     assert "Janosi" in run("datasets", "heart").stdout
     assert json.loads(run("datasets", "synergy").stdout)["name"] == "synergy"
+
+
+def test_a_set_whose_file_is_elsewhere_is_not_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMGRAPH_DATA", str(tmp_path))
+    rows = {row[0]: row[2] for row in dataset_table().rows}
+    assert (rows["wesad"], rows["heart"], rows["synergy"]) == ("no", "yes", "yes")
 
 
 def test_a_schema_is_printed_as_json_and_drawn(small, tmp_path):
