@@ -18,6 +18,8 @@ class OneLineErrors(TyperGroup):
         """Run a command; exit 2 for what the user can mend."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # `mmgraph bench | head`: nobody reads on
+            raise
         except (MMGraphError, OSError) as error:
             for line in str(error).splitlines():
                 typer.echo(f"Error: {line}", err=True)
