@@ -238,9 +238,8 @@ class Schema:
 
     @classmethod
     def star(cls, modalities: Iterable[Modality]) -> "Schema":
-        """A fuse node that hears every modality and answers it."""
-        relations = (Relation("*", "fuse"), Relation("fuse", "*"))
-        return cls(tuple(modalities), (Latent("fuse"),), relations)
+        """A fuse node that hears every modality, in every layer anew."""
+        return cls(tuple(modalities), (Latent("fuse"),), (Relation("*", "fuse"),))
 
     @classmethod
     def complete(cls, modalities: Iterable[Modality]) -> "Schema":
