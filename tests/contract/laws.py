@@ -83,7 +83,8 @@ def law_value_independence(case: Case) -> None:
     module, hidden = case.build(0), _hidden(corner_batch())
     outputs = case.run(module, hidden)
     expected = gradients(module, outputs)
-    assert all(bool(grad.isfinite().all()) for grad in expected.values())
+    for name, grad in expected.items():
+        assert bool(grad.isfinite().all()), f"the gradient of {name} is not finite"
     for contents in ([torch.nan], CONTENTS, CONTENTS[::-1]):
         poisoned = case.run(module, poison(hidden, contents))
         assert_same_bits(poisoned, outputs, f"content {contents}")

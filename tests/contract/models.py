@@ -29,6 +29,12 @@ WIDTH = 8
 SchemaBuilder = Callable[[Sequence[Modality]], Schema]
 
 
+def two_way(modalities: Sequence[Modality]) -> Schema:
+    """A star whose fuse node answers the modalities."""
+    relations = [Relation("*", "fuse"), Relation("fuse", "*")]
+    return Schema(modalities, [Latent("fuse")], relations)
+
+
 def temporal(modalities: Sequence[Modality]) -> Schema:
     """Sequences that hear each other by time, and a fuse node that hears all."""
     relations = [
@@ -171,7 +177,7 @@ def _case(name: str, schema: SchemaBuilder, **options: object) -> list[Case]:
 
 
 def _convolutions() -> dict[str, Callable[[], nn.Module]]:
-    relations = len(Schema.star(MODALITIES).relations)
+    relations = len(two_way(MODALITIES).relations)
     return {
         "sage": lambda: SAGEConv((WIDTH, WIDTH), WIDTH),
         "gatv2": lambda: GATv2Conv((WIDTH, WIDTH), WIDTH, add_self_loops=False),
@@ -188,12 +194,12 @@ def model_cases() -> list[Case]:
         _case("late", late),
         _case("late-members", late, readout="attention", members=2),
         _case("star", star, task=Regression(2)),
-        _case("star-scalar-members", star, capacity="scalar", members=2),
-        _case("star-mixture", star, feed_forward="mixture"),
-        _case("star-three-layers", star, num_layers=3, capacity="full"),
+        _case("two-way-scalar-members", two_way, capacity="scalar", members=2),
+        _case("two-way-mixture", two_way, feed_forward="mixture"),
+        _case("two-way-three-layers", two_way, num_layers=3, capacity="full"),
         _case("star-sets", star, sets=True),
         _case("star-evidence-members", star, evidence_channels=2, members=2),
-        _case("star-completion", star, completion=True),
+        _case("two-way-completion", two_way, completion=True),
         _case("complete-members", complete, members=2, feed_forward="none"),
         _case("complete-mixture", complete, capacity="full", feed_forward="mixture"),
         _case("complete-promote-members", complete, members=2, **both),
@@ -207,7 +213,7 @@ def model_cases() -> list[Case]:
         _case("read-max-members", read_all, readout="max", members=2),
         _case("read-attention", read_all, readout="attention", **both),
         *(
-            _case(f"star-{name}", star, conv=conv)
+            _case(f"two-way-{name}", two_way, conv=conv)
             for name, conv in _convolutions().items()
         ),
     ]
