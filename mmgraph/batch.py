@@ -76,7 +76,7 @@ class Batch:
         return next(iter(self.x.values())).device
 
     def to(self, target: torch.device | str | torch.dtype) -> "Batch":
-        """Move to a device, or change the dtype of ``x``, ``time`` and a float ``y``."""
+        """Move to a device, or change the dtype of floating-point fields."""
 
         def move(value: Tensor) -> Tensor:
             if isinstance(target, torch.dtype) and not value.is_floating_point():

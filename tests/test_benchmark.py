@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from mmgraph.benchmark import check_names, choose_metric, run_bench
+from mmgraph.benchmark.protocol import make_splits, mask_shortcut, open_bench_data
+from mmgraph.benchmark.provenance import read_commit, read_versions
+from mmgraph.benchmark.records import Results, append_lines, read_lines
+from mmgraph.benchmark.run import check_names, choose_metric, run_bench
+from mmgraph.benchmark.units import align_proba, model_names, reliability_counts
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.protocol import make_splits, mask_shortcut, open_bench_data
-from mmgraph.provenance import read_commit, read_versions
-from mmgraph.records import Results, append_lines, read_lines
-from mmgraph.units import align_proba, model_names, reliability_counts
 
 
 @dataclass
@@ -55,7 +55,8 @@ def fast(monkeypatch):
     """Replace the models by stand-ins that cost nothing, and count from zero."""
     Prior.fits = Present.fits = 0
     monkeypatch.setattr(
-        "mmgraph.units.make_model", lambda name, data, seed: MODELS[name](seed)
+        "mmgraph.benchmark.units.make_model",
+        lambda name, data, seed: MODELS[name](seed),
     )
 
 
@@ -224,14 +225,14 @@ def test_a_failing_model_is_recorded_and_the_others_go_on(file, tmp_path, monkey
             raise RuntimeError("no luck\nsecond line")
         return Prior(seed)
 
-    monkeypatch.setattr("mmgraph.units.make_model", make)
+    monkeypatch.setattr("mmgraph.benchmark.units.make_model", make)
     outcome = run_bench(settings(file, tmp_path))
     assert outcome.finished == 3
     assert len(outcome.failed) == 3
     assert outcome.failed[0].endswith("mmgraph r0f0: RuntimeError: no luck")
     failures = Results(tmp_path).failures()
     assert [f["error"] for f in failures] == ["RuntimeError: no luck"] * 3
-    monkeypatch.setattr("mmgraph.units.make_model", lambda *_: Prior(0))
+    monkeypatch.setattr("mmgraph.benchmark.units.make_model", lambda *_: Prior(0))
     assert run_bench(settings(file, tmp_path)).finished == 3
     assert Results(tmp_path).failures() == []
 
@@ -241,7 +242,7 @@ def test_probabilities_that_are_not_finite_are_a_failure(file, tmp_path, monkeyp
         def predict_proba(self, data):
             return np.full((len(data), 2), np.nan)
 
-    monkeypatch.setattr("mmgraph.units.make_model", lambda *_: Broken(0))
+    monkeypatch.setattr("mmgraph.benchmark.units.make_model", lambda *_: Broken(0))
     outcome = run_bench(settings(file, tmp_path, models=("mmgraph",)))
     assert "predict_proba must be finite" in outcome.failed[0]
 

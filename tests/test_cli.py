@@ -9,15 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 import mmgraph
-from mmgraph.arguments import join_values
-from mmgraph.catalogue import dataset_table
-from mmgraph.cli import app
+from mmgraph.benchmark.records import Results
+from mmgraph.cli.arguments import join_values
+from mmgraph.cli.catalogue import dataset_table
+from mmgraph.cli.commands import app
+from mmgraph.cli.workflow import Columns, predict_file, read_samples, save_predictions
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
-from mmgraph.records import Results
 from mmgraph.schema import Schema
-from mmgraph.workflow import Columns, predict_file, read_samples, save_predictions
 
 COMMANDS = ("bench", "train", "predict", "evaluate", "datasets", "schema")
 
@@ -124,14 +124,14 @@ def test_report_only_rebuilds_page_and_table(small, tmp_path):
 def test_a_failing_model_exits_1_and_the_others_are_reported(
     small, tmp_path, monkeypatch
 ):
-    from mmgraph.units import make_model as original
+    from mmgraph.benchmark.units import make_model as original
 
     def make(name, data, seed):
         if name == "mean_logistic":
             raise RuntimeError("no luck")
         return original(name, data, seed)
 
-    monkeypatch.setattr("mmgraph.units.make_model", make)
+    monkeypatch.setattr("mmgraph.benchmark.units.make_model", make)
     result = bench(small, tmp_path)
     assert result.exit_code == 1
     assert "mean_logistic r0f0: RuntimeError: no luck" in result.stderr
@@ -326,7 +326,7 @@ def test_the_module_is_the_same_command(tmp_path):
 def test_the_options_of_the_command_are_those_of_the_run_file():
     import inspect
 
-    from mmgraph.cli import bench as command
+    from mmgraph.cli.commands import bench as command
 
     fields = set(BenchConfig.model_fields) - {"datasets"}
     assert fields <= set(inspect.signature(command).parameters)

@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from mmgraph.controls import CONTROLS, synthetic
-from mmgraph.datasets import dataset_card, load_dataset
+from mmgraph.datasets.controls import CONTROLS, synthetic
+from mmgraph.datasets.load import dataset_card, load_dataset
 from mmgraph.errors import DataError
 
 

@@ -17,11 +17,11 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import _safe_indexing
 
-from mmgraph.column import Column
 from mmgraph.data import MultimodalData
+from mmgraph.data.column import Column
+from mmgraph.data.selection import check_mapping
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Latent, Modality, Relation, Schema, TimeWindow
-from mmgraph.selection import check_mapping
 
 NAN = float("nan")
 

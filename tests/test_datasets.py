@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmgraph.cards import DatasetCard
-from mmgraph.datasets import (
+from mmgraph.datasets.cards import DatasetCard
+from mmgraph.datasets.load import (
     check_data,
     dataset_card,
     dataset_folder,

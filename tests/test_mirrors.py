@@ -11,14 +11,14 @@ import pyarrow
 import pytest
 
 from mmgraph.data import MultimodalData
-from mmgraph.datasets import (
+from mmgraph.datasets.load import (
     dataset_card,
     find_mirror,
     load_dataset,
 )
+from mmgraph.datasets.mirrors import from_mirror, mirror_root, package_files
+from mmgraph.datasets.prepare import prepare
 from mmgraph.errors import DataError
-from mmgraph.mirrors import from_mirror, mirror_root, package_files
-from mmgraph.prepare import prepare
 
 SHIPPED = ("basic_motions", "heart", "mfeat")
 MIRRORED = ("physionet2012", "tuxpaint", "utd_mhad", "wesad", "wikipedia")

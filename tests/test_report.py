@@ -8,12 +8,23 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from mmgraph.drawing import edge_label
+from mmgraph.benchmark.records import Results, append_lines
+from mmgraph.benchmark.summary import estimate, mean_ranks, summarise
+from mmgraph.benchmark.tables import (
+    DASH,
+    difference_table,
+    headline,
+    number,
+    rank_table,
+    result_table,
+    signed,
+    to_markdown,
+)
 from mmgraph.errors import ConfigError
-from mmgraph.figures import STYLES, calibration_models, legend_svg, style_of
 from mmgraph.metrics import aurc, holm, paired_difference
-from mmgraph.records import Results, append_lines
-from mmgraph.report import draw_schema, write_report
+from mmgraph.report.drawing import edge_label
+from mmgraph.report.figures import STYLES, calibration_models, legend_svg, style_of
+from mmgraph.report.page import draw_schema, write_report
 from mmgraph.schema import (
     Custom,
     Full,
@@ -24,17 +35,6 @@ from mmgraph.schema import (
     SameIndex,
     Schema,
     TimeWindow,
-)
-from mmgraph.summary import estimate, mean_ranks, summarise
-from mmgraph.tables import (
-    DASH,
-    difference_table,
-    headline,
-    number,
-    rank_table,
-    result_table,
-    signed,
-    to_markdown,
 )
 
 MODELS = ("late_logistic", "mmgraph", "best_single")

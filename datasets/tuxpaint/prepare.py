@@ -7,7 +7,7 @@ raw drawings, captions and sounds are in the Debian package tuxpaint-stamps-defa
 card says how the embeddings were made from them.)
 """
 
-from mmgraph.prepare import prepare
+from mmgraph.datasets.prepare import prepare
 
 if __name__ == "__main__":
     print(prepare("tuxpaint"))

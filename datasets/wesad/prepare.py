@@ -5,7 +5,7 @@ Usage: python datasets/wesad/prepare.py [--source DIR] [--output FILE]
 checkout. Without --output the file is only checked against the card.)
 """
 
-from mmgraph.prepare import prepare
+from mmgraph.datasets.prepare import prepare
 
 if __name__ == "__main__":
     print(prepare("wesad"))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mmgraph.baselines.inputs import FloatArray, FloatingArray, IntArray, observed
 from mmgraph.data import MultimodalData
+from mmgraph.data.labels import as_plain, missing_labels
 from mmgraph.errors import DataError
-from mmgraph.labels import as_plain, missing_labels
 
 Inputs = dict[str, FloatingArray]
 

@@ -1,0 +1,241 @@
+"""Run the benchmark: data set x model x train rate x split, in a process pool.
+
+One unit of work fits one model once and scores it on every test pattern. Its
+results go to `results.jsonl` as one line per pattern, written in one piece, so
+that an interrupted run resumes where it stopped.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from mmgraph.benchmark.pool import in_pool, in_process, one_line
+from mmgraph.benchmark.protocol import (
+    FEW,
+    BenchData,
+    Pattern,
+    Unit,
+    make_splits,
+    mask_shortcut,
+    open_bench_data,
+    scored_patterns,
+)
+from mmgraph.benchmark.provenance import describe_run
+from mmgraph.benchmark.records import Record, Results
+from mmgraph.benchmark.units import model_names, unit_key
+from mmgraph.config import BenchConfig
+from mmgraph.errors import ConfigError, MMGraphError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is told after each unit, or each data set that was skipped.
+
+    Attributes:
+        text: What finished, in one line.
+        done: Units finished in this run.
+        total: Units to run.
+        error: One line if it failed, else None.
+    """
+
+    text: str
+    done: int
+    total: int
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of the benchmark ended.
+
+    Attributes:
+        finished: Units that ran now.
+        resumed: Units that were already there.
+        failed: One line for each unit that failed.
+        skipped: One line for each data set that is not on this machine.
+    """
+
+    finished: int
+    resumed: int
+    failed: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raise ConfigError for a name that is not known, with the nearest one."""
+    from difflib import get_close_matches
+
+    known = tuple(known)
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean '{close[0]}'?"
+                if close
+                else f"known: {', '.join(known)}."
+            )
+            raise ConfigError(f"{what} must be a known name, got '{name}'; {hint}")
+
+
+def run_bench(
+    config: BenchConfig,
+    *,
+    command: str = "",
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Outcome:
+    """Run what is not there yet and append the results to `config.output`.
+
+    A model that fails on a data set is recorded as failed and the others go on.
+
+    Args:
+        config: What to run.
+        command: How it was called, for the record.
+        on_progress: Called in this process after each unit.
+
+    Raises:
+        ConfigError: If a model or data set has an unknown name, or none is given.
+        DataError: If a data set that was named cannot be used.
+    """
+    models = config.models or model_names()
+    check_names(models, model_names(), "Model")
+    results = Results(config.output)
+    if config.fresh:
+        results.clear()
+    sets, skipped = _open_sets(config)
+    results.add_run(describe_run(command, config))
+    units: list[Unit] = []
+    for name, bench in sets.items():
+        results.add_dataset(_facts(name, bench, config.metric))
+        units += _units(bench, models, config)
+    todo = _missing_units(units, sets, results)
+    failed = _run_units(todo, config, results, on_progress)
+    return Outcome(len(todo) - len(failed), len(units) - len(todo), failed, skipped)
+
+
+def _open_sets(
+    config: BenchConfig,
+) -> tuple[dict[str, BenchData], tuple[str, ...]]:
+    """Open every data set; only those of a suite may be lacking here."""
+    from mmgraph.datasets.load import dataset_names
+
+    if not config.dataset_names:
+        raise ConfigError("bench must be given a data set or --suite, got none.")
+    files = [name for name in config.dataset_names if name.endswith(".parquet")]
+    named = [name for name in config.datasets if name not in files]
+    check_names(named, (*dataset_names(), *FEW), "Data set")
+    sets, skipped = {}, []
+    for name in config.dataset_names:
+        bench, reason = _try_open(name, config)
+        if bench is None:
+            skipped.append(f"{name}: {reason}")
+        else:
+            sets[name] = bench
+    return sets, tuple(skipped)
+
+
+def _try_open(name: str, config: BenchConfig) -> tuple[BenchData | None, str]:
+    try:
+        return open_bench_data(name, config), ""
+    except MMGraphError as error:
+        if name in config.datasets:
+            raise
+        return None, one_line(error)
+
+
+def choose_metric(bench: BenchData, metric: str) -> str:
+    """Return the score that is shown first; "auto" is what the card says.
+
+    A set without a card is scored by AUROC for two classes, else by accuracy.
+    """
+    if metric != "auto":
+        return metric
+    fallback = "auroc" if len(bench.classes) == 2 else "accuracy"
+    return str(bench.card.get("metric") or fallback)
+
+
+def _facts(name: str, bench: BenchData, metric: str) -> Record:
+    present = bench.data.present
+    return {
+        "dataset": name,
+        "title": bench.card.get("title", name),
+        "license": bench.card.get("license", ""),
+        "origin": bench.card.get("origin", ""),
+        "num_samples": len(bench.data),
+        "num_classes": len(bench.classes),
+        "missing": [
+            [name, float(share)]
+            for name, share in zip(
+                bench.data.modalities, 1 - present.mean(0), strict=True
+            )
+        ],
+        "scheme": str(bench.scheme),
+        "metric": choose_metric(bench, metric),
+        "shortcut_auroc": mask_shortcut(bench),
+        "data_hash": bench.digest,
+    }
+
+
+def _units(
+    bench: BenchData, models: Iterable[str], config: BenchConfig
+) -> Iterator[Unit]:
+    for rate in config.train_missing:
+        for split in range(bench.scheme.folds * bench.scheme.repeats):
+            for model in models:
+                yield Unit(
+                    bench.name,
+                    model,
+                    rate,
+                    bench.scheme,
+                    split,
+                    config.missing,
+                    config.seeds,
+                )
+
+
+def _missing_units(
+    units: list[Unit], sets: dict[str, BenchData], results: Results
+) -> list[Unit]:
+    """Return the units of which a line is missing, and keep all mask plans."""
+    there = results.identities()
+    expected: dict[tuple[str, int], list[Pattern]] = {}
+    splits = {name: make_splits(bench) for name, bench in sets.items()}
+    todo = []
+    for unit in units:
+        bench, split = sets[unit.dataset], splits[unit.dataset][unit.split]
+        key = (unit.dataset, unit.split)
+        if key not in expected:
+            test = bench.data[split.test]
+            patterns = scored_patterns(test, unit.rates, unit.mask_seeds, split)
+            expected[key] = list(patterns)
+            results.keep_plans(pattern.plan for pattern in patterns)
+        head = unit_key(unit, bench, split)
+        if not all((head, *p.identity) in there for p in expected[key]):
+            todo.append(unit)
+    return todo
+
+
+def _run_units(
+    units: list[Unit],
+    config: BenchConfig,
+    results: Results,
+    on_progress: Callable[[Progress], None],
+) -> tuple[str, ...]:
+    failed = []
+    finished = in_pool if config.jobs > 1 and len(units) > 1 else in_process
+    for done, (unit, lines, error) in enumerate(finished(units, config), start=1):
+        if error is None:
+            results.add_unit(lines)
+        else:
+            failed.append(f"{unit}: {error}")
+            results.add_failure(_failure(unit, error))
+        on_progress(Progress(str(unit), done, len(units), error))
+    return tuple(failed)
+
+
+def _failure(unit: Unit, error: str) -> Record:
+    return {
+        "dataset": unit.dataset,
+        "model": unit.model,
+        "train_missing": unit.train_missing,
+        "split": unit.split_name,
+        "error": error,
+    }

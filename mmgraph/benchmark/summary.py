@@ -1,0 +1,305 @@
+"""From lines of results to figures: means, spreads, areas, ranks, differences.
+
+Everything is computed per split first (the mean over mask seeds), then over splits,
+so that a standard error counts splits and not masks.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mmgraph.benchmark.records import Record, Results, read_lines
+
+OURS = "mmgraph"
+SHORTCUT_LIMIT = 0.6
+
+Cells = dict[str, list[Record]]  # lines of one model by split
+
+
+class Estimate(NamedTuple):
+    """A mean over splits and its standard error.
+
+    Attributes:
+        mean: nan where there is no value.
+        error: nan for a single split.
+    """
+
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much the reference model beats another in AURC, paired by split.
+
+    Attributes:
+        model: The other model.
+        mean: Reference minus other.
+        low: Lower end of the corrected 95 % interval; nan for one split.
+        high: Upper end.
+        p: Holm-corrected over the models of the data set; nan for one split.
+    """
+
+    model: str
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """Figures of one model on one data set.
+
+    Attributes:
+        model: Its name.
+        at: The metric by test missing rate.
+        aurc: Area under the metric over the test missing rate, by range.
+        aurc_by_split: The same of each split.
+        left_out: The metric without each modality in turn.
+        equity: Smallest over mean drop when one modality is left out.
+        ece: Expected calibration error, mean height over the rates.
+        log_loss: In nats, mean height over the rates.
+        fit_s: Seconds to fit.
+        predict_s: Seconds to predict the test part once.
+        reliability: By rate: count, summed confidence and correct, [3, bins].
+    """
+
+    model: str
+    at: dict[float, Estimate]
+    aurc: Estimate
+    aurc_by_split: dict[str, float]
+    left_out: dict[str, Estimate]
+    equity: float
+    ece: Estimate
+    log_loss: Estimate
+    fit_s: Estimate
+    predict_s: Estimate
+    reliability: dict[float, np.ndarray]
+
+    @property
+    def worst(self) -> tuple[str, Estimate]:
+        """The modality that is missed most, and the metric without it."""
+        if not self.left_out:
+            return "", Estimate(math.nan, math.nan)
+        return min(self.left_out.items(), key=lambda item: item[1].mean)
+
+
+@dataclass(frozen=True)
+class Block:
+    """All models on one data set at one train rate.
+
+    Attributes:
+        facts: What is known about the data set.
+        train_missing: Train missing rate.
+        metric: Name of the score that is shown.
+        rates: Test rates that every model was scored at, rising.
+        num_splits: Splits that every model was fitted on.
+        rows: Models, best AURC first.
+        differences: mmgraph (else the best model) against each other one.
+        failures: Failed units.
+    """
+
+    facts: Record
+    train_missing: float
+    metric: str
+    rates: tuple[float, ...]
+    num_splits: int
+    rows: tuple[ModelSummary, ...]
+    differences: tuple[Difference, ...]
+    failures: tuple[Record, ...]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return str(self.facts["dataset"])
+
+    @property
+    def reference(self) -> str:
+        """The model that the differences are taken from."""
+        return reference_of([row.model for row in self.rows])
+
+    @property
+    def has_shortcut(self) -> bool:
+        """Whether the presence mask alone predicts the label."""
+        return bool(self.facts["shortcut_auroc"] > SHORTCUT_LIMIT)
+
+
+def reference_of(models: list[str]) -> str:
+    """Return mmgraph where it is among the models, else the first of them."""
+    return OURS if OURS in models else models[0]
+
+
+def summarise(results: Results) -> tuple[Block, ...]:
+    """Summarise a folder of results.
+
+    Returns:
+        A block for each data set and train rate, in the order of the lines; none
+        for an empty folder. Splits, rates and models that are incomplete are left
+        out of the comparison: all figures of a block are over the same splits.
+    """
+    facts = {r["dataset"]: r for r in read_lines(results.path("datasets"))}
+    failures = results.failures()
+    grouped: dict[tuple[str, float], list[Record]] = defaultdict(list)
+    for line in results.lines():
+        grouped[line["dataset"], line["train_missing"]].append(line)
+    return tuple(
+        _block(facts[name], rate, lines, failures)
+        for (name, rate), lines in grouped.items()
+    )
+
+
+def _block(
+    facts: Record, train_missing: float, lines: list[Record], failures: list[Record]
+) -> Block:
+    cells: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
+    for line in lines:
+        cells[line["model"]][line["split"]].append(line)
+    splits = sorted(set.intersection(*(set(cell) for cell in cells.values())))
+    cells = {m: {s: cell[s] for s in splits} for m, cell in cells.items()}
+    rates = _shared_rates(cells)
+    metric = str(facts["metric"])
+    rows = [_summary(model, cell, rates, metric) for model, cell in cells.items()]
+    rows.sort(key=lambda row: -row.aurc.mean)
+    ratio = float(np.mean([x["num_test"] / x["num_train"] for x in lines]))
+    return Block(
+        facts,
+        train_missing,
+        metric,
+        rates,
+        len(splits),
+        tuple(rows),
+        _differences(rows, ratio),
+        tuple(
+            f
+            for f in failures
+            if f["dataset"] == facts["dataset"] and f["train_missing"] == train_missing
+        ),
+    )
+
+
+def _shared_rates(cells: dict[str, Cells]) -> tuple[float, ...]:
+    found = [
+        {line["test_missing"] for line in lines} - {None}
+        for cell in cells.values()
+        for lines in cell.values()
+    ]
+    return tuple(sorted(set.intersection(*found))) if found else ()
+
+
+def _summary(
+    model: str, cell: Cells, rates: tuple[float, ...], metric: str
+) -> ModelSummary:
+    at = {rate: [_mean(c, rate, metric) for c in cell.values()] for rate in rates}
+    areas = {split: _area(lines, rates, metric) for split, lines in cell.items()}
+    left_out = _left_out(cell, metric)
+    full = at[rates[0]] if rates else []
+    drops = np.mean(full) - np.array([e.mean for e in left_out.values()])
+    return ModelSummary(
+        model=model,
+        at={rate: estimate(values) for rate, values in at.items()},
+        aurc=estimate(areas.values()),
+        aurc_by_split=areas,
+        left_out=left_out,
+        equity=_equity(drops),
+        ece=estimate(
+            _area(c, rates, "expected_calibration_error") for c in cell.values()
+        ),
+        log_loss=estimate(_area(c, rates, "log_loss") for c in cell.values()),
+        fit_s=estimate(lines[0]["fit_s"] for lines in cell.values()),
+        predict_s=estimate(lines[0]["predict_s"] for lines in cell.values()),
+        reliability={rate: _reliability(cell, rate) for rate in rates},
+    )
+
+
+def _equity(drops: np.ndarray) -> float:
+    from mmgraph.metrics import equity
+
+    return equity(drops) if len(drops) else math.nan
+
+
+def _mean(lines: list[Record], rate: float, metric: str) -> float:
+    """Return the mean of a metric over the mask seeds of a rate."""
+    values = [x["metrics"][metric] for x in lines if x["test_missing"] == rate]
+    return float(np.mean(values))
+
+
+def _area(lines: list[Record], rates: tuple[float, ...], metric: str) -> float:
+    from mmgraph.metrics import aurc
+
+    if not rates:
+        return math.nan
+    return aurc(np.array(rates), np.array([_mean(lines, r, metric) for r in rates]))
+
+
+def _left_out(cell: Cells, metric: str) -> dict[str, Estimate]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for lines in cell.values():
+        for line in lines:
+            if line["test_missing"] is None:
+                name = str(line["left_out"])
+                values[name].append(line["metrics"][metric])
+    return {name: estimate(found) for name, found in values.items()}
+
+
+def _reliability(cell: Cells, rate: float) -> np.ndarray:
+    counts = [
+        [line["reliability"][key] for key in ("count", "confidence", "correct")]
+        for lines in cell.values()
+        for line in lines
+        if line["test_missing"] == rate
+    ]
+    return np.asarray(np.sum(counts, axis=0))
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Return mean and standard error; nan for what cannot be known."""
+    array = np.array(list(values), dtype=float)
+    if not len(array):
+        return Estimate(math.nan, math.nan)
+    if len(array) == 1:
+        return Estimate(float(array[0]), math.nan)
+    error = array.std(ddof=1) / math.sqrt(len(array))
+    return Estimate(float(array.mean()), float(error))
+
+
+def _differences(rows: list[ModelSummary], ratio: float) -> tuple[Difference, ...]:
+    from mmgraph.metrics import holm, paired_difference
+
+    by_name = {row.model: row for row in rows}
+    if len(rows) < 2 or not rows[0].aurc_by_split:
+        return ()
+    ours = by_name.pop(reference_of(list(by_name)))
+    a = np.array(list(ours.aurc_by_split.values()))
+    found = [
+        paired_difference(a, np.array(list(row.aurc_by_split.values())), ratio)
+        for row in by_name.values()
+    ]
+    p = np.array([difference.p for difference in found])
+    corrected = p if np.isnan(p).any() else holm(p)
+    return tuple(
+        Difference(name, d.mean, d.low, d.high, float(p_value))
+        for name, d, p_value in zip(by_name, found, corrected, strict=True)
+    )
+
+
+def mean_ranks(blocks: Iterable[Block]) -> dict[str, float]:
+    """Return the mean rank by AURC of each model, best first.
+
+    Only models that are in every block are ranked, among each other; equal areas
+    share a rank.
+    """
+    from scipy.stats import rankdata
+
+    areas = [{row.model: row.aurc.mean for row in block.rows} for block in blocks]
+    if not areas:
+        return {}
+    models = [m for m in areas[0] if all(m in area for area in areas)]
+    table = [[-area[model] for model in models] for area in areas]
+    means = rankdata(table, axis=1).mean(axis=0) if models else []
+    ranks = dict(zip(models, map(float, means), strict=True))
+    return dict(sorted(ranks.items(), key=lambda item: item[1]))

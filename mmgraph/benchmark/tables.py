@@ -1,0 +1,303 @@
+"""Tables of the benchmark as plain cells, as Markdown, and the finding in words.
+
+Numbers are a mean and, after it, the standard error over splits.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mmgraph.benchmark.summary import (
+    SHORTCUT_LIMIT,
+    Block,
+    Difference,
+    Estimate,
+    ModelSummary,
+    mean_ranks,
+    reference_of,
+)
+
+MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+METRIC_TITLES = {
+    "auroc": "AUROC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of finished cells.
+
+    Attributes:
+        title: One line above it.
+        columns: Headings; the first column holds names.
+        rows: Cells, one per column.
+        best: Row numbers of the best mean in each column.
+        notes: Lines below it.
+        left: Columns of words, which begin at the left.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    best: tuple[frozenset[int], ...]
+    notes: tuple[str, ...] = ()
+    left: frozenset[int] = frozenset({0})
+
+
+def metric_title(metric: str) -> str:
+    """Return the name of a metric for people."""
+    return METRIC_TITLES.get(metric, metric.replace("_", " "))
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a number without a leading zero; a dash where there is none.
+
+    Example:
+        >>> from mmgraph.benchmark.tables import number
+        >>> number(0.9021), number(12.5, 1)
+        ('.902', '12.5')
+    """
+    if math.isnan(value):
+        return DASH
+    text = f"{value:.{digits}f}".replace("-", MINUS)
+    short = abs(value) < 1 and digits > 0
+    return text.replace("0.", ".", 1) if short else text
+
+
+def cell(estimate: Estimate, digits: int = 3) -> str:
+    """Return mean and standard error; the mean alone where there is no spread."""
+    if math.isnan(estimate.mean) or math.isnan(estimate.error):
+        return number(estimate.mean, digits)
+    return f"{number(estimate.mean, digits)} ± {number(estimate.error, digits)}"
+
+
+def block_title(block: Block) -> str:
+    """Return the heading of a block."""
+    train = f", {block.train_missing:g} of training modalities removed"
+    return (
+        f"{block.dataset}: {metric_title(block.metric)}, {block.facts['scheme']}"
+        f"{train if block.train_missing else ''}"
+    )
+
+
+def result_table(block: Block) -> Table:
+    """Return one row per model, best area first."""
+    rate_columns = tuple(f"{rate:g}" if rate else "as is" for rate in block.rates)
+    columns = ("model", *rate_columns, "AURC", "worst without", "ECE", "log loss")
+    estimates = [
+        (*row.at.values(), row.aurc, row.worst[1], row.ece, row.log_loss, row.fit_s)
+        for row in block.rows
+    ]
+    rows = tuple(map(_row, block.rows, map(list, estimates)))
+    higher = [True] * (len(block.rates) + 2) + [False] * 2  # all but seconds
+    best = [_best([e[i].mean for e in estimates], up) for i, up in enumerate(higher)]
+    return Table(
+        block_title(block),
+        (*columns, "fit s"),
+        rows,
+        (frozenset(), *best, frozenset()),
+        tuple(_notes(block)),
+    )
+
+
+def _row(row: ModelSummary, cells: list[Estimate]) -> tuple[str, ...]:
+    *scores, fit = cells
+    texts = [cell(estimate) for estimate in scores]
+    worst, _ = row.worst
+    texts[-3] = f"{texts[-3]} ({worst})" if worst else texts[-3]
+    return (row.model, *texts, cell(fit, 1))
+
+
+def _best(values: list[float], higher: bool) -> frozenset[int]:
+    known = [round(v, 3) for v in values if not math.isnan(v)]
+    if not known:
+        return frozenset()
+    top = max(known) if higher else min(known)
+    return frozenset(i for i, value in enumerate(values) if round(value, 3) == top)
+
+
+def _notes(block: Block) -> list[str]:
+    notes = [
+        f"Mean ± standard error over {block.num_splits} splits. "
+        "AURC: area under the metric over the test missing rates, divided by their "
+        "range. ECE and log loss: mean height over the same rates."
+    ]
+    if block.has_shortcut:
+        notes.append(shortcut_note(block))
+    failures = Counter((f["model"], f["error"]) for f in block.failures)
+    notes += [
+        f"Failed: {model} on {count} split{'s' * (count > 1)}: {error}"
+        for (model, error), count in failures.items()
+    ]
+    return notes
+
+
+def shortcut_note(block: Block) -> str:
+    """Return the warning that missingness itself predicts the label."""
+    return (
+        "Shortcut: which modalities are present predicts the label by itself "
+        f"(AUROC {number(block.facts['shortcut_auroc'], 2)} > "
+        f"{number(SHORTCUT_LIMIT, 1)}); models may profit from it."
+    )
+
+
+def difference_table(block: Block) -> Table | None:
+    """Return the paired differences in AURC; None for a single model."""
+    if not block.differences:
+        return None
+    rows = tuple(
+        (
+            d.model,
+            signed(d.mean),
+            f"{signed(d.low)} to {signed(d.high)}",
+            number(d.p),
+        )
+        for d in block.differences
+    )
+    return Table(
+        f"{block.dataset}: {block.reference} minus the other, in AURC",
+        ("other model", "difference", "95 % interval", "p (Holm)"),
+        rows,
+        (frozenset(),) * 4,
+        (
+            "Paired by split; interval of the corrected resampled t-test (Nadeau "
+            "and Bengio), p-values corrected for all rows (Holm).",
+        ),
+    )
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign; a dash where there is none."""
+    return number(value) if math.isnan(value) or value < 0 else f"+{number(value)}"
+
+
+def rank_table(blocks: Sequence[Block]) -> Table | None:
+    """Return mean ranks over all blocks; None for a single block."""
+    ranks = mean_ranks(blocks)
+    if len(blocks) < 2 or not ranks:
+        return None
+    areas = [{row.model: row.aurc for row in block.rows} for block in blocks]
+    columns = tuple(
+        f"{b.dataset} @{b.train_missing:g}" if b.train_missing else b.dataset
+        for b in blocks
+    )
+    rows = tuple(
+        (model, number(rank, 2), *(number(area[model].mean) for area in areas))
+        for model, rank in ranks.items()
+    )
+    best = [_best([area[model].mean for model in ranks], True) for area in areas]
+    lowest = _best(list(ranks.values()), False)
+    return Table(
+        f"Mean rank by AURC over {len(blocks)} settings",
+        ("model", "mean rank", *columns),
+        rows,
+        (frozenset(), lowest, *best),
+        ("Rank 1 is best. Only models with results everywhere are ranked.",),
+    )
+
+
+def to_markdown(table: Table) -> str:
+    """Return a table as Markdown, the best of each column in bold."""
+    lines = [
+        f"**{table.title}**",
+        "",
+        _line(table.columns),
+        _line(["---"] + ["---:"] * (len(table.columns) - 1)),
+    ]
+    for i, row in enumerate(table.rows):
+        lines.append(
+            _line(
+                f"**{text}**" if i in best else text
+                for text, best in zip(row, table.best, strict=True)
+            )
+        )
+    return "\n".join([*lines, "", *(f"{note}\n" for note in table.notes)])
+
+
+def _line(cells: Iterable[str]) -> str:
+    texts = (text.replace("|", "\\|") for text in cells)
+    return f"| {' | '.join(texts)} |"
+
+
+def to_plain(table: Table) -> Iterator[str]:
+    """Yield the lines of a table in columns of equal width, for a pipe."""
+    grid = [table.columns, *table.rows]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(table.columns))]
+    yield table.title
+    for row in grid:
+        cells = [
+            text.ljust(width) if i in table.left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+    yield from table.notes
+    yield ""
+
+
+def headline(blocks: Sequence[Block]) -> str:
+    """Return what was found, in one or two sentences."""
+    blocks = [block for block in blocks if block.rows]
+    if not blocks:
+        return "No results yet."
+    return _one_set(blocks[0]) if len(blocks) == 1 else _many_sets(blocks)
+
+
+def _one_set(block: Block) -> str:
+    names = [row.model for row in block.rows]
+    ours = next(row for row in block.rows if row.model == block.reference)
+    place = names.index(ours.model) + 1
+    text = (
+        f"On {block.dataset}, {ours.model} has a mean {metric_title(block.metric)} of "
+        f"{cell(ours.aurc)} over missing rates {block.rates[0]:g} to "
+        f"{block.rates[-1]:g}: {_ordinal(place)} of {len(names)}."
+    )
+    rival = _rival(block)
+    return f"{text} {_against(rival)}" if rival else text
+
+
+def _rival(block: Block) -> Difference | None:
+    """Return the difference to the best model that is not mmgraph itself."""
+    by_name = {d.model: d for d in block.differences}
+    order = [row.model for row in block.rows if row.model in by_name]
+    outside = [name for name in order if not name.startswith("mmgraph")]
+    return by_name[outside[0]] if outside else None
+
+
+def _against(difference: Difference) -> str:
+    interval = f"95 % interval {signed(difference.low)} to {signed(difference.high)}"
+    if math.isnan(difference.low):
+        return f"The difference to {difference.model} is {signed(difference.mean)}."
+    verdict = "is not distinguishable from"
+    if difference.low > 0:
+        verdict = "is better than"
+    elif difference.high < 0:
+        verdict = "is worse than"
+    return (
+        f"It {verdict} the best baseline, {difference.model} "
+        f"({signed(difference.mean)}, {interval})."
+    )
+
+
+def _many_sets(blocks: Sequence[Block]) -> str:
+    ranks = mean_ranks(blocks)
+    if not ranks:
+        return f"{len(blocks)} settings; no model has results in all of them."
+    ours = reference_of(list(ranks))
+    place = list(ranks).index(ours) + 1
+    rivals = [rival for block in blocks if (rival := _rival(block))]
+    better = sum(rival.low > 0 for rival in rivals)
+    worse = sum(rival.high < 0 for rival in rivals)
+    return (
+        f"Over {len(blocks)} settings {ours} has mean rank {number(ranks[ours], 2)}: "
+        f"{_ordinal(place)} of {len(ranks)}. Against the best baseline of each it is "
+        f"better on {better}, worse on {worse} and not distinguishable on "
+        f"{len(rivals) - better - worse} (95 % intervals)."
+    )
+
+
+def _ordinal(place: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(place, f"number {place}")

@@ -1,0 +1,200 @@
+"""One unit of work: fit a model once and score it on every test pattern.
+
+Letters: `N` samples, `K` classes.
+"""
+
+import functools
+import time
+from typing import Protocol, cast, runtime_checkable
+
+import numpy as np
+
+from mmgraph.benchmark.protocol import (
+    BenchData,
+    Pattern,
+    Split,
+    Unit,
+    make_splits,
+    open_bench_data,
+    scored_patterns,
+    train_plan,
+)
+from mmgraph.benchmark.provenance import read_commit, read_versions
+from mmgraph.benchmark.records import Record
+from mmgraph.config import BenchConfig
+from mmgraph.data import MultimodalData
+
+OURS = ("mmgraph", "mmgraph_no_edges")
+NUM_BINS = 15
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """What the benchmark asks of a fitted model."""
+
+    classes_: np.ndarray
+
+    def predict_proba(self, data: MultimodalData, /) -> np.ndarray:
+        """Return class probabilities [N, K]."""
+        ...
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What the benchmark asks of a model before it is fitted."""
+
+    def fit(self, data: MultimodalData, /) -> Fitted:
+        """Learn from samples with labels."""
+        ...
+
+
+def model_names() -> tuple[str, ...]:
+    """Return the names of all models that the benchmark knows, ours first."""
+    from mmgraph.baselines import BASELINES
+
+    return (*OURS, *BASELINES)
+
+
+def make_model(name: str, data: MultimodalData, seed: int) -> Model:
+    """Return an unfitted model with its defaults.
+
+    Args:
+        name: One of `model_names()`.
+        data: Training samples, for the control that needs their schema.
+        seed: Seed of everything random in it.
+    """
+    if name == "mmgraph":
+        from mmgraph.estimators import FusionClassifier
+
+        return cast(Model, FusionClassifier(seed=seed))
+    if name == "mmgraph_no_edges":
+        from mmgraph.estimators import FusionClassifier
+        from mmgraph.schema import Schema
+
+        control = Schema.late(data.schema.modalities)
+        return cast(Model, FusionClassifier(schema=control, seed=seed))
+    from mmgraph.baselines import BASELINES
+
+    return cast(Model, BASELINES[name](seed=seed))
+
+
+def unit_key(unit: Unit, bench: BenchData, split: Split) -> str:
+    """Return what names the unit in the results: another fit, another key."""
+    parts = (unit.dataset, unit.model, f"{unit.train_missing:g}", str(unit.scheme))
+    return "|".join((*parts, split.name, bench.digest[:12]))
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(name: str, config: BenchConfig) -> tuple[BenchData, tuple[Split, ...]]:
+    bench = open_bench_data(name, config)
+    return bench, make_splits(bench)
+
+
+def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
+    """Fit one model once and score it on every test pattern.
+
+    Returns:
+        One record per pattern, as PROTOCOL asks for them.
+    """
+    bench, splits = _opened(unit.dataset, config)
+    split = splits[unit.split]
+    plan = train_plan(bench.data[split.train], unit.train_missing, split)
+    train = plan.apply(bench.data[split.train])
+    model = make_model(unit.model, train, split.number)
+    start = time.perf_counter()
+    fitted = model.fit(train)
+    fit_s = time.perf_counter() - start
+    head = {
+        "dataset": unit.dataset,
+        "model": unit.model,
+        "train_missing": unit.train_missing,
+        "scheme": str(unit.scheme),
+        "split": split.name,
+        "unit": unit_key(unit, bench, split),
+        "num_train": len(split.train),
+        "num_test": len(split.test),
+        "num_classes": len(bench.classes),
+        "train_plan_hash": plan.hash,
+        "fit_s": round(fit_s, 4),
+        "commit": read_commit(),
+        "versions": read_versions(),
+    }
+    test = bench.data[split.test]
+    codes = bench.codes[split.test]
+    patterns = scored_patterns(test, unit.rates, unit.mask_seeds, split)
+    return [
+        head | _score(fitted, test, codes, bench.classes, pattern)
+        for pattern in patterns
+    ]
+
+
+def _score(
+    model: Fitted,
+    test: MultimodalData,
+    codes: np.ndarray,
+    classes: np.ndarray,
+    pattern: Pattern,
+) -> Record:
+    from mmgraph.metrics import classification_scores
+
+    masked = pattern.plan.apply(test)
+    start = time.perf_counter()
+    proba = align_proba(model.predict_proba(masked), model.classes_, classes)
+    predict_s = time.perf_counter() - start
+    return {
+        "pattern": pattern.plan.pattern,
+        "test_missing": pattern.test_missing,
+        "left_out": pattern.left_out,
+        "realised_rate": round(pattern.plan.realised_rate, 6),
+        "seed": pattern.plan.seed,
+        "plan_hash": pattern.plan.hash,
+        "metrics": {
+            name: round(float(value), 6)
+            for name, value in classification_scores(codes, proba).items()
+        },
+        "reliability": reliability_counts(codes, proba),
+        "predict_s": round(predict_s, 4),
+    }
+
+
+def align_proba(
+    proba: np.ndarray, known: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Return probabilities over all `classes`; 0 for one never seen in training.
+
+    Args:
+        proba: Probabilities over the classes a model knows, [N, K_known].
+        known: Those classes.
+        classes: All classes of the data set, sorted, [K].
+
+    Raises:
+        ValueError: If a probability is not finite.
+    """
+    proba = np.asarray(proba, dtype=np.float64)
+    if not np.isfinite(proba).all():
+        raise ValueError("predict_proba must be finite, got NaN or infinity.")
+    full = np.zeros((len(proba), len(classes)))
+    full[:, np.searchsorted(classes, known)] = proba
+    return full
+
+
+def reliability_counts(codes: np.ndarray, proba: np.ndarray) -> dict[str, list[float]]:
+    """Return what a reliability curve is drawn from, per bin of confidence.
+
+    Args:
+        codes: True classes, int [N].
+        proba: Probabilities [N, K]; the largest is the confidence.
+
+    Returns:
+        For 15 equal bins: `count`, and the sums `confidence` and `correct`.
+        All zero for no samples.
+    """
+    from mmgraph.metrics import reliability_curve
+
+    confidence, share, count = reliability_curve(codes, proba, NUM_BINS)
+    filled = count > 0
+    return {
+        "count": count.astype(float).tolist(),
+        "confidence": np.where(filled, confidence * count, 0.0).round(4).tolist(),
+        "correct": np.where(filled, share * count, 0.0).round(4).tolist(),
+    }

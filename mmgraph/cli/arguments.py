@@ -1,0 +1,84 @@
+"""How the command line reads its arguments and tells the user's mistakes."""
+
+import shlex
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from mmgraph.errors import MMGraphError
+
+MANY = {"--missing", "--train-missing", "--models"}  # options that take several values
+
+
+class OneLineErrors(TyperGroup):
+    """Tells errors of the user in one line each, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Run a command; exit 2 for what the user can mend."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # `mmgraph bench | head`: nobody reads on
+            raise
+        except (MMGraphError, OSError) as error:
+            for line in str(error).splitlines():
+                typer.echo(f"Error: {line}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("Interrupted. What is finished is kept.", err=True)
+            raise typer.Exit(130) from None
+
+
+class SeveralValues(TyperCommand):
+    """Lets some options take several values: `--missing 0 .3 .5`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Join the values after such an option with commas, then parse."""
+        return list(super().parse_args(ctx, join_values(args)))
+
+
+class Recorded(SeveralValues):
+    """Hands the command its own command line, for the record of the run."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Pass what was typed through a hidden option, then parse."""
+        typed = shlex.join(["mmgraph", str(ctx.info_name), *args])
+        return super().parse_args(ctx, ["--typed", typed, *args])
+
+
+def join_values(arguments: list[str]) -> list[str]:
+    """Join the values that follow an option of `MANY` into one.
+
+    Values of a rate end at the first argument that is no number, values of
+    `--models` at the next option.
+
+    Example:
+        >>> from mmgraph.cli.arguments import join_values
+        >>> join_values(["--missing", "0", ".3", "heart"])
+        ['--missing', '0,.3', 'heart']
+    """
+    joined: list[str] = []
+    option = ""
+    for argument in arguments:
+        follows = bool(option) and not _ends(option, argument)
+        if follows and joined[-1] != option:
+            joined[-1] += f",{argument}"
+        else:
+            joined.append(argument)
+        if not follows:
+            option = argument if argument in MANY else ""
+    return joined
+
+
+def _ends(option: str, argument: str) -> bool:
+    if option == "--models":
+        return argument.startswith("-")
+    return not all(_is_number(part) for part in argument.split(","))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

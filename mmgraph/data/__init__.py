@@ -1,0 +1,6 @@
+"""Samples with missing modalities: columns with nulls, in and out of other forms."""
+
+from mmgraph.data.column import Column
+from mmgraph.data.multimodal import MultimodalData
+
+__all__ = ["Column", "MultimodalData"]

@@ -1,0 +1,59 @@
+"""One vector of fixed width per sample and modality, for models that need one.
+
+Shapes: N samples, C channels, F features.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mmgraph.data.column import Column
+from mmgraph.ops import position_in, segment_statistics
+
+NUM_PARTS = 4
+NUM_TEXT_FEATURES = 256
+
+
+def describe_rows(column: Column) -> npt.NDArray[np.float32]:
+    """Describe each sample's rows by one vector; all NaN where it has none.
+
+    A single row is its own description (F = C). A sequence is described by mean,
+    standard deviation, minimum, maximum and mean absolute step of each channel, over
+    the whole and over each quarter of its rows (F = 25 C); NaN where a channel was
+    not observed there. Text is described by hashed word counts of unit length
+    (F = 256).
+
+    Returns:
+        ``[N, F]``.
+    """
+    if column.is_text:
+        rows = _hash_words(column)
+    elif column.ragged:
+        rows = _describe_sequences(column)
+    else:
+        rows = column.values
+    table = np.full((len(column), rows.shape[1]), np.nan, dtype=np.float32)
+    table[column.present] = rows
+    return table
+
+
+def _describe_sequences(column: Column) -> npt.NDArray[np.float32]:
+    """Return ``[n, 25 C]`` for the n samples that have rows."""
+    lengths = torch.from_numpy(column.lengths[column.present])
+    num = len(lengths)
+    x = torch.from_numpy(column.values)
+    sample = torch.repeat_interleave(lengths)
+    part = NUM_PARTS * position_in(sample, num) // lengths[sample]
+    whole = segment_statistics(x, sample, num)
+    parts = segment_statistics(x, NUM_PARTS * sample + part, NUM_PARTS * num)
+    table = torch.cat([whole, parts.reshape(num, NUM_PARTS * whole.shape[1])], dim=1)
+    return np.asarray(table.numpy(), dtype=np.float32)
+
+
+def _hash_words(column: Column) -> npt.NDArray[np.float32]:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    if not len(column.values):
+        return np.empty((0, NUM_TEXT_FEATURES), dtype=np.float32)
+    hasher = HashingVectorizer(n_features=NUM_TEXT_FEATURES, dtype=np.float32)
+    return np.asarray(hasher.transform(column.values).toarray(), dtype=np.float32)

@@ -1,0 +1,252 @@
+"""Plain columns (labels, ids, groups) and the ways to split samples by them.
+
+Shapes: N samples, K labels of one sample.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmgraph.data.column import AnyArray, IntArray
+from mmgraph.data.convert import as_entries
+from mmgraph.errors import DataError, MMGraphError
+
+# What the plain columns of data are called in tables, frames and graphs.
+PLAIN_NAMES = {"ids": "id", "y": "y", "groups": "group", "split_name": "split"}
+_MAX_CLASSES = 50
+_SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
+
+
+def as_plain(subject: str, values: Any, num_samples: int) -> AnyArray:  # noqa: ANN401
+    """Return one number or string per sample; missing ones become NaN or None.
+
+    Args:
+        subject: "y", "ids", "groups" or another name, for error messages.
+        values: N entries, or ``[N, K]`` numbers for ``y``.
+        num_samples: N.
+
+    Returns:
+        ``[N]`` or ``[N, K]`` numbers or booleans, ``[N]`` strings, or ``[N]`` objects
+        where some of the strings are None.
+
+    Raises:
+        DataError: when the length is not N, or the entries are not of these types.
+    """
+    array = as_entries(values)
+    entry = {"y": "label", "ids": "id", "groups": "group"}.get(subject, "entry")
+    if array.ndim == 0 or len(array) != num_samples:
+        got = len(array) if array.ndim else 1
+        raise DataError(
+            f"{subject} must have one {entry} per sample: {num_samples} samples, got "
+            f"{got} {entry}s. Check that {entry}s and arrays come from the same table."
+        )
+    if array.dtype == object:
+        array = _from_objects(subject, array)
+    if array.ndim > (2 if subject == "y" else 1) or array.dtype.kind not in "fiubUO":
+        raise DataError(
+            f"{subject} must hold one number or string per sample, got shape "
+            f"{list(array.shape)} of {array.dtype}. Convert it first."
+        )
+    if array.dtype.kind == "f" and np.isinf(array).any():
+        raise DataError(
+            f"{subject} must be finite or NaN, got an infinite value at sample "
+            f"{np.argwhere(np.isinf(array))[0][0]}. Mark it as missing with NaN."
+        )
+    return array.copy()
+
+
+def check_known(subject: str, values: AnyArray) -> None:
+    """Refuse missing entries.
+
+    Raises:
+        DataError: when an entry is NaN or None.
+    """
+    missing = np.flatnonzero(missing_labels(values))
+    if len(missing):
+        raise DataError(
+            f"{subject} must be known for every sample, got a missing one at sample "
+            f"{missing[0]}. Fill it in or leave {subject} out."
+        )
+
+
+def check_unique(ids: AnyArray) -> None:
+    """Refuse missing and repeated ids.
+
+    Raises:
+        DataError: naming the first id that occurs again.
+    """
+    check_known("ids", ids)
+    _, first = np.unique(ids, return_index=True)
+    if len(first) < len(ids):
+        again = np.setdiff1d(np.arange(len(ids)), first)[0]
+        raise DataError(
+            f"ids must be unique, got {ids[again].item()!r} again at sample {again}. "
+            "Give every sample an id of its own, or leave ids out."
+        )
+
+
+def missing_labels(values: AnyArray) -> AnyArray:
+    """Return ``[N]`` (or ``[N, K]``) True where a label is NaN or None."""
+    if values.dtype == object:
+        return np.array([value is None for value in values], dtype=bool)
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    return np.zeros(values.shape, dtype=bool)
+
+
+def same_plain(a: AnyArray | None, b: AnyArray | None) -> bool:
+    """Tell whether two plain columns have the same entries; missing ones are equal."""
+    if a is None or b is None:
+        return a is b
+    floats = "f" in (a.dtype.kind, b.dtype.kind)
+    return np.array_equal(a, b, equal_nan=floats)
+
+
+def concat_plain(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray | None:
+    """Join plain columns; None when no part has one.
+
+    Raises:
+        DataError: when only some parts have one or their shapes differ.
+    """
+    filled = [part for part in parts if part is not None]
+    if not filled:
+        return None
+    shapes = {part.shape[1:] for part in filled}
+    if len(filled) < len(parts) or len(shapes) > 1:
+        raise DataError(
+            f"{subject} must be of one shape in all parts, got parts without it or of "
+            "another. Set it with replace."
+        )
+    kinds = {part.dtype.kind in "UO" for part in filled}
+    if len(kinds) > 1:
+        raise _mixed(subject, "numbers in one part and strings in another")
+    return np.concatenate(filled)
+
+
+def class_codes(y: AnyArray | None) -> IntArray | None:
+    """Number the classes of discrete labels from 0; missing labels are a class too.
+
+    Returns:
+        ``[N]`` codes, or None when labels are absent, 2-D, continuous, of more than 50
+        values, or when a class has a single sample.
+    """
+    if y is None or y.ndim > 1 or len(y) == 0:
+        return None
+    missing = missing_labels(y)
+    if y.dtype.kind == "f" and np.any(np.mod(y[~missing], 1)):
+        return None
+    codes = np.zeros(len(y), dtype=np.int64)
+    known = y[~missing]
+    known = known.astype(str) if known.dtype == object else known
+    codes[~missing] = np.unique(known, return_inverse=True)[1] + 1
+    codes = np.unique(codes, return_inverse=True)[1]
+    counts = np.bincount(codes)
+    if len(counts) > _MAX_CLASSES or counts.min() < 2:
+        return None
+    return codes
+
+
+def split_indices(
+    num_samples: int,
+    test_size: float,
+    *,
+    seed: int,
+    codes: IntArray | None,
+    groups: AnyArray | None,
+) -> tuple[IntArray, IntArray]:
+    """Split samples at random into train and test.
+
+    Args:
+        num_samples: N, at least 2.
+        test_size: share of the samples (of the groups, where there are groups).
+        seed: of the random choice.
+        codes: ``[N]`` classes whose shares both parts keep, or None.
+        groups: ``[N]``; samples of one group stay together.
+
+    Returns:
+        Ascending indices of the train and the test samples.
+
+    Raises:
+        MMGraphError: when the size is not between 0 and 1 or a part stays empty.
+    """
+    from sklearn.model_selection import (
+        GroupShuffleSplit,
+        ShuffleSplit,
+        StratifiedGroupKFold,
+        StratifiedShuffleSplit,
+    )
+
+    if not 0 < test_size < 1:
+        raise MMGraphError(
+            f"test_size must be between 0 and 1, got {test_size}. Give a share."
+        )
+    units = num_samples if groups is None else len(np.unique(groups))
+    if units < 2:
+        what = "samples" if groups is None else "groups"
+        raise DataError(f"split must have at least 2 {what}, got {units}. Add {what}.")
+    rows = np.zeros(num_samples)
+    num_test = int(np.ceil(test_size * num_samples))
+    folds = max(2, round(1 / test_size))
+    test = np.clip(test_size, 1 / units, 1 - 1 / units)
+    chosen: Any
+    if groups is not None and codes is not None and _folds_fit(codes, groups, folds):
+        chosen = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    elif groups is not None:
+        chosen = GroupShuffleSplit(1, test_size=test, random_state=seed)
+    elif codes is not None and codes.max() < min(num_test, num_samples - num_test):
+        chosen = StratifiedShuffleSplit(1, test_size=test, random_state=seed)
+    else:
+        chosen = ShuffleSplit(1, test_size=test, random_state=seed)
+    train, held = next(iter(chosen.split(rows, codes, groups)))
+    return np.sort(train), np.sort(held)
+
+
+def _folds_fit(codes: IntArray, groups: AnyArray, folds: int) -> bool:
+    """Tell whether each fold can get a group and a sample of every class."""
+    enough = int(np.bincount(codes).min()) >= folds
+    return enough and len(np.unique(groups)) >= 2 * folds
+
+
+def _from_objects(subject: str, array: AnyArray) -> AnyArray:
+    """Find the one type of a column of Python objects."""
+    if array.ndim == 1 and any(np.ndim(item) for item in array):
+        try:
+            return np.asarray([np.asarray(item, dtype=float) for item in array])
+        except (TypeError, ValueError):
+            raise _mixed(subject, "entries of several lengths") from None
+    if array.ndim > 1:
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise _mixed(subject, "objects") from None
+    missing = np.array([_is_missing(item) for item in array], dtype=bool)
+    known = array[~missing].tolist()
+    if all(isinstance(item, str) for item in known) and known:
+        if not missing.any():
+            return np.array(known, dtype=np.str_)
+        strings = array.copy()
+        strings[missing] = None
+        return strings
+    for item in known:
+        if not isinstance(item, _SCALARS):
+            raise _mixed(subject, type(item).__name__)
+    if missing.any() or not known:
+        numbers = np.full(len(array), np.nan)
+        numbers[~missing] = known
+        return numbers
+    numbers = np.array(known)
+    if numbers.dtype == object:
+        raise _mixed(subject, "integers of more than 64 bits")
+    return numbers
+
+
+def _is_missing(item: object) -> bool:
+    return item is None or type(item).__name__ == "NAType" or bool(item != item)
+
+
+def _mixed(subject: str, got: str) -> DataError:
+    return DataError(
+        f"{subject} must hold numbers or strings of one type, got {got}. Convert it "
+        "first."
+    )

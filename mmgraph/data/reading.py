@@ -1,0 +1,300 @@
+"""From Arrow tables, one's own or foreign, to columns; through buffers, not objects.
+
+Shapes: N samples, C channels, L rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offsets_of
+from mmgraph.data.convert import from_rows
+from mmgraph.data.labels import PLAIN_NAMES
+from mmgraph.data.selection import check_mapping
+from mmgraph.data.storage import read_document
+from mmgraph.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def parse_table(
+    table: "pa.Table",
+    *,
+    modalities: Mapping[str, str | Sequence[str]] | None,
+    y: str | None,
+    ids: str | None,
+    groups: str | None,
+) -> dict[str, Any]:
+    """Read columns, plain columns and the schema out of a table.
+
+    Args:
+        table: made by ``to_arrow``, or any other when ``modalities`` are given.
+        modalities: modality to its columns of numbers, or to one column of numbers,
+            strings or lists.
+        y: column of labels; None reads none.
+        ids: column of ids; where the table has no "id", samples are numbered.
+        groups: column of groups; where the table has no "group", there are none.
+
+    Returns:
+        The arguments of ``MultimodalData.from_columns``.
+
+    Raises:
+        DataError: when a column is missing or of a type that cannot be read.
+    """
+    import pyarrow as pa
+
+    document = None if modalities is not None else read_document(table)
+    if modalities:
+        check_mapping("modalities", modalities)
+    elif document is None:
+        raise DataError(
+            "modalities must say which columns are which in a file that mmgraph did "
+            "not write, got none. Pass modalities={'labs': ['wbc', 'crp']}, y='died'."
+        )
+    wanted = {"y": y, "ids": ids, "groups": groups, "split_name": "split"}
+    required = {"y"} if document is None else set(document["plain"])
+    if document is not None and "y" not in required and y == PLAIN_NAMES["y"]:
+        wanted["y"] = None
+    try:
+        parts: dict[str, Any] = {
+            field: _read_plain(table, field, name, field in required)
+            for field, name in wanted.items()
+        }
+        if document is None:
+            parts["columns"] = {
+                name: _read_modality(table, name, source)
+                for name, source in (modalities or {}).items()
+            }
+        else:
+            parts["columns"] = {
+                name: _read_named(table, name, document["names"].get(name, ()))
+                for name in document["modalities"]
+            }
+    except (pa.ArrowException, OverflowError) as error:
+        shown = " ".join(str(error).split())[:200].rstrip(".")
+        raise DataError(
+            f"columns must hold numbers, strings or lists of numbers, got {shown}. "
+            "Convert them first."
+        ) from None
+    if not parts["columns"]:
+        raise DataError("the table must have a modality, got none. Write it again.")
+    return {**parts, "schema": None if document is None else document["schema"]}
+
+
+def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
+    """Return one column as one array."""
+    import pyarrow as pa
+
+    count = table.column_names.count(field)
+    if count != 1:
+        known = ", ".join(table.column_names[:20])
+        raise DataError(
+            f"column {field!r} must be there once, got {count} in: {known}. {remedy}"
+        )
+    column = table.column(field)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.float64())
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.large_string())
+    return (
+        pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
+
+
+def _read_plain(
+    table: "pa.Table", field: str, name: str | None, required: bool
+) -> AnyArray | None:
+    import pyarrow as pa
+
+    default = PLAIN_NAMES[field]
+    if name is None or (
+        name not in table.column_names and name == default and not required
+    ):
+        return None
+    array = _get(table, name, f"Pass {field}=None or the name of the column.")
+    if pa.types.is_fixed_size_list(array.type) and not array.null_count:
+        width = array.type.list_size
+        return np.asarray(_numbers(array.flatten())).reshape(len(array), width)
+    if _is_string(array.type):
+        return np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
+    if not _is_number(array.type):
+        raise DataError(
+            f"column {name!r} must hold numbers or strings, got {array.type}. Convert "
+            "it first."
+        )
+    return _numbers(array)
+
+
+def _numbers(array: "pa.Array") -> AnyArray:
+    """Return numbers of their own type; as floats with NaN where some are null."""
+    import pyarrow as pa
+
+    if array.null_count and not pa.types.is_floating(array.type):
+        array = array.cast(pa.float64(), safe=False)
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def _is_number(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(
+        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    )
+
+
+def _is_string(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _read_named(table: "pa.Table", name: str, names: tuple[str, ...]) -> Column:
+    column = _read_nested(table, name, name)
+    if names and len(names) != column.channels:
+        raise DataError(
+            f"column {name!r} must have {len(names)} channels, got {column.channels}. "
+            "Write the file again."
+        )
+    return Column(column.values, column.offsets, column.time, names, column.ragged)
+
+
+def _read_modality(table: "pa.Table", name: str, source: Any) -> Column:  # noqa: ANN401
+    """Read a modality from one column, or from several columns of numbers."""
+    fields = [source] if isinstance(source, str) else list(source)
+    if not fields:
+        raise DataError(
+            f"modalities[{name!r}] must name at least one column, got none. Add one."
+        )
+    remedy = "Check the names in modalities."
+    kinds = [_get(table, field, remedy).type for field in fields]
+    if len(fields) == 1 and not _is_number(kinds[0]):
+        if not isinstance(source, str) and _is_string(kinds[0]):
+            raise _not_numbers(name, fields[0], kinds[0])
+        return _read_nested(table, name, fields[0])
+    for field, kind in zip(fields, kinds, strict=True):
+        if not _is_number(kind):
+            raise _not_numbers(name, field, kind)
+    values = np.stack([_float32(_get(table, f, remedy)) for f in fields], axis=1)
+    lengths = np.ones(len(values), dtype=np.int64)
+    return from_rows(name, values, lengths, ragged=False, names=tuple(fields))
+
+
+def _not_numbers(name: str, field: str, kind: object) -> DataError:
+    return DataError(
+        f"Modality {name!r} must hold numbers, got column {field!r} of {kind}. Encode "
+        f"it as numbers first, or pass {{{name!r}: {field!r}}} without a list for text."
+    )
+
+
+def _float32(array: "pa.Array") -> AnyArray:
+    """Return the numbers as float32, NaN where they are null."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _numbers(array).astype(np.float32)
+
+
+def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
+    """Read text, vectors or sequences, and their times where there are some."""
+    import pyarrow as pa
+
+    array = _get(table, field, "Pass modalities={...} to name the columns.")
+    kind = array.type
+    if _is_string(kind):
+        return _read_text(array)
+    if pa.types.is_fixed_size_list(kind) and _is_number(kind.value_type):
+        lengths = _lengths(array, 1)
+        values, ragged = _matrix(name, array), False
+    elif _is_list(kind):
+        lengths = _lengths(array)
+        inner = array.flatten()
+        ragged = True
+        if _is_number(inner.type):
+            values = _float32(inner)[:, None]
+            one_length = len(np.unique(lengths[lengths > 0])) == 1
+            if one_length and f"{field}.time" not in table.column_names:
+                values = values.reshape(-1, lengths.max())
+                lengths, ragged = np.minimum(lengths, 1), False
+        else:
+            values = _matrix(name, inner)
+    else:
+        raise DataError(
+            f"column {field!r} must hold numbers, strings or lists of numbers, got "
+            f"{kind}. Convert it first."
+        )
+    if lengths.sum() != len(values):
+        raise DataError(
+            f"Modality {name!r} must not have null rows inside a sequence, got some. "
+            "Use NaN for unknown values."
+        )
+    if not len(values) and values.shape[1] == 0:
+        return empty_column(len(array))
+    time = None
+    if f"{field}.time" in table.column_names:
+        time = _read_times(_get(table, f"{field}.time", ""), field, lengths)
+    return from_rows(name, values, lengths, ragged=ragged, time=time)
+
+
+def _is_list(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _lengths(array: "pa.Array", length: int | None = None) -> IntArray:
+    """Return ``[N]`` entries of each list, 0 where it is null."""
+    import pyarrow.compute as pc
+
+    if length is not None:
+        valid = array.is_valid().to_numpy(zero_copy_only=False)
+        return np.where(valid, length, 0).astype(np.int64)
+    counts = pc.fill_null(pc.list_value_length(array), 0)
+    return np.asarray(counts.to_numpy(zero_copy_only=False)).astype(np.int64)
+
+
+def _matrix(name: str, rows: "pa.Array") -> AnyArray:
+    """Return ``[L, C]`` from an array of lists of numbers, all of one length."""
+    import pyarrow as pa
+
+    kind = rows.type
+    nested = pa.types.is_fixed_size_list(kind) or _is_list(kind)
+    if not nested or not _is_number(kind.value_type):
+        raise DataError(
+            f"Modality {name!r} must hold lists of numbers, got {kind}. Convert it."
+        )
+    if pa.types.is_fixed_size_list(kind):
+        width = kind.list_size
+    else:
+        widths = np.unique(_lengths(rows))
+        width = int(widths[-1]) if len(widths) else 0
+        if len(widths) > 1:
+            raise DataError(
+                f"Modality {name!r} must have one number of channels in all rows, got "
+                f"{widths[:5].tolist()}. Check the lists."
+            )
+    return (
+        _float32(rows.flatten()).reshape(-1, width)
+        if width
+        else np.empty((0, 0), dtype=np.float32)
+    )
+
+
+def _read_text(array: "pa.Array") -> Column:
+    cells = np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
+    observed = np.array([bool(cell) for cell in cells], dtype=bool)
+    return Column(cells[observed], offsets_of(observed))
+
+
+def _read_times(array: "pa.Array", field: str, lengths: IntArray) -> AnyArray:
+    numeric = _is_list(array.type) and _is_number(array.type.value_type)
+    if numeric and np.array_equal(_lengths(array), lengths):
+        return _numbers(array.flatten()).astype(np.float64)
+    raise DataError(
+        f"column '{field}.time' must hold one number per row of {field!r}, got "
+        f"{array.type} of other lengths. Write the file again."
+    )

@@ -1,0 +1,173 @@
+"""Arrow tables and Parquet files: one row per sample, missing ones are null.
+
+A modality is a column: ``FixedSizeList<float>`` for single rows,
+``List<FixedSizeList<float>>`` for sequences, ``string`` for text; the times of
+``name`` are the column ``name.time``. Shapes: N samples, C channels, L rows.
+"""
+
+import json
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmgraph.data.column import AnyArray, Column
+from mmgraph.data.labels import PLAIN_NAMES, missing_labels
+from mmgraph.errors import DataError
+from mmgraph.schema import Custom, Schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METADATA_KEY = b"mmgraph"
+
+
+def build_table(
+    columns: Mapping[str, Column],
+    plain: Mapping[str, AnyArray | None],
+    schema: Schema,
+) -> "pa.Table":
+    """Lay data out as an Arrow table whose metadata holds the schema.
+
+    Functions of ``Custom`` relations cannot be stored: such a schema is stored as the
+    complete graph of its modalities.
+
+    Raises:
+        DataError: when a modality has the name of a plain column.
+    """
+    import pyarrow as pa
+
+    arrays: dict[str, pa.Array] = {}
+    for field, values in plain.items():
+        if values is not None:
+            arrays[PLAIN_NAMES[field]] = _plain_array(values)
+    for name, column in columns.items():
+        if name in PLAIN_NAMES.values():
+            raise DataError(
+                f"Modality {name!r} must not be named like one of the columns "
+                f"{', '.join(PLAIN_NAMES.values())}, got {name!r}. Rename it."
+            )
+        arrays[name] = _column_array(column)
+        if column.time is not None:
+            arrays[f"{name}.time"] = _list_array(column, pa.array(column.time))
+    if any(isinstance(r.topology, Custom) for r in schema.relations):
+        schema = Schema.complete(schema.modalities)
+    document = {
+        "version": 1,
+        "schema": json.loads(schema.to_json()),
+        "names": {name: list(c.names) for name, c in columns.items()},
+        "modalities": list(columns),
+        "plain": [field for field, values in plain.items() if values is not None],
+    }
+    metadata = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
+    return pa.table(arrays).replace_schema_metadata(metadata)
+
+
+def write_table(table: "pa.Table", path: str | PathLike[str]) -> None:
+    """Write a table as Parquet with a checksum on every page.
+
+    Raises:
+        DataError: when the file cannot be written.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    except OSError as error:
+        raise DataError(
+            f"{path} must be a writable file, got {_one_line(error)}. Check the folder."
+        ) from None
+
+
+def read_table(path: str | PathLike[str]) -> "pa.Table":
+    """Read a Parquet file and verify its checksums and its structure.
+
+    Raises:
+        DataError: when the file is missing, no Parquet file, or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(use_threads=False)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        raise DataError(
+            f"{path} must be a readable Parquet file, got {_one_line(error)}. Write it "
+            "again with to_parquet."
+        ) from None
+    return table
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
+def _plain_array(values: AnyArray) -> "pa.Array":
+    import pyarrow as pa
+
+    if values.ndim == 2:
+        flat = pa.array(values.ravel())
+        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    if values.dtype.kind in "UO":
+        return pa.array(values.astype(object), pa.string())
+    return pa.array(values, mask=missing_labels(values))
+
+
+def _column_array(column: Column) -> "pa.Array":
+    """Return one entry per sample, null where the modality is missing."""
+    import pyarrow as pa
+
+    if column.is_text:
+        rows = pa.array(column.values, pa.string())
+        where = np.where(column.present, column.offsets[:-1], 0)
+        return rows.take(pa.array(where, mask=~column.present))
+    channels = column.values.shape[1]
+    if column.ragged:
+        flat = pa.array(column.values.ravel())
+        return _list_array(column, pa.FixedSizeListArray.from_arrays(flat, channels))
+    full = np.zeros((len(column), channels), dtype=np.float32)
+    full[column.present] = column.values
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(full.ravel()), channels, mask=pa.array(~column.present)
+    )
+
+
+def _list_array(column: Column, rows: "pa.Array") -> "pa.Array":
+    import pyarrow as pa
+
+    offsets = pa.array(column.offsets.astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, rows, mask=pa.array(~column.present))
+
+
+def read_document(table: "pa.Table") -> dict[str, Any] | None:
+    """Return what ``build_table`` stored beside the columns; None for other tables.
+
+    Raises:
+        DataError: when it is damaged.
+    """
+    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        document = json.loads(text)
+        names = {k: tuple(map(str, v)) for k, v in document["names"].items()}
+        return {
+            "schema": Schema.from_json(json.dumps(document["schema"])),
+            "names": names,
+            "modalities": [str(name) for name in document["modalities"]],
+            "plain": [str(name) for name in document["plain"]],
+        }
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise DataError(
+            f"metadata 'mmgraph' must hold a schema, got {_one_line(error)}. Pass "
+            "modalities={...} to read the columns without it."
+        ) from None

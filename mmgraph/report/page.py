@@ -1,0 +1,156 @@
+"""The page and the Markdown table of a folder of results, and pictures of schemas."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmgraph.benchmark.records import Record, Results, read_lines
+from mmgraph.benchmark.summary import Block, summarise
+from mmgraph.benchmark.tables import (
+    Table,
+    block_title,
+    difference_table,
+    headline,
+    number,
+    rank_table,
+    result_table,
+    shortcut_note,
+    to_markdown,
+)
+from mmgraph.errors import ConfigError
+from mmgraph.report.drawing import draw_schema
+from mmgraph.report.figures import (
+    calibration_models,
+    calibration_svg,
+    curve_svg,
+    left_out_svg,
+    legend_svg,
+)
+
+__all__ = [
+    "block_tables",
+    "draw_schema",
+    "markdown",
+    "page",
+    "write_report",
+]
+
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+
+
+def write_report(folder: str | Path) -> tuple[Block, ...]:
+    """Write `report.html` and `table.md` from the lines of a folder.
+
+    Args:
+        folder: What `mmgraph bench` wrote its results to.
+
+    Returns:
+        What the page shows: one block per data set and train rate.
+
+    Raises:
+        ConfigError: If the folder has no results.
+    """
+    results = Results(folder)
+    blocks = summarise(results)
+    if not blocks:
+        raise ConfigError(
+            f"Folder '{folder}' must hold results to report, got none; "
+            "run mmgraph bench first."
+        )
+    runs = read_lines(results.path("runs"))
+    _write(results.folder / "table.md", markdown(blocks, runs))
+    _write(results.folder / "report.html", page(blocks, runs, results.lines()))
+    return blocks
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file in one step, so that a reader never sees half of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def block_tables(block: Block) -> list[Table]:
+    """Return the tables of one block: results, then paired differences."""
+    tables = [result_table(block), difference_table(block)]
+    return [table for table in tables if table is not None]
+
+
+def markdown(blocks: Sequence[Block], runs: Sequence[Record]) -> str:
+    """Return all tables as Markdown, with the command and commit that made them."""
+    ranks = rank_table(blocks)
+    tables = [ranks] if ranks else []
+    tables += [table for block in blocks for table in block_tables(block)]
+    made_by = [f"Made by `{r['command']}` at commit {r['commit'][:12]}." for r in runs]
+    parts = [headline(blocks), *map(to_markdown, tables), *dict.fromkeys(made_by)]
+    return "\n\n".join(parts) + "\n"
+
+
+def page(
+    blocks: Sequence[Block], runs: Sequence[Record], lines: Sequence[Record]
+) -> str:
+    """Return one HTML page that loads nothing from elsewhere."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    ranks = rank_table(blocks)
+    models = dict.fromkeys(row.model for block in blocks for row in block.rows)
+    return template.render(
+        headline=headline(blocks),
+        sections=[_section(block, lines) for block in blocks],
+        ranks=ranks,
+        runs=runs,
+        keys={model: Markup(legend_svg(model)) for model in models},
+        commits=sorted({line["commit"] for line in lines}),
+        versions=_versions(lines),
+    )
+
+
+def _section(block: Block, lines: Sequence[Record]) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    plans = sorted(
+        {
+            (line["pattern"], line["split"], line["seed"], line["plan_hash"])
+            for line in lines
+            if line["dataset"] == block.dataset
+            and line["train_missing"] == block.train_missing
+        }
+    )
+    has_left_out = any(row.left_out for row in block.rows)
+    return {
+        "id": f"{block.dataset}-{block.train_missing:g}",
+        "name": block.dataset,
+        "title": block.facts["title"],
+        "subtitle": block_title(block).partition(": ")[2],
+        "facts": block.facts,
+        "missing": [
+            (name, f"{100 * share:.0f} %") for name, share in block.facts["missing"]
+        ],
+        "shortcut": shortcut_note(block) if block.has_shortcut else None,
+        "shortcut_auroc": number(block.facts["shortcut_auroc"], 2),
+        "models": [row.model for row in block.rows],
+        "tables": block_tables(block),
+        "curve": Markup(curve_svg(block)) if block.rates else None,
+        "left_out": Markup(left_out_svg(block)) if has_left_out else None,
+        "reference": block.reference,
+        "calibration": Markup(calibration_svg(block)) if block.rates else None,
+        "calibration_models": calibration_models(block),
+        "plans": plans,
+        "num_splits": block.num_splits,
+    }
+
+
+def _versions(lines: Sequence[Record]) -> list[str]:
+    texts = (
+        ", ".join(f"{name} {version}" for name, version in line["versions"].items())
+        for line in lines
+    )
+    return list(dict.fromkeys(texts))
