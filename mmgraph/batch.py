@@ -45,6 +45,11 @@ class Batch:
     y: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not self.x or self.x.keys() != self.sample.keys():
+            raise DataError(
+                "Batch must have at least one modality, and sample numbers for each, "
+                f"got x of {list(self.x)} and sample of {list(self.sample)}."
+            )
         for name, x in self.x.items():
             if x.ndim != 2 or self.sample[name].shape != x.shape[:1]:
                 raise DataError(
@@ -94,6 +99,7 @@ class Batch:
 
     def drop(self, present: Tensor) -> "Batch":
         """Keep the rows of a modality only where ``present [B, M]`` is True."""
+        self._check_table("present", present)
         keep = {name: present[self.sample[name], i] for i, name in enumerate(self.x)}
         return replace(
             self,
@@ -104,13 +110,16 @@ class Batch:
 
     def hold_out(self, held_out: Tensor) -> "Batch":
         """Hide modalities on purpose where ``held_out [B, M]`` is True."""
-        expected = (self.num_samples, len(self.x))
-        if held_out.shape != expected or held_out.dtype != torch.bool:
-            raise DataError(
-                f"held_out must be Bool of shape {list(expected)}, got "
-                f"{held_out.dtype} of shape {list(held_out.shape)}."
-            )
+        self._check_table("held_out", held_out)
         return replace(self, held_out=held_out & self.observed)
+
+    def _check_table(self, name: str, table: Tensor) -> None:
+        expected = (self.num_samples, len(self.x))
+        if table.shape != expected or table.dtype != torch.bool:
+            raise DataError(
+                f"{name} must be Bool of shape {list(expected)}, got "
+                f"{table.dtype} of shape {list(table.shape)}."
+            )
 
     def visible(self) -> "Batch":
         """Return what is an input: the batch without what is held out."""

@@ -138,7 +138,7 @@ def _update(
     present = data.present[indices]
     kept = modality_dropout(present, options.missing_rate, generator)
     batch = data.batch_of(indices)
-    batch = batch.hold_out(present & ~kept) if graph.decoders else batch.drop(kept)
+    batch = batch.hold_out(present & ~kept) if graph.ghosts else batch.drop(kept)
     evidence = data.evidence[indices]
     output = graph(batch, pool.by_modality(evidence))
     logits = pool(evidence, kept) + output.logits

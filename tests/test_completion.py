@@ -114,8 +114,8 @@ def test_what_is_held_out_is_completed_and_scored(num_layers, members):
     assert all(loss.shape == leading for loss in output.auxiliary)
     loss_of(output).backward()
     for name in "abc":
-        assert model.ghosts[name].grad.any()
-        assert all(p.grad.any() for p in model.decoders[name].parameters())
+        assert model.ghosts.states[name].grad.any()
+        assert all(p.grad.any() for p in model.ghosts.decoders[name].parameters())
 
 
 def test_nothing_held_out_means_no_loss_and_no_completion():
@@ -157,7 +157,7 @@ def test_promoted_ghosts_change_the_predictions_of_their_samples_only():
 def test_an_unreliable_completion_hardly_counts():
     batch, model = make_batch(), make_model(promote=True)
     with torch.no_grad():
-        decoder = model.decoders["b"]
+        decoder = model.ghosts.decoders["b"]
         gap = {}
         for log_variance in (-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE):
             decoder.log_variance.weight.zero_()

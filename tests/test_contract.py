@@ -182,7 +182,6 @@ def test_hiding_equals_completing_what_was_dropped():
     assert not torch.equal(one.logits, model(batch.drop(~hidden.held_out)).logits)
 
 
-@pytest.mark.xfail(reason="fit_scaling reads the held-out rows of its batch")
 def test_scaling_is_not_fitted_on_what_is_held_out():
     case, batch = MODELS[0], corner_batch()
     batch = batch.hold_out(held_out(batch))

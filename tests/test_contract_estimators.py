@@ -126,18 +126,9 @@ def test_masking_a_modality_equals_removing_it(name):
         assert np.array_equal(predict(fitted(name), removed), masked)
 
 
-WIDTH_OF_NOTHING = pytest.mark.xfail(
-    reason="features_of and FusionModel ask for the width of a column without rows",
-    raises=mmgraph.DataError,
-)
-
-
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=WIDTH_OF_NOTHING if "Fusion" in name else ())
-        for name in BUILDERS
-    ],
+    list(BUILDERS),
 )
 def test_modality_that_nobody_has_may_be_given_as_none(name):
     test = make_data()[TRAIN:]

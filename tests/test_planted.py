@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from mmgraph.batch import Batch
 from mmgraph.graph import Graph
 from mmgraph.model import FusionModel
+from mmgraph.model.nodes import NodeBuilder
 from mmgraph.nn import (
     Classification,
     FeedForward,
@@ -36,6 +37,7 @@ from mmgraph.nn import (
     MeanReadout,
     RelationalAttention,
 )
+from mmgraph.nn.encoders import Encoded
 from mmgraph.nn.linear import Linear
 from mmgraph.schema import Relation
 
@@ -274,16 +276,17 @@ def test_dependence_on_the_order_of_modalities_is_caught():
 
 
 def test_schema_whose_order_matters_is_caught():
-    class Numbered(FusionModel):
-        def _encode(self, name: str, batch: Batch) -> tuple:
-            h, sample, time = super()._encode(name, batch)
-            return h * (1 + self.schema.modality_names.index(name)), sample, time
+    class Numbered(NodeBuilder):
+        def encode(self, name: str, batch: Batch) -> Encoded:
+            h, sample, time = super().encode(name, batch)
+            factor = 1 + self.schema.modality_names.index(name)
+            return Encoded(h * factor, sample, time)
 
     right = next(case for case in model_cases() if "star-dense" in case.name)
 
     def build(seed: int, *names: object) -> nn.Module:
         model = right.reorder(seed, *names)
-        model.__class__ = Numbered
+        model.nodes.__class__ = Numbered
         return model
 
     breaks(laws.law_modality_order, replace(right, build=build, reorder=build))

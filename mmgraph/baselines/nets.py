@@ -173,7 +173,7 @@ def train_network(
             kept = modality_dropout(present[rows], _DROPOUT_RATE, generator)
             loss = F.cross_entropy(net(x[rows], kept), y[rows])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         with torch.no_grad():
             value = float(F.cross_entropy(net(x[check], present[check]), y[check]))

@@ -274,7 +274,7 @@ class FusionEstimator(BaseEstimator):
             "num_features_in": getattr(self, "n_features_in_", None),
             "experts": [
                 [_describe_expert(expert) for expert in experts]
-                for experts in self.model_.experts
+                for experts in self.model_.expert_lists
             ],
             "target": self._target_state(),
         }
@@ -324,7 +324,7 @@ class FusionEstimator(BaseEstimator):
             nn.ModuleList(_build_expert(item, width, task) for item in items)
             for items, width in zip(manifest["experts"], widths, strict=True)
         )
-        pool = EvidencePool(len(widths), len(experts[0]), task.out_channels)
+        pool = EvidencePool(len(widths), len(manifest["experts"][0]), task.out_channels)
         graph = estimator._graph(estimator.schema_, task)
         model = ResidualFusion(experts, pool, graph)
         model.load_state_dict(tensors)

@@ -136,7 +136,7 @@ def _fit_linear_experts(
         torch.tensor(RIDGES).repeat_interleave(len(weight)),
         link,
     ).unflatten(0, (len(RIDGES), len(weight)))
-    fitted = []
+    fitted: _Fitted = []
     which = torch.searchsorted(names, folds)
     for expert, w in zip(experts, fits, strict=True):
         expert.scaler.load_state_dict(experts[0].scaler.state_dict())

@@ -71,7 +71,7 @@ def features_of(
     result = []
     for name, width in zip(schema.modality_names, widths, strict=True):
         x = features.get(name)
-        if x is None:
+        if x is None or not data.columns[name].present.any():
             x = np.full((len(data), width), np.nan, dtype=np.float32)
         if x.shape[1] != width:
             raise DataError(

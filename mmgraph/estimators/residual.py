@@ -35,6 +35,11 @@ class ResidualFusion(nn.Module):
         self.experts, self.pool, self.graph = experts, pool, graph
         self.register_buffer("beta", torch.zeros(()))
 
+    @property
+    def expert_lists(self) -> list[nn.ModuleList]:
+        """The experts of each modality."""
+        return [each for each in self.experts if isinstance(each, nn.ModuleList)]
+
     def evidence(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Ask the experts.
 
@@ -47,7 +52,7 @@ class ResidualFusion(nn.Module):
         """
         present = torch.stack([~x.isnan().all(1) for x in features], dim=1)
         said = []
-        for m, (x, experts) in enumerate(zip(features, self.experts, strict=True)):
+        for m, (x, experts) in enumerate(zip(features, self.expert_lists, strict=True)):
             rows = torch.nonzero(present[:, m])[:, 0]
             scores = torch.stack([expert(x[rows]) for expert in experts], dim=1)
             beyond = scores - self.pool.prior

@@ -88,6 +88,10 @@ class RelationalAttention(nn.Module):
             raise SchemaError(
                 f"channels must be a multiple of num_heads={num_heads}, got {channels}."
             )
+        if execution not in ("auto", "dense", "sparse"):
+            raise SchemaError(
+                f"execution must be 'auto', 'dense' or 'sparse', got {execution!r}."
+            )
         self.relations = tuple(relations)
         self.targets = tuple(dict.fromkeys(r.target for r in self.relations))
         self.sources = tuple(dict.fromkeys(r.source for r in self.relations))
@@ -155,7 +159,7 @@ class RelationalAttention(nn.Module):
     def _dense(
         self, q: dict[str, Tensor], kv: dict[str, Tensor], graph: Graph
     ) -> dict[str, Tensor]:
-        heard = {}
+        heard: dict[str, Tensor] = {}
         for group in self._groups:
             target, source = graph.layout(group.targets), graph.layout(group.sources)
             query = self._slots(torch.cat([q[t] for t in group.targets], -2), target)
@@ -163,7 +167,12 @@ class RelationalAttention(nn.Module):
             sink = int(self.sink is not None)  # one more slot, with zero content
             key, value = self._slots(key_value, source, spare=sink).chunk(2, -1)
             mask = self._dense_mask(group, graph, source)
+            deaf = None if sink else (mask == -torch.inf).all(-1, keepdim=True)
+            if deaf is not None:  # softmax over nothing is NaN, also backwards
+                mask = torch.where(deaf, 0, mask)
             result = self._attend(query, self._heads(key), self._heads(value), mask)
+            if deaf is not None:
+                result = torch.where(deaf.movedim(-3, -2), 0, result)
             rows = result.flatten(-2).flatten(-3, -2).index_select(-2, target.slot)
             counts = [len(graph.nodes[t]) for t in group.targets]
             heard.update(zip(group.targets, rows.split(counts, -2), strict=True))
@@ -185,7 +194,7 @@ class RelationalAttention(nn.Module):
         product = query[..., :, None, :, :] * key[..., None, :, :, :]
         logits = product.sum(-1) / math.sqrt(query.shape[-1])  # [..., B, T, S, H]
         logits = logits + mask.movedim(-3, -1)
-        weight = torch._safe_softmax(logits, -2)  # zeros where everything is masked
+        weight = logits.softmax(-2)
         return (weight[..., None] * value[..., None, :, :, :]).sum(-3)
 
     def _slots(self, rows: Tensor, layout: Layout, *, spare: int = 0) -> Tensor:

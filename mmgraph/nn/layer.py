@@ -138,10 +138,8 @@ def _imbalance(weight: Tensor) -> Tensor:
         return weight.sum() * 0
     importance = weight.mean(-2)
     load = (weight > 0).to(weight.dtype).mean(-2)
-    return sum(
-        share.var(-1, correction=0) / share.mean(-1).square()
-        for share in (importance, load)
-    ).sum()
+    shares = torch.stack([importance, load])
+    return (shares.var(-1, correction=0) / shares.mean(-1).square()).sum()
 
 
 def add_rows(h: Tensor, change: dict[str, Tensor], graph: Graph) -> Tensor:

@@ -233,7 +233,9 @@ def law_no_leak(case: Case) -> None:
     assert len(losses) >= 3
     assert all(bool(loss.isfinite().all()) for loss in losses)
     total = torch.stack([loss.sum() for loss in losses]).sum()
-    grads = torch.autograd.grad(total, list(x.values()), retain_graph=True)
+    grads = torch.autograd.grad(
+        total, list(x.values()), retain_graph=True, materialize_grads=True
+    )
     assert batch.held_out is not None
     for i, (name, grad) in enumerate(zip(x, grads, strict=True)):
         hidden = batch.held_out[batch.sample[name], i]

@@ -89,7 +89,7 @@ def evidence_of(batch: Batch, names: Sequence[str]) -> Tensor:
 
 def _run(model: FusionModel, batch: Batch) -> "tuple[object, Outputs]":
     evidence = None
-    if model.evidence is not None:
+    if model.nodes.evidence is not None:
         evidence = evidence_of(batch, model.schema.modality_names)
     out = model(batch, evidence)
     outputs = by_sample(out.logits) | {"z": by_sample(out.z)["sample"]}
