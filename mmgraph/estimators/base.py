@@ -50,7 +50,7 @@ class FusionEstimator(BaseEstimator):
         capacity: What a relation has of its own: "bias", "scalar" or "full".
         feed_forward: "typed", "mixture" of experts, or "none".
         members: Ensemble members, trained together.
-        experts: Kinds of unimodal experts, of "linear" and "forest".
+        experts: Kinds of unimodal experts, of "linear", "spline" and "forest".
         epochs: Most passes over the data; default: as many as give 600 to 4000 steps.
             Training stops early when no member improves on its held-out samples.
         batch_size: Samples a step.
@@ -75,7 +75,7 @@ class FusionEstimator(BaseEstimator):
         capacity: Capacity = "bias",
         feed_forward: str = "typed",
         members: int = 8,
-        experts: Sequence[ExpertKind] = ("linear", "forest"),
+        experts: Sequence[ExpertKind] = ("linear", "spline", "forest"),
         epochs: int | None = None,
         batch_size: int = 128,
         learning_rate: float = 2e-3,
@@ -348,7 +348,8 @@ def _describe_expert(expert: nn.Module) -> dict[str, Any]:
     if isinstance(expert, TreeExpert):
         trees, nodes = len(expert.root), len(expert.feature)
         return {"kind": "forest", "num_trees": trees, "num_nodes": nodes}
-    return {"kind": "linear"}
+    assert isinstance(expert, LinearExpert)
+    return {"kind": "linear", "num_knots": len(expert.hinges.knot)}
 
 
 def _build_expert(item: dict[str, Any], width: int, task: Task) -> nn.Module:

@@ -23,16 +23,18 @@ from mmgraph.nn.experts import (
     to_score,
 )
 from mmgraph.nn.heads import Classification, MultiLabel, Task
-from mmgraph.nn.scaling import Standardiser
+from mmgraph.nn.scaling import Hinges, Standardiser
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
 
-ExpertKind: TypeAlias = Literal["linear", "forest"]
+ExpertKind: TypeAlias = Literal["linear", "spline", "forest"]
 
 RIDGES = (1.0, 10.0)
+NUM_QUANTILES = (5, 2)  # knots a feature, of narrow and of wide modalities
+NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
 NUM_TREES = 200
-MIN_LEAF = 2
+MIN_LEAF = 5
 MIN_SAMPLES = 8
 POOL_MASKS = 4
 POOL_PENALTY = 1e-2
@@ -79,7 +81,7 @@ def fit_evidence(
     task: Task,
     folds: Tensor,
     *,
-    kinds: Sequence[ExpertKind] = ("linear", "forest"),
+    kinds: Sequence[ExpertKind] = ("linear", "spline", "forest"),
     grouped: bool = False,
     seed: int = 0,
 ) -> Evidence:
@@ -119,13 +121,36 @@ def _fit_linear_experts(
     x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
 ) -> _Fitted:
     """Return out-of-fold scores ``[n, K]`` and the expert, one for each ridge."""
-    link = link_of(task)
-    experts = [LinearExpert(x.shape[1], task.out_channels, link) for _ in RIDGES]
+    return _fit_ridges(x, y, task, folds, Hinges())
+
+
+def _fit_spline_experts(
+    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
+) -> _Fitted:
+    """As the linear experts, additive in piecewise-linear functions of the features."""
+    narrow, wide = NUM_QUANTILES
+    hinges = Hinges()
+    if x.shape[1] <= MAX_SPLINE_WIDTH:
+        count = narrow if x.shape[1] <= NARROW_WIDTH else wide
+        hinges = Hinges.at_quantiles(x, count)
+    return _fit_ridges(x, y, task, folds, hinges)
+
+
+def _fit_ridges(
+    x: Tensor, y: Tensor, task: Task, folds: Tensor, hinges: Hinges
+) -> _Fitted:
+    link, width, num_knots = link_of(task), x.shape[1], len(hinges.knot)
+    experts = [
+        LinearExpert(width, task.out_channels, link, num_knots=num_knots)
+        for _ in RIDGES
+    ]
     if not len(x):
         return [(x.new_zeros(0, task.out_channels), expert) for expert in experts]
-    experts[0].scaler.fit(x)
-    z = experts[0].scaler(x)
-    used = torch.nonzero(z.amax(0) > z.amin(0))[:, 0]
+    scaler = experts[0].scaler
+    scaler.fit(hinges(x))
+    z = scaler(hinges(x))
+    # flags of hinges repeat those of their features
+    used = torch.nonzero((z.amax(0) > z.amin(0))[: 2 * width + num_knots])[:, 0]
     names = torch.unique(folds)
     weight = torch.stack([(folds != j).float() for j in names] + [torch.ones(len(x))])
     target, known = _targets(y, task)
@@ -136,17 +161,17 @@ def _fit_linear_experts(
         torch.tensor(RIDGES).repeat_interleave(len(weight)),
         link,
     ).unflatten(0, (len(RIDGES), len(weight)))
-    fitted: _Fitted = []
     which = torch.searchsorted(names, folds)
+    starved = (weight[:-1].sum(1) == 0)[which]
+    fitted: _Fitted = []
     for expert, w in zip(experts, fits, strict=True):
-        expert.scaler.load_state_dict(experts[0].scaler.state_dict())
+        expert.hinges.load_state_dict(hinges.state_dict())
+        expert.scaler.load_state_dict(scaler.state_dict())
         columns = torch.cat([used, torch.tensor([z.shape[1]])])
         expert.weight.index_copy_(0, columns, w[-1])
         logits = torch.einsum("nf,jfk->jnk", z[:, used], w[:-1, :-1]) + w[:-1, -1:]
-        own = logits[which, torch.arange(len(x))]
-        starved = (weight[:-1].sum(1) == 0)[which]
-        score = to_score(own, link)
-        fitted.append((torch.where(starved[:, None], torch.nan, score), expert))
+        own = to_score(logits[which, torch.arange(len(x))], link)
+        fitted.append((torch.where(starved[:, None], torch.nan, own), expert))
     return fitted
 
 
@@ -205,7 +230,11 @@ def _grow(
         return forest.fit(z.numpy(), target.squeeze(1).numpy())
 
 
-_FITTERS = {"linear": _fit_linear_experts, "forest": _fit_forest}
+_FITTERS = {
+    "linear": _fit_linear_experts,
+    "spline": _fit_spline_experts,
+    "forest": _fit_forest,
+}
 
 
 def fit_pool(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmgraph.nn.scaling import Standardiser
+from mmgraph.nn.scaling import Hinges, Standardiser
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
@@ -105,24 +105,40 @@ def _mean(logits: Tensor, link: Link) -> Tensor:
 class LinearExpert(nn.Module):
     """A ridge-penalised linear model of one modality's features and missing cells.
 
+    With knots it is additive in piecewise-linear functions of the features.
+
     Args:
         in_features: ``F``.
         out_channels: ``K``.
         link: What outputs are compared in.
+        num_knots: Knots of all features together.
     """
 
     weight: Tensor
 
-    def __init__(self, in_features: int, out_channels: int, link: Link) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_channels: int,
+        link: Link,
+        *,
+        num_knots: int = 0,
+    ) -> None:
         super().__init__()
         self.link = link
-        self.scaler = Standardiser(in_features)
+        self.hinges = Hinges(num_knots)
+        self.scaler = Standardiser(in_features + num_knots)
         rows = self.scaler.out_channels + 1
         self.register_buffer("weight", torch.zeros(rows, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``[N, F]`` (NaN cells allowed) to scores ``[N, K]``."""
-        return to_score(self.scaler(x) @ self.weight[:-1] + self.weight[-1], self.link)
+        logits = self.inputs(x) @ self.weight[:-1] + self.weight[-1]
+        return to_score(logits, self.link)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return standardised values and flags ``[N, 2 (F + knots)]``."""
+        return self.scaler(self.hinges(x))
 
 
 class TreeExpert(nn.Module):

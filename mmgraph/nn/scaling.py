@@ -1,12 +1,13 @@
-"""Standardisation that knows missing cells.
+"""Input transformations that know missing cells.
 
-Letters: ``N`` rows, ``C`` channels.
+Letters: ``N`` rows, ``C`` channels, ``T`` knots.
 """
 
 import torch
 from torch import Tensor, nn
 
 CLIP = 8.0
+QUANTILE_ROWS = 1_000_000  # torch.quantile takes at most 16 million
 
 
 class Standardiser(nn.Module):
@@ -49,3 +50,52 @@ class Standardiser(nn.Module):
         clean = torch.where(missing, self.mean.to(x.dtype), x)
         z = ((clean - self.mean) / self.scale).clamp(-CLIP, CLIP)
         return torch.cat([z, missing.to(z.dtype)], dim=1)
+
+
+class Hinges(nn.Module):
+    """Piecewise-linear functions of every channel: ``max(x - knot, 0)``.
+
+    Knots are inner quantiles of the training rows; a channel of few values has one at
+    each inner value, a constant one has none. With them, a linear model is additive in
+    arbitrary functions of the channels.
+
+    References:
+        Multivariate Adaptive Regression Splines, Friedman, 1991 (the basis).
+
+    Args:
+        num_knots: ``T``.
+    """
+
+    channel: Tensor
+    knot: Tensor
+
+    def __init__(self, num_knots: int = 0) -> None:
+        super().__init__()
+        channel = torch.zeros(num_knots, dtype=torch.int64)
+        self.register_buffer("channel", channel)
+        self.register_buffer("knot", torch.zeros(num_knots))
+
+    @classmethod
+    def at_quantiles(cls, x: Tensor, num_quantiles: int) -> "Hinges":
+        """Place knots from rows ``[N, C]``; NaN cells are left out."""
+        channels, knots = [], []
+        shares = torch.linspace(0, 1, num_quantiles + 2, dtype=torch.double)[1:-1]
+        for c, column in enumerate(x.double().unbind(1)):
+            values = column[~column.isnan()]
+            levels = values.unique()
+            if len(levels) > num_quantiles + 1:
+                places = torch.quantile(values[:QUANTILE_ROWS], shares).unique()
+            else:
+                places = levels[1:-1]
+            knots.append(places)
+            channels.append(torch.full((len(places),), c))
+        hinges = cls(sum(len(places) for places in knots))
+        if knots:
+            hinges.knot.copy_(torch.cat(knots))
+            hinges.channel.copy_(torch.cat(channels))
+        return hinges
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[N, C]`` to ``[N, C + T]``; NaN cells stay NaN."""
+        hinges = (x[:, self.channel] - self.knot).clamp(min=0)
+        return torch.cat([x, hinges], dim=1)
