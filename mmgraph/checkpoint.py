@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from mmgraph.errors import CheckpointError
 
 FORMAT = 1
 MANIFEST = "mmgraph.json"
-WEIGHTS = "model.safetensors"
+WEIGHTS = "model-{}.safetensors"  # named by content: a save replaces no weights
 
 
 def save(
@@ -25,8 +26,9 @@ def save(
 ) -> None:
     """Write a model into a folder, replacing a model that is there.
 
-    Every file is written under a temporary name, flushed to disk and renamed; the
-    manifest, which holds the SHA-256 of the weights, comes last.
+    Every file is written under a temporary name, flushed to disk and renamed. Weights
+    are named by their SHA-256; the manifest, which holds it, comes last. So whatever
+    interrupts a save, the folder holds the old model or the new one.
 
     Raises:
         CheckpointError: If the folder cannot be written.
@@ -36,16 +38,22 @@ def save(
     path = Path(folder)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     weights = to_bytes(plain)
-    document = {
-        **manifest,
-        "format": FORMAT,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-    }
+    digest = hashlib.sha256(weights).hexdigest()
+    document = {**manifest, "format": FORMAT, "weights_sha256": digest}
     text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    file = path / WEIGHTS.format(digest[:16])
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _write(path / WEIGHTS, weights)
-        _write(path / MANIFEST, text.encode())
+        old = set(path.glob(WEIGHTS.format("*")))
+        _write(file, weights)
+        try:
+            _write(path / MANIFEST, text.encode())
+        except BaseException:
+            if file not in old:
+                file.unlink(missing_ok=True)
+            raise
+        for other in old - {file}:
+            other.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
             f"Model folder {path} cannot be written: {error}."
@@ -63,16 +71,22 @@ def load(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, A
 
     path = Path(folder)
     manifest = _read_manifest(path / MANIFEST)
-    weights = _read(path / WEIGHTS)
-    if hashlib.sha256(weights).hexdigest() != manifest.get("weights_sha256"):
+    digest = manifest.get("weights_sha256")
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
         raise CheckpointError(
-            f"{path / WEIGHTS} must have the SHA-256 that {MANIFEST} names, got "
-            "another. The file is damaged or belongs to another model."
+            f"{path / MANIFEST} must name the SHA-256 of the weights, got {digest!r}."
+        )
+    file = path / WEIGHTS.format(digest[:16])
+    weights = _read(file)
+    if hashlib.sha256(weights).hexdigest() != digest:
+        raise CheckpointError(
+            f"{file} must have the SHA-256 that {MANIFEST} names, got another. The "
+            "file is damaged or belongs to another model."
         )
     try:
         return from_bytes(weights), manifest
-    except SafetensorError as error:
-        raise CheckpointError(f"{path / WEIGHTS} is damaged: {error}.") from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}.") from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -98,8 +98,11 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
     """
     bench, splits = _opened(unit.dataset, config)
     split = splits[unit.split]
-    plan = train_plan(bench.data[split.train], unit.train_missing, split)
-    train = plan.apply(bench.data[split.train])
+    whole = bench.data
+    if bench.scheme.kind == "stratified":  # groups do not matter: models must not know
+        whole = whole.replace(groups=None)
+    plan = train_plan(whole[split.train], unit.train_missing, split)
+    train = plan.apply(whole[split.train])
     model = make_model(unit.model, train, split.number)
     start = time.perf_counter()
     fitted = model.fit(train)

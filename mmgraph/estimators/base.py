@@ -5,7 +5,7 @@ Letters: ``N`` samples, ``K`` classes, labels or targets, ``M`` modalities.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -13,19 +13,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 from torch import Tensor, nn
 
 from mmgraph import checkpoint
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.evidence import ExpertKind, fit_evidence, fit_pool, link_of
+from mmgraph.estimators.evidence import ExpertKind, fit_evidence, fit_pool
 from mmgraph.estimators.folds import assign_folds, member_bags
 from mmgraph.estimators.inputs import ARRAY_MODALITY, embed_text, features_of, labelled
+from mmgraph.estimators.options import check_options, resolve_device
 from mmgraph.estimators.residual import ResidualFusion
+from mmgraph.estimators.saving import build_expert, describe_expert, fill, plain_value
 from mmgraph.model import FusionModel
 from mmgraph.nn.conv import Capacity
-from mmgraph.nn.experts import EvidencePool, LinearExpert, TreeExpert
+from mmgraph.nn.experts import EvidencePool
 from mmgraph.nn.heads import Task
 from mmgraph.schema import Schema
 from mmgraph.train import TrainingSet, TrainOptions, fit_members
@@ -34,8 +40,20 @@ FloatArray = npt.NDArray[np.floating[Any]]
 AnyArray = npt.NDArray[Any]
 SelfT = TypeVar("SelfT", bound="FusionEstimator")
 
+READ_ARRAY = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
+READ_LABELS = {"dtype": None, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
 NUM_FOLDS = 5
 PREDICT_BATCH = 2048
+# what JSON of another origin can lead to
+WRONG_CONTENT = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 150, 600, 4000
 
 
@@ -111,36 +129,34 @@ class FusionEstimator(BaseEstimator):
         if isinstance(X, MultimodalData):
             data = X
         else:
-            array = validate_data(
-                self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan"
-            )
-            data = MultimodalData.from_arrays(
-                {ARRAY_MODALITY: array.astype(np.float32)}
-            )
+            array = validate_data(self, X, reset=reset, **READ_ARRAY)
+            with np.errstate(over="ignore"):  # what overflows is refused as infinite
+                array = array.astype(np.float32)
+            data = MultimodalData.from_arrays({ARRAY_MODALITY: array})
+        if reset and self.schema is not None:
+            data = data.with_schema(self.schema)
         data = embed_text(data)
         if not reset:
+            unseen = [name for name in self.unseen_ if name in data.columns]
+            data = data.mask({name: np.zeros(len(data), bool) for name in unseen})
             data.check(self.schema_)
         return data
 
     # Fitting
 
     def _read_labelled(self, X: Any, y: Any) -> MultimodalData:  # noqa: ANN401, N803
+        check_options(self.get_params(deep=False))
         if not isinstance(X, MultimodalData):
-            X, y = validate_data(  # noqa: N806
-                self,
-                X,
-                y,
-                dtype="numeric",
-                ensure_all_finite="allow-nan",
-                multi_output=True,
+            _, y = validate_data(
+                self, X, y, validate_separately=(READ_ARRAY, READ_LABELS)
             )
+            check_consistent_length(X, y)
         return labelled(self._read(X, reset=True), y)
 
     def _fit(self, data: MultimodalData, y: Tensor, task: Task) -> None:
         """Fit experts, pool and graph on labelled data with encoded targets ``y``."""
         groups = data.groups
-        self.schema_ = self.schema or data.schema
-        data.check(self.schema_)
+        self.schema_ = data.schema
         absent = [m for m in self.schema_.modality_names if m not in data.columns]
         if absent:
             raise DataError(
@@ -148,11 +164,13 @@ class FusionEstimator(BaseEstimator):
                 f"got {', '.join(data.modalities)}."
             )
         data = data.select(self.schema_.modality_names)
+        columns = data.columns.items()
+        self.unseen_ = [name for name, c in columns if not c.present.any()]
         features = {k: torch.from_numpy(v) for k, v in data.features().items()}
         self.feature_widths_ = [x.shape[1] for x in features.values()]
         keys = y.numpy()
         num_folds = min(NUM_FOLDS, len(data))
-        folds = assign_folds(keys, groups, num_folds, seed=self.seed)
+        folds = assign_folds(keys, groups, num_folds, seed=int(self.seed))
         evidence = fit_evidence(
             features,
             y,
@@ -160,12 +178,14 @@ class FusionEstimator(BaseEstimator):
             torch.from_numpy(folds),
             kinds=tuple(self.experts),
             grouped=groups is not None,
-            seed=self.seed,
+            seed=int(self.seed),
         )
-        pool = fit_pool(evidence, y, task, seed=self.seed)
+        pool = fit_pool(evidence, y, task, seed=int(self.seed))
         model = ResidualFusion(evidence.experts, pool, self._graph(self.schema_, task))
         model.graph.fit_scaling(data.batch())
-        bags = member_bags(keys, groups, self.members, num_folds, seed=self.seed)
+        bags = member_bags(
+            keys, groups, int(self.members), num_folds, seed=int(self.seed)
+        )
         device = self._device()
         self.model_ = model.to(device)
         training = TrainingSet(
@@ -179,7 +199,7 @@ class FusionEstimator(BaseEstimator):
 
     def _fit_graph(self, training: TrainingSet) -> None:
         options = self._options(len(training))
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(int(self.seed))
         with self._progress(options.max_steps) as on_step:
             beta, self.history_ = fit_members(
                 self.model_.graph,
@@ -203,8 +223,8 @@ class FusionEstimator(BaseEstimator):
             feed_forward=self.feed_forward,  # type: ignore[arg-type]
             completion=self.completion,
             evidence_channels=task.out_channels,
-            members=self.members,
-            seed=self.seed,
+            members=int(self.members),
+            seed=int(self.seed),
         )
 
     def _options(self, num_samples: int) -> TrainOptions:
@@ -222,9 +242,7 @@ class FusionEstimator(BaseEstimator):
         )
 
     def _device(self) -> torch.device:
-        if self.device is not None:
-            return torch.device(self.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return resolve_device(self.device)
 
     @contextmanager
     def _progress(self, total: int) -> Iterator[Callable[[int], None]]:
@@ -264,16 +282,20 @@ class FusionEstimator(BaseEstimator):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted estimator as safetensors and JSON; never pickle."""
         check_is_fitted(self, "model_")
-        params = {k: v for k, v in self.get_params(deep=False).items() if k != "schema"}
+        params = self.get_params(deep=False)
+        schema = params.pop("schema")
+        params.pop("device")
         manifest = {
             "estimator": type(self).__name__,
-            "params": params,
+            "params": {name: plain_value(value) for name, value in params.items()},
+            "given_schema": None if schema is None else schema.to_json(),
             "schema": self.schema_.to_json(),
             "schema_hash": self.schema_.hash,
             "feature_widths": self.feature_widths_,
+            "unseen": self.unseen_,
             "num_features_in": getattr(self, "n_features_in_", None),
             "experts": [
-                [_describe_expert(expert) for expert in experts]
+                [describe_expert(expert) for expert in experts]
                 for experts in self.model_.expert_lists
             ],
             "target": self._target_state(),
@@ -282,17 +304,24 @@ class FusionEstimator(BaseEstimator):
 
     @classmethod
     def from_pretrained(
-        cls: type[SelfT], folder: str | os.PathLike[str], *, device: str | None = None
+        cls: type[SelfT],
+        folder: str | os.PathLike[str],
+        *,
+        device: str | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> SelfT:
         """Read an estimator that :meth:`save_pretrained` wrote.
 
         Args:
             folder: Where it was saved.
             device: Where to compute; default: a GPU if there is one.
+            functions: The function of every Custom topology of the schema, by name.
 
         Raises:
             CheckpointError: Damaged or foreign files, or another estimator's.
+            ConfigError: An unknown device.
         """
+        where = resolve_device(device)
         tensors, manifest = checkpoint.load(folder)
         if manifest.get("estimator") != cls.__name__:
             raise CheckpointError(
@@ -300,36 +329,53 @@ class FusionEstimator(BaseEstimator):
                 f"{manifest.get('estimator')!r}."
             )
         try:
-            return cls._restored(tensors, manifest, device)
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            estimator = cls._restored(tensors, manifest, dict(functions or {}))
+        except WRONG_CONTENT as error:
             raise CheckpointError(
-                f"{folder} does not describe a model of this version: {error}."
+                f"{folder} does not describe a model of this version: {error}"
             ) from None
+        estimator.device = device
+        estimator.model_.to(where)
+        return estimator
 
     @classmethod
     def _restored(
         cls: type[SelfT],
         tensors: dict[str, Tensor],
         manifest: dict[str, Any],
-        device: str | None,
+        functions: dict[str, Callable[..., Any]],
     ) -> SelfT:
-        estimator = cls(**{**manifest["params"], "device": device})
-        estimator.schema_ = Schema.from_json(manifest["schema"])
-        estimator.feature_widths_ = manifest["feature_widths"]
+        given = manifest["given_schema"]
+        schema = None if given is None else Schema.from_json(given, functions)
+        params = {**manifest["params"], "schema": schema}
+        estimator = cls(**{**params, "experts": tuple(params["experts"])})
+        check_options(estimator.get_params(deep=False))
+        if estimator.num_layers > len(tensors):
+            raise CheckpointError("A graph layer must have tensors, got too few.")
+        estimator.schema_ = Schema.from_json(manifest["schema"], functions)
+        if estimator.schema_.hash != manifest["schema_hash"]:
+            raise CheckpointError("The schema must have the hash that was saved.")
+        estimator.feature_widths_ = [int(width) for width in manifest["feature_widths"]]
+        estimator.unseen_ = [
+            estimator.schema_.modality(m).name for m in manifest["unseen"]
+        ]
         if manifest["num_features_in"] is not None:
-            estimator.n_features_in_ = manifest["num_features_in"]
+            estimator.n_features_in_ = int(manifest["num_features_in"])
         task = estimator._restore_target(manifest["target"])
-        widths = estimator.feature_widths_
-        experts = nn.ModuleList(
-            nn.ModuleList(_build_expert(item, width, task) for item in items)
-            for items, width in zip(manifest["experts"], widths, strict=True)
-        )
-        pool = EvidencePool(len(widths), len(manifest["experts"][0]), task.out_channels)
-        graph = estimator._graph(estimator.schema_, task)
-        model = ResidualFusion(experts, pool, graph)
-        model.load_state_dict(tensors)
-        estimator.model_ = model.requires_grad_(False).to(estimator._device())
+        with torch.device("meta"):  # shapes are compared before memory is taken
+            model = estimator._empty_model(manifest["experts"], task)
+        fill(model, tensors)
+        estimator.model_ = model.requires_grad_(False)
         return estimator
+
+    def _empty_model(self, described: list[Any], task: Task) -> ResidualFusion:
+        names, widths = self.schema_.modality_names, self.feature_widths_
+        experts = nn.ModuleList(
+            nn.ModuleList(build_expert(item, width, task) for item in items)
+            for _, items, width in zip(names, described, widths, strict=True)
+        )
+        pool = EvidencePool(len(widths), len(described[0]), task.out_channels)
+        return ResidualFusion(experts, pool, self._graph(self.schema_, task))
 
     def _target_state(self) -> dict[str, Any]:
         raise AssertionError("an estimator of a task says how its targets are saved")
@@ -340,19 +386,5 @@ class FusionEstimator(BaseEstimator):
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.target_tags.multi_output = True
         return tags
-
-
-def _describe_expert(expert: nn.Module) -> dict[str, Any]:
-    """Return what is needed to build an expert before its tensors are loaded."""
-    if isinstance(expert, TreeExpert):
-        trees, nodes = len(expert.root), len(expert.feature)
-        return {"kind": "forest", "num_trees": trees, "num_nodes": nodes}
-    assert isinstance(expert, LinearExpert)
-    return {"kind": "linear", "num_knots": len(expert.hinges.knot)}
-
-
-def _build_expert(item: dict[str, Any], width: int, task: Task) -> nn.Module:
-    sizes = {key: value for key, value in item.items() if key != "kind"}
-    kinds = {"linear": LinearExpert, "forest": TreeExpert}
-    return kinds[item["kind"]](width, task.out_channels, link_of(task), **sizes)

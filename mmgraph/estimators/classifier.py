@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from mmgraph.data.labels import missing_labels
-from mmgraph.errors import DataError
+from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import AnyArray, FloatArray, FusionEstimator
 from mmgraph.estimators.inputs import labels_to_score
 from mmgraph.nn.heads import Classification, MultiLabel, Task
@@ -46,11 +47,13 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
             DataError: No labels, or none that is known.
         """
         data = self._read_labelled(X, y)
-        assert data.y is not None
-        if data.y.ndim == 2:
-            codes, task = self._encode_labels(data.y)
+        labels = np.asarray(data.y)
+        if labels.ndim == 2 and labels.shape[1] == 1:  # as scikit-learn reads it
+            labels = column_or_1d(labels, warn=True)
+        if labels.ndim == 2:
+            codes, task = self._encode_labels(labels)
         else:
-            codes, task = self._encode_classes(data.y)
+            codes, task = self._encode_classes(labels)
         known = torch.nonzero(codes >= 0 if codes.ndim == 1 else ~codes.isnan().all(1))
         if not len(known):
             raise DataError("fit needs at least one known label, got none.")
@@ -65,13 +68,22 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         known = y[~missing]
         if known.dtype == object:
             known = known.astype(str)
-        check_classification_targets(known)
+        try:
+            check_classification_targets(known)
+        except ValueError as error:
+            raise DataError(str(error)) from None
         self.classes_, found = np.unique(known, return_inverse=True)
         codes = torch.full((len(y),), -1)
         codes[torch.from_numpy(~missing)] = torch.from_numpy(found)
         return codes, Classification(max(len(self.classes_), 1))
 
     def _encode_labels(self, y: AnyArray) -> tuple[Tensor, Task]:
+        missing = missing_labels(y)
+        if y.dtype.kind not in "fiub" or not np.isin(y[~missing], (0, 1)).all():
+            raise DataError(
+                "y of several labels must hold 0, 1 or NaN, got other values. Give one "
+                "column of zeros and ones for each label."
+            )
         self.classes_ = np.arange(y.shape[1])
         return torch.from_numpy(y.astype(np.float32)), MultiLabel(y.shape[1])
 
@@ -97,12 +109,17 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         return result
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401, N803
-        """Return the accuracy over known labels (multi-label: of whole rows)."""
-        truth = labels_to_score(X, y)
-        known = ~missing_labels(truth) if truth.ndim == 1 else np.ones(len(truth), bool)
+        """Return the accuracy over known labels (multi-label: of whole rows).
+
+        Raises:
+            DataError: No labels, none that is known, or of another shape.
+        """
         said = self.predict(X)
-        hits = said.astype(truth.dtype) == truth
-        return float(hits.reshape(len(truth), -1).all(1)[known].mean())
+        truth = labels_to_score(X, y, said.shape)
+        missing = missing_labels(truth)
+        hits = ((said == truth) | missing).reshape(len(truth), -1).all(1)
+        known = ~missing.reshape(len(truth), -1).all(1)
+        return float(hits[known].mean())
 
     def _target_state(self) -> dict[str, Any]:
         return {
@@ -112,6 +129,17 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         }
 
     def _restore_target(self, state: dict[str, Any]) -> Task:
-        self.classes_ = np.array(state["classes"], dtype=np.dtype(state["dtype"]))
+        kind_of = np.dtype(state["dtype"])
+        if kind_of.kind not in "fiubU":
+            raise CheckpointError(f"Classes must be plain, got {kind_of}.")
+        wanted = np.str_ if kind_of.kind == "U" else kind_of
+        self.classes_ = np.array(state["classes"], dtype=wanted)
+        if self.classes_.ndim != 1:
+            raise CheckpointError("Classes must be a list of numbers or strings.")
         kind = MultiLabel if state["multi_label"] else Classification
         return kind(len(self.classes_))
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

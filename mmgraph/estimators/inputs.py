@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column
+from mmgraph.data.features import NUM_TEXT_FEATURES
+from mmgraph.data.labels import as_plain, missing_labels
 from mmgraph.errors import DataError, SchemaError
 from mmgraph.schema import Modality, Schema
 
@@ -21,16 +23,18 @@ def embed_text(data: MultimodalData) -> MultimodalData:
     Raises:
         SchemaError: The schema names a pretrained encoder for the text.
     """
-    text = [name for name, column in data.columns.items() if column.is_text]
+    text = [m.name for m in data.schema.modalities if m.kind == "text"]
+    text = [name for name in text if name in data.columns]
     if not text:
         return data
-    features = data.select(text).features()
     columns = dict(data.columns)
     for name in text:
         column = columns[name]
-        rows = features[name][column.present]
+        rows = np.empty((0, NUM_TEXT_FEATURES), dtype=np.float32)
+        if len(column.values):
+            rows = data.select([name]).features()[name][column.present]
         columns[name] = Column(rows, column.offsets)
-    modalities = [_without_text(m, columns) for m in data.schema.modalities]
+    modalities = [_without_text(m) for m in data.schema.modalities]
     schema = _with_modalities(data.schema, modalities)
     return MultimodalData.from_columns(
         columns,
@@ -42,7 +46,7 @@ def embed_text(data: MultimodalData) -> MultimodalData:
     )
 
 
-def _without_text(modality: Modality, columns: dict[str, Column]) -> Modality:
+def _without_text(modality: Modality) -> Modality:
     if modality.kind != "text":
         return modality
     if modality.encoder is not None:
@@ -51,8 +55,7 @@ def _without_text(modality: Modality, columns: dict[str, Column]) -> Modality:
             f"got encoder={modality.encoder!r}. Embed it first and give the embeddings "
             "as a modality of kind 'embedding'."
         )
-    width = columns[modality.name].channels
-    return Modality(modality.name, width, kind="embedding")
+    return Modality(modality.name, NUM_TEXT_FEATURES, kind="embedding")
 
 
 def _with_modalities(schema: Schema, modalities: list[Modality]) -> Schema:
@@ -97,10 +100,30 @@ def labelled(data: MultimodalData, y: Any) -> MultimodalData:  # noqa: ANN401
     return data
 
 
-def labels_to_score(X: Any, y: Any) -> npt.NDArray[Any]:  # noqa: ANN401, N803
-    """Return the labels that a score needs, given or of the data."""
+def labels_to_score(
+    X: Any,  # noqa: ANN401, N803
+    y: Any,  # noqa: ANN401
+    shape: tuple[int, ...],
+) -> npt.NDArray[Any]:
+    """Return the labels that a score needs, given or of the data, of this shape.
+
+    Raises:
+        DataError: No labels, none that is known, or of another shape.
+    """
     if y is None:
         y = X.y if isinstance(X, MultimodalData) else None
     if y is None:
         raise DataError("score needs labels, got none. Pass score(data, y).")
-    return np.asarray(y)
+    truth = as_plain("y", y, shape[0])
+    if truth.ndim == 2 and truth.shape[1] == 1:
+        truth = truth[:, 0]
+    if truth.size == shape[0] and len(shape) == 2 and shape[1] == 1:
+        truth = truth[:, None]
+    if truth.shape != shape:
+        raise DataError(
+            f"y must have the shape of predictions, {list(shape)}, got "
+            f"{list(truth.shape)}."
+        )
+    if missing_labels(truth).all():
+        raise DataError("score needs at least one known label, got none.")
+    return truth

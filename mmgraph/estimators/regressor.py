@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from sklearn.base import RegressorMixin
 
-from mmgraph.errors import DataError
-from mmgraph.estimators.base import FloatArray, FusionEstimator
+from mmgraph.errors import CheckpointError, DataError
+from mmgraph.estimators.base import AnyArray, FloatArray, FusionEstimator
 from mmgraph.estimators.inputs import labels_to_score
 from mmgraph.nn.heads import Regression, Task
 
@@ -37,14 +37,19 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         """
         data = self._read_labelled(X, y)
         assert data.y is not None
-        target = data.y.astype(np.float64).reshape(len(data), -1)
+        target = _numbers(data.y)
         known = ~np.isnan(target).all(1)
         if not known.any():
             raise DataError("fit needs at least one known target, got none.")
         target = target[known]
         self.flat_ = data.y.ndim == 1
-        self.mean_ = np.nanmean(target, axis=0)
-        spread = np.nanstd(target, axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.mean_, spread = np.nanmean(target, axis=0), np.nanstd(target, axis=0)
+        if not np.isfinite([self.mean_, spread]).all():
+            raise DataError(
+                "y must be of numbers whose variance is finite, got too large ones. "
+                "Rescale them."
+            )
         self.scale_ = np.where(spread > 0, spread, 1.0)
         scaled = torch.from_numpy((target - self.mean_) / self.scale_).float()
         self._fit(data[known], scaled, Regression(target.shape[1]))
@@ -56,11 +61,18 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         return values[:, 0] if self.flat_ else values
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401, N803
-        """Return R squared over known targets."""
+        """Return R squared over known targets.
+
+        Raises:
+            DataError: No targets, none that is known, or of another shape.
+        """
         from sklearn.metrics import r2_score
 
-        truth, said = labels_to_score(X, y).astype(np.float64), self.predict(X)
-        known = ~np.isnan(truth.reshape(len(truth), -1)).any(1)
+        said = self.predict(X)
+        truth = labels_to_score(X, y, said.shape)
+        known = ~np.isnan(_numbers(truth)).any(1)
+        if not known.any():
+            raise DataError("score needs a sample with all targets known, got none.")
         return float(r2_score(truth[known], said[known]))
 
     def _target_state(self) -> dict[str, Any]:
@@ -71,6 +83,19 @@ class FusionRegressor(RegressorMixin, FusionEstimator):
         }
 
     def _restore_target(self, state: dict[str, Any]) -> Task:
-        self.mean_, self.scale_ = np.array(state["mean"]), np.array(state["scale"])
-        self.flat_ = state["flat"]
+        self.mean_ = np.array(state["mean"], dtype=np.float64)
+        self.scale_ = np.array(state["scale"], dtype=np.float64)
+        self.flat_ = bool(state["flat"])
+        if self.mean_.ndim != 1 or self.scale_.shape != self.mean_.shape:
+            raise CheckpointError("Targets must have one mean and one scale each.")
         return Regression(len(self.mean_))
+
+
+def _numbers(y: AnyArray) -> FloatArray:
+    """Return targets ``[N, K]``."""
+    if y.dtype.kind not in "fiub":
+        raise DataError(
+            "y must hold numbers for regression, got strings. Use FusionClassifier "
+            "for classes."
+        )
+    return y.astype(np.float64).reshape(len(y), -1 if y.size else 1)

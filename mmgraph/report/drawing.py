@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Text
 
+NODE_RADIUS = 0.12
 FILLS = {
     "vector": "#cfe3f5",
     "embedding": "#cdebe0",
@@ -157,9 +158,23 @@ def _draw_edges(axes: "Axes", schema: Schema, nodes: dict[str, "Text"]) -> None:
         elif not answered or (target, source) not in drawn:
             back = (target, source) in drawn
             bend = 0.2 * number + (0.12 if back else 0.0)
+            bend += 0.28 if _passes_a_node(nodes, source, target) else 0.0
             _draw_arrow(axes, nodes[source], nodes[target], bend, label, alpha)
             if answered:
                 _draw_arrow(axes, nodes[target], nodes[source], -bend, "", alpha)
+
+
+def _passes_a_node(nodes: dict[str, "Text"], source: str, target: str) -> bool:
+    """Tell whether the straight line between two nodes runs behind another one."""
+    (x0, y0), (x1, y1) = nodes[source].get_position(), nodes[target].get_position()
+    length = math.hypot(x1 - x0, y1 - y0)
+    for name in nodes.keys() - {source, target}:
+        x, y = nodes[name].get_position()
+        along = ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / length**2
+        apart = abs((x - x0) * (y1 - y0) - (y - y0) * (x1 - x0)) / length
+        if 0 < along < 1 and apart < NODE_RADIUS:
+            return True
+    return False
 
 
 def _arrow(source: "Text", target: "Text", rad: float, alpha: float) -> dict[str, Any]:
