@@ -1,0 +1,87 @@
+"""Refuse options of estimators that make no sense, before anything is fitted."""
+
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any, get_args
+
+import torch
+
+from mmgraph.errors import ConfigError
+from mmgraph.estimators.evidence import ExpertKind
+from mmgraph.model.fusion import FeedForwardKind
+from mmgraph.nn.conv import Capacity
+from mmgraph.schema import Schema
+
+COUNTS = ("hidden_channels", "num_layers", "num_heads", "members", "batch_size")
+CHOICES = {"capacity": get_args(Capacity), "feed_forward": get_args(FeedForwardKind)}
+SEEDS = 2**32
+
+
+def check_options(params: Mapping[str, Any]) -> None:
+    """Check the arguments of an estimator's constructor.
+
+    Raises:
+        ConfigError: Naming the first argument that cannot be used.
+    """
+    for name in COUNTS:
+        _require(_whole(params[name], 1), name, "a whole number above 0", params)
+    epochs = params["epochs"]
+    rule = "None or a whole number above 0"
+    _require(epochs is None or _whole(epochs, 1), "epochs", rule, params)
+    seed = _whole(params["seed"], 0) and params["seed"] < SEEDS
+    _require(seed, "seed", "a whole number from 0 to 2**32 - 1", params)
+    rate, decay = params["learning_rate"], params["weight_decay"]
+    _require(_number(rate) and rate > 0, "learning_rate", "above 0", params)
+    _require(_number(decay) and decay >= 0, "weight_decay", "at least 0", params)
+    missing = params["missing_rate"]
+    fits = _number(missing) and 0 <= missing <= 1
+    _require(fits, "missing_rate", "between 0 and 1", params)
+    for name, known in CHOICES.items():
+        fits = isinstance(params[name], str) and params[name] in known
+        _require(fits, name, f"one of {', '.join(known)}", params)
+    kinds = get_args(ExpertKind)
+    experts = params["experts"]
+    fits = isinstance(experts, list | tuple) and len(experts) > 0
+    fits = fits and all(isinstance(e, str) and e in kinds for e in experts)
+    _require(fits, "experts", f"a list of some of {', '.join(kinds)}", params)
+    schema = params["schema"]
+    fits = schema is None or isinstance(schema, Schema)
+    _require(fits, "schema", "a Schema or None", params)
+
+
+def resolve_device(name: str | torch.device | None) -> torch.device:
+    """Return the device of that name; default: a GPU if there is one.
+
+    Raises:
+        ConfigError: An unknown device, or CUDA where there is none.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ConfigError(
+            f"device must be one that PyTorch knows, such as 'cpu', got {name!r}."
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device must be available, got {name!r} where PyTorch finds no GPU. "
+            "Leave it out or use 'cpu'."
+        )
+    return device
+
+
+def _whole(value: object, least: int) -> bool:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return whole and int(value) >= least  # type: ignore[call-overload]
+
+
+def _number(value: object) -> bool:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _require(fits: bool, name: str, rule: str, params: Mapping[str, Any]) -> None:
+    if not fits:
+        raise ConfigError(f"{name} must be {rule}, got {params[name]!r}.")
