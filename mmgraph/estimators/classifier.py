@@ -33,7 +33,7 @@ class FusionClassifier(ClassifierMixin, FusionEstimator):
         >>> train, test = load_dataset("heart").split(seed=0)
         >>> clf = FusionClassifier(epochs=1, members=2, experts=("linear",)).fit(train)
         >>> clf.predict_proba(test).shape
-        (184, 2)
+        (123, 2)
     """
 
     def fit(self, X: Any, y: Any = None) -> "FusionClassifier":  # noqa: ANN401, N803
