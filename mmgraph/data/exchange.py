@@ -56,7 +56,7 @@ class Exchange:
 
     @cached_property
     def schema(self) -> Schema:
-        """The schema that was given, or a complete graph of the columns."""
+        """The schema that was given, or a star of the columns."""
         return self.given_schema or infer_schema(self.columns)
 
     @classmethod
@@ -112,21 +112,21 @@ class Exchange:
             DataError: when a column is missing or cannot be read.
         """
         parts = parse_table(table, modalities=modalities, y=y, ids=ids, groups=groups)
-        schema = parts["schema"]
-        if schema is not None and schema == infer_schema(parts["columns"]):
-            parts["schema"] = None
         return cls.from_columns(**parts)
 
     def to_arrow(self) -> "pa.Table":
         """Return a table with one row per sample; missing ones are null.
 
         Functions of ``Custom`` relations are not stored: the schema is then stored as
-        a complete graph.
+        a star.
 
         Raises:
             DataError: when a modality is named "id", "y", "group" or "split".
         """
-        return build_table(self.columns, self._plain, self.schema)
+        given = self.given_schema is not None
+        return build_table(
+            self.columns, self._plain, self.schema, schema_given=given
+        )
 
     @classmethod
     def from_parquet(

@@ -8,8 +8,8 @@ from mmgraph.schema import Modality, Schema
 
 
 def infer_schema(columns: Mapping[str, Column]) -> Schema:
-    """Return the complete graph of the modalities that columns hold."""
-    return Schema.complete([_infer_modality(n, c) for n, c in columns.items()])
+    """Return the star of the modalities that columns hold: a fuse node hears all."""
+    return Schema.star([_infer_modality(n, c) for n, c in columns.items()])
 
 
 def check_schema(columns: Mapping[str, Column], schema: Schema) -> None:

@@ -102,7 +102,7 @@ class MultimodalData(Exchange):
                 Rows are sorted by them.
             present: ``[N, M]`` booleans, or modality to ``[N]``; what it says is
                 missing is never read.
-            schema: what the columns must fit; default: a complete graph of them.
+            schema: what the columns must fit; default: a star of them.
             split_name: N names of an official split, or None.
 
         Raises:

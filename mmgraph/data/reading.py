@@ -10,6 +10,7 @@ import numpy as np
 
 from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offsets_of
 from mmgraph.data.convert import from_rows
+from mmgraph.data.fitting import check_schema
 from mmgraph.data.labels import PLAIN_NAMES
 from mmgraph.data.selection import check_mapping
 from mmgraph.data.storage import read_document
@@ -80,7 +81,11 @@ def parse_table(
         ) from None
     if not parts["columns"]:
         raise DataError("the table must have a modality, got none. Write it again.")
-    return {**parts, "schema": None if document is None else document["schema"]}
+    if document is not None:
+        check_schema(parts["columns"], document["schema"])
+        if document["schema_given"]:
+            return {**parts, "schema": document["schema"]}
+    return {**parts, "schema": None}
 
 
 def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":

@@ -27,11 +27,15 @@ def build_table(
     columns: Mapping[str, Column],
     plain: Mapping[str, AnyArray | None],
     schema: Schema,
+    *,
+    schema_given: bool,
 ) -> "pa.Table":
     """Lay data out as an Arrow table whose metadata holds the schema.
 
+    A schema that was inferred is inferred anew when the table is read.
+
     Functions of ``Custom`` relations cannot be stored: such a schema is stored as the
-    complete graph of its modalities.
+    star of its modalities.
 
     Raises:
         DataError: when a modality has the name of a plain column.
@@ -52,10 +56,11 @@ def build_table(
         if column.time is not None:
             arrays[f"{name}.time"] = _list_array(column, pa.array(column.time))
     if any(isinstance(r.topology, Custom) for r in schema.relations):
-        schema = Schema.complete(schema.modalities)
+        schema = Schema.star(schema.modalities)
     document = {
         "version": 1,
         "schema": json.loads(schema.to_json()),
+        "schema_given": schema_given,
         "names": {name: list(c.names) for name, c in columns.items()},
         "modalities": list(columns),
         "plain": [field for field, values in plain.items() if values is not None],
@@ -156,6 +161,7 @@ def read_document(table: "pa.Table") -> dict[str, Any] | None:
         names = {k: tuple(map(str, v)) for k, v in document["names"].items()}
         return {
             "schema": Schema.from_json(json.dumps(document["schema"])),
+            "schema_given": bool(document["schema_given"]),
             "names": names,
             "modalities": [str(name) for name in document["modalities"]],
             "plain": [str(name) for name in document["plain"]],
