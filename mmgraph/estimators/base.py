@@ -24,7 +24,7 @@ from mmgraph import checkpoint
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.evidence import ExpertKind, fit_evidence, fit_pool
-from mmgraph.estimators.folds import assign_folds, member_bags
+from mmgraph.estimators.folds import assign_folds, member_bags, number_groups
 from mmgraph.estimators.inputs import ARRAY_MODALITY, embed_text, features_of, labelled
 from mmgraph.estimators.options import check_options, resolve_device
 from mmgraph.estimators.residual import ResidualFusion
@@ -194,6 +194,7 @@ class FusionEstimator(BaseEstimator):
             evidence=evidence.out_of_fold.to(device),
             y=y.to(device),
             bags=torch.from_numpy(bags).to(device),
+            groups=torch.from_numpy(number_groups(groups, len(data))).to(device),
         )
         self._fit_graph(training)
 
@@ -356,9 +357,8 @@ class FusionEstimator(BaseEstimator):
         if estimator.schema_.hash != manifest["schema_hash"]:
             raise CheckpointError("The schema must have the hash that was saved.")
         estimator.feature_widths_ = [int(width) for width in manifest["feature_widths"]]
-        estimator.unseen_ = [
-            estimator.schema_.modality(m).name for m in manifest["unseen"]
-        ]
+        unseen: list[str] = manifest["unseen"]
+        estimator.unseen_ = [estimator.schema_.modality(m).name for m in unseen]
         if manifest["num_features_in"] is not None:
             estimator.n_features_in_ = int(manifest["num_features_in"])
         task = estimator._restore_target(manifest["target"])

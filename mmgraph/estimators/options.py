@@ -29,13 +29,13 @@ def check_options(params: Mapping[str, Any]) -> None:
     epochs = params["epochs"]
     rule = "None or a whole number above 0"
     _require(epochs is None or _whole(epochs, 1), "epochs", rule, params)
-    seed = _whole(params["seed"], 0) and params["seed"] < SEEDS
-    _require(seed, "seed", "a whole number from 0 to 2**32 - 1", params)
+    fits = _whole(params["seed"], 0) and int(params["seed"]) < SEEDS
+    _require(fits, "seed", "a whole number from 0 to 2**32 - 1", params)
     rate, decay = params["learning_rate"], params["weight_decay"]
-    _require(_number(rate) and rate > 0, "learning_rate", "above 0", params)
-    _require(_number(decay) and decay >= 0, "weight_decay", "at least 0", params)
+    _require(_number(rate) and float(rate) > 0, "learning_rate", "above 0", params)
+    _require(_number(decay) and float(decay) >= 0, "weight_decay", "at least 0", params)
     missing = params["missing_rate"]
-    fits = _number(missing) and 0 <= missing <= 1
+    fits = _number(missing) and 0 <= float(missing) <= 1
     _require(fits, "missing_rate", "between 0 and 1", params)
     for name, known in CHOICES.items():
         fits = isinstance(params[name], str) and params[name] in known

@@ -1,0 +1,414 @@
+"""Saved models: equal to the bit, never half written, never trusted."""
+
+import copy
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from mmgraph import (
+    CheckpointError,
+    ConfigError,
+    Custom,
+    FusionClassifier,
+    FusionRegressor,
+    Latent,
+    Modality,
+    MultimodalData,
+    Relation,
+    Schema,
+    checkpoint,
+)
+
+SMALL: dict[str, Any] = {
+    "members": 2,
+    "epochs": 2,
+    "hidden_channels": 8,
+    "num_heads": 2,
+    "experts": ("linear", "forest"),
+}
+NUM = 30
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(NUM, 3)), RNG.normal(size=(NUM, 2))
+Y = (A[:, 0] > 0).astype(int)
+DATA = MultimodalData.from_arrays({"a": A, "b": B}, y=Y)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Run on one thread: the tensors are too small to gain from a second."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> FusionClassifier:
+    return FusionClassifier(**SMALL).fit(DATA)
+
+
+@pytest.fixture
+def folder(fitted, tmp_path) -> Path:
+    fitted.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / checkpoint.MANIFEST).read_text())
+
+
+def write_manifest(folder: Path, manifest: object) -> None:
+    (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+
+
+def weights_of(folder: Path) -> Path:
+    (file,) = folder.glob("*.safetensors")
+    return file
+
+
+def forge(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Save other tensors under the same manifest, with a digest that fits."""
+    manifest = manifest_of(folder)
+    checkpoint.save(folder, tensors, manifest)
+
+
+# What is loaded is what was saved
+
+
+@pytest.mark.parametrize(
+    ("kind", "y", "options"),
+    [
+        (FusionClassifier, Y, {}),
+        (FusionClassifier, np.array(["no", "yes"])[Y], {"experts": ("linear",)}),
+        (FusionClassifier, Y.astype(np.float32) + 0.0, {"completion": True}),
+        (FusionClassifier, Y == 1, {"capacity": "full", "feed_forward": "mixture"}),
+        (FusionClassifier, np.c_[Y, 1 - Y], {"experts": ("spline", "forest")}),
+        (FusionRegressor, A[:, 0], {}),
+        (FusionRegressor, 1e6 * A[:, :2], {}),
+    ],
+    ids=["classes", "strings", "floats", "booleans", "labels", "number", "numbers"],
+)
+def test_loaded_estimator_says_the_same_to_the_bit(kind, y, options, tmp_path):
+    estimator = kind(**{**SMALL, **options}).fit(DATA, y)
+    estimator.model_.beta.fill_(0.5)  # so that the graph has its say
+    estimator.save_pretrained(tmp_path / "new" / "folder")
+    loaded = kind.from_pretrained(tmp_path / "new" / "folder")
+    assert loaded.get_params() == estimator.get_params()
+    for data in (DATA, DATA.select(["b"]), DATA[:1], DATA[:0]):
+        said = loaded.predict(data)
+        assert np.array_equal(said, estimator.predict(data))
+        assert said.dtype == estimator.predict(data).dtype
+    if kind is FusionClassifier:
+        assert np.array_equal(loaded.classes_, estimator.classes_)
+        said = loaded.predict_proba(DATA)
+        assert np.array_equal(said, estimator.predict_proba(DATA))
+        balanced = loaded.predict(DATA, balanced=True)
+        assert np.array_equal(balanced, estimator.predict(DATA, balanced=True))
+    state = estimator.model_.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in loaded.model_.state_dict().items())
+
+
+def test_arrays_and_unseen_modalities_are_remembered(tmp_path):
+    estimator = FusionRegressor(**SMALL).fit(A, Y)
+    estimator.save_pretrained(tmp_path)
+    loaded = FusionRegressor.from_pretrained(tmp_path, device="cpu")
+    assert loaded.n_features_in_ == 3
+    assert np.array_equal(loaded.predict(A), estimator.predict(A))
+    unseen = DATA.mask({"b": np.zeros(NUM, bool)})
+    estimator = FusionClassifier(**SMALL).fit(unseen)
+    estimator.save_pretrained(tmp_path)
+    loaded = FusionClassifier.from_pretrained(tmp_path)
+    said = loaded.predict_proba(DATA)
+    assert np.array_equal(said, estimator.predict_proba(unseen))
+
+
+def test_numpy_options_are_saved_as_numbers(tmp_path):
+    estimator = FusionClassifier(**SMALL).set_params(
+        seed=np.int64(3), learning_rate=np.float64(0.01)
+    )
+    estimator.fit(DATA).save_pretrained(tmp_path)
+    loaded = FusionClassifier.from_pretrained(tmp_path)
+    assert loaded.get_params() == estimator.get_params()
+    assert type(loaded.seed) is int
+
+
+def test_functions_of_a_schema_are_asked_for_by_name(tmp_path):
+    schema = Schema(
+        [Modality("a", 3), Modality("b", 2)],
+        [Latent("fuse")],
+        [
+            Relation("a", "fuse", topology=Custom(every_node, "every")),
+            Relation("b", "fuse"),
+        ],
+    )
+    estimator = FusionClassifier(**SMALL, schema=schema).fit(DATA)
+    estimator.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="needs the function 'every'"):
+        FusionClassifier.from_pretrained(tmp_path)
+    loaded = FusionClassifier.from_pretrained(tmp_path, functions={"every": every_node})
+    assert loaded.schema == schema
+    assert np.array_equal(loaded.predict_proba(DATA), estimator.predict_proba(DATA))
+
+
+BESIDE = Relation("b", "fuse")
+
+
+def every_node(source: Any, target: Any) -> torch.Tensor:
+    same = source.sample[:, None] == target.sample
+    return same.nonzero().T
+
+
+def test_manifest_names_schema_and_weights(folder, fitted):
+    manifest = manifest_of(folder)
+    assert manifest["schema_hash"] == fitted.schema_.hash
+    assert Schema.from_json(manifest["schema"]) == fitted.schema_
+    assert manifest["weights_sha256"][:16] in weights_of(folder).name
+    assert manifest["estimator"] == "FusionClassifier"
+    text = (folder / checkpoint.MANIFEST).read_text()
+    assert text == json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+
+
+def test_no_pickle_is_opened(folder):
+    program = f"""
+import sys
+opened = []
+sys.addaudithook(lambda name, _: name == "pickle.find_class" and opened.append(name))
+import pickle
+import mmgraph
+opened.clear()
+pickle.loads(pickle.dumps(print))
+assert opened, "the hook must see a pickle"
+opened.clear()
+model = mmgraph.FusionClassifier.from_pretrained({str(folder)!r})
+model.predict(mmgraph.MultimodalData.from_arrays({{"a": [[1.0, 2.0, 3.0]]}}))
+sys.exit(len(opened))
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+# Whatever interrupts a save, the old model stays
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_interrupted_save_leaves_the_old_model(folder, monkeypatch, call, at, error):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    newer = FusionClassifier(**{**SMALL, "seed": 5}).fit(DATA)
+    real, calls = getattr(os, call), []
+
+    def failing(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == at:
+            raise error
+        return real(*args)
+
+    monkeypatch.setattr(os, call, failing)
+    expected = CheckpointError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected):
+        newer.save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    monkeypatch.undo()
+    newer.save_pretrained(folder)
+    loaded = FusionClassifier.from_pretrained(folder)
+    assert np.array_equal(loaded.predict_proba(DATA), newer.predict_proba(DATA))
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_folder_that_cannot_be_written_is_named(fitted, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"Model folder .*file cannot be written"):
+        fitted.save_pretrained(tmp_path / "file")
+
+
+def test_saving_again_changes_nothing(folder, fitted):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    fitted.save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+# Damaged and foreign files
+
+
+def test_damaged_weights_are_named(folder):
+    file = weights_of(folder)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    for wrong in (bytes(content), bytes(content[:-9]), b""):
+        file.write_bytes(wrong)
+        with pytest.raises(CheckpointError, match=r"safetensors must have the SHA-256"):
+            FusionClassifier.from_pretrained(folder)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"safetensors cannot be read: No such"):
+        FusionClassifier.from_pretrained(folder)
+
+
+def test_missing_model_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"mmgraph.json cannot be read: No such"):
+        FusionClassifier.from_pretrained(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "mmgraph.json must be JSON"),
+        (b"\xff\xfe", "mmgraph.json must be JSON"),
+        (b"", "mmgraph.json must be JSON"),
+        (b"[" * 100_000, "mmgraph.json must be JSON"),
+        (b"9" * 10_000, "mmgraph.json must be JSON"),
+        (b"[]", "mmgraph.json must be of format 1, got None"),
+        (b"{}", "mmgraph.json must be of format 1, got None"),
+        (b'{"format": 99}', "mmgraph.json must be of format 1, got 99"),
+        (b'{"format": 1}', "mmgraph.json must name the SHA-256 of the weights"),
+        (
+            b'{"format": 1, "weights_sha256": "../../x"}',
+            "mmgraph.json must name the SHA-256 of the weights",
+        ),
+    ],
+)
+def test_foreign_manifest_is_named(folder, content, message):
+    (folder / checkpoint.MANIFEST).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        FusionClassifier.from_pretrained(folder)
+
+
+def test_other_estimator_is_refused(folder):
+    with pytest.raises(CheckpointError, match=r"must hold a FusionRegressor, got 'Fus"):
+        FusionRegressor.from_pretrained(folder)
+
+
+def test_unknown_device_is_not_blamed_on_the_files(folder):
+    with pytest.raises(ConfigError, match="device must be one that PyTorch knows"):
+        FusionClassifier.from_pretrained(folder, device="toaster")
+
+
+def test_every_key_is_needed(folder):
+    manifest = manifest_of(folder)
+    for key in manifest:
+        write_manifest(folder, {k: v for k, v in manifest.items() if k != key})
+        with pytest.raises(CheckpointError, match=str(folder)):
+            FusionClassifier.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("value", [10**6, 10**12, 10**30, -1, 1e300, None, "x", [], {}])
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("params", "hidden_channels"),
+        ("params", "num_layers"),
+        ("params", "members"),
+        ("feature_widths", 0),
+        ("experts", 0, -1, "num_trees"),
+        ("experts", 0, -1, "num_nodes"),
+        ("experts", 0, 0, "num_knots"),
+        ("experts", 0),
+        ("target", "classes"),
+        ("unseen",),
+    ],
+    ids=str,
+)
+def test_wrong_values_are_refused_without_taking_memory(folder, path, value):
+    manifest = manifest_of(folder)
+    part: Any = manifest
+    for key in path[:-1]:
+        part = part[key]
+    if part[path[-1]] == value or (path == ("unseen",) and value == {}):
+        return  # what was saved, or as good as it
+    part[path[-1]] = value
+    write_manifest(folder, manifest)
+    with pytest.raises(CheckpointError, match=str(folder)):
+        FusionClassifier.from_pretrained(folder)
+
+
+def test_tensors_of_another_model_are_refused(folder):
+    tensors = load_file(weights_of(folder))
+    name = next(n for n in tensors if n.endswith("child"))
+    double = next(n for n, v in tensors.items() if v.dtype == torch.float32)
+    cases = [
+        ({**tensors, name: tensors[name] + 10**6}, r"child' must hold numbers from 0"),
+        ({**tensors, double: tensors[double].double()}, r"must be torch.float32, got"),
+        ({k: v for k, v in tensors.items() if k != name}, r"Missing key"),
+        ({**tensors, "more": torch.zeros(1)}, r"Unexpected key"),
+        ({**tensors, name: tensors[name][:1]}, r"size mismatch"),
+    ]
+    depth = name.replace("child", "depth")
+    cases.append(({**tensors, depth: torch.tensor(2**40)}, "depth' must hold numbers"))
+    for wrong, message in cases:
+        forge(folder, wrong)
+        with pytest.raises(CheckpointError, match=message):
+            FusionClassifier.from_pretrained(folder)
+
+
+def test_weights_that_are_not_safetensors_are_refused(folder):
+    manifest, content = manifest_of(folder), b"\x80\x04not tensors at all"
+    manifest["weights_sha256"] = digest = hashlib.sha256(content).hexdigest()
+    (folder / checkpoint.WEIGHTS.format(digest[:16])).write_bytes(content)
+    write_manifest(folder, manifest)
+    with pytest.raises(CheckpointError, match=r"safetensors is damaged"):
+        FusionClassifier.from_pretrained(folder)
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats()
+    | st.text(max_size=5)
+)
+VALUES = SCALARS | st.lists(SCALARS, max_size=2) | st.just({})
+
+
+def paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    return [prefix, *(p for k, v in items for p in paths(v, (*prefix, k)))]
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(draw=st.data())
+def test_mutated_manifest_is_refused_or_loads(saved, draw):
+    folder, original = saved
+    manifest = copy.deepcopy(original)
+    path = draw.draw(st.sampled_from(paths(manifest)[1:]))
+    part: Any = manifest
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = draw.draw(VALUES)
+    write_manifest(folder, manifest)
+    try:
+        loaded = FusionClassifier.from_pretrained(folder)
+    except CheckpointError as error:
+        refused = str(error)
+    else:
+        refused = str(folder)
+        assert np.isfinite(loaded.predict_proba(DATA[:2])).all()
+    assert str(folder) in refused
+
+
+@pytest.fixture
+def saved(folder) -> tuple[Path, dict[str, Any]]:
+    return folder, manifest_of(folder)
