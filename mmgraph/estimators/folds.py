@@ -42,12 +42,18 @@ def assign_folds(
     return folds
 
 
+def number_groups(groups: npt.NDArray[Any] | None, num_samples: int) -> IntArray:
+    """Return ``[N]`` numbers of groups; without groups every sample is its own."""
+    if groups is None:
+        return np.arange(num_samples)
+    return np.unique(groups.astype(str), return_inverse=True)[1].astype(np.int64)
+
+
 def _deal_groups(
     groups: npt.NDArray[Any], num_folds: int, rng: np.random.Generator
 ) -> IntArray:
-    _, codes, counts = np.unique(
-        groups.astype(str), return_inverse=True, return_counts=True
-    )
+    codes = number_groups(groups, len(groups))
+    counts = np.bincount(codes)
     order = np.lexsort((rng.random(len(counts)), -counts))
     filled = np.zeros(num_folds, dtype=np.int64)
     fold_of = np.zeros(len(counts), dtype=np.int64)
