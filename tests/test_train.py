@@ -1,0 +1,138 @@
+"""Training of members on what the pool leaves over."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmgraph import Batch, Classification, FusionModel, Modality, Schema
+from mmgraph.nn.experts import EvidencePool
+from mmgraph.train import TrainingSet, TrainOptions, fit_members
+
+NUM, MEMBERS = 200, 2
+OPTIONS = TrainOptions(
+    max_steps=150,
+    batch_size=100,
+    learning_rate=0.01,
+    weight_decay=0.01,
+    missing_rate=0.0,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(**options) -> tuple[FusionModel, EvidencePool]:
+    schema = Schema.star([Modality("a", 2), Modality("b", 2)])
+    graph = FusionModel(
+        schema,
+        Classification(2),
+        hidden_channels=16,
+        num_heads=2,
+        evidence_channels=2,
+        members=MEMBERS,
+        **options,
+    )
+    return graph, EvidencePool(2, 1, 2).requires_grad_(False)
+
+
+def make(law: str = "product") -> TrainingSet:
+    """Labels that are the sign of a product across modalities, or noise."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, NUM, 2, generator=generator)
+    noise = torch.randn(NUM, generator=generator)
+    sign = x[0, :, 0] * x[1, :, 0] if law == "product" else noise
+    numbers = torch.arange(NUM)
+    bags = torch.ones(MEMBERS, NUM)
+    for e in range(MEMBERS):
+        bags[e, numbers % 5 == e] = 0
+
+    def batch_of(indices: Tensor) -> Batch:
+        rows = torch.arange(len(indices))
+        return Batch(
+            len(indices),
+            {"a": x[0, indices], "b": x[1, indices]},
+            {"a": rows, "b": rows},
+        )
+
+    parts = {
+        "batch_of": batch_of,
+        "present": torch.ones(NUM, 2, dtype=torch.bool),
+        "evidence": torch.zeros(NUM, 2, 1, 2),
+        "y": (sign > 0).long(),
+        "bags": bags,
+        "groups": numbers,
+    }
+    return TrainingSet(**{f.name: parts[f.name] for f in fields(TrainingSet)})
+
+
+def fit(data: TrainingSet, options: TrainOptions = OPTIONS, seed: int = 0, **model):
+    graph, pool = build(**model)
+    generator = torch.Generator().manual_seed(seed)
+    steps: list[int] = []
+    beta, history = fit_members(
+        graph, pool, data, options, generator=generator, on_step=steps.append
+    )
+    return graph, beta, history, steps
+
+
+def test_interaction_is_learned_and_weighed_in():
+    data = make()
+    graph, beta, history, steps = fit(data)
+    assert beta > 0.3
+    said = graph(data.batch_of(torch.arange(NUM)), torch.zeros(NUM, 2, 2)).logits
+    hits = (said.argmax(2) == data.y).float()
+    held_out = data.bags == 0
+    assert hits[held_out].mean() > 0.8
+    assert history.steps == len(steps) == steps[-1]
+    assert len(history.held_out_loss[0]) == MEMBERS
+
+
+def test_noise_is_not_weighed_in():
+    _, beta, history, _ = fit(make("noise"))
+    assert beta <= 0.25
+    assert history.steps < OPTIONS.max_steps  # stopped early
+
+
+def test_members_keep_their_best_parameters():
+    data = make("noise")
+    graph, _, history, _ = fit(data)
+    said = graph(data.batch_of(torch.arange(NUM)), torch.zeros(NUM, 2, 2)).logits
+    pooled = said  # the pool says nothing: its prior and evidence are zero
+    loss = graph.task.loss(pooled, data.y, (data.bags == 0).float())
+    best = torch.tensor(history.held_out_loss).min(0).values
+    last = torch.tensor(history.held_out_loss[-1])
+    assert (loss < last + 0.05).all()
+    assert (loss - best).abs().max() < (last - best).abs().max() + 0.1
+
+
+def test_what_a_bag_leaves_out_teaches_nothing():
+    data = replace(make(), bags=torch.zeros(MEMBERS, NUM))
+    options = replace(OPTIONS, max_steps=5, weight_decay=0.0)
+    graph, _, _, _ = fit(data, options)
+    before, _ = build()
+    for name, parameter in graph.named_parameters():
+        assert torch.equal(parameter, dict(before.named_parameters())[name])
+
+
+def test_same_generator_gives_the_same_bits():
+    options = replace(OPTIONS, max_steps=10, missing_rate=0.4)
+    states = [fit(make(), options, seed)[0].state_dict() for seed in (0, 0, 1)]
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert not all(torch.equal(states[0][k], states[2][k]) for k in states[0])
+
+
+def test_completion_is_trained_too():
+    options = replace(OPTIONS, max_steps=5, missing_rate=0.4)
+    graph, _, _, _ = fit(make(), options, completion=True)
+    before, _ = build(completion=True)
+    old = dict(before.named_parameters())
+    changed = [n for n, p in graph.named_parameters() if not torch.equal(p, old[n])]
+    assert any("ghosts" in name for name in changed)
+    assert all(p.isfinite().all() for p in graph.parameters())
