@@ -1,0 +1,87 @@
+"""The three controls: what the default estimator must reach on known laws."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from mmgraph import FusionClassifier, MultimodalData
+from mmgraph.baselines import BASELINES
+from mmgraph.benchmark.protocol import mask_shortcut, open_bench_data
+from mmgraph.config import BenchConfig
+from mmgraph.datasets.controls import synthetic
+from mmgraph.metrics import auroc
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Run on one thread: the tensors are too small to gain from a second."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def control(name: str) -> tuple[MultimodalData, MultimodalData]:
+    """400 samples to learn from, 1000 to be judged by."""
+    data = synthetic(name, num_samples=1400, seed=0)
+    return data[:400], data[400:]
+
+
+def estimator() -> FusionClassifier:
+    return FusionClassifier(
+        members=4, hidden_channels=16, epochs=100, experts=("linear",)
+    )
+
+
+def standard_error(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """Of the difference of two areas under the curve, over 20 parts of the samples."""
+    parts = np.array_split(np.arange(len(y)), 20)
+    differences = [auroc(y[p], a[p]) - auroc(y[p], b[p]) for p in parts]
+    return float(np.std(differences, ddof=1) / np.sqrt(len(parts)))
+
+
+def compare(name: str, baseline: str) -> tuple[float, float, float]:
+    """Return the area of the estimator, of the baseline, and the error between."""
+    train, test = control(name)
+    said = fitted(name).predict_proba(test)
+    other = BASELINES[baseline](seed=0).fit(train).predict_proba(test)
+    y = test.y
+    return auroc(y, said), auroc(y, other), standard_error(y, said, other)
+
+
+_FITTED: dict[str, FusionClassifier] = {}
+
+
+def fitted(name: str) -> FusionClassifier:
+    """Return the estimator of a control, the same one for all tests."""
+    if name not in _FITTED:
+        _FITTED[name] = estimator().fit(control(name)[0])
+    return _FITTED[name]
+
+
+@pytest.mark.xfail(
+    reason="on 400 samples the graph learns less of the product than a plain network"
+)
+def test_synergy_is_learned_as_well_as_by_a_network_on_everything():
+    ours, network, error = compare("synergy", "concat_mlp")
+    assert ours >= network - error
+
+
+def test_synergy_is_out_of_reach_of_late_fusion():
+    ours, late, error = compare("synergy", "late_logistic")
+    assert ours > late + 3 * error
+    assert float(fitted("synergy").model_.beta) > 0
+
+
+def test_redundant_copies_are_fused_as_well_as_late():
+    ours, late, error = compare("redundant", "late_logistic")
+    assert ours >= late - error
+
+
+def test_shortcut_is_flagged():
+    assert mask_shortcut(open_bench_data("shortcut", BenchConfig())) > 0.7
+    assert mask_shortcut(open_bench_data("synergy", BenchConfig())) == 0.5
