@@ -96,7 +96,8 @@ def test_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
     expected = {f"mmgraph/_datasets/{p.relative_to(folder).as_posix()}" for p in data}
     code = (ROOT / "mmgraph").rglob("*.py")
     expected |= {p.relative_to(ROOT).as_posix() for p in code}
-    assert names == expected | {"mmgraph/py.typed"}
+    page = "mmgraph/report/templates/report.html"
+    assert names == expected | {"mmgraph/py.typed", page}
 
 
 @pytest.mark.slow

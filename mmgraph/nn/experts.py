@@ -71,7 +71,7 @@ def fit_linear(
     Returns:
         ``[J, F + 1, K]`` weights; the last row is the intercept.
     """
-    x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+    x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
     penalty = ridge[:, None, None] * torch.ones_like(x[0])[None, :, None]
     penalty[:, -1] = 1e-6 * ridge[:, None]
     gram = torch.stack([x.T @ (x * w[:, None]) for w in weight])
