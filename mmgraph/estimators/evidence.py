@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 ExpertKind: TypeAlias = Literal["linear", "spline", "forest"]
 
-RIDGES = (1.0, 10.0)
+RIDGES = (3.0, 30.0)
 NUM_QUANTILES = (5, 2)  # knots a feature, of narrow and of wide modalities
 NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
 NUM_TREES = 200
 MIN_LEAF = 5
 MIN_SAMPLES = 8
 POOL_MASKS = 4
-POOL_PENALTY = 1e-2
+POOL_PENALTY = 1.0  # on the scale of the summed loss
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def fit_pool(
     def closure() -> Tensor:
         optimiser.zero_grad()
         losses = [task.loss(pool(evidence.out_of_fold, mask), y) for mask in masks]
-        loss = torch.stack(losses).mean() + POOL_PENALTY * pool.penalty()
+        loss = torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)
         loss.backward()
         return loss
 
