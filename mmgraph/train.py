@@ -37,11 +37,11 @@ class TrainOptions:
 
     max_steps: int = 1000
     batch_size: int = 128
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 0.05
-    missing_rate: float = 0.4
+    missing_rate: float = 0.35
     checks: int = 25
-    patience: int = 6
+    patience: int = 15
     completion_weight: float = 0.1
 
 

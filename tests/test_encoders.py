@@ -12,7 +12,8 @@ NAN = math.nan
 def vector_of(rows, encoder):
     """What the encoder's affine map gets: a map that passes its input on."""
     caught = []
-    encoder.linear.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+    first = encoder.inner if isinstance(encoder, VectorEncoder) else encoder.linear
+    first.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
     sample = torch.zeros(len(rows)).long()
     encoder(rows, sample, None, 1)
     return caught[0]

@@ -124,9 +124,7 @@ class Exchange:
             DataError: when a modality is named "id", "y", "group" or "split".
         """
         given = self.given_schema is not None
-        return build_table(
-            self.columns, self._plain, self.schema, schema_given=given
-        )
+        return build_table(self.columns, self._plain, self.schema, schema_given=given)
 
     @classmethod
     def from_parquet(

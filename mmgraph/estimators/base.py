@@ -54,7 +54,7 @@ WRONG_CONTENT = (
     TypeError,
     ValueError,
 )
-DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 150, 600, 4000
+DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 80, 240, 2500
 
 
 class FusionEstimator(BaseEstimator):
@@ -69,7 +69,7 @@ class FusionEstimator(BaseEstimator):
         feed_forward: "typed", "mixture" of experts, or "none".
         members: Ensemble members, trained together.
         experts: Kinds of unimodal experts, of "linear", "spline" and "forest".
-        epochs: Most passes over the data; default: as many as give 600 to 4000 steps.
+        epochs: Most passes over the data; default: 80, but 240 to 2500 steps.
             Training stops early when no member improves on its held-out samples.
         batch_size: Samples a step.
         learning_rate: Peak of the one-cycle schedule.
@@ -96,9 +96,9 @@ class FusionEstimator(BaseEstimator):
         experts: Sequence[ExpertKind] = ("linear", "spline", "forest"),
         epochs: int | None = None,
         batch_size: int = 128,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 4e-3,
         weight_decay: float = 0.05,
-        missing_rate: float = 0.4,
+        missing_rate: float = 0.35,
         completion: bool = False,
         device: str | None = None,
         seed: int = 0,

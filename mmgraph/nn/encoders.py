@@ -7,6 +7,7 @@ rows that exist; a modality without rows gives no nodes.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.nn.linear import Linear, Norm, standardise
@@ -31,7 +32,10 @@ class Encoded(NamedTuple):
 
 
 class VectorEncoder(nn.Module):
-    """Standardised values and missing-cell flags, an affine map, a normalisation.
+    """Standardised values and missing-cell flags, a small network, a normalisation.
+
+    The hidden layer lets the direction of a state say how large a value is; the
+    normalisation alone would keep little more than its sign.
 
     Args:
         channels: ``C``.
@@ -44,7 +48,9 @@ class VectorEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.scaler = Standardiser(channels)
-        self.linear = Linear(self.scaler.out_channels, hidden_channels, members=members)
+        width = 2 * hidden_channels
+        self.inner = Linear(self.scaler.out_channels, width, members=members)
+        self.outer = Linear(width, hidden_channels, members=members)
         self.norm = Norm(hidden_channels, members=members)
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
@@ -55,7 +61,8 @@ class VectorEncoder(nn.Module):
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
     ) -> Encoded:
         """Encode rows ``[N, C]``, one node each; NaN cells are flagged."""
-        return Encoded(self.norm(self.linear(self.scaler(x))), sample, time)
+        h = self.outer(F.gelu(self.inner(self.scaler(x))))
+        return Encoded(self.norm(h), sample, time)
 
 
 class EmbeddingEncoder(nn.Module):
