@@ -28,10 +28,10 @@ lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 fast: $(DEV) ## tests that take seconds
-	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu"
 
 slow: $(DEV) ## tests that train a model, run the examples, build the wheel
-	$(BIN)/python -m pytest -q -m "slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu"
 
 format: $(DEV) ## rewrite files in the one style
 	$(BIN)/ruff check --fix .

@@ -6,7 +6,6 @@ command line wins). Everything that is wrong is told at once, one line each.
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -169,10 +168,6 @@ def _parse(text: str, path: Path) -> object:
     if path.suffix == ".json":
         return json.loads(text)
     if path.suffix == ".toml":
-        if sys.version_info < (3, 11):
-            raise ConfigError(
-                f"Run file '{path}' needs Python 3.11 for TOML; write it as JSON."
-            )
         import tomllib
 
         return tomllib.loads(text)

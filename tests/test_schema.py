@@ -44,7 +44,7 @@ EXAMPLE = Schema(
 )
 
 
-HASH_OF_STAR = "71c3862dc44a1ae8f3b60aeb326f54301b87743ce9cddd2644d40699e20f3e16"
+HASH_OF_STAR = "65d4a41b8adb299d2644e06b11e2a316a2c31bbd9b3beb1213ed74d13b739647"
 
 
 # What a schema is
@@ -160,10 +160,7 @@ def test_constructors_build_the_named_architectures():
     assert (late.edge_types, late.readout) == ((), ("a", "b"))
     star = Schema.star([A, B])
     assert star.readout == ("fuse",)
-    assert set(star.edge_types) == {
-        (x, "to", y)
-        for x, y in (("a", "fuse"), ("b", "fuse"), ("fuse", "a"), ("fuse", "b"))
-    }
+    assert star.edge_types == (("a", "to", "fuse"), ("b", "to", "fuse"))
     complete = Schema.complete([A, B])
     assert complete.readout == ("fuse",)
     assert set(complete.edge_types) == {
