@@ -5,6 +5,35 @@
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmgraph import baselines, metrics, missing, nn
+    from mmgraph.batch import Batch
+    from mmgraph.data import MultimodalData
+    from mmgraph.datasets import load_dataset
+    from mmgraph.errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        MMGraphError,
+        SchemaError,
+    )
+    from mmgraph.estimators import FusionClassifier, FusionRegressor
+    from mmgraph.missing import MaskPlan
+    from mmgraph.model import FusionModel
+    from mmgraph.nn.heads import Classification, MultiLabel, Regression
+    from mmgraph.schema import (
+        Custom,
+        Full,
+        KNearest,
+        Latent,
+        Modality,
+        Relation,
+        SameIndex,
+        Schema,
+        TimeWindow,
+    )
 
 __version__ = "0.1.0"
 
@@ -36,7 +65,36 @@ _HOME = {
 }
 _MODULES = ("baselines", "metrics", "missing", "nn")
 
-__all__ = sorted([*_HOME, *_MODULES])  # noqa: PLE0605
+__all__ = [
+    "Batch",
+    "CheckpointError",
+    "Classification",
+    "ConfigError",
+    "Custom",
+    "DataError",
+    "Full",
+    "FusionClassifier",
+    "FusionModel",
+    "FusionRegressor",
+    "KNearest",
+    "Latent",
+    "MMGraphError",
+    "MaskPlan",
+    "Modality",
+    "MultiLabel",
+    "MultimodalData",
+    "Regression",
+    "Relation",
+    "SameIndex",
+    "Schema",
+    "SchemaError",
+    "TimeWindow",
+    "baselines",
+    "load_dataset",
+    "metrics",
+    "missing",
+    "nn",
+]
 
 
 def __getattr__(name: str) -> object:
