@@ -121,6 +121,16 @@ def test_report_only_rebuilds_page_and_table(small, tmp_path):
     assert (tmp_path / "results.jsonl").read_text() == before
 
 
+def test_results_of_several_commits_are_pointed_out(small, tmp_path):
+    assert "commits" not in bench(small, tmp_path).stderr
+    path = tmp_path / "results.jsonl"
+    first, *others = path.read_text().splitlines()
+    older = json.dumps(json.loads(first) | {"commit": "an older one"})
+    path.write_text("\n".join([older, *others]) + "\n")
+    result = run("bench", "--report", "--output", tmp_path)
+    assert "These results mix 2 commits" in result.stderr
+
+
 def test_a_failing_model_exits_1_and_the_others_are_reported(
     small, tmp_path, monkeypatch
 ):

@@ -190,8 +190,16 @@ def _show_report(folder: Path, failed: bool) -> None:
     from mmgraph.benchmark.tables import headline, rank_table
     from mmgraph.report.page import block_tables, write_report
 
-    if failed and not Results(folder).lines():
+    lines = Results(folder).lines()
+    if failed and not lines:
         return
+    commits = {line["commit"] for line in lines}
+    if len(commits) > 1:
+        typer.echo(
+            f"These results mix {len(commits)} commits of mmgraph; --fresh computes "
+            "all of them anew.",
+            err=True,
+        )
     blocks = write_report(folder)
     for block in blocks:
         for table in block_tables(block):
