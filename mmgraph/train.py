@@ -13,7 +13,7 @@ from torch import Tensor
 from mmgraph.batch import Batch
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
-from mmgraph.nn.experts import EvidencePool
+from mmgraph.nn.experts import EvidencePool, interaction_share
 
 BETAS = tuple(0.25 * i for i in range(6))
 MAX_JUDGED = 1000
@@ -36,7 +36,7 @@ class TrainOptions:
     """
 
     max_steps: int = 1000
-    batch_size: int = 128
+    batch_size: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     missing_rate: float = 0.35
@@ -95,7 +95,8 @@ def fit_members(
 ) -> tuple[float, History]:
     """Fit the graph's members to the residual of the pool; choose beta.
 
-    Every member minimises the task's loss of ``pool + graph`` on its own bag, under
+    Every member minimises the task's loss of ``pool + share * graph`` on its own bag
+    (see :func:`interaction_share`), under
     modality dropout drawn anew for each batch, and keeps its parameters of the check
     with the lowest loss on the samples that its bag holds out.
 
@@ -177,7 +178,7 @@ def _update(
     batch = batch.hold_out(present & ~kept) if graph.ghosts else batch.drop(kept)
     evidence = data.evidence[indices]
     output = graph(batch, pool.by_modality(evidence))
-    logits = pool(evidence, kept) + output.logits
+    logits = pool(evidence, kept) + interaction_share(kept) * output.logits
     bags = data.bags[:, indices]
     # every member's sum over its bag, on the scale of a mean over a full batch
     share = bags.sum(1) / bags.shape[1]
@@ -218,6 +219,7 @@ class _Judge:
         self.evidence = data.evidence[self.indices]
         self.input = pool.by_modality(self.evidence)
         self.offsets = [pool(self.evidence, mask) for mask in self.masks]
+        self.shares = [interaction_share(mask) for mask in self.masks]
         self.out = (data.bags[:, self.indices] == 0).to(self.evidence.dtype)
         self.y = data.y[self.indices]
         self.losses: list[tuple[float, ...]] = []
@@ -227,9 +229,10 @@ class _Judge:
 
     @torch.no_grad()
     def joint(self) -> list[Tensor]:
-        """Return the graph's logits ``[E, n, K]`` under each mask."""
+        """Return what the graph adds, ``[E, n, K]``, under each mask."""
         return [
-            self.graph(self.batch.drop(mask), self.input).logits for mask in self.masks
+            share * self.graph(self.batch.drop(mask), self.input).logits
+            for mask, share in zip(self.masks, self.shares, strict=True)
         ]
 
     def check(self) -> int:

@@ -71,7 +71,9 @@ def test_members_are_averaged_as_probabilities(model):
     evidence, present = model.evidence(features)
     joint = model.graph(batch, model.pool.by_modality(evidence)).logits
     assert joint.shape == (3, 3, 2)
-    logits = model.pool(evidence, present) + 0.5 * joint
+    count = present.sum(1, keepdim=True)
+    share = 1 - 1 / count.clamp(min=1)  # one modality alone has none to meet
+    logits = model.pool(evidence, present) + 0.5 * share * joint
     expected = logits.softmax(2).mean(0)
     assert torch.allclose(model(batch, features)[:2], expected[:2], atol=1e-6)
 

@@ -95,7 +95,7 @@ class FusionEstimator(BaseEstimator):
         members: int = 8,
         experts: Sequence[ExpertKind] = ("linear", "spline", "forest"),
         epochs: int | None = None,
-        batch_size: int = 128,
+        batch_size: int = 64,
         learning_rate: float = 4e-3,
         weight_decay: float = 0.05,
         missing_rate: float = 0.35,

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from mmgraph.batch import Batch
 from mmgraph.model import FusionModel
-from mmgraph.nn.experts import EvidencePool
+from mmgraph.nn.experts import EvidencePool, interaction_share
 
 
 class ResidualFusion(nn.Module):
-    """``activate(pool + beta * graph)``, averaged over the members of the graph.
+    """``activate(pool + beta * share * graph)``, averaged over the graph's members.
 
     With ``beta = 0`` this is the evidence pool, a learned late fusion. A sample with
     nothing observed gets the prior of the pool and nothing else.
@@ -72,7 +72,6 @@ class ResidualFusion(nn.Module):
         logits = offset[None]
         if float(self.beta):
             joint = self.graph(batch, self.pool.by_modality(evidence)).logits
-            some = present.any(1)[:, None]
-            logits = logits + self.beta * torch.where(some, joint, 0)
+            logits = logits + self.beta * interaction_share(present) * joint
         result: Tensor = self.graph.task.activate(logits).mean(0)
         return result

@@ -250,6 +250,22 @@ def score_of_mean(mean: Tensor, link: Link) -> Tensor:
     return (p / p.sum(-1, keepdim=True)).log()
 
 
+def interaction_share(present: Tensor) -> Tensor:
+    """Return how much modalities can say together, ``[N, 1]``: ``1 - 1/n``.
+
+    With one modality present there is nothing to interact, so that its experts speak
+    alone; with none there is nothing at all. Data of a single modality are the
+    exception: there the graph is one more expert, with share 1.
+
+    Args:
+        present: ``[N, M]`` Bool.
+    """
+    count = present.sum(1, keepdim=True).float()
+    if present.shape[1] == 1:
+        return count
+    return 1 - 1 / count.clamp(min=1)
+
+
 class EvidencePool(nn.Module):
     r"""Late fusion with learned trust, as log-odds that add up.
 
