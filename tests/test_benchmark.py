@@ -393,6 +393,28 @@ def test_a_pool_gives_the_same_scores_as_one_process(file, tmp_path):
     assert found[0] == found[1]
 
 
+def test_an_interrupt_that_a_library_swallows_is_not_a_failed_unit(
+    file, tmp_path, fast, monkeypatch
+):
+    def predict(self, data):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            raise TypeError("cannot compare") from None
+
+    monkeypatch.setattr(Present, "predict_proba", predict)
+    before = signal.getsignal(signal.SIGINT)
+    config = settings(file, tmp_path, models=("late_logistic", "mmgraph"))
+    with pytest.raises(KeyboardInterrupt):
+        run_bench(config)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert {line["model"] for line in read_lines(tmp_path / "results.jsonl")} == {
+        "late_logistic"
+    }
+    assert not (tmp_path / "failures.jsonl").exists()
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_complete_lines_and_the_rest_runs_later(file, tmp_path):
     log = tmp_path / "log"

@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
 
 from mmgraph.benchmark.protocol import Unit
 from mmgraph.benchmark.records import Record
@@ -15,10 +18,19 @@ Finished = tuple[Unit, list[Record], str | None]
 
 
 def in_process(units: list[Unit], config: BenchConfig) -> Iterator[Finished]:
-    """Run units one after the other here; yield each when it is finished."""
-    with _one_thread():
+    """Run units one after the other here; yield each when it is finished.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C, also where a library swallowed it.
+    """
+    with _one_thread(), _interrupts() as interrupts:
         for unit in units:
-            yield try_unit(unit, config)
+            finished = try_unit(unit, config)
+            if interrupts and finished[2] is not None:  # no fault of the unit
+                raise KeyboardInterrupt
+            yield finished
+            if interrupts:
+                raise KeyboardInterrupt
 
 
 def in_pool(units: list[Unit], config: BenchConfig) -> Iterator[Finished]:
@@ -81,9 +93,31 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _start_worker() -> None:
-    import signal
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect interrupts, which still raise KeyboardInterrupt where they arrive.
 
+    Code in C may turn that exception into one of its own, which then looks like an
+    error of the model. Only the main thread hears signals; elsewhere none is collected.
+    """
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not default or threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _start_worker() -> None:
     import torch
 
     torch.set_num_threads(1)
