@@ -1,7 +1,9 @@
 """Fixtures shared by tests and doctests."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 import mmgraph
 
 torch.set_num_threads(2)
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))  # its parts are tested
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,151 @@
+"""What is compared with what."""
+
+from dataclasses import replace
+
+import torch
+
+from speed import latency
+from speed.contenders import BARE, FLOOR, OURS, Arena
+from speed.pairing import QUICK, Effort, Ratio, run_interleaved
+from speed.pipeline import Task, our_epoch, pyg_epoch
+from speed.report import Report, as_facts
+from speed.workloads import LIMIT_GB, Workload
+
+SIZES = tuple((m, t) for m in (2, 4, 8) for t in (1, 8, 32))
+RATES = (0.0, 0.5)
+EPOCH_MODALITIES = (4, 8)
+IMPORT_PAIRS = 9
+
+
+class Plan:
+    """Sizes and effort of a run.
+
+    Args:
+        quick: Tiny sizes, two blocks: does it run?
+        only: Names of workloads begin with one of these; empty means all.
+        limit_gb: Batches shrink until HGTConv is expected to need less.
+    """
+
+    def __init__(
+        self, *, quick: bool, only: tuple[str, ...] = (), limit_gb: float = LIMIT_GB
+    ) -> None:
+        self.quick, self.only, self.limit_gb = quick, only, limit_gb
+        self.effort = QUICK if quick else Effort()
+
+    def workload(self, modalities: int, tokens: int, missing: float) -> Workload:
+        """Return a workload at the size of this run."""
+        full = Workload(modalities, tokens, missing)
+        if self.quick:
+            full = replace(full, batch=8, width=16)
+        return full.within(self.limit_gb)
+
+    def workloads(self) -> list[Workload]:
+        """Return the workloads of the layers."""
+        sizes = ((2, 1), (4, 8)) if self.quick else SIZES
+        every = [self.workload(m, t, rate) for m, t in sizes for rate in RATES]
+        return [w for w in every if w.name.startswith(self.only or ("",))]
+
+    def task(self, modalities: int) -> Task:
+        """Return a training task at the size of this run."""
+        task = Task(modalities)
+        return replace(task, samples=32, batch=8, width=16) if self.quick else task
+
+
+def layers(plan: Plan, report: Report) -> None:
+    """Forward, loss and backward of one layer; and ours without feed-forward."""
+    for workload in plan.workloads():
+        arena = Arena(workload)
+        subjects = [arena.ours(), arena.ours(feed_forward=False), arena.same_function()]
+        others = [arena.hgt(), arena.gatv2(), arena.transformer()]
+        steps = {c.name: c.step for c in (*subjects, *others)}
+        blocks = run_interleaved(steps, plan.effort)
+        facts = as_facts(workload) | {
+            "nodes": arena.num_nodes,
+            "edges": arena.num_edges,
+        }
+        ours, bare, same = (c.name for c in subjects)
+        hgt, *_ = (c.name for c in others)
+        pairs = [(c.name, ours) for c in others] + [(hgt, bare), (hgt, same)]
+        for over, under in pairs:
+            ratio = blocks.ratio(over, under)
+            report.compare("layer", workload.name, over, under, ratio, **facts)
+
+
+def floors(plan: Plan, report: Report) -> None:
+    """Forward without feed-forward, over a matrix product of equal multiply-adds."""
+    for workload in plan.workloads():
+        arena = Arena(workload)
+        ours, floor = arena.ours(feed_forward=False), arena.floor()
+        with torch.no_grad():
+            steps = {BARE: ours.forward, FLOOR: floor.forward}
+            ratio = run_interleaved(steps, plan.effort).ratio(BARE, FLOOR)
+        facts = as_facts(workload) | {"multiply_adds": arena.multiply_adds}
+        report.compare("floor", workload.name, BARE, FLOOR, ratio, **facts)
+
+
+def half_missing(plan: Plan, report: Report) -> None:
+    """A step with half of the modalities missing, over the complete one."""
+    half, complete = plan.workload(4, 8, 0.5), plan.workload(4, 8, 0.0)
+    names = "half missing", "complete"
+    steps = {
+        name: Arena(w).ours().step
+        for name, w in zip(names, (half, complete), strict=True)
+    }
+    ratio = run_interleaved(steps, plan.effort).ratio(*names)
+    report.compare("half", half.name, *names, ratio, **as_facts(half))
+
+
+def epochs(plan: Plan, report: Report) -> None:
+    """A whole training epoch."""
+    for modalities in EPOCH_MODALITIES:
+        task = plan.task(modalities)
+        data = task.make_data()
+        steps = {OURS: our_epoch(task, data), "PyG": pyg_epoch(task, data)}
+        ratio = run_interleaved(steps, plan.effort).ratio("PyG", OURS)
+        facts = as_facts(task)
+        report.compare("epoch", task.name, "PyG", OURS, ratio, **facts)
+
+
+def single_sample(plan: Plan, report: Report) -> None:
+    """One sample of four modalities, on one thread, in milliseconds."""
+    task = replace(plan.task(4), samples=64 if plan.quick else 512)
+    data = task.make_data()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    whole = latency.whole_classifiers(data)
+    bare = latency.bare_networks(task, data)
+    blocks = run_interleaved({**whole, **bare}, plan.effort)
+    torch.set_num_threads(threads)
+    for name, seconds in blocks.seconds.items():
+        row = {
+            "part": "latency",
+            "name": name,
+            "ours": name.startswith(OURS),
+            "whole": name in whole,
+            "threads": 1,
+            "milliseconds": latency.milliseconds(seconds),
+            "quartiles": (1000 * Ratio.of(seconds).low, 1000 * Ratio.of(seconds).high),
+            "blocks": len(seconds),
+        }
+        report.add(row, f"{name}: {row['milliseconds']:.2f} ms a sample")
+
+
+def imports(plan: Plan, report: Report) -> None:
+    """CPU-seconds that ``import mmgraph`` adds to ``import torch``."""
+    added = Ratio.of(latency.import_seconds(1 if plan.quick else IMPORT_PAIRS))
+    row = {
+        "part": "import",
+        "seconds": added.median,
+        "quartiles": [added.low, added.high],
+        "blocks": added.blocks,
+    }
+    report.add(row, f"import mmgraph adds {added.median:.3f} CPU-s to import torch")
+
+
+THREADED = {
+    "layer": layers,
+    "floor": floors,
+    "half": half_missing,
+    "epoch": epochs,
+}
+ONCE = {"latency": single_sample, "import": imports}

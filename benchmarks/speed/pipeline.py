@@ -1,0 +1,179 @@
+"""A whole training epoch: batching, encoders, one layer, readout, head, optimiser.
+
+Single-vector modalities, some missing, every modality hears every other one, the mean
+over node types is read. PyTorch Geometric gets one HeteroData a sample, made
+beforehand, in its DataLoader; a missing modality is a node type with no nodes. Its
+encoders are one Linear each, ours are the default ones (standardisation, two maps).
+
+Letters: ``B`` samples, ``M`` modalities, ``C`` channels, ``D`` width.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+from torch_geometric.loader import DataLoader
+from torch_geometric.nn import HGTConv
+
+from mmgraph import Classification, FusionModel, Modality, MultimodalData, Schema
+from mmgraph.ops import segment_mean
+from mmgraph.schema import Relation
+from speed.workloads import HEADS, WIDTH
+
+MISSING = 0.3
+NUM_CLASSES = 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """A random task on incomplete vectors.
+
+    Attributes:
+        modalities: ``M``.
+        samples: Their number.
+        batch: ``B``.
+        channels: ``C``.
+        width: ``D``.
+    """
+
+    modalities: int
+    samples: int = 2048
+    batch: int = 256
+    channels: int = 32
+    width: int = WIDTH
+
+    @property
+    def name(self) -> str:
+        """A short name, such as ``M4 n2048 B256 .3``."""
+        return f"M{self.modalities} n{self.samples} B{self.batch} {MISSING:.3g}"
+
+    @property
+    def schema(self) -> Schema:
+        """Every modality hears every other one; all are read."""
+        names = [f"m{i}" for i in range(self.modalities)]
+        modalities = [Modality(name, self.channels) for name in names]
+        return Schema(modalities, relations=[Relation("*", "*")])
+
+    def make_data(self, seed: int = 0) -> MultimodalData:
+        """Draw samples, each modality missing with probability ``MISSING``."""
+        rng = np.random.default_rng(seed)
+        shape = (self.samples, self.channels)
+        schema = self.schema
+        return MultimodalData.from_arrays(
+            {
+                name: rng.normal(size=shape).astype(np.float32)
+                for name in schema.modality_names
+            },
+            y=rng.integers(0, NUM_CLASSES, self.samples),
+            present=rng.random((self.samples, self.modalities)) >= MISSING,
+            schema=schema,
+        )
+
+
+def make_graphs(task: Task, data: MultimodalData) -> list[HeteroData]:
+    """Return one graph a sample, edges included, as PyTorch Geometric trains on."""
+    edge = torch.zeros(2, 1, dtype=torch.long)
+    none = torch.zeros(2, 0, dtype=torch.long)
+    assert data.y is not None
+    graphs = []
+    for i in range(len(data)):
+        graph = HeteroData()
+        there = {}
+        for name, column in data.columns.items():
+            first, last = column.offsets[i : i + 2]
+            graph[name].x = torch.from_numpy(column.values[first:last].copy())
+            there[name] = last > first
+        for source, relation, target in task.schema.edge_types:
+            both = there[source] and there[target]
+            graph[source, relation, target].edge_index = edge if both else none
+        graph.y = torch.tensor([int(data.y[i])])
+        graphs.append(graph)
+    return graphs
+
+
+class HGTClassifier(nn.Module):
+    """Linear encoders, one HGTConv, the mean over present node types, a head."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        schema = task.schema
+        self.encoders = nn.ModuleDict(
+            {m: nn.Linear(task.channels, task.width) for m in schema.modality_names}
+        )
+        metadata = (list(schema.node_types), list(schema.edge_types))
+        self.conv = HGTConv(task.width, task.width, metadata, heads=HEADS)
+        self.head = nn.Linear(task.width, NUM_CLASSES)
+
+    def forward(self, data: HeteroData) -> Tensor:
+        """Return logits ``[B, K]``."""
+        x_dict = {m: F.gelu(f(data[m].x)) for m, f in self.encoders.items()}
+        out = self.conv(x_dict, data.edge_index_dict)
+        state = torch.cat([out[m] for m in x_dict])
+        owner = torch.cat([data[m].batch for m in x_dict])
+        # single vectors: the mean over nodes is the mean over node types
+        logits: Tensor = self.head(segment_mean(state, owner, data.num_graphs))
+        return logits
+
+
+def our_model(task: Task, data: MultimodalData) -> FusionModel:
+    """Return a one-layer model as users build it, its scaling fitted."""
+    model = FusionModel(
+        task.schema,
+        Classification(NUM_CLASSES),
+        hidden_channels=task.width,
+        num_layers=1,
+        num_heads=HEADS,
+    )
+    model.fit_scaling(data.batch())
+    return model
+
+
+def our_epoch(task: Task, data: MultimodalData) -> Callable[[], float]:
+    """Return a function that trains one epoch from ``data``."""
+    model = our_model(task, data)
+
+    def batches() -> Iterator[tuple[Any, Tensor]]:
+        for rows in torch.randperm(len(data)).split(task.batch):
+            batch = data.batch(rows.numpy())
+            assert batch.y is not None
+            yield batch, batch.y
+
+    return _epoch(model, lambda batch: model(batch).logits, batches)
+
+
+def pyg_epoch(task: Task, data: MultimodalData) -> Callable[[], float]:
+    """Return a function that trains one epoch from a list of graphs."""
+    model = HGTClassifier(task)
+    graphs = make_graphs(task, data)
+    loader = DataLoader(graphs, batch_size=task.batch, shuffle=True)
+
+    def batches() -> Iterator[tuple[Any, Tensor]]:
+        for batch in loader:
+            yield batch, batch.y
+
+    return _epoch(model, model, batches)
+
+
+def _epoch(
+    model: nn.Module,
+    predict: Callable[[Any], Tensor],
+    batches: Callable[[], Iterator[tuple[Any, Tensor]]],
+) -> Callable[[], float]:
+    optimiser = torch.optim.AdamW(model.parameters(), fused=True)
+
+    def epoch() -> float:
+        total = 0.0
+        for batch, y in batches():
+            optimiser.zero_grad()
+            loss = F.cross_entropy(predict(batch), y)
+            loss.backward()
+            optimiser.step()
+            total += float(loss.detach())
+        return total
+
+    return epoch

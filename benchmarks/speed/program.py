@@ -1,0 +1,68 @@
+"""The command line of the benchmark."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from speed.parts import ONCE, THREADED, Plan
+from speed.report import Report
+from speed.workloads import LIMIT_GB
+
+EXAMPLE = """examples:
+  python benchmarks/speed.py --json runs/speed.json
+  python benchmarks/speed.py --parts layer floor --only "M4 T8" --threads 1
+
+Ratios are medians over interleaved blocks, with their quartiles. The summary reads the
+largest number of threads.
+"""
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/speed.py",
+        description="Compare the cost of mmgraph with PyTorch Geometric, a transformer "
+        "layer and one matrix product.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = (*THREADED, *ONCE)
+    add = parser.add_argument
+    add("--json", type=Path, metavar="FILE", help="write rows and summary there")
+    add("--quick", action="store_true", help="tiny sizes: only to see that it runs")
+    add("--parts", nargs="+", choices=names, default=names, help="default: all")
+    add("--only", nargs="+", default=(), metavar="NAME", help='such as "M4 T8"')
+    add("--threads", nargs="+", type=int, default=(1, 2), help="default: 1 2")
+    add(
+        "--limit-gb",
+        type=float,
+        default=LIMIT_GB,
+        help="batches shrink where HGTConv would need more (default: %(default)g)",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the parts that are asked for, print the table, write the JSON."""
+    args = read_arguments(arguments)
+    plan = Plan(quick=args.quick, only=tuple(args.only), limit_gb=args.limit_gb)
+    report = Report(max(args.threads))
+    report.heading()
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        for name, part in THREADED.items():
+            if name in args.parts:
+                part(plan, report)
+    for name, part in ONCE.items():
+        if name in args.parts:
+            part(plan, report)
+    print()
+    for name, value in report.summary().items():
+        print(f"{name:36}", "not run" if value is None else f"{value:.3g}")
+    if args.json:
+        words = sys.argv[1:] if arguments is None else arguments
+        report.write(args.json, f"python benchmarks/speed.py {shlex.join(words)}")
