@@ -13,7 +13,7 @@ from torch import Tensor
 from mmgraph.batch import Batch
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
-from mmgraph.nn.experts import EvidencePool, interaction_share
+from mmgraph.nn.pool import EvidencePool, interaction_share
 
 BETAS = tuple(0.25 * i for i in range(6))
 MAX_JUDGED = 1000

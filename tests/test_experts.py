@@ -7,13 +7,20 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
+from mmgraph.estimators.evidence import (
+    Evidence,
+    fit_pool,
+    frequent_patterns,
+    prior_of,
+)
 from mmgraph.nn.experts import (
     SMALLEST_PROBABILITY,
-    EvidencePool,
     LinearExpert,
     TreeExpert,
     fit_linear,
 )
+from mmgraph.nn.heads import Classification
+from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.scaling import CLIP, Standardiser
 
 
@@ -182,10 +189,15 @@ def test_expert_survives_its_state_dict(kind):
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=str)
 def pool(request) -> EvidencePool:
-    """A pool of three modalities, two experts and two classes."""
-    made = EvidencePool(3, 2, 2).to(request.param)
+    """A pool of three modalities, two experts, two classes and two patterns."""
+    made = empty_pool().to(request.param)
     made.prior.copy_(torch.tensor([-0.3, -1.2]))
+    made.patterns.copy_(torch.tensor([[True, True, True], [True, False, True]]))
     return made
+
+
+def empty_pool() -> EvidencePool:
+    return EvidencePool(3, 2, 2, num_patterns=2)
 
 
 def evidence_of(pool: EvidencePool, num: int = 5) -> Tensor:
@@ -211,6 +223,8 @@ def test_pool_begins_as_the_mean_of_experts_over_the_root_of_the_count(pool):
 def test_pool_says_the_prior_of_a_sample_without_anything(pool):
     with torch.no_grad():
         pool.bias.fill_(3.0)
+        pool.pattern_bias.fill_(2.0)
+        pool.patterns[0] = False
     said = pool(evidence_of(pool), torch.zeros(5, 3, dtype=torch.bool))
     assert torch.equal(said, pool.prior.expand(5, 2))
 
@@ -234,10 +248,53 @@ def test_pool_does_not_know_the_order_of_modalities(pool):
     present[0, 1] = False
     with torch.no_grad():
         pool.trust.add_(rows(3, 2).to(pool.trust.dtype))
-    other = EvidencePool(3, 2, 2).to(pool.prior.dtype)
-    other.load_state_dict({**pool.state_dict(), "trust": pool.trust[order].detach()})
+        pool.pattern_bias.add_(rows(2, 2).to(pool.trust.dtype))
+    other = empty_pool().to(pool.prior.dtype)
+    other.load_state_dict(
+        {
+            **pool.state_dict(),
+            "trust": pool.trust[order].detach(),
+            "patterns": pool.patterns[:, order],
+        }
+    )
     said = other(evidence_of(pool)[:, order], present[:, order])
     assert torch.allclose(said, pool(evidence_of(pool), present), atol=1e-6)
+
+
+def test_a_pattern_speaks_of_itself_alone(pool):
+    present = everything()
+    present[1, 1] = present[2, 0] = False
+    before = pool(evidence_of(pool), present)
+    with torch.no_grad():
+        pool.pattern_bias[1] = torch.tensor([2.0, -1.0])
+    change = pool(evidence_of(pool), present) - before
+    expected = torch.zeros(5, 2, dtype=pool.prior.dtype)
+    expected[1] = torch.tensor([2.0, -1.0])
+    assert torch.allclose(change, expected, atol=1e-6)
+
+
+def test_common_patterns_are_found_the_most_frequent_first():
+    a, b, rare = [True, False], [True, True], [False, True]
+    present = torch.tensor([a] * 6 + [b] * 9 + [rare] * 4)
+    assert frequent_patterns(present).tolist() == [b, a]
+    assert frequent_patterns(torch.tensor([b] * 20)).shape == (0, 2)
+    every = torch.arange(128)[:, None].bitwise_and(2 ** torch.arange(7)) > 0
+    assert frequent_patterns(every.repeat(5, 1)).shape == (64, 7)
+
+
+def test_the_pool_learns_what_a_missing_modality_says():
+    """The label decides what is observed; the evidence itself is silent."""
+    y = torch.arange(200) % 2
+    present = torch.stack([torch.ones(200, dtype=torch.bool), y == 1], dim=1)
+    silent = torch.zeros(200, 2, 1, 2)
+    task = Classification(num_classes=2)
+    prior = prior_of(task, y)
+    evidence = Evidence(silent, present, torch.nn.ModuleList(), prior)
+    pool = fit_pool(evidence, y, task)
+    right = pool(silent, present).softmax(1)[torch.arange(200), y]
+    assert (right > 0.6).all()
+    nothing = pool(silent[:1], torch.zeros(1, 2, dtype=torch.bool))
+    assert torch.equal(nothing[0], prior)
 
 
 def test_more_evidence_for_a_class_is_never_less_belief(pool):
@@ -258,7 +315,7 @@ def test_pool_survives_its_state_dict(pool):
     with torch.no_grad():
         for parameter in pool.parameters():
             parameter.add_(0.7)
-    other = EvidencePool(3, 2, 2).to(pool.prior.dtype)
+    other = empty_pool().to(pool.prior.dtype)
     other.load_state_dict(pool.state_dict())
     evidence = evidence_of(pool)
     assert torch.equal(other(evidence, everything()), pool(evidence, everything()))

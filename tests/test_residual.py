@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from mmgraph import Batch, Classification, FusionModel, Modality, Schema
 from mmgraph.estimators.residual import ResidualFusion
-from mmgraph.nn.experts import EvidencePool, LinearExpert
+from mmgraph.nn.experts import LinearExpert
+from mmgraph.nn.pool import EvidencePool
 
 WIDTHS = (3, 2)
 

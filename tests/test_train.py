@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmgraph import Batch, Classification, FusionModel, Modality, Schema
-from mmgraph.nn.experts import EvidencePool
+from mmgraph.nn.pool import EvidencePool
 from mmgraph.train import TrainingSet, TrainOptions, fit_members
 
 NUM, MEMBERS = 200, 2

@@ -31,8 +31,8 @@ from mmgraph.estimators.residual import ResidualFusion
 from mmgraph.estimators.saving import build_expert, describe_expert, fill, plain_value
 from mmgraph.model import FusionModel
 from mmgraph.nn.conv import Capacity
-from mmgraph.nn.experts import EvidencePool
 from mmgraph.nn.heads import Task
+from mmgraph.nn.pool import EvidencePool
 from mmgraph.schema import Schema
 from mmgraph.train import TrainingSet, TrainOptions, fit_members
 
@@ -299,6 +299,7 @@ class FusionEstimator(BaseEstimator):
                 [describe_expert(expert) for expert in experts]
                 for experts in self.model_.expert_lists
             ],
+            "num_patterns": len(self.model_.pool.patterns),
             "target": self._target_state(),
         }
         checkpoint.save(folder, self.model_.state_dict(), manifest)
@@ -363,18 +364,24 @@ class FusionEstimator(BaseEstimator):
             estimator.n_features_in_ = int(manifest["num_features_in"])
         task = estimator._restore_target(manifest["target"])
         with torch.device("meta"):  # shapes are compared before memory is taken
-            model = estimator._empty_model(manifest["experts"], task)
+            model = estimator._empty_model(manifest, task)
         fill(model, tensors)
         estimator.model_ = model.requires_grad_(False)
         return estimator
 
-    def _empty_model(self, described: list[Any], task: Task) -> ResidualFusion:
+    def _empty_model(self, manifest: dict[str, Any], task: Task) -> ResidualFusion:
+        described = manifest["experts"]
         names, widths = self.schema_.modality_names, self.feature_widths_
         experts = nn.ModuleList(
             nn.ModuleList(build_expert(item, width, task) for item in items)
             for _, items, width in zip(names, described, widths, strict=True)
         )
-        pool = EvidencePool(len(widths), len(described[0]), task.out_channels)
+        pool = EvidencePool(
+            len(widths),
+            len(described[0]),
+            task.out_channels,
+            num_patterns=manifest["num_patterns"],
+        )
         return ResidualFusion(experts, pool, self._graph(self.schema_, task))
 
     def _target_state(self) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from mmgraph.missing import modality_dropout
 from mmgraph.nn.experts import (
-    EvidencePool,
     LinearExpert,
     TreeExpert,
     fit_linear,
@@ -23,6 +22,7 @@ from mmgraph.nn.experts import (
     to_score,
 )
 from mmgraph.nn.heads import Classification, MultiLabel, Task
+from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.scaling import Hinges, Standardiser
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ MIN_LEAF = 5
 MIN_SAMPLES = 8
 POOL_MASKS = 4
 POOL_PENALTY = 1.0  # on the scale of the summed loss
+MAX_PATTERNS, MIN_PATTERN_COUNT = 64, 5
 
 
 @dataclass(frozen=True)
@@ -246,8 +247,10 @@ def fit_pool(
     it, so that the pool is calibrated for fewer modalities too.
     """
     _, num_modalities, num_experts, width = evidence.out_of_fold.shape
-    pool = EvidencePool(num_modalities, num_experts, width)
+    patterns = frequent_patterns(evidence.present)
+    pool = EvidencePool(num_modalities, num_experts, width, num_patterns=len(patterns))
     pool.prior.copy_(evidence.prior)
+    pool.patterns.copy_(patterns)
     generator = torch.Generator().manual_seed(seed)
     masks = [evidence.present] + [
         modality_dropout(evidence.present, 0.5, generator) for _ in range(POOL_MASKS)
@@ -265,3 +268,16 @@ def fit_pool(
 
     optimiser.step(closure)
     return pool.requires_grad_(False)
+
+
+def frequent_patterns(present: Tensor) -> Tensor:
+    """Return the combinations of modalities that are common, ``[P, M]`` Bool.
+
+    These are the 64 most frequent that at least five samples have; none where all
+    samples have the same one, which then tells nothing.
+    """
+    found, count = torch.unique(present, dim=0, return_counts=True)
+    if len(found) == 1:
+        return found[:0]
+    order = torch.argsort(count, descending=True, stable=True)[:MAX_PATTERNS]
+    return found[order[count[order] >= MIN_PATTERN_COUNT]]

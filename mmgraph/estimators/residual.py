@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmgraph.batch import Batch
 from mmgraph.model import FusionModel
-from mmgraph.nn.experts import EvidencePool, interaction_share
+from mmgraph.nn.pool import EvidencePool, interaction_share
 
 
 class ResidualFusion(nn.Module):

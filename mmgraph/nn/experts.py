@@ -1,4 +1,4 @@
-"""Unimodal experts and the pool of their evidence.
+"""Unimodal experts: linear, additive in hinges, forests.
 
 Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` features,
 ``K`` outputs, ``J`` fits computed together. Scores and evidence live in the space of
@@ -19,7 +19,7 @@ from mmgraph.nn.scaling import Hinges, Standardiser
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
 
-__all__ = ["EvidencePool", "LinearExpert", "TreeExpert", "fit_linear"]
+__all__ = ["LinearExpert", "TreeExpert", "fit_linear"]
 
 Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 
@@ -248,67 +248,3 @@ def score_of_mean(mean: Tensor, link: Link) -> Tensor:
     if link == "sigmoid":
         return p.logit()
     return (p / p.sum(-1, keepdim=True)).log()
-
-
-def interaction_share(present: Tensor) -> Tensor:
-    """Return how much modalities can say together, ``[N, 1]``: ``1 - 1/n``.
-
-    With one modality present there is nothing to interact, so that its experts speak
-    alone; with none there is nothing at all. Data of a single modality are the
-    exception: there the graph is one more expert, with share 1.
-
-    Args:
-        present: ``[N, M]`` Bool.
-    """
-    count = present.sum(1, keepdim=True).float()
-    if present.shape[1] == 1:
-        return count
-    return 1 - 1 / count.clamp(min=1)
-
-
-class EvidencePool(nn.Module):
-    r"""Late fusion with learned trust, as log-odds that add up.
-
-    ``prior + b + n^(-alpha) sum_m sum_x w[m,x] e[m,x]``, where ``e`` is what expert x
-    of modality m says beyond the prior, n counts the modalities that are present,
-    ``w >= 0`` and ``0 <= alpha <= 1``. It begins at ``w = 1 / X``, ``alpha = 1/2``,
-    ``b = 0``. With nothing present it says the prior, exactly.
-
-    Args:
-        num_modalities: ``M``.
-        num_experts: ``X``.
-        out_channels: ``K``.
-    """
-
-    prior: Tensor
-
-    def __init__(
-        self, num_modalities: int, num_experts: int, out_channels: int
-    ) -> None:
-        super().__init__()
-        start = math.log(math.expm1(1 / num_experts))
-        self.trust = nn.Parameter(torch.full((num_modalities, num_experts), start))
-        self.power = nn.Parameter(torch.zeros(()))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.register_buffer("prior", torch.zeros(out_channels))
-
-    def by_modality(self, evidence: Tensor) -> Tensor:
-        """Weigh the experts: ``[N, M, X, K]`` to ``[N, M, K]``."""
-        return (F.softplus(self.trust)[..., None] * evidence).sum(-2)
-
-    def forward(self, evidence: Tensor, present: Tensor) -> Tensor:
-        """Pool evidence ``[N, M, X, K]`` where ``present [N, M]``; gives ``[N, K]``.
-
-        Evidence of what is not present is not read.
-        """
-        seen = torch.where(present[..., None, None], evidence, 0)
-        count = present.sum(1, keepdim=True).to(evidence.dtype)
-        scale = count.clamp(min=1) ** -torch.sigmoid(self.power)
-        pooled = scale * self.by_modality(seen).sum(1)
-        return self.prior + torch.where(count > 0, self.bias + pooled, 0)
-
-    def penalty(self) -> Tensor:
-        """Squared distance from where the pool began."""
-        start = math.log(math.expm1(1 / self.trust.shape[1]))
-        parts = ((self.trust - start), self.power, self.bias)
-        return sum((part.square().sum() for part in parts), self.power.new_zeros(()))

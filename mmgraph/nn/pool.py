@@ -1,0 +1,94 @@
+"""The pool of what unimodal experts say, and what is left to the graph.
+
+Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``K`` outputs,
+``P`` patterns of present modalities.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["EvidencePool", "interaction_share"]
+
+PATTERN_PENALTY = 3.0  # times that of the other parameters
+
+
+def interaction_share(present: Tensor) -> Tensor:
+    """Return how much modalities can say together, ``[N, 1]``: ``1 - 1/n``.
+
+    With one modality present there is nothing to interact, so that its experts speak
+    alone; with none there is nothing at all. Data of a single modality are the
+    exception: there the graph is one more expert, with share 1.
+
+    Args:
+        present: ``[N, M]`` Bool.
+    """
+    count = present.sum(1, keepdim=True).float()
+    if present.shape[1] == 1:
+        return count
+    return 1 - 1 / count.clamp(min=1)
+
+
+class EvidencePool(nn.Module):
+    r"""Late fusion with learned trust, as log-odds that add up.
+
+    ``prior + b + c[p] + n^(-alpha) sum_m sum_x w[m,x] e[m,x]``, where ``e`` is what
+    expert x of modality m says beyond the prior, n counts the modalities that are
+    present, ``w >= 0`` and ``0 <= alpha <= 1``; ``c[p]`` is what it says by itself
+    that just these modalities are present, zero for a combination that is not known.
+    It begins at ``w = 1 / X``, ``alpha = 1/2``, ``b = c = 0``. With nothing present it
+    says the prior, exactly.
+
+    Args:
+        num_modalities: ``M``.
+        num_experts: ``X``.
+        out_channels: ``K``.
+        num_patterns: ``P``, known combinations of present modalities.
+    """
+
+    prior: Tensor
+    patterns: Tensor
+
+    def __init__(
+        self,
+        num_modalities: int,
+        num_experts: int,
+        out_channels: int,
+        *,
+        num_patterns: int = 0,
+    ) -> None:
+        super().__init__()
+        start = math.log(math.expm1(1 / num_experts))
+        self.trust = nn.Parameter(torch.full((num_modalities, num_experts), start))
+        self.power = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.pattern_bias = nn.Parameter(torch.zeros(num_patterns, out_channels))
+        self.register_buffer("prior", torch.zeros(out_channels))
+        patterns = torch.zeros(num_patterns, num_modalities, dtype=torch.bool)
+        self.register_buffer("patterns", patterns)
+
+    def by_modality(self, evidence: Tensor) -> Tensor:
+        """Weigh the experts: ``[N, M, X, K]`` to ``[N, M, K]``."""
+        return (F.softplus(self.trust)[..., None] * evidence).sum(-2)
+
+    def forward(self, evidence: Tensor, present: Tensor) -> Tensor:
+        """Pool evidence ``[N, M, X, K]`` where ``present [N, M]``; gives ``[N, K]``.
+
+        Evidence of what is not present is not read.
+        """
+        seen = torch.where(present[..., None, None], evidence, 0)
+        count = present.sum(1, keepdim=True).to(evidence.dtype)
+        scale = count.clamp(min=1) ** -torch.sigmoid(self.power)
+        pooled = scale * self.by_modality(seen).sum(1)
+        known = (present[:, None] == self.patterns).all(-1).to(evidence.dtype)
+        said = self.bias + known @ self.pattern_bias + pooled
+        return self.prior + torch.where(count > 0, said, 0)
+
+    def penalty(self) -> Tensor:
+        """Squared distance from where the pool began; of patterns three times."""
+        start = math.log(math.expm1(1 / self.trust.shape[1]))
+        parts = (self.trust - start, self.power, self.bias)
+        rest = PATTERN_PENALTY * self.pattern_bias.square().sum()
+        return sum((part.square().sum() for part in parts), rest)
