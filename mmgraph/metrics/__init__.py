@@ -29,6 +29,16 @@ from mmgraph.metrics.regression import (
     regression_scores,
     rmse,
 )
+from mmgraph.metrics.retrieval import (
+    first_ranks,
+    mean_average_precision,
+    mean_reciprocal_rank,
+    median_rank,
+    ndcg,
+    recall_at_k,
+    retrieval_scores,
+    same_key,
+)
 
 __all__ = [
     "PairedDifference",
@@ -40,13 +50,21 @@ __all__ = [
     "classification_scores",
     "equity",
     "expected_calibration_error",
+    "first_ranks",
     "holm",
     "log_loss",
     "macro_f1",
+    "mean_average_precision",
+    "mean_reciprocal_rank",
+    "median_rank",
     "monotonicity_violations",
+    "ndcg",
     "paired_difference",
     "r2",
+    "recall_at_k",
     "regression_scores",
     "reliability_curve",
+    "retrieval_scores",
     "rmse",
+    "same_key",
 ]
