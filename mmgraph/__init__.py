@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmgraph.missing import MaskPlan
     from mmgraph.model import FusionModel
     from mmgraph.nn.heads import Classification, MultiLabel, Regression
+    from mmgraph.retrieval import Index
     from mmgraph.schema import (
         Custom,
         Full,
@@ -48,6 +49,7 @@ _HOME = {
     "FusionClassifier": "estimators",
     "FusionModel": "model",
     "FusionRegressor": "estimators",
+    "Index": "retrieval",
     "KNearest": "schema",
     "Latent": "schema",
     "MMGraphError": "errors",
@@ -76,6 +78,7 @@ __all__ = [
     "FusionClassifier",
     "FusionModel",
     "FusionRegressor",
+    "Index",
     "KNearest",
     "Latent",
     "MMGraphError",

@@ -16,19 +16,28 @@ from mmgraph.errors import CheckpointError
 
 FORMAT = 1
 MANIFEST = "mmgraph.json"
-WEIGHTS = "model-{}.safetensors"  # named by content: a save replaces no weights
+# Named by content, so that a save replaces no file that a manifest names.
+WEIGHTS = "model-{}.safetensors"
+PART = "part-{}.bin"
 
 
 def save(
     folder: str | os.PathLike[str],
     tensors: Mapping[str, Tensor],
     manifest: Mapping[str, Any],
+    parts: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a model into a folder, replacing a model that is there.
 
     Every file is written under a temporary name, flushed to disk and renamed. Weights
     are named by their SHA-256; the manifest, which holds it, comes last. So whatever
     interrupts a save, the folder holds the old model or the new one.
+
+    Args:
+        folder: Made where it is not there.
+        tensors: Tensors by name.
+        manifest: What else describes the model, as JSON holds it.
+        parts: Bytes of other libraries by name, each a file of its own.
 
     Raises:
         CheckpointError: If the folder cannot be written.
@@ -40,19 +49,27 @@ def save(
     weights = to_bytes(plain)
     digest = hashlib.sha256(weights).hexdigest()
     document = {**manifest, "format": FORMAT, "weights_sha256": digest}
+    files = {path / WEIGHTS.format(digest[:16]): weights}
+    if parts:
+        hashes = {
+            name: hashlib.sha256(part).hexdigest() for name, part in parts.items()
+        }
+        document["parts_sha256"] = hashes
+        for name, part in parts.items():
+            files[path / PART.format(hashes[name][:16])] = part
     text = json.dumps(document, indent=1, sort_keys=True) + "\n"
-    file = path / WEIGHTS.format(digest[:16])
     try:
         path.mkdir(parents=True, exist_ok=True)
-        old = set(path.glob(WEIGHTS.format("*")))
-        _write(file, weights)
+        old = {*path.glob(WEIGHTS.format("*")), *path.glob(PART.format("*"))}
         try:
+            for file, content in files.items():
+                _write(file, content)
             _write(path / MANIFEST, text.encode())
         except BaseException:
-            if file not in old:
+            for file in files.keys() - old:
                 file.unlink(missing_ok=True)
             raise
-        for other in old - {file}:
+        for other in old - files.keys():
             other.unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
@@ -71,22 +88,44 @@ def load(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, A
 
     path = Path(folder)
     manifest = _read_manifest(path / MANIFEST)
-    digest = manifest.get("weights_sha256")
-    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise CheckpointError(
-            f"{path / MANIFEST} must name the SHA-256 of the weights, got {digest!r}."
-        )
-    file = path / WEIGHTS.format(digest[:16])
-    weights = _read(file)
-    if hashlib.sha256(weights).hexdigest() != digest:
-        raise CheckpointError(
-            f"{file} must have the SHA-256 that {MANIFEST} names, got another. The "
-            "file is damaged or belongs to another model."
-        )
+    file, weights = _read_checked(
+        path, WEIGHTS, manifest.get("weights_sha256"), "the weights"
+    )
     try:
         return from_bytes(weights), manifest
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file} is damaged: {error}.") from None
+
+
+def load_part(
+    folder: str | os.PathLike[str], manifest: Mapping[str, Any], name: str
+) -> bytes:
+    """Read bytes that :func:`save` wrote as a file of their own, and check them.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged.
+    """
+    hashes = manifest.get("parts_sha256")
+    digest = hashes.get(name) if isinstance(hashes, dict) else None
+    return _read_checked(Path(folder), PART, digest, f"its part {name!r}")[1]
+
+
+def _read_checked(
+    folder: Path, pattern: str, digest: object, what: str
+) -> tuple[Path, bytes]:
+    """Return a file that is named by its hash, and its content."""
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise CheckpointError(
+            f"{folder / MANIFEST} must name the SHA-256 of {what}, got {digest!r}."
+        )
+    file = folder / pattern.format(digest[:16])
+    content = _read(file)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CheckpointError(
+            f"{file} must have the SHA-256 that {MANIFEST} names, got another. The "
+            "file is damaged or belongs to another model."
+        )
+    return file, content
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

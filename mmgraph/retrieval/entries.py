@@ -1,0 +1,67 @@
+"""What the index takes: unique ids, and rows of unit length or nothing at all."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmgraph.data.labels import as_plain, check_unique
+from mmgraph.errors import DataError
+
+
+def as_directions(
+    subject: str,
+    vectors: Any,  # noqa: ANN401
+    *,
+    width: int | None = None,
+) -> NDArray[np.float32]:
+    """Return rows of unit length; an all-NaN row stays.
+
+    Args:
+        subject: Their name in messages.
+        vectors: [N, D], or one [D], an array, tensor or lists.
+        width: D, or None for any.
+
+    Raises:
+        DataError: If the shape is another, or a row is zero, infinite or partly NaN.
+    """
+    if isinstance(vectors, torch.Tensor):
+        vectors = vectors.detach().float().cpu().numpy()
+    x = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+    if x.ndim != 2 or not x.shape[1] or (width is not None and x.shape[1] != width):
+        wanted = "D" if width is None else width
+        raise DataError(
+            f"{subject} must have shape [N, {wanted}], got {list(np.shape(vectors))}. "
+            "Embed them with the same model."
+        )
+    # divided by the largest first: a tiny or huge row has a direction, too
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    bad = ~(np.isfinite(largest) & (largest > 0))[:, 0] & ~is_nothing(x)
+    if bad.any():
+        raise DataError(
+            f"{subject} must be finite and not zero, or all NaN for nothing, got row "
+            f"{np.flatnonzero(bad)[0]} otherwise."
+        )
+    scaled = x / largest
+    return scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+
+
+def is_nothing(x: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which rows are all NaN, [N]."""
+    return np.asarray(np.isnan(x).all(axis=1))
+
+
+def check_ids(ids: Any, num_entries: int) -> NDArray[Any]:  # noqa: ANN401
+    """Return unique ids as int64 or strings.
+
+    Raises:
+        DataError: If they repeat, are missing, or of another type or number.
+    """
+    array = as_plain("ids", ids, num_entries)
+    if len(array) and array.dtype.kind not in "iuU":
+        raise DataError(
+            f"ids must be whole numbers or strings, got {array.dtype}. Convert them."
+        )
+    check_unique(array)
+    return array if array.dtype.kind == "U" else array.astype(np.int64)
