@@ -87,7 +87,7 @@ def load(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, A
     from safetensors.torch import load as from_bytes
 
     path = Path(folder)
-    manifest = _read_manifest(path / MANIFEST)
+    manifest = read_manifest(path)
     file, weights = _read_checked(
         path, WEIGHTS, manifest.get("weights_sha256"), "the weights"
     )
@@ -128,7 +128,13 @@ def _read_checked(
     return file, content
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the manifest of a saved model alone.
+
+    Raises:
+        CheckpointError: A missing, damaged or foreign file, or another format.
+    """
+    path = Path(folder) / MANIFEST
     try:
         manifest = json.loads(_read(path))
     except (ValueError, RecursionError) as error:

@@ -19,7 +19,7 @@ from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.schema import Schema
 
-COMMANDS = ("bench", "train", "predict", "evaluate", "datasets", "schema")
+COMMANDS = ("bench", "train", "predict", "evaluate", "embed", "datasets", "schema")
 
 
 def run(*arguments):

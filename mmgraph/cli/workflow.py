@@ -184,7 +184,7 @@ def predict_file(folder: Path, file: Path) -> "pd.DataFrame":
 
     model, columns = load_model(folder)
     data = read_samples(
-        file, modalities=_there(columns, file), label=None, id=columns.id
+        file, modalities=there(columns, file), label=None, id=columns.id
     )
     frame = pd.DataFrame({"id": data.ids})
     if columns.task == "regression":
@@ -198,7 +198,7 @@ def predict_file(folder: Path, file: Path) -> "pd.DataFrame":
     return frame
 
 
-def _there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
+def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
     """Return the modalities of which the file has at least one column."""
     if not columns.modalities or not file.is_file():
         return dict(columns.modalities)
@@ -255,7 +255,7 @@ def evaluate_file(
     model, columns = load_model(folder)
     data = read_samples(
         file,
-        modalities=_there(columns, file),
+        modalities=there(columns, file),
         label=label or columns.label,
         id=columns.id,
     )

@@ -260,23 +260,31 @@ class FusionEstimator(BaseEstimator):
 
     # Predicting
 
-    @torch.no_grad()
     def _predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
         """Return the model's outputs ``[N, K]``."""
+        said: FloatArray = self._ask(X, lambda model: model).double().numpy()
+        return said
+
+    @torch.no_grad()
+    def _ask(
+        self,
+        X: Any,  # noqa: ANN401, N803
+        question: Callable[[ResidualFusion], Callable[..., Tensor]],
+    ) -> Tensor:
+        """Return what a method of the fitted model says of each sample, ``[N, D]``."""
         check_is_fitted(self, "model_")
+        ask = question(self.model_)
         data = self._read(X, reset=False)
         features = features_of(data, self.schema_, self.feature_widths_)
         device = self.model_.beta.device
         outputs = []
-        for start in range(0, len(data), PREDICT_BATCH):
+        # without samples: one empty batch, for the width of the answer
+        for start in range(0, max(len(data), 1), PREDICT_BATCH):
             rows = np.arange(start, min(start + PREDICT_BATCH, len(data)))
             batch = data.batch(rows).to(device)
             part = [x[start : start + PREDICT_BATCH].to(device) for x in features]
-            outputs.append(self.model_(batch, part).cpu())
-        if not outputs:
-            return np.empty((0, self.model_.graph.task.out_channels))
-        result: FloatArray = torch.cat(outputs).double().numpy()
-        return result
+            outputs.append(ask(batch, part).cpu())
+        return torch.cat(outputs)
 
     # Saving
 

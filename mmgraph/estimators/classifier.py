@@ -15,10 +15,11 @@ from mmgraph.data.labels import missing_labels
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import AnyArray, FloatArray, FusionEstimator
 from mmgraph.estimators.inputs import labels_to_score
+from mmgraph.estimators.states import StateTransformer
 from mmgraph.nn.heads import Classification, MultiLabel, Task
 
 
-class FusionClassifier(ClassifierMixin, FusionEstimator):
+class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
     """Classify from whatever modalities each sample has.
 
     Unimodal experts give evidence, a pool adds it up, and an ensemble of graph models

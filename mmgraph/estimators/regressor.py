@@ -12,10 +12,11 @@ from sklearn.base import RegressorMixin
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import AnyArray, FloatArray, FusionEstimator
 from mmgraph.estimators.inputs import labels_to_score
+from mmgraph.estimators.states import StateTransformer
 from mmgraph.nn.heads import Regression, Task
 
 
-class FusionRegressor(RegressorMixin, FusionEstimator):
+class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
     """Predict numbers from whatever modalities each sample has.
 
     As :class:`FusionClassifier`, with the squared error; targets are standardised

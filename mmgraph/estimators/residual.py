@@ -75,3 +75,17 @@ class ResidualFusion(nn.Module):
             logits = logits + self.beta * interaction_share(present) * joint
         result: Tensor = self.graph.task.activate(logits).mean(0)
         return result
+
+    def states(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
+        """Return the members' states of the samples side by side, ``[B, E D]``.
+
+        Members start from different parameters, so that their axes have nothing in
+        common: a mean over them would cancel what each has learned.
+
+        Args:
+            batch: Packed rows of the samples.
+            features: Their features, for the experts; see :meth:`evidence`.
+        """
+        evidence, _ = self.evidence(features)
+        z = self.graph(batch, self.pool.by_modality(evidence)).z
+        return z.movedim(0, 1).flatten(1)

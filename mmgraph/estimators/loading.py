@@ -1,0 +1,39 @@
+"""Any saved estimator, without knowing which one it is."""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mmgraph import checkpoint
+from mmgraph.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mmgraph.estimators.base import FusionEstimator
+
+# the module of each class, imported when a model of it is loaded
+HOMES = {
+    "FusionClassifier": "mmgraph.estimators.classifier",
+    "FusionRegressor": "mmgraph.estimators.regressor",
+}
+
+
+def load_estimator(
+    folder: str | os.PathLike[str], *, device: str | None = None
+) -> "FusionEstimator":
+    """Read whatever estimator ``save_pretrained`` wrote into a folder.
+
+    Args:
+        folder: Where it was saved.
+        device: Where to compute; default: a GPU if there is one.
+
+    Raises:
+        CheckpointError: Damaged or foreign files, or an unknown kind of estimator.
+    """
+    name: Any = checkpoint.read_manifest(folder).get("estimator")
+    if not isinstance(name, str) or name not in HOMES:
+        raise CheckpointError(
+            f"{folder} must hold one of {', '.join(HOMES)}, got {name!r}."
+        )
+    kind = getattr(import_module(HOMES[name]), name)
+    estimator: FusionEstimator = kind.from_pretrained(folder, device=device)
+    return estimator
