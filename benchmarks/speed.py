@@ -1,5 +1,9 @@
 """Compare the cost of mmgraph with its peers: ``python benchmarks/speed.py --help``."""
 
+import os
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks to stderr
+
 from speed.program import main
 
 if __name__ == "__main__":

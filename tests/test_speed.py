@@ -4,14 +4,17 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from speed.contenders import Arena
+from speed.memory import peak_bytes
 from speed.pairing import Effort, Ratio, run_interleaved
 from speed.pipeline import Task, make_graphs
+from speed.scaling import AXES, sweep
 from speed.workloads import Workload
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +95,25 @@ def test_epochs_train_on_the_same_samples():
     assert np.array_equal(edges, count * (count - 1))
 
 
+def test_peak_memory_is_what_a_step_holds_at_once():
+    def step():
+        for _ in range(3):  # released before the next one is made
+            _ = torch.zeros(1000, 1000) + 1
+
+    # a sum and its zeros; the last sum until it is replaced
+    assert 8e6 <= peak_bytes(step) <= 12.1e6
+
+
+def test_sweeps_change_one_thing_at_a_time():
+    points = list(sweep(TINY, quick=False))
+    assert {p.axis for p in points} == set(AXES)
+    for point in points:
+        changed = point.workload
+        field = "missing" if point.axis == "present share" else point.axis
+        value = 1 - point.value if field == "missing" else point.value
+        assert changed == replace(TINY, **{field: value})
+
+
 def test_ratio_is_the_median_of_blocks():
     assert Ratio.of([1.0, 2.0, 9.0]) == Ratio(2.0, 1.5, 5.5, 3)
 
@@ -120,19 +142,23 @@ def run_quick(*arguments):
 @pytest.mark.slow
 def test_quick_run_ends_in_a_summary_of_all_rows(tmp_path):
     path = tmp_path / "speed.json"
-    printed = run_quick("--json", str(path))
+    plot = tmp_path / "costs.svg"
+    printed = run_quick("--json", str(path), "--plot", str(plot))
     document = json.loads(path.read_text(encoding="utf-8"))
     assert list(document)[-2:] == ["summary", "rows"]
     assert set(document["summary"]) == SUMMARY
     assert all(math.isfinite(value) for value in document["summary"].values())
     assert {"commit", "versions", "machine", "time"} <= set(document)
     ratios = [row for row in document["rows"] if "ratio" in row]
-    assert {row["part"] for row in ratios} >= {"layer", "floor", "half", "epoch"}
+    assert {row["part"] for row in ratios} == {
+        *("layer", "floor", "half", "epoch", "memory", "cost")
+    }
     for row in ratios:
         low, high = row["quartiles"]
         assert 0 < low <= row["ratio"] <= high
         assert row["threads"] == 1
     assert "layer_vs_hgtconv_geomean" in printed
+    assert plot.read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ OURS = "mmgraph"
 BARE = "mmgraph without feed-forward"
 SAME_FUNCTION = "mmgraph as HGT"
 HGT, GATV2, TRANSFORMER = "HGTConv", "HeteroConv(GATv2Conv)", "TransformerEncoderLayer"
-FLOOR = "matrix product"
+FLOOR, PRODUCTS = "matrix product", "matrix products of mmgraph"
 
 
 class _Given(nn.Module):
@@ -72,6 +72,29 @@ class Arena:
         self.targets = torch.randn(self.num_nodes, workload.width)
         fuse = torch.randn(workload.batch, workload.width).requires_grad_()
         self.x_dict = {**self.batch.x, "fuse": fuse}
+
+    def products(self) -> Contender:
+        """What no layer of our shape can beat: its matrix products alone.
+
+        One product of the multiply-adds of our layer with feed-forward, and the two of
+        its backward pass.
+        """
+        width = self.workload.width
+        columns = round(self.multiply_adds / (self.num_nodes * width)) + 4 * width
+        x = torch.randn(self.num_nodes, width).requires_grad_()
+        weight = torch.randn(width, columns).requires_grad_()
+        gradient = torch.randn(self.num_nodes, columns)
+
+        def forward() -> Tensor:
+            return x @ weight
+
+        def step() -> Tensor:
+            x.grad = weight.grad = None
+            out = forward()
+            out.backward(gradient)
+            return out.detach()
+
+        return Contender(PRODUCTS, forward, step)
 
     @property
     def multiply_adds(self) -> int:

@@ -3,6 +3,9 @@
 Other work on the machine slows down what runs at the same time. In a block all
 contenders run within moments of each other, the first one before and after the rest,
 so that their ratio feels little of it; and a median feels little of single bad blocks.
+
+On one thread the clock counts the processor's time for this process, which is the time
+on the wall where nothing else runs; on several threads it is the wall's.
 """
 
 import gc
@@ -11,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 Step = Callable[[], object]
 
@@ -103,12 +107,13 @@ def _count(step: Step, effort: Effort) -> int:
     """Warm up, then tell how many calls fill a slice."""
     if _time(step, 1) > 1.0:  # so long that a first call hardly differs
         return 1
-    return max(1, round(effort.slice_seconds / _time(step, 1)))
+    return max(1, round(effort.slice_seconds / max(_time(step, 1), 1e-6)))
 
 
 def _time(step: Step, count: int) -> float:
     """Return seconds a call."""
-    begin = time.perf_counter()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    begin = clock()
     for _ in range(count):
         step()
-    return (time.perf_counter() - begin) / count
+    return (clock() - begin) / count

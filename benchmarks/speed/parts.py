@@ -5,10 +5,12 @@ from dataclasses import replace
 import torch
 
 from speed import latency
-from speed.contenders import BARE, FLOOR, OURS, Arena
+from speed.contenders import BARE, FLOOR, OURS, Arena, Contender
+from speed.memory import peak_bytes
 from speed.pairing import QUICK, Effort, Ratio, run_interleaved
 from speed.pipeline import Task, our_epoch, pyg_epoch
 from speed.report import Report, as_facts
+from speed.scaling import BASE, MOST_GB, Point, sweep
 from speed.workloads import LIMIT_GB, Workload
 
 SIZES = tuple((m, t) for m in (2, 4, 8) for t in (1, 8, 32))
@@ -31,13 +33,17 @@ class Plan:
     ) -> None:
         self.quick, self.only, self.limit_gb = quick, only, limit_gb
         self.effort = QUICK if quick else Effort()
+        # what is short or has many points
+        self.short = QUICK if quick else Effort(seconds=1.5, max_blocks=11)
 
     def workload(self, modalities: int, tokens: int, missing: float) -> Workload:
         """Return a workload at the size of this run."""
-        full = Workload(modalities, tokens, missing)
-        if self.quick:
-            full = replace(full, batch=8, width=16)
+        full = self.sized(Workload(modalities, tokens, missing))
         return full.within(self.limit_gb)
+
+    def sized(self, workload: Workload) -> Workload:
+        """Return a tiny version of the workload where it has to be quick."""
+        return replace(workload, batch=8, width=16) if self.quick else workload
 
     def workloads(self) -> list[Workload]:
         """Return the workloads of the layers."""
@@ -57,7 +63,8 @@ def layers(plan: Plan, report: Report) -> None:
         arena = Arena(workload)
         subjects = [arena.ours(), arena.ours(feed_forward=False), arena.same_function()]
         others = [arena.hgt(), arena.gatv2(), arena.transformer()]
-        steps = {c.name: c.step for c in (*subjects, *others)}
+        bound = arena.products()
+        steps = {c.name: c.step for c in (*subjects, bound, *others)}
         blocks = run_interleaved(steps, plan.effort)
         facts = as_facts(workload) | {
             "nodes": arena.num_nodes,
@@ -65,7 +72,11 @@ def layers(plan: Plan, report: Report) -> None:
         }
         ours, bare, same = (c.name for c in subjects)
         hgt, *_ = (c.name for c in others)
-        pairs = [(c.name, ours) for c in others] + [(hgt, bare), (hgt, same)]
+        pairs = [(c.name, ours) for c in others] + [
+            (hgt, bare),
+            (hgt, same),
+            (hgt, bound.name),
+        ]
         for over, under in pairs:
             ratio = blocks.ratio(over, under)
             report.compare("layer", workload.name, over, under, ratio, **facts)
@@ -78,7 +89,7 @@ def floors(plan: Plan, report: Report) -> None:
         ours, floor = arena.ours(feed_forward=False), arena.floor()
         with torch.no_grad():
             steps = {BARE: ours.forward, FLOOR: floor.forward}
-            ratio = run_interleaved(steps, plan.effort).ratio(BARE, FLOOR)
+            ratio = run_interleaved(steps, plan.short).ratio(BARE, FLOOR)
         facts = as_facts(workload) | {"multiply_adds": arena.multiply_adds}
         report.compare("floor", workload.name, BARE, FLOOR, ratio, **facts)
 
@@ -112,7 +123,7 @@ def single_sample(plan: Plan, report: Report) -> None:
     data = task.make_data()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    whole = latency.whole_classifiers(data)
+    whole = latency.whole_classifiers(data, quick=plan.quick)
     bare = latency.bare_networks(task, data)
     blocks = run_interleaved({**whole, **bare}, plan.effort)
     torch.set_num_threads(threads)
@@ -142,10 +153,58 @@ def imports(plan: Plan, report: Report) -> None:
     report.add(row, f"import mmgraph adds {added.median:.3f} CPU-s to import torch")
 
 
+def memory(plan: Plan, report: Report) -> None:
+    """Peak memory of one step, over that of ours."""
+    for workload in plan.workloads():
+        arena = Arena(workload)
+        peaks = {}
+        for build in (arena.ours, arena.hgt, arena.gatv2, arena.transformer):
+            contender = build()
+            peaks[contender.name] = peak_bytes(contender.step)
+        for name, peak in peaks.items():
+            if name == OURS:
+                continue
+            ratio = Ratio.of([peak / peaks[OURS]])
+            facts = as_facts(workload) | {
+                "over_mb": peak / 1e6,
+                "under_mb": peaks[OURS] / 1e6,
+            }
+            report.compare("memory", workload.name, name, OURS, ratio, **facts)
+
+
+def costs(plan: Plan, report: Report) -> None:
+    """Steps along every axis, over our step at the base."""
+    base = plan.sized(BASE)
+    step = Arena(base).ours().step
+    under = f"{OURS} {base.name}"
+    for point in sweep(base, quick=plan.quick):
+        contenders = _affordable(point)
+        steps = {under: step} | {c.name: c.step for c in contenders}
+        blocks = run_interleaved(steps, plan.short)
+        facts = as_facts(point.workload) | {"axis": point.axis, "value": point.value}
+        for contender in contenders:
+            ratio = blocks.ratio(contender.name, under)
+            name = point.workload.name
+            report.compare("cost", name, contender.name, under, ratio, **facts)
+
+
+def _affordable(point: Point) -> list[Contender]:
+    arena = Arena(point.workload)
+    some = [arena.ours(), arena.transformer()]
+    if point.workload.reference_gb() <= MOST_GB:
+        some.append(arena.hgt())
+    return some
+
+
 THREADED = {
     "layer": layers,
     "floor": floors,
     "half": half_missing,
     "epoch": epochs,
 }
-ONCE = {"latency": single_sample, "import": imports}
+ONCE = {
+    "latency": single_sample,
+    "import": imports,
+    "memory": memory,
+    "cost": costs,
+}

@@ -10,10 +10,11 @@ import torch
 
 from speed.parts import ONCE, THREADED, Plan
 from speed.report import Report
+from speed.scaling import draw_costs
 from speed.workloads import LIMIT_GB
 
 EXAMPLE = """examples:
-  python benchmarks/speed.py --json runs/speed.json
+  python benchmarks/speed.py --json runs/speed.json --plot runs/speed.svg
   python benchmarks/speed.py --parts layer floor --only "M4 T8" --threads 1
 
 Ratios are medians over interleaved blocks, with their quartiles. The summary reads the
@@ -33,6 +34,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     names = (*THREADED, *ONCE)
     add = parser.add_argument
     add("--json", type=Path, metavar="FILE", help="write rows and summary there")
+    add("--plot", type=Path, metavar="FILE", help="draw the costs (.svg or .png)")
     add("--quick", action="store_true", help="tiny sizes: only to see that it runs")
     add("--parts", nargs="+", choices=names, default=names, help="default: all")
     add("--only", nargs="+", default=(), metavar="NAME", help='such as "M4 T8"')
@@ -57,12 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, part in THREADED.items():
             if name in args.parts:
                 part(plan, report)
+    torch.set_num_threads(report.threads)
     for name, part in ONCE.items():
         if name in args.parts:
             part(plan, report)
     print()
-    for name, value in report.summary().items():
-        print(f"{name:36}", "not run" if value is None else f"{value:.3g}")
+    for name, value in (report.context() | report.summary()).items():
+        print(f"{name:38}", "not run" if value is None else f"{value:.3g}")
+    if args.plot:
+        draw_costs(report.rows, args.plot)
     if args.json:
         words = sys.argv[1:] if arguments is None else arguments
         report.write(args.json, f"python benchmarks/speed.py {shlex.join(words)}")

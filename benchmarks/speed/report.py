@@ -11,7 +11,14 @@ from typing import Any
 import torch
 
 from mmgraph.benchmark.provenance import read_commit, read_versions
-from speed.contenders import HGT, OURS, TRANSFORMER
+from speed.contenders import (
+    BARE,
+    HGT,
+    OURS,
+    PRODUCTS,
+    SAME_FUNCTION,
+    TRANSFORMER,
+)
 from speed.pairing import Ratio
 
 OPTIONAL = ("torch-scatter", "torch-sparse", "pyg-lib")
@@ -69,11 +76,7 @@ class Report:
 
     def summary(self) -> dict[str, float | None]:
         """Return the figures that targets are set for; None where nothing was run."""
-
-        def found(part: str, **where: object) -> list[float]:
-            wanted = {"part": part, "threads": self.threads, **where}
-            return [row["ratio"] for row in self.rows if _matches(row, wanted)]
-
+        found = self._ratios
         hgt = found("layer", over=HGT, under=OURS)
         half = found("half")
         epochs = {m: found("epoch", modalities=m) for m in (4, 8)}
@@ -97,6 +100,29 @@ class Report:
             "import_cpu_s": min(imports, default=None),
         }
 
+    def context(self) -> dict[str, float | None]:
+        """Return what helps to read the summary; None where nothing was run.
+
+        HGTConv has no feed-forward map and other maps of relations: how does it
+        compare with our layer without one, with our layer that computes its function,
+        and with our matrix products alone, which no layer of our shape can beat?
+        """
+        found: dict[str, float | None] = {}
+        subjects = {
+            "without_feed_forward": BARE,
+            "same_function": SAME_FUNCTION,
+            "matrix_products_alone": PRODUCTS,
+        }
+        for name, under in subjects.items():
+            ratios = self._ratios("layer", over=HGT, under=under)
+            found[f"hgtconv_vs_{name}_geomean"] = _geomean(ratios)
+            found[f"hgtconv_vs_{name}_min"] = min(ratios, default=None)
+        return found
+
+    def _ratios(self, part: str, **where: object) -> list[float]:
+        wanted = {"part": part, "threads": self.threads, **where}
+        return [row["ratio"] for row in self.rows if _matches(row, wanted)]
+
     def write(self, path: Path, command: str) -> None:
         """Write everything as JSON; the summary and the rows come last."""
         document = {
@@ -106,6 +132,7 @@ class Report:
             "machine": describe_machine(),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "summary_threads": self.threads,
+            "context": self.context(),
             "summary": self.summary(),
             "rows": self.rows,
         }
