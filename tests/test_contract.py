@@ -54,7 +54,10 @@ def those(chosen: Callable[[Case], bool]) -> pytest.MarkDecorator:
 
 def test_every_public_block_has_a_case():
     covered = {name for case in BLOCKS for name in case.covers}
-    assert covered == set(mmgraph.nn.__all__)
+    classes = {
+        n for n in mmgraph.nn.__all__ if isinstance(getattr(mmgraph.nn, n), type)
+    }
+    assert covered == classes
 
 
 @every

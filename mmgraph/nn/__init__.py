@@ -4,7 +4,9 @@ from mmgraph.nn.completion import CompletionDecoder
 from mmgraph.nn.conv import RelationalAttention
 from mmgraph.nn.encoders import EmbeddingEncoder, SequenceEncoder, VectorEncoder
 from mmgraph.nn.heads import Classification, Head, MultiLabel, Regression
+from mmgraph.nn.hgt import HGTLayer, relational_from_hgt
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
+from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.pyg import PyGConv
 from mmgraph.nn.readout import (
     AttentionReadout,
@@ -18,9 +20,11 @@ __all__ = [
     "Classification",
     "CompletionDecoder",
     "EmbeddingEncoder",
+    "EvidencePool",
     "FeedForward",
     "FuseReadout",
     "GraphLayer",
+    "HGTLayer",
     "Head",
     "MaxReadout",
     "MeanReadout",
@@ -31,4 +35,5 @@ __all__ = [
     "RelationalAttention",
     "SequenceEncoder",
     "VectorEncoder",
+    "relational_from_hgt",
 ]

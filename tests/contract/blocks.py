@@ -20,10 +20,12 @@ from mmgraph.nn import (
     Classification,
     CompletionDecoder,
     EmbeddingEncoder,
+    EvidencePool,
     FeedForward,
     FuseReadout,
     GraphLayer,
     Head,
+    HGTLayer,
     MaxReadout,
     MeanReadout,
     MixtureFeedForward,
@@ -228,6 +230,8 @@ def attention_cases() -> list[Case]:
     hgt = partial(_attention, FULL, capacity="full", null_sink=False, gelu=True)
     run = partial(run_messages, members=None)
     cases.append(_case("hgt", RelationalAttention, hgt, run, paths=True, is_set=True))
+    layer = partial(HGTLayer, FULL, WIDTH, num_heads=2)
+    cases.append(_case("copy", HGTLayer, layer, run, paths=True, is_set=True))
     return cases
 
 
@@ -348,6 +352,33 @@ def _decoder(channels: int | None, members: int | None = None) -> nn.Module:
     return CompletionDecoder(WIDTH, channels, members=members)
 
 
+def _pool() -> nn.Module:
+    pool = EvidencePool(len(NAMES), 2, 3, num_patterns=2)
+    pool.prior.copy_(torch.tensor([-0.5, -1.0, -2.0]))
+    pool.patterns[0] = True
+    pool.patterns[1] = _present(corner_batch())[1]
+    for parameter in pool.parameters():
+        nn.init.normal_(parameter)
+    return pool
+
+
+def run_pool(module: nn.Module, batch: Batch) -> Outputs:
+    """Take what is said from the sum of each modality's rows, hidden ones too."""
+    index = torch.arange(6) % WIDTH
+    said = [
+        torch.zeros(batch.num_samples, WIDTH, dtype=module.prior.dtype)
+        .index_add(0, batch.sample[name], lift(name, batch.x[name]))[:, index]
+        .unflatten(1, (2, 3))
+        for name in NAMES
+    ]
+    return by_sample(module(torch.stack(said, 1), _present(batch)))
+
+
+def _present(batch: Batch) -> Tensor:
+    """Return ``[B, M]`` presence in one order of the modalities."""
+    return batch.present[:, [batch.modalities.index(name) for name in NAMES]]
+
+
 def head_cases(members: int | None) -> list[Case]:
     tasks = (Classification(3), MultiLabel(2), Regression(2))
     heads = [
@@ -378,6 +409,7 @@ def head_cases(members: int | None) -> list[Case]:
 def block_cases() -> list[Case]:
     """Return the cases of every building block."""
     cases = attention_cases() + pyg_cases()
+    cases.append(_case("patterns", EvidencePool, _pool, run_pool, prior=True))
     for members in (None, 2):
         cases += layer_cases(members) + readout_cases(members)
         cases += encoder_cases(members) + head_cases(members)
