@@ -4,7 +4,7 @@ Letters: ``B`` samples, ``M`` modalities, ``N`` rows, ``C`` channels. A missing 
 has no rows, so it costs nothing and cannot leak.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,10 @@ class Batch:
             modalities that have time.
         held_out: ``[B, M]`` Bool, True where an observed modality is hidden on purpose
             (a target of reconstruction), or None. What is held out is never an input.
+        missing: ``[B, M]`` Bool of a regular batch (see :meth:`regular`), where every
+            sample has a row of every modality: True where that row only keeps the
+            place of a missing one. None otherwise.
+        most: Most rows of a sample, by modality, where it is known beforehand.
         y: ``[B]`` or ``[B, K]`` targets, or None.
 
     Raises:
@@ -43,6 +47,8 @@ class Batch:
     time: dict[str, Tensor] = field(default_factory=dict)
     held_out: Tensor | None = None
     y: Tensor | None = None
+    missing: Tensor | None = None
+    most: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.x or self.x.keys() != self.sample.keys():
@@ -58,6 +64,47 @@ class Batch:
                     f"{list(self.sample[name].shape)} sample numbers."
                 )
 
+    @classmethod
+    def regular(
+        cls, x: Mapping[str, Tensor], present: Tensor, *, y: Tensor | None = None
+    ) -> "Batch":
+        """Give every sample one row of every modality; a mask says which are there.
+
+        Shapes then depend on the number of samples alone, which exported and compiled
+        models need. Predictions equal those of the packed batch; placeholders cost
+        what rows cost.
+
+        Args:
+            x: ``[B, C_m]`` rows by modality. What stands where a modality is missing
+                is never read.
+            present: ``[B, M]`` Bool, in the order of ``x``.
+            y: Targets.
+
+        Raises:
+            DataError: Rows of another number of samples, or a mask of another shape.
+
+        Example:
+            >>> x = {"labs": torch.randn(2, 3), "ecg": torch.full((2, 4), torch.nan)}
+            >>> Batch.regular(x, torch.tensor([[True, False]] * 2)).packed().x["ecg"]
+            tensor([], size=(0, 4))
+        """
+        each = torch.arange(present.shape[0], device=present.device)
+        batch = cls(
+            present.shape[0],
+            dict(x),
+            dict.fromkeys(x, each),
+            y=y,
+            missing=torch.zeros_like(present),
+            most=dict.fromkeys(x, 1),
+        )
+        return batch.drop(present)
+
+    def packed(self) -> "Batch":
+        """Return the batch without rows that only keep a place."""
+        if self.missing is None:
+            return self
+        return replace(self, missing=None).drop(~self.missing)
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, in order."""
@@ -66,6 +113,8 @@ class Batch:
     @property
     def observed(self) -> Tensor:
         """``[B, M]`` Bool: the modality has rows, held out or not."""
+        if self.missing is not None:
+            return ~self.missing
         rows = [filled_slots(s, self.num_samples) for s in self.sample.values()]
         return torch.stack(rows, dim=1)
 
@@ -95,11 +144,22 @@ class Batch:
             time={name: move(t) for name, t in self.time.items()},
             held_out=None if self.held_out is None else move(self.held_out),
             y=None if self.y is None else move(self.y),
+            missing=None if self.missing is None else move(self.missing),
         )
 
     def drop(self, present: Tensor) -> "Batch":
-        """Keep the rows of a modality only where ``present [B, M]`` is True."""
+        """Keep the rows of a modality only where ``present [B, M]`` is True.
+
+        A regular batch stays one: its rows become placeholders.
+        """
         self._check_table("present", present)
+        if self.missing is not None:
+            missing = self.missing | ~present
+            x = {
+                name: rows.masked_fill(missing[:, i, None], 0)
+                for i, (name, rows) in enumerate(self.x.items())
+            }
+            return replace(self, x=x, missing=missing)
         keep = {name: present[self.sample[name], i] for i, name in enumerate(self.x)}
         return replace(
             self,
@@ -137,6 +197,7 @@ class Batch:
             sample={name: self.sample[name] for name in names},
             time={name: self.time[name] for name in names if name in self.time},
             held_out=None if self.held_out is None else self.held_out[:, columns],
+            missing=None if self.missing is None else self.missing[:, columns],
         )
 
     def to_hetero_data(self) -> "HeteroData":
@@ -146,7 +207,7 @@ class Batch:
         """
         from torch_geometric.data import HeteroData
 
-        visible = self.visible()
+        visible = self.visible().packed()
         data = HeteroData()
         for name, x in visible.x.items():
             data[name].x = x

@@ -4,6 +4,7 @@ Letters: ``B`` samples, ``N`` nodes, ``E`` edges, ``S`` slots a sample. All node
 batch stand in one table: type by type, and by sample within a type.
 """
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, singledispatch
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mmgraph.errors import SchemaError
 from mmgraph.ops import (
-    filled_slots,
+    from_slots,
     offsets_of,
     position_in,
     ranges_to_rows,
@@ -32,6 +33,8 @@ class NodeSet:
         silent: ``[N]`` Bool, True for ghosts, which receive but do not send; or None.
         log_reliability: ``[..., N]`` at most 0, added to the logits of what is sent;
             None stands for 0.
+        most: No sample has more nodes than that, where it is known beforehand. A
+            set of ``B * most`` nodes has them all, and takes no look at its content.
     """
 
     sample: Tensor
@@ -39,9 +42,27 @@ class NodeSet:
     time: Tensor | None = None
     silent: Tensor | None = None
     log_reliability: Tensor | None = None
+    most: int | None = None
 
     def __len__(self) -> int:
         return len(self.sample)
+
+    @property
+    def num_nodes(self) -> int:
+        """``N``; stays symbolic while a model is exported, unlike ``len``."""
+        return self.sample.shape[0]
+
+    @property
+    def heard_in(self) -> Tensor:
+        """``[N]`` sample in which a node is heard: ``B``, which is none, if silent."""
+        if self.silent is None:
+            return self.sample
+        return torch.where(self.silent, self.num_samples, self.sample)
+
+    @cached_property
+    def is_even(self) -> bool:
+        """Every sample has exactly ``width`` nodes."""
+        return bool(self.num_nodes == self.num_samples * self.width)
 
     @cached_property
     def offsets(self) -> Tensor:
@@ -51,31 +72,76 @@ class NodeSet:
     @cached_property
     def position(self) -> Tensor:
         """``[N]`` place of each node within its sample."""
+        if self.width <= 1:
+            return torch.zeros_like(self.sample)
+        if self.is_even:
+            rows = torch.arange(self.num_nodes, device=self.sample.device)
+            return rows - self.sample * self.width
         return position_in(self.sample, self.num_samples)
 
     @cached_property
     def width(self) -> int:
-        """Largest number of nodes of a sample."""
+        """Slots that a sample needs: ``most``, or the largest number of nodes."""
+        if self.most is not None:
+            return self.most
         return int((self.offsets[1:] - self.offsets[:-1]).amax()) if len(self) else 0
+
+
+class TypedRows(dict[str, Tensor]):
+    """Rows by type, which are views of one table.
+
+    Attributes:
+        table: ``[..., N, D]`` rows of all types, one after the other.
+    """
+
+    def __init__(self, table: Tensor, counts: Mapping[str, int]) -> None:
+        parts = table.split(list(counts.values()), -2)
+        super().__init__(zip(counts, parts, strict=True))
+        self.table = table
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where the nodes of some types lie when every sample has the same slots.
 
+    Slots of one place follow each other sample by sample, so that types with one node
+    in every sample lie in their slots already.
+
     Attributes:
-        slot: ``[N]`` slot of each node in the flat ``[B * S]`` order, type by type.
-        num_slots: ``S``.
-        sends: ``[B, S]`` Bool: the slot holds a node that sends.
+        slot: ``[N]`` slot of each node in the flat ``[S * B]`` order, type by type;
+            None where that is the order of the nodes.
+        num_samples: ``B``.
+        widths: Slots of each type; ``S`` is their sum.
+        sends: ``[B, S]`` Bool: the slot holds a node that sends; None where all do.
         log_reliability: ``[..., B, S]``, or None where every node is observed.
-        block: ``[S]`` number of the type in each slot.
     """
 
-    slot: Tensor
-    num_slots: int
-    sends: Tensor
+    slot: Tensor | None
+    num_samples: int
+    widths: tuple[int, ...]
+    sends: Tensor | None
     log_reliability: Tensor | None
-    block: Tensor
+
+    @property
+    def num_slots(self) -> int:
+        """``S``."""
+        return sum(self.widths)
+
+    @cached_property
+    def block(self) -> tuple[int, ...]:
+        """The number of the type in each slot, ``S`` of them."""
+        return tuple(i for i, width in enumerate(self.widths) for _ in range(width))
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """Lay rows ``[..., N, D]`` out as ``[..., S, B, D]``; an empty slot is zero."""
+        num_flat = self.num_slots * self.num_samples
+        flat = rows if self.slot is None else to_slots(rows, self.slot, num_flat)
+        return flat.unflatten(-2, (self.num_slots, self.num_samples))
+
+    def gather(self, slots: Tensor) -> Tensor:
+        """Return the rows ``[..., N, D]`` that lie in slots ``[..., S, B, D]``."""
+        flat = slots.flatten(-3, -2)
+        return flat if self.slot is None else from_slots(flat, self.slot)
 
 
 @dataclass(frozen=True)
@@ -96,9 +162,31 @@ class Graph:
         """The rows of the table that belong to each type."""
         rows, first = {}, 0
         for name, nodes in self.nodes.items():
-            rows[name] = slice(first, first + len(nodes))
-            first += len(nodes)
+            rows[name] = slice(first, first + nodes.num_nodes)
+            first += nodes.num_nodes
         return rows
+
+    def rows_among(self, types: Collection[str]) -> dict[str, slice]:
+        """The rows of a table of these types alone, in the order of the graph."""
+        rows, first = {}, 0
+        for name in self.nodes:
+            if name in types:
+                rows[name] = slice(first, first + self.nodes[name].num_nodes)
+                first = rows[name].stop
+        return rows
+
+    def split(self, table: Tensor, types: Iterable[str]) -> TypedRows:
+        """Split a table ``[..., N, D]`` of these types, in this order, by type."""
+        return TypedRows(table, {name: self.nodes[name].num_nodes for name in types})
+
+    def reorder(
+        self, table: Tensor, types: Sequence[str], wanted: Sequence[str]
+    ) -> Tensor:
+        """Turn a table of these types into one of others among them."""
+        if tuple(types) == tuple(wanted):
+            return table
+        parts = self.split(table, types)
+        return torch.cat([parts[name] for name in wanted], -2)
 
     def layout(self, types: tuple[str, ...]) -> Layout:
         """Lay the nodes of some types out in slots; computed once a graph."""
@@ -108,31 +196,61 @@ class Graph:
 
     def _lay_out(self, types: tuple[str, ...]) -> Layout:
         sets = [self.nodes[name] for name in types]
-        widths = [nodes.width for nodes in sets]
-        total = sum(widths)
-        starts = [sum(widths[:i]) for i in range(len(widths))]
-        slot = torch.cat(
-            [
-                nodes.sample * total + nodes.position + start
-                for nodes, start in zip(sets, starts, strict=True)
-            ]
-        )
-        silent = [
-            nodes.silent
-            if nodes.silent is not None
-            else torch.zeros_like(nodes.sample, dtype=torch.bool)
-            for nodes in sets
-        ]
-        num_flat = self.num_samples * total
-        sends = filled_slots(slot[~torch.cat(silent)], num_flat)
-        block = torch.arange(len(widths)).repeat_interleave(torch.tensor(widths))
+        widths = tuple(nodes.width for nodes in sets)
+        if all(nodes.is_even and nodes.width == 1 for nodes in sets):
+            slot = None
+        else:
+            slot = torch.cat(
+                [
+                    nodes.sample + (nodes.position + start) * self.num_samples
+                    for nodes, start in zip(sets, _starts(widths), strict=True)
+                ]
+            )
         return Layout(
             slot,
-            total,
-            sends.view(self.num_samples, total),
-            _reliability_slots(sets, slot, self.num_samples, total),
-            block.to(slot.device),
+            self.num_samples,
+            widths,
+            self._senders(sets, slot, sum(widths)),
+            self._reliability(sets, slot, sum(widths)),
         )
+
+    def _senders(
+        self, sets: list[NodeSet], slot: Tensor | None, num_slots: int
+    ) -> Tensor | None:
+        """Return ``[B, S]`` Bool: who sends; None where all do."""
+        quiet = any(nodes.silent is not None for nodes in sets)
+        if not quiet and all(nodes.is_even for nodes in sets):
+            return None
+        sends = torch.cat(
+            [
+                torch.ones_like(nodes.sample, dtype=torch.bool)
+                if nodes.silent is None
+                else ~nodes.silent
+                for nodes in sets
+            ]
+        )
+        if slot is not None:
+            empty = sends.new_zeros(num_slots * self.num_samples)
+            sends = empty.index_copy(0, slot, sends)
+        return sends.view(num_slots, self.num_samples).T
+
+    def _reliability(
+        self, sets: list[NodeSet], slot: Tensor | None, num_slots: int
+    ) -> Tensor | None:
+        given = [nodes.log_reliability for nodes in sets]
+        some = next((value for value in given if value is not None), None)
+        if some is None:
+            return None
+        rows = [
+            some.new_zeros(*some.shape[:-1], nodes.num_nodes)
+            if value is None
+            else value
+            for nodes, value in zip(sets, given, strict=True)
+        ]
+        flat = torch.cat(rows, -1)[..., None]
+        if slot is not None:
+            flat = to_slots(flat, slot, num_slots * self.num_samples)
+        return flat[..., 0].unflatten(-1, (num_slots, self.num_samples)).mT
 
     def edges(self, relation: Relation) -> Tensor:
         """Return ``edge_index [2, E]`` of table rows, sorted by target, then source."""
@@ -172,19 +290,8 @@ class Graph:
         return flat.view(self.num_samples, nodes.width)
 
 
-def _reliability_slots(
-    sets: list[NodeSet], slot: Tensor, num_samples: int, num_slots: int
-) -> Tensor | None:
-    given = [nodes.log_reliability for nodes in sets]
-    some = next((value for value in given if value is not None), None)
-    if some is None:
-        return None
-    rows = [
-        some.new_zeros(*some.shape[:-1], len(nodes)) if value is None else value
-        for nodes, value in zip(sets, given, strict=True)
-    ]
-    flat = to_slots(torch.cat(rows, -1)[..., None], slot, num_samples * num_slots)
-    return flat.reshape(*some.shape[:-1], num_samples, num_slots)
+def _starts(widths: Sequence[int]) -> list[int]:
+    return [sum(widths[:i]) for i in range(len(widths))]
 
 
 def _custom_edges(

@@ -155,16 +155,16 @@ def test_a_layout_has_a_slot_for_every_node_and_names_who_sends():
     sets = [graph.nodes["c"], graph.nodes["a"]]
     widths = [nodes.width for nodes in sets]
     assert layout.num_slots == sum(widths)
-    assert layout.block.tolist() == [0] * widths[0] + [1] * widths[1]
+    assert layout.block == (0,) * widths[0] + (1,) * widths[1]
     expected = [
-        int(s) * layout.num_slots + start + int(p)
+        (start + int(p)) * graph.num_samples + int(s)
         for nodes, start in zip(sets, (0, widths[0]), strict=True)
         for s, p in zip(nodes.sample, nodes.position, strict=True)
     ]
     assert layout.slot.tolist() == expected
     assert len(set(expected)) == len(expected)
     quiet = expected[len(sets[0])]  # the first a is a ghost
-    assert torch.nonzero(layout.sends.flatten())[:, 0].tolist() == sorted(
+    assert torch.nonzero(layout.sends.T.flatten())[:, 0].tolist() == sorted(
         set(expected) - {quiet}
     )
     assert layout.log_reliability is None
@@ -177,12 +177,59 @@ def test_reliability_is_laid_out_and_zero_where_it_is_not_given():
     reliability = -torch.rand(2, len(b))
     graph.nodes["b"] = NodeSet(b.sample, b.num_samples, b.time, None, reliability)
     layout = graph.layout(("a", "b"))
-    flat = layout.log_reliability.flatten(-2)
+    flat = layout.log_reliability.mT.flatten(-2).clone()
     assert layout.log_reliability.shape == (2, graph.num_samples, layout.num_slots)
     num_a = len(graph.nodes["a"])
     assert torch.equal(flat[:, layout.slot[num_a:]], reliability)
     flat[:, layout.slot[num_a:]] = 0
     assert not flat.any()
+
+
+def test_even_nodes_lie_in_their_slots_already():
+    nodes = {"a": node_set([1] * 3), "b": node_set([1] * 3)}
+    layout = Graph(nodes, 3).layout(("b", "a"))
+    assert (layout.slot, layout.sends, layout.widths) == (None, None, (1, 1))
+    rows = torch.randn(6, 4)
+    slots = layout.spread(rows)
+    assert slots.data_ptr() == rows.data_ptr()
+    assert torch.equal(slots, rows.view(2, 3, 4))
+    assert torch.equal(layout.gather(slots), rows)
+
+
+@pytest.mark.parametrize("num_a", [0, 2])
+def test_rows_are_spread_and_gathered(num_a):
+    graph = Graph({"a": node_set([num_a] * 3), "b": node_set([1, 0, 2])}, 3)
+    layout = graph.layout(("b", "a"))
+    rows = torch.randn(2, 3 + 3 * num_a, 4, requires_grad=True)
+    slots = layout.spread(rows)
+    assert slots.shape == (2, 2 + num_a, 3, 4)
+    assert torch.equal(slots[:, :2, :, 0] != 0, layout.sends.T[:2].expand(2, 2, 3))
+    gathered = layout.gather(slots)
+    assert torch.equal(gathered, rows)
+    (gradient,) = torch.autograd.grad((gathered * rows.detach()).sum(), rows)
+    assert torch.equal(gradient, rows)
+
+
+def test_widths_known_beforehand_are_not_counted():
+    nodes = NodeSet(torch.tensor([0, 2]), 3, most=1)
+    assert (nodes.width, nodes.is_even) == (1, False)
+    assert nodes.position.tolist() == [0, 0]
+    pairs = NodeSet(torch.tensor([0, 0, 1, 1]), 2, most=2)
+    assert (pairs.width, pairs.is_even) == (2, True)
+    assert pairs.position.tolist() == [0, 1, 0, 1]
+    assert NodeSet(torch.tensor([0, 2]), 3, most=2).position.tolist() == [0, 0]
+
+
+def test_tables_are_split_and_reordered_by_type():
+    graph = ragged_graph(4)
+    table = torch.randn(sum(len(graph.nodes[name]) for name in "fb"), 2)
+    parts = graph.split(table, ("f", "b"))
+    assert torch.equal(graph.reorder(table, "fb", "fb"), table)
+    expected = torch.cat([parts["b"], parts["f"], parts["b"]])
+    assert torch.equal(graph.reorder(table, "fb", "bfb"), expected)
+    rows = graph.rows_among(("f", "b"))
+    assert list(rows) == ["b", "f"]
+    assert rows["f"] == slice(len(parts["b"]), len(table))
 
 
 def test_rows_follow_each_other_type_by_type():

@@ -31,7 +31,7 @@ def collate(
     Raises:
         DataError: when a modality is text, which has no numbers yet.
     """
-    x, sample, time = {}, {}, {}
+    x, sample, time, most = {}, {}, {}, {}
     start = _first_times(columns, indices)
     for name, column in columns.items():
         if column.is_text:
@@ -43,11 +43,14 @@ def collate(
         owner = np.repeat(np.arange(len(indices)), np.diff(offsets))
         x[name] = torch.from_numpy(column.values[rows])
         sample[name] = torch.from_numpy(owner)
+        most[name] = int(np.diff(offsets).max(initial=0))
         if column.time is not None:
             relative = column.time[rows] - start[owner]
             time[name] = torch.from_numpy(relative.astype(np.float32))
     labels = None if y is None else _as_target(y[indices])
-    return Batch(num_samples=len(indices), x=x, sample=sample, time=time, y=labels)
+    return Batch(
+        num_samples=len(indices), x=x, sample=sample, time=time, y=labels, most=most
+    )
 
 
 def _first_times(columns: Mapping[str, Column], indices: IntArray) -> AnyArray:

@@ -194,6 +194,7 @@ class FusionModel(nn.Module):
         """
         self._check(batch, complete)
         asked = self.ghosts.asked(batch, complete) if self.ghosts is not None else {}
+        batch = batch.packed() if asked else batch
         graph, h = self.nodes(batch.visible(), evidence, self.ghosts, asked)
         auxiliary: list[Tensor] = []
         completed: dict[str, Completed] = {}
@@ -209,7 +210,7 @@ class FusionModel(nn.Module):
                 batch, completed, self.nodes.encode, self.encoders
             )
         z = self.readout(h, graph)
-        h_dict = {name: h[..., rows, :] for name, rows in graph.rows.items()}
+        h_dict = graph.split(h, graph.nodes)
         return FusionOutput(self.head(z), z, h_dict, completed, tuple(auxiliary))
 
     def _messages(
@@ -267,7 +268,7 @@ class FusionModel(nn.Module):
     def _check(self, batch: Batch, complete: Sequence[str]) -> None:
         for name, x in batch.x.items():
             modality = self.schema.modality(name)
-            if len(x) and modality.channels not in (None, x.shape[1]):
+            if x.shape[0] and modality.channels not in (None, x.shape[1]):
                 raise DataError(
                     f"Batch.x[{name!r}] must have shape [N, {modality.channels}], "
                     f"got {list(x.shape)}."

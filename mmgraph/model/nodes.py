@@ -52,6 +52,12 @@ class Nodes(NamedTuple):
     h: Tensor
 
 
+def _latent_nodes(count: int, batch: Batch) -> NodeSet:
+    each = torch.arange(batch.num_samples, device=batch.device)
+    sample = each[:, None].expand(-1, count).reshape(-1).contiguous()
+    return NodeSet(sample, batch.num_samples, most=count)
+
+
 class NodeBuilder(nn.Module):
     """Encoders, learned latent nodes, and evidence added to observed nodes.
 
@@ -112,23 +118,32 @@ class NodeBuilder(nn.Module):
         self._check_evidence(batch, evidence)
         nodes, states = {}, []
         for number, name in enumerate(self.schema.modality_names):
-            h, sample, time = self.encode(name, batch)
+            h, found = self._modality(name, batch)
             if evidence is not None:
-                h = h + self._map_evidence(evidence[sample, number], number)
-            found = NodeSet(sample, batch.num_samples, time)
+                said = evidence[found.sample, number]
+                if found.silent is not None:
+                    said = said.masked_fill(found.silent[:, None], 0)
+                h = h + self._map_evidence(said, number)
             if ghosts is not None and name in asked:
                 h, found = ghosts.merge(name, h, found, asked[name])
             nodes[name] = found
             states.append(h)
         for name, latent in self.latents.items():
-            count = latent.shape[-2]
-            each = torch.arange(batch.num_samples, device=batch.device)
-            nodes[name] = NodeSet(each.repeat_interleave(count), batch.num_samples)
+            nodes[name] = _latent_nodes(latent.shape[-2], batch)
             reps = [1] * (latent.ndim - 2) + [batch.num_samples, 1]
             states.append(latent.repeat(*reps))
         leading = max((h.shape[:-2] for h in states), key=len)
         table = [h.expand(*leading, *h.shape[-2:]) for h in states]
         return Nodes(Graph(nodes, batch.num_samples), torch.cat(table, dim=-2))
+
+    def _modality(self, name: str, batch: Batch) -> tuple[Tensor, NodeSet]:
+        """Return states and nodes of a modality; placeholders are silent."""
+        h, sample, time = self.encode(name, batch)
+        most = batch.most.get(name) if sample is batch.sample.get(name) else None
+        silent = None
+        if batch.missing is not None and name in batch.x:
+            silent = batch.missing[:, batch.modalities.index(name)]
+        return h, NodeSet(sample, batch.num_samples, time, silent, most=most)
 
     def encode(self, name: str, batch: Batch) -> Encoded:
         """Encode the rows of one modality; without rows there are no nodes.
@@ -139,7 +154,7 @@ class NodeBuilder(nn.Module):
         modality = self.schema.modality(name)
         x, sample, time = self._rows(modality, batch)
         if modality.time and time is None:
-            if len(x):
+            if x.shape[0]:
                 raise DataError(
                     f"Batch.time[{name!r}] must be given: the schema says that the "
                     "modality has time."
@@ -153,7 +168,7 @@ class NodeBuilder(nn.Module):
         self, modality: Modality, batch: Batch
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         name = modality.name
-        if name in batch.x and len(batch.x[name]):
+        if name in batch.x and batch.x[name].shape[0]:
             return batch.x[name], batch.sample[name], batch.time.get(name)
         some, samples = next(iter(batch.x.values())), next(iter(batch.sample.values()))
         return some.new_zeros(0, modality.channels or 0), samples[:0], None

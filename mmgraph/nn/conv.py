@@ -6,7 +6,6 @@ Letters: ``N`` nodes, ``B`` samples, ``S`` slots a sample, ``E`` edges, ``H`` he
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
@@ -14,30 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.errors import SchemaError
-from mmgraph.graph import Graph, Layout
+from mmgraph.graph import Graph, Layout, TypedRows
+from mmgraph.nn.attention import Scores, attend
 from mmgraph.nn.clock import Clock
+from mmgraph.nn.grouping import Group, group_relations
 from mmgraph.nn.linear import TypedLinear, parameter
-from mmgraph.ops import segment_softmax, segment_sum, to_slots
+from mmgraph.ops import segment_softmax, segment_sum
 from mmgraph.schema import Custom, Relation
 
 Capacity: TypeAlias = Literal["bias", "scalar", "full"]
 Execution: TypeAlias = Literal["auto", "dense", "sparse"]
 
 MAX_PADDING = 8
-MAX_ELEMENTWISE = 24
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Target types that hear the same sources: attended together when dense.
-
-    ``relations[i][j]`` is the number of the relation from ``sources[j]`` to
-    ``targets[i]``.
-    """
-
-    targets: tuple[str, ...]
-    sources: tuple[str, ...]
-    relations: tuple[tuple[int, ...], ...]
 
 
 class RelationalAttention(nn.Module):
@@ -122,9 +109,9 @@ class RelationalAttention(nn.Module):
         )
         if self.timed:
             self.clock = Clock(len(self.timed), num_heads, members=members)
-        self._groups = _group(self.relations, joint=capacity == "bias")
+        self._groups = group_relations(self.relations, joint=capacity == "bias")
 
-    def forward(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
+    def forward(self, h: Tensor, graph: Graph) -> TypedRows:
         """Attend.
 
         Args:
@@ -134,88 +121,55 @@ class RelationalAttention(nn.Module):
         Returns:
             ``[..., N_t, D]`` for every target type.
         """
-        q = dict(zip(self.targets, self.query(h, graph.rows), strict=True))
-        kv = dict(zip(self.sources, self.key_value(h, graph.rows), strict=True))
+        q, kv = self.query(h, graph.rows), self.key_value(h, graph.rows)
         heard = (self._dense if self._is_dense(graph) else self._sparse)(q, kv, graph)
         if self.gelu:
-            heard = {name: F.gelu(value) for name, value in heard.items()}
-        weight, bias = self.out.weight.unbind(-3), self.out.bias.unbind(-3)
-        return {
-            name: heard[name] @ weight[i] + bias[i]
-            for i, name in enumerate(self.targets)
-        }
+            heard = F.gelu(heard)
+        rows = graph.rows_among(self.targets)
+        return graph.split(self.out(heard, rows), rows)
 
     def _is_dense(self, graph: Graph) -> bool:
         if self.execution != "auto":
             return self.execution == "dense"
         if any(isinstance(r.topology, Custom) for r in self.relations):
             return False
+        if all(graph.nodes[name].is_even for name in self.sources):
+            return True
         rows = sum(len(graph.nodes[name]) for name in self.sources)
         slots = graph.num_samples * sum(graph.nodes[s].width for s in self.sources)
         return slots <= MAX_PADDING * max(rows, 1)
 
     # Dense: one attention call a group of targets, on slots.
 
-    def _dense(
-        self, q: dict[str, Tensor], kv: dict[str, Tensor], graph: Graph
-    ) -> dict[str, Tensor]:
+    def _dense(self, q: Tensor, kv: Tensor, graph: Graph) -> Tensor:
         heard: dict[str, Tensor] = {}
+        own = tuple(graph.rows_among(self.targets))
         for group in self._groups:
             target, source = graph.layout(group.targets), graph.layout(group.sources)
-            query = self._slots(torch.cat([q[t] for t in group.targets], -2), target)
-            key_value = self._source_rows(group, kv)
-            sink = int(self.sink is not None)  # one more slot, with zero content
-            key, value = self._slots(key_value, source, spare=sink).chunk(2, -1)
-            mask = self._dense_mask(group, graph, source)
-            deaf = None if sink else (mask == -torch.inf).all(-1, keepdim=True)
-            if deaf is not None:  # softmax over nothing is NaN, also backwards
-                mask = torch.where(deaf, 0, mask)
-            result = self._attend(query, self._heads(key), self._heads(value), mask)
-            if deaf is not None:
-                result = torch.where(deaf.movedim(-3, -2), 0, result)
-            rows = result.flatten(-2).flatten(-3, -2).index_select(-2, target.slot)
-            counts = [len(graph.nodes[t]) for t in group.targets]
-            heard.update(zip(group.targets, rows.split(counts, -2), strict=True))
-        return heard
+            query = graph.reorder(q, own, group.targets)
+            key_value = source.spread(self._source_rows(group, kv, graph))
+            key, value = key_value.chunk(2, -1)
+            result = attend(
+                self._heads(target.spread(query)),
+                self._heads(key),
+                self._heads(value),
+                self._scores(group, graph, source),
+            )
+            rows = target.gather(result.flatten(-2))
+            if len(self._groups) == 1:
+                return graph.reorder(rows, group.targets, own)
+            heard |= graph.split(rows, group.targets)
+        return torch.cat([heard[name] for name in own], -2)
 
-    def _attend(self, q: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """Attend from ``[..., B, T, D]`` to ``[..., B, S, H, d]`` slots.
-
-        ``mask`` is ``[..., B, H, T, S]``; the result ``[..., B, T, H, d]``. Many tiny
-        products are faster as one sum over an axis than as batched matrices.
-        """
-        query = self._heads(q)
-        if not key.shape[-3]:
-            return torch.zeros_like(query)
-        if query.shape[-3] * key.shape[-3] > MAX_ELEMENTWISE:
-            query, key, value = (x.transpose(-2, -3) for x in (query, key, value))
-            result = F.scaled_dot_product_attention(query, key, value, mask)
-            return result.transpose(-2, -3)
-        product = query[..., :, None, :, :] * key[..., None, :, :, :]
-        logits = product.sum(-1) / math.sqrt(query.shape[-1])  # [..., B, T, S, H]
-        logits = logits + mask.movedim(-3, -1)
-        weight = logits.softmax(-2)
-        return (weight[..., None] * value[..., None, :, :, :]).sum(-3)
-
-    def _slots(self, rows: Tensor, layout: Layout, *, spare: int = 0) -> Tensor:
-        """Lay ``[..., N, D]`` out as ``[..., B, S + spare, D]``; spare slots are 0."""
-        num_samples, num_slots = layout.sends.shape
-        slot = layout.slot + spare * (layout.slot // max(num_slots, 1))
-        num_slots = num_slots + spare
-        flat = to_slots(rows, slot, num_samples * num_slots)
-        return flat.unflatten(-2, (num_samples, num_slots))
-
-    def _source_rows(self, group: _Group, kv: dict[str, Tensor]) -> Tensor:
+    def _source_rows(self, group: Group, kv: Tensor, graph: Graph) -> Tensor:
         """Return keys and values ``[..., N, 2 D]`` of all sources of a group."""
-        rows = []
-        for j, name in enumerate(group.sources):
-            both = kv[name]
-            if self.capacity != "bias":
-                key, value = both.chunk(2, -1)
-                both = torch.cat(
-                    self._per_relation(group.relations[0][j], key, value), -1
-                )
-            rows.append(both)
+        own = tuple(graph.rows_among(self.sources))
+        if self.capacity == "bias":
+            return graph.reorder(kv, own, group.sources)
+        rows, by_type = [], graph.split(kv, own)
+        for number, name in zip(group.relations[0], group.sources, strict=True):
+            key, value = by_type[name].chunk(2, -1)
+            rows += [torch.cat(self._per_relation(number, key, value), -1)]
         return torch.cat(rows, -2)
 
     def _per_relation(
@@ -235,38 +189,54 @@ class RelationalAttention(nn.Module):
     def _heads(self, rows: Tensor) -> Tensor:
         return rows.unflatten(-1, (self.num_heads, -1))
 
-    def _dense_mask(self, group: _Group, graph: Graph, source: Layout) -> Tensor:
-        """Return the additive mask ``[..., B, H, S_target, S_source (+ 1)]``."""
+    def _scores(self, group: Group, graph: Graph, source: Layout) -> Scores:
+        """Return bias, allowed pairs and sink of a group on its slots."""
         target = graph.layout(group.targets)
-        numbers = torch.tensor(group.relations, device=source.block.device)
-        numbers = numbers[target.block][:, source.block]  # [S_target, S_source]
-        bias = self.bias.movedim(-1, 0)[..., numbers].movedim(0, -3)
-        bias = bias.unsqueeze(-4)  # [..., 1, H, S_target, S_source]
-        allowed = source.sends[:, None, None, :]
+        bias = self._by_pair(group)  # [..., types of targets, columns, H]
+        none = None
+        if any(number < 0 for row in group.relations for number in row):
+            none = torch.tensor(group.relations, device=bias.device) < 0
+        sink = None
+        if self.sink is not None:
+            sink = self._rows(self.sink, [self.targets.index(t) for t in group.targets])
+        if {*target.widths, *source.widths} != {1}:
+            rows = torch.tensor(target.block, device=bias.device, dtype=torch.int64)
+            columns = torch.tensor(source.block, device=rows.device, dtype=rows.dtype)
+            bias = bias.index_select(-3, rows).index_select(-2, columns)
+            none = None if none is None else none[rows][:, columns]
+            sink = None if sink is None else sink.index_select(-2, rows)
+        bias = bias.movedim(-1, -3).unsqueeze(-4)  # [..., 1, H, T, S]
+        if sink is not None:
+            sink = sink.mT[..., None, :, :, None]  # [..., 1, H, T, 1]
+        allowed = None if none is None else ~none
+        if source.sends is not None:
+            heard = source.sends[:, None, None, :]
+            allowed = heard if allowed is None else heard & allowed
         extra = self._blocks(group, graph)
         if extra is not None:
-            allowed, added = allowed & extra[0], extra[1]
-            bias = bias if added is None else bias + added
+            allowed = extra[0] if allowed is None else allowed & extra[0]
+            bias = bias if extra[1] is None else bias + extra[1]
         if source.log_reliability is not None:
             bias = bias + source.log_reliability[..., :, None, None, :]
-        mask = torch.where(allowed, bias, -torch.inf)
-        if self.sink is None:
-            return mask
-        sink = self.sink.index_select(-2, self._sink_numbers(group, target))
-        sink = sink.transpose(-1, -2)[..., None, :, :, None]  # [..., 1, H, S_target, 1]
-        return torch.cat([mask, sink.expand(*mask.shape[:-1], 1)], dim=-1)
+        return Scores(bias, allowed, sink)
 
-    def _sink_numbers(self, group: _Group, target: Layout) -> Tensor:
-        numbers = torch.tensor([self.targets.index(t) for t in group.targets])
-        return numbers.to(target.block.device)[target.block]
+    def _by_pair(self, group: Group) -> Tensor:
+        """Return the bias of every pair of types, ``[..., T, S, H]``."""
+        flat = [max(n, 0) for row in group.relations for n in row]
+        return self._rows(self.bias, flat).unflatten(-2, (len(group.targets), -1))
+
+    def _rows(self, value: Tensor, numbers: list[int]) -> Tensor:
+        """Return rows of ``[..., R, H]`` by their numbers."""
+        if numbers == list(range(value.shape[-2])):
+            return value
+        return value.index_select(-2, torch.tensor(numbers, device=value.device))
 
     def _blocks(
-        self, group: _Group, graph: Graph
+        self, group: Group, graph: Graph
     ) -> tuple[Tensor, Tensor | None] | None:
         """Return what depends on single edges: allowed ones and the time bias."""
-        numbers = [n for row in group.relations for n in row]
-        timed = any(n in self.timed for n in numbers)
-        masks = {n: graph.mask(self.relations[n]) for n in numbers}
+        timed = any(n in self.timed for n in group.numbers)
+        masks = {n: graph.mask(self.relations[n]) for n in group.numbers}
         if not timed and all(mask is None for mask in masks.values()):
             return None
         allowed, added = [], []
@@ -275,7 +245,7 @@ class RelationalAttention(nn.Module):
             for j, s in enumerate(group.sources):
                 number = group.relations[i][j]
                 shape = (graph.nodes[t].width, graph.nodes[s].width)
-                row_allowed.append(self._allowed(masks[number], graph, shape))
+                row_allowed.append(self._allowed(masks.get(number), graph, shape))
                 if timed:
                     row_added.append(self._time_bias(number, t, s, graph))
             allowed.append(torch.cat(row_allowed, -1))
@@ -310,20 +280,16 @@ class RelationalAttention(nn.Module):
 
     # Sparse: explicit edges, one segment softmax.
 
-    def _sparse(
-        self, q: dict[str, Tensor], kv: dict[str, Tensor], graph: Graph
-    ) -> dict[str, Tensor]:
-        first, total = {}, 0
-        for name in self.targets:  # targets get row numbers of their own
-            first[name] = total
-            total += len(graph.nodes[name])
-        query = self._heads(torch.cat([q[t] for t in self.targets], -2))
+    def _sparse(self, q: Tensor, kv: Tensor, graph: Graph) -> Tensor:
+        first = {n: rows.start for n, rows in graph.rows_among(self.targets).items()}
+        by_type = graph.split(kv, tuple(graph.rows_among(self.sources)))
+        query, total = self._heads(q), q.shape[-2]
         logits, values, targets = [], [], []
         for number, relation in enumerate(self.relations):
             src, dst = graph.edges(relation)
             src = src - graph.rows[relation.source].start
             dst = dst - graph.rows[relation.target].start
-            key, value = kv[relation.source].chunk(2, -1)
+            key, value = by_type[relation.source].chunk(2, -1)
             if self.capacity != "bias":
                 key, value = self._per_relation(number, key, value)
             dst_row = dst + first[relation.target]
@@ -337,14 +303,13 @@ class RelationalAttention(nn.Module):
         index = torch.cat(targets)
         sink = None
         if self.sink is not None:
-            counts = torch.tensor([len(graph.nodes[t]) for t in self.targets])
-            which = torch.arange(len(counts)).repeat_interleave(counts)
+            types = [self.targets.index(name) for name in first]
+            counts = torch.tensor([len(graph.nodes[name]) for name in first])
+            which = torch.tensor(types).repeat_interleave(counts)
             sink = self.sink.index_select(-2, which.to(index.device))
         weight = segment_softmax(torch.cat(logits, -2), index, total, sink)
         message = torch.cat(values, -3) * weight[..., None]
-        heard = segment_sum(message.flatten(-2), index, total)
-        counts_ = [len(graph.nodes[t]) for t in self.targets]
-        return dict(zip(self.targets, heard.split(counts_, -2), strict=True))
+        return segment_sum(message.flatten(-2), index, total)
 
     def _edge_logits(
         self,
@@ -369,23 +334,3 @@ class RelationalAttention(nn.Module):
         if source.log_reliability is not None:
             logits = logits + source.log_reliability[..., src, None]
         return logits
-
-
-def _group(relations: Sequence[Relation], *, joint: bool) -> tuple[_Group, ...]:
-    """Put targets together that hear the same sources; alone unless ``joint``."""
-    heard: dict[str, list[int]] = {}
-    for number, relation in enumerate(relations):
-        heard.setdefault(relation.target, []).append(number)
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for target, numbers in heard.items():
-        numbers.sort(key=lambda n: (relations[n].source, relations[n].name))
-        sources = tuple(relations[n].source for n in numbers)
-        groups.setdefault(sources if joint else (target, *sources), []).append(target)
-    return tuple(
-        _Group(
-            tuple(targets),
-            tuple(relations[n].source for n in heard[targets[0]]),
-            tuple(tuple(heard[t]) for t in targets),
-        )
-        for targets in groups.values()
-    )

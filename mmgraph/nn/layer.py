@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmgraph.graph import Graph
+from mmgraph.graph import Graph, TypedRows
 from mmgraph.nn.linear import TypedLinear, parameter, standardise
 from mmgraph.ops import filled_slots
 
@@ -28,17 +28,15 @@ class FeedForward(nn.Module):
         members: int | None = None,
     ) -> None:
         super().__init__()
+        self.types = tuple(types)
         self.inner = TypedLinear(types, channels, factor * channels, members=members)
         self.outer = TypedLinear(types, factor * channels, channels, members=members)
 
-    def forward(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
+    def forward(self, h: Tensor, graph: Graph) -> TypedRows:
         """Map ``[..., N, D]`` rows; returns ``[..., N_t, D]`` for each type."""
-        weight, bias = self.outer.weight.unbind(-3), self.outer.bias.unbind(-3)
+        rows = graph.rows_among(self.types)
         inner = self.inner(h, graph.rows)
-        return {
-            name: F.gelu(rows) @ weight[i] + bias[i]
-            for i, (name, rows) in enumerate(zip(self.inner.types, inner, strict=True))
-        }
+        return graph.split(self.outer(F.gelu(inner), rows), rows)
 
 
 class MixtureFeedForward(nn.Module):
@@ -109,27 +107,23 @@ class MixtureFeedForward(nn.Module):
         columns = []
         for name in self.modalities:
             nodes = graph.nodes[name]
-            sample = nodes.sample
-            if nodes.silent is not None:
-                sample = sample[~nodes.silent]
-            columns.append(filled_slots(sample, graph.num_samples))
+            filled = filled_slots(nodes.heard_in, graph.num_samples + 1)
+            columns.append(filled[: graph.num_samples])  # the last one is of ghosts
         return torch.stack(columns, 1).to(dtype)
 
     def _route(self, x: Tensor) -> Tensor:
-        rows = {"router": slice(None)}
-        weight = self.router(x, rows)[0].softmax(-1)
+        router = self.router
+        logits = x @ router.weight.select(-3, 0) + router.bias.select(-3, 0)
+        weight = logits.softmax(-1)
         best = weight.topk(self.top_k, dim=-1)
         kept = torch.zeros_like(weight).scatter(-1, best.indices, best.values)
         return kept / kept.sum(-1, keepdim=True)
 
     def _mix(self, rows: Tensor, weight: Tensor) -> Tensor:
-        everywhere = dict.fromkeys(self.inner.types, slice(None))
-        outer, bias = self.outer.weight.unbind(-3), self.outer.bias.unbind(-3)
-        experts = [
-            F.gelu(inner) @ outer[i] + bias[i]
-            for i, inner in enumerate(self.inner(rows, everywhere))
-        ]
-        return (torch.stack(experts, -1) * weight[..., None, :]).sum(-1)
+        rows = rows.unsqueeze(-3)  # [..., 1, N, D]: every expert sees every row
+        inner = F.gelu(rows @ self.inner.weight + self.inner.bias)
+        experts = inner @ self.outer.weight + self.outer.bias
+        return (experts * weight.mT[..., None]).sum(-3)
 
 
 def _imbalance(weight: Tensor) -> Tensor:
@@ -142,14 +136,13 @@ def _imbalance(weight: Tensor) -> Tensor:
     return (shares.var(-1, correction=0) / shares.mean(-1).square()).sum()
 
 
-def add_rows(h: Tensor, change: dict[str, Tensor], graph: Graph) -> Tensor:
-    """Add ``change[t]`` to the rows of type t of a table; other rows stay."""
+def add_rows(h: Tensor, changes: dict[str, Tensor], graph: Graph) -> Tensor:
+    """Add ``changes[t]`` to the rows of type t of a table; other rows stay."""
+    if isinstance(changes, TypedRows) and list(changes) == list(graph.nodes):
+        return h + changes.table
+    rows = graph.split(h, graph.nodes)
     return torch.cat(
-        [
-            h[..., rows, :] + change[name] if name in change else h[..., rows, :]
-            for name, rows in graph.rows.items()
-        ],
-        dim=-2,
+        [x + changes[name] if name in changes else x for name, x in rows.items()], -2
     )
 
 

@@ -6,10 +6,13 @@ parameters have no member axis and rows are ``[N, D]``; otherwise parameters beg
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+
+Ranges: TypeAlias = tuple[tuple[int, int, int], ...]
 
 
 def parameter(
@@ -73,7 +76,7 @@ class TypedLinear(nn.Module):
         )
         self.bias = parameter(count, 1, out_channels, members=members)
 
-    def forward(self, h: Tensor, rows: dict[str, slice]) -> list[Tensor]:
+    def forward(self, h: Tensor, rows: Mapping[str, slice]) -> Tensor:
         """Map the rows of each type.
 
         Args:
@@ -81,13 +84,111 @@ class TypedLinear(nn.Module):
             rows: Rows of each type in the table.
 
         Returns:
-            ``[..., N_t, out]`` for each of ``types``; a type without rows gives none.
+            ``[..., N', out]``: the results of ``types`` in the order of the table; a
+            type without rows gives none.
         """
-        weight, bias = self.weight.unbind(-3), self.bias.unbind(-3)
-        return [
-            h[..., rows[name], :] @ weight[i] + bias[i]
-            for i, name in enumerate(self.types)
-        ]
+        ranges = tuple(
+            (self.types.index(name), part.start, part.stop)
+            for name, part in rows.items()
+            if name in self.types
+        )
+        return map_ranges(h, self.weight, self.bias, ranges)
+
+
+def map_ranges(h: Tensor, weight: Tensor, bias: Tensor, ranges: Ranges) -> Tensor:
+    """Map ranges of the rows ``[..., N, in]``, each by a weight and bias of its own.
+
+    Args:
+        h: Rows; shared by all members where it has no axis of them.
+        weight: ``[..., T, in, out]``.
+        bias: ``[..., T, 1, out]``.
+        ranges: Number of the weight, first row and end of each range. No weight and
+            no row is in two of them.
+
+    Returns:
+        ``[..., N', out]``, range after range.
+    """
+    if torch.is_autocast_enabled(h.device.type):
+        dtype = torch.get_autocast_dtype(h.device.type)
+        h, weight, bias = h.to(dtype), weight.to(dtype), bias.to(dtype)
+    leading = torch.broadcast_shapes(h.shape[:-2], weight.shape[:-3])
+    h = h.expand(*leading, *h.shape[-2:])
+    weight = weight.expand(*leading, *weight.shape[-3:])
+    bias = bias.expand(*leading, *bias.shape[-3:])
+    if torch.compiler.is_compiling():  # the compiler plans memory by itself
+        w, b = weight.unbind(-3), bias.unbind(-3)
+        return torch.cat([h[..., i:j, :] @ w[n] + b[n] for n, i, j in ranges], -2)
+    result = _MapRanges.apply(h, weight, bias, ranges)  # type: ignore[no-untyped-call]
+    return cast("Tensor", result)
+
+
+class _MapRanges(torch.autograd.Function):
+    """Every product writes to its place: no slice, unbind or cat copies anything.
+
+    The gradient of a slice, in particular, is a whole table of zeros for each type.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        ranges: Ranges,
+    ) -> Tensor:
+        ctx.save_for_backward(h, weight)
+        ctx.ranges = ranges
+        total = sum(stop - start for _, start, stop in ranges)
+        result = h.new_empty(*h.shape[:-2], total, weight.shape[-1])
+        first = 0
+        for i, start, stop in ranges:
+            end = first + stop - start
+            if start < stop:
+                _product(
+                    h[..., start:stop, :],
+                    weight.select(-3, i),
+                    result[..., first:end, :],
+                    bias.select(-3, i),
+                )
+            first = end
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        h, weight = ctx.saved_tensors
+        covered = gradient.shape[-2] == h.shape[-2]
+        rows = torch.empty_like(h) if covered else torch.zeros_like(h)
+        new = torch.empty_like if _all_filled(ctx.ranges, weight) else torch.zeros_like
+        change, shift = new(weight), new(weight[..., :1, :])
+        first = 0
+        for i, start, stop in ctx.ranges:
+            if start == stop:
+                continue
+            part = gradient[..., first : first + stop - start, :]
+            first += stop - start
+            _product(part, weight.select(-3, i).mT, rows[..., start:stop, :])
+            _product(h[..., start:stop, :].mT, part, change.select(-3, i))
+            torch.sum(part, -2, keepdim=True, out=shift.select(-3, i))
+        return rows, change, shift, None
+
+
+def _all_filled(ranges: Ranges, weight: Tensor) -> bool:
+    return sum(start < stop for _, start, stop in ranges) == weight.shape[-3]
+
+
+def _product(
+    left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None
+) -> None:
+    """Write ``left @ right + bias`` to its place; a leading axis is one of members."""
+    if left.ndim == 2:
+        if bias is None:
+            torch.mm(left, right, out=out)
+        else:
+            torch.addmm(bias, left, right, out=out)
+    elif bias is None:
+        out.copy_(left @ right)
+    else:
+        out.copy_(torch.baddbmm(bias, left, right))
 
 
 class Norm(nn.Module):

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from mmgraph.graph import Graph
 from mmgraph.nn.linear import Linear, parameter, standardise
-from mmgraph.ops import segment_max, segment_mean, segment_softmax, segment_sum
+from mmgraph.ops import (
+    filled_slots,
+    segment_max,
+    segment_mean,
+    segment_softmax,
+    segment_sum,
+)
 
 __all__ = ["AttentionReadout", "FuseReadout", "MaxReadout", "MeanReadout"]
 
@@ -43,9 +49,9 @@ class FuseReadout(nn.Module):
         """Read ``[..., N, D]`` as ``[..., B, num_nodes D]``."""
         if not graph.num_samples:  # how many nodes a sample has cannot be told
             return h.new_zeros(*h.shape[:-2], 0, self.out_channels)
+        rows = graph.split(h, graph.nodes)
         parts = [
-            h[..., graph.rows[name], :].unflatten(-2, (graph.num_samples, -1))
-            for name in self.types
+            rows[name].unflatten(-2, (graph.num_samples, -1)) for name in self.types
         ]
         return standardise(torch.cat(parts, dim=-2)).flatten(-2)
 
@@ -64,18 +70,12 @@ class _Pool(nn.Module):
         self.out_channels = channels
 
     def read(self, h: Tensor, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
-        """Return states, samples and types of the nodes that are read."""
-        states, samples, types = [], [], []
-        for number, name in enumerate(self.types):
-            nodes, rows = graph.nodes[name], h[..., graph.rows[name], :]
-            sample = nodes.sample
-            if nodes.silent is not None:
-                heard = torch.nonzero(~nodes.silent)[:, 0]
-                rows, sample = rows.index_select(-2, heard), sample[heard]
-            states.append(rows)
-            samples.append(sample)
-            types.append(torch.full_like(sample, number))
-        return standardise(torch.cat(states, -2)), torch.cat(samples), torch.cat(types)
+        """Return states, samples and types of nodes; ghosts are of sample ``B``."""
+        rows = graph.split(h, graph.nodes)
+        samples = [graph.nodes[name].heard_in for name in self.types]
+        types = [torch.full_like(x, number) for number, x in enumerate(samples)]
+        states = torch.cat([rows[name] for name in self.types], -2)
+        return standardise(states), torch.cat(samples), torch.cat(types)
 
 
 class MeanReadout(_Pool):
@@ -85,12 +85,11 @@ class MeanReadout(_Pool):
         """Read ``[..., N, D]`` as ``[..., B, D]``."""
         states, sample, kind = self.read(h, graph)
         count = len(self.types)
-        by_type = segment_mean(states, sample * count + kind, graph.num_samples * count)
-        filled = torch.zeros(graph.num_samples * count, device=h.device, dtype=h.dtype)
-        filled = filled.index_fill(0, sample * count + kind, 1.0)
-        num_types = filled.view(-1, count).sum(1).clamp(min=1)
-        total = by_type.unflatten(-2, (graph.num_samples, count)).sum(-2)
-        return total / num_types[:, None]
+        segment, total = sample * count + kind, (graph.num_samples + 1) * count
+        by_type = segment_mean(states, segment, total).unflatten(-2, (-1, count))
+        filled = filled_slots(segment, total).view(-1, count)
+        num_types = filled.sum(1).clamp(min=1).to(h.dtype)
+        return (by_type.sum(-2) / num_types[:, None])[..., :-1, :]
 
 
 class MaxReadout(_Pool):
@@ -99,7 +98,7 @@ class MaxReadout(_Pool):
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         """Read ``[..., N, D]`` as ``[..., B, D]``."""
         states, sample, _ = self.read(h, graph)
-        return segment_max(states, sample, graph.num_samples)
+        return segment_max(states, sample, graph.num_samples + 1)[..., :-1, :]
 
 
 class AttentionReadout(_Pool):
@@ -130,9 +129,9 @@ class AttentionReadout(_Pool):
         states, sample, _ = self.read(h, graph)
         logits = states @ self.query  # [..., N, H]
         sink = self.sink.expand(
-            *self.sink.shape[:-2], graph.num_samples, self.num_heads
+            *self.sink.shape[:-2], graph.num_samples + 1, self.num_heads
         )
-        weight = segment_softmax(logits, sample, graph.num_samples, sink)
+        weight = segment_softmax(logits, sample, graph.num_samples + 1, sink)
         value = self.value(states).unflatten(-1, (self.num_heads, -1))
         message = (value * weight[..., None]).flatten(-2)
-        return segment_sum(message, sample, graph.num_samples)
+        return segment_sum(message, sample, graph.num_samples + 1)[..., :-1, :]
