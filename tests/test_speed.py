@@ -143,7 +143,10 @@ def run_quick(*arguments):
 def test_quick_run_ends_in_a_summary_of_all_rows(tmp_path):
     path = tmp_path / "speed.json"
     plot = tmp_path / "costs.svg"
-    printed = run_quick("--json", str(path), "--plot", str(plot))
+    tables = tmp_path / "tables.md"
+    printed = run_quick(
+        *("--json", str(path), "--plot", str(plot), "--tables", str(tables))
+    )
     document = json.loads(path.read_text(encoding="utf-8"))
     assert list(document)[-2:] == ["summary", "rows"]
     assert set(document["summary"]) == SUMMARY
@@ -158,6 +161,9 @@ def test_quick_run_ends_in_a_summary_of_all_rows(tmp_path):
         assert 0 < low <= row["ratio"] <= high
         assert row["threads"] == 1
     assert "layer_vs_hgtconv_geomean" in printed
+    shown = tables.read_text(encoding="utf-8")
+    assert document["commit"][:12] in shown
+    assert "| M4 T8 0.5 B8 |" in shown
     assert plot.read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
 

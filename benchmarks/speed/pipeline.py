@@ -9,7 +9,7 @@ Letters: ``B`` samples, ``M`` modalities, ``C`` channels, ``D`` width.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class Task:
         batch: ``B``.
         channels: ``C``.
         width: ``D``.
+        setting: "full", or "defaults": those of the estimators.
     """
 
     modalities: int
@@ -46,11 +47,17 @@ class Task:
     batch: int = 256
     channels: int = 32
     width: int = WIDTH
+    setting: str = "full"
 
     @property
     def name(self) -> str:
-        """A short name, such as ``M4 n2048 B256 .3``."""
-        return f"M{self.modalities} n{self.samples} B{self.batch} {MISSING:.3g}"
+        """A short name, such as ``M4 0.3 B256 D128``."""
+        return f"M{self.modalities} {MISSING:g} B{self.batch} D{self.width}"
+
+    @property
+    def by_default(self) -> "Task":
+        """The same at the batch and width of the estimators."""
+        return replace(self, batch=64, width=32, setting="defaults")
 
     @property
     def schema(self) -> Schema:

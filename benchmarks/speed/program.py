@@ -1,6 +1,7 @@
 """The command line of the benchmark."""
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import torch
 from speed.parts import ONCE, THREADED, Plan
 from speed.report import Report
 from speed.scaling import draw_costs
+from speed.tables import markdown
 from speed.workloads import LIMIT_GB
 
 EXAMPLE = """examples:
@@ -34,6 +36,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     names = (*THREADED, *ONCE)
     add = parser.add_argument
     add("--json", type=Path, metavar="FILE", help="write rows and summary there")
+    add("--tables", type=Path, metavar="FILE", help="write tables in Markdown there")
     add("--plot", type=Path, metavar="FILE", help="draw the costs (.svg or .png)")
     add("--quick", action="store_true", help="tiny sizes: only to see that it runs")
     add("--parts", nargs="+", choices=names, default=names, help="default: all")
@@ -66,8 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print()
     for name, value in (report.context() | report.summary()).items():
         print(f"{name:38}", "not run" if value is None else f"{value:.3g}")
+    words = sys.argv[1:] if arguments is None else arguments
+    document = report.document(f"python benchmarks/speed.py {shlex.join(words)}")
+    if args.json:
+        _write(args.json, json.dumps(document, indent=1) + "\n")
+    if args.tables:
+        _write(args.tables, markdown(document))
     if args.plot:
         draw_costs(report.rows, args.plot)
-    if args.json:
-        words = sys.argv[1:] if arguments is None else arguments
-        report.write(args.json, f"python benchmarks/speed.py {shlex.join(words)}")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

@@ -1,11 +1,9 @@
 """The table while it grows, the summary, and the JSON."""
 
-import json
 import math
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,7 +77,7 @@ class Report:
         found = self._ratios
         hgt = found("layer", over=HGT, under=OURS)
         half = found("half")
-        epochs = {m: found("epoch", modalities=m) for m in (4, 8)}
+        epochs = {m: found("epoch", modalities=m, setting="full") for m in (4, 8)}
         floors = [t for n in (1, 8) for t in found("floor", tokens=n)]
         transformer = found("layer", over=TRANSFORMER, under=OURS, missing=0.5)
         whole = [
@@ -123,9 +121,9 @@ class Report:
         wanted = {"part": part, "threads": self.threads, **where}
         return [row["ratio"] for row in self.rows if _matches(row, wanted)]
 
-    def write(self, path: Path, command: str) -> None:
-        """Write everything as JSON; the summary and the rows come last."""
-        document = {
+    def document(self, command: str) -> dict[str, Any]:
+        """Return everything; the summary and the rows come last."""
+        return {
             "command": command,
             "commit": read_commit(),
             "versions": read_versions() | {name: _version(name) for name in OPTIONAL},
@@ -136,8 +134,6 @@ class Report:
             "summary": self.summary(),
             "rows": self.rows,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def describe_machine() -> dict[str, Any]:
