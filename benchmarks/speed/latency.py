@@ -72,7 +72,8 @@ def import_seconds(repeats: int) -> list[float]:
 
     User and system time of fresh processes, with and without it in turn.
     """
-    _cpu_seconds(PROGRAMS[1])  # compile and read the files once
+    if repeats > 1:
+        _cpu_seconds(PROGRAMS[1])  # compile and read the files once
     return [
         _cpu_seconds(PROGRAMS[1]) - _cpu_seconds(PROGRAMS[0]) for _ in range(repeats)
     ]
