@@ -38,6 +38,12 @@ SUITES: dict[str, tuple[str, ...]] = {
         "redundant",
         "shortcut",
     ),
+    "retrieval": (
+        "tuxpaint-retrieval",
+        "wikipedia-retrieval",
+        "tuxpaint-matching",
+        "spoken-digits-matching",
+    ),
 }
 
 Rate = Annotated[float, Field(ge=0.0, le=0.95)]
@@ -69,16 +75,27 @@ class BenchConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     datasets: tuple[str, ...] = ()
-    suite: Literal["medical", "sensor", "all"] | None = None
+    suite: Literal["medical", "sensor", "all", "retrieval"] | None = None
     models: tuple[str, ...] = ()
     missing: Rates = (0.0, 0.3, 0.5, 0.7)
     train_missing: Rates = (0.0,)
     seeds: Count = 3
     folds: Annotated[int, Field(ge=2)] = 5
     repeats: Count = 1
-    metric: Literal["auto", "auroc", "accuracy", "balanced_accuracy", "macro_f1"] = (
-        "auto"
-    )
+    metric: Literal[
+        "auto",
+        "auroc",
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "recall_at_1",
+        "recall_at_5",
+        "recall_at_10",
+        "mrr",
+        "map",
+        "auroc_random",
+        "auroc_hard",
+    ] = "auto"
     output: Path = Path("runs/bench")
     jobs: Count = Field(default_factory=lambda: os.cpu_count() or 1)
     fresh: bool = False

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from mmgraph.benchmark.protocol import make_splits, mask_shortcut, open_bench_data
+from mmgraph.benchmark.protocol import make_splits, mask_shortcut
 from mmgraph.benchmark.provenance import read_commit, read_versions
 from mmgraph.benchmark.records import Results, append_lines, read_lines
 from mmgraph.benchmark.run import check_names, choose_metric, run_bench
+from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.benchmark.units import align_proba, model_names, reliability_counts
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData

@@ -33,7 +33,7 @@ def test_every_mistake_gets_one_line_with_its_path():
         build_config(BenchConfig, values)
     lines = str(caught.value).splitlines()
     assert lines == [
-        "suite must be 'medical', 'sensor' or 'all', got 'x'.",
+        "suite must be 'medical', 'sensor', 'all' or 'retrieval', got 'x'.",
         "missing.1 must be less than or equal to 0.95, got 1.4.",
         "folds must be greater than or equal to 2, got 1.",
         "jbos is not an option; see --help.",

@@ -20,7 +20,14 @@ from mmgraph.datasets.load import (
 from mmgraph.errors import DataError
 
 SHIPPED = ("basic_motions", "heart", "mfeat")
-MIRRORED = ("physionet2012", "tuxpaint", "utd_mhad", "wesad", "wikipedia")
+MIRRORED = (
+    "physionet2012",
+    "spoken_digits",
+    "tuxpaint",
+    "utd_mhad",
+    "wesad",
+    "wikipedia",
+)
 CONTROLS = ("redundant", "shortcut", "synergy")
 DATASETS = Path(__file__).parent.parent / "datasets"
 

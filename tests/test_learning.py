@@ -8,7 +8,8 @@ import torch
 
 from mmgraph import FusionClassifier, MultimodalData
 from mmgraph.baselines import BASELINES
-from mmgraph.benchmark.protocol import mask_shortcut, open_bench_data
+from mmgraph.benchmark.protocol import mask_shortcut
+from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.config import BenchConfig
 from mmgraph.datasets.controls import synthetic
 from mmgraph.metrics import auroc

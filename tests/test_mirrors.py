@@ -21,7 +21,14 @@ from mmgraph.datasets.prepare import prepare
 from mmgraph.errors import DataError
 
 SHIPPED = ("basic_motions", "heart", "mfeat")
-MIRRORED = ("physionet2012", "tuxpaint", "utd_mhad", "wesad", "wikipedia")
+MIRRORED = (
+    "physionet2012",
+    "spoken_digits",
+    "tuxpaint",
+    "utd_mhad",
+    "wesad",
+    "wikipedia",
+)
 DATASETS = Path(__file__).parent.parent / "datasets"
 
 
@@ -171,6 +178,17 @@ def test_tuxpaint_leaves_out_rare_categories(tmp_path: Path) -> None:
     assert data.present.sum(axis=0).tolist() == [40, 40, 1, 1, 1]
     assert data.schema.modality("image").kind == "embedding"
     assert data.schema.modality("effect").kind == "vector"
+    assert len(from_mirror("tuxpaint_whole", file)) == num
+
+
+def test_images_of_the_test_part_are_never_trained_on() -> None:
+    mirrored_file(str(dataset_card("spoken_digits").mirror))
+    data = load_dataset("spoken_digits")
+    assert data.split_name is not None
+    images, test = data.columns["image"].values, data.split_name == "test"
+    shown = {image.tobytes() for image in images[~test]}
+    assert not any(image.tobytes() in shown for image in images[test])
+    assert data.present.all()
 
 
 @pytest.mark.slow

@@ -7,15 +7,24 @@ statistics, text as hashed word counts), all NaN where missing.
 from mmgraph.baselines.base import Baseline
 from mmgraph.baselines.experts import BestSingle, LateForest, LateLogistic
 from mmgraph.baselines.networks import ConcatMLPBaseline, TokenTransformerBaseline
+from mmgraph.baselines.retrieval import (
+    CCA,
+    RetrievalBaseline,
+    RidgePCA,
+    SemanticMatching,
+)
 from mmgraph.baselines.tables import (
     HistGradientBoosting,
     KNNLogistic,
     MeanForest,
     MeanLogistic,
 )
+from mmgraph.baselines.two_tower import TwoTower
 
 __all__ = [
     "BASELINES",
+    "CCA",
+    "RETRIEVAL_BASELINES",
     "Baseline",
     "BestSingle",
     "ConcatMLPBaseline",
@@ -25,7 +34,11 @@ __all__ = [
     "LateLogistic",
     "MeanForest",
     "MeanLogistic",
+    "RetrievalBaseline",
+    "RidgePCA",
+    "SemanticMatching",
     "TokenTransformerBaseline",
+    "TwoTower",
 ]
 
 BASELINES: dict[str, type[Baseline]] = {
@@ -38,4 +51,11 @@ BASELINES: dict[str, type[Baseline]] = {
     "late_forest": LateForest,
     "concat_mlp": ConcatMLPBaseline,
     "token_transformer": TokenTransformerBaseline,
+}
+
+RETRIEVAL_BASELINES: dict[str, type[RetrievalBaseline]] = {
+    "cca": CCA,
+    "ridge_pca": RidgePCA,
+    "semantic_matching": SemanticMatching,
+    "two_tower": TwoTower,
 }

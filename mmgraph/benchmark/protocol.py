@@ -5,25 +5,17 @@ every model gets the same splits and the same masks, in whatever process.
 Letters: `N` samples, `M` modalities, `K` classes.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mmgraph.config import BenchConfig
+from mmgraph.benchmark.pairs import PairTask
 from mmgraph.data import MultimodalData
-from mmgraph.data.labels import missing_labels
-from mmgraph.errors import DataError
 from mmgraph.missing import MaskPlan, leave_out, mcar, natural
 
-LARGE = 2000  # from this size on, an official split replaces cross-validation
-OFFICIAL = frozenset({"utd_mhad"})  # small, but published results use its split
-GROUPED = frozenset({"wesad", "tuxpaint"})  # neighbours in a group would leak
-
-FEW = {"mfeat20": ("mfeat", 20)}  # a set with few training samples of each class
+HELD_OUT = 0.3  # of the groups, where pairs of unseen groups are looked for
 
 
 @dataclass(frozen=True)
@@ -31,13 +23,14 @@ class Scheme:
     """How a data set is split.
 
     Attributes:
-        kind: "stratified" or "grouped" cross-validation, or "official".
-        folds: Folds; 1 for an official split.
+        kind: "stratified" or "grouped" cross-validation, "official", or "held-out":
+            random splits that hold out 30 % of the groups.
+        folds: Folds; 1 for an official split; number of random splits.
         repeats: Repeats; training seeds for an official split.
         per_class: Training samples kept of each class; None keeps all.
     """
 
-    kind: Literal["stratified", "grouped", "official"]
+    kind: Literal["stratified", "grouped", "official", "held-out"]
     folds: int
     repeats: int
     per_class: int | None = None
@@ -46,6 +39,8 @@ class Scheme:
         few = f", {self.per_class} training samples a class" if self.per_class else ""
         if self.kind == "official":
             return f"official split, {self.repeats} seeds{few}"
+        if self.kind == "held-out":
+            return f"{self.folds} random splits, {HELD_OUT:.0%} of groups held out"
         repeats = f", repeated {self.repeats} times" if self.repeats > 1 else ""
         return f"{self.folds} {self.kind} folds{repeats}{few}"
 
@@ -53,6 +48,8 @@ class Scheme:
         """Return the name of a split by its position."""
         if self.kind == "official":
             return f"seed{number}"
+        if self.kind == "held-out":
+            return f"s{number}"
         return f"r{number // self.folds}f{number % self.folds}"
 
 
@@ -105,6 +102,7 @@ class BenchData:
         scheme: How it is split.
         digest: SHA-256 of the content, hex.
         card: What is known about it, as plain values.
+        pairs: What is asked of pairs of its modalities; None for classification.
     """
 
     name: str
@@ -114,6 +112,7 @@ class BenchData:
     scheme: Scheme
     digest: str
     card: dict[str, Any]
+    pairs: PairTask | None = None
 
 
 @dataclass(frozen=True)
@@ -136,139 +135,6 @@ class Unit:
     def __str__(self) -> str:
         rate = f" train {self.train_missing:g}" if self.train_missing else ""
         return f"{self.dataset} {self.model}{rate} {self.split_name}"
-
-
-def open_bench_data(name: str, config: BenchConfig) -> BenchData:
-    """Load a data set by name, or a Parquet file with a column "y".
-
-    Samples without a label are left out.
-
-    Raises:
-        DataError: If it is unknown, not here, has no label, is no
-            classification, or is too small for the folds.
-    """
-    if name.endswith(".parquet"):
-        data, card = _open_file(name)
-    else:
-        data, card = _open_named(name)
-    data = _labelled(name, data)
-    classes, codes = np.unique(np.asarray(data.y), return_inverse=True)
-    scheme = choose_scheme(data, card, config)
-    _check_size(name, data, codes, classes, scheme)
-    return BenchData(name, data, codes, classes, scheme, digest(data), card)
-
-
-def _open_file(path: str) -> tuple[MultimodalData, dict[str, Any]]:
-    if not Path(path).is_file():
-        raise DataError(f"Parquet file must exist, got '{path}'.")
-    data = MultimodalData.from_parquet(path)
-    grouped = data.groups is not None
-    return data, {"title": Path(path).name, "grouped": grouped, "official": False}
-
-
-def _open_named(name: str) -> tuple[MultimodalData, dict[str, Any]]:
-    from mmgraph.datasets.load import dataset_card, load_dataset
-
-    source, per_class = FEW.get(name, (name, None))
-    card = dataset_card(source)
-    title = f"{card.title}, {per_class} training samples per class"
-    facts = {
-        "title": title if per_class else card.title,
-        "license": card.license,
-        "origin": card.origin,
-        "metric": card.metric,
-        "grouped": name in GROUPED,
-        "official": name in OFFICIAL,
-        "per_class": per_class,
-    }
-    return load_dataset(source), facts
-
-
-def _labelled(name: str, data: MultimodalData) -> MultimodalData:
-    if data.y is None:
-        raise DataError(
-            f"Data set '{name}' must have labels, got none; add a column 'y'."
-        )
-    if data.y.ndim != 1 or _is_fractional(data.y):
-        raise DataError(
-            f"Data set '{name}' must have one class per sample to be benchmarked, "
-            f"got labels of shape {data.y.shape} and type {data.y.dtype}."
-        )
-    missing = missing_labels(data.y)
-    return data[np.flatnonzero(~missing)] if missing.any() else data
-
-
-def _is_fractional(y: np.ndarray) -> bool:
-    if y.dtype.kind != "f":
-        return False
-    known = y[np.isfinite(y)]
-    return bool((known != np.round(known)).any())
-
-
-def choose_scheme(
-    data: MultimodalData, card: dict[str, Any], config: BenchConfig
-) -> Scheme:
-    """Return how `data` is split.
-
-    The official split where there is one and the set is large or published with
-    it; cross-validation otherwise, grouped where samples of a group are near
-    copies of each other. Groups of a file of the user's own are always kept whole.
-    """
-    official, few = data.split_name, card.get("per_class")
-    if official is not None and (len(data) >= LARGE or card["official"]):
-        return Scheme("official", 1, config.seeds, few)
-    if card["grouped"] and data.groups is not None:
-        return Scheme("grouped", config.folds, config.repeats, few)
-    return Scheme("stratified", config.folds, config.repeats, few)
-
-
-def _check_size(
-    name: str,
-    data: MultimodalData,
-    codes: np.ndarray,
-    classes: np.ndarray,
-    scheme: Scheme,
-) -> None:
-    if len(classes) < 2:
-        raise DataError(
-            f"Data set '{name}' must have at least 2 classes, got {len(classes)}."
-        )
-    if scheme.kind == "official":
-        return
-    counts = np.bincount(codes)
-    if scheme.kind == "stratified" and counts.min() < scheme.folds:
-        raise DataError(
-            f"Data set '{name}' must have at least {scheme.folds} samples of each "
-            f"class for {scheme.folds} folds, got {counts.min()} of class "
-            f"{classes[counts.argmin()]!s}; use fewer --folds."
-        )
-    if scheme.kind == "grouped":
-        num_groups = len(np.unique(np.asarray(data.groups)))
-        if num_groups < scheme.folds:
-            raise DataError(
-                f"Data set '{name}' must have at least {scheme.folds} groups for "
-                f"{scheme.folds} folds, got {num_groups}; use fewer --folds."
-            )
-
-
-def digest(data: MultimodalData) -> str:
-    """Return the SHA-256 of all content: values, times, labels and groups."""
-    sha = hashlib.sha256()
-    for name, column in data.columns.items():
-        sha.update(f"{name}{column.values.shape}".encode())
-        for array in (column.values, column.offsets, column.time):
-            sha.update(_bytes(array))
-    for array in (data.y, data.groups, data.split_name):
-        sha.update(_bytes(array))
-    return sha.hexdigest()
-
-
-def _bytes(array: np.ndarray | None) -> bytes:
-    if array is None:
-        return b"-"
-    if array.dtype.kind in "OUS":
-        return "\x1f".join(map(str, array.ravel().tolist())).encode()
-    return np.ascontiguousarray(array).tobytes()
 
 
 def make_splits(bench: BenchData) -> tuple[Split, ...]:
@@ -304,10 +170,19 @@ def _few(train: np.ndarray, bench: BenchData, seed: int) -> np.ndarray:
 
 
 def _folds(bench: BenchData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.model_selection import (
+        GroupShuffleSplit,
+        StratifiedGroupKFold,
+        StratifiedKFold,
+    )
 
-    kind = StratifiedGroupKFold if bench.scheme.kind == "grouped" else StratifiedKFold
     rows = np.zeros(len(bench.data))
+    if bench.scheme.kind == "held-out":
+        for seed in range(bench.scheme.folds):
+            shuffle = GroupShuffleSplit(1, test_size=HELD_OUT, random_state=seed)
+            yield from shuffle.split(rows, groups=bench.data.groups)
+        return
+    kind = StratifiedGroupKFold if bench.scheme.kind == "grouped" else StratifiedKFold
     for repeat in range(bench.scheme.repeats):
         folds = kind(bench.scheme.folds, shuffle=True, random_state=repeat)
         groups = bench.data.groups if bench.scheme.kind == "grouped" else None
@@ -320,22 +195,27 @@ def train_plan(train: MultimodalData, rate: float, split: Split) -> MaskPlan:
 
 
 def scored_patterns(
-    test: MultimodalData, rates: tuple[float, ...], seeds: int, split: Split
+    test: MultimodalData,
+    rates: tuple[float, ...],
+    seeds: int,
+    split: Split,
+    pairs: PairTask | None = None,
 ) -> tuple[Pattern, ...]:
     """Return all states of the test data, in a fixed order.
 
-    Rate 0 is the data as it is. Every other rate comes with `seeds` masks.
-    Then each modality in turn is left out, where there is more than one.
+    Rate 0 is the data as it is. Every other rate comes with `seeds` masks. Then each
+    modality is left out in turn, where there are several. Queries of one modality
+    cannot lose it and still be asked: of them only the data as it is.
     """
     first = 1000 * split.number
     patterns = [Pattern(0.0, natural().plan(test, seed=first))] if 0.0 in rates else []
     patterns += [
         Pattern(rate, mcar(rate).plan(test, seed=first + seed))
         for rate in rates
-        if rate > 0.0
+        if rate > 0.0 and (pairs is None or pairs.several)
         for seed in range(seeds)
     ]
-    if len(test.modalities) > 1:
+    if len(test.modalities) > 1 and pairs is None:
         patterns += [
             Pattern(None, leave_out([name]).plan(test, seed=first), name)
             for name in test.modalities

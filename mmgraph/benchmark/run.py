@@ -8,19 +8,19 @@ that an interrupted run resumes where it stopped.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from mmgraph.benchmark.pairs import METRICS, PAIR_TASKS
 from mmgraph.benchmark.pool import in_pool, in_process, one_line
 from mmgraph.benchmark.protocol import (
-    FEW,
     BenchData,
     Pattern,
     Unit,
     make_splits,
     mask_shortcut,
-    open_bench_data,
     scored_patterns,
 )
 from mmgraph.benchmark.provenance import describe_run
 from mmgraph.benchmark.records import Record, Results
+from mmgraph.benchmark.sources import FEW, open_bench_data
 from mmgraph.benchmark.units import model_names, unit_key
 from mmgraph.config import BenchConfig
 from mmgraph.errors import ConfigError, MMGraphError
@@ -95,8 +95,9 @@ def run_bench(
         ConfigError: If a model or data set has an unknown name, or none is given.
         DataError: If a data set that was named cannot be used.
     """
-    models = config.models or model_names()
-    check_names(models, model_names(), "Model")
+    kinds = [PAIR_TASKS.get(name) for name in config.dataset_names]
+    known = dict.fromkeys(name for kind in kinds for name in model_names(kind))
+    check_names(config.models, known or model_names(), "Model")
     results = Results(config.output)
     if config.fresh:
         results.clear()
@@ -105,7 +106,7 @@ def run_bench(
     units: list[Unit] = []
     for name, bench in sets.items():
         results.add_dataset(_facts(name, bench, config.metric))
-        units += _units(bench, models, config)
+        units += _units(bench, config)
     todo = _missing_units(units, sets, results)
     failed = _run_units(todo, config, results, on_progress)
     return Outcome(len(todo) - len(failed), len(units) - len(todo), failed, skipped)
@@ -121,7 +122,7 @@ def _open_sets(
         raise ConfigError("bench must be given a data set or --suite, got none.")
     files = [name for name in config.dataset_names if name.endswith(".parquet")]
     named = [name for name in config.datasets if name not in files]
-    check_names(named, (*dataset_names(), *FEW), "Data set")
+    check_names(named, (*dataset_names(), *FEW, *PAIR_TASKS), "Data set")
     sets, skipped = {}, []
     for name in config.dataset_names:
         bench, reason = _try_open(name, config)
@@ -145,7 +146,16 @@ def choose_metric(bench: BenchData, metric: str) -> str:
     """Return the score that is shown first; "auto" is what the card says.
 
     A set without a card is scored by AUROC for two classes, else by accuracy.
+
+    Raises:
+        ConfigError: If the metric is not one of the task.
     """
+    kind = bench.pairs.kind if bench.pairs else "classification"
+    if metric != "auto" and metric not in METRICS[kind]:
+        raise ConfigError(
+            f"metric must be one of {', '.join(METRICS[kind])} for '{bench.name}', got "
+            f"'{metric}'."
+        )
     if metric != "auto":
         return metric
     fallback = "auroc" if len(bench.classes) == 2 else "accuracy"
@@ -169,14 +179,16 @@ def _facts(name: str, bench: BenchData, metric: str) -> Record:
         ],
         "scheme": str(bench.scheme),
         "metric": choose_metric(bench, metric),
-        "shortcut_auroc": mask_shortcut(bench),
+        "task": bench.pairs.kind if bench.pairs else "classification",
+        "note": bench.card.get("note", ""),
+        "shortcut_auroc": 0.5 if bench.pairs else mask_shortcut(bench),
         "data_hash": bench.digest,
     }
 
 
-def _units(
-    bench: BenchData, models: Iterable[str], config: BenchConfig
-) -> Iterator[Unit]:
+def _units(bench: BenchData, config: BenchConfig) -> Iterator[Unit]:
+    known = model_names(bench.pairs)
+    models = [name for name in config.models if name in known] or known
     for rate in config.train_missing:
         for split in range(bench.scheme.folds * bench.scheme.repeats):
             for model in models:
@@ -204,7 +216,9 @@ def _missing_units(
         key = (unit.dataset, unit.split)
         if key not in expected:
             test = bench.data[split.test]
-            patterns = scored_patterns(test, unit.rates, unit.mask_seeds, split)
+            patterns = scored_patterns(
+                test, unit.rates, unit.mask_seeds, split, bench.pairs
+            )
             expected[key] = list(patterns)
             results.keep_plans(pattern.plan for pattern in patterns)
         head = unit_key(unit, bench, split)

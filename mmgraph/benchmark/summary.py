@@ -66,7 +66,10 @@ class ModelSummary:
         log_loss: In nats, mean height over the rates.
         fit_s: Seconds to fit.
         predict_s: Seconds to predict the test part once.
-        reliability: By rate: count, summed confidence and correct, [3, bins].
+        reliability: By rate: count, summed confidence and correct, [3, bins]; empty
+            where nothing is classified.
+        directions: Of retrieval and matching: every score by direction, at the lowest
+            rate.
     """
 
     model: str
@@ -80,6 +83,7 @@ class ModelSummary:
     fit_s: Estimate
     predict_s: Estimate
     reliability: dict[float, np.ndarray]
+    directions: dict[str, dict[str, Estimate]]
 
     @property
     def worst(self) -> tuple[str, Estimate]:
@@ -122,6 +126,11 @@ class Block:
     def reference(self) -> str:
         """The model that the differences are taken from."""
         return reference_of([row.model for row in self.rows])
+
+    @property
+    def task(self) -> str:
+        """What was asked: classification, retrieval or matching."""
+        return str(self.facts.get("task", "classification"))
 
     @property
     def has_shortcut(self) -> bool:
@@ -212,7 +221,10 @@ def _summary(
         log_loss=estimate(_area(c, rates, "log_loss") for c in cell.values()),
         fit_s=estimate(lines[0]["fit_s"] for lines in cell.values()),
         predict_s=estimate(lines[0]["predict_s"] for lines in cell.values()),
-        reliability={rate: _reliability(cell, rate) for rate in rates},
+        reliability={
+            rate: _reliability(cell, rate) for rate in _classified(cell, rates)
+        },
+        directions=_directions(cell, rates),
     )
 
 
@@ -223,9 +235,33 @@ def _equity(drops: np.ndarray) -> float:
 
 
 def _mean(lines: list[Record], rate: float, metric: str) -> float:
-    """Return the mean of a metric over the mask seeds of a rate."""
-    values = [x["metrics"][metric] for x in lines if x["test_missing"] == rate]
+    """Return the mean of a metric over the mask seeds of a rate; nan for another's."""
+    values = [
+        x["metrics"].get(metric, math.nan) for x in lines if x["test_missing"] == rate
+    ]
     return float(np.mean(values))
+
+
+def _classified(cell: Cells, rates: tuple[float, ...]) -> tuple[float, ...]:
+    lines = (line for lines in cell.values() for line in lines)
+    return rates if all("reliability" in line for line in lines) else ()
+
+
+def _directions(
+    cell: Cells, rates: tuple[float, ...]
+) -> dict[str, dict[str, Estimate]]:
+    """Return the scores of each direction at the lowest rate, over splits."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for lines in cell.values():
+        at = [x.get("directions", {}) for x in lines if x["test_missing"] in rates[:1]]
+        for direction, scores in at[0].items() if at else ():
+            for name in scores:
+                mean = float(np.mean([x[direction][name] for x in at]))
+                found.setdefault(direction, {}).setdefault(name, []).append(mean)
+    return {
+        direction: {name: estimate(values) for name, values in scores.items()}
+        for direction, scores in found.items()
+    }
 
 
 def _area(lines: list[Record], rates: tuple[float, ...], metric: str) -> float:

@@ -6,8 +6,9 @@ Numbers are a mean and, after it, the standard error over splits.
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mmgraph.benchmark.pairs import HARD, METRICS, PAIR_TASKS
 from mmgraph.benchmark.summary import (
     SHORTCUT_LIMIT,
     Block,
@@ -24,7 +25,15 @@ METRIC_TITLES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
+    "recall_at_1": "Recall@1",
+    "recall_at_5": "Recall@5",
+    "recall_at_10": "Recall@10",
+    "mrr": "mean reciprocal rank",
+    "map": "mAP",
+    "auroc_random": "AUROC against random pairs",
+    "auroc_hard": "AUROC against hard pairs",
 }
+HEADINGS = {"mrr": "MRR", "auroc_random": "random pairs", "auroc_hard": "hard pairs"}
 
 
 @dataclass(frozen=True)
@@ -95,12 +104,49 @@ def result_table(block: Block) -> Table:
     rows = tuple(map(_row, block.rows, map(list, estimates)))
     higher = [True] * (len(block.rates) + 2) + [False] * 2  # all but seconds
     best = [_best([e[i].mean for e in estimates], up) for i, up in enumerate(higher)]
-    return Table(
+    table = Table(
         block_title(block),
         (*columns, "fit s"),
         rows,
         (frozenset(), *best, frozenset()),
         tuple(_notes(block)),
+    )
+    return table if block.task == "classification" else _without(table, columns[-3:])
+
+
+def _without(table: Table, columns: Sequence[str]) -> Table:
+    """Return the table without some columns."""
+    kept = [i for i, name in enumerate(table.columns) if name not in columns]
+    return replace(
+        table,
+        columns=tuple(table.columns[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in table.rows),
+        best=tuple(table.best[i] for i in kept),
+    )
+
+
+def direction_tables(block: Block) -> list[Table]:
+    """Return every score of retrieval or matching, one table for each direction."""
+    task = PAIR_TASKS.get(block.dataset)
+    if task is None or not block.rows:
+        return []
+    names = [str(direction) for direction in task.directions]
+    return [_direction_table(block, n) for n in names if n in block.rows[0].directions]
+
+
+def _direction_table(block: Block, direction: str) -> Table:
+    scores = [row.directions[direction] for row in block.rows]
+    names = METRICS[block.task]
+    headings = (HEADINGS.get(name, metric_title(name)) for name in names)
+    rate = f", {block.rates[0]:g} removed" if block.rates[0] else ""
+    return Table(
+        f"{block.dataset}: {direction}{rate}",
+        ("model", *headings),
+        tuple(
+            (row.model, *(cell(found[name]) for name in names))
+            for row, found in zip(block.rows, scores, strict=True)
+        ),
+        (frozenset(), *(_best([s[name].mean for s in scores], True) for name in names)),
     )
 
 
@@ -124,8 +170,12 @@ def _notes(block: Block) -> list[str]:
     notes = [
         f"Mean ± standard error over {block.num_splits} splits. "
         "AURC: area under the metric over the test missing rates, divided by their "
-        "range. ECE and log loss: mean height over the same rates."
+        "range."
     ]
+    if block.task == "classification":
+        notes[0] += " ECE and log loss: mean height over the same rates."
+    else:
+        notes += [_pair_note(block)]
     if block.has_shortcut:
         notes.append(shortcut_note(block))
     failures = Counter((f["model"], f["error"]) for f in block.failures)
@@ -134,6 +184,19 @@ def _notes(block: Block) -> list[str]:
         for (model, error), count in failures.items()
     ]
     return notes
+
+
+def _pair_note(block: Block) -> str:
+    """Return what was asked in retrieval or matching."""
+    how = (
+        "Ties count against the model."
+        if block.task == "retrieval"
+        else f"Hard: one of the {HARD} wrong sides most like the right one in features."
+    )
+    return (
+        f"{block.facts['note']} {how} Mean over the directions below; modalities are "
+        "removed from queries only, and a query that lost all of them is not asked."
+    )
 
 
 def shortcut_note(block: Block) -> str:

@@ -5,22 +5,23 @@ Letters: `N` samples, `K` classes.
 
 import functools
 import time
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from mmgraph.benchmark.pairs import PairModel, PairTask, mean_scores, score_pairs
 from mmgraph.benchmark.protocol import (
     BenchData,
     Pattern,
     Split,
     Unit,
     make_splits,
-    open_bench_data,
     scored_patterns,
     train_plan,
 )
 from mmgraph.benchmark.provenance import read_commit, read_versions
 from mmgraph.benchmark.records import Record
+from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.config import BenchConfig
 from mmgraph.data import MultimodalData
 
@@ -48,11 +49,15 @@ class Model(Protocol):
         ...
 
 
-def model_names() -> tuple[str, ...]:
-    """Return the names of all models that the benchmark knows, ours first."""
-    from mmgraph.baselines import BASELINES
+def model_names(pairs: PairTask | None = None) -> tuple[str, ...]:
+    """Return the names of all models of a task, ours first.
 
-    return (*OURS, *BASELINES)
+    Args:
+        pairs: Retrieval or matching; None for classification.
+    """
+    from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
+
+    return (*OURS, *BASELINES) if pairs is None else (*RETRIEVAL_BASELINES,)
 
 
 def make_model(name: str, data: MultimodalData, seed: int) -> Model:
@@ -76,6 +81,13 @@ def make_model(name: str, data: MultimodalData, seed: int) -> Model:
     from mmgraph.baselines import BASELINES
 
     return cast(Model, BASELINES[name](seed=seed))
+
+
+def make_pair_model(name: str, seed: int) -> PairModel:
+    """Return an unfitted model of retrieval or matching with its defaults."""
+    from mmgraph.baselines import RETRIEVAL_BASELINES
+
+    return RETRIEVAL_BASELINES[name](seed=seed)
 
 
 def unit_key(unit: Unit, bench: BenchData, split: Split) -> str:
@@ -103,9 +115,13 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
         whole = whole.replace(groups=None)
     plan = train_plan(whole[split.train], unit.train_missing, split)
     train = plan.apply(whole[split.train])
-    model = make_model(unit.model, train, split.number)
+    model: Model | PairModel = (
+        make_model(unit.model, train, split.number)
+        if bench.pairs is None
+        else make_pair_model(unit.model, split.number)
+    )
     start = time.perf_counter()
-    fitted = model.fit(train)
+    fitted: Any = model.fit(train)
     fit_s = time.perf_counter() - start
     head = {
         "dataset": unit.dataset,
@@ -124,11 +140,39 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
     }
     test = bench.data[split.test]
     codes = bench.codes[split.test]
-    patterns = scored_patterns(test, unit.rates, unit.mask_seeds, split)
-    return [
-        head | _score(fitted, test, codes, bench.classes, pattern)
-        for pattern in patterns
-    ]
+    patterns = scored_patterns(test, unit.rates, unit.mask_seeds, split, bench.pairs)
+    if bench.pairs is not None:
+        return [head | _score_pairs(fitted, bench.pairs, test, p) for p in patterns]
+    return [head | _score(fitted, test, codes, bench.classes, p) for p in patterns]
+
+
+def _score_pairs(
+    model: PairModel, task: PairTask, test: MultimodalData, pattern: Pattern
+) -> Record:
+    masked = pattern.plan.apply(test)
+    start = time.perf_counter()
+    found = score_pairs(model, task, test, masked, pattern.plan.seed)
+    predict_s = time.perf_counter() - start
+    return _what_was_scored(pattern, predict_s) | {
+        "metrics": _rounded(mean_scores(found)),
+        "directions": {name: _rounded(scores) for name, scores in found.items()},
+    }
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {name: round(float(value), 6) for name, value in scores.items()}
+
+
+def _what_was_scored(pattern: Pattern, predict_s: float) -> Record:
+    return {
+        "pattern": pattern.plan.pattern,
+        "test_missing": pattern.test_missing,
+        "left_out": pattern.left_out,
+        "realised_rate": round(pattern.plan.realised_rate, 6),
+        "seed": pattern.plan.seed,
+        "plan_hash": pattern.plan.hash,
+        "predict_s": round(predict_s, 4),
+    }
 
 
 def _score(
@@ -144,19 +188,9 @@ def _score(
     start = time.perf_counter()
     proba = align_proba(model.predict_proba(masked), model.classes_, classes)
     predict_s = time.perf_counter() - start
-    return {
-        "pattern": pattern.plan.pattern,
-        "test_missing": pattern.test_missing,
-        "left_out": pattern.left_out,
-        "realised_rate": round(pattern.plan.realised_rate, 6),
-        "seed": pattern.plan.seed,
-        "plan_hash": pattern.plan.hash,
-        "metrics": {
-            name: round(float(value), 6)
-            for name, value in classification_scores(codes, proba).items()
-        },
+    return _what_was_scored(pattern, predict_s) | {
+        "metrics": _rounded(classification_scores(codes, proba)),
         "reliability": reliability_counts(codes, proba),
-        "predict_s": round(predict_s, 4),
     }
 
 

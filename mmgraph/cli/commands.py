@@ -99,7 +99,8 @@ def bench(
         ),
     ] = None,
     suite: Annotated[
-        str | None, typer.Option(help="medical, sensor or all, of what is here.")
+        str | None,
+        typer.Option(help="medical, sensor, retrieval or all, of what is here."),
     ] = None,
     metric: Annotated[
         str | None, typer.Option(help="Score to show (default: that of the card).")

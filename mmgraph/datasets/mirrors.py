@@ -9,6 +9,7 @@ index, for the sets that live in one.
 An array row that is all NaN is a missing modality.
 """
 
+import functools
 import hashlib
 import os
 import subprocess
@@ -42,6 +43,7 @@ PHYSIONET2012_BLOCKS = (
     "urine",
 )
 WESAD_DEVICES = ("ACC", "EDA", "BVP", "TEMP", "RESP")
+SPOKEN_DIGITS_TEST = 5  # takes of each digit and speaker that are the test part
 TUXPAINT_MIN_CLASS = 20  # samples; rarer categories cannot fill five folds
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -69,7 +71,8 @@ def from_mirror(name: str, path: str | Path) -> MultimodalData:
 
     Args:
         name: A data set with a converter: ``physionet2012``, ``utd_mhad``,
-            ``wesad``, ``wikipedia`` or ``tuxpaint``.
+            ``wesad``, ``wikipedia``, ``tuxpaint`` or ``spoken_digits``; or
+            ``tuxpaint_whole``, which keeps the stamps of rare categories.
         path: Its ``.npz`` file. The card of the set names the arrays in it.
 
     Returns:
@@ -243,12 +246,12 @@ def _wikipedia(arrays: Arrays) -> MultimodalData:
     )
 
 
-def _tuxpaint(arrays: Arrays) -> MultimodalData:
+def _tuxpaint(arrays: Arrays, min_class: int = TUXPAINT_MIN_CLASS) -> MultimodalData:
     """Embeddings of the stamps in categories with at least 20 of them."""
     names, code, count = np.unique(
         arrays["category"], return_inverse=True, return_counts=True
     )
-    keep = count[code] >= TUXPAINT_MIN_CLASS
+    keep = count[code] >= min_class
     sources = {
         "image": "image_effnetlite0",
         "text": "text_minilm",
@@ -269,9 +272,41 @@ def _tuxpaint(arrays: Arrays) -> MultimodalData:
     return data.with_schema(Schema.complete(modalities))
 
 
+def _spoken_digits(arrays: Arrays) -> MultimodalData:
+    """Recordings of digits, each beside an image of the same digit.
+
+    The images are those of scikit-learn. They are paired by class, in a fixed random
+    order; images of the test part are never in the training part.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    digit, test = arrays["digit"], arrays["index"] < SPOKEN_DIGITS_TEST
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    held_out = np.arange(len(order)) < len(order) // 5
+    chosen = np.empty(len(digit), dtype=np.int64)
+    for value in range(10):
+        for part, mine in ((test, order[held_out]), (~test, order[~held_out])):
+            rows = np.flatnonzero(part & (digit == value))
+            chosen[rows] = np.resize(mine[digits.target[mine] == value], len(rows))
+    names = zip(digit, arrays["speaker"], arrays["index"], strict=True)
+    return MultimodalData.from_arrays(
+        {
+            "image": digits.data[chosen].astype(np.float32),
+            "speech": arrays["logmel"].reshape(len(digit), -1).astype(np.float32),
+        },
+        y=digit,
+        ids=np.array([f"{value}_{speaker}_{index}" for value, speaker, index in names]),
+        groups=arrays["speaker"],
+        split_name=np.where(test, "test", "train"),
+    )
+
+
 _CONVERTERS: dict[str, Callable[[Arrays], MultimodalData]] = {
     "physionet2012": _physionet2012,
+    "spoken_digits": _spoken_digits,
     "tuxpaint": _tuxpaint,
+    "tuxpaint_whole": functools.partial(_tuxpaint, min_class=1),
     "utd_mhad": _utd_mhad,
     "wesad": _wesad,
     "wikipedia": _wikipedia,

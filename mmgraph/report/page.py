@@ -10,6 +10,7 @@ from mmgraph.benchmark.tables import (
     Table,
     block_title,
     difference_table,
+    direction_tables,
     headline,
     number,
     rank_table,
@@ -71,8 +72,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def block_tables(block: Block) -> list[Table]:
-    """Return the tables of one block: results, then paired differences."""
-    tables = [result_table(block), difference_table(block)]
+    """Return the tables of one block: results, directions, paired differences."""
+    tables = [result_table(block), *direction_tables(block), difference_table(block)]
     return [table for table in tables if table is not None]
 
 
@@ -125,12 +126,16 @@ def _section(block: Block, lines: Sequence[Record]) -> dict[str, Any]:
         }
     )
     has_left_out = any(row.left_out for row in block.rows)
+    classifies = block.task == "classification"
+    has_curve = classifies or len(block.rates) > 1
+    is_calibrated = classifies and bool(block.rates)
     return {
         "id": f"{block.dataset}-{block.train_missing:g}",
         "name": block.dataset,
         "title": block.facts["title"],
         "subtitle": block_title(block).partition(": ")[2],
         "facts": block.facts,
+        "classifies": classifies,
         "missing": [
             (name, f"{100 * share:.0f} %") for name, share in block.facts["missing"]
         ],
@@ -138,10 +143,10 @@ def _section(block: Block, lines: Sequence[Record]) -> dict[str, Any]:
         "shortcut_auroc": number(block.facts["shortcut_auroc"], 2),
         "models": [row.model for row in block.rows],
         "tables": block_tables(block),
-        "curve": Markup(curve_svg(block)) if block.rates else None,
+        "curve": Markup(curve_svg(block)) if block.rates and has_curve else None,
         "left_out": Markup(left_out_svg(block)) if has_left_out else None,
         "reference": block.reference,
-        "calibration": Markup(calibration_svg(block)) if block.rates else None,
+        "calibration": Markup(calibration_svg(block)) if is_calibrated else None,
         "calibration_models": calibration_models(block),
         "plans": plans,
         "num_splits": block.num_splits,

@@ -1,0 +1,266 @@
+"""Baselines of retrieval: every pair of modalities is compared on its own.
+
+A query with several modalities is compared by the mean over the pairs of its present
+modalities with those of the entry: late fusion of similarities.
+Letters: `N` samples, `Q` queries, `G` gallery entries, `F` features, `R` common width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from mmgraph.baselines.inputs import FloatArray, FloatingArray, Standardiser, observed
+from mmgraph.data import MultimodalData
+from mmgraph.data.labels import missing_labels
+
+Rows = dict[str, FloatArray]
+Pair = tuple[FloatArray, FloatArray]
+
+COMPONENTS = 128  # of the principal components that maps are fitted on
+CANONICAL = 32  # canonical correlations that are kept
+SHRINKAGE = 0.1  # of variances in CCA, towards their mean
+MIN_PAIRS = 8  # fewer samples that have both modalities teach nothing
+
+
+class RetrievalBaseline(ABC):
+    """Fit on samples; compare queries with a gallery from any of their modalities.
+
+    Attributes:
+        seed: Seed of everything random.
+
+    Args:
+        seed: Seed of everything random.
+    """
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+
+    def fit(self, data: MultimodalData) -> "RetrievalBaseline":
+        """Learn from the modalities that samples have together.
+
+        Args:
+            data: N samples; labels are used only by a baseline that says so.
+
+        Returns:
+            The model itself.
+        """
+        x = {name: rows for name, rows in data.features().items() if _any(rows)}
+        self._scalers = {name: Standardiser.fit(rows) for name, rows in x.items()}
+        self._fit(self._inputs(data), data)
+        return self
+
+    def similarity(
+        self,
+        queries: MultimodalData,
+        gallery: MultimodalData,
+        source: Sequence[str],
+        target: Sequence[str],
+    ) -> FloatArray:
+        """Return how well each entry's `target` fits each query's `source`.
+
+        Args:
+            queries: Q samples, of which only the modalities `source` are read.
+            gallery: G samples, of which only the modalities `target` are read.
+            source: Names of modalities; a query may lack any of them.
+            target: Names of modalities.
+
+        Returns:
+            [Q, G]; -inf where no pair of modalities can be compared.
+        """
+        x, y = (
+            self._inputs(queries.select(source)),
+            self._inputs(gallery.select(target)),
+        )
+        total = np.zeros((len(queries), len(gallery)))
+        count = np.zeros(total.shape)
+        for a in x:
+            for b in y:
+                pair = self._embed(a, x[a], b, y[b])
+                if pair is None:
+                    continue
+                both = observed(x[a])[:, None] & observed(y[b])[None]
+                u, v = (np.where(np.isnan(side), 0, side) for side in pair)
+                total += np.where(both, _unit(u) @ _unit(v).T, 0)
+                count += both
+        return np.where(count > 0, total / np.maximum(count, 1), -np.inf)
+
+    def _inputs(self, data: MultimodalData) -> Rows:
+        """Return standardised features by known modality; all NaN where missing."""
+        found = {}
+        for name, rows in data.features().items():
+            if name in self._scalers:
+                filled = self._scalers[name].filled(_fitting(rows, self._scalers[name]))
+                found[name] = np.where(observed(rows)[:, None], filled, np.nan)
+        return found
+
+    @abstractmethod
+    def _fit(self, x: Rows, data: MultimodalData) -> None:
+        """Learn from [N, F] by modality, all NaN where missing."""
+
+    @abstractmethod
+    def _embed(self, a: str, x: FloatArray, b: str, y: FloatArray) -> Pair | None:
+        """Return both sides in one space, or None where the pair is unknown.
+
+        Rows that are missing may be anything.
+        """
+
+
+class PairwiseBaseline(RetrievalBaseline):
+    """Fits every pair of modalities by itself, on the samples that have both."""
+
+    def _fit(self, x: Rows, data: MultimodalData) -> None:
+        self._components = {name: Components.fit(rows) for name, rows in x.items()}
+        self._pairs: dict[tuple[str, str], Any] = {}
+        for a, b in combinations(x, 2):
+            both = observed(x[a]) & observed(x[b])
+            if both.sum() >= MIN_PAIRS:
+                self._pairs[a, b] = self._fit_pair(
+                    self._components[a].apply(x[a][both]),
+                    self._components[b].apply(x[b][both]),
+                )
+
+    def _embed(self, a: str, x: FloatArray, b: str, y: FloatArray) -> Pair | None:
+        u, v = self._components[a].apply(x), self._components[b].apply(y)
+        if a == b:
+            return u, v
+        if (a, b) in self._pairs:
+            return self._embed_pair(self._pairs[a, b], u, v)
+        if (b, a) in self._pairs:
+            v, u = self._embed_pair(self._pairs[b, a], v, u)
+            return u, v
+        return None
+
+    @abstractmethod
+    def _fit_pair(self, x: FloatArray, y: FloatArray) -> Any:  # noqa: ANN401
+        """Learn from the components of both sides, each [n, <= 128]."""
+
+    @abstractmethod
+    def _embed_pair(self, fitted: Any, x: FloatArray, y: FloatArray) -> Pair:  # noqa: ANN401
+        """Return both sides in the space of the pair."""
+
+
+class CCA(PairwiseBaseline):
+    """Canonical correlations of the principal components of each pair.
+
+    References:
+        Relations between two sets of variates. Hotelling, 1936.
+        A new approach to cross-modal multimedia retrieval. Rasiwasia et al., 2010.
+    """
+
+    def _fit_pair(self, x: FloatArray, y: FloatArray) -> Any:  # noqa: ANN401
+        u, v = _whitener(x), _whitener(y)
+        left, strength, right = np.linalg.svd((x @ u).T @ (y @ v) / len(x))
+        kept = min(CANONICAL, len(strength))
+        weight = np.sqrt(np.clip(strength[:kept], 0, 1))
+        return u @ left[:, :kept] * weight, v @ right[:kept].T * weight
+
+    def _embed_pair(self, fitted: Any, x: FloatArray, y: FloatArray) -> Pair:  # noqa: ANN401
+        return x @ fitted[0], y @ fitted[1]
+
+
+class RidgePCA(PairwiseBaseline):
+    """Ridge regression from the components of each side to those of the other.
+
+    The penalty is chosen by leave-one-out error on the training pairs. Similarity is
+    the mean of the cosines in both spaces.
+    """
+
+    def _fit_pair(self, x: FloatArray, y: FloatArray) -> Any:  # noqa: ANN401
+        from sklearn.linear_model import RidgeCV
+
+        penalties = np.logspace(-1, 5, 13)
+        there = RidgeCV(alphas=penalties, fit_intercept=False).fit(x, y)
+        back = RidgeCV(alphas=penalties, fit_intercept=False).fit(y, x)
+        return there.coef_.T, back.coef_.T
+
+    def _embed_pair(self, fitted: Any, x: FloatArray, y: FloatArray) -> Pair:  # noqa: ANN401
+        there, back = fitted
+        return (
+            np.concatenate([_unit(x @ there), _unit(x)], axis=1),
+            np.concatenate([_unit(y), _unit(y @ back)], axis=1),
+        )
+
+
+class SemanticMatching(RetrievalBaseline):
+    """Class probabilities of logistic regressions, compared by centred cosine.
+
+    It needs labels: without them, or with one class, nothing can be compared.
+
+    References:
+        A new approach to cross-modal multimedia retrieval. Rasiwasia et al., 2010.
+    """
+
+    def _fit(self, x: Rows, data: MultimodalData) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        self._experts = {}
+        known = np.zeros(len(data), dtype=bool)
+        if data.y is not None and data.y.ndim == 1:
+            known = ~missing_labels(data.y)
+        for name, rows in x.items():
+            use = known & observed(rows)
+            if use.any() and data.y is not None and len(np.unique(data.y[use])) > 1:
+                expert = LogisticRegression(C=0.1, max_iter=1000)
+                self._experts[name] = expert.fit(rows[use], data.y[use])
+        classes = [set(expert.classes_.tolist()) for expert in self._experts.values()]
+        self._shared = sorted(set.intersection(*classes)) if classes else []
+
+    def _embed(self, a: str, x: FloatArray, b: str, y: FloatArray) -> Pair | None:
+        if a not in self._experts or b not in self._experts or len(self._shared) < 2:
+            return None
+        return self._probabilities(a, x), self._probabilities(b, y)
+
+    def _probabilities(self, name: str, x: FloatArray) -> FloatArray:
+        expert = self._experts[name]
+        proba = np.full((len(x), len(expert.classes_)), np.nan)
+        has = observed(x)
+        if has.any():
+            proba[has] = expert.predict_proba(x[has])
+        shared = proba[:, np.searchsorted(expert.classes_, self._shared)]
+        return np.asarray(shared - 1 / len(self._shared))
+
+
+class Components:
+    """The largest principal components of one modality, in its own scale."""
+
+    def __init__(self, axes: FloatArray) -> None:
+        self.axes = axes
+
+    @classmethod
+    def fit(cls, x: FloatArray) -> "Components":
+        """Learn from the observed of [N, F], whose columns have mean 0."""
+        rows = x[observed(x)]
+        kept = min(COMPONENTS, *rows.shape)
+        return cls(np.linalg.svd(rows, full_matrices=False)[2][:kept].T)
+
+    def apply(self, x: FloatArray) -> FloatArray:
+        """Return [N, R]."""
+        return x @ self.axes
+
+
+def _whitener(x: FloatArray) -> FloatArray:
+    """Return the map [F, F] that makes columns uncorrelated, of shrunk variance 1."""
+    variance, axes = np.linalg.eigh(x.T @ x / len(x))
+    shrunk = variance + SHRINKAGE * max(float(variance.mean()), np.finfo(float).eps)
+    return np.asarray(axes / np.sqrt(shrunk))
+
+
+def _unit(x: FloatArray) -> FloatArray:
+    """Return rows of length 1; a row of zeros stays."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(x / np.where(length > 0, length, 1))
+
+
+def _any(rows: FloatingArray) -> bool:
+    return bool(observed(rows).any())
+
+
+def _fitting(rows: FloatingArray, scaler: Standardiser) -> FloatingArray:
+    """Return the rows, or as wide ones of NaN where nobody has the modality."""
+    width = len(scaler.mean)
+    if rows.shape[1] != width and not _any(rows):
+        return np.full((len(rows), width), np.nan)
+    return rows
