@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from mmgraph.benchmark.provenance import read_commit
 from speed.parts import ONCE, THREADED, Plan
 from speed.report import Report
 from speed.scaling import draw_costs
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts that are asked for, print the table, write the JSON."""
     args = read_arguments(arguments)
     plan = Plan(quick=args.quick, only=tuple(args.only), limit_gb=args.limit_gb)
+    read_commit()  # kept: the checkout may change while this runs
     report = Report(max(args.threads))
     report.heading()
     for threads in args.threads:
