@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
+SCATTER := .venv-scatter
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help bench test check lint fast slow format clean
+.PHONY: help bench test check lint fast slow scatter format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,7 +20,7 @@ bench: $(CORE) ## compare the default estimator with every baseline on `heart`
 
 test: check ## set up the environment and run everything that CI runs
 
-check: lint fast slow ## lint, types, layers, then fast and slow tests
+check: lint fast slow scatter ## lint, types, layers, then all tests
 
 lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -33,12 +34,15 @@ fast: $(DEV) ## tests that take seconds
 slow: $(DEV) ## tests that train a model, run the examples, build the wheel
 	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu"
 
+scatter: $(SCATTER)/.installed ## the sparse path on torch_scatter (builds it once)
+	$(SCATTER)/bin/python -m pytest -q tests/test_ops.py tests/test_conv.py
+
 format: $(DEV) ## rewrite files in the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and every cache
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(SCATTER) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Stamp files: an environment is installed again only when its inputs change.
 $(BIN)/python:
@@ -51,3 +55,14 @@ $(CORE): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	@touch $@ $(CORE)
+
+# torch_scatter is compiled against the installed torch, for minutes, and changes which
+# path runs: it has an environment of its own, over the packages of the other one.
+$(SCATTER)/.installed: constraints.txt | $(DEV)
+	rm -rf $(SCATTER)
+	$(BIN)/python -m venv --without-pip $(SCATTER)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> "$$($(SCATTER)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/main.pth"
+	$(SCATTER)/bin/python -m pip install -q -c constraints.txt \
+		--no-build-isolation --no-deps torch-scatter
+	@touch $@

@@ -59,7 +59,7 @@ class NodeSet:
             return self.sample
         return torch.where(self.silent, self.num_samples, self.sample)
 
-    @cached_property
+    @property
     def is_even(self) -> bool:
         """Every sample has exactly ``width`` nodes."""
         return bool(self.num_nodes == self.num_samples * self.width)
@@ -79,11 +79,13 @@ class NodeSet:
             return rows - self.sample * self.width
         return position_in(self.sample, self.num_samples)
 
-    @cached_property
+    @property
     def width(self) -> int:
         """Slots that a sample needs: ``most``, or the largest number of nodes."""
-        if self.most is not None:
-            return self.most
+        return self._counted if self.most is None else self.most
+
+    @cached_property
+    def _counted(self) -> int:
         return int((self.offsets[1:] - self.offsets[:-1]).amax()) if len(self) else 0
 
 
@@ -127,7 +129,7 @@ class Layout:
         """``S``."""
         return sum(self.widths)
 
-    @cached_property
+    @property
     def block(self) -> tuple[int, ...]:
         """The number of the type in each slot, ``S`` of them."""
         return tuple(i for i, width in enumerate(self.widths) for _ in range(width))
@@ -157,7 +159,7 @@ class Graph:
     num_samples: int
     _layouts: dict[tuple[str, ...], Layout] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    @property
     def rows(self) -> dict[str, slice]:
         """The rows of the table that belong to each type."""
         rows, first = {}, 0

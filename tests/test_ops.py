@@ -168,11 +168,9 @@ def test_slots_hold_rows_and_empty_ones_zero(leading):
     assert torch.autograd.gradcheck(lambda x: ops.to_slots(x, slot, 6), x)
 
 
-@pytest.mark.skipif(
-    not ops.HAS_TORCH_SCATTER, reason="torch_scatter is not installed (extra 'scatter')"
-)
 @pytest.mark.parametrize("leading", [(), (3,)], ids=str)
 def test_torch_scatter_gives_the_same_sums_and_gradients(leading, monkeypatch):
+    pytest.importorskip("torch_scatter", reason="needs the extra 'scatter'")
     x = rows(*leading, 6, 4)
     results = []
     for installed in (True, False):
