@@ -69,7 +69,7 @@ class NodeSet:
         """``[B + 1]`` first row of every sample, and the end."""
         return offsets_of(self.sample, self.num_samples)
 
-    @cached_property
+    @property
     def position(self) -> Tensor:
         """``[N]`` place of each node within its sample."""
         if self.width <= 1:
