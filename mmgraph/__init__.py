@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ConfigError,
         DataError,
         MMGraphError,
+        PeerError,
         SchemaError,
     )
     from mmgraph.estimators import FusionClassifier, FusionRegressor
@@ -53,6 +54,7 @@ _HOME = {
     "KNearest": "schema",
     "Latent": "schema",
     "MMGraphError": "errors",
+    "PeerError": "errors",
     "MaskPlan": "missing",
     "Modality": "schema",
     "MultiLabel": "nn.heads",
@@ -86,6 +88,7 @@ __all__ = [
     "Modality",
     "MultiLabel",
     "MultimodalData",
+    "PeerError",
     "Regression",
     "Relation",
     "SameIndex",

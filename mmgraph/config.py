@@ -125,6 +125,7 @@ class TrainConfig(BaseModel):
         task: "auto" is regression for fractional numbers, else classification.
         seed: Seed of everything random.
         epochs: Most epochs of the training; None is the estimator's default.
+        fresh: Forget the progress of an interrupted training in `output`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -138,6 +139,7 @@ class TrainConfig(BaseModel):
     task: Literal["auto", "classification", "regression"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     epochs: Count | None = None
+    fresh: bool = False
 
     @model_validator(mode="after")
     def _label_is_not_a_feature(self) -> "TrainConfig":

@@ -19,3 +19,13 @@ class CheckpointError(MMGraphError):
 
 class ConfigError(MMGraphError):
     """A run file, option or argument that makes no sense."""
+
+
+class PeerError(MMGraphError):
+    """Another process of a training that runs in several stopped, or differs.
+
+    Attributes:
+        told: Whether that process says itself what went wrong.
+    """
+
+    told = False

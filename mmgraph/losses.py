@@ -3,18 +3,54 @@
 Letters: ``B`` samples, ``K`` outputs; ``...`` are the members of an ensemble.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+class LossSums(NamedTuple):
+    """A loss as a function of sums over rows, which add up over parts of a batch.
+
+    Attributes:
+        sums: ``[..., S]``.
+        of_sums: Maps them to the loss ``[...]``.
+    """
+
+    sums: Tensor
+    of_sums: Callable[[Tensor], Tensor]
+
+    @property
+    def loss(self) -> Tensor:
+        """The loss ``[...]`` of these rows alone."""
+        return self.of_sums(self.sums)
+
+
+def ratio(total: Tensor, weight: Tensor) -> Tensor:
+    """Divide; zero, with zero gradients, where nothing was weighed."""
+    return total / weight.clamp(min=torch.finfo(total.dtype).tiny)
+
+
+def label_weight(y: Tensor, weight: Float[Tensor, "... B"]) -> Float[Tensor, "..."]:
+    """Return what a mean over labels divides by: the weight of those that are known.
+
+    Args:
+        y: ``[B]`` classes, -1 where unknown, or ``[B, K]`` numbers, NaN where unknown.
+        weight: Of each sample.
+    """
+    if y.is_floating_point():
+        return (weight * (~y.isnan()).sum(-1)).sum(-1)
+    return (weight * (y >= 0)).sum(-1)
+
+
 def weighted_mean(
     x: Float[Tensor, "... B"], weight: Float[Tensor, "... B"]
 ) -> Float[Tensor, "..."]:
     """Average along the last axis; zero, with zero gradients, where weights are."""
-    total = (x * weight).sum(-1)
-    return total / weight.sum(-1).clamp(min=torch.finfo(x.dtype).tiny)
+    return ratio((x * weight).sum(-1), weight.sum(-1))
 
 
 def cross_entropy(
@@ -69,23 +105,38 @@ def gaussian_nll(
     mean: Float[Tensor, "... N D"],
     log_variance: Float[Tensor, "... N D"],
     target: Float[Tensor, "... N D"],
-) -> Float[Tensor, "..."]:
+) -> LossSums:
     """Half the mean of ``exp(-s) (mean - target)^2 + s``; zero without rows.
 
     The target is detached: it is what the mean has to meet, not the reverse.
     """
-    if not mean.shape[-2]:
-        return (mean.sum((-1, -2)) + log_variance.sum((-1, -2))) * 0
     error = (mean - target.detach()).square()
-    return 0.5 * ((-log_variance).exp() * error + log_variance).mean((-1, -2))
+    cells = (-log_variance).exp() * error + log_variance
+    total = at_least_float(cells).sum((-1, -2))
+    count = torch.full_like(total, mean.shape[-2] * mean.shape[-1])
+    return LossSums(torch.stack([total, count], -1), _half_ratio)
 
 
 def masked_squared_error(
     prediction: Float[Tensor, "... N C"],
     target: Float[Tensor, "N C"],
     valid: Bool[Tensor, "N C"],
-) -> Float[Tensor, "..."]:
+) -> LossSums:
     """Mean squared error over valid cells; the target is detached."""
-    error = (prediction - torch.where(valid, target, 0).detach()).square()
+    error = at_least_float(prediction - torch.where(valid, target, 0).detach())
     weight = valid.to(error.dtype).expand_as(error)
-    return weighted_mean(error.flatten(-2), weight.flatten(-2))
+    total = (error.square() * weight).flatten(-2).sum(-1)
+    return LossSums(torch.stack([total, weight.flatten(-2).sum(-1)], -1), _ratio)
+
+
+def _ratio(sums: Tensor) -> Tensor:
+    return ratio(sums[..., 0], sums[..., 1])
+
+
+def _half_ratio(sums: Tensor) -> Tensor:
+    return 0.5 * _ratio(sums)
+
+
+def at_least_float(x: Tensor) -> Tensor:
+    """Return float32 where the type is narrower: sums count rows exactly."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

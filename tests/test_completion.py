@@ -77,11 +77,11 @@ def test_the_loss_is_likelihood_plus_error_of_observed_cells():
     state = torch.randn(2, 8, requires_grad=True)
     x = torch.tensor([[1.0, math.nan, 0.0], [math.nan, math.nan, 2.0]])
     seen = ~x.isnan()
-    likelihood = gaussian_nll(done.h, done.log_variance, state)
+    likelihood = gaussian_nll(done.h, done.log_variance, state).loss
     error = (done.x[seen] - x[seen]).square().mean()
-    loss = completion_loss(done, state, x)
+    loss = completion_loss(done, state, x).loss
     torch.testing.assert_close(loss, likelihood + error)
-    torch.testing.assert_close(completion_loss(done, state, None), likelihood)
+    torch.testing.assert_close(completion_loss(done, state, None).loss, likelihood)
     loss.backward()
     assert state.grad is None
     assert all(p.grad.any() for p in decoder.parameters())
@@ -90,7 +90,7 @@ def test_the_loss_is_likelihood_plus_error_of_observed_cells():
 def test_the_loss_of_no_rows_is_zero_with_zero_gradients():
     decoder = CompletionDecoder(8, 3, members=2)
     done = decoder(torch.empty(2, 0, 8), torch.empty(0).long())
-    loss = completion_loss(done, torch.empty(2, 0, 8), torch.empty(0, 3))
+    loss = completion_loss(done, torch.empty(2, 0, 8), torch.empty(0, 3)).loss
     assert loss.tolist() == [0, 0]
     loss.sum().backward()
     assert not any(p.grad.any() for p in decoder.parameters())

@@ -85,7 +85,7 @@ def test_members_have_a_loss_of_their_own_and_weights_count(name):
 
 def test_gaussian_likelihood_equals_torch_and_detaches_its_target():
     mean, log_variance, target = leaf(5, 3), leaf(5, 3), leaf(5, 3)
-    loss = losses.gaussian_nll(mean, log_variance, target)
+    loss = losses.gaussian_nll(mean, log_variance, target).loss
     expected = F.gaussian_nll_loss(mean, target.detach(), log_variance.exp())
     torch.testing.assert_close(loss, expected)
     assert gradient(loss, mean).any()
@@ -96,7 +96,7 @@ def test_gaussian_likelihood_equals_torch_and_detaches_its_target():
 
 def test_gaussian_likelihood_without_rows_is_zero_with_zero_gradients():
     mean, log_variance = leaf(2, 0, 3), leaf(2, 0, 3)
-    loss = losses.gaussian_nll(mean, log_variance, torch.zeros(2, 0, 3).double())
+    loss = losses.gaussian_nll(mean, log_variance, torch.zeros(2, 0, 3).double()).loss
     assert loss.tolist() == [0, 0]
     loss.sum().backward()
     assert mean.grad.shape == log_variance.grad.shape == (2, 0, 3)
@@ -107,7 +107,7 @@ def test_masked_error_reads_valid_cells_only():
     valid = torch.tensor([[True, False], [True, True], [False, False]])
     target[~valid] = NAN
     target.requires_grad_()
-    loss = losses.masked_squared_error(prediction, target, valid)
+    loss = losses.masked_squared_error(prediction, target, valid).loss
     for member in range(2):
         expected = F.mse_loss(prediction[member][valid], target[valid])
         torch.testing.assert_close(loss[member], expected)
@@ -115,7 +115,7 @@ def test_masked_error_reads_valid_cells_only():
     assert not grad[:, ~valid].any()
     assert grad[:, valid].all()
     assert torch.autograd.grad(loss.sum() * 1, target, allow_unused=True) == (None,)
-    nothing = losses.masked_squared_error(prediction, target, valid & ~valid)
+    nothing = losses.masked_squared_error(prediction, target, valid & ~valid).loss
     assert nothing.tolist() == [0, 0]
     assert not gradient(nothing, prediction).any()
 

@@ -94,6 +94,60 @@ def test_interaction_is_learned_and_weighed_in():
     assert len(history.held_out_loss[0]) == MEMBERS
 
 
+def test_batches_of_an_epoch_hold_every_sample_once():
+    batches = make().batches(64, torch.Generator().manual_seed(0))
+    for _ in range(2):
+        epoch = [next(batches) for _ in range(3)]
+        assert [len(part) for part in epoch] == [67, 67, 66]
+        assert torch.cat([part.groups for part in epoch]).unique().numel() == NUM
+
+
+def test_batches_go_on_where_others_stopped():
+    generator = torch.Generator().manual_seed(0)
+    first = make().batches(64, generator)
+    next(first)
+    saved, drawn = first.state(), generator.get_state()
+    wanted = [next(first).groups for _ in range(4)]
+    generator.set_state(drawn)
+    second = make().batches(64, generator)
+    second.load_state(saved)
+    found = [next(second).groups for _ in range(4)]
+    assert all(torch.equal(x, y) for x, y in zip(wanted, found, strict=True))
+
+
+def test_any_source_feeds_the_loop():
+    """A source of chunks, each shuffled, teaches what the whole set does."""
+    data = make()
+
+    class Chunks:
+        def judged(self, most, generator):
+            return data.take(torch.arange(most).clamp(max=NUM - 1).unique())
+
+        def batches(self, batch_size, generator, workers):
+            self.size, self.generator, self.left = batch_size, generator, []
+            return self
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if not self.left:
+                for rows in torch.arange(NUM).chunk(2):
+                    order = torch.randperm(len(rows), generator=self.generator)
+                    self.left += rows[order].split(self.size)
+            return data.take(self.left.pop(0))
+
+        def state(self):
+            return {}
+
+        def load_state(self, state):
+            assert not state
+
+    _, beta, history, _ = fit(Chunks())
+    assert beta > 0.3
+    assert len(history.beta_loss) == 6
+
+
 def test_noise_is_not_weighed_in():
     _, beta, history, _ = fit(make("noise"))
     assert beta <= 0.25

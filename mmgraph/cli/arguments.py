@@ -1,12 +1,13 @@
 """How the command line reads its arguments and tells the user's mistakes."""
 
+import os
 import shlex
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mmgraph.errors import MMGraphError
+from mmgraph.errors import MMGraphError, PeerError
 
 MANY = {"--missing", "--train-missing", "--models"}  # options that take several values
 
@@ -20,6 +21,10 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:  # `mmgraph bench | head`: nobody reads on
             raise
+        except PeerError as error:
+            if not error.told and os.environ.get("RANK", "0") == "0":
+                typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(2) from None
         except (MMGraphError, OSError) as error:
             for line in str(error).splitlines():
                 typer.echo(f"Error: {line}", err=True)

@@ -257,7 +257,10 @@ ModalityOption = Annotated[
 
 @app.command(
     epilog="Example: mmgraph train icu.parquet --label died --modality labs=wbc,crp "
-    "--modality ecg=rate,qt --output icu_model"
+    "--modality ecg=rate,qt --output icu_model. "
+    "In two processes, restarted where one is killed: torchrun --standalone "
+    "--nproc-per-node 2 --max-restarts 3 -m mmgraph train icu.parquet --label died "
+    "--output icu_model"
 )
 def train(
     file: File,
@@ -283,20 +286,36 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="Run file (.json, .toml) with these options.")
     ] = None,
+    fresh: Annotated[
+        bool | None,
+        typer.Option("--fresh", help="Forget the progress of an interrupted run."),
+    ] = None,
 ) -> None:
-    """Train on a Parquet file and save the model."""
+    """Train on a Parquet file and save the model.
+
+    An interrupted training goes on where it was when the same command is given again.
+    """
     from mmgraph.cli.workflow import train_file
     from mmgraph.config import TrainConfig, build_config, parse_modalities
+    from mmgraph.distributed import join
 
     values: dict[str, Any] = {
         **{"file": file, "label": label, "output": output, "group": group, "id": id_},
-        **{"task": task, "seed": seed, "epochs": epochs},
-        "modalities": parse_modalities(modality),
+        **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
     }
-    settings = build_config(TrainConfig, values, run_file=config)
-    _, data = train_file(settings)
-    typer.echo(repr(data))
-    typer.echo(f"Model: {settings.output}")
+
+    def settings_of_all() -> TrainConfig:
+        given = {**values, "modalities": parse_modalities(modality)}
+        return build_config(TrainConfig, given, run_file=config)
+
+    workers = join()
+    settings = workers.together(settings_of_all)
+    model, data = train_file(settings)
+    if workers.is_lead:
+        if model.history_.resumed:
+            typer.echo(f"Went on after step {model.history_.resumed}.", err=True)
+        typer.echo(repr(data))
+        typer.echo(f"Model: {settings.output}")
 
 
 @app.command(

@@ -16,6 +16,7 @@ from mmgraph.config import TrainConfig
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.schema import Schema
+from mmgraph.train.folder import remove_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Estimator = FusionClassifier | FusionRegressor
 
 COLUMNS_FILE = "columns.json"
+PROGRESS_FOLDER = "training"  # in the output folder, until the model is saved
 Task = Literal["classification", "regression"]
 
 
@@ -76,7 +78,9 @@ class Columns:
 
 
 def train_file(config: TrainConfig) -> tuple["Estimator", MultimodalData]:
-    """Fit an estimator on a file and save it.
+    """Fit an estimator on a file and save it; under torchrun, in all its processes.
+
+    Progress is kept in the output folder until the model is saved.
 
     Returns:
         The fitted estimator and the samples it saw.
@@ -84,22 +88,34 @@ def train_file(config: TrainConfig) -> tuple["Estimator", MultimodalData]:
     Raises:
         DataError: If the file, its columns or its labels cannot be used.
     """
+    from mmgraph.distributed import join
     from mmgraph.estimators import FusionClassifier, FusionRegressor
 
-    data = read_samples(
-        config.file,
-        modalities=config.modalities,
-        label=config.label,
-        group=config.group,
-        id=config.id,
+    workers = join()
+    data = workers.together(
+        lambda: read_samples(
+            config.file,
+            modalities=config.modalities,
+            label=config.label,
+            group=config.group,
+            id=config.id,
+        )
     )
     task = _task(config, data)
     kind = FusionRegressor if task == "regression" else FusionClassifier
     options: dict[str, Any] = {} if config.epochs is None else {"epochs": config.epochs}
-    model = kind(seed=config.seed, **options).fit(data)
-    model.save_pretrained(config.output)
+    progress = config.output / PROGRESS_FOLDER
+    if config.fresh and workers.is_lead:
+        remove_progress(progress)
+    model = kind(seed=config.seed, checkpoint_dir=progress, **options).fit(data)
     columns = Columns(task, config.label, config.modalities, config.group, config.id)
-    columns.save(config.output)
+
+    def save() -> None:
+        if workers.is_lead:
+            model.save_pretrained(config.output)
+            columns.save(config.output)
+
+    workers.together(save)
     return model, data
 
 

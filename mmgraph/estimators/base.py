@@ -3,11 +3,12 @@
 Letters: ``N`` samples, ``K`` classes, labels or targets, ``M`` modalities.
 """
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,10 @@ from torch import Tensor, nn
 
 from mmgraph import checkpoint
 from mmgraph.data import MultimodalData
+from mmgraph.distributed import Workers, join, local_device
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.evidence import ExpertKind, fit_evidence, fit_pool
-from mmgraph.estimators.folds import assign_folds, member_bags, number_groups
+from mmgraph.estimators.evidence import ExpertKind
+from mmgraph.estimators.fitting import Fitting, fingerprint
 from mmgraph.estimators.inputs import ARRAY_MODALITY, embed_text, features_of, labelled
 from mmgraph.estimators.options import check_options, resolve_device
 from mmgraph.estimators.residual import ResidualFusion
@@ -34,15 +36,17 @@ from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Task
 from mmgraph.nn.pool import EvidencePool
 from mmgraph.schema import Schema
-from mmgraph.train import TrainingSet, TrainOptions, fit_members
+from mmgraph.train import TrainOptions, fit_members
+from mmgraph.train.folder import TrainingFolder
 
 FloatArray = npt.NDArray[np.floating[Any]]
 AnyArray = npt.NDArray[Any]
 SelfT = TypeVar("SelfT", bound="FusionEstimator")
+Prepared: TypeAlias = tuple[MultimodalData, Tensor, Task]
 
 READ_ARRAY = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
 READ_LABELS = {"dtype": None, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
-NUM_FOLDS = 5
+OF_THE_MACHINE = ("device", "verbose", "checkpoint_dir")  # no part of a model
 PREDICT_BATCH = 2048
 # what JSON of another origin can lead to
 WRONG_CONTENT = (
@@ -79,6 +83,8 @@ class FusionEstimator(BaseEstimator):
         device: Where to compute; default: a GPU if there is one.
         seed: Of everything that is random.
         verbose: Show a progress bar; default: only on a terminal.
+        checkpoint_dir: Folder in which ``fit`` keeps its progress until it is done,
+            so that the same fit goes on where an interrupted one was.
     """
 
     _task_name = ""
@@ -103,6 +109,7 @@ class FusionEstimator(BaseEstimator):
         device: str | None = None,
         seed: int = 0,
         verbose: bool | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self.schema = schema
         self.hidden_channels = hidden_channels
@@ -121,6 +128,7 @@ class FusionEstimator(BaseEstimator):
         self.device = device
         self.seed = seed
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
 
     # Input
 
@@ -153,9 +161,22 @@ class FusionEstimator(BaseEstimator):
             check_consistent_length(X, y)
         return labelled(self._read(X, reset=True), y)
 
-    def _fit(self, data: MultimodalData, y: Tensor, task: Task) -> None:
-        """Fit experts, pool and graph on labelled data with encoded targets ``y``."""
-        groups = data.groups
+    def _prepare(self, X: Any, y: Any) -> Prepared:  # noqa: ANN401, N803
+        raise AssertionError("an estimator of a task says how its targets are encoded")
+
+    def _fit_together(self, X: Any, y: Any) -> None:  # noqa: ANN401, N803
+        """Fit in every process of the group that this one is in, or alone."""
+        workers = join()
+        data, codes, task = workers.together(lambda: self._prepare(X, y))
+        workers.together(lambda: self._note(data))
+        self._fit(data.select(self.schema_.modality_names), codes, task, workers)
+
+    def _note(self, data: MultimodalData) -> None:
+        """Remember what the samples are like.
+
+        Raises:
+            DataError: A modality of the schema is not in the data.
+        """
         self.schema_ = data.schema
         absent = [m for m in self.schema_.modality_names if m not in data.columns]
         if absent:
@@ -163,55 +184,52 @@ class FusionEstimator(BaseEstimator):
                 f"Training data must have the modality {absent[0]!r} of the schema, "
                 f"got {', '.join(data.modalities)}."
             )
-        data = data.select(self.schema_.modality_names)
-        columns = data.columns.items()
+        columns = data.select(self.schema_.modality_names).columns.items()
         self.unseen_ = [name for name, c in columns if not c.present.any()]
-        features = {k: torch.from_numpy(v) for k, v in data.features().items()}
-        self.feature_widths_ = [x.shape[1] for x in features.values()]
-        keys = y.numpy()
-        num_folds = min(NUM_FOLDS, len(data))
-        folds = assign_folds(keys, groups, num_folds, seed=int(self.seed))
-        evidence = fit_evidence(
-            features,
-            y,
-            task,
-            torch.from_numpy(folds),
-            kinds=tuple(self.experts),
-            grouped=groups is not None,
-            seed=int(self.seed),
-        )
-        pool = fit_pool(evidence, y, task, seed=int(self.seed))
+
+    def _fit(
+        self, data: MultimodalData, y: Tensor, task: Task, workers: Workers
+    ) -> None:
+        """Fit experts, pool and graph on labelled data with encoded targets ``y``."""
+        self.feature_widths_ = [x.shape[1] for x in data.features().values()]
+        folder = self._training_folder(data, y, workers)
+        fitting = Fitting(data, y, task, int(self.seed), workers, folder)
+        evidence, pool = fitting.experts(self.experts)
         model = ResidualFusion(evidence.experts, pool, self._graph(self.schema_, task))
         model.graph.fit_scaling(data.batch())
-        bags = member_bags(
-            keys, groups, int(self.members), num_folds, seed=int(self.seed)
-        )
-        device = self._device()
+        device = self._device(workers)
         self.model_ = model.to(device)
-        training = TrainingSet(
-            batch_of=lambda indices: data.batch(indices.numpy()).to(device),
-            present=evidence.present.to(device),
-            evidence=evidence.out_of_fold.to(device),
-            y=y.to(device),
-            bags=torch.from_numpy(bags).to(device),
-            groups=torch.from_numpy(number_groups(groups, len(data))).to(device),
-        )
-        self._fit_graph(training)
-
-    def _fit_graph(self, training: TrainingSet) -> None:
-        options = self._options(len(training))
-        generator = torch.Generator().manual_seed(int(self.seed))
-        with self._progress(options.max_steps) as on_step:
+        samples = fitting.training_set(evidence, int(self.members), device)
+        options = self._options(len(data))
+        with self._progress(options.max_steps, workers) as on_step:
             beta, self.history_ = fit_members(
                 self.model_.graph,
                 self.model_.pool,
-                training,
+                samples,
                 options,
-                generator=generator,
+                generator=torch.Generator().manual_seed(int(self.seed)),
+                workers=workers,
+                folder=folder,
                 on_step=on_step,
             )
         self.model_.beta.fill_(beta)
         self.model_.requires_grad_(False)
+        if folder is not None and workers.is_lead:
+            folder.remove()
+
+    def _training_folder(
+        self, data: MultimodalData, y: Tensor, workers: Workers
+    ) -> TrainingFolder | None:
+        """Return where progress is kept, if asked for; all must fit the same."""
+        if self.checkpoint_dir is None and workers.size == 1:
+            return None
+        run = {name: plain_value(v) for name, v in self.get_params(deep=False).items()}
+        run = {name: v for name, v in run.items() if name not in OF_THE_MACHINE}
+        run |= {"schema": data.schema.hash, "data": fingerprint(data, y)}
+        workers.require_same("data and options", json.dumps(run, sort_keys=True))
+        if self.checkpoint_dir is None:
+            return None
+        return TrainingFolder(self.checkpoint_dir, run)
 
     def _graph(self, schema: Schema, task: Task) -> FusionModel:
         return FusionModel(
@@ -242,13 +260,17 @@ class FusionEstimator(BaseEstimator):
             missing_rate=self.missing_rate,
         )
 
-    def _device(self) -> torch.device:
+    def _device(self, workers: Workers) -> torch.device:
+        if self.device is None and workers.size > 1:
+            return local_device()
         return resolve_device(self.device)
 
     @contextmanager
-    def _progress(self, total: int) -> Iterator[Callable[[int], None]]:
+    def _progress(
+        self, total: int, workers: Workers
+    ) -> Iterator[Callable[[int], None]]:
         shown = sys.stderr.isatty() if self.verbose is None else self.verbose
-        if not shown:
+        if not shown or not workers.is_lead:
             yield lambda _: None
             return
         from rich.console import Console
@@ -293,7 +315,7 @@ class FusionEstimator(BaseEstimator):
         check_is_fitted(self, "model_")
         params = self.get_params(deep=False)
         schema = params.pop("schema")
-        params.pop("device")
+        params = {k: v for k, v in params.items() if k not in OF_THE_MACHINE}
         manifest = {
             "estimator": type(self).__name__,
             "params": {name: plain_value(value) for name, value in params.items()},

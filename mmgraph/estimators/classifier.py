@@ -13,7 +13,12 @@ from torch import Tensor
 
 from mmgraph.data.labels import missing_labels
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.base import AnyArray, FloatArray, FusionEstimator
+from mmgraph.estimators.base import (
+    AnyArray,
+    FloatArray,
+    FusionEstimator,
+    Prepared,
+)
 from mmgraph.estimators.inputs import labels_to_score
 from mmgraph.estimators.states import StateTransformer
 from mmgraph.nn.heads import Classification, MultiLabel, Task
@@ -47,6 +52,10 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         Raises:
             DataError: No labels, or none that is known.
         """
+        self._fit_together(X, y)
+        return self
+
+    def _prepare(self, X: Any, y: Any) -> Prepared:  # noqa: ANN401, N803
         data = self._read_labelled(X, y)
         labels = np.asarray(data.y)
         if labels.ndim == 2 and labels.shape[1] == 1:  # as scikit-learn reads it
@@ -59,8 +68,7 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         if not len(known):
             raise DataError("fit needs at least one known label, got none.")
         rows = known[:, 0]
-        self._fit(data[rows.numpy()], codes[rows], task)
-        return self
+        return data[rows.numpy()], codes[rows], task
 
     def _encode_classes(self, y: AnyArray) -> tuple[Tensor, Task]:
         from sklearn.utils.multiclass import check_classification_targets

@@ -10,7 +10,12 @@ import torch
 from sklearn.base import RegressorMixin
 
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.base import AnyArray, FloatArray, FusionEstimator
+from mmgraph.estimators.base import (
+    AnyArray,
+    FloatArray,
+    FusionEstimator,
+    Prepared,
+)
 from mmgraph.estimators.inputs import labels_to_score
 from mmgraph.estimators.states import StateTransformer
 from mmgraph.nn.heads import Regression, Task
@@ -36,6 +41,10 @@ class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
         Raises:
             DataError: No targets, or none that is known.
         """
+        self._fit_together(X, y)
+        return self
+
+    def _prepare(self, X: Any, y: Any) -> Prepared:  # noqa: ANN401, N803
         data = self._read_labelled(X, y)
         assert data.y is not None
         target = _numbers(data.y)
@@ -53,8 +62,7 @@ class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
             )
         self.scale_ = np.where(spread > 0, spread, 1.0)
         scaled = torch.from_numpy((target - self.mean_) / self.scale_).float()
-        self._fit(data[known], scaled, Regression(target.shape[1]))
-        return self
+        return data[known], scaled, Regression(target.shape[1])
 
     def predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
         """Return predictions ``[N]``, or ``[N, K]`` where the targets were 2-D."""

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from mmgraph.batch import Batch
 from mmgraph.errors import DataError, SchemaError
+from mmgraph.losses import LossSums
 from mmgraph.model.ghosts import Ghosts
 from mmgraph.model.nodes import NodeBuilder
 from mmgraph.model.plan import LayerPlan, plan_layers
-from mmgraph.nn.completion import Completed
+from mmgraph.nn.completion import NUM_SUMS, Completed
 from mmgraph.nn.conv import Capacity, Execution, RelationalAttention
 from mmgraph.nn.heads import Head, Task
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
@@ -59,15 +60,21 @@ class FusionOutput:
         z: ``[..., B, D']`` state of each sample.
         h_dict: ``[..., N_t, D]`` final node states by type.
         completed: Completions by modality, for what was held out or asked for.
-        auxiliary: Losses to add to the task's: completion of what was held out, and
-            balance of mixture experts.
+        auxiliary_sums: Losses to add to the task's, by name: the completion of each
+            modality that was held out, and the balance of mixture experts. Parts of
+            a batch that are computed apart add up their sums.
     """
 
     logits: Tensor
     z: Tensor
     h_dict: dict[str, Tensor]
     completed: dict[str, Completed] = field(default_factory=dict)
-    auxiliary: tuple[Tensor, ...] = ()
+    auxiliary_sums: dict[str, LossSums] = field(default_factory=dict)
+
+    @property
+    def auxiliary(self) -> tuple[Tensor, ...]:
+        """Losses ``[...]`` to add to the task's."""
+        return tuple(each.loss for each in self.auxiliary_sums.values())
 
 
 class FusionModel(nn.Module):
@@ -166,6 +173,17 @@ class FusionModel(nn.Module):
         """The encoders, by modality."""
         return self.nodes.encoders
 
+    @property
+    def auxiliary_lengths(self) -> dict[str, int]:
+        """How many sums each auxiliary loss that may occur is made of, by its name."""
+        feeds = [layer.feed_forward for layer in self.layers]
+        mixtures = [each for each in feeds if isinstance(each, MixtureFeedForward)]
+        lengths = {f"balance.{i}": x.num_sums for i, x in enumerate(mixtures)}
+        if self.ghosts is not None:
+            names = self.schema.modality_names
+            lengths |= {f"completion.{name}": NUM_SUMS for name in names}
+        return lengths
+
     def fit_scaling(self, batch: Batch) -> None:
         """Fit the standardisation of every encoder on a batch of training rows."""
         seen = batch.visible()
@@ -196,22 +214,24 @@ class FusionModel(nn.Module):
         asked = self.ghosts.asked(batch, complete) if self.ghosts is not None else {}
         batch = batch.packed() if asked else batch
         graph, h = self.nodes(batch.visible(), evidence, self.ghosts, asked)
-        auxiliary: list[Tensor] = []
+        balance: list[LossSums] = []
         completed: dict[str, Completed] = {}
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
             if asked and self.ghosts is not None and number == last > 0:
                 graph, h, completed = self.ghosts.decode(graph, h)
-            h = layer(h, graph, auxiliary)
+            h = layer(h, graph, balance)
+        auxiliary = {f"balance.{i}": each for i, each in enumerate(balance)}
         if asked and self.ghosts is not None:
             if last == 0:
                 graph, h, completed = self.ghosts.decode(graph, h)
-            auxiliary += self.ghosts.losses(
+            scored = self.ghosts.losses(
                 batch, completed, self.nodes.encode, self.encoders
             )
+            auxiliary |= {f"completion.{name}": each for name, each in scored.items()}
         z = self.readout(h, graph)
         h_dict = graph.split(h, graph.nodes)
-        return FusionOutput(self.head(z), z, h_dict, completed, tuple(auxiliary))
+        return FusionOutput(self.head(z), z, h_dict, completed, auxiliary)
 
     def _messages(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmgraph.batch import Batch
 from mmgraph.graph import Graph, NodeSet
+from mmgraph.losses import LossSums
 from mmgraph.nn.completion import Completed, CompletionDecoder, completion_loss
 from mmgraph.nn.encoders import Encoded, VectorEncoder
 from mmgraph.nn.linear import parameter
@@ -113,12 +114,15 @@ class Ghosts(nn.Module):
         completed: dict[str, Completed],
         encode: Callable[[str, Batch], Encoded],
         encoders: ByName[nn.Module],
-    ) -> list[Tensor]:
-        """Score completions of what a batch holds out; targets have no gradient."""
+    ) -> dict[str, LossSums]:
+        """Score completions of what a batch holds out, by modality.
+
+        Targets have no gradient.
+        """
         if batch.held_out is None:
-            return []
+            return {}
         hidden = replace(batch.drop(batch.held_out), held_out=None)
-        losses = []
+        losses = {}
         for name, done in completed.items():
             if name not in hidden.x or not len(hidden.x[name]):
                 continue
@@ -128,7 +132,7 @@ class Ghosts(nn.Module):
                 state = segment_mean(h, sample, batch.num_samples)
                 state = state.index_select(-2, rows)
                 x = self._features(name, hidden.x[name], encoders[name])
-            losses.append(completion_loss(_rows_of(done, rows), state, x))
+            losses[name] = completion_loss(_rows_of(done, rows), state, x)
         return losses
 
     def _features(self, name: str, x: Tensor, encoder: nn.Module) -> Tensor | None:

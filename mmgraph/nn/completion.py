@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmgraph.losses import gaussian_nll, masked_squared_error
+from mmgraph.losses import LossSums, gaussian_nll, masked_squared_error
 from mmgraph.nn.linear import Linear
 
 __all__ = ["Completed", "CompletionDecoder"]
 
 MAX_LOG_VARIANCE = 8.0
+NUM_SUMS = 4  # that the loss of a completion is made of
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class CompletionDecoder(nn.Module):
         return Completed(sample, state, log_variance, features)
 
 
-def completion_loss(completed: Completed, state: Tensor, x: Tensor | None) -> Tensor:
+def completion_loss(completed: Completed, state: Tensor, x: Tensor | None) -> LossSums:
     """Score a completion against what was held out.
 
     Args:
@@ -86,9 +87,14 @@ def completion_loss(completed: Completed, state: Tensor, x: Tensor | None) -> Te
 
     Returns:
         Gaussian negative log-likelihood of the state plus mean squared error of the
-        features; zero where nothing was held out.
+        features; zero where nothing was held out. There are ``NUM_SUMS`` sums.
     """
-    loss = gaussian_nll(completed.h, completed.log_variance, state)
-    if x is not None and completed.x is not None:
-        loss = loss + masked_squared_error(completed.x, x, ~torch.isnan(x))
-    return loss
+    likelihood = gaussian_nll(completed.h, completed.log_variance, state)
+    if x is None or completed.x is None:
+        sums = F.pad(likelihood.sums, (0, NUM_SUMS // 2))
+        return LossSums(sums, lambda s: likelihood.of_sums(s[..., :2]))
+    error = masked_squared_error(completed.x, x, ~torch.isnan(x))
+    return LossSums(
+        torch.cat([likelihood.sums, error.sums], -1),
+        lambda s: likelihood.of_sums(s[..., :2]) + error.of_sums(s[..., 2:]),
+    )

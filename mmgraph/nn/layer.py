@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.graph import Graph, TypedRows
+from mmgraph.losses import LossSums, at_least_float, ratio
 from mmgraph.nn.linear import TypedLinear, parameter, standardise
 from mmgraph.ops import filled_slots
 
@@ -83,7 +84,7 @@ class MixtureFeedForward(nn.Module):
         self.embedding = parameter(count, channels, members=members, bound=0.1)
 
     def forward(
-        self, h: Tensor, graph: Graph, auxiliary: list[Tensor] | None = None
+        self, h: Tensor, graph: Graph, auxiliary: list[LossSums] | None = None
     ) -> dict[str, Tensor]:
         """Map ``[..., N, D]`` rows; returns ``[..., N_t, D]`` for each type.
 
@@ -101,6 +102,11 @@ class MixtureFeedForward(nn.Module):
         if auxiliary is not None:
             auxiliary.append(_imbalance(torch.cat(weights, -2)))
         return result
+
+    @property
+    def num_sums(self) -> int:
+        """How many sums the balance loss is made of."""
+        return 2 * self.num_experts
 
     def _presence(self, graph: Graph, dtype: torch.dtype) -> Tensor:
         """Return ``[B, M]``: 1 where the sample has a sending node of the modality."""
@@ -126,14 +132,22 @@ class MixtureFeedForward(nn.Module):
         return (experts * weight.mT[..., None]).sum(-3)
 
 
-def _imbalance(weight: Tensor) -> Tensor:
-    """Return the squared coefficients of variation of importance and of load."""
-    if not weight.shape[-2]:
-        return weight.sum() * 0
-    importance = weight.mean(-2)
-    load = (weight > 0).to(weight.dtype).mean(-2)
-    shares = torch.stack([importance, load])
-    return (shares.var(-1, correction=0) / shares.mean(-1).square()).sum()
+def _imbalance(weight: Tensor) -> LossSums:
+    """Return the squared coefficients of variation of importance and of load.
+
+    Args:
+        weight: ``[..., N, X]`` of each node for each expert.
+    """
+    weight = at_least_float(weight)
+    load = (weight > 0).to(weight.dtype)
+    sums = torch.stack([weight.sum(-2), load.sum(-2)], -2)  # [..., 2, X]
+    return LossSums(sums.flatten(-2), _variation)
+
+
+def _variation(sums: Tensor) -> Tensor:
+    shares = sums.unflatten(-1, (2, -1))
+    variance, mean = shares.var(-1, correction=0), shares.mean(-1)
+    return ratio(variance, mean.square()).sum(-1)
 
 
 def add_rows(h: Tensor, changes: dict[str, Tensor], graph: Graph) -> Tensor:
@@ -165,7 +179,7 @@ class GraphLayer(nn.Module):
         self.feed_forward = feed_forward
 
     def forward(
-        self, h: Tensor, graph: Graph, auxiliary: list[Tensor] | None = None
+        self, h: Tensor, graph: Graph, auxiliary: list[LossSums] | None = None
     ) -> Tensor:
         """Map node states ``[..., N, D]`` to new ones.
 

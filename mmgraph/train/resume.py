@@ -1,0 +1,78 @@
+"""Going on with a training that was interrupted."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmgraph.distributed import Workers
+from mmgraph.train.batches import Batches
+from mmgraph.train.folder import TrainingFolder
+from mmgraph.train.judge import Judge
+from mmgraph.train.step import TrainStep
+
+PART = "steps"
+
+
+class Progress:
+    """How far a training is: all that the next step depends on.
+
+    Args:
+        take_step: Parameters, optimiser and schedule.
+        judge: The best members so far.
+        batches: Where the samples come from.
+        generator: Of all randomness.
+        workers: Who train together; the lead reads and writes.
+        folder: Where progress is kept, or None.
+    """
+
+    def __init__(
+        self,
+        take_step: TrainStep,
+        judge: Judge,
+        batches: Batches,
+        generator: torch.Generator,
+        workers: Workers,
+        folder: TrainingFolder | None,
+    ) -> None:
+        self.take_step, self.judge, self.batches = take_step, judge, batches
+        self.generator, self.workers, self.folder = generator, workers, folder
+
+    def save(self, step: int) -> None:
+        """Keep the state after a step, unless the last time was just now."""
+        folder = self.folder
+        if folder is not None and self.workers.is_lead and folder.is_due(PART):
+            folder.save(PART, *self._state(step))
+
+    def resume(self) -> int:
+        """Take up what was kept; returns the number of steps that were done."""
+        folder = self.folder
+        if folder is None:
+            return 0
+        kept = self.workers.parcel(lambda: folder.load(PART) or ({}, {}))
+        tensors, plain = kept
+        if not plain:
+            return 0
+        self.take_step.load_state(_under("step", tensors), plain["take_step"])
+        self.judge.load_state(_under("judge", tensors), plain["judge"])
+        self.batches.load_state(_under("batches", tensors))
+        self.generator.set_state(tensors["generator"])
+        return int(plain["step"])
+
+    def _state(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        moments, schedule = self.take_step.state()
+        best, measured = self.judge.state()
+        parts = {"step": moments, "judge": best, "batches": self.batches.state()}
+        tensors = {
+            f"{part}.{name}": value
+            for part, values in parts.items()
+            for name, value in values.items()
+        }
+        tensors["generator"] = self.generator.get_state()
+        return tensors, {"step": step, "take_step": schedule, "judge": measured}
+
+
+def _under(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = f"{part}."
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors[name] for name in names}

@@ -1,0 +1,198 @@
+"""Training in several processes: the same model, errors told once, restarts."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import fit_in_processes
+import pytest
+import test_train
+import torch
+
+import mmgraph as mg
+from mmgraph import checkpoint
+from mmgraph.cli.workflow import train_file
+from mmgraph.config import TrainConfig
+from mmgraph.distributed import ALONE, Workers, join
+from mmgraph.train.step import Objective
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Part(Workers):
+    """One of several processes, whose sums are noted first and replayed then."""
+
+    noted: list[torch.Tensor] = field(default_factory=list)
+    total: list[torch.Tensor] = field(default_factory=list)
+
+    def sum(self, x: torch.Tensor) -> torch.Tensor:
+        """Note what is given; return the total, once it is known."""
+        self.noted.append(x.detach().clone())
+        return self.total[0] if self.total else self.noted[-1]
+
+
+@dataclass(frozen=True)
+class Saying(Workers):
+    """One of several processes that say something else."""
+
+    others: tuple[str, ...] = ()
+
+    def gather(self, text: str) -> list[str]:
+        """Return the others' words after this process's."""
+        said = list(self.others)
+        return [*said[: self.rank], text, *said[self.rank :]]
+
+
+def gradients(graph):
+    return {n: p.grad for n, p in graph.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize(("total", "count"), [(7, 5), (2, 2)])
+def test_parts_cover_a_batch_in_order_and_may_be_empty(size, total, count):
+    shares = [Workers(rank, size).share(total) for rank in range(size)]
+    rows = [row for share in shares for row in range(total)[share]]
+    assert rows == list(range(total))
+    lengths = [len(range(total)[share]) for share in shares]
+    assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("samples", [1, 2, 23])
+@pytest.mark.parametrize(
+    "options", [{}, {"completion": True, "feed_forward": "mixture"}]
+)
+def test_gradients_of_parts_add_up_to_those_of_the_batch(samples, options):
+    """Three processes, of which some may have nothing; bags and labels are uneven."""
+    graph, pool = (x.double() for x in test_train.build(**options))
+    pool.requires_grad_(False)
+    data = test_train.make()
+    data = replace(
+        data,
+        batch_of=lambda rows: test_train.make().batch_of(rows).to(torch.float64),
+        evidence=data.evidence.double(),
+        bags=data.bags.double(),
+        y=torch.where(torch.arange(len(data)) % 4 == 1, -1, data.y),
+    )
+    indices = torch.arange(samples)
+    kept = torch.rand(samples, 2, generator=torch.Generator().manual_seed(1)) < 0.5
+    whole = Objective(graph, pool, 0.1, ALONE)(data.take(indices), kept)
+    whole.backward()
+    expected = gradients(graph)
+    workers = [Part(rank, 3) for rank in range(3)]
+    for _ in range(2):  # what all sum is known the second time
+        graph.zero_grad()
+        for one in workers:
+            rows = one.share(samples)
+            part = replace(data.take(indices[rows]), first=rows.start, total=samples)
+            Objective(graph, pool, 0.1, one)(part, kept[rows]).backward()
+        sums = torch.stack([one.noted.pop() for one in workers]).sum(0)
+        for one in workers:
+            one.total[:] = [sums]
+    found = gradients(graph)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
+    assert all(not found[name].any() for name in found.keys() - expected.keys())
+
+
+def test_a_process_on_its_own_sends_nothing(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert join() is ALONE
+    x = torch.ones(2)
+    assert ALONE.sum(x) is x
+    assert ALONE.from_lead(x) is x
+    assert ALONE.parcel(lambda: ({"x": x}, {"n": 1})) == ({"x": x}, {"n": 1})
+
+
+def test_the_first_that_fails_says_so_and_the_others_know():
+    def fail():
+        raise mg.DataError("no such file")
+
+    with pytest.raises(mg.DataError, match="no such file"):
+        Saying(0, 2, ("",)).together(fail)
+    with pytest.raises(mg.PeerError, match="Process 0 stopped: broken") as caught:
+        Saying(1, 2, ("xbroken",)).together(fail)
+    assert caught.value.told
+    assert Saying(1, 2, ("",)).together(lambda: 3) == 3
+
+
+def test_processes_must_fit_the_same():
+    Saying(0, 2, ("a",)).require_same("data and options", "a")
+    with pytest.raises(mg.PeerError, match=r"another on process 1\. To fit"):
+        Saying(0, 2, ("b",)).require_same("data and options", "a")
+
+
+def run(
+    command: list[str], processes: int, *options: str
+) -> subprocess.CompletedProcess:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    variables = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
+    }
+    return subprocess.run(
+        [*torchrun, "--nproc-per-node", str(processes), *options, *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=variables,
+        check=False,
+    )
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    first, second = (checkpoint.load(folder)[0] for folder in (one, other))
+    assert first.keys() == second.keys()
+    return max(
+        float((first[name].double() - second[name].double()).abs().nan_to_num(0).max())
+        for name in first
+        if first[name].numel()
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_is_killed_give_the_model_of_one(tmp_path):
+    options = fit_in_processes.OPTIONS
+    alone = mg.FusionClassifier(**options).fit(fit_in_processes.samples())
+    alone.save_pretrained(tmp_path / "alone")
+    script = str(HERE / "fit_in_processes.py")
+    done = run([script, str(tmp_path)], 2, "--max-restarts", "1")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["resumed"], said["taken"]) == (6, 9)  # killed before step 7 of 15
+    torch.testing.assert_close(
+        torch.tensor(said["losses"]), torch.tensor(alone.history_.held_out_loss)
+    )
+    for rank in "01":
+        assert largest_difference(tmp_path / "alone", tmp_path / rank) <= 1e-6
+    assert not (tmp_path / "training").exists()
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_in_two_processes(tmp_path):
+    file = tmp_path / "heart.parquet"
+    mg.load_dataset("heart")[range(100)].select(["lab", "history"]).to_parquet(file)
+    train_file(TrainConfig(file=file, label="y", epochs=2, output=tmp_path / "1"))
+    train = ["-m", "mmgraph", "train", str(file), "--epochs", "2", "--label", "y"]
+    done = run([*train, "--output", str(tmp_path / "2")], 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Model: ") == 1
+    assert largest_difference(tmp_path / "1", tmp_path / "2") <= 1e-6
+    assert not (tmp_path / "2" / "training").exists()
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_once_and_ends_all_processes(tmp_path):
+    file = tmp_path / "heart.parquet"
+    mg.load_dataset("heart")[range(20)].to_parquet(file)
+    train = ["-m", "mmgraph", "train", str(file), "--label", "nope", "--output", "m"]
+    done = run(train, 2)
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    assert len(told) == 1
+    assert "column 'nope' must be there" in told[0]
+    assert done.stderr.count("exitcode  : 2") == 2
