@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmgraph import baselines, metrics, missing, nn
     from mmgraph.batch import Batch
-    from mmgraph.data import MultimodalData
+    from mmgraph.data import MultimodalData, MultimodalStream
     from mmgraph.datasets import load_dataset
     from mmgraph.errors import (
         CheckpointError,
@@ -59,6 +59,7 @@ _HOME = {
     "Modality": "schema",
     "MultiLabel": "nn.heads",
     "MultimodalData": "data",
+    "MultimodalStream": "data",
     "Regression": "nn.heads",
     "Relation": "schema",
     "SameIndex": "schema",
@@ -88,6 +89,7 @@ __all__ = [
     "Modality",
     "MultiLabel",
     "MultimodalData",
+    "MultimodalStream",
     "PeerError",
     "Regression",
     "Relation",

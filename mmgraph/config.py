@@ -116,7 +116,7 @@ class TrainConfig(BaseModel):
     """What `mmgraph train` fits.
 
     Attributes:
-        file: Parquet file with one row per sample.
+        file: Parquet file with one row per sample, or a folder of such files.
         label: Column to predict.
         modalities: Columns of each modality; empty means as the file says.
         group: Column whose values must not be torn apart in a split, or None.

@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 
 import mmgraph
 from mmgraph.benchmark.records import Results
+from mmgraph.cli.answers import Request, answer, check_ending
 from mmgraph.cli.arguments import join_values
 from mmgraph.cli.catalogue import dataset_table
 from mmgraph.cli.commands import app
-from mmgraph.cli.workflow import Columns, predict_file, read_samples, save_predictions
+from mmgraph.cli.workflow import Columns, read_samples
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
@@ -271,7 +272,7 @@ def test_a_trained_model_predicts_ids_classes_and_probabilities(model, table, tm
     assert shown.splitlines()[0] == "id,prediction,probability_0,probability_1"
     assert run("predict", model, table, "--output", "x.txt").exit_code == 2
     with pytest.raises(ConfigError, match=r"Output must end in .parquet or .csv"):
-        save_predictions(frame, tmp_path / "x.txt")
+        check_ending(tmp_path / "x.txt", ".parquet", ".csv")
 
 
 @pytest.mark.slow
@@ -280,10 +281,10 @@ def test_a_modality_that_the_file_lacks_is_missing(model, table, tmp_path):
 
     path = tmp_path / "less.parquet"
     pq.write_table(pq.read_table(table).drop_columns(["wbc", "crp", "died"]), path)
-    assert len(predict_file(model, path)) == 80
+    assert sum(map(len, answer(Request("predict", model, path)))) == 80
     pq.write_table(pq.read_table(table).select(["died"]), path)
     with pytest.raises(DataError, match="at least one of the modalities labs, ecg"):
-        predict_file(model, path)
+        list(answer(Request("predict", model, path)))
 
 
 @pytest.mark.slow
@@ -305,7 +306,8 @@ def test_fractional_labels_are_a_regression(table, tmp_path):
     options = ("--label", "cost", "--output", folder, "--epochs", 2)
     assert run("train", table, *options, *MODALITIES).exit_code == 0
     assert Columns.load(folder).task == "regression"
-    assert list(predict_file(folder, table)) == ["id", "prediction"]
+    (said,) = answer(Request("predict", folder, table))
+    assert said.column_names == ["id", "prediction"]
     assert "rmse" in run("evaluate", folder, table).stdout
 
 

@@ -240,7 +240,10 @@ def show(table: "Table") -> None:
 
 
 File = Annotated[
-    Path, typer.Argument(metavar="FILE.parquet", help="One row per sample.")
+    Path,
+    typer.Argument(
+        metavar="FILE.parquet", help="One row per sample; or a folder of such files."
+    ),
 ]
 ModelFolder = Annotated[
     Path, typer.Argument(metavar="MODEL_DIR", help="Folder of mmgraph train.")
@@ -293,7 +296,8 @@ def train(
 ) -> None:
     """Train on a Parquet file and save the model.
 
-    An interrupted training goes on where it was when the same command is given again.
+    A folder of Parquet files is read like one file. An interrupted training goes on
+    where it was when the same command is given again.
     """
     from mmgraph.cli.workflow import train_file
     from mmgraph.config import TrainConfig, build_config, parse_modalities
@@ -319,28 +323,6 @@ def train(
 
 
 @app.command(
-    epilog="Example: mmgraph predict icu_model new.parquet --output predictions.csv"
-)
-def predict(
-    model: ModelFolder,
-    file: File,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; .parquet or .csv (default: screen)."),
-    ] = None,
-) -> None:
-    """Predict the samples of a Parquet file, whatever modalities they have."""
-    from mmgraph.cli.workflow import predict_file, save_predictions
-
-    frame = predict_file(model, file)
-    if output is None:
-        typer.echo(frame.to_csv(index=False), nl=False)
-        return
-    save_predictions(frame, output)
-    typer.echo(f"{len(frame)} predictions: {output}")
-
-
-@app.command(
     cls=SeveralValues,
     epilog="Example: mmgraph evaluate icu_model test.parquet --missing 0 .3 .5",
 )
@@ -355,7 +337,7 @@ def evaluate(
         typer.Option(metavar="RATE...", help="Test missing rates (default: 0)."),
     ] = None,
 ) -> None:
-    """Score a model on a Parquet file with labels."""
+    """Score a model on a Parquet file, or a folder of them, with labels."""
     from mmgraph.benchmark.tables import Table, number
     from mmgraph.cli.workflow import evaluate_file
     from mmgraph.config import parse_rates

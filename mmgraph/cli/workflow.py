@@ -1,11 +1,11 @@
-"""Train, predict and evaluate on a Parquet file of one's own.
+"""Train and evaluate on Parquet files of one's own.
 
 A trained model is a folder: what `save_pretrained` writes, and `columns.json`, which
 remembers which columns of the file are which modality.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mmgraph.config import TrainConfig
-from mmgraph.data import MultimodalData
-from mmgraph.errors import CheckpointError, ConfigError, DataError
+from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema
 from mmgraph.train.folder import remove_progress
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mmgraph.estimators import FusionClassifier, FusionRegressor
 
     Estimator = FusionClassifier | FusionRegressor
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 COLUMNS_FILE = "columns.json"
 PROGRESS_FOLDER = "training"  # in the output folder, until the model is saved
 Task = Literal["classification", "regression"]
+Samples = MultimodalData | MultimodalStream
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,10 @@ class Columns:
             ) from None
 
 
-def train_file(config: TrainConfig) -> tuple["Estimator", MultimodalData]:
-    """Fit an estimator on a file and save it; under torchrun, in all its processes.
+def train_file(config: TrainConfig) -> tuple["Estimator", Samples]:
+    """Fit an estimator on a file or folder, under torchrun in all its processes.
 
-    Progress is kept in the output folder until the model is saved.
+    Progress is kept in the output folder until the model is saved there.
 
     Returns:
         The fitted estimator and the samples it saw.
@@ -119,10 +118,12 @@ def train_file(config: TrainConfig) -> tuple["Estimator", MultimodalData]:
     return model, data
 
 
-def _task(config: TrainConfig, data: MultimodalData) -> Task:
+def _task(config: TrainConfig, data: Samples) -> Task:
+    """Return what was asked for, or what the labels (of a folder: the first) are."""
     if config.task != "auto":
         return config.task
-    y = np.asarray(data.y)
+    first = next(data.chunks()) if isinstance(data, MultimodalStream) else data
+    y = np.asarray(first.y)
     if y.dtype.kind != "f":
         return "classification"
     known = y[np.isfinite(y)]
@@ -136,8 +137,8 @@ def read_samples(
     label: str | None,
     group: str | None = None,
     id: str | None = None,
-) -> MultimodalData:
-    """Read samples from a Parquet file.
+) -> Samples:
+    """Read a Parquet file, or open a folder of them as a stream.
 
     Args:
         file: One row per sample.
@@ -149,24 +150,26 @@ def read_samples(
     Raises:
         DataError: If the file or one of the columns is not there or unreadable.
     """
-    if not file.is_file():
+    if not file.exists():
         raise DataError(f"Parquet file must exist, got '{file}'.")
     chosen = {
         name: columns[0] if len(columns) == 1 else list(columns)
         for name, columns in modalities.items()
     }
-    data = MultimodalData.from_parquet(
-        file,
-        modalities=chosen or None,
-        y=label,
-        ids=id or "id",
-        groups=group or "group",
-    )
+    fields: dict[str, Any] = {
+        **{"modalities": chosen or None, "y": label},
+        **{"ids": id or "id", "groups": group or "group"},
+    }
+    if file.is_dir():
+        stream = MultimodalStream.from_parquet(file, **fields)
+        data = next(stream.chunks(1))
+    else:
+        stream, data = None, MultimodalData.from_parquet(file, **fields)
     if label is not None and data.y is None:
         raise DataError(
             f"{file} must hold the label column '{label}', got none of that name."
         )
-    return data
+    return stream or data
 
 
 def load_model(folder: Path) -> tuple["Estimator", Columns]:
@@ -184,43 +187,14 @@ def load_model(folder: Path) -> tuple["Estimator", Columns]:
     return kind.from_pretrained(folder), columns
 
 
-def predict_file(folder: Path, file: Path) -> "pd.DataFrame":
-    """Predict every sample of a file.
-
-    A modality none of whose columns is in the file is missing for every sample.
-
-    Returns:
-        One row per sample: `id`, `prediction`, and for classes their probability.
-
-    Raises:
-        CheckpointError: If the folder is not one of a trained model.
-        DataError: If the file cannot be read.
-    """
-    import pandas as pd
-
-    model, columns = load_model(folder)
-    data = read_samples(
-        file, modalities=there(columns, file), label=None, id=columns.id
-    )
-    frame = pd.DataFrame({"id": data.ids})
-    if columns.task == "regression":
-        predicted = np.asarray(model.predict(data))
-        return frame.assign(prediction=list(predicted))
-    proba = model.predict_proba(data)
-    classes = np.asarray(model.classes_)
-    frame["prediction"] = classes[proba.argmax(1)] if len(proba) else classes[:0]
-    for code, name in enumerate(classes):
-        frame[f"probability_{name}"] = proba[:, code]
-    return frame
-
-
 def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
     """Return the modalities of which the file has at least one column."""
-    if not columns.modalities or not file.is_file():
+    first = next(iter(sorted(file.rglob("*.parquet"))), file)
+    if not columns.modalities or not first.is_file():
         return dict(columns.modalities)
-    from mmgraph.data.storage import read_table
+    from mmgraph.data.storage import column_names
 
-    names = set(read_table(file).column_names)
+    names = set(column_names(first))
     found = {m: c for m, c in columns.modalities.items() if names & set(c)}
     if not found:
         raise DataError(
@@ -228,20 +202,6 @@ def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
             f"{', '.join(columns.modalities)}, got none."
         )
     return found
-
-
-def save_predictions(frame: "pd.DataFrame", path: Path) -> None:
-    """Write predictions as Parquet or CSV, by the ending of the path.
-
-    Raises:
-        ConfigError: If the ending is another.
-    """
-    if path.suffix == ".csv":
-        frame.to_csv(path, index=False)
-    elif path.suffix == ".parquet":
-        frame.to_parquet(path, index=False)
-    else:
-        raise ConfigError(f"Output must end in .parquet or .csv, got '{path}'.")
 
 
 def evaluate_file(
@@ -266,10 +226,8 @@ def evaluate_file(
     Raises:
         DataError: If the file has no labels, or a class the model never saw.
     """
-    from mmgraph.missing import mcar
-
     model, columns = load_model(folder)
-    data = read_samples(
+    samples = read_samples(
         file,
         modalities=there(columns, file),
         label=label or columns.label,
@@ -277,8 +235,10 @@ def evaluate_file(
     )
     found = {}
     for rate in rates:
-        plans = [mcar(rate).plan(data, seed=s) for s in range(seeds if rate else 1)]
-        scores = [_scores(model, columns.task, plan.apply(data)) for plan in plans]
+        scores = [
+            _scores(model, columns.task, _thinned(samples, rate, seed))
+            for seed in range(seeds if rate else 1)
+        ]
         found[rate] = {
             name: float(np.mean([score[name] for score in scores]))
             for name in scores[0]
@@ -286,12 +246,25 @@ def evaluate_file(
     return found
 
 
-def _scores(model: "Estimator", task: Task, data: MultimodalData) -> dict[str, float]:
+def _thinned(samples: Samples, rate: float, seed: int) -> Iterator[MultimodalData]:
+    """Yield the samples, a chunk of a stream at a time, with modalities removed."""
+    from mmgraph.missing import mcar
+
+    parts = samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
+    for number, data in enumerate(parts):
+        yield mcar(rate).plan(data, seed=seed + 1000 * number).apply(data)
+
+
+def _scores(
+    model: "Estimator", task: Task, parts: Iterable[MultimodalData]
+) -> dict[str, float]:
     from mmgraph.metrics import classification_scores, regression_scores
 
-    y = np.asarray(data.y)
+    ask = model.predict if task == "regression" else model.predict_proba
+    pairs = [(np.asarray(data.y), np.asarray(ask(data))) for data in parts]
+    y, said = (np.concatenate(each) for each in zip(*pairs, strict=True))
     if task == "regression":
-        return regression_scores(y, np.asarray(model.predict(data)))
+        return regression_scores(y, said)
     classes = np.asarray(model.classes_)
     unknown = sorted(set(y.tolist()) - set(classes.tolist()), key=str)
     if unknown:
@@ -299,8 +272,7 @@ def _scores(model: "Estimator", task: Task, data: MultimodalData) -> dict[str, f
             f"Labels must be classes of the training, {classes.tolist()}, "
             f"got {unknown[0]!r}."
         )
-    codes = np.searchsorted(classes, y)
-    return classification_scores(codes, np.asarray(model.predict_proba(data)))
+    return classification_scores(np.searchsorted(classes, y), said)
 
 
 def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:

@@ -2,5 +2,6 @@
 
 from mmgraph.data.column import Column
 from mmgraph.data.multimodal import MultimodalData
+from mmgraph.data.stream import MultimodalStream
 
-__all__ = ["Column", "MultimodalData"]
+__all__ = ["Column", "MultimodalData", "MultimodalStream"]

@@ -106,6 +106,25 @@ def read_table(path: str | PathLike[str]) -> "pa.Table":
     return table
 
 
+def column_names(path: str | PathLike[str]) -> list[str]:
+    """Return the names of the columns of a Parquet file, from its footer alone.
+
+    Raises:
+        DataError: when the file is no Parquet file, or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path} must be a readable Parquet file, got {_one_line(error)}. Write it "
+            "again with to_parquet."
+        ) from None
+    return names
+
+
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 

@@ -22,12 +22,12 @@ from sklearn.utils.validation import (
 from torch import Tensor, nn
 
 from mmgraph import checkpoint
-from mmgraph.data import MultimodalData
+from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.distributed import Workers, join, local_device
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.fitting import Fitting, fingerprint
-from mmgraph.estimators.inputs import ARRAY_MODALITY, embed_text, features_of, labelled
+from mmgraph.estimators.inputs import ARRAY_MODALITY, embed_text, labelled
 from mmgraph.estimators.options import check_options, resolve_device
 from mmgraph.estimators.residual import ResidualFusion
 from mmgraph.estimators.saving import build_expert, describe_expert, fill, plain_value
@@ -47,7 +47,6 @@ Prepared: TypeAlias = tuple[MultimodalData, Tensor, Task]
 READ_ARRAY = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
 READ_LABELS = {"dtype": None, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
 OF_THE_MACHINE = ("device", "verbose", "checkpoint_dir")  # no part of a model
-PREDICT_BATCH = 2048
 # what JSON of another origin can lead to
 WRONG_CONTENT = (
     ArithmeticError,
@@ -154,6 +153,8 @@ class FusionEstimator(BaseEstimator):
 
     def _read_labelled(self, X: Any, y: Any) -> MultimodalData:  # noqa: ANN401, N803
         check_options(self.get_params(deep=False))
+        if isinstance(X, MultimodalStream):
+            return labelled(self._read(X.load(), reset=True), y)
         if not isinstance(X, MultimodalData):
             _, y = validate_data(
                 self, X, y, validate_separately=(READ_ARRAY, READ_LABELS)
@@ -279,34 +280,6 @@ class FusionEstimator(BaseEstimator):
         with Progress(console=Console(stderr=True), transient=True) as progress:
             job = progress.add_task("fitting the graph", total=total)
             yield lambda step: progress.update(job, completed=step)
-
-    # Predicting
-
-    def _predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
-        """Return the model's outputs ``[N, K]``."""
-        said: FloatArray = self._ask(X, lambda model: model).double().numpy()
-        return said
-
-    @torch.no_grad()
-    def _ask(
-        self,
-        X: Any,  # noqa: ANN401, N803
-        question: Callable[[ResidualFusion], Callable[..., Tensor]],
-    ) -> Tensor:
-        """Return what a method of the fitted model says of each sample, ``[N, D]``."""
-        check_is_fitted(self, "model_")
-        ask = question(self.model_)
-        data = self._read(X, reset=False)
-        features = features_of(data, self.schema_, self.feature_widths_)
-        device = self.model_.beta.device
-        outputs = []
-        # without samples: one empty batch, for the width of the answer
-        for start in range(0, max(len(data), 1), PREDICT_BATCH):
-            rows = np.arange(start, min(start + PREDICT_BATCH, len(data)))
-            batch = data.batch(rows).to(device)
-            part = [x[start : start + PREDICT_BATCH].to(device) for x in features]
-            outputs.append(ask(batch, part).cpu())
-        return torch.cat(outputs)
 
     # Saving
 

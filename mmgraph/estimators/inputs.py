@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mmgraph.data import MultimodalData
+from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import Column
 from mmgraph.data.features import NUM_TEXT_FEATURES
 from mmgraph.data.labels import as_plain, missing_labels
@@ -112,6 +112,7 @@ def labels_to_score(
     """
     if y is None:
         y = X.y if isinstance(X, MultimodalData) else None
+        y = X.labels() if isinstance(X, MultimodalStream) else y
     if y is None:
         raise DataError("score needs labels, got none. Pass score(data, y).")
     truth = as_plain("y", y, shape[0])

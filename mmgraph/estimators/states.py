@@ -1,22 +1,58 @@
-"""What the graph makes of a sample, as features for other models.
+"""What a fitted estimator says of samples: its answers, and states of its graph.
 
 Letters: ``N`` samples, ``E`` members, ``D`` width of a member's state.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
-from mmgraph.estimators.base import FusionEstimator
+from mmgraph.data import MultimodalStream
+from mmgraph.estimators.base import FloatArray, FusionEstimator
+from mmgraph.estimators.inputs import features_of
+from mmgraph.estimators.residual import ResidualFusion
+
+PREDICT_BATCH = 2048
 
 
 class StateTransformer(
     ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEstimator
 ):
-    """Gives a fitted estimator scikit-learn's ``transform``."""
+    """Gives each sample an answer, and scikit-learn's ``transform`` its state."""
+
+    def _predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
+        """Return the model's outputs ``[N, K]``."""
+        said: FloatArray = self._ask(X, lambda model: model).double().numpy()
+        return said
+
+    @torch.no_grad()
+    def _ask(
+        self,
+        X: Any,  # noqa: ANN401, N803
+        question: Callable[[ResidualFusion], Callable[..., Tensor]],
+    ) -> Tensor:
+        """Return what a method of the fitted model says of each sample, ``[N, D]``."""
+        check_is_fitted(self, "model_")
+        if isinstance(X, MultimodalStream):
+            return torch.cat([self._ask(chunk, question) for chunk in X.chunks()])
+        ask = question(self.model_)
+        data = self._read(X, reset=False)
+        features = features_of(data, self.schema_, self.feature_widths_)
+        device = self.model_.beta.device
+        outputs = []
+        # without samples: one empty batch, for the width of the answer
+        for start in range(0, max(len(data), 1), PREDICT_BATCH):
+            rows = np.arange(start, min(start + PREDICT_BATCH, len(data)))
+            batch = data.batch(rows).to(device)
+            part = [x[start : start + PREDICT_BATCH].to(device) for x in features]
+            outputs.append(ask(batch, part).cpu())
+        return torch.cat(outputs)
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401, N803
         """Return what the graph's readout holds of each sample, ``[N, E D]``.

@@ -1,0 +1,200 @@
+"""What a saved model says of the samples of a file or folder, part after part."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from mmgraph.cli.workflow import (
+    COLUMNS_FILE,
+    Columns,
+    Samples,
+    load_model,
+    read_samples,
+    there,
+)
+from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EMBEDDING = "z"
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """An estimator that was made to embed: a retriever."""
+
+    def embed(self, data: MultimodalData) -> npt.NDArray[Any]:
+        """Return ``[N, D]``."""
+
+
+@runtime_checkable
+class Transforms(Protocol):
+    """An estimator whose states may serve as embeddings."""
+
+    def transform(self, data: MultimodalData) -> npt.NDArray[Any]:
+        """Return ``[N, D]``."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of which model about which samples.
+
+    Attributes:
+        ask: "predict" or "embed".
+        model: Folder of the saved model.
+        file: Parquet file, or folder of them.
+        modalities: Columns of each modality; None is as in the training.
+        id: Column of ids; None is as in the training.
+        only: Modalities to use; None is all that the file has.
+    """
+
+    ask: Literal["predict", "embed"]
+    model: Path
+    file: Path
+    modalities: dict[str, tuple[str, ...]] | None = None
+    id: str | None = None
+    only: tuple[str, ...] | None = None
+
+    def open(self) -> Samples:
+        """Open the samples: a file as data, a folder as a stream.
+
+        Raises:
+            DataError: If they cannot be read.
+        """
+        modalities, id = self.modalities, self.id
+        if modalities is None and (self.model / COLUMNS_FILE).is_file():
+            columns = Columns.load(self.model)
+            modalities, id = there(columns, self.file), id or columns.id
+        return read_samples(self.file, modalities=modalities or {}, label=None, id=id)
+
+
+class Answerer:
+    """A loaded model that turns samples into a table of answers.
+
+    Args:
+        request: What is asked.
+
+    Raises:
+        CheckpointError: If the folder holds no model that can answer it.
+    """
+
+    def __init__(self, request: Request) -> None:
+        from mmgraph.estimators.loading import load_estimator
+
+        self.request = request
+        if request.ask == "predict":
+            self.model: Any = load_model(request.model)[0]
+            return
+        self.model = load_estimator(request.model)
+        if not isinstance(self.model, Embeds | Transforms):
+            raise CheckpointError(
+                f"{request.model} must hold a model that embeds samples, got a "
+                f"{type(self.model).__name__}."
+            )
+
+    def __call__(self, data: MultimodalData) -> "pa.Table":
+        """Return one row per sample: ``id``, and the answer."""
+        import pyarrow as pa
+
+        if self.request.only is not None:
+            data = data.select(self.request.only)
+        columns = {"id": pa.array(data.ids.tolist())}
+        if self.request.ask == "predict":
+            return pa.table(columns | self._predictions(data))
+        embeds = isinstance(self.model, Embeds)
+        z = self.model.embed(data) if embeds else self.model.transform(data)
+        return pa.table(columns | {EMBEDDING: _vectors(z)})
+
+    def _predictions(self, data: MultimodalData) -> dict[str, Any]:
+        import pyarrow as pa
+
+        classes = getattr(self.model, "classes_", None)
+        if classes is None:
+            said = np.asarray(self.model.predict(data))
+            return {"prediction": pa.array(said) if said.ndim == 1 else _vectors(said)}
+        proba = self.model.predict_proba(data)
+        likeliest = classes[proba.argmax(1)] if len(proba) else classes[:0]
+        columns = {"prediction": pa.array(likeliest.tolist())}
+        for code, name in enumerate(classes):
+            columns[f"probability_{name}"] = pa.array(proba[:, code])
+        return columns
+
+
+def answer(request: Request) -> Iterator["pa.Table"]:
+    """Yield the answers of all samples, in their order."""
+    answerer = Answerer(request)
+    samples = request.open()
+    parts = samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
+    return map(answerer, parts)
+
+
+def write_answers(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:
+    """Write answers, part after part; return how many, and the width of embeddings.
+
+    The ending of the path decides: ``.parquet``, ``.csv``, or ``.npy`` for the matrix
+    of the embeddings alone.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".npy":
+        matrix = np.concatenate([_matrix(table) for table in tables])
+        np.save(path, matrix)
+        return len(matrix), matrix.shape[1]
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            return sum(map(len, _write_csv(tables, file))), 0
+    num, width, writer = 0, 0, None
+    try:
+        for table in tables:
+            num += len(table)
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+            if EMBEDDING in table.column_names:
+                kind = table.schema.field(EMBEDDING).type
+                width = kind.list_size if pa.types.is_fixed_size_list(kind) else 0
+    finally:
+        if writer is not None:
+            writer.close()
+    return num, width
+
+
+def _write_csv(tables: Iterable["pa.Table"], file: Any) -> Iterator["pa.Table"]:  # noqa: ANN401
+    for number, table in enumerate(tables):
+        table.to_pandas().to_csv(file, index=False, header=not number)
+        yield table
+
+
+def to_csv(tables: Iterable["pa.Table"]) -> Iterator[str]:
+    """Yield the answers as text, the names of the columns first."""
+    for number, table in enumerate(tables):
+        yield table.to_pandas().to_csv(index=False, header=not number)
+
+
+def check_ending(path: Path, *endings: str) -> None:
+    """Refuse an output before anything is computed.
+
+    Raises:
+        ConfigError: If the path ends otherwise.
+    """
+    if path.suffix not in endings:
+        known = ", ".join(endings[:-1]) + f" or {endings[-1]}"
+        raise ConfigError(f"Output must end in {known}, got '{path}'.")
+
+
+def _vectors(values: npt.NDArray[Any]) -> Any:  # noqa: ANN401
+    import pyarrow as pa
+
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+
+
+def _matrix(table: "pa.Table") -> npt.NDArray[Any]:
+    column = table.column(EMBEDDING).combine_chunks()
+    flat: npt.NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(table), column.type.list_size)

@@ -1,0 +1,99 @@
+"""`mmgraph predict` and `mmgraph embed`: a table with a row for each sample."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmgraph.cli.answers import (
+    Request,
+    answer,
+    check_ending,
+    to_csv,
+    write_answers,
+)
+from mmgraph.cli.commands import File, ModalityOption, ModelFolder, app
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RayOption = Annotated[
+    bool, typer.Option("--ray", help="Spread a folder over workers of Ray Data.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Workers of Ray (default: one per core)."),
+]
+
+
+@app.command(
+    epilog="Example: mmgraph predict icu_model new.parquet --output predictions.csv"
+)
+def predict(
+    model: ModelFolder,
+    file: File,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; .parquet or .csv (default: screen)."),
+    ] = None,
+    ray: RayOption = False,
+    workers: WorkersOption = None,
+) -> None:
+    """Predict the samples of a Parquet file or folder, whatever modalities they have.
+
+    A folder of Parquet files is read piece by piece.
+    """
+    if output is not None:
+        check_ending(output, ".parquet", ".csv")
+    tables = _answers(Request("predict", model, file), ray, workers)
+    if output is None:
+        for text in to_csv(tables):
+            typer.echo(text, nl=False)
+        return
+    num, _ = write_answers(tables, output)
+    typer.echo(f"{num} predictions: {output}")
+
+
+@app.command(
+    epilog="Example: mmgraph embed new.parquet --model icu_model --output z.parquet"
+)
+def embed(
+    file: File,
+    model: Annotated[
+        Path, typer.Option(help="Folder of mmgraph train or save_pretrained.")
+    ],
+    output: Annotated[Path, typer.Option(help="Where to write; .parquet or .npy.")],
+    modality: ModalityOption = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="Column that names the samples.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="Embed these modalities alone."),
+    ] = None,
+    ray: RayOption = False,
+    workers: WorkersOption = None,
+) -> None:
+    """Turn every sample into a vector, from whatever modalities it has.
+
+    A retriever gives the vectors that it searches with; a classifier or regressor the
+    states of its graph, members side by side. Parquet gets the columns id and z. A
+    folder of Parquet files is read piece by piece.
+    """
+    from mmgraph.config import parse_modalities, parse_names
+
+    check_ending(output, ".parquet", ".npy")
+    chosen = parse_modalities(modality)
+    request = Request("embed", model, file, chosen, id_, parse_names(only))
+    num, width = write_answers(_answers(request, ray, workers), output)
+    typer.echo(f"{num} embeddings of {width} numbers: {output}")
+
+
+def _answers(request: Request, ray: bool, workers: int | None) -> "Iterator[pa.Table]":
+    if not ray:
+        return answer(request)
+    from mmgraph.cli.cluster import answer_on_ray
+
+    return answer_on_ray(request, workers=workers or os.cpu_count() or 1)
