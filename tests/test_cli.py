@@ -20,7 +20,10 @@ from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.schema import Schema
 
-COMMANDS = ("bench", "train", "predict", "evaluate", "embed", "datasets", "schema")
+COMMANDS = (
+    *("bench", "train", "predict", "evaluate", "embed", "index", "search"),
+    *("datasets", "schema"),
+)
 
 
 def run(*arguments):

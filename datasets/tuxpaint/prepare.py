@@ -1,13 +1,33 @@
-"""Check the mirrored stamp embeddings and write them as Parquet.
+"""Check the mirrored stamp embeddings, or unpack the raw stamps.
 
 Usage: python datasets/tuxpaint/prepare.py [--source DIR] [--output FILE]
-(DIR is the mirror folder; without it $MMGRAPH_DATA or ../shared/datasets beside the
-checkout. Without --output the file is only checked against the card. The
-raw drawings, captions and sounds are in the Debian package tuxpaint-stamps-default; the
-card says how the embeddings were made from them.)
+       python datasets/tuxpaint/prepare.py --package FILE.deb --folder DIR
+
+The first form checks the embeddings in the mirror folder DIR (without it
+$MMGRAPH_DATA or ../shared/datasets beside the checkout) against the card, and writes
+them as Parquet with --output; the card says how they were made. The second unpacks
+pictures, captions and sounds of the Debian package, fetched by
+`apt-get download tuxpaint-stamps-default`, into a folder that `mmgraph index` reads.
 """
 
+import argparse
+import sys
+
 from mmgraph.datasets.prepare import prepare
+from mmgraph.datasets.stamps import unpack_stamps
+from mmgraph.errors import DataError
 
 if __name__ == "__main__":
-    print(prepare("tuxpaint"))
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--package")
+    parser.add_argument("--folder", default="stamps")
+    raw, rest = parser.parse_known_args()
+    if "-h" in rest or "--help" in rest:
+        print(__doc__)
+    elif raw.package is None:
+        print(prepare("tuxpaint"))
+    else:
+        try:
+            print(f"{raw.folder}: {unpack_stamps(raw.package, raw.folder)} stamps")
+        except (DataError, OSError) as error:
+            sys.exit(f"prepare.py: error: {error}")

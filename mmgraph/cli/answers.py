@@ -1,6 +1,6 @@
 """What a saved model says of the samples of a file or folder, part after part."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -29,8 +29,10 @@ EMBEDDING = "z"
 class Embeds(Protocol):
     """An estimator that was made to embed: a retriever."""
 
-    def embed(self, data: MultimodalData) -> npt.NDArray[Any]:
-        """Return ``[N, D]``."""
+    def embed(
+        self, data: MultimodalData, *, modalities: Sequence[str] | None = None
+    ) -> npt.NDArray[Any]:
+        """Return ``[N, D]``, all NaN where none of the modalities is present."""
 
 
 @runtime_checkable
@@ -48,7 +50,7 @@ class Request:
     Attributes:
         ask: "predict" or "embed".
         model: Folder of the saved model.
-        file: Parquet file, or folder of them.
+        file: Parquet file, folder of them, or folder of pictures, texts and sounds.
         modalities: Columns of each modality; None is as in the training.
         id: Column of ids; None is as in the training.
         only: Modalities to use; None is all that the file has.

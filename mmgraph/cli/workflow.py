@@ -138,10 +138,11 @@ def read_samples(
     group: str | None = None,
     id: str | None = None,
 ) -> Samples:
-    """Read a Parquet file, or open a folder of them as a stream.
+    """Read a Parquet file or a folder of files, or open a folder of them as a stream.
 
     Args:
-        file: One row per sample.
+        file: One row per sample; a folder of such files; or a folder of pictures,
+            texts and sounds, see `MultimodalData.from_folder`.
         modalities: Columns of each modality; empty where mmgraph wrote the file.
         label: Column of labels; None reads none.
         group: Column of groups, or None.
@@ -150,6 +151,8 @@ def read_samples(
     Raises:
         DataError: If the file or one of the columns is not there or unreadable.
     """
+    if label is None and file.is_dir() and not any(file.rglob("*.parquet")):
+        return MultimodalData.from_folder(file)
     if not file.exists():
         raise DataError(f"Parquet file must exist, got '{file}'.")
     chosen = {

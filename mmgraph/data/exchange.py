@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -158,6 +159,29 @@ class Exchange:
             )
         except MMGraphError as error:
             raise DataError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_folder(cls: type[Data], folder: str | PathLike[str]) -> Data:
+        """Read pictures, texts and sounds; files of one stem are one sample.
+
+        ``birds/robin.png``, ``birds/robin.txt`` and ``birds/robin.wav`` are the
+        modalities ``image``, ``text`` and ``sound`` of the sample ``birds/robin``.
+        Pictures become 384 numbers (colours and edges), sounds 64 (spectrum): no
+        pretrained model is needed.
+
+        Args:
+            folder: searched with its subfolders; ``.png .jpg .jpeg .webp .bmp .gif``
+                (Pillow), ``.txt`` in UTF-8, ``.wav``, ``.ogg .flac .mp3`` (soundfile).
+
+        Raises:
+            ConfigError: when ``mmgraph[files]`` is needed and not installed.
+            DataError: when nothing is found, a file is not what its ending says, or
+                a sample has two files of one modality.
+        """
+        from mmgraph.data.folder import find_files, read_columns
+
+        found = find_files(Path(folder))
+        return cls.from_columns(read_columns(list(found.values())), ids=list(found))
 
     def to_parquet(self, path: str | PathLike[str]) -> None:
         """Write a Parquet file with page checksums; ``from_parquet`` reads it back.

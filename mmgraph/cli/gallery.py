@@ -1,0 +1,250 @@
+"""A gallery that is indexed, and the answer to a query.
+
+The folder of an index holds what `Index.save` writes, a copy of the model, and
+`entries.parquet` with what is shown of each entry.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmgraph import checkpoint
+from mmgraph.cli.answers import Embeds, Request
+from mmgraph.data import MultimodalData
+from mmgraph.errors import CheckpointError, ConfigError, DataError
+from mmgraph.report.search import Answer, Found
+from mmgraph.retrieval import Index
+
+MODEL, ENTRIES, GALLERY = "model", "entries.parquet", "gallery.json"
+
+
+@dataclass(frozen=True)
+class Made:
+    """An index that was built.
+
+    Attributes:
+        index: The index.
+        num_samples: Samples of the gallery; the index lacks those without embedding.
+    """
+
+    index: Index
+    num_samples: int
+
+
+def build_index(
+    gallery: Path,
+    model: Path,
+    output: Path,
+    *,
+    only: Sequence[str] | None = None,
+    kind: str = "exact",
+    modalities: dict[str, tuple[str, ...]] | None = None,
+    id: str | None = None,
+    picture: str | None = None,
+) -> Made:
+    """Embed a gallery and save its index, with a copy of the model.
+
+    Args:
+        gallery: Folder of pictures, texts and sounds, Parquet file, or folder of them.
+        model: Folder of a saved retriever.
+        output: Folder to save in; an index that is there is replaced.
+        only: Modalities to embed; None is all that the gallery has.
+        kind: Kind of index.
+        modalities: Columns of each modality of a Parquet file; default: as in the
+            training.
+        id: Column of ids of a Parquet file.
+        picture: Column of a Parquet file with the files of pictures.
+
+    Raises:
+        CheckpointError: If the model cannot embed.
+        ConfigError: If the output holds something else than an index.
+        DataError: If the gallery or one of its columns cannot be read.
+    """
+    _check_output(output)
+    retriever = load_retriever(model)
+    samples = Request("embed", model, gallery, modalities, id).open()
+    data = (
+        samples
+        if isinstance(samples, MultimodalData)
+        else MultimodalData.concat(list(samples.chunks()))
+    )
+    z = retriever.embed(data, modalities=only)
+    made = Index(
+        data.ids, z, present=data.present, modalities=data.modalities, kind=kind
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(output / MODEL, ignore_errors=True)
+    shutil.copytree(model, output / MODEL)
+    _save_entries(data, _pictures(gallery, data, picture), output / ENTRIES)
+    facts = {"files": _is_files(gallery), "text": _texts(data)}
+    (output / GALLERY).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    made.save(output)
+    return Made(made, len(data))
+
+
+def _check_output(output: Path) -> None:
+    manifest = output / checkpoint.MANIFEST
+    if manifest.is_file() and "index" not in checkpoint.read_manifest(output):
+        raise ConfigError(
+            f"Output must be a folder of its own for the index, got '{output}', which "
+            "holds a model."
+        )
+
+
+def load_retriever(folder: Path) -> Embeds:
+    """Load an estimator that embeds any of its modalities.
+
+    Raises:
+        CheckpointError: If the folder holds no retriever.
+    """
+    from mmgraph.estimators.loading import load_estimator
+
+    if not folder.is_dir():
+        raise CheckpointError(f"Model folder must exist, got '{folder}'.")
+    found: Any = load_estimator(folder)
+    if not isinstance(found, Embeds):
+        raise CheckpointError(
+            f"{folder} must hold a retriever, got a {type(found).__name__}. Fit a "
+            "FusionRetriever and save it there."
+        )
+    return found
+
+
+def _is_files(gallery: Path) -> bool:
+    """Tell whether a gallery is a folder of pictures, texts and sounds."""
+    return gallery.is_dir() and not any(gallery.rglob("*.parquet"))
+
+
+def _texts(data: MultimodalData) -> list[str]:
+    """Return the modalities that words can be looked up in."""
+    return [name for name, column in data.columns.items() if column.is_text]
+
+
+def _pictures(gallery: Path, data: MultimodalData, column: str | None) -> list[str]:
+    """Return the absolute file of each sample's picture, "" where it has none."""
+    if _is_files(gallery):
+        from mmgraph.data.folder import find_files
+
+        files = find_files(gallery)
+        found = [files[name].get("image") for name in data.ids.tolist()]
+        return ["" if path is None else str(path.resolve()) for path in found]
+    if column is None:
+        return [""] * len(data)
+    from mmgraph.data.storage import read_table
+
+    table = read_table(gallery)
+    if column not in table.column_names:
+        raise DataError(f"{gallery} must hold the column '{column}', got none.")
+    root = gallery.resolve().parent
+    return [str(root / path) if path else "" for path in table[column].to_pylist()]
+
+
+def _save_entries(data: MultimodalData, pictures: list[str], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = [""] * len(data)
+    for name in _texts(data)[:1]:
+        column = data.columns[name]
+        rows = np.flatnonzero(column.present)
+        for row, text in zip(rows, column.values, strict=True):
+            texts[row] = str(text)
+    columns = {"id": list(map(str, data.ids)), "text": texts, "picture": pictures}
+    pq.write_table(pa.table(columns), path)
+
+
+def find(
+    folder: Path,
+    query: Mapping[str, Any],
+    *,
+    top: int = 10,
+    require: Sequence[str] = (),
+) -> Answer:
+    """Find the entries of an index that fit a query.
+
+    Args:
+        folder: Folder of `mmgraph index`.
+        query: Words as ``text``, files as ``image`` and ``sound``: at least one.
+        top: Number of entries.
+        require: Modalities that an entry must have.
+
+    Raises:
+        CheckpointError: If the folder is no index with a model.
+        ConfigError: If the query is empty.
+        DataError: If the gallery cannot be asked in this way.
+    """
+    if not query:
+        raise ConfigError(
+            "search must be given words, --image or --sound, got none of them."
+        )
+    index = Index.load(folder)
+    entries, facts = _load_entries(folder)
+    data = _as_sample(query, facts)
+    z = load_retriever(folder / MODEL).embed(data, modalities=data.modalities)
+    hits = index.search(z, k=top, require=require)
+    rows = hits.rows[0][hits.found[0]]
+    return Answer(
+        query={name: str(value) for name, value in query.items()},
+        require=tuple(require),
+        found=tuple(
+            Found(
+                id=str(index.ids[row]),
+                score=float(score),
+                modalities=index.modalities,
+                present=tuple(map(bool, index.present[row])),
+                **entries[str(index.ids[row])],
+            )
+            for row, score in zip(rows, hits.scores[0], strict=False)
+        ),
+        num_entries=len(index),
+    )
+
+
+def _load_entries(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, Any]]:
+    from mmgraph.data.storage import read_table
+
+    try:
+        facts = json.loads((folder / GALLERY).read_text(encoding="utf-8"))
+        table = read_table(folder / ENTRIES)
+        rows = table.select(["id", "text", "picture"]).to_pylist()
+        shown = {row.pop("id"): row for row in rows}
+        return shown, {"files": bool(facts["files"]), "text": list(facts["text"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder} must hold an index as mmgraph index writes it, got {error}."
+        ) from None
+
+
+def _as_sample(query: Mapping[str, Any], facts: Mapping[str, Any]) -> MultimodalData:
+    """Return the query as data of one sample."""
+    arrays: dict[str, list[Any]] = {}
+    if "text" in query:
+        names = facts["text"]
+        if len(names) != 1:
+            raise DataError(
+                "Words can be asked for where a gallery has one modality of text, got "
+                f"{', '.join(names) or 'none'}."
+            )
+        arrays[names[0]] = [query["text"]]
+    files = [name for name in query if name != "text"]
+    if files and not facts["files"]:
+        raise DataError(
+            "Files can be asked for where the gallery is a folder of files, got "
+            f"--{files[0]} for a Parquet file."
+        )
+    for name in files:
+        arrays[name] = [_row_of(name, Path(query[name]))]
+    return MultimodalData.from_arrays(arrays, ids=["query"])
+
+
+def _row_of(modality: str, path: Path) -> Any:  # noqa: ANN401
+    from mmgraph.data.folder import READERS
+
+    if not path.is_file():
+        raise DataError(f"File of --{modality} must exist, got '{path}'.")
+    return READERS[modality](path)
