@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
     "epochs": 2,
     "hidden_channels": 8,
     "num_heads": 2,
-    "experts": ("linear", "forest"),
+    "experts": ("linear", "forest", "joint"),
 }
 NUM = 30
 RNG = np.random.default_rng(0)
@@ -314,10 +314,13 @@ def test_every_key_is_needed(folder):
         ("params", "num_layers"),
         ("params", "members"),
         ("feature_widths", 0),
-        ("experts", 0, -1, "num_trees"),
-        ("experts", 0, -1, "num_nodes"),
-        ("experts", 0, 0, "num_knots"),
-        ("experts", 0),
+        ("panel", "experts", 0, -1, "num_trees"),
+        ("panel", "experts", 0, -1, "num_nodes"),
+        ("panel", "experts", 0, 0, "num_knots"),
+        ("panel", "experts", 0),
+        ("panel", "joint", 0, "num_trees"),
+        ("panel", "joint", 0, "num_folds"),
+        ("panel", "num_patterns"),
         ("target", "classes"),
         ("unseen",),
     ],

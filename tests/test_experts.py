@@ -7,12 +7,8 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
-from mmgraph.estimators.evidence import (
-    Evidence,
-    fit_pool,
-    frequent_patterns,
-    prior_of,
-)
+from mmgraph.estimators.evidence import Evidence, fit_pool, frequent_patterns
+from mmgraph.estimators.targets import prior_of
 from mmgraph.nn.experts import (
     SMALLEST_PROBABILITY,
     LinearExpert,
@@ -171,7 +167,7 @@ def test_expert_survives_its_state_dict(kind):
     if kind == "forest":
         forest = forest_of(scaler(x), x[:, :1])
         expert = TreeExpert.from_forest(forest, scaler, "identity")
-        nodes = len(expert.feature)
+        nodes = len(expert.forest.feature)
         other = TreeExpert(4, 1, "identity", num_nodes=nodes, num_trees=20)
     else:
         expert = LinearExpert(4, 1, "identity")
@@ -197,7 +193,7 @@ def pool(request) -> EvidencePool:
 
 
 def empty_pool() -> EvidencePool:
-    return EvidencePool(3, 2, 2, num_patterns=2)
+    return EvidencePool(3, 2, 2, num_joint=1, num_patterns=2)
 
 
 def evidence_of(pool: EvidencePool, num: int = 5) -> Tensor:
@@ -234,8 +230,9 @@ def test_pool_does_not_read_what_is_not_present(pool, content):
     evidence, present = evidence_of(pool), everything()
     present[0, 1], present[3] = False, False
     poisoned = torch.where(present[..., None, None], evidence, content)
-    said = pool(poisoned, present)
-    assert torch.equal(said, pool(evidence, present))
+    together = evidence[:, 0, :1]
+    said = pool(poisoned, present, together)
+    assert torch.equal(said, pool(evidence, present, together))
     said.sum().backward()
     assert all(
         p.grad is not None and p.grad.isfinite().all() for p in pool.parameters()
@@ -259,6 +256,16 @@ def test_pool_does_not_know_the_order_of_modalities(pool):
     )
     said = other(evidence_of(pool)[:, order], present[:, order])
     assert torch.allclose(said, pool(evidence_of(pool), present), atol=1e-6)
+
+
+def test_what_is_said_together_counts_as_far_as_modalities_meet(pool):
+    present = everything()
+    present[1, 1], present[2, :2], present[3] = False, False, False
+    together = torch.full((5, 1, 2), 2.0, dtype=pool.prior.dtype)
+    without = pool(evidence_of(pool), present)
+    change = (pool(evidence_of(pool), present, together) - without)[:, 0]
+    expected = 0.3 * 2 * torch.tensor([2 / 3, 1 / 2, 0, 0, 2 / 3])
+    assert change.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_a_pattern_speaks_of_itself_alone(pool):
@@ -289,7 +296,9 @@ def test_the_pool_learns_what_a_missing_modality_says():
     silent = torch.zeros(200, 2, 1, 2)
     task = Classification(num_classes=2)
     prior = prior_of(task, y)
-    evidence = Evidence(silent, present, torch.nn.ModuleList(), prior)
+    none = torch.nn.ModuleList()
+    folds = torch.zeros(200, dtype=torch.int64)
+    evidence = Evidence(silent, present, none, prior, [], folds, none)
     pool = fit_pool(evidence, y, task)
     right = pool(silent, present).softmax(1)[torch.arange(200), y]
     assert (right > 0.6).all()

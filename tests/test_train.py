@@ -69,7 +69,9 @@ def make(law: str = "product") -> TrainingSet:
         "bags": bags,
         "groups": numbers,
     }
-    return TrainingSet(**{f.name: parts[f.name] for f in fields(TrainingSet)})
+    return TrainingSet(
+        **{f.name: parts[f.name] for f in fields(TrainingSet) if f.name in parts}
+    )
 
 
 def fit(data: TrainingSet, options: TrainOptions = OPTIONS, seed: int = 0, **model):

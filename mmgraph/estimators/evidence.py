@@ -1,7 +1,7 @@
-"""Fitting unimodal experts out of fold, and the pool of what they say.
+"""Fitting experts out of fold, and the pool of what they say.
 
 Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` features,
-``K`` outputs, ``J`` folds.
+``K`` outputs, ``Y`` experts of all modalities together, ``J`` folds.
 """
 
 import warnings
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmgraph.estimators.joint import fit_joint
+from mmgraph.estimators.panel import ask_together
+from mmgraph.estimators.targets import link_of, prior_of, targets_of
 from mmgraph.missing import modality_dropout
 from mmgraph.nn.experts import (
     LinearExpert,
@@ -21,20 +23,21 @@ from mmgraph.nn.experts import (
     score_of_mean,
     to_score,
 )
-from mmgraph.nn.heads import Classification, MultiLabel, Task
+from mmgraph.nn.heads import Task
 from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.scaling import Hinges, Standardiser
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
 
-ExpertKind: TypeAlias = Literal["linear", "spline", "forest"]
+ExpertKind: TypeAlias = Literal["linear", "spline", "forest", "joint"]
 
 RIDGES = (3.0, 30.0)
 NUM_QUANTILES = (5, 2)  # knots a feature, of narrow and of wide modalities
 NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
 NUM_TREES = 200
 MIN_LEAF = 5
+MAX_BAG = 20_000
 MIN_SAMPLES = 8
 POOL_MASKS = 4
 POOL_PENALTY = 1.0  # on the scale of the summed loss
@@ -50,30 +53,42 @@ class Evidence:
         present: ``[N, M]`` Bool.
         experts: Experts refitted on all samples, ``M`` lists of ``X``.
         prior: ``[K]`` what is said of a sample without any modality.
+        features: ``[N, F_m]`` by modality, for the experts of all together.
+        folds: ``[N]`` fold of each sample, from 0.
+        joint: Experts of all modalities together.
     """
 
     out_of_fold: Tensor
     present: Tensor
     experts: nn.ModuleList
     prior: Tensor
+    features: Sequence[Tensor]
+    folds: Tensor
+    joint: nn.ModuleList
 
+    def together(self, present: Tensor, rows: Tensor | None = None) -> Tensor | None:
+        """Return ``[n, Y, K]`` out-of-fold scores of all modalities together.
 
-def link_of(task: Task) -> Literal["softmax", "sigmoid", "identity"]:
-    """Return the space in which evidence of a task adds up."""
-    if isinstance(task, Classification):
-        return "softmax"
-    return "sigmoid" if isinstance(task, MultiLabel) else "identity"
+        Args:
+            present: ``[n, M]`` Bool; the scores know nothing else.
+            rows: ``[n]`` numbers of samples; default: all.
+        """
+        features, folds = self.features, self.folds
+        if rows is not None:
+            features, folds = [x[rows] for x in features], folds[rows]
+        return ask_together(self.joint, features, present, self.prior, folds)
 
-
-def prior_of(task: Task, y: Tensor) -> Tensor:
-    """Return the prior ``[K]`` in the space of the link, from the training targets."""
-    if isinstance(task, Classification):
-        return task.log_prior(y)
-    known = ~y.isnan()
-    total = torch.where(known, y, 0).sum(0)
-    if isinstance(task, MultiLabel):
-        return ((total + 0.5) / (known.sum(0) + 1)).logit()
-    return total / known.sum(0).clamp(min=1)
+    def to(self, device: torch.device) -> "Evidence":
+        """Move tensors and experts to a device."""
+        return Evidence(
+            self.out_of_fold.to(device),
+            self.present.to(device),
+            self.experts.to(device),
+            self.prior.to(device),
+            [x.to(device) for x in self.features],
+            self.folds.to(device),
+            self.joint.to(device),
+        )
 
 
 def fit_evidence(
@@ -82,7 +97,7 @@ def fit_evidence(
     task: Task,
     folds: Tensor,
     *,
-    kinds: Sequence[ExpertKind] = ("linear", "spline", "forest"),
+    kinds: Sequence[ExpertKind] = ("linear", "spline", "forest", "joint"),
     grouped: bool = False,
     seed: int = 0,
 ) -> Evidence:
@@ -92,8 +107,9 @@ def fit_evidence(
         features: ``[N, F_m]`` by modality; a missing modality is an all-NaN row.
         y: Targets of the task; every sample has one.
         task: What is predicted.
-        folds: ``[N]`` fold of each sample.
-        kinds: Which experts a modality has.
+        folds: ``[N]`` fold of each sample, from 0.
+        kinds: Which experts a modality has; "joint" is one of all together, where
+            there are several modalities.
         grouped: Folds keep groups together, so that out-of-bag predictions of forests
             would see the group of a sample: forests are then fitted by fold.
         seed: Of the forests.
@@ -106,13 +122,19 @@ def fit_evidence(
         by_kind = [
             _FITTERS[kind](x[rows], y[rows], task, folds[rows], grouped, seed)
             for kind in kinds
+            if kind != "joint"
         ]
         fitted = [pair for pairs in by_kind for pair in pairs]
         said = torch.stack([score for score, _ in fitted], dim=1) - prior
         table = said.new_zeros(len(y), *said.shape[1:])
         scores.append(table.index_copy(0, rows, torch.where(said.isnan(), 0, said)))
         experts.append(nn.ModuleList(expert for _, expert in fitted))
-    return Evidence(torch.stack(scores, dim=1), present, experts, prior)
+    parts = list(features.values())
+    joint = nn.ModuleList()
+    if "joint" in kinds and len(parts) > 1 and bool(present.any()):
+        joint.append(fit_joint(parts, present, y, task, folds, seed=seed))
+    said = torch.stack(scores, dim=1)
+    return Evidence(said, present, experts, prior, parts, folds, joint)
 
 
 _Fitted: TypeAlias = list[tuple[Tensor, nn.Module]]
@@ -154,7 +176,7 @@ def _fit_ridges(
     used = torch.nonzero((z.amax(0) > z.amin(0))[: 2 * width + num_knots])[:, 0]
     names = torch.unique(folds)
     weight = torch.stack([(folds != j).float() for j in names] + [torch.ones(len(x))])
-    target, known = _targets(y, task)
+    target, known = targets_of(y, task)
     fits = fit_linear(
         z[:, used],
         target,
@@ -176,36 +198,32 @@ def _fit_ridges(
     return fitted
 
 
-def _targets(y: Tensor, task: Task) -> tuple[Tensor, Tensor]:
-    """Return targets ``[n, K]`` and the weight of each row."""
-    if isinstance(task, Classification):
-        return F.one_hot(y, task.num_classes).float(), torch.ones(len(y))
-    known = (~y.isnan()).all(1).float()
-    return torch.where(y.isnan(), 0, y), known
-
-
 def _fit_forest(
     x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
 ) -> _Fitted:
     """Return out-of-bag (grouped: out-of-fold) scores and the forest as tensors."""
-    link, target = link_of(task), _targets(y, task)[0]
+    link, (target, known) = link_of(task), targets_of(y, task)
     scaler = Standardiser(x.shape[1])
     scaler.fit(x)
     said = x.new_full((len(x), task.out_channels), torch.nan)
-    if len(x) < MIN_SAMPLES:
+    learnt = known > 0
+    if int(learnt.sum()) < MIN_SAMPLES:
         return [(said, TreeExpert(x.shape[1], task.out_channels, link))]
     z = scaler(x)
-    forest = _grow(z, target, link, seed, out_of_bag=not grouped)
+    forest = _grow(z[learnt], target[learnt], link, seed, out_of_bag=not grouped)
+    expert = TreeExpert.from_forest(forest, scaler, link)
     if grouped:
         for j in torch.unique(folds):
-            kept = folds != j
+            kept = learnt & (folds != j)
             if int(kept.sum()) >= MIN_SAMPLES:
                 part = _grow(z[kept], target[kept], link, seed, out_of_bag=False)
-                said[~kept] = TreeExpert.from_forest(part, scaler, link)(x[~kept])
+                here = folds == j
+                said[here] = TreeExpert.from_forest(part, scaler, link)(x[here])
     else:
-        mean = torch.from_numpy(forest.oob_prediction_).float().reshape(said.shape)
-        said = score_of_mean(mean, link)
-    return [(said, TreeExpert.from_forest(forest, scaler, link))]
+        said = expert(x)  # right for rows without a label; the others are out of bag
+        mean = torch.from_numpy(forest.oob_prediction_).float()
+        said[learnt] = score_of_mean(mean.reshape(-1, task.out_channels), link)
+    return [(said, expert)]
 
 
 def _grow(
@@ -220,6 +238,7 @@ def _grow(
 
     forest = RandomForestRegressor(
         NUM_TREES,
+        max_samples=min(1.0, MAX_BAG / len(z)),
         min_samples_leaf=MIN_LEAF,
         max_features=1 / 3 if link == "identity" else "sqrt",
         oob_score=out_of_bag,
@@ -248,20 +267,30 @@ def fit_pool(
     """
     _, num_modalities, num_experts, width = evidence.out_of_fold.shape
     patterns = frequent_patterns(evidence.present)
-    pool = EvidencePool(num_modalities, num_experts, width, num_patterns=len(patterns))
+    pool = EvidencePool(
+        num_modalities,
+        num_experts,
+        width,
+        num_joint=len(evidence.joint),
+        num_patterns=len(patterns),
+    )
     pool.prior.copy_(evidence.prior)
     pool.patterns.copy_(patterns)
     generator = torch.Generator().manual_seed(seed)
     masks = [evidence.present] + [
         modality_dropout(evidence.present, 0.5, generator) for _ in range(POOL_MASKS)
     ]
+    asked = [(mask, evidence.together(mask)) for mask in masks]
     optimiser = torch.optim.LBFGS(
         pool.parameters(), max_iter=100, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        losses = [task.loss(pool(evidence.out_of_fold, mask), y) for mask in masks]
+        losses = [
+            task.loss(pool(evidence.out_of_fold, mask, joint), y)
+            for mask, joint in asked
+        ]
         loss = torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)
         loss.backward()
         return loss

@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmgraph.data import MultimodalData
 from mmgraph.distributed import Workers
 from mmgraph.estimators.evidence import Evidence, ExpertKind, fit_evidence, fit_pool
 from mmgraph.estimators.folds import assign_folds, member_bags, number_groups
-from mmgraph.estimators.saving import build_expert, describe_expert
+from mmgraph.estimators.panel import ExpertPanel
+from mmgraph.estimators.saving import build_panel, describe_panel
 from mmgraph.nn.heads import Task
-from mmgraph.nn.pool import EvidencePool
 from mmgraph.train import TrainingSet
 from mmgraph.train.folder import TrainingFolder
 
 NUM_FOLDS = 5
 PART = "experts"
+SAID = ("said", "present")
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Fitting:
         """How many parts samples are dealt into."""
         return min(NUM_FOLDS, len(self.data))
 
-    def experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, EvidencePool]:
+    def experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, ExpertPanel]:
         """Fit the experts and their pool: the lead does, and sends them."""
-        fitted: tuple[Evidence, EvidencePool] | None = None
+        fitted: tuple[Evidence, ExpertPanel] | None = None
 
         def pack() -> tuple[dict[str, Tensor], dict[str, Any]]:
             nonlocal fitted
@@ -76,71 +77,66 @@ class Fitting:
     ) -> TrainingSet:
         """Return what the graph's members learn from."""
         data, groups = self.data, self.data.groups
+        evidence = evidence.to(device)
         bags = member_bags(
             self.y.numpy(), groups, members, self.num_folds, seed=self.seed
         )
         return TrainingSet(
             batch_of=lambda indices: data.batch(indices.numpy()).to(device),
-            present=evidence.present.to(device),
-            evidence=evidence.out_of_fold.to(device),
+            present=evidence.present,
+            evidence=evidence.out_of_fold,
+            together=evidence.together,
             y=self.y.to(device),
             bags=torch.from_numpy(bags).to(device),
             groups=torch.from_numpy(number_groups(groups, len(data))).to(device),
         )
 
-    def _fit_experts(
-        self, kinds: Sequence[ExpertKind]
-    ) -> tuple[Evidence, EvidencePool]:
-        groups = self.data.groups
-        folds = assign_folds(self.y.numpy(), groups, self.num_folds, seed=self.seed)
+    def _fit_experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, ExpertPanel]:
         evidence = fit_evidence(
             self._features(),
             self.y,
             self.task,
-            torch.from_numpy(folds),
+            self._folds(),
             kinds=tuple(kinds),
-            grouped=groups is not None,
+            grouped=self.data.groups is not None,
             seed=self.seed,
         )
-        return evidence, fit_pool(evidence, self.y, self.task, seed=self.seed)
+        pool = fit_pool(evidence, self.y, self.task, seed=self.seed)
+        return evidence, ExpertPanel(evidence.experts, evidence.joint, pool)
+
+    def _folds(self) -> Tensor:
+        groups, num_folds = self.data.groups, self.num_folds
+        folds = assign_folds(self.y.numpy(), groups, num_folds, seed=self.seed)
+        return torch.from_numpy(folds)
 
     def _features(self) -> dict[str, Tensor]:
         return {k: torch.from_numpy(v) for k, v in self.data.features().items()}
 
     def _unpack(
         self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
-    ) -> tuple[Evidence, EvidencePool]:
-        described = plain["experts"]
-        widths = [x.shape[1] for x in self._features().values()]
-        experts = nn.ModuleList(
-            nn.ModuleList(build_expert(item, width, self.task) for item in items)
-            for items, width in zip(described, widths, strict=True)
+    ) -> tuple[Evidence, ExpertPanel]:
+        features = list(self._features().values())
+        panel = build_panel(plain, [x.shape[1] for x in features], self.task)
+        own = {k: x for k, x in tensors.items() if k not in SAID}
+        panel.load_state_dict(own)
+        evidence = Evidence(
+            tensors["said"],
+            tensors["present"].bool(),
+            panel.experts,
+            panel.pool.prior,
+            features,
+            self._folds(),
+            panel.joint,
         )
-        pool = EvidencePool(
-            len(widths),
-            len(described[0]),
-            self.task.out_channels,
-            num_patterns=plain["num_patterns"],
-        )
-        parts = nn.ModuleDict({"experts": experts, "pool": pool})
-        named = {k: x for k, x in tensors.items() if k.startswith(tuple(parts))}
-        parts.load_state_dict(named)
-        said, present, prior = (tensors[k] for k in ("said", "present", "prior"))
-        return Evidence(said, present.bool(), experts, prior), pool.requires_grad_(
-            False
-        )
+        panel.pool.requires_grad_(False)
+        return evidence, panel
 
 
 def _pack(
-    evidence: Evidence, pool: EvidencePool
+    evidence: Evidence, panel: ExpertPanel
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    parts = nn.ModuleDict({"experts": evidence.experts, "pool": pool})
-    tensors = dict(parts.state_dict())
-    tensors["said"], tensors["prior"] = evidence.out_of_fold, evidence.prior
-    tensors["present"] = evidence.present
-    lists = [each for each in evidence.experts if isinstance(each, nn.ModuleList)]
-    described = [[describe_expert(expert) for expert in each] for each in lists]
-    return tensors, {"experts": described, "num_patterns": len(pool.patterns)}
+    said = dict(zip(SAID, (evidence.out_of_fold, evidence.present), strict=True))
+    return panel.state_dict() | said, describe_panel(panel)
 
 
 def fingerprint(data: MultimodalData, y: Tensor) -> str:

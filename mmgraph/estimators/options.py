@@ -45,6 +45,8 @@ def check_options(params: Mapping[str, Any]) -> None:
     fits = isinstance(experts, list | tuple) and len(experts) > 0
     fits = fits and all(isinstance(e, str) and e in kinds for e in experts)
     _require(fits, "experts", f"a list of some of {', '.join(kinds)}", params)
+    alone = set(experts) != {"joint"}
+    _require(alone, "experts", "a list with an expert of one modality too", params)
     schema = params["schema"]
     fits = schema is None or isinstance(schema, Schema)
     _require(fits, "schema", "a Schema or None", params)

@@ -1,7 +1,6 @@
 """Evidence first: a pool of unimodal experts, and what the graph adds to it.
 
-Letters: ``B`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` features,
-``K`` outputs, ``E`` members.
+Letters: ``B`` samples, ``M`` modalities, ``F`` features, ``K`` outputs, ``E`` members.
 """
 
 from collections.abc import Sequence
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.batch import Batch
+from mmgraph.estimators.panel import ExpertPanel
 from mmgraph.model import FusionModel
-from mmgraph.nn.pool import EvidencePool, interaction_share
+from mmgraph.nn.pool import interaction_share
 
 
 class ResidualFusion(nn.Module):
@@ -21,58 +21,30 @@ class ResidualFusion(nn.Module):
     nothing observed gets the prior of the pool and nothing else.
 
     Args:
-        experts: ``M`` lists of ``X`` modules that map features ``[B, F_m]`` to scores.
-        pool: What adds up the evidence of the experts.
+        panel: The experts and their pool.
         graph: An ensemble of fusion models, fitted to what the pool leaves over.
     """
 
     beta: Tensor
 
-    def __init__(
-        self, experts: nn.ModuleList, pool: EvidencePool, graph: FusionModel
-    ) -> None:
+    def __init__(self, panel: ExpertPanel, graph: FusionModel) -> None:
         super().__init__()
-        self.experts, self.pool, self.graph = experts, pool, graph
+        self.panel, self.graph = panel, graph
         self.register_buffer("beta", torch.zeros(()))
-
-    @property
-    def expert_lists(self) -> list[nn.ModuleList]:
-        """The experts of each modality."""
-        return [each for each in self.experts if isinstance(each, nn.ModuleList)]
-
-    def evidence(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Ask the experts.
-
-        Args:
-            features: ``[B, F_m]`` for each modality; a missing one is an all-NaN row.
-
-        Returns:
-            ``[B, M, X, K]`` scores beyond the prior, zero where the modality is
-            missing, and ``[B, M]`` Bool presence.
-        """
-        present = torch.stack([~x.isnan().all(1) for x in features], dim=1)
-        said = []
-        for m, (x, experts) in enumerate(zip(features, self.expert_lists, strict=True)):
-            rows = torch.nonzero(present[:, m])[:, 0]
-            scores = torch.stack([expert(x[rows]) for expert in experts], dim=1)
-            beyond = scores - self.pool.prior
-            zeros = beyond.new_zeros(len(x), *beyond.shape[1:])
-            said.append(zeros.index_copy(0, rows, beyond))
-        return torch.stack(said, dim=1), present
 
     def forward(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
         """Predict: probabilities, or values for regression, ``[B, K]``.
 
         Args:
             batch: Packed rows of the samples.
-            features: Their features, for the experts; see :meth:`evidence`.
+            features: Their features, for the experts: ``[B, F_m]`` for each modality;
+                a missing one is an all-NaN row.
         """
-        evidence, present = self.evidence(features)
-        offset = self.pool(evidence, present)
+        offset, said, present = self.panel(features)
         logits = offset[None]
         if float(self.beta):
-            joint = self.graph(batch, self.pool.by_modality(evidence)).logits
-            logits = logits + self.beta * interaction_share(present) * joint
+            added = self.graph(batch, said).logits
+            logits = logits + self.beta * interaction_share(present) * added
         result: Tensor = self.graph.task.activate(logits).mean(0)
         return result
 
@@ -84,8 +56,8 @@ class ResidualFusion(nn.Module):
 
         Args:
             batch: Packed rows of the samples.
-            features: Their features, for the experts; see :meth:`evidence`.
+            features: As in :meth:`forward`.
         """
-        evidence, _ = self.evidence(features)
-        z = self.graph(batch, self.pool.by_modality(evidence)).z
+        _, said, _ = self.panel(features)
+        z = self.graph(batch, said).z
         return z.movedim(0, 1).flatten(1)

@@ -1,26 +1,18 @@
 """Experts as JSON, and tensors of unknown origin brought into a model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from mmgraph.errors import CheckpointError
-from mmgraph.estimators.evidence import link_of
-from mmgraph.nn.experts import LinearExpert, TreeExpert
+from mmgraph.estimators.panel import ExpertPanel
+from mmgraph.estimators.targets import link_of
+from mmgraph.nn.experts import JointForest, LinearExpert, TreeExpert
 from mmgraph.nn.heads import Task
-
-# what JSON of another origin can lead to
-WRONG_CONTENT = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+from mmgraph.nn.pool import EvidencePool
+from mmgraph.nn.trees import Forest
 
 
 def plain_value(value: Any) -> Any:  # noqa: ANN401
@@ -32,18 +24,17 @@ def plain_value(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return named arguments as JSON holds them."""
-    return {name: plain_value(value) for name, value in values.items()}
-
-
 def describe_expert(expert: nn.Module) -> dict[str, Any]:
     """Return what is needed to build an expert before its tensors are loaded."""
     if isinstance(expert, TreeExpert):
-        trees, nodes = len(expert.root), len(expert.feature)
-        return {"kind": "forest", "num_trees": trees, "num_nodes": nodes}
+        return {"kind": "forest", **forest_sizes(expert.forest)}
     assert isinstance(expert, LinearExpert)
     return {"kind": "linear", "num_knots": len(expert.hinges.knot)}
+
+
+def forest_sizes(forest: Forest) -> dict[str, int]:
+    """Return what is needed to build a forest before its tensors are loaded."""
+    return {"num_trees": len(forest.root), "num_nodes": len(forest.feature)}
 
 
 def build_expert(item: Mapping[str, Any], width: int, task: Task) -> nn.Module:
@@ -51,6 +42,47 @@ def build_expert(item: Mapping[str, Any], width: int, task: Task) -> nn.Module:
     sizes = {key: value for key, value in item.items() if key != "kind"}
     kinds = {"linear": LinearExpert, "forest": TreeExpert}
     return kinds[item["kind"]](width, task.out_channels, link_of(task), **sizes)
+
+
+def describe_panel(panel: ExpertPanel) -> dict[str, Any]:
+    """Return what is needed to build a panel before its tensors are loaded."""
+    joint = [
+        {"num_folds": each.num_folds, **forest_sizes(each.forest)}
+        for each in panel.forests
+    ]
+    experts = [
+        [describe_expert(expert) for expert in each] for each in panel.expert_lists
+    ]
+    patterns = len(panel.pool.patterns)
+    return {"experts": experts, "joint": joint, "num_patterns": patterns}
+
+
+def build_panel(
+    described: Mapping[str, Any], widths: Sequence[int], task: Task
+) -> ExpertPanel:
+    """Build what :func:`describe_panel` describes, with empty tensors."""
+    experts = nn.ModuleList(
+        nn.ModuleList(build_expert(item, width, task) for item in items)
+        for items, width in zip(described["experts"], widths, strict=True)
+    )
+    channels, link = task.out_channels, link_of(task)
+    for sizes in described["joint"]:
+        if sizes["num_trees"] % sizes["num_folds"] or sizes["num_folds"] < 1:
+            raise CheckpointError(
+                "A joint forest must have as many trees for each fold, got "
+                f"{sizes['num_trees']} for {sizes['num_folds']}."
+            )
+    joint = nn.ModuleList(
+        JointForest(widths, channels, link, **sizes) for sizes in described["joint"]
+    )
+    pool = EvidencePool(
+        len(widths),
+        len(described["experts"][0]),
+        channels,
+        num_joint=len(joint),
+        num_patterns=described["num_patterns"],
+    )
+    return ExpertPanel(experts, joint, pool)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -67,19 +99,19 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             )
     model.load_state_dict(dict(tensors), assign=True)
     for name, module in model.named_modules():
-        if isinstance(module, TreeExpert):
-            _check_tree(name, module)
+        if isinstance(module, Forest):
+            _check_trees(name, module)
         elif isinstance(module, LinearExpert):
             width = module.scaler.channels - len(module.hinges.knot)
             _check_range(f"{name}.hinges.channel", module.hinges.channel, width)
 
 
-def _check_tree(name: str, tree: TreeExpert) -> None:
-    nodes = len(tree.feature)
-    _check_range(f"{name}.child", tree.child, nodes)
-    _check_range(f"{name}.root", tree.root, nodes)
-    _check_range(f"{name}.depth", tree.depth, nodes)
-    _check_range(f"{name}.feature", tree.feature, tree.scaler.out_channels)
+def _check_trees(name: str, forest: Forest) -> None:
+    nodes = len(forest.feature)
+    _check_range(f"{name}.child", forest.child, nodes)
+    _check_range(f"{name}.root", forest.root, nodes)
+    _check_range(f"{name}.depth", forest.depth, nodes)
+    _check_range(f"{name}.feature", forest.feature, forest.in_features)
 
 
 def _check_range(name: str, values: Tensor, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""Unimodal experts: linear, additive in hinges, forests.
+"""Experts: linear, additive in hinges, forests; of one modality, or of all.
 
 Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` features,
 ``K`` outputs, ``J`` fits computed together. Scores and evidence live in the space of
@@ -6,20 +6,19 @@ the link: log-probabilities (softmax), logits (sigmoid) or values (identity).
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.nn.scaling import Hinges, Standardiser
+from mmgraph.nn.trees import Forest
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
 
-__all__ = ["LinearExpert", "TreeExpert", "fit_linear"]
+__all__ = ["JointForest", "LinearExpert", "TreeExpert", "fit_linear"]
 
 Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 
@@ -142,10 +141,9 @@ class LinearExpert(nn.Module):
 
 
 class TreeExpert(nn.Module):
-    """A forest of one modality's features, evaluated as tensor look-ups.
+    """A forest of one modality's features.
 
-    Built from a fitted scikit-learn forest; holds plain tensors, so it is saved and
-    moved like any module. Missing cells are read as the training mean plus a flag.
+    Missing cells are read as the training mean plus a flag.
 
     Args:
         in_features: ``F``.
@@ -154,13 +152,6 @@ class TreeExpert(nn.Module):
         num_nodes: Nodes of all trees together.
         num_trees: Trees.
     """
-
-    feature: Tensor
-    threshold: Tensor
-    child: Tensor
-    value: Tensor
-    root: Tensor
-    depth: Tensor
 
     def __init__(
         self,
@@ -174,12 +165,10 @@ class TreeExpert(nn.Module):
         super().__init__()
         self.link = link
         self.scaler = Standardiser(in_features)
-        self.register_buffer("feature", torch.zeros(num_nodes, dtype=torch.int32))
-        self.register_buffer("threshold", torch.zeros(num_nodes))
-        self.register_buffer("child", torch.zeros(num_nodes, 2, dtype=torch.int32))
-        self.register_buffer("value", torch.zeros(num_nodes, out_channels))
-        self.register_buffer("root", torch.zeros(num_trees, dtype=torch.int64))
-        self.register_buffer("depth", torch.zeros((), dtype=torch.int64))
+        width = self.scaler.out_channels
+        self.forest = Forest(
+            width, out_channels, num_nodes=num_nodes, num_trees=num_trees
+        )
 
     @classmethod
     def from_forest(
@@ -192,52 +181,93 @@ class TreeExpert(nn.Module):
             scaler: What it was fitted through.
             link: What outputs are compared in.
         """
-        trees = [estimator.tree_ for estimator in forest.estimators_]
-        sizes = np.array([tree.node_count for tree in trees])
-        roots = np.cumsum(sizes) - sizes
-        columns = trees[0].value.shape[1]
-        expert = cls(
-            scaler.channels,
-            columns,
-            link,
-            num_nodes=int(sizes.sum()),
-            num_trees=len(trees),
-        )
-        left = np.concatenate([tree.children_left for tree in trees])
-        right = np.concatenate([tree.children_right for tree in trees])
-        feature = np.concatenate([tree.feature for tree in trees])
-        threshold = np.concatenate([tree.threshold for tree in trees])
-        shift, itself = np.repeat(roots, sizes), np.arange(sizes.sum())
-        leaf = left < 0
-        child = np.stack([left + shift, right + shift], axis=1)
-        child[leaf] = itself[leaf, None]
-        expert.child.copy_(torch.from_numpy(child))
-        expert.feature.copy_(torch.from_numpy(np.where(leaf, 0, feature)))
-        expert.threshold.copy_(torch.from_numpy(_round_down(threshold)))
-        value = np.concatenate([tree.value[..., 0] for tree in trees])
-        expert.value.copy_(torch.from_numpy(value))
-        expert.root.copy_(torch.from_numpy(roots))
-        expert.depth.fill_(max(tree.max_depth for tree in trees))
+        trees = Forest.from_trees([each.tree_ for each in forest.estimators_])
+        expert = cls(scaler.channels, trees.value.shape[1], link)
+        expert.forest = trees
         expert.scaler.load_state_dict(scaler.state_dict())
         return expert
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``[N, F]`` (NaN cells allowed) to scores ``[N, K]``."""
-        z = self.scaler(x)
-        node = self.root.expand(len(z), -1)  # [N, trees]
-        for _ in range(int(self.depth)):  # a leaf is its own child
-            cell = z.gather(1, self.feature[node].long())
-            right = (cell > self.threshold[node]).long()
-            node = self.child[node].gather(2, right[..., None])[..., 0].long()
-        mean = F.embedding_bag(node, self.value, mode="mean")
+        return score_of_mean(self.forest(self.scaler(x)), self.link)
+
+
+class JointForest(nn.Module):
+    """A forest over all modalities at once, each tree grown without one fold.
+
+    Every tree has seen samples under a modality dropout of its own, so that the forest
+    predicts from any subset. Cells of a missing modality, like missing cells, are read
+    as the training mean plus a flag.
+
+    Args:
+        widths: ``F_m`` of each modality.
+        out_channels: ``K``.
+        link: What outputs are compared in.
+        num_nodes: Nodes of all trees together.
+        num_trees: Trees, ``J`` for each turn; tree t has not seen fold ``t mod J``.
+        num_folds: ``J``.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        out_channels: int,
+        link: Link,
+        *,
+        num_nodes: int = 1,
+        num_trees: int = 1,
+        num_folds: int = 1,
+    ) -> None:
+        super().__init__()
+        self.widths, self.link, self.num_folds = tuple(widths), link, num_folds
+        self.scalers = nn.ModuleList(Standardiser(width) for width in widths)
+        width = 2 * sum(widths)
+        self.forest = Forest(
+            width, out_channels, num_nodes=num_nodes, num_trees=num_trees
+        )
+
+    def fit_scaling(self, features: Sequence[Tensor], present: Tensor) -> None:
+        """Fit the standardisation of each modality to the rows that have it."""
+        for scaler, x, seen in zip(self.scalers, features, present.T, strict=True):
+            assert isinstance(scaler, Standardiser)
+            scaler.fit(x[seen])
+
+    def modality_of_inputs(self) -> Tensor:
+        """Return the number of the modality of each input, ``[2 F]``."""
+        widths = 2 * torch.tensor(self.widths)
+        return torch.arange(len(widths)).repeat_interleave(widths)
+
+    def inputs(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
+        """Return what trees read, ``[N, 2 F]``.
+
+        Args:
+            features: ``[N, F_m]`` for each modality.
+            present: ``[N, M]`` Bool; features of what is not present are not read.
+        """
+        parts = [
+            scaler(torch.where(seen[:, None], x, torch.nan))
+            for scaler, x, seen in zip(
+                self.scalers, features, present.unbind(1), strict=True
+            )
+        ]
+        return torch.cat(parts, dim=1)
+
+    def forward(
+        self, features: Sequence[Tensor], present: Tensor, fold: Tensor | None = None
+    ) -> Tensor:
+        """Map features to scores ``[N, K]``; see :meth:`inputs`.
+
+        Args:
+            features: ``[N, F_m]`` for each modality.
+            present: ``[N, M]`` Bool.
+            fold: ``[N]`` Ask only the trees that have not seen this fold of the
+                training samples; default: all.
+        """
+        root = None
+        if fold is not None:
+            root = self.forest.root.unflatten(0, (-1, self.num_folds)).T[fold]
+        mean = self.forest(self.inputs(features, present), root)
         return score_of_mean(mean, self.link)
-
-
-def _round_down(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Largest float32 not above each threshold: float32 cells compare as before."""
-    rounded = threshold.astype(np.float32)
-    lower = np.nextafter(rounded, np.float32(-np.inf))
-    return np.where(rounded > threshold, lower, rounded)
 
 
 def score_of_mean(mean: Tensor, link: Link) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 __all__ = ["EvidencePool", "interaction_share"]
 
 PATTERN_PENALTY = 3.0  # times that of the other parameters
+JOINT_TRUST = 0.3  # where it begins
 
 
 def interaction_share(present: Tensor) -> Tensor:
@@ -34,17 +35,19 @@ def interaction_share(present: Tensor) -> Tensor:
 class EvidencePool(nn.Module):
     r"""Late fusion with learned trust, as log-odds that add up.
 
-    ``prior + b + c[p] + n^(-alpha) sum_m sum_x w[m,x] e[m,x]``, where ``e`` is what
-    expert x of modality m says beyond the prior, n counts the modalities that are
-    present, ``w >= 0`` and ``0 <= alpha <= 1``; ``c[p]`` is what it says by itself
-    that just these modalities are present, zero for a combination that is not known.
-    It begins at ``w = 1 / X``, ``alpha = 1/2``, ``b = c = 0``. With nothing present it
+    ``prior + b + c[p] + n^-alpha sum_m sum_x w[m,x] e[m,x] + (1-1/n) sum_y v[y] j[y]``,
+    where ``e`` is what expert x of modality m says beyond the prior, ``j`` what joint
+    expert y says of all modalities together, n counts the modalities that are present,
+    ``w, v >= 0`` and ``0 <= alpha <= 1``; ``c[p]`` is what it says by itself that just
+    these modalities are present, zero for a combination that is not known. It begins at
+    ``w = 1 / X``, ``v = .3``, ``alpha = 1/2``, ``b = c = 0``. With nothing present it
     says the prior, exactly.
 
     Args:
         num_modalities: ``M``.
         num_experts: ``X``.
         out_channels: ``K``.
+        num_joint: ``Y``, experts of all modalities together.
         num_patterns: ``P``, known combinations of present modalities.
     """
 
@@ -57,11 +60,14 @@ class EvidencePool(nn.Module):
         num_experts: int,
         out_channels: int,
         *,
+        num_joint: int = 0,
         num_patterns: int = 0,
     ) -> None:
         super().__init__()
-        start = math.log(math.expm1(1 / num_experts))
+        start = _inverse_softplus(1 / num_experts)
         self.trust = nn.Parameter(torch.full((num_modalities, num_experts), start))
+        begin = _inverse_softplus(JOINT_TRUST)
+        self.joint_trust = nn.Parameter(torch.full((num_joint,), begin))
         self.power = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.pattern_bias = nn.Parameter(torch.zeros(num_patterns, out_channels))
@@ -73,10 +79,15 @@ class EvidencePool(nn.Module):
         """Weigh the experts: ``[N, M, X, K]`` to ``[N, M, K]``."""
         return (F.softplus(self.trust)[..., None] * evidence).sum(-2)
 
-    def forward(self, evidence: Tensor, present: Tensor) -> Tensor:
-        """Pool evidence ``[N, M, X, K]`` where ``present [N, M]``; gives ``[N, K]``.
+    def forward(
+        self, evidence: Tensor, present: Tensor, joint: Tensor | None = None
+    ) -> Tensor:
+        """Pool evidence into scores ``[N, K]``.
 
-        Evidence of what is not present is not read.
+        Args:
+            evidence: ``[N, M, X, K]``; that of what is not present is not read.
+            present: ``[N, M]`` Bool.
+            joint: ``[N, Y, K]`` evidence of what is present together; None for none.
         """
         seen = torch.where(present[..., None, None], evidence, 0)
         count = present.sum(1, keepdim=True).to(evidence.dtype)
@@ -84,11 +95,23 @@ class EvidencePool(nn.Module):
         pooled = scale * self.by_modality(seen).sum(1)
         known = (present[:, None] == self.patterns).all(-1).to(evidence.dtype)
         said = self.bias + known @ self.pattern_bias + pooled
+        if joint is not None:
+            share = interaction_share(present).to(joint.dtype)
+            weight = F.softplus(self.joint_trust)[:, None]
+            said = said + share * (weight * joint).sum(1)
         return self.prior + torch.where(count > 0, said, 0)
 
     def penalty(self) -> Tensor:
         """Squared distance from where the pool began; of patterns three times."""
-        start = math.log(math.expm1(1 / self.trust.shape[1]))
-        parts = (self.trust - start, self.power, self.bias)
+        parts = (
+            self.trust - _inverse_softplus(1 / self.trust.shape[1]),
+            self.joint_trust - _inverse_softplus(JOINT_TRUST),
+            self.power,
+            self.bias,
+        )
         rest = PATTERN_PENALTY * self.pattern_bias.square().sum()
         return sum((part.square().sum() for part in parts), rest)
+
+
+def _inverse_softplus(value: float) -> float:
+    return math.log(math.expm1(value))

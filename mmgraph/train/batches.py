@@ -15,6 +15,10 @@ from mmgraph.batch import Batch
 from mmgraph.distributed import ALONE, Workers
 
 
+def _nothing(present: Tensor, rows: Tensor | None = None) -> None:
+    """Say nothing: there are no experts of all modalities together."""
+
+
 @dataclass(frozen=True)
 class TrainingBatch:
     """Samples to learn from, with what the experts say about them.
@@ -26,6 +30,8 @@ class TrainingBatch:
         y: Targets of the task.
         bags: ``[E, B]`` weight of each sample for each member; 0 is held out.
         groups: ``[B]`` numbers of what belongs together.
+        together: Gives, of ``[B, M]`` present modalities, what experts of all of them
+            together say out of fold, ``[B, Y, K]``; or None where there are none.
         first: Samples of the batch that other processes hold before these.
         total: Samples of the batch in all processes; default: these.
     """
@@ -36,6 +42,7 @@ class TrainingBatch:
     y: Tensor
     bags: Tensor
     groups: Tensor
+    together: Callable[[Tensor], Tensor | None] = _nothing
     first: int = 0
     total: int | None = None
 
@@ -89,6 +96,7 @@ class TrainingSet:
         y: Targets of the task.
         bags: ``[E, N]`` weight of each sample for each member; 0 is held out.
         groups: ``[N]`` numbers of what belongs together (each sample alone, or not).
+        together: As in :class:`TrainingBatch`, of the samples of given numbers.
     """
 
     batch_of: Callable[[Tensor], Batch]
@@ -97,6 +105,7 @@ class TrainingSet:
     y: Tensor
     bags: Tensor
     groups: Tensor
+    together: Callable[[Tensor, Tensor], Tensor | None] = _nothing
 
     def __len__(self) -> int:
         return len(self.y)
@@ -110,6 +119,7 @@ class TrainingSet:
             self.y[indices],
             self.bags[:, indices],
             self.groups[indices],
+            lambda present: self.together(present, indices),
         )
 
     def judged(self, most: int, generator: torch.Generator) -> TrainingBatch:

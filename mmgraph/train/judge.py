@@ -73,7 +73,9 @@ class Judge:
         present, evidence = samples.present, samples.evidence
         self.masks = [present, modality_dropout(present, 0.5, generator)]
         self.input = pool.by_modality(evidence)
-        self.offsets = [pool(evidence, mask) for mask in self.masks]
+        self.offsets = [
+            pool(evidence, mask, samples.together(mask)) for mask in self.masks
+        ]
         self.shares = [interaction_share(mask) for mask in self.masks]
         self.out = (samples.bags == 0).to(evidence.dtype)
         self.losses: list[tuple[float, ...]] = []

@@ -353,7 +353,7 @@ def _decoder(channels: int | None, members: int | None = None) -> nn.Module:
 
 
 def _pool() -> nn.Module:
-    pool = EvidencePool(len(NAMES), 2, 3, num_patterns=2)
+    pool = EvidencePool(len(NAMES), 2, 3, num_joint=1, num_patterns=2)
     pool.prior.copy_(torch.tensor([-0.5, -1.0, -2.0]))
     pool.patterns[0] = True
     pool.patterns[1] = _present(corner_batch())[1]
@@ -371,7 +371,8 @@ def run_pool(module: nn.Module, batch: Batch) -> Outputs:
         .unflatten(1, (2, 3))
         for name in NAMES
     ]
-    return by_sample(module(torch.stack(said, 1), _present(batch)))
+    together = sums(batch)[:, None, :3]
+    return by_sample(module(torch.stack(said, 1), _present(batch), together))
 
 
 def _present(batch: Batch) -> Tensor:

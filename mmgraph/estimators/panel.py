@@ -1,0 +1,93 @@
+"""The experts of a model and the pool of what they say.
+
+Letters: ``B`` samples, ``M`` modalities, ``X`` experts a modality, ``Y`` experts of all
+modalities together, ``F`` features, ``K`` outputs.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmgraph.nn.experts import JointForest
+from mmgraph.nn.pool import EvidencePool
+
+
+def ask_together(
+    experts: nn.ModuleList,
+    features: Sequence[Tensor],
+    present: Tensor,
+    prior: Tensor,
+    fold: Tensor | None = None,
+) -> Tensor | None:
+    """Return what experts of all modalities say beyond the prior, ``[B, Y, K]``.
+
+    Args:
+        experts: ``Y`` of them; without any the answer is None.
+        features: ``[B, F_m]`` for each modality.
+        present: ``[B, M]`` Bool; features of what is not present are not read.
+        prior: ``[K]``.
+        fold: ``[B]`` folds of training samples, of which the answer must know nothing.
+    """
+    said = [expert(features, present, fold) - prior for expert in experts]
+    return torch.stack(said, dim=1) if said else None
+
+
+class ExpertPanel(nn.Module):
+    """What speaks before the graph does: experts, and the pool that adds them up.
+
+    Args:
+        experts: ``M`` lists of ``X`` modules that map features ``[B, F_m]`` to scores.
+        joint: ``Y`` modules that map the features of all modalities to scores.
+        pool: What adds up what they say.
+    """
+
+    def __init__(
+        self, experts: nn.ModuleList, joint: nn.ModuleList, pool: EvidencePool
+    ) -> None:
+        super().__init__()
+        self.experts, self.joint, self.pool = experts, joint, pool
+
+    @property
+    def expert_lists(self) -> list[nn.ModuleList]:
+        """The experts of each modality."""
+        return [each for each in self.experts if isinstance(each, nn.ModuleList)]
+
+    @property
+    def forests(self) -> list[JointForest]:
+        """The experts of all modalities together."""
+        return [each for each in self.joint if isinstance(each, JointForest)]
+
+    def evidence(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Ask the experts of each modality.
+
+        Args:
+            features: ``[B, F_m]`` for each modality; a missing one is an all-NaN row.
+
+        Returns:
+            ``[B, M, X, K]`` scores beyond the prior, zero where the modality is
+            missing, and ``[B, M]`` Bool presence.
+        """
+        present = torch.stack([~x.isnan().all(1) for x in features], dim=1)
+        said = []
+        for m, (x, experts) in enumerate(zip(features, self.expert_lists, strict=True)):
+            rows = torch.nonzero(present[:, m])[:, 0]
+            scores = torch.stack([expert(x[rows]) for expert in experts], dim=1)
+            beyond = scores - self.pool.prior
+            zeros = beyond.new_zeros(len(x), *beyond.shape[1:])
+            said.append(zeros.index_copy(0, rows, beyond))
+        return torch.stack(said, dim=1), present
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what is said in all, by each modality, and presence.
+
+        Args:
+            features: See :meth:`evidence`.
+
+        Returns:
+            ``[B, K]`` scores, ``[B, M, K]`` weighed evidence, ``[B, M]`` Bool.
+        """
+        evidence, present = self.evidence(features)
+        joint = ask_together(self.joint, features, present, self.pool.prior)
+        offset = self.pool(evidence, present, joint)
+        return offset, self.pool.by_modality(evidence), present

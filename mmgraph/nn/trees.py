@@ -1,0 +1,101 @@
+"""Regression trees as tensors.
+
+Letters: ``N`` rows, ``F`` features, ``K`` outputs, ``T`` trees.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Forest"]
+
+
+class Forest(nn.Module):
+    """The mean of regression trees, evaluated as look-ups in plain tensors.
+
+    It is saved and moved like any module.
+
+    Args:
+        in_features: ``F``.
+        out_channels: ``K``.
+        num_nodes: Nodes of all trees together.
+        num_trees: ``T``.
+    """
+
+    feature: Tensor
+    threshold: Tensor
+    child: Tensor
+    value: Tensor
+    root: Tensor
+    depth: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_channels: int,
+        *,
+        num_nodes: int = 1,
+        num_trees: int = 1,
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.register_buffer("feature", torch.zeros(num_nodes, dtype=torch.int32))
+        self.register_buffer("threshold", torch.zeros(num_nodes))
+        self.register_buffer("child", torch.zeros(num_nodes, 2, dtype=torch.int32))
+        self.register_buffer("value", torch.zeros(num_nodes, out_channels))
+        self.register_buffer("root", torch.zeros(num_trees, dtype=torch.int64))
+        self.register_buffer("depth", torch.zeros((), dtype=torch.int64))
+
+    @classmethod
+    def from_trees(cls, trees: Sequence[Any]) -> "Forest":
+        """Copy fitted trees of scikit-learn (their ``tree_``) of the same features."""
+        sizes = np.array([tree.node_count for tree in trees])
+        roots = np.cumsum(sizes) - sizes
+        forest = cls(
+            trees[0].n_features,
+            trees[0].value.shape[1],
+            num_nodes=int(sizes.sum()),
+            num_trees=len(trees),
+        )
+        left = np.concatenate([tree.children_left for tree in trees])
+        right = np.concatenate([tree.children_right for tree in trees])
+        feature = np.concatenate([tree.feature for tree in trees])
+        threshold = np.concatenate([tree.threshold for tree in trees])
+        shift, itself = np.repeat(roots, sizes), np.arange(sizes.sum())
+        leaf = left < 0
+        child = np.stack([left + shift, right + shift], axis=1)
+        child[leaf] = itself[leaf, None]
+        forest.child.copy_(torch.from_numpy(child))
+        forest.feature.copy_(torch.from_numpy(np.where(leaf, 0, feature)))
+        forest.threshold.copy_(torch.from_numpy(_round_down(threshold)))
+        value = np.concatenate([tree.value[..., 0] for tree in trees])
+        forest.value.copy_(torch.from_numpy(value))
+        forest.root.copy_(torch.from_numpy(roots))
+        forest.depth.fill_(max(tree.max_depth for tree in trees))
+        return forest
+
+    def forward(self, x: Tensor, root: Tensor | None = None) -> Tensor:
+        """Map finite features ``[N, F]`` to the mean of the trees, ``[N, K]``.
+
+        Args:
+            x: Features.
+            root: ``[N, t]`` Roots of the trees to ask of each row; default: all trees.
+        """
+        node = self.root.expand(len(x), -1) if root is None else root
+        for _ in range(int(self.depth)):  # a leaf is its own child
+            cell = x.gather(1, self.feature[node].long())
+            right = (cell > self.threshold[node]).long()
+            node = self.child[node].gather(2, right[..., None])[..., 0].long()
+        return F.embedding_bag(node, self.value, mode="mean")
+
+
+def _round_down(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Largest float32 not above each threshold: float32 cells compare as before."""
+    rounded = threshold.astype(np.float32)
+    lower = np.nextafter(rounded, np.float32(-np.inf))
+    return np.where(rounded > threshold, lower, rounded)

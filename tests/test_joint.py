@@ -1,0 +1,126 @@
+"""Experts of all modalities together: out of fold, under any subset."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mmgraph.estimators.evidence import fit_evidence
+from mmgraph.estimators.joint import fit_joint
+from mmgraph.estimators.panel import ask_together
+from mmgraph.nn.heads import Classification, MultiLabel, Regression
+
+NUM, FOLDS = 400, 4
+
+
+def crossed(seed: int = 0) -> tuple[list[Tensor], Tensor]:
+    """Two modalities: the product of their first features tells the class."""
+    x = torch.randn(2, NUM, 3, generator=torch.Generator().manual_seed(seed))
+    return list(x), (x[0, :, 0] * x[1, :, 0] > 0).long()
+
+
+def folds() -> Tensor:
+    return torch.arange(NUM) % FOLDS
+
+
+def all_present(num: int = NUM) -> Tensor:
+    return torch.ones(num, 2, dtype=torch.bool)
+
+
+def accuracy(score: Tensor, y: Tensor) -> float:
+    return float((score.argmax(1) == y).float().mean())
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    features, y = crossed()
+    task = Classification(num_classes=2)
+    return fit_joint(features, all_present(), y, task, folds())
+
+
+def test_it_finds_what_no_modality_says_alone(fitted):
+    features, y = crossed(seed=1)
+    assert accuracy(fitted(features, all_present()), y) > 0.8
+    one = all_present()
+    one[:, 1] = False
+    assert accuracy(fitted(features, one), y) < 0.65
+
+
+def test_out_of_fold_answers_know_nothing_of_their_fold():
+    """Labels are noise: what has seen a label repeats it, what has not cannot."""
+    features, _ = crossed()
+    y = torch.randint(2, (NUM,), generator=torch.Generator().manual_seed(5))
+    task = Classification(num_classes=2)
+    forest = fit_joint(features, all_present(), y, task, folds())
+    assert accuracy(forest(features, all_present()), y) > 0.65
+    assert accuracy(forest(features, all_present(), folds()), y) < 0.6
+
+
+@pytest.mark.parametrize("content", [torch.nan, torch.inf, 1e30])
+def test_what_is_not_present_is_not_read(fitted, content):
+    features, _ = crossed()
+    present = all_present()
+    present[::2, 1] = False
+    expected = fitted(features, present)
+    poisoned = [features[0], torch.where(present[:, 1:], features[1], content)]
+    assert torch.equal(fitted(poisoned, present), expected)
+
+
+def test_a_sample_alone_is_told_the_same(fitted):
+    features, _ = crossed()
+    together = fitted(features, all_present(), folds())
+    alone = fitted([x[7:8] for x in features], all_present(1), folds()[7:8])
+    assert torch.allclose(alone, together[7:8], atol=1e-6)
+
+
+def test_the_same_seed_grows_the_same_trees(fitted):
+    features, y = crossed()
+    task = Classification(num_classes=2)
+    again = fit_joint(features, all_present(), y, task, folds())
+    other = fit_joint(features, all_present(), y, task, folds(), seed=1)
+    state = fitted.state_dict()
+    assert all(torch.equal(x, state[k]) for k, x in again.state_dict().items())
+    assert len(other.forest.value) != len(fitted.forest.value)
+
+
+def test_rows_without_a_label_or_a_modality_teach_nothing():
+    features, y = crossed()
+    task, label = MultiLabel(1), y.float()[:, None]
+    present = all_present()
+    present[:20] = False
+    label[20:40] = torch.nan
+    forest = fit_joint(features, present, label, task, folds())
+    changed = [x.clone() for x in features]
+    for x in changed:
+        x[20:40] *= 100.0
+        x[:20] = torch.nan
+    for x, own in zip(changed, features, strict=True):
+        own[20:40] = x[20:40]  # the scaling sees them either way
+    same = fit_joint(features, present, label, task, folds())
+    again = fit_joint(changed, present, label, task, folds())
+    assert torch.equal(same.forest.value, again.forest.value)
+    assert forest(features, all_present()).shape == (NUM, 1)
+
+
+def test_values_are_predicted_too():
+    features, _ = crossed()
+    y = (features[0][:, :1] * features[1][:, :1]).clamp(-2, 2)
+    forest = fit_joint(features, all_present(), y, Regression(1), folds())
+    said = forest(features, all_present(), folds())
+    assert np.corrcoef(said[:, 0], y[:, 0])[0, 1] > 0.6
+
+
+def test_one_modality_has_no_joint_expert():
+    features, y = crossed()
+    task = Classification(num_classes=2)
+    alone = fit_evidence({"a": features[0]}, y, task, folds())
+    assert len(alone.joint) == 0
+    assert alone.together(alone.present) is None
+    both = fit_evidence(dict(zip("ab", features, strict=True)), y, task, folds())
+    rows = torch.tensor([3, 5])
+    said = both.together(both.present[rows], rows)
+    assert said.shape == (2, 1, 2)
+    assert torch.allclose(said, both.together(both.present)[rows], atol=1e-6)
+    prior = both.prior
+    whole = ask_together(both.joint, features, both.present, prior)
+    assert not torch.allclose(whole[rows], said)
