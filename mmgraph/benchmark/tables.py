@@ -86,11 +86,16 @@ def cell(estimate: Estimate, digits: int = 3) -> str:
 
 def block_title(block: Block) -> str:
     """Return the heading of a block."""
-    train = f", {block.train_missing:g} of training modalities removed"
     return (
         f"{block.dataset}: {metric_title(block.metric)}, {block.facts['scheme']}"
-        f"{train if block.train_missing else ''}"
+        f"{_train_note(block)}"
     )
+
+
+def _train_note(block: Block) -> str:
+    if not block.train_missing:
+        return ""
+    return f", {block.train_missing:g} of training modalities removed"
 
 
 def result_table(block: Block) -> Table:
@@ -140,7 +145,7 @@ def _direction_table(block: Block, direction: str) -> Table:
     headings = (HEADINGS.get(name, metric_title(name)) for name in names)
     rate = f", {block.rates[0]:g} removed" if block.rates[0] else ""
     return Table(
-        f"{block.dataset}: {direction}{rate}",
+        f"{block.dataset}: {direction}{rate}{_train_note(block)}",
         ("model", *headings),
         tuple(
             (row.model, *(cell(found[name]) for name in names))

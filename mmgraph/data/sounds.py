@@ -59,7 +59,8 @@ def read_sound(path: Path) -> tuple[npt.NDArray[np.float64], int]:
     try:
         samples, rate = soundfile.read(path, always_2d=True)
     except (RuntimeError, OSError) as error:
-        raise DataError(f"{path} must be a sound, got {error}.") from None
+        reason = str(error).rstrip(".")
+        raise DataError(f"{path} must be a sound, got {reason}.") from None
     return np.asarray(samples, dtype=np.float64).mean(axis=1), int(rate)
 
 
