@@ -258,4 +258,16 @@ def test_whole_stamps_are_the_gallery_of_241_captions(tmp_path):
         pytest.skip(str(error))
     assert len(opened.data) == 949
     test = opened.data[make_splits(opened)[0].test]
-    assert len(pairs.distinct(test, ["text"])) == 241
+    assert len(pairs.distinct(test, ["text"], opened.pairs)) == 241
+
+
+def test_shared_content_counts_once_though_it_was_rounded_otherwise():
+    test = stamps()
+    shared = PairTask("retrieval", "s", BOTH, "groups", "map", "", shared=("text",))
+    noise = 1 + 1e-5 * (np.arange(60, dtype=np.float32) % 2)[:, None]
+    rounded = test.columns["text"].values * noise
+    arrays = {"text": rounded, "image": test.columns["image"].values}
+    other = MultimodalData.from_arrays(arrays, groups=test.groups)
+    assert len(pairs.distinct(other, ["text"], task())) > 30
+    assert pairs.distinct(other, ["text"], shared).tolist() == list(range(0, 60, 2))
+    assert len(pairs.distinct(other, ["image"], shared)) == 60

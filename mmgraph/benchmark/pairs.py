@@ -2,7 +2,7 @@
 
 The test part is a gallery that stays whole at every missing rate, so that rates can be
 compared: modalities are removed from the queries only. A query that lost all modalities
-of a direction is not asked. Entries that are the same to the bit count once.
+of a direction is not asked. Entries that are the same count once.
 Letters: `N` samples, `Q` queries, `G` gallery entries.
 """
 
@@ -50,6 +50,7 @@ class PairTask:
         note: What a reader has to know.
         conversion: Of the mirrored file, where it is not that of the data set: the
             samples without a class take part, too.
+        shared: Modalities that all samples of a key have in common, up to rounding.
     """
 
     kind: Literal["retrieval", "matching"]
@@ -59,6 +60,7 @@ class PairTask:
     metric: str
     note: str
     conversion: str | None = None
+    shared: tuple[str, ...] = ()
 
     @property
     def several(self) -> bool:
@@ -81,6 +83,7 @@ PAIR_TASKS = {
         "recall_at_10",
         f"{STAMPS} The captions of the test part were never seen.",
         conversion="tuxpaint_whole",
+        shared=("text",),
     ),
     "wikipedia-retrieval": PairTask(
         "retrieval",
@@ -98,6 +101,7 @@ PAIR_TASKS = {
         "auroc_hard",
         f"{STAMPS} The captions of the test part were never seen.",
         conversion="tuxpaint_whole",
+        shared=("text",),
     ),
     "spoken-digits-matching": PairTask(
         "matching",
@@ -180,9 +184,9 @@ def _retrieve(
     masked: MultimodalData,
     seed: int,
 ) -> Scores:
-    asked = masked[distinct(test, direction.source)]
+    asked = masked[distinct(test, direction.source, task)]
     asked = asked[np.flatnonzero(has_any(asked, direction.source))]
-    gallery = test[distinct(test, direction.target)]
+    gallery = test[distinct(test, direction.target, task)]
     relevant = same_key(keys(asked, task), keys(gallery, task))
     found = np.zeros(relevant.shape)
     if found.size:
@@ -272,9 +276,15 @@ def has_any(data: MultimodalData, names: Sequence[str]) -> NDArray[np.bool_]:
     return np.asarray(data.select(names).present.any(axis=1))
 
 
-def distinct(data: MultimodalData, names: Sequence[str]) -> NDArray[np.int64]:
+def distinct(
+    data: MultimodalData, names: Sequence[str], task: PairTask
+) -> NDArray[np.int64]:
     """Return the first sample of each distinct content that is not empty, in order."""
-    tables = data.select(names).features().values()
-    rows = np.ascontiguousarray(np.concatenate(list(tables), axis=1))
-    _, first = np.unique(rows.view(np.uint32), axis=0, return_index=True)
-    return np.sort(first[has_any(data, names)[first]])
+    rows = np.flatnonzero(has_any(data, names))
+    if set(names) <= set(task.shared):
+        _, first = np.unique(keys(data, task)[rows], return_index=True)
+    else:
+        tables = data.select(names).features().values()
+        content = np.concatenate(list(tables), axis=1)[rows].view(np.uint32)
+        _, first = np.unique(content, axis=0, return_index=True)
+    return np.sort(rows[first])
