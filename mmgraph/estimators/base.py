@@ -71,7 +71,7 @@ class FusionEstimator(BaseEstimator):
         feed_forward: "typed", "mixture" of experts, or "none".
         members: Ensemble members, trained together.
         experts: Kinds of experts, of "linear", "spline" and "forest" of one modality,
-            and "joint", a forest of all modalities together.
+            and "joint", trees of all modalities together.
         epochs: Most passes over the data; default: 80, but 240 to 2500 steps.
             Training stops early when no member improves on its held-out samples.
         batch_size: Samples a step.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mmgraph.estimators.joint import fit_joint
+from mmgraph.estimators.joint import fit_boosted, fit_joint
 from mmgraph.estimators.panel import ask_together
 from mmgraph.estimators.targets import link_of, prior_of, targets_of
 from mmgraph.missing import modality_dropout
@@ -133,6 +133,8 @@ def fit_evidence(
     joint = nn.ModuleList()
     if "joint" in kinds and len(parts) > 1 and bool(present.any()):
         joint.append(fit_joint(parts, present, y, task, folds, seed=seed))
+        boosted = fit_boosted(parts, present, y, task, folds, seed=seed)
+        joint.extend([] if boosted is None else [boosted])
     said = torch.stack(scores, dim=1)
     return Evidence(said, present, experts, prior, parts, folds, joint)
 

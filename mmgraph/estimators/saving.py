@@ -47,7 +47,11 @@ def build_expert(item: Mapping[str, Any], width: int, task: Task) -> nn.Module:
 def describe_panel(panel: ExpertPanel) -> dict[str, Any]:
     """Return what is needed to build a panel before its tensors are loaded."""
     joint = [
-        {"num_folds": each.num_folds, **forest_sizes(each.forest)}
+        {
+            "boosted": each.boosted,
+            "num_folds": each.num_folds,
+            **forest_sizes(each.forest),
+        }
         for each in panel.forests
     ]
     experts = [

@@ -206,6 +206,7 @@ class JointForest(nn.Module):
         num_nodes: Nodes of all trees together.
         num_trees: Trees, ``J`` for each turn; tree t has not seen fold ``t mod J``.
         num_folds: ``J``.
+        boosted: Trees add up to scores, in place of each being a prediction.
     """
 
     def __init__(
@@ -214,12 +215,14 @@ class JointForest(nn.Module):
         out_channels: int,
         link: Link,
         *,
+        boosted: bool = False,
         num_nodes: int = 1,
         num_trees: int = 1,
         num_folds: int = 1,
     ) -> None:
         super().__init__()
         self.widths, self.link, self.num_folds = tuple(widths), link, num_folds
+        self.boosted = boosted
         self.scalers = nn.ModuleList(Standardiser(width) for width in widths)
         width = 2 * sum(widths)
         self.forest = Forest(
@@ -267,7 +270,7 @@ class JointForest(nn.Module):
         if fold is not None:
             root = self.forest.root.unflatten(0, (-1, self.num_folds)).T[fold]
         mean = self.forest(self.inputs(features, present), root)
-        return score_of_mean(mean, self.link)
+        return (to_score if self.boosted else score_of_mean)(mean, self.link)
 
 
 def score_of_mean(mean: Tensor, link: Link) -> Tensor:

@@ -4,6 +4,7 @@ Letters: ``N`` rows, ``F`` features, ``K`` outputs, ``T`` trees.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Forest"]
+__all__ = ["Forest", "PlainTree"]
+
+
+@dataclass(frozen=True)
+class PlainTree:
+    """One regression tree, with the names of scikit-learn's ``tree_``.
+
+    Attributes:
+        children_left: ``[n]`` where a node's smaller values go; -1 for a leaf.
+        children_right: ``[n]`` where the others go.
+        feature: ``[n]`` what is compared.
+        threshold: ``[n]`` the largest value that goes left.
+        value: ``[n, K, 1]`` what a leaf says.
+        n_features: ``F``.
+        max_depth: Steps from the root to the deepest leaf.
+    """
+
+    children_left: npt.NDArray[np.integer[Any]]
+    children_right: npt.NDArray[np.integer[Any]]
+    feature: npt.NDArray[np.integer[Any]]
+    threshold: npt.NDArray[np.float64]
+    value: npt.NDArray[np.float64]
+    n_features: int
+    max_depth: int
+
+    @property
+    def node_count(self) -> int:
+        """``n``."""
+        return len(self.feature)
 
 
 class Forest(nn.Module):
@@ -53,7 +82,7 @@ class Forest(nn.Module):
 
     @classmethod
     def from_trees(cls, trees: Sequence[Any]) -> "Forest":
-        """Copy fitted trees of scikit-learn (their ``tree_``) of the same features."""
+        """Copy trees of the same features: plain, or scikit-learn's ``tree_``."""
         sizes = np.array([tree.node_count for tree in trees])
         roots = np.cumsum(sizes) - sizes
         forest = cls(
