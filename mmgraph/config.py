@@ -125,6 +125,7 @@ class TrainConfig(BaseModel):
         task: "auto" is regression for fractional numbers, else classification.
         seed: Seed of everything random.
         epochs: Most epochs of the training; None is the estimator's default.
+        memory: Megabytes that training on a folder may take, beyond the model.
         fresh: Forget the progress of an interrupted training in `output`.
     """
 
@@ -139,6 +140,7 @@ class TrainConfig(BaseModel):
     task: Literal["auto", "classification", "regression"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     epochs: Count | None = None
+    memory: Count = 1024
     fresh: bool = False
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmgraph.cli.arguments import OneLineErrors, Recorded, SeveralValues
+from mmgraph.cli.arguments import OneLineErrors, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,6 +286,10 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(help="Most epochs (default: chosen by the estimator).")
     ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(help="Megabytes to train on a folder within (default: 1024)."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Run file (.json, .toml) with these options.")
     ] = None,
@@ -296,8 +300,8 @@ def train(
 ) -> None:
     """Train on a Parquet file and save the model.
 
-    A folder of Parquet files is read like one file. An interrupted training goes on
-    where it was when the same command is given again.
+    A folder of Parquet files may be larger than the memory: it is streamed. An
+    interrupted training goes on where it was when the same command is given again.
     """
     from mmgraph.cli.workflow import train_file
     from mmgraph.config import TrainConfig, build_config, parse_modalities
@@ -306,6 +310,7 @@ def train(
     values: dict[str, Any] = {
         **{"file": file, "label": label, "output": output, "group": group, "id": id_},
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
+        "memory": memory,
     }
 
     def settings_of_all() -> TrainConfig:
@@ -320,37 +325,6 @@ def train(
             typer.echo(f"Went on after step {model.history_.resumed}.", err=True)
         typer.echo(repr(data))
         typer.echo(f"Model: {settings.output}")
-
-
-@app.command(
-    cls=SeveralValues,
-    epilog="Example: mmgraph evaluate icu_model test.parquet --missing 0 .3 .5",
-)
-def evaluate(
-    model: ModelFolder,
-    file: File,
-    label: Annotated[
-        str | None, typer.Option(help="Column of labels (default: as in the training).")
-    ] = None,
-    missing: Annotated[
-        str | None,
-        typer.Option(metavar="RATE...", help="Test missing rates (default: 0)."),
-    ] = None,
-) -> None:
-    """Score a model on a Parquet file, or a folder of them, with labels."""
-    from mmgraph.benchmark.tables import Table, number
-    from mmgraph.cli.workflow import evaluate_file
-    from mmgraph.config import parse_rates
-
-    rates = parse_rates(missing, "--missing") or (0.0,)
-    scores = evaluate_file(model, file, label, rates)
-    names = list(scores[rates[0]])
-    rows = tuple(
-        (f"{rate:g}", *(number(found[name]) for name in names))
-        for rate, found in scores.items()
-    )
-    columns = ("missing rate", *(name.replace("_", " ") for name in names))
-    show(Table(f"{model} on {file}", columns, rows, (frozenset[int](),) * len(columns)))
 
 
 @app.command(epilog="Example: mmgraph datasets heart")

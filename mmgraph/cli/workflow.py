@@ -98,6 +98,7 @@ def train_file(config: TrainConfig) -> tuple["Estimator", Samples]:
             label=config.label,
             group=config.group,
             id=config.id,
+            memory=config.memory,
         )
     )
     task = _task(config, data)
@@ -137,6 +138,7 @@ def read_samples(
     label: str | None,
     group: str | None = None,
     id: str | None = None,
+    memory: int = 1024,
 ) -> Samples:
     """Read a Parquet file or a folder of files, or open a folder of them as a stream.
 
@@ -147,6 +149,7 @@ def read_samples(
         label: Column of labels; None reads none.
         group: Column of groups, or None.
         id: Column of ids, or None.
+        memory: Megabytes that a stream may take.
 
     Raises:
         DataError: If the file or one of the columns is not there or unreadable.
@@ -164,7 +167,7 @@ def read_samples(
         **{"ids": id or "id", "groups": group or "group"},
     }
     if file.is_dir():
-        stream = MultimodalStream.from_parquet(file, **fields)
+        stream = MultimodalStream.from_parquet(file, memory=memory << 20, **fields)
         data = next(stream.chunks(1))
     else:
         stream, data = None, MultimodalData.from_parquet(file, **fields)

@@ -5,9 +5,7 @@ Letters: ``N`` samples, ``K`` classes, labels or targets, ``M`` modalities.
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -23,19 +21,22 @@ from torch import Tensor
 
 from mmgraph import checkpoint
 from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data.column import BoolArray
 from mmgraph.distributed import Workers, join, local_device
 from mmgraph.errors import CheckpointError, DataError
+from mmgraph.estimators import saving
 from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.fitting import Fitting, fingerprint
 from mmgraph.estimators.inputs import ARRAY_MODALITY, embed_text, labelled
 from mmgraph.estimators.options import check_options, resolve_device
+from mmgraph.estimators.progress import show_progress
 from mmgraph.estimators.residual import ResidualFusion
-from mmgraph.estimators.saving import build_panel, describe_panel, fill, plain_value
+from mmgraph.estimators.streaming import fit_stream
 from mmgraph.model import FusionModel
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Task
 from mmgraph.schema import Schema
-from mmgraph.train import TrainOptions, fit_members
+from mmgraph.train import BatchSource, TrainingSet, TrainOptions, fit_members
 from mmgraph.train.folder import TrainingFolder
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -46,16 +47,6 @@ Prepared: TypeAlias = tuple[MultimodalData, Tensor, Task]
 READ_ARRAY = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
 READ_LABELS = {"dtype": None, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
 OF_THE_MACHINE = ("device", "verbose", "checkpoint_dir")  # no part of a model
-# what JSON of another origin can lead to
-WRONG_CONTENT = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 80, 240, 2500
 
 
@@ -72,7 +63,8 @@ class FusionEstimator(BaseEstimator):
         members: Ensemble members, trained together.
         experts: Kinds of experts, of "linear", "spline" and "forest" of one modality,
             and "joint", trees of all modalities together.
-        epochs: Most passes over the data; default: 80, but 240 to 2500 steps.
+        epochs: Most passes over the data; default: 80, but 240 to 2500 steps, and
+            at least one.
             Training stops early when no member improves on its held-out samples.
         batch_size: Samples a step.
         learning_rate: Peak of the one-cycle schedule.
@@ -153,8 +145,6 @@ class FusionEstimator(BaseEstimator):
 
     def _read_labelled(self, X: Any, y: Any) -> MultimodalData:  # noqa: ANN401, N803
         check_options(self.get_params(deep=False))
-        if isinstance(X, MultimodalStream):
-            return labelled(self._read(X.load(), reset=True), y)
         if not isinstance(X, MultimodalData):
             _, y = validate_data(
                 self, X, y, validate_separately=(READ_ARRAY, READ_LABELS)
@@ -163,10 +153,22 @@ class FusionEstimator(BaseEstimator):
         return labelled(self._read(X, reset=True), y)
 
     def _prepare(self, X: Any, y: Any) -> Prepared:  # noqa: ANN401, N803
+        """Return the samples with known targets, these encoded, and the task."""
+        data = self._read_labelled(X, y)
+        codes, known, task = self._learn_targets(np.asarray(data.y))
+        return data[known], codes[torch.from_numpy(known)], task
+
+    def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
+        raise AssertionError("an estimator of a task says how its targets are learned")
+
+    def _encode(self, y: AnyArray) -> tuple[Tensor, BoolArray]:
         raise AssertionError("an estimator of a task says how its targets are encoded")
 
     def _fit_together(self, X: Any, y: Any) -> None:  # noqa: ANN401, N803
         """Fit in every process of the group that this one is in, or alone."""
+        if isinstance(X, MultimodalStream):
+            fit_stream(self, X, y)
+            return
         workers = join()
         data, codes, task = workers.together(lambda: self._prepare(X, y))
         workers.together(lambda: self._note(data))
@@ -189,9 +191,18 @@ class FusionEstimator(BaseEstimator):
         self.unseen_ = [name for name, c in columns if not c.present.any()]
 
     def _fit(
-        self, data: MultimodalData, y: Tensor, task: Task, workers: Workers
+        self,
+        data: MultimodalData,
+        y: Tensor,
+        task: Task,
+        workers: Workers,
+        extend: Callable[[TrainingSet], tuple[BatchSource, int]] | None = None,
     ) -> None:
-        """Fit experts, pool and graph on labelled data with encoded targets ``y``."""
+        """Fit experts, pool and graph on labelled data with encoded targets ``y``.
+
+        The graph learns from more samples where ``extend`` says where they come from,
+        and how many they are.
+        """
         self.feature_widths_ = [x.shape[1] for x in data.features().values()]
         folder = self._training_folder(data, y, workers)
         fitting = Fitting(data, y, task, int(self.seed), workers, folder)
@@ -200,9 +211,10 @@ class FusionEstimator(BaseEstimator):
         model.graph.fit_scaling(data.batch())
         device = self._device(workers)
         self.model_ = model.to(device)
-        samples = fitting.training_set(evidence, int(self.members), device)
-        options = self._options(len(data))
-        with self._progress(options.max_steps, workers) as on_step:
+        known = fitting.training_set(evidence, int(self.members), device)
+        samples, num_samples = extend(known) if extend else (known, len(known))
+        options = self._options(num_samples)
+        with show_progress(options.max_steps, self.verbose, workers) as on_step:
             beta, self.history_ = fit_members(
                 self.model_.graph,
                 self.model_.panel.pool,
@@ -224,7 +236,7 @@ class FusionEstimator(BaseEstimator):
         """Return where progress is kept, if asked for; all must fit the same."""
         if self.checkpoint_dir is None and workers.size == 1:
             return None
-        run = {name: plain_value(v) for name, v in self.get_params(deep=False).items()}
+        run = saving.plain_values(self.get_params(deep=False))
         run = {name: v for name, v in run.items() if name not in OF_THE_MACHINE}
         run |= {"schema": data.schema.hash, "data": fingerprint(data, y)}
         workers.require_same("data and options", json.dumps(run, sort_keys=True))
@@ -251,6 +263,7 @@ class FusionEstimator(BaseEstimator):
         per_epoch = max(1, round(num_samples / self.batch_size))
         if self.epochs is None:
             steps = min(max(DEFAULT_EPOCHS * per_epoch, MIN_STEPS), MAX_STEPS)
+            steps = max(steps, per_epoch)
         else:
             steps = max(1, self.epochs) * per_epoch
         return TrainOptions(
@@ -266,21 +279,6 @@ class FusionEstimator(BaseEstimator):
             return local_device()
         return resolve_device(self.device)
 
-    @contextmanager
-    def _progress(
-        self, total: int, workers: Workers
-    ) -> Iterator[Callable[[int], None]]:
-        shown = sys.stderr.isatty() if self.verbose is None else self.verbose
-        if not shown or not workers.is_lead:
-            yield lambda _: None
-            return
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            job = progress.add_task("fitting the graph", total=total)
-            yield lambda step: progress.update(job, completed=step)
-
     # Saving
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -291,14 +289,14 @@ class FusionEstimator(BaseEstimator):
         params = {k: v for k, v in params.items() if k not in OF_THE_MACHINE}
         manifest = {
             "estimator": type(self).__name__,
-            "params": {name: plain_value(value) for name, value in params.items()},
+            "params": saving.plain_values(params),
             "given_schema": None if schema is None else schema.to_json(),
             "schema": self.schema_.to_json(),
             "schema_hash": self.schema_.hash,
             "feature_widths": self.feature_widths_,
             "unseen": self.unseen_,
             "num_features_in": getattr(self, "n_features_in_", None),
-            "panel": describe_panel(self.model_.panel),
+            "panel": saving.describe_panel(self.model_.panel),
             "target": self._target_state(),
         }
         checkpoint.save(folder, self.model_.state_dict(), manifest)
@@ -331,7 +329,7 @@ class FusionEstimator(BaseEstimator):
             )
         try:
             estimator = cls._restored(tensors, manifest, dict(functions or {}))
-        except WRONG_CONTENT as error:
+        except saving.WRONG_CONTENT as error:
             raise CheckpointError(
                 f"{folder} does not describe a model of this version: {error}"
             ) from None
@@ -364,12 +362,12 @@ class FusionEstimator(BaseEstimator):
         task = estimator._restore_target(manifest["target"])
         with torch.device("meta"):  # shapes are compared before memory is taken
             model = estimator._empty_model(manifest, task)
-        fill(model, tensors)
+        saving.fill(model, tensors)
         estimator.model_ = model.requires_grad_(False)
         return estimator
 
     def _empty_model(self, manifest: dict[str, Any], task: Task) -> ResidualFusion:
-        panel = build_panel(manifest["panel"], self.feature_widths_, task)
+        panel = saving.build_panel(manifest["panel"], self.feature_widths_, task)
         return ResidualFusion(panel, self._graph(self.schema_, task))
 
     def _target_state(self) -> dict[str, Any]:

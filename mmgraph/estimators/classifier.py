@@ -11,13 +11,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
+from mmgraph.data.column import BoolArray
 from mmgraph.data.labels import missing_labels
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import (
     AnyArray,
     FloatArray,
     FusionEstimator,
-    Prepared,
 )
 from mmgraph.estimators.inputs import labels_to_score
 from mmgraph.estimators.states import StateTransformer
@@ -43,7 +43,10 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
     """
 
     def fit(self, X: Any, y: Any = None) -> "FusionClassifier":  # noqa: ANN401, N803
-        """Fit on ``MultimodalData``, or on an array ``[N, C]`` with NaN for missing.
+        """Fit on data, a stream, or an array ``[N, C]`` with NaN for missing.
+
+        Of a ``MultimodalStream`` that is larger than its memory, a random sample
+        trains the experts and judges the members; the graph learns from all samples.
 
         Args:
             X: The data; its groups keep samples together when folds are made.
@@ -55,46 +58,36 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         self._fit_together(X, y)
         return self
 
-    def _prepare(self, X: Any, y: Any) -> Prepared:  # noqa: ANN401, N803
-        data = self._read_labelled(X, y)
-        labels = np.asarray(data.y)
-        if labels.ndim == 2 and labels.shape[1] == 1:  # as scikit-learn reads it
-            labels = column_or_1d(labels, warn=True)
-        if labels.ndim == 2:
-            codes, task = self._encode_labels(labels)
+    def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
+        if y.ndim == 2 and y.shape[1] == 1:  # as scikit-learn reads it
+            y = column_or_1d(y, warn=True)
+        if y.ndim == 2:
+            self.classes_ = np.arange(y.shape[1])
+            task: Task = MultiLabel(y.shape[1])
         else:
-            codes, task = self._encode_classes(labels)
-        known = torch.nonzero(codes >= 0 if codes.ndim == 1 else ~codes.isnan().all(1))
-        if not len(known):
+            self.classes_ = _find_classes(y)
+            task = Classification(max(len(self.classes_), 1))
+        codes, known = self._encode(y)
+        if not known.any():
             raise DataError("fit needs at least one known label, got none.")
-        rows = known[:, 0]
-        return data[rows.numpy()], codes[rows], task
+        return codes, known, task
 
-    def _encode_classes(self, y: AnyArray) -> tuple[Tensor, Task]:
-        from sklearn.utils.multiclass import check_classification_targets
-
+    def _encode(self, y: AnyArray) -> tuple[Tensor, BoolArray]:
         missing = missing_labels(y)
-        known = y[~missing]
-        if known.dtype == object:
-            known = known.astype(str)
-        try:
-            check_classification_targets(known)
-        except ValueError as error:
-            raise DataError(str(error)) from None
-        self.classes_, found = np.unique(known, return_inverse=True)
-        codes = torch.full((len(y),), -1)
+        if y.ndim == 2 and y.shape[1] > 1:
+            if y.dtype.kind not in "fiub" or not np.isin(y[~missing], (0, 1)).all():
+                raise DataError(
+                    "y of several labels must hold 0, 1 or NaN, got other values. Give "
+                    "one column of zeros and ones for each label."
+                )
+            return torch.from_numpy(y.astype(np.float32)), np.asarray(~missing.all(1))
+        labels, missing = y.reshape(-1), missing.reshape(-1)
+        known = labels[~missing]
+        known = known.astype(str) if known.dtype == object else known
+        found = np.searchsorted(self.classes_, known)
+        codes = torch.full((len(labels),), -1)
         codes[torch.from_numpy(~missing)] = torch.from_numpy(found)
-        return codes, Classification(max(len(self.classes_), 1))
-
-    def _encode_labels(self, y: AnyArray) -> tuple[Tensor, Task]:
-        missing = missing_labels(y)
-        if y.dtype.kind not in "fiub" or not np.isin(y[~missing], (0, 1)).all():
-            raise DataError(
-                "y of several labels must hold 0, 1 or NaN, got other values. Give one "
-                "column of zeros and ones for each label."
-            )
-        self.classes_ = np.arange(y.shape[1])
-        return torch.from_numpy(y.astype(np.float32)), MultiLabel(y.shape[1])
+        return codes, np.asarray(~missing)
 
     def predict_proba(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
         """Return probabilities ``[N, K]``: of classes (rows sum to 1), or of labels."""
@@ -152,3 +145,16 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _find_classes(y: AnyArray) -> AnyArray:
+    from sklearn.utils.multiclass import check_classification_targets
+
+    known = y[~missing_labels(y)]
+    known = known.astype(str) if known.dtype == object else known
+    try:
+        check_classification_targets(known)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    classes: AnyArray = np.unique(known)
+    return classes

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import RegressorMixin
+from torch import Tensor
 
+from mmgraph.data.column import BoolArray
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import (
     AnyArray,
     FloatArray,
     FusionEstimator,
-    Prepared,
 )
 from mmgraph.estimators.inputs import labels_to_score
 from mmgraph.estimators.states import StateTransformer
@@ -32,7 +33,10 @@ class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
     """
 
     def fit(self, X: Any, y: Any = None) -> "FusionRegressor":  # noqa: ANN401, N803
-        """Fit on ``MultimodalData``, or on an array ``[N, C]`` with NaN for missing.
+        """Fit on data, a stream, or an array ``[N, C]`` with NaN for missing.
+
+        Of a ``MultimodalStream`` that is larger than its memory, a random sample
+        trains the experts and judges the members; the graph learns from all samples.
 
         Args:
             X: The data; its groups keep samples together when folds are made.
@@ -44,15 +48,13 @@ class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
         self._fit_together(X, y)
         return self
 
-    def _prepare(self, X: Any, y: Any) -> Prepared:  # noqa: ANN401, N803
-        data = self._read_labelled(X, y)
-        assert data.y is not None
-        target = _numbers(data.y)
+    def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
+        target = _numbers(y)
         known = ~np.isnan(target).all(1)
         if not known.any():
             raise DataError("fit needs at least one known target, got none.")
         target = target[known]
-        self.flat_ = data.y.ndim == 1
+        self.flat_ = y.ndim == 1
         with np.errstate(over="ignore", invalid="ignore"):
             self.mean_, spread = np.nanmean(target, axis=0), np.nanstd(target, axis=0)
         if not np.isfinite([self.mean_, spread]).all():
@@ -61,8 +63,12 @@ class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
                 "Rescale them."
             )
         self.scale_ = np.where(spread > 0, spread, 1.0)
+        return *self._encode(y), Regression(target.shape[1])
+
+    def _encode(self, y: AnyArray) -> tuple[Tensor, BoolArray]:
+        target = _numbers(y)
         scaled = torch.from_numpy((target - self.mean_) / self.scale_).float()
-        return data[known], scaled, Regression(target.shape[1])
+        return scaled, np.asarray(~np.isnan(target).all(1))
 
     def predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
         """Return predictions ``[N]``, or ``[N, K]`` where the targets were 2-D."""

@@ -14,6 +14,17 @@ from mmgraph.nn.heads import Task
 from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.trees import Forest
 
+# what JSON of another origin can lead to
+WRONG_CONTENT = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 def plain_value(value: Any) -> Any:  # noqa: ANN401
     """Return an argument as JSON holds it: NumPy scalars become Python's."""
@@ -22,6 +33,11 @@ def plain_value(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, tuple | list):
         return [plain_value(item) for item in value]
     return value
+
+
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return named arguments as JSON holds them."""
+    return {name: plain_value(value) for name, value in values.items()}
 
 
 def describe_expert(expert: nn.Module) -> dict[str, Any]:

@@ -1,0 +1,256 @@
+"""Fitting on more samples than fit into memory.
+
+A random sample, whose size the memory of the stream bounds, trains the experts and
+the pool, fits the scaling of the encoders and judges the members. The experts have
+not seen the other samples, so that what they say of those is out of fold by
+construction; the members learn from all samples, in streamed batches.
+
+Letters: ``N`` samples, ``B`` samples of a batch, ``M`` modalities, ``E`` members.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from torch import Tensor
+
+from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data.column import BoolArray, IntArray
+from mmgraph.data.stream.sample import draw_sample
+from mmgraph.distributed import ALONE, Workers, join
+from mmgraph.errors import DataError
+from mmgraph.estimators.folds import assign_folds
+from mmgraph.estimators.inputs import embed_text, features_of
+from mmgraph.estimators.options import check_options
+from mmgraph.estimators.panel import ask_together
+from mmgraph.train import TrainingBatch, TrainingSet
+
+if TYPE_CHECKING:
+    from mmgraph.estimators.base import FusionEstimator
+
+MAX_SAMPLE = 20_000  # experts gain little from more, and forests grow with them
+SAMPLE_SHARE = 16  # raw samples may take this part of the memory,
+FEATURE_SHARE = 160  # and their features this one: fits work on many copies
+NUM_HELD_OUT = 5  # one of so many sampled ones judges the members
+BATCHES_AT_ONCE = 16  # batches whose evidence is computed together
+
+
+def fit_stream(
+    estimator: "FusionEstimator", stream: MultimodalStream, y: object
+) -> None:
+    """Fit a classifier or regressor on a stream; in memory where all of it fits.
+
+    Raises:
+        DataError: When labels are given apart from the stream, or it has none.
+    """
+    check_options(estimator.get_params(deep=False))
+    if y is not None:
+        raise DataError(
+            "y must be in the stream itself, got it apart. Name its column when you "
+            "open the stream: y='died'."
+        )
+    if estimator.schema is not None:
+        stream = stream.with_schema(estimator.schema)
+    most = sample_size(stream)
+    classes = is_classifier(estimator)
+    sample = draw_sample(stream, most, seed=int(estimator.seed), classes=classes)
+    if len(sample.keys) == sample.total:
+        estimator.fit(sample.data)
+        return
+    if sample.data.y is None:
+        raise DataError(
+            "fit needs labels, got a stream without y. Name their column when you open "
+            "the stream."
+        )
+    workers = join()
+    targets, known, task = estimator._learn_targets(np.asarray(sample.data.y))
+    data = estimator._read(sample.data, reset=True)[known]
+    keys = sample.keys[known]
+
+    def extend(training: TrainingSet) -> "tuple[StreamTraining, int]":
+        training = hold_out(estimator, training)
+        return StreamTraining(estimator, stream, keys, training), sample.total
+
+    workers.together(lambda: estimator._note(data))
+    data = data.select(estimator.schema_.modality_names)
+    estimator._fit(data, targets[torch.from_numpy(known)], task, workers, extend)
+
+
+def sample_size(stream: MultimodalStream) -> int:
+    """Return how many samples the memory of a stream allows experts to learn from.
+
+    Raises:
+        DataError: When they are too few to learn from.
+    """
+    first = embed_text(next(stream.shard(0, 1).chunks(64)))
+    width = sum(x.shape[1] for x in first.features().values())
+    by_rows = stream.memory // SAMPLE_SHARE // stream.row_bytes
+    by_features = stream.memory // FEATURE_SHARE // (4 * width)
+    most = min(MAX_SAMPLE, by_rows, by_features)
+    if most < 64:
+        raise DataError(
+            f"memory must hold at least 64 samples for the experts, got {most} in "
+            f"{stream.memory} bytes. Open the stream with more memory."
+        )
+    return most
+
+
+def hold_out(estimator: "FusionEstimator", training: TrainingSet) -> TrainingSet:
+    """Return sampled data of which one part is held out from every member.
+
+    Members learn from all other samples of the stream, so that none of them misses
+    these, and the weight of the graph is judged on them without a doubt.
+    """
+    groups = training.groups.cpu().numpy()
+    alone = len(np.unique(groups)) == len(groups)
+    folds = assign_folds(
+        training.y.cpu().numpy(),
+        None if alone else groups,
+        NUM_HELD_OUT,
+        seed=int(estimator.seed),
+    )
+    weight = torch.from_numpy(folds > 0).to(training.bags)
+    return replace(training, bags=weight.expand(len(training.bags), -1).contiguous())
+
+
+@dataclass(frozen=True)
+class StreamTraining:
+    """A stream as the source of training batches.
+
+    Attributes:
+        estimator: With experts that were fitted on the sample.
+        stream: All samples.
+        keys: ``[S]`` ascending numbers of the sampled ones.
+        sample: These, with their out-of-fold evidence.
+    """
+
+    estimator: "FusionEstimator"
+    stream: MultimodalStream
+    keys: IntArray
+    sample: TrainingSet
+
+    def judged(self, most: int, generator: torch.Generator) -> TrainingBatch:
+        """Return at most so many of the samples that are held out from all members."""
+        held = torch.nonzero((self.sample.bags == 0).all(0))[:, 0]
+        order = torch.randperm(len(held), generator=generator).to(held.device)
+        return self.sample.take(held[order[:most]].sort().values)
+
+    def batches(
+        self, batch_size: int, generator: torch.Generator, workers: Workers = ALONE
+    ) -> "StreamBatches":
+        """Return an endless iterator of batches; the estimator's seed orders them.
+
+        Every process reads the whole stream and takes its part of each batch, so that
+        several train the model of one.
+        """
+        return StreamBatches(self, batch_size, workers)
+
+    @torch.no_grad()
+    def prepare(self, chunk: MultimodalData, keys: IntArray) -> TrainingSet | None:
+        """Return a chunk with what the experts say of it; None without labels.
+
+        A sampled one has the evidence of experts that have not seen it, and the
+        weight that it has in the sample.
+        """
+        estimator, sample = self.estimator, self.sample
+        y, known = _targets_of(estimator, chunk)
+        if not known.any():
+            return None
+        rows = np.flatnonzero(known)
+        data = estimator._read(chunk[rows], reset=False)
+        features = features_of(data, estimator.schema_, estimator.feature_widths_)
+        device = sample.y.device
+        features = [x.to(device) for x in features]
+        panel = estimator.model_.panel
+        evidence, present = panel.evidence(features)
+        bags = sample.bags.new_ones(len(sample.bags), len(rows))
+        place = np.searchsorted(self.keys, keys[rows]).clip(max=len(self.keys) - 1)
+        again = torch.from_numpy(self.keys[place] == keys[rows])
+        where = torch.from_numpy(place)[again]
+        evidence[again] = sample.evidence[where]
+        bags[:, again] = sample.bags[:, where]
+        sampled, numbers = again.to(device), torch.from_numpy(place).to(device)
+
+        def together(kept: Tensor, indices: Tensor) -> Tensor | None:
+            asked = [x[indices] for x in features]
+            said = ask_together(panel.joint, asked, kept, panel.pool.prior)
+            mine = sampled[indices]
+            own = sample.together(kept[mine], numbers[indices][mine])
+            if said is not None and own is not None:
+                said[mine] = own
+            return said
+
+        return TrainingSet(
+            batch_of=lambda indices: data.batch(indices.cpu().numpy()).to(device),
+            present=present,
+            evidence=evidence,
+            y=y[torch.from_numpy(rows)].to(device),
+            bags=bags,
+            groups=torch.arange(len(rows), device=device),
+            together=together,
+        )
+
+
+def _targets_of(
+    estimator: "FusionEstimator", chunk: MultimodalData
+) -> tuple[Tensor, BoolArray]:
+    if chunk.y is None:
+        raise DataError(
+            "every part of a stream must have y where one has it, got a part without. "
+            "Write the parts the same way."
+        )
+    return estimator._encode(chunk.y)
+
+
+class StreamBatches:
+    """Endless batches of a stream in random order, which can stop and go on."""
+
+    def __init__(
+        self, source: StreamTraining, batch_size: int, workers: Workers = ALONE
+    ) -> None:
+        self.source, self.size, self.workers = source, batch_size, workers
+        self.chunks = source.stream.chunks(
+            batch_size * BATCHES_AT_ONCE,
+            shuffle=True,
+            seed=int(source.estimator.seed),
+            epochs=None,
+        )
+        self.place = self.chunks.state_dict()
+        self.block: TrainingSet | None = None
+        self.row = 0
+
+    def __iter__(self) -> "StreamBatches":
+        return self
+
+    def __next__(self) -> TrainingBatch:
+        while self.block is None or self.row >= len(self.block):
+            self._read()
+            self.row = 0
+        rows = torch.arange(self.row, min(self.row + self.size, len(self.block)))
+        self.row += len(rows)
+        mine = self.workers.share(len(rows))
+        part = self.block.take(rows[mine].to(self.block.y.device))
+        return replace(part, first=mine.start, total=len(rows))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the place of the present chunk, and the first row that is not done."""
+        state = {**self.place, "row": self.row}
+        return {name: torch.tensor(value) for name, value in state.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on behind the last batch that another one gave out."""
+        place = {name: int(value) for name, value in state.items()}
+        self.row = place.pop("row")
+        self.chunks.load_state_dict(place)
+        self.block = None
+        if self.row:
+            self._read()
+
+    def _read(self) -> None:
+        self.block = None  # free before the next one is read
+        self.place = self.chunks.state_dict()
+        chunk = next(self.chunks)
+        self.block = self.source.prepare(chunk, self.chunks.keys)

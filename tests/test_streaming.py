@@ -1,0 +1,247 @@
+"""Estimators learn and predict from streams as from data in memory."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mmgraph import FusionClassifier, FusionRegressor, MultimodalData, MultimodalStream
+from mmgraph.cli.commands import app
+from mmgraph.data.stream.sample import draw_sample
+from mmgraph.errors import DataError
+from mmgraph.estimators.streaming import StreamTraining, sample_size
+
+SMALL = {
+    "members": 2,
+    "epochs": 1,
+    "hidden_channels": 8,
+    "num_heads": 2,
+    "experts": ("linear",),
+}
+NUM = 600
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Run on one thread: the tensors are too small to gain from a second."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make_data(num=NUM, seed=0):
+    """Two modalities whose product says the most, each missing for some."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(2, num, 4))
+    noise = rng.logistic(size=num) / 4
+    y = (a[:, 0] + 2 * a[:, 1] * b[:, 1] + noise > 0).astype(int)
+    a[::7], b[::5] = np.nan, np.nan
+    return MultimodalData.from_arrays({"a": a, "b": b}, y=y)
+
+
+def write_shards(data, folder, size=80):
+    for start in range(0, len(data), size):
+        rows = np.arange(start, min(start + size, len(data)))
+        data[rows].to_parquet(folder / f"{start:05}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+@pytest.fixture(scope="module")
+def folder(data, tmp_path_factory):
+    return write_shards(data, tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return FusionClassifier(**SMALL).fit(data)
+
+
+@pytest.fixture
+def stream(folder):
+    """A stream whose memory allows a sample of some hundred of its 600 samples."""
+    return MultimodalStream.from_parquet(folder, memory=160 * 4 * 8 * 150)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_answers_from_a_stream_are_those_from_memory(fitted, data, stream):
+    proba = fitted.predict_proba(data)
+    np.testing.assert_allclose(fitted.predict_proba(stream), proba, atol=1e-6)
+    assert np.array_equal(fitted.predict(stream), fitted.predict(data))
+    np.testing.assert_allclose(
+        fitted.transform(stream), fitted.transform(data), atol=1e-5
+    )
+    assert fitted.score(stream) == fitted.score(data)
+
+
+def test_stream_that_fits_into_memory_is_fitted_as_data(fitted, folder, data):
+    stream = MultimodalStream.from_parquet(folder)
+    other = FusionClassifier(**SMALL).fit(stream)
+    assert np.array_equal(other.predict_proba(data), fitted.predict_proba(data))
+
+
+@pytest.mark.slow
+def test_graph_learns_from_more_than_the_sample(folder, tmp_path):
+    train = make_data(4000, 1)
+    write_shards(train, tmp_path, 1000)
+    stream = MultimodalStream.from_parquet(tmp_path, memory=160 * 4 * 8 * 150)
+    assert sample_size(stream) == 150
+    options = {**SMALL, "epochs": 6, "hidden_channels": 16}
+    test = make_data(1000, 2)
+    streamed = FusionClassifier(**options).fit(stream)
+    assert streamed.history_.steps == 6 * round(4000 / 64)
+    alone = FusionClassifier(**options).fit(train[np.arange(150)])
+    assert streamed.score(test) > alone.score(test) + 0.05
+
+
+def test_sampled_ones_keep_their_out_of_fold_evidence(stream):
+    sources = []
+
+    class Caught(FusionClassifier):
+        def _fit(self, data, y, task, workers, extend=None):
+            def caught(known):
+                sources.append(extend(known)[0])
+                return extend(known)
+
+            super()._fit(data, y, task, workers, caught)
+
+    Caught(**{**SMALL, "experts": ("linear", "joint")}).fit(stream)
+    (source,) = sources
+    assert isinstance(source, StreamTraining)
+    keys, sample = source.keys, source.sample
+    assert 64 <= len(keys) < NUM
+    assert set(sample.bags.unique().tolist()) == {0.0, 1.0}
+    held = sample.bags == 0
+    assert torch.equal(held[0], held[1])
+    assert 0.1 < held.float().mean() < 0.3
+    chunks = stream.chunks(NUM)
+    block = source.prepare(next(chunks), chunks.keys)
+    assert torch.equal(block.evidence[keys], sample.evidence)
+    assert torch.equal(block.bags[:, keys], sample.bags)
+    others = np.setdiff1d(np.arange(NUM), keys)
+    assert (block.bags[:, others] == 1).all()
+    seen = source.estimator.model_.panel.evidence
+    features = [
+        torch.from_numpy(x)
+        for x in source.estimator._read(stream.load(), reset=False).features().values()
+    ]
+    said = seen(features)[0]
+    torch.testing.assert_close(block.evidence[others], said[others])
+    assert not torch.allclose(block.evidence[keys], said[keys])
+    rows = torch.arange(NUM)
+    said = block.together(block.present, rows)
+    assert torch.equal(said[keys], sample.together(sample.present, rows[: len(keys)]))
+    judged = source.judged(1000, torch.Generator())
+    assert (judged.bags == 0).all()
+
+
+def test_batches_go_on_where_they_were(stream):
+    sources = []
+
+    class Caught(FusionClassifier):
+        def _fit(self, data, y, task, workers, extend=None):
+            def caught(known):
+                sources.append(extend(known)[0])
+                return extend(known)
+
+            super()._fit(data, y, task, workers, caught)
+
+    Caught(**SMALL).fit(stream)
+    narrow = dataclasses.replace(stream, memory=16 * 100 * stream.row_bytes)
+    source = dataclasses.replace(sources[0], stream=narrow)
+    generator = torch.Generator()
+    all_of_them = source.batches(16, generator)
+    expected = [next(all_of_them) for _ in range(50)]
+    assert sum(map(len, expected)) > NUM
+    for done in (0, 1, 7, 30, 49):
+        first = source.batches(16, generator)
+        for _ in range(done):
+            next(first)
+        second = source.batches(16, generator)
+        second.load_state(first.state())
+        batch = next(second)
+        assert torch.equal(batch.y, expected[done].y)
+        assert torch.equal(batch.evidence, expected[done].evidence)
+
+
+def test_regression_and_unknown_targets(data, tmp_path):
+    x = data.columns["a"]
+    target = np.full(len(data), np.nan)
+    target[x.present] = 3 * x.values[:, 0] + 100
+    target[:50] = np.nan
+    write_shards(data.replace(y=target), tmp_path)
+    stream = MultimodalStream.from_parquet(tmp_path, memory=160 * 4 * 8 * 200)
+    assert sample_size(stream) < NUM
+    model = FusionRegressor(**{**SMALL, "epochs": 3}).fit(stream)
+    again = FusionRegressor(**{**SMALL, "epochs": 3}).fit(stream)
+    assert np.array_equal(again.predict(stream), model.predict(stream))
+    assert model.score(stream) > 0.8
+    assert model.mean_ == pytest.approx(100, abs=1)
+
+
+def test_rare_class_outside_the_sample_is_known(data, tmp_path):
+    y = np.where(np.arange(NUM) % 200 == 199, "rare", "common")
+    write_shards(data.replace(y=y), tmp_path)
+    stream = MultimodalStream.from_parquet(tmp_path, memory=160 * 4 * 8 * 80)
+    model = FusionClassifier(**SMALL).fit(stream)
+    assert model.classes_.tolist() == ["common", "rare"]
+    assert model.predict_proba(stream).shape == (NUM, 2)
+
+
+def test_groups_are_sampled_whole(data, tmp_path):
+    groups = np.arange(NUM) // 10
+    write_shards(data.replace(groups=groups), tmp_path)
+    stream = MultimodalStream.from_parquet(tmp_path, memory=160 * 4 * 8 * 200)
+    sample = draw_sample(stream, sample_size(stream))
+    assert (np.unique(sample.data.groups, return_counts=True)[1] == 10).all()
+    FusionClassifier(**SMALL).fit(stream)
+
+
+def test_mistakes_are_told(stream, data, tmp_path):
+    with pytest.raises(DataError, match="y must be in the stream itself, got it apart"):
+        FusionClassifier().fit(stream, data.y)
+    tiny = dataclasses.replace(stream, memory=20_000)
+    with pytest.raises(DataError, match="memory must hold at least 64 samples"):
+        FusionClassifier().fit(tiny)
+    write_shards(data.replace(y=None), tmp_path)
+    unlabelled = MultimodalStream.from_parquet(tmp_path, memory=stream.memory)
+    with pytest.raises(DataError, match="fit needs labels, got a stream without y"):
+        FusionClassifier(**SMALL).fit(unlabelled)
+    with pytest.raises(DataError, match="fit needs labels"):
+        FusionClassifier().fit(MultimodalStream.from_parquet(tmp_path))
+
+
+@pytest.mark.slow
+def test_command_line_takes_folders(folder, data, tmp_path):
+    model = tmp_path / "model"
+    done = run("train", folder, "--label", "y", "--output", model, "--epochs", 1)
+    assert done.exit_code == 0, done.output
+    assert "600 samples" in done.stdout
+    data.to_parquet(tmp_path / "all.parquet")
+    said = []
+    for file in (folder, tmp_path / "all.parquet"):
+        done = run("predict", model, file)
+        assert done.exit_code == 0, done.output
+        said.append(done.stdout.splitlines())
+    assert len(said[0]) == NUM + 1
+    assert said[0][:3] == said[1][:3]
+    done = run("evaluate", model, folder, "--missing", 0, ".5")
+    assert done.exit_code == 0, done.output
+    assert "auroc" in done.stdout
+    done = run("embed", folder, "--model", model, "--output", tmp_path / "z.npy")
+    assert done.exit_code == 0, done.output
+    assert "600 embeddings" in done.stdout
+    (tmp_path / "empty").mkdir()
+    done = run("predict", model, tmp_path / "empty")
+    assert done.exit_code == 2
+    assert "must be a folder with files that end in .parquet" in done.stderr
