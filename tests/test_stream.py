@@ -1,6 +1,7 @@
 """Streams read what data in memory would hold, in any order, and can go on."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -400,3 +401,29 @@ def test_schema_that_is_given_is_kept(folder, data):
     wrong = Schema.star([Modality("labs", 9), *data.schema.modalities[1:]])
     with pytest.raises(DataError, match="'labs' must have 9 channels, got 3"):
         MultimodalStream.from_parquet(folder, schema=wrong).load()
+
+
+@pytest.mark.slow
+def test_reading_never_holds_all_samples(tmp_path):
+    """The peak of NumPy's arrays, as tracemalloc counts them, is far below the set."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4000, 256), dtype=np.float32)
+    for start in range(0, 4000, 500):
+        part = MultimodalData.from_arrays({"x": x[start : start + 500]}, y=[0, 1] * 250)
+        part.to_parquet(tmp_path / f"{start:05}.parquet")
+    stream = MultimodalStream.from_parquet(tmp_path, memory=x.nbytes)
+    assert stream.schema
+    peaks = []
+    tracemalloc.start()
+    try:
+        for _ in stream.chunks(128, shuffle=True):
+            pass
+        draw_sample(stream, 100, classes=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.reset_peak()
+        assert len(stream.load()) == 4000
+        peaks.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
+    assert peaks[0] < x.nbytes / 2
+    assert peaks[1] > x.nbytes

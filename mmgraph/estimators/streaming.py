@@ -35,7 +35,7 @@ MAX_SAMPLE = 20_000  # experts gain little from more, and forests grow with them
 SAMPLE_SHARE = 16  # raw samples may take this part of the memory,
 FEATURE_SHARE = 160  # and their features this one: fits work on many copies
 NUM_HELD_OUT = 5  # one of so many sampled ones judges the members
-BATCHES_AT_ONCE = 16  # batches whose evidence is computed together
+BATCHES_AT_ONCE = 16  # most batches whose evidence is computed together
 
 
 def fit_stream(
@@ -213,7 +213,8 @@ class StreamBatches:
     ) -> None:
         self.source, self.size, self.workers = source, batch_size, workers
         self.chunks = source.stream.chunks(
-            batch_size * BATCHES_AT_ONCE,
+            batch_size
+            * max(1, min(BATCHES_AT_ONCE, source.stream.window // batch_size)),
             shuffle=True,
             seed=int(source.estimator.seed),
             epochs=None,

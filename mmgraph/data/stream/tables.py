@@ -138,7 +138,10 @@ def _read_batches(
 
     try:
         with pq.ParquetFile(
-            path, page_checksum_verification=True, buffer_size=READ_BUFFER
+            path,
+            page_checksum_verification=True,
+            buffer_size=READ_BUFFER,
+            pre_buffer=False,  # else all of a row group is read first
         ) as file:
             if columns is not None:
                 known = set(file.schema_arrow.names)
