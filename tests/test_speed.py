@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from speed.contenders import Arena
+from speed.contenders import BARE, HGT, OURS, Arena
 from speed.memory import peak_bytes
 from speed.pairing import Effort, Ratio, run_interleaved
 from speed.pipeline import Task, make_graphs
+from speed.report import Report
 from speed.scaling import AXES, sweep
 from speed.workloads import Workload
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SUMMARY = {
     "layer_vs_hgtconv_geomean",
     "layer_vs_hgtconv_min",
+    "layer_with_feed_forward_vs_hgtconv_geomean",
     "epoch_vs_pyg_4",
     "epoch_vs_pyg_8",
     "forward_vs_floor_geomean",
@@ -137,6 +139,16 @@ def run_quick(*arguments):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_headline_compares_layers_without_feed_forward():
+    report = Report(threads=torch.get_num_threads())
+    for under, ratio in ((OURS, 2.0), (BARE, 3.0)):
+        report.compare("layer", "M2 T1", HGT, under, Ratio.of([ratio]))
+    summary = report.summary()
+    assert summary["layer_vs_hgtconv_geomean"] == pytest.approx(3)
+    assert summary["layer_vs_hgtconv_min"] == pytest.approx(3)
+    assert summary["layer_with_feed_forward_vs_hgtconv_geomean"] == pytest.approx(2)
 
 
 @pytest.mark.slow
