@@ -114,8 +114,8 @@ class Layout:
             None where that is the order of the nodes.
         num_samples: ``B``.
         widths: Slots of each type; ``S`` is their sum.
-        sends: ``[B, S]`` Bool: the slot holds a node that sends; None where all do.
-        log_reliability: ``[..., B, S]``, or None where every node is observed.
+        sends: ``[S, B]`` Bool: the slot holds a node that sends; None where all do.
+        log_reliability: ``[..., S, B]``, or None where every node is observed.
     """
 
     slot: Tensor | None
@@ -219,7 +219,7 @@ class Graph:
     def _senders(
         self, sets: list[NodeSet], slot: Tensor | None, num_slots: int
     ) -> Tensor | None:
-        """Return ``[B, S]`` Bool: who sends; None where all do."""
+        """Return ``[S, B]`` Bool: who sends; None where all do."""
         quiet = any(nodes.silent is not None for nodes in sets)
         if not quiet and all(nodes.is_even for nodes in sets):
             return None
@@ -234,7 +234,7 @@ class Graph:
         if slot is not None:
             empty = sends.new_zeros(num_slots * self.num_samples)
             sends = empty.index_copy(0, slot, sends)
-        return sends.view(num_slots, self.num_samples).T
+        return sends.view(num_slots, self.num_samples)
 
     def _reliability(
         self, sets: list[NodeSet], slot: Tensor | None, num_slots: int
@@ -252,7 +252,7 @@ class Graph:
         flat = torch.cat(rows, -1)[..., None]
         if slot is not None:
             flat = to_slots(flat, slot, num_slots * self.num_samples)
-        return flat[..., 0].unflatten(-1, (num_slots, self.num_samples)).mT
+        return flat[..., 0].unflatten(-1, (num_slots, self.num_samples))
 
     def edges(self, relation: Relation) -> Tensor:
         """Return ``edge_index [2, E]`` of table rows, sorted by target, then source."""

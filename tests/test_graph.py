@@ -164,7 +164,7 @@ def test_a_layout_has_a_slot_for_every_node_and_names_who_sends():
     assert layout.slot.tolist() == expected
     assert len(set(expected)) == len(expected)
     quiet = expected[len(sets[0])]  # the first a is a ghost
-    assert torch.nonzero(layout.sends.T.flatten())[:, 0].tolist() == sorted(
+    assert torch.nonzero(layout.sends.flatten())[:, 0].tolist() == sorted(
         set(expected) - {quiet}
     )
     assert layout.log_reliability is None
@@ -177,8 +177,8 @@ def test_reliability_is_laid_out_and_zero_where_it_is_not_given():
     reliability = -torch.rand(2, len(b))
     graph.nodes["b"] = NodeSet(b.sample, b.num_samples, b.time, None, reliability)
     layout = graph.layout(("a", "b"))
-    flat = layout.log_reliability.mT.flatten(-2).clone()
-    assert layout.log_reliability.shape == (2, graph.num_samples, layout.num_slots)
+    flat = layout.log_reliability.flatten(-2).clone()
+    assert layout.log_reliability.shape == (2, layout.num_slots, graph.num_samples)
     num_a = len(graph.nodes["a"])
     assert torch.equal(flat[:, layout.slot[num_a:]], reliability)
     flat[:, layout.slot[num_a:]] = 0
@@ -203,7 +203,7 @@ def test_rows_are_spread_and_gathered(num_a):
     rows = torch.randn(2, 3 + 3 * num_a, 4, requires_grad=True)
     slots = layout.spread(rows)
     assert slots.shape == (2, 2 + num_a, 3, 4)
-    assert torch.equal(slots[:, :2, :, 0] != 0, layout.sends.T[:2].expand(2, 2, 3))
+    assert torch.equal(slots[:, :2, :, 0] != 0, layout.sends[:2].expand(2, 2, 3))
     gathered = layout.gather(slots)
     assert torch.equal(gathered, rows)
     (gradient,) = torch.autograd.grad((gathered * rows.detach()).sum(), rows)

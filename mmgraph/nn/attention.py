@@ -18,9 +18,9 @@ class Scores(NamedTuple):
     """What is added to the products of queries and keys.
 
     Attributes:
-        bias: Broadcasts to ``[..., B, H, T, S]``.
-        allowed: Bool, broadcasts to ``[B, H, T, S]``; None where every pair is.
-        sink: Broadcasts to ``[..., B, H, T, 1]``, or None.
+        bias: Broadcasts to ``[..., T, S, B, H]``.
+        allowed: Bool, broadcasts to ``[T, S, B, H]``; None where every pair is.
+        sink: Broadcasts to ``[..., T, 1, B, H]``, or None.
     """
 
     bias: Tensor
@@ -47,60 +47,66 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
     if not key.shape[-4]:
         return torch.zeros_like(query)
     key, value = key.to(query.dtype), value.to(query.dtype)  # under autocast
+    axis = -3
+    if key.shape[-4] >= MIN_LAST:
+        axis, scores = -1, _with_pairs_last(scores)
     if torch.compiler.is_compiling():  # the compiler derives and fuses by itself
-        return _forward(query, key, value, scores)[0]
-    result = _Attend.apply(query, key, value, *scores)  # type: ignore[no-untyped-call]
+        return _forward(query, key, value, scores, axis)[0]
+    result = _Attend.apply(query, key, value, *scores, axis)  # type: ignore[no-untyped-call]
     return cast("Tensor", result)
 
 
+# Weights have the shape [..., T, S, B, H] with axis -3 of sources, or, where there are
+# many, [..., B, H, T, S] with axis -1. The sink is one more source: it has its logit,
+# but neither key nor value.
+
+
 def _forward(
-    query: Tensor, key: Tensor, value: Tensor, scores: Scores
+    query: Tensor, key: Tensor, value: Tensor, scores: Scores, axis: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the result and the weights ``[..., B, H, T, S]``."""
-    logits = _inner(query, key) / math.sqrt(query.shape[-1]) + scores.bias
+    """Return the result and the weights of all sources and the sink."""
+    scale = 1 / math.sqrt(query.shape[-1])
+    logits = torch.add(scores.bias, _inner(query, key, axis), alpha=scale)
     if scores.allowed is not None:
-        logits = logits.masked_fill(~scores.allowed, -torch.inf)
-    weight = _softmax(logits, scores.sink).to(value.dtype)
-    return _mix(weight, value), weight
+        logits = logits.masked_fill_(~scores.allowed, -torch.inf)
+    sink = scores.sink
+    if sink is None:  # as good as none, unless there is nobody else
+        sink = logits.new_full((), torch.finfo(logits.dtype).min)
+    weight = _extend(logits, sink, axis).softmax(axis)
+    return _mix(_heard(weight, axis).to(value.dtype), value), weight
 
 
-def _softmax(logits: Tensor, sink: Tensor | None) -> Tensor:
-    """Normalise the last axis; all zero where nothing is allowed."""
-    peak = logits.detach().amax(-1, keepdim=True)
-    if sink is None:
-        peak = peak.clamp(min=torch.finfo(peak.dtype).min)
-    else:
-        peak = torch.maximum(peak, sink.detach())
-    weight = (logits - peak).exp()
-    total = weight.sum(-1, keepdim=True)
-    if sink is None:
-        return weight / (total + (total == 0))
-    return weight / (total + (sink - peak).exp())
+def _extend(pairs: Tensor, sink: Tensor, axis: int) -> Tensor:
+    """Add a column for the sink."""
+    column = sink.to(pairs.dtype).expand_as(pairs.narrow(axis, 0, 1))
+    return torch.cat([pairs, column], axis)
+
+
+def _heard(extended: Tensor, axis: int) -> Tensor:
+    """Return ``[..., B, H, T, S]`` without the sink, ready for products."""
+    pairs = extended.narrow(axis, 0, extended.shape[axis] - 1)
+    if axis == -1:
+        return pairs
+    return _last(pairs) if _few(*pairs.shape[-4:-2]) else _last(pairs).contiguous()
 
 
 def _few(num_targets: int, num_sources: int) -> bool:
     return num_targets * num_sources <= MAX_ELEMENTWISE
 
 
-def _inner(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply slots by slots, ``[..., S, B, H, d]``, into ``[..., B, H, T, S]``."""
+def _inner(left: Tensor, right: Tensor, axis: int) -> Tensor:
+    """Multiply slots ``[..., T, B, H, d]`` by slots ``[..., S, B, H, d]``."""
     if _few(left.shape[-4], right.shape[-4]):
-        product = (left.unsqueeze(-4) * right.unsqueeze(-5)).sum(-1)
-        return product.movedim((-4, -3), (-2, -1))  # [..., T, S, B, H] in memory
+        return (left.unsqueeze(-4) * right.unsqueeze(-5)).sum(-1)
     product = _by_head(left) @ _by_head(right).mT
     product = product.unflatten(-3, left.shape[-3:-1])
-    if right.shape[-4] < MIN_LAST:  # last in memory: samples and heads
-        return (
-            product.movedim((-2, -1), (-4, -3)).contiguous().movedim((-4, -3), (-2, -1))
-        )
-    return product
+    return product if axis == -1 else _first(product).contiguous()
 
 
 def _mix(weight: Tensor, value: Tensor) -> Tensor:
     """Sum ``[..., S, B, H, d]`` by ``[..., B, H, T, S]``: ``[..., T, B, H, d]``."""
     if _few(*weight.shape[-2:]):
-        weight = weight.movedim((-2, -1), (-4, -3))
-        return (weight.unsqueeze(-1) * value.unsqueeze(-5)).sum(-4)
+        return (_first(weight).unsqueeze(-1) * value.unsqueeze(-5)).sum(-4)
     mixed = weight.flatten(-4, -3) @ _by_head(value)
     return mixed.movedim(-3, -2).unflatten(-2, value.shape[-3:-1])
 
@@ -108,6 +114,26 @@ def _mix(weight: Tensor, value: Tensor) -> Tensor:
 def _by_head(x: Tensor) -> Tensor:
     """View ``[..., S, B, H, d]`` as ``[..., B H, S, d]``."""
     return x.flatten(-3, -2).movedim(-2, -3)
+
+
+def _last(x: Tensor) -> Tensor:
+    """View ``[..., T, S, B, H]`` as ``[..., B, H, T, S]``."""
+    return x.movedim((-4, -3), (-2, -1))
+
+
+def _with_pairs_last(scores: Scores) -> Scores:
+    """Lay scores out as products are, or their sum would have another order."""
+    bias, allowed, sink = scores
+    return Scores(
+        _last(bias).contiguous(),
+        None if allowed is None else _last(allowed).contiguous(),
+        None if sink is None else _last(sink).contiguous(),
+    )
+
+
+def _first(x: Tensor) -> Tensor:
+    """View ``[..., B, H, T, S]`` as ``[..., T, S, B, H]``."""
+    return x.movedim((-2, -1), (-4, -3))
 
 
 class _Attend(torch.autograd.Function):
@@ -122,29 +148,36 @@ class _Attend(torch.autograd.Function):
         bias: Tensor,
         allowed: Tensor | None,
         sink: Tensor | None,
+        axis: int,
     ) -> Tensor:
-        result, weight = _forward(query, key, value, Scores(bias, allowed, sink))
+        scores = Scores(bias, allowed, sink)
+        result, weight = _forward(query, key, value, scores, axis)
         ctx.save_for_backward(query, key, value, weight)
-        ctx.shapes = bias.shape, None if sink is None else sink.shape
+        ctx.axis, ctx.shapes = axis, (bias.shape, None if sink is None else sink.shape)
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         query, key, value, weight = ctx.saved_tensors
-        change = _inner(gradient, value)  # of the weights
-        mean = (weight * change).sum(-1, keepdim=True)
-        change = (weight * (change - mean)).to(query.dtype)  # of the logits
-        sink, (bias_shape, sink_shape) = None, ctx.shapes
+        axis, (bias_shape, sink_shape) = ctx.axis, ctx.shapes
+        change = _inner(gradient, value, axis).to(weight.dtype)  # of the weights
+        change = _extend(change, change.new_zeros(()), axis)
+        change = torch._softmax_backward_data(change, weight, axis, weight.dtype)
+        size = weight.shape[axis] - 1
+        bias = sink = None
+        if ctx.needs_input_grad[3]:
+            bias = change.narrow(axis, 0, size).sum_to_size(bias_shape)
         if ctx.needs_input_grad[5]:
-            rest = 1 - weight.sum(-1, keepdim=True)
-            sink = -(rest * mean).sum_to_size(sink_shape)
-        bias = change.sum_to_size(bias_shape) if ctx.needs_input_grad[3] else None
-        change = change / math.sqrt(query.shape[-1])
+            sink = change.narrow(axis, size, 1).sum_to_size(sink_shape)
+        scale = 1 / math.sqrt(query.shape[-1])
+        heard = _heard(weight, axis).to(value.dtype)
+        change = _heard(change * scale, axis).to(query.dtype)
         return (
             _mix(change, key),
             _mix(change.mT, query),
-            _mix(weight.mT, gradient),
+            _mix(heard.mT, gradient),
             bias,
             None,
             sink,
+            None,
         )

@@ -121,8 +121,10 @@ class RelationalAttention(nn.Module):
         Returns:
             ``[..., N_t, D]`` for every target type.
         """
-        q, kv = self.query(h, graph.rows), self.key_value(h, graph.rows)
-        heard = (self._dense if self._is_dense(graph) else self._sparse)(q, kv, graph)
+        q = self.query(h, graph.rows)
+        key, value = self.key_value.tables(h, graph.rows, 2)
+        run = self._dense if self._is_dense(graph) else self._sparse
+        heard = run(q, key, value, graph)
         if self.gelu:
             heard = F.gelu(heard)
         rows = graph.rows_among(self.targets)
@@ -141,18 +143,17 @@ class RelationalAttention(nn.Module):
 
     # Dense: one attention call a group of targets, on slots.
 
-    def _dense(self, q: Tensor, kv: Tensor, graph: Graph) -> Tensor:
+    def _dense(self, q: Tensor, key: Tensor, value: Tensor, graph: Graph) -> Tensor:
         heard: dict[str, Tensor] = {}
         own = tuple(graph.rows_among(self.targets))
         for group in self._groups:
             target, source = graph.layout(group.targets), graph.layout(group.sources)
             query = graph.reorder(q, own, group.targets)
-            key_value = source.spread(self._source_rows(group, kv, graph))
-            key, value = key_value.chunk(2, -1)
+            keys, values = self._source_rows(group, key, value, graph)
             result = attend(
                 self._heads(target.spread(query)),
-                self._heads(key),
-                self._heads(value),
+                self._heads(source.spread(keys)),
+                self._heads(source.spread(values)),
                 self._scores(group, graph, source),
             )
             rows = target.gather(result.flatten(-2))
@@ -161,16 +162,22 @@ class RelationalAttention(nn.Module):
             heard |= graph.split(rows, group.targets)
         return torch.cat([heard[name] for name in own], -2)
 
-    def _source_rows(self, group: Group, kv: Tensor, graph: Graph) -> Tensor:
-        """Return keys and values ``[..., N, 2 D]`` of all sources of a group."""
+    def _source_rows(
+        self, group: Group, key: Tensor, value: Tensor, graph: Graph
+    ) -> tuple[Tensor, Tensor]:
+        """Return keys and values ``[..., N, D]`` of all sources of a group."""
         own = tuple(graph.rows_among(self.sources))
         if self.capacity == "bias":
-            return graph.reorder(kv, own, group.sources)
-        rows, by_type = [], graph.split(kv, own)
-        for number, name in zip(group.relations[0], group.sources, strict=True):
-            key, value = by_type[name].chunk(2, -1)
-            rows += [torch.cat(self._per_relation(number, key, value), -1)]
-        return torch.cat(rows, -2)
+            return (
+                graph.reorder(key, own, group.sources),
+                graph.reorder(value, own, group.sources),
+            )
+        keys, values = graph.split(key, own), graph.split(value, own)
+        rows = [
+            self._per_relation(number, keys[name], values[name])
+            for number, name in zip(group.relations[0], group.sources, strict=True)
+        ]
+        return torch.cat([k for k, _ in rows], -2), torch.cat([v for _, v in rows], -2)
 
     def _per_relation(
         self, number: int, key: Tensor, value: Tensor
@@ -205,19 +212,19 @@ class RelationalAttention(nn.Module):
             bias = bias.index_select(-3, rows).index_select(-2, columns)
             none = None if none is None else none[rows][:, columns]
             sink = None if sink is None else sink.index_select(-2, rows)
-        bias = bias.movedim(-1, -3).unsqueeze(-4)  # [..., 1, H, T, S]
+        bias = bias.unsqueeze(-2)  # [..., T, S, 1, H]
         if sink is not None:
-            sink = sink.mT[..., None, :, :, None]  # [..., 1, H, T, 1]
-        allowed = None if none is None else ~none
+            sink = sink[..., :, None, None, :]  # [..., T, 1, 1, H]
+        allowed = None if none is None else ~none[..., None, None]
         if source.sends is not None:
-            heard = source.sends[:, None, None, :]
+            heard = source.sends[None, ..., None]  # [1, S, B, 1]
             allowed = heard if allowed is None else heard & allowed
         extra = self._blocks(group, graph)
         if extra is not None:
             allowed = extra[0] if allowed is None else allowed & extra[0]
             bias = bias if extra[1] is None else bias + extra[1]
         if source.log_reliability is not None:
-            bias = bias + source.log_reliability[..., :, None, None, :]
+            bias = bias + source.log_reliability[..., None, :, :, None]
         return Scores(bias, allowed, sink)
 
     def _by_pair(self, group: Group) -> Tensor:
@@ -252,8 +259,8 @@ class RelationalAttention(nn.Module):
             if timed:
                 added.append(torch.cat(row_added, -1))
         return (
-            torch.cat(allowed, -2)[:, None],
-            torch.cat(added, -2) if timed else None,
+            torch.cat(allowed, -2).movedim(0, -1)[..., None],
+            torch.cat(added, -2).movedim((-2, -1), (-4, -3)) if timed else None,
         )
 
     def _allowed(
@@ -280,16 +287,17 @@ class RelationalAttention(nn.Module):
 
     # Sparse: explicit edges, one segment softmax.
 
-    def _sparse(self, q: Tensor, kv: Tensor, graph: Graph) -> Tensor:
+    def _sparse(self, q: Tensor, k: Tensor, v: Tensor, graph: Graph) -> Tensor:
         first = {n: rows.start for n, rows in graph.rows_among(self.targets).items()}
-        by_type = graph.split(kv, tuple(graph.rows_among(self.sources)))
+        own = tuple(graph.rows_among(self.sources))
+        keys, all_values = graph.split(k, own), graph.split(v, own)
         query, total = self._heads(q), q.shape[-2]
         logits, values, targets = [], [], []
         for number, relation in enumerate(self.relations):
             src, dst = graph.edges(relation)
             src = src - graph.rows[relation.source].start
             dst = dst - graph.rows[relation.target].start
-            key, value = by_type[relation.source].chunk(2, -1)
+            key, value = keys[relation.source], all_values[relation.source]
             if self.capacity != "bias":
                 key, value = self._per_relation(number, key, value)
             dst_row = dst + first[relation.target]

@@ -6,7 +6,7 @@ parameters have no member axis and rows are ``[N, D]``; otherwise parameters beg
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -87,15 +87,23 @@ class TypedLinear(nn.Module):
             ``[..., N', out]``: the results of ``types`` in the order of the table; a
             type without rows gives none.
         """
+        return self.tables(h, rows, 1)[0]
+
+    def tables(
+        self, h: Tensor, rows: Mapping[str, slice], parts: int
+    ) -> tuple[Tensor, ...]:
+        """Return equal parts of the result, ``[..., N', out / parts]``, as tables."""
         ranges = tuple(
             (self.types.index(name), part.start, part.stop)
             for name, part in rows.items()
             if name in self.types
         )
-        return map_ranges(h, self.weight, self.bias, ranges)
+        return map_ranges(h, self.weight, self.bias, ranges, parts)
 
 
-def map_ranges(h: Tensor, weight: Tensor, bias: Tensor, ranges: Ranges) -> Tensor:
+def map_ranges(
+    h: Tensor, weight: Tensor, bias: Tensor, ranges: Ranges, parts: int = 1
+) -> tuple[Tensor, ...]:
     """Map ranges of the rows ``[..., N, in]``, each by a weight and bias of its own.
 
     Args:
@@ -104,9 +112,10 @@ def map_ranges(h: Tensor, weight: Tensor, bias: Tensor, ranges: Ranges) -> Tenso
         bias: ``[..., T, 1, out]``.
         ranges: Number of the weight, first row and end of each range. No weight and
             no row is in two of them.
+        parts: Tables in which the columns of the result are laid out.
 
     Returns:
-        ``[..., N', out]``, range after range.
+        ``[..., N', out / parts]`` range after range, for every part.
     """
     if torch.is_autocast_enabled(h.device.type):
         dtype = torch.get_autocast_dtype(h.device.type)
@@ -117,9 +126,10 @@ def map_ranges(h: Tensor, weight: Tensor, bias: Tensor, ranges: Ranges) -> Tenso
     bias = bias.expand(*leading, *bias.shape[-3:])
     if torch.compiler.is_compiling():  # the compiler plans memory by itself
         w, b = weight.unbind(-3), bias.unbind(-3)
-        return torch.cat([h[..., i:j, :] @ w[n] + b[n] for n, i, j in ranges], -2)
-    result = _MapRanges.apply(h, weight, bias, ranges)  # type: ignore[no-untyped-call]
-    return cast("Tensor", result)
+        rows = [h[..., i:j, :] @ w[n] + b[n] for n, i, j in ranges]
+        return torch.cat(rows, -2).chunk(parts, -1)
+    result = _MapRanges.apply(h, weight, bias, ranges, parts)  # type: ignore[no-untyped-call]
+    return cast("tuple[Tensor, ...]", result)
 
 
 class _MapRanges(torch.autograd.Function):
@@ -135,41 +145,54 @@ class _MapRanges(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         ranges: Ranges,
-    ) -> Tensor:
+        parts: int,
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(h, weight)
         ctx.ranges = ranges
         total = sum(stop - start for _, start, stop in ranges)
-        result = h.new_empty(*h.shape[:-2], total, weight.shape[-1])
-        first = 0
-        for i, start, stop in ranges:
-            end = first + stop - start
-            if start < stop:
-                _product(
-                    h[..., start:stop, :],
-                    weight.select(-3, i),
-                    result[..., first:end, :],
-                    bias.select(-3, i),
-                )
-            first = end
-        return result
+        width = weight.shape[-1] // parts
+        tables = [h.new_empty(*h.shape[:-2], total, width) for _ in range(parts)]
+        for (i, start, stop), rows in _places(ranges):
+            columns = zip(
+                weight.select(-3, i).split(width, -1),
+                bias.select(-3, i).split(width, -1),
+                tables,
+                strict=True,
+            )
+            for w, b, table in columns:
+                _product(h[..., start:stop, :], w, table[..., rows, :], b)
+        return tuple(tables)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         h, weight = ctx.saved_tensors
-        covered = gradient.shape[-2] == h.shape[-2]
-        rows = torch.empty_like(h) if covered else torch.zeros_like(h)
+        covered = gradients[0].shape[-2] == h.shape[-2]
+        back = torch.empty_like(h) if covered else torch.zeros_like(h)
         new = torch.empty_like if _all_filled(ctx.ranges, weight) else torch.zeros_like
         change, shift = new(weight), new(weight[..., :1, :])
-        first = 0
-        for i, start, stop in ctx.ranges:
-            if start == stop:
-                continue
-            part = gradient[..., first : first + stop - start, :]
-            first += stop - start
-            _product(part, weight.select(-3, i).mT, rows[..., start:stop, :])
-            _product(h[..., start:stop, :].mT, part, change.select(-3, i))
-            torch.sum(part, -2, keepdim=True, out=shift.select(-3, i))
-        return rows, change, shift, None
+        width = weight.shape[-1] // len(gradients)
+        for (i, start, stop), rows in _places(ctx.ranges):
+            source = h[..., start:stop, :].mT
+            for k, gradient in enumerate(gradients):
+                part, columns = (
+                    gradient[..., rows, :],
+                    slice(k * width, (k + 1) * width),
+                )
+                w = weight.select(-3, i)[..., columns].mT
+                _product(part, w, back[..., start:stop, :], add=k > 0)
+                _product(source, part, change.select(-3, i)[..., columns])
+                torch.sum(part, -2, keepdim=True, out=shift.select(-3, i)[..., columns])
+        return back, change, shift, None, None
+
+
+def _places(ranges: Ranges) -> Iterator[tuple[tuple[int, int, int], slice]]:
+    """Yield each range that has rows, and the rows of its result."""
+    first = 0
+    for each in ranges:
+        _, start, stop = each
+        if start < stop:
+            yield each, slice(first, first + stop - start)
+        first += stop - start
 
 
 def _all_filled(ranges: Ranges, weight: Tensor) -> bool:
@@ -177,9 +200,19 @@ def _all_filled(ranges: Ranges, weight: Tensor) -> bool:
 
 
 def _product(
-    left: Tensor, right: Tensor, out: Tensor, bias: Tensor | None = None
+    left: Tensor,
+    right: Tensor,
+    out: Tensor,
+    bias: Tensor | None = None,
+    *,
+    add: bool = False,
 ) -> None:
-    """Write ``left @ right + bias`` to its place; a leading axis is one of members."""
+    """Write ``left @ right + bias`` to its place, or ``add`` it to what is there.
+
+    A leading axis is one of members.
+    """
+    if add:
+        bias = out
     if left.ndim == 2:
         if bias is None:
             torch.mm(left, right, out=out)

@@ -1,0 +1,78 @@
+"""Derivatives written by hand, against finite differences, in every order of memory."""
+
+import math
+
+import pytest
+import torch
+
+from mmgraph.nn.attention import MIN_LAST, Scores, attend
+from mmgraph.nn.linear import map_ranges
+
+NUM_SAMPLES, HEADS, WIDTH = 2, 2, 2
+
+
+def example(targets, sources, sink):
+    """Queries, keys, values, bias and sink; sample 1 hears only source 0."""
+
+    def draw(*shape):
+        return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+    nodes = (NUM_SAMPLES, HEADS, WIDTH)
+    allowed = torch.ones(1, sources, NUM_SAMPLES, 1, dtype=torch.bool)
+    allowed[:, 1:, 1] = False
+    tensors = [draw(n, *nodes) for n in (targets, sources, sources)]
+    tensors += [draw(targets, sources, 1, HEADS)]
+    return [*tensors, draw(targets, 1, 1, HEADS) if sink else None], allowed
+
+
+def by_definition(query, key, value, bias, sink, allowed):
+    logits = torch.einsum("tbhd,sbhd->tsbh", query, key) / math.sqrt(WIDTH) + bias
+    weight = logits.exp() * allowed
+    total = weight.sum(1, keepdim=True) + (0 if sink is None else sink.exp())
+    return torch.einsum("tsbh,sbhd->tbhd", weight / total, value)
+
+
+@pytest.mark.parametrize("sink", [True, False])
+@pytest.mark.parametrize("sources", [2, 7, MIN_LAST])
+def test_attention_and_its_derivative(sources, sink):
+    tensors, allowed = example(3, sources, sink)
+
+    def function(query, key, value, bias, sink):
+        return attend(query, key, value, Scores(bias, allowed, sink))
+
+    expected = by_definition(*tensors, allowed)
+    torch.testing.assert_close(function(*tensors), expected, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(function, tensors)
+
+
+@pytest.mark.parametrize("sources", [2, 7, MIN_LAST])
+def test_who_may_hear_nobody_hears_zero_without_a_sink(sources):
+    (query, key, value, bias, _), allowed = example(3, sources, sink=False)
+    allowed[:, :, 1] = False
+    heard = attend(query, key, value, Scores(bias, allowed, None))
+    assert not heard[:, 1].any()
+    assert heard[:, 0].all()
+    gradients = torch.autograd.grad(heard.sum(), [query, key, value, bias])
+    assert all(g.isfinite().all() for g in gradients)
+    assert not gradients[2][:, 1].any()
+
+
+@pytest.mark.parametrize("members", [(), (2,)])
+def test_typed_products_in_two_tables_and_their_derivative(members):
+    def draw(*shape):
+        return torch.randn(*members, *shape, dtype=torch.float64, requires_grad=True)
+
+    tensors = draw(5, 3), draw(3, 3, 4), draw(3, 1, 4)
+    ranges = ((2, 0, 2), (0, 2, 2), (1, 3, 5))  # type 0 has no rows, row 2 no type
+
+    def function(h, weight, bias):
+        return map_ranges(h, weight, bias, ranges, 2)
+
+    h, weight, bias = tensors
+    parts = (
+        h[..., rows, :] @ weight[..., i, :, :] + bias[..., i, :, :]
+        for i, rows in ((2, slice(0, 2)), (1, slice(3, 5)))
+    )
+    expected = torch.cat(list(parts), -2)
+    torch.testing.assert_close(torch.cat(function(*tensors), -1), expected)
+    assert torch.autograd.gradcheck(function, tensors)
