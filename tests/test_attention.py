@@ -57,6 +57,16 @@ def test_who_may_hear_nobody_hears_zero_without_a_sink(sources):
     assert not gradients[2][:, 1].any()
 
 
+@pytest.mark.parametrize("sources", [2, 7, MIN_LAST])
+def test_nobody_may_listen(sources):
+    tensors, allowed = example(0, sources, sink=True)
+    query, key, value, bias, sink = tensors
+    heard = attend(query, key, value, Scores(bias, allowed, sink))
+    assert heard.shape == (0, NUM_SAMPLES, HEADS, WIDTH)
+    gradients = torch.autograd.grad(heard.sum(), tensors)
+    assert not any(g.any() for g in gradients)
+
+
 @pytest.mark.parametrize("members", [(), (2,)])
 def test_typed_products_in_two_tables_and_their_derivative(members):
     def draw(*shape):

@@ -96,7 +96,7 @@ def _few(num_targets: int, num_sources: int) -> bool:
 
 def _inner(left: Tensor, right: Tensor, axis: int) -> Tensor:
     """Multiply slots ``[..., T, B, H, d]`` by slots ``[..., S, B, H, d]``."""
-    if _few(left.shape[-4], right.shape[-4]):
+    if axis == -3 and _few(left.shape[-4], right.shape[-4]):
         return (left.unsqueeze(-4) * right.unsqueeze(-5)).sum(-1)
     product = _by_head(left) @ _by_head(right).mT
     product = product.unflatten(-3, left.shape[-3:-1])
