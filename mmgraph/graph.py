@@ -12,13 +12,7 @@ import torch
 from torch import Tensor
 
 from mmgraph.errors import SchemaError
-from mmgraph.ops import (
-    from_slots,
-    offsets_of,
-    position_in,
-    ranges_to_rows,
-    to_slots,
-)
+from mmgraph.ops import from_slots, offsets_of, position_in, ranges_to_rows, to_slots
 from mmgraph.schema import Custom, Full, KNearest, Relation, SameIndex, TimeWindow
 
 
