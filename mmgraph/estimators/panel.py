@@ -58,36 +58,58 @@ class ExpertPanel(nn.Module):
         """The experts of all modalities together."""
         return [each for each in self.joint if isinstance(each, JointForest)]
 
-    def evidence(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def evidence(
+        self, features: Sequence[Tensor], *, regular: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Ask the experts of each modality.
 
         Args:
             features: ``[B, F_m]`` for each modality; a missing one is an all-NaN row.
+            regular: Ask them about missing modalities too and drop the answer: more
+                work, but shapes are free of the data.
 
         Returns:
             ``[B, M, X, K]`` scores beyond the prior, zero where the modality is
             missing, and ``[B, M]`` Bool presence.
         """
         present = torch.stack([~x.isnan().all(1) for x in features], dim=1)
-        said = []
-        for m, (x, experts) in enumerate(zip(features, self.expert_lists, strict=True)):
-            rows = torch.nonzero(present[:, m])[:, 0]
-            scores = torch.stack([expert(x[rows]) for expert in experts], dim=1)
-            beyond = scores - self.pool.prior
-            zeros = beyond.new_zeros(len(x), *beyond.shape[1:])
-            said.append(zeros.index_copy(0, rows, beyond))
+        answer = self._answer_everywhere if regular else self._answer_present
+        said = [
+            answer(x, seen, experts)
+            for x, seen, experts in zip(
+                features, present.unbind(1), self.expert_lists, strict=True
+            )
+        ]
         return torch.stack(said, dim=1), present
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _answer_present(self, x: Tensor, seen: Tensor, experts: nn.ModuleList) -> Tensor:
+        rows = torch.nonzero(seen)[:, 0]
+        beyond = self._beyond(x[rows], experts)
+        zeros = beyond.new_zeros(len(x), *beyond.shape[1:])
+        return zeros.index_copy(0, rows, beyond)
+
+    def _answer_everywhere(
+        self, x: Tensor, seen: Tensor, experts: nn.ModuleList
+    ) -> Tensor:
+        return torch.where(seen[:, None, None], self._beyond(x, experts), 0)
+
+    def _beyond(self, x: Tensor, experts: nn.ModuleList) -> Tensor:
+        said = torch.stack([expert(x) for expert in experts], dim=1)
+        return said - self.pool.prior
+
+    def forward(
+        self, features: Sequence[Tensor], *, regular: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what is said in all, by each modality, and presence.
 
         Args:
             features: See :meth:`evidence`.
+            regular: See :meth:`evidence`.
 
         Returns:
             ``[B, K]`` scores, ``[B, M, K]`` weighed evidence, ``[B, M]`` Bool.
         """
-        evidence, present = self.evidence(features)
+        evidence, present = self.evidence(features, regular=regular)
         joint = ask_together(self.joint, features, present, self.pool.prior)
         offset = self.pool(evidence, present, joint)
         return offset, self.pool.by_modality(evidence), present

@@ -35,12 +35,15 @@ class ResidualFusion(nn.Module):
     def forward(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
         """Predict: probabilities, or values for regression, ``[B, K]``.
 
+        Shapes are free of the data where the batch is regular.
+
         Args:
             batch: Packed rows of the samples.
             features: Their features, for the experts: ``[B, F_m]`` for each modality;
                 a missing one is an all-NaN row.
         """
-        offset, said, present = self.panel(features)
+        regular = batch.missing is not None
+        offset, said, present = self.panel(features, regular=regular)
         logits = offset[None]
         if float(self.beta):
             added = self.graph(batch, said).logits

@@ -115,7 +115,7 @@ class Forest(nn.Module):
             x: Features.
             root: ``[N, t]`` Roots of the trees to ask of each row; default: all trees.
         """
-        node = self.root.expand(len(x), -1) if root is None else root
+        node = self.root.expand(x.shape[0], -1) if root is None else root
         for _ in range(int(self.depth)):  # a leaf is its own child
             cell = x.gather(1, self.feature[node].long())
             right = (cell > self.threshold[node]).long()

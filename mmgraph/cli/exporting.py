@@ -1,0 +1,31 @@
+"""`mmgraph export`: a saved model as one file for ONNX Runtime."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmgraph.cli.commands import ModelFolder, app
+
+
+@app.command(epilog="Example: mmgraph export icu_model --output icu.onnx")
+def export(
+    model: ModelFolder,
+    output: Annotated[
+        Path, typer.Option(help="Where to write; .onnx (ONNX Runtime) or .pt2.")
+    ],
+) -> None:
+    """Write a model as one file that takes any subset of the modalities.
+
+    Rows of NaN are missing modalities. ONNX needs mmgraph[export] and runs without
+    torch; .pt2 is an archive of torch.export.
+    """
+    from mmgraph import serving
+    from mmgraph.estimators.loading import load_estimator
+
+    estimator = load_estimator(model, device="cpu")
+    serving.export(estimator, output)
+    names = estimator.schema_.modality_names
+    widths = zip(names, estimator.feature_widths_, strict=True)
+    shown = ", ".join(f"input.{name} [B, {width}]" for name, width in widths)
+    typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, takes {shown}")

@@ -1,0 +1,112 @@
+"""Writing a fitted estimator as ONNX, or as an archive of torch.export."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmgraph.errors import ConfigError
+from mmgraph.estimators import FusionEstimator
+from mmgraph.serving.program import ServedModel, replace_forests, trace
+from mmgraph.serving.trees import ForestNode, translation
+
+METADATA = "mmgraph"
+# dots keep names of modalities from those of operations
+INPUT, PROBABILITY, VALUE = "input.", "output.probability", "output.value"
+FORMATS = (".onnx", ".pt2")
+CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
+
+
+def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
+    """Write a fitted classifier or regressor as one file.
+
+    Its inputs are ``input.NAME``, float32 ``[B, C_m]`` for each modality and any ``B``
+    from 1 on; all-NaN rows are missing modalities, other NaN missing cells. Its output
+    is ``output.probability [B, K]``, of a regressor ``output.value [B, K]``.
+
+    ``.onnx`` runs in ONNX Runtime; :func:`mmgraph.serving.load` reads it. ``.pt2`` is an
+    archive of ``torch.export``, for AOTInductor and the like. To read one back,
+    ``torch.export.load`` unpickles parts of it, so that mmgraph does not, and you
+    should only do so with your own.
+
+    Args:
+        estimator: Fitted.
+        path: File to write; its suffix says which.
+
+    Raises:
+        ConfigError: Another suffix, or ``mmgraph[export]`` is not installed.
+        SchemaError: Ragged modalities, time, or topologies other than ``Full``.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ConfigError(
+            f"An exported model must end in {' or '.join(FORMATS)}, got '{path}'."
+        )
+    served = ServedModel(estimator)
+    with _quiet():
+        if path.suffix == ".pt2":
+            torch.export.save(trace(served, estimator.feature_widths_), path)
+        else:
+            _write_onnx(served, estimator, path)
+
+
+def _write_onnx(served: ServedModel, estimator: FusionEstimator, path: Path) -> None:
+    _require_onnx()
+    forests = replace_forests(served.model, ForestNode)
+    written = torch.onnx.export(
+        trace(served, estimator.feature_widths_),
+        dynamo=True,
+        input_names=[INPUT + name for name in served.names],
+        output_names=[VALUE if served.scaled else PROBABILITY],
+        custom_translation_table=translation(forests),
+        verbose=False,
+    )
+    assert written is not None
+    written.model.metadata_props[METADATA] = json.dumps(_describe(estimator))
+    written.save(path, external_data=False)
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx
+        import onnxscript
+    except ImportError:
+        raise ConfigError(
+            "Writing ONNX needs onnx and onnxscript, which are not installed. Install "
+            "mmgraph[export]."
+        ) from None
+    assert onnx, onnxscript
+
+
+def _describe(estimator: FusionEstimator) -> dict[str, Any]:
+    """Return what a reader must know beyond the graph of operations."""
+    from mmgraph import __version__
+
+    names = estimator.schema_.modality_names
+    return {
+        "version": __version__,
+        "estimator": type(estimator).__name__,
+        "widths": dict(zip(names, estimator.feature_widths_, strict=True)),
+        "target": estimator._target_state(),
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from telling about itself."""
+    levels = {name: logging.getLogger(name).level for name in CHATTY}
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
