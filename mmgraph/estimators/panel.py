@@ -82,7 +82,9 @@ class ExpertPanel(nn.Module):
         ]
         return torch.stack(said, dim=1), present
 
-    def _answer_present(self, x: Tensor, seen: Tensor, experts: nn.ModuleList) -> Tensor:
+    def _answer_present(
+        self, x: Tensor, seen: Tensor, experts: nn.ModuleList
+    ) -> Tensor:
         rows = torch.nonzero(seen)[:, 0]
         beyond = self._beyond(x[rows], experts)
         zeros = beyond.new_zeros(len(x), *beyond.shape[1:])

@@ -30,10 +30,10 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
     from 1 on; all-NaN rows are missing modalities, other NaN missing cells. Its output
     is ``output.probability [B, K]``, of a regressor ``output.value [B, K]``.
 
-    ``.onnx`` runs in ONNX Runtime; :func:`mmgraph.serving.load` reads it. ``.pt2`` is an
-    archive of ``torch.export``, for AOTInductor and the like. To read one back,
-    ``torch.export.load`` unpickles parts of it, so that mmgraph does not, and you
-    should only do so with your own.
+    ``.onnx`` runs in ONNX Runtime; :func:`mmgraph.serving.load` reads it. ``.pt2`` is
+    an archive of ``torch.export``, for AOTInductor and the like. ``torch.export.load``
+    unpickles parts of such an archive: mmgraph never reads one, and you should only
+    read your own.
 
     Args:
         estimator: Fitted.
@@ -57,7 +57,7 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
 
 
 def _write_onnx(served: ServedModel, estimator: FusionEstimator, path: Path) -> None:
-    _require_onnx()
+    require_onnx()
     forests = replace_forests(served.model, ForestNode)
     written = torch.onnx.export(
         trace(served, estimator.feature_widths_),
@@ -72,7 +72,12 @@ def _write_onnx(served: ServedModel, estimator: FusionEstimator, path: Path) -> 
     written.save(path, external_data=False)
 
 
-def _require_onnx() -> None:
+def require_onnx() -> None:
+    """Refuse to begin what cannot be written.
+
+    Raises:
+        ConfigError: A package is not installed.
+    """
     try:
         import onnx
         import onnxscript

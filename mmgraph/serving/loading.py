@@ -97,11 +97,9 @@ class ExportedModel:
 
     def _read(self, X: Samples) -> dict[str, npt.NDArray[np.float32]]:  # noqa: N803
         """Return ``[N, C_m]`` of every modality."""
-        given: Mapping[str, npt.ArrayLike]
-        if isinstance(X, MultimodalData):
-            given = embed_text(X).features()
-        else:
-            given = X
+        given: Mapping[str, npt.ArrayLike] = (
+            embed_text(X).features() if isinstance(X, MultimodalData) else X
+        )
         unknown = [name for name in given if name not in self.widths]
         if unknown or not given:
             raise DataError(
@@ -136,9 +134,7 @@ class ExportedModel:
         return table
 
 
-def load(
-    path: str | os.PathLike[str], *, threads: int | None = None
-) -> ExportedModel:
+def load(path: str | os.PathLike[str], *, threads: int | None = None) -> ExportedModel:
     """Read an exported model for ONNX Runtime; nothing in it is executed as Python.
 
     Args:

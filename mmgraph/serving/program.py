@@ -115,7 +115,7 @@ def _fix_constants(model: nn.Module) -> None:
 
 
 def replace_forests(model: nn.Module, build: type[nn.Module]) -> list[Forest]:
-    """Put ``build(number, forest)`` in the place of every forest; return the forests."""
+    """Put ``build(number, forest)`` in the place of each forest; return the forests."""
     forests: list[Forest] = []
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

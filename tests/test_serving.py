@@ -1,0 +1,221 @@
+"""Exported models say what estimators say, whatever is missing."""
+
+import sys
+from itertools import product
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mmgraph import (
+    FusionClassifier,
+    FusionRegressor,
+    MultimodalData,
+    Relation,
+    SameIndex,
+    Schema,
+    serving,
+)
+from mmgraph.cli import app
+from mmgraph.errors import CheckpointError, ConfigError, DataError, SchemaError
+from mmgraph.schema import Latent, Modality
+
+SMALL = {"members": 2, "epochs": 1, "hidden_channels": 8, "num_heads": 2}
+WIDTHS = {"val_0": 3, "gene": 4, "scale": 1}  # names that exporters use themselves
+NAMES = tuple(WIDTHS)
+SUBSETS = list(product([True, False], repeat=len(NAMES)))
+
+
+def make_arrays(num, seed=0):
+    """Rows of which some are missing, and some cells of the others."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for name, width in WIDTHS.items():
+        x = 50 + 9 * rng.normal(size=(num, width)).astype(np.float32)
+        x[rng.random(x.shape) < 0.1] = np.nan
+        x[rng.random(num) < 0.3] = np.nan
+        arrays[name] = x
+    return arrays
+
+
+def make_data(y, schema=None):
+    arrays = make_arrays(len(y))
+    modalities = [Modality(n, w) for n, w in WIDTHS.items()]
+    modalities[1] = Modality("gene", 4, kind="embedding")
+    return MultimodalData.from_arrays(arrays, y=y, schema=Schema.star(modalities))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _sizes_may_be_symbols():
+    """Numbers of samples are symbols while a model is exported, which are no int."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """Linear experts, forests and a graph that speaks; classes are words."""
+    y = np.array(["ill", "well", "cured"])[np.arange(60) % 3]
+    clf = FusionClassifier(**SMALL, num_layers=1, experts=("linear", "forest"))
+    clf.fit(make_data(y)).model_.beta.fill_(0.7)
+    return clf
+
+
+@pytest.fixture(scope="module")
+def exported(classifier, tmp_path_factory):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    serving.export(classifier, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    return serving.load(exported, threads=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [1, 17])
+def test_it_says_what_the_estimator_says_of_every_subset(classifier, served, num):
+    for seed, subset in enumerate(SUBSETS):
+        arrays = make_arrays(num, seed)
+        for name, kept in zip(NAMES, subset, strict=True):
+            arrays[name] = arrays[name] if kept else np.full_like(arrays[name], np.nan)
+        expected = classifier.predict_proba(MultimodalData.from_arrays(arrays))
+        result = served.predict_proba(arrays)
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+        given = {n: x for n, x in arrays.items() if subset[NAMES.index(n)]}
+        if given:
+            assert np.array_equal(served.predict_proba(given), result)
+    prior = classifier.model_.panel.pool.prior.softmax(0)  # the last subset is empty
+    np.testing.assert_allclose(result, prior.expand(num, 3), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_it_takes_data_and_gives_classes(classifier, served):
+    data = make_data(np.arange(60) % 3)
+    proba = served.predict_proba(data)
+    np.testing.assert_allclose(proba, classifier.predict_proba(data), atol=1e-5)
+    assert np.ptp(proba) > 0.2
+    assert np.array_equal(served.predict(data), classifier.predict(data))
+    assert served.predict(data).dtype.kind == "U"
+    assert served.predict_proba(data[:0]).shape == (0, 3)
+    together = {name: x[[5]] for name, x in make_arrays(60).items()}
+    np.testing.assert_allclose(served.predict_proba(together)[0], proba[5], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_it_refuses_samples_that_do_not_fit(served):
+    arrays = make_arrays(4)
+    with pytest.raises(DataError, match=r"some of the modalities val_0, .* got 'ecg'"):
+        served.predict_proba(arrays | {"ecg": arrays["gene"]})
+    with pytest.raises(DataError, match="got none of them"):
+        served.predict_proba({})
+    with pytest.raises(DataError, match=r"'gene' must have shape \[N, 4\], got \[4\]"):
+        served.predict_proba({"gene": np.zeros(4)})
+    with pytest.raises(DataError, match="equally many samples, got"):
+        served.predict_proba(arrays | {"gene": arrays["gene"][:2]})
+    with pytest.raises(DataError, match="finite or NaN in float32, got an infinite"):
+        served.predict_proba({"scale": np.full((2, 1), 1e300)})
+
+
+@pytest.mark.slow
+def test_a_regressor_says_values_and_what_training_lacked_stays_unread(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    y = np.arange(40.0)
+    data = make_data(np.stack([1e3 + 9 * y, -y], axis=1))
+    data = data.mask({"gene": np.zeros(40, dtype=bool)})
+    regressor = FusionRegressor(**SMALL, num_layers=1, experts=("linear",)).fit(data)
+    path = tmp_path / "model.onnx"
+    serving.export(regressor, path)
+    served = serving.load(path)
+    arrays = make_arrays(9)
+    expected = regressor.predict(MultimodalData.from_arrays(arrays))
+    np.testing.assert_allclose(served.predict(arrays), expected, rtol=1e-5, atol=1e-4)
+    with pytest.raises(ConfigError, match="asked of a classifier, got an exported"):
+        served.predict_proba(arrays)
+
+
+@pytest.mark.slow
+def test_an_archive_of_torch_export_says_the_same(classifier, tmp_path):
+    path = tmp_path / "model.pt2"
+    serving.export(classifier, path)
+    program = torch.export.load(path).module()
+    arrays = make_arrays(7)
+    result = program(*(torch.from_numpy(x) for x in arrays.values()))
+    expected = classifier.predict_proba(MultimodalData.from_arrays(arrays))
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
+    assert isinstance(
+        classifier.model_.beta, torch.Tensor
+    )  # the estimator is as it was
+    with pytest.raises(CheckpointError, match=r"existing .onnx file, got .*pickled"):
+        serving.load(path)
+
+
+@pytest.mark.slow
+def test_the_command_line_exports(classifier, tmp_path, served):
+    pytest.importorskip("onnxscript")
+    classifier.save_pretrained(tmp_path / "model")
+    out = tmp_path / "model.onnx"
+    words = ["export", str(tmp_path / "model"), "--output"]
+    done = CliRunner().invoke(app, [*words, str(out)])
+    assert done.exit_code == 0, done.output
+    assert "input.val_0 [B, 3], input.gene [B, 4]" in done.stdout
+    arrays = make_arrays(5)
+    again = serving.load(out).predict_proba(arrays)
+    np.testing.assert_allclose(again, served.predict_proba(arrays), atol=1e-6)
+    done = CliRunner().invoke(app, [*words, "model.bin"])
+    assert done.exit_code == 2
+    assert "must end in .onnx or .pt2, got 'model.bin'" in done.stderr
+
+
+@pytest.mark.slow
+def test_files_of_another_origin_are_refused(tmp_path):
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "model.onnx"
+    with pytest.raises(CheckpointError, match=r"must be an existing .onnx file"):
+        serving.load(path)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(CheckpointError, match="must be a model that this ONNX Runtime"):
+        serving.load(path)
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    same = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [value], [same])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    onnx.save(model, path)
+    with pytest.raises(CheckpointError, match="got ONNX of another origin"):
+        serving.load(path)
+
+
+@pytest.mark.parametrize("extra", ["onnxscript", "onnxruntime"])
+def test_a_missing_package_is_named(extra, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, extra, None)
+    path = tmp_path / "model.onnx"
+    path.touch()
+    ask = serving.load if extra == "onnxruntime" else serving.exporting.require_onnx
+    with pytest.raises(ConfigError, match=rf"{extra}.* not installed. Install"):
+        ask(*([path] if ask is serving.load else []))
+
+
+def test_what_cannot_be_exported_is_said():
+    labs, ecg = Modality("labs", 2), Modality("ecg", 2, tokens="ragged", time=True)
+    check = serving.program.check_servable
+    check(Schema.complete([labs]))
+    with pytest.raises(SchemaError, match=r"'ecg' must have .* got ragged rows"):
+        check(Schema.star([labs, ecg]))
+    timed = Modality("labs", 2, time=True)
+    with pytest.raises(SchemaError, match=r"'labs' must have .* got time stamps"):
+        check(Schema.star([timed]))
+    pair = Relation("labs", "gene", topology=SameIndex())
+    modalities = [labs, Modality("gene", 2)]
+    relations = [pair, Relation("*", "fuse")]
+    with pytest.raises(SchemaError, match=r"topology Full .*got SameIndex"):
+        check(Schema(modalities, [Latent("fuse")], relations))
