@@ -1,14 +1,18 @@
 """How long one sample takes, and what the import costs.
 
-To add a way of serving, such as an exported model, add one entry to
-:func:`whole_classifiers` (or :func:`bare_networks` where it has no experts): a name and
-a function that answers for the same one row.
+To add a way of serving, add one entry to :func:`whole_classifiers` (or
+:func:`bare_networks` where it has no experts): a name and a function that answers for
+the same one row.
 """
 
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
 from statistics import median
 
 import numpy as np
@@ -16,12 +20,18 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
+from torch import Tensor
 from torch_geometric.data import Batch as GraphBatch
 
-from mmgraph import FusionClassifier, MultimodalData
+from mmgraph import FusionClassifier, MultimodalData, serving
+from mmgraph.serving.program import ServedModel, trace
 from speed.pipeline import HGTClassifier, Task, make_graphs, our_model
 
 ONE = "mmgraph FusionClassifier.predict_proba"
+TRACED = "mmgraph traced by torch.export, run by torch"
+COMPILED = "mmgraph traced and compiled"
+EXPORTED = "mmgraph exported, ONNX Runtime"
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
 PROGRAMS = ("import torch", "import torch, mmgraph")
 
 Answer = Callable[[], object]
@@ -30,7 +40,8 @@ Answer = Callable[[], object]
 def whole_classifiers(data: MultimodalData, *, quick: bool) -> dict[str, Answer]:
     """Return classifiers, from one row to probabilities, by name; ours first.
 
-    The graph is switched on in ours whatever was learned, so that its cost counts.
+    The graph is switched on in ours whatever was learned, so that its cost counts. A
+    quick run leaves out what is traced first, which takes half a minute.
     """
     row = data[[0]]
     clf = FusionClassifier(epochs=1, seed=0, verbose=False)
@@ -43,10 +54,41 @@ def whole_classifiers(data: MultimodalData, *, quick: bool) -> dict[str, Answer]
     ).fit(table, data.y)
     return {
         ONE: lambda: clf.predict_proba(row),
+        **({} if quick else _served(clf, row)),
         "sklearn HistGradientBoosting pipeline": lambda: boosting.predict_proba(
             table[:1]
         ),
     }
+
+
+def _served(clf: FusionClassifier, row: MultimodalData) -> dict[str, Answer]:
+    """Return the ways to serve a classifier, from arrays by modality, by name.
+
+    The exported model appears where ``mmgraph[export]`` is installed, the compiled one
+    where there is a compiler.
+    """
+    ways: dict[str, Answer] = {}
+    arrays = row.features()
+    rows = [torch.from_numpy(x) for x in arrays.values()]
+    program = trace(ServedModel(clf), clf.feature_widths_).module()
+    ways[TRACED] = _without_gradients(program, rows)
+    if which("g++"):
+        ways[COMPILED] = _without_gradients(torch.compile(program), rows)
+    if all(find_spec(package) for package in NEEDED):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            serving.export(clf, path)
+            exported = serving.load(path, threads=1)
+        ways[EXPORTED] = lambda: exported.predict_proba(arrays)
+    return ways
+
+
+def _without_gradients(model: Callable[..., object], rows: list[Tensor]) -> Answer:
+    def answer() -> object:
+        with torch.no_grad():
+            return model(*rows)
+
+    return answer
 
 
 def bare_networks(task: Task, data: MultimodalData) -> dict[str, Answer]:
