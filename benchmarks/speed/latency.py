@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 from statistics import median
 
 import numpy as np
@@ -29,7 +28,6 @@ from speed.pipeline import HGTClassifier, Task, make_graphs, our_model
 
 ONE = "mmgraph FusionClassifier.predict_proba"
 TRACED = "mmgraph traced by torch.export, run by torch"
-COMPILED = "mmgraph traced and compiled"
 EXPORTED = "mmgraph exported, ONNX Runtime"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 PROGRAMS = ("import torch", "import torch, mmgraph")
@@ -64,16 +62,13 @@ def whole_classifiers(data: MultimodalData, *, quick: bool) -> dict[str, Answer]
 def _served(clf: FusionClassifier, row: MultimodalData) -> dict[str, Answer]:
     """Return the ways to serve a classifier, from arrays by modality, by name.
 
-    The exported model appears where ``mmgraph[export]`` is installed, the compiled one
-    where there is a compiler.
+    The exported model appears where ``mmgraph[export]`` is installed.
     """
     ways: dict[str, Answer] = {}
     arrays = row.features()
     rows = [torch.from_numpy(x) for x in arrays.values()]
     program = trace(ServedModel(clf), clf.feature_widths_).module()
     ways[TRACED] = _without_gradients(program, rows)
-    if which("g++"):
-        ways[COMPILED] = _without_gradients(torch.compile(program), rows)
     if all(find_spec(package) for package in NEEDED):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
