@@ -17,8 +17,8 @@ def export(
 ) -> None:
     """Write a model as one file that takes any subset of the modalities.
 
-    Rows of NaN are missing modalities. ONNX needs mmgraph[export] and runs without
-    torch; .pt2 is an archive of torch.export.
+    Rows of NaN are missing modalities. ONNX needs the extra named export, and runs
+    without torch; .pt2 is an archive of torch.export.
     """
     from mmgraph import serving
     from mmgraph.estimators.loading import load_estimator
