@@ -20,7 +20,12 @@ if TYPE_CHECKING:
         PeerError,
         SchemaError,
     )
-    from mmgraph.estimators import FusionClassifier, FusionRegressor
+    from mmgraph.estimators import (
+        FusionClassifier,
+        FusionMatcher,
+        FusionRegressor,
+        FusionRetriever,
+    )
     from mmgraph.missing import MaskPlan
     from mmgraph.model import FusionModel
     from mmgraph.nn.heads import Classification, MultiLabel, Regression
@@ -48,8 +53,10 @@ _HOME = {
     "DataError": "errors",
     "Full": "schema",
     "FusionClassifier": "estimators",
+    "FusionMatcher": "estimators",
     "FusionModel": "model",
     "FusionRegressor": "estimators",
+    "FusionRetriever": "estimators",
     "Index": "retrieval",
     "KNearest": "schema",
     "Latent": "schema",
@@ -79,8 +86,10 @@ __all__ = [
     "DataError",
     "Full",
     "FusionClassifier",
+    "FusionMatcher",
     "FusionModel",
     "FusionRegressor",
+    "FusionRetriever",
     "Index",
     "KNearest",
     "Latent",

@@ -127,3 +127,62 @@ def test_weighted_mean_of_weights_zero_is_zero():
     assert mean[0].item() == 0
     torch.testing.assert_close(mean[1], x[1, 1:].mean())
     assert not gradient(mean, x)[0].any()
+
+
+def test_info_nce_is_cross_entropy_in_both_directions():
+    scores, every = leaf(4, 4), torch.ones(4, 4, dtype=torch.bool)
+    match, y = torch.eye(4, dtype=torch.bool), torch.arange(4)
+    expected = (F.cross_entropy(scores, y) + F.cross_entropy(scores.T, y)) / 2
+    torch.testing.assert_close(losses.info_nce(scores, match, every), expected)
+
+
+def test_several_positives_share_a_row():
+    scores, every = leaf(2, 3), torch.ones(2, 3, dtype=torch.bool)
+    positive = torch.tensor([[True, True, False], [False, False, False]])
+    there = -scores.log_softmax(1)[0, :2].mean()
+    back = -scores.T.log_softmax(1)[:2, 0].mean()
+    loss = losses.info_nce(scores, positive, every)
+    torch.testing.assert_close(loss, (there + back) / 2)
+
+
+def test_sigmoid_loss_decides_each_pair():
+    scores, every = leaf(3, 3), torch.ones(3, 3, dtype=torch.bool)
+    match = torch.eye(3, dtype=torch.bool)
+    expected = F.binary_cross_entropy_with_logits(
+        scores, match.double(), reduction="sum"
+    )
+    loss = losses.sigmoid_contrastive(scores, match, every)
+    torch.testing.assert_close(loss, expected / 3)
+
+
+@pytest.mark.parametrize("name", ["info_nce", "sigmoid_contrastive"])
+def test_pairs_with_a_missing_side_are_not_read(name):
+    function = getattr(losses, name)
+    scores, match = leaf(2, 4, 4), torch.eye(4, dtype=torch.bool)
+    a = torch.tensor([True, True, False, True])
+    b = torch.tensor([True, True, True, False])
+    valid = a[:, None] & b
+    poisoned = torch.where(valid, scores, NAN)
+    loss, clean = function(poisoned, match, valid), function(scores, match, valid)
+    assert torch.equal(loss, clean)
+    assert loss.shape == (2,)
+    assert torch.equal(loss[1], function(scores[1], match, valid))
+    gradients = gradient(loss, scores)
+    assert not gradients[:, ~valid].any()
+    assert torch.isfinite(gradients).all()
+    smaller = function(scores[:, a][:, :, b], match[a][:, b], valid[a][:, b])
+    torch.testing.assert_close(loss, smaller)
+
+
+@pytest.mark.parametrize("name", ["info_nce", "sigmoid_contrastive"])
+def test_contrast_without_a_valid_pair_is_zero_with_zero_gradients(name):
+    function, scores = getattr(losses, name), leaf(3, 3)
+    nobody, match = torch.zeros(3, 3, dtype=torch.bool), torch.eye(3, dtype=torch.bool)
+    for loss in (
+        function(scores, match, nobody),
+        function(scores[:0], match[:0], nobody[:0]),
+        function(scores[:, :0], match[:, :0], nobody[:, :0]),
+    ):
+        assert loss.item() == 0
+        assert not gradient(loss, scores).any()
+    assert function(scores, match, ~nobody).item() > 0

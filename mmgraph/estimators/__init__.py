@@ -2,6 +2,14 @@
 
 from mmgraph.estimators.base import FusionEstimator
 from mmgraph.estimators.classifier import FusionClassifier
+from mmgraph.estimators.matcher import FusionMatcher
 from mmgraph.estimators.regressor import FusionRegressor
+from mmgraph.estimators.retriever import FusionRetriever
 
-__all__ = ["FusionClassifier", "FusionEstimator", "FusionRegressor"]
+__all__ = [
+    "FusionClassifier",
+    "FusionEstimator",
+    "FusionMatcher",
+    "FusionRegressor",
+    "FusionRetriever",
+]

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 # the module of each class, imported when a model of it is loaded
 HOMES = {
     "FusionClassifier": "mmgraph.estimators.classifier",
+    "FusionMatcher": "mmgraph.estimators.matcher",
     "FusionRegressor": "mmgraph.estimators.regressor",
+    "FusionRetriever": "mmgraph.estimators.retriever",
 }
 
 

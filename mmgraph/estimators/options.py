@@ -14,7 +14,14 @@ from mmgraph.nn.conv import Capacity
 from mmgraph.schema import Schema
 
 COUNTS = ("hidden_channels", "num_layers", "num_heads", "members", "batch_size")
-CHOICES = {"capacity": get_args(Capacity), "feed_forward": get_args(FeedForwardKind)}
+MORE_COUNTS = ("out_channels", "negatives")
+CHOICES = {
+    "capacity": get_args(Capacity),
+    "feed_forward": get_args(FeedForwardKind),
+    "supervision": ("auto", "pairs", "labels"),
+    "loss": ("siglip", "infonce"),
+    "hubness": ("none", "csls", "inverted_softmax"),
+}
 SEEDS = 2**32
 
 
@@ -24,20 +31,26 @@ def check_options(params: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: Naming the first argument that cannot be used.
     """
-    for name in COUNTS:
+    for name in (*COUNTS, *(name for name in MORE_COUNTS if name in params)):
         _require(_whole(params[name], 1), name, "a whole number above 0", params)
+    least = 0 if "supervision" in params else 1  # 0: without a graph
+    rule = f"None or a whole number from {least}"
     epochs = params["epochs"]
+    _require(epochs is None or _whole(epochs, least), "epochs", rule, params)
+    size = params.get("contrast_size")
     rule = "None or a whole number above 0"
-    _require(epochs is None or _whole(epochs, 1), "epochs", rule, params)
+    _require(size is None or _whole(size, 1), "contrast_size", rule, params)
     fits = _whole(params["seed"], 0) and int(params["seed"]) < SEEDS
     _require(fits, "seed", "a whole number from 0 to 2**32 - 1", params)
     rate, decay = params["learning_rate"], params["weight_decay"]
     _require(_number(rate) and float(rate) > 0, "learning_rate", "above 0", params)
     _require(_number(decay) and float(decay) >= 0, "weight_decay", "at least 0", params)
-    missing = params["missing_rate"]
+    missing = params.get("missing_rate", 0.0)
     fits = _number(missing) and 0 <= float(missing) <= 1
     _require(fits, "missing_rate", "between 0 and 1", params)
     for name, known in CHOICES.items():
+        if name not in params:
+            continue
         fits = isinstance(params[name], str) and params[name] in known
         _require(fits, name, f"one of {', '.join(known)}", params)
     kinds = get_args(ExpertKind)

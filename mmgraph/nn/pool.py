@@ -5,12 +5,13 @@ Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``K`` output
 """
 
 import math
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["EvidencePool", "interaction_share"]
+__all__ = ["EvidencePool", "Pool", "interaction_share"]
 
 PATTERN_PENALTY = 3.0  # times that of the other parameters
 JOINT_TRUST = 0.3  # where it begins
@@ -30,6 +31,19 @@ def interaction_share(present: Tensor) -> Tensor:
     if present.shape[1] == 1:
         return count
     return 1 - 1 / count.clamp(min=1)
+
+
+@runtime_checkable
+class Pool(Protocol):
+    """What a graph learns the rest of: outputs from evidence of each modality."""
+
+    def by_modality(self, evidence: Tensor) -> Tensor:
+        """Return what a graph takes, ``[N, M, C]``, from evidence ``[N, M, X, C]``."""
+
+    def __call__(
+        self, evidence: Tensor, present: Tensor, joint: Tensor | None = None
+    ) -> Tensor:
+        """Return outputs ``[N, K]`` before the graph, where ``present [N, M]``."""
 
 
 class EvidencePool(nn.Module):

@@ -10,7 +10,7 @@ import torch
 
 from mmgraph.distributed import ALONE, Workers
 from mmgraph.model import FusionModel
-from mmgraph.nn.pool import EvidencePool
+from mmgraph.nn.pool import Pool
 from mmgraph.train.batches import BatchSource
 from mmgraph.train.folder import TrainingFolder
 from mmgraph.train.judge import Judge
@@ -39,7 +39,7 @@ class History:
 
 def fit_members(
     graph: FusionModel,
-    pool: EvidencePool,
+    pool: Pool,
     data: BatchSource,
     options: TrainOptions,
     *,

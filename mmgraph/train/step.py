@@ -15,7 +15,7 @@ from mmgraph.distributed import ALONE, Workers, peers
 from mmgraph.losses import LossSums, label_weight, ratio
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
-from mmgraph.nn.pool import EvidencePool, interaction_share
+from mmgraph.nn.pool import Pool, interaction_share
 from mmgraph.train.batches import TrainingBatch
 
 
@@ -63,7 +63,7 @@ class Objective(nn.Module):
     def __init__(
         self,
         graph: FusionModel,
-        pool: EvidencePool,
+        pool: Pool,
         auxiliary_weight: float,
         workers: Workers,
     ) -> None:
@@ -144,7 +144,7 @@ class TrainStep:
     def __init__(
         self,
         graph: FusionModel,
-        pool: EvidencePool,
+        pool: Pool,
         options: TrainOptions,
         generator: torch.Generator,
         workers: Workers = ALONE,

@@ -1,4 +1,4 @@
-"""Objectives over what is valid. A loss without a valid term is zero.
+"""Objectives for labels and targets, over what is known.
 
 Letters: ``B`` samples, ``K`` outputs; ``...`` are the members of an ensemble.
 """

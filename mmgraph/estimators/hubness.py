@@ -1,0 +1,65 @@
+"""Scores that discount hubs: entries that are near every query.
+
+Letters: ``Q`` queries, ``N`` entries, ``B`` queries of a bank, ``W`` width.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
+Hubness: TypeAlias = Literal["none", "csls", "inverted_softmax"]
+
+NEIGHBOURS = 10
+TEMPERATURE = 20.0
+
+
+def hub_corrected(
+    queries: FloatArray, gallery: FloatArray, bank: FloatArray, kind: Hubness
+) -> FloatArray:
+    r"""Score queries against a gallery, discounting entries that attract all queries.
+
+    - ``"csls"``: twice the cosine, less the mean cosine of query and of entry to their
+      ten nearest on the other side (of the bank, for entries).
+    - ``"inverted_softmax"``: the cosine, less the log of how much the whole bank is
+      drawn to the entry, at a temperature of 1/20.
+
+    References:
+        Word Translation Without Parallel Data, Conneau, Lample, Ranzato, Denoyer,
+        Jegou, 2018 (CSLS). Offline Bilingual Word Vectors, Smith, Turban, Hamblin,
+        Hammerla, 2017 (inverted softmax). Cross Modal Retrieval with Querybank
+        Normalisation, Bogolin et al., 2022 (a bank of training queries, so that a
+        query does not depend on others).
+
+    Args:
+        queries: ``[Q, W]`` unit vectors; an all-NaN row scores NaN.
+        gallery: ``[N, W]``; an all-NaN row scores -inf.
+        bank: ``[B, W]`` queries that show what is a hub; NaN rows are left out.
+        kind: What to do; "none" is the cosine.
+
+    Returns:
+        ``[Q, N]``, higher is better.
+    """
+    there = ~np.isnan(gallery).any(1)
+    scores = np.full((len(queries), len(gallery)), -np.inf, dtype=np.float32)
+    cosine = queries @ gallery[there].T
+    bank = bank[~np.isnan(bank).any(1)]
+    if kind != "none" and len(bank) and there.any():
+        drawn = bank @ gallery[there].T  # [B, n]
+        if kind == "csls":
+            cosine = 2 * cosine - _nearest(cosine.T).T - _nearest(drawn)
+        else:
+            peak = drawn.max(0)
+            total = np.exp(TEMPERATURE * (drawn - peak)).sum(0)
+            cosine = cosine - peak - np.log(total) / TEMPERATURE
+    scores[:, there] = cosine
+    return scores
+
+
+def _nearest(similarity: FloatArray) -> FloatArray:
+    """Return the mean of the largest ten of each column, ``[1, n]``."""
+    count = min(NEIGHBOURS, len(similarity))
+    largest = np.partition(similarity, len(similarity) - count, axis=0)[-count:]
+    mean: FloatArray = largest.mean(0, keepdims=True)
+    return mean

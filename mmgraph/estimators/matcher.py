@@ -1,0 +1,400 @@
+"""Decide whether two sides belong together.
+
+Letters: ``N`` samples, ``P`` pairs, ``M`` modalities, ``Q`` queries, ``k`` candidates.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from mmgraph.batch import Batch
+from mmgraph.data import MultimodalData
+from mmgraph.distributed import ALONE
+from mmgraph.errors import ConfigError, DataError
+from mmgraph.estimators.evidence import ExpertKind
+from mmgraph.estimators.folds import member_bags
+from mmgraph.estimators.inputs import features_of
+from mmgraph.estimators.matching import (
+    MatchFusion,
+    MatchPool,
+    draw_pairs,
+    join,
+    sides_of,
+)
+from mmgraph.estimators.options import check_options
+from mmgraph.estimators.paired import NUM_FOLDS, PairedEstimator, check_multimodal
+from mmgraph.estimators.progress import show_progress
+from mmgraph.estimators.space import EmbeddingSpace
+from mmgraph.estimators.spacing import FittedSpace, Supervision
+from mmgraph.estimators.trust import Samples
+from mmgraph.nn.conv import Capacity
+from mmgraph.nn.heads import MultiLabel
+from mmgraph.schema import Schema
+from mmgraph.train import TrainingSet, TrainOptions, fit_members
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.int64]
+
+PREDICT_BATCH = 2048
+MAX_SAMPLES = 4000  # that pairs are drawn from
+DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 10, 100, 600
+
+
+class FusionMatcher(PairedEstimator):
+    """Decide whether a left and a right side belong to one sample.
+
+    Learns from samples that have both sides, against pairs of different samples: half
+    of them drawn at random, half among the most similar. The log-odds begin with the
+    closed-form similarity of :class:`FusionRetriever`, fitted out of sample; a graph of
+    the modalities of both sides is added as far as that helps pairs that it was not
+    trained on.
+
+    A probability is calibrated for pairs of which half match and the rest is mixed as
+    in training. With nothing present on one side it is one half.
+
+    Args:
+        left: Modalities of the left side.
+        right: Modalities of the right side; none may be on both.
+        negatives: Pairs of each kind that do not match, for each sample.
+        supervision: As of :class:`FusionRetriever`, as the next.
+        out_channels: Coordinates of likeness to training samples.
+        schema: The graph of a pair; default: the star of both sides' modalities.
+        hidden_channels: Width of node states.
+        num_layers: Graph layers.
+        num_heads: Attention heads.
+        capacity: What a relation has of its own: "bias", "scalar" or "full".
+        feed_forward: "typed", "mixture" of experts, or "none".
+        members: Ensemble members, trained together.
+        experts: As of :class:`FusionRetriever`.
+        epochs: Passes over the pairs; None: 10, but 100 to 600 steps; 0: no graph.
+        batch_size: Pairs a step.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: Of AdamW.
+        missing_rate: Mean rate of modality dropout in training.
+        device: Where to compute; default: a GPU if there is one.
+        seed: Of everything that is random.
+        verbose: Show a progress bar; default: only on a terminal.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(60, 4))
+        >>> data = MultimodalData.from_arrays({"image": x, "text": x[:, ::-1]})
+        >>> mat = FusionMatcher(left=["image"], right=["text"])
+        >>> p = mat.fit(data[:50]).predict_proba(data[50:], data[50:])
+        >>> other = mat.predict_proba(data[50:], data[np.arange(59, 49, -1)])
+        >>> bool(p.mean() > other.mean())
+        True
+    """
+
+    model_: MatchFusion
+
+    def __init__(
+        self,
+        left: Sequence[str] = (),
+        right: Sequence[str] = (),
+        *,
+        negatives: int = 2,
+        supervision: Supervision = "auto",
+        out_channels: int = 256,
+        schema: Schema | None = None,
+        hidden_channels: int = 32,
+        num_layers: int = 2,
+        num_heads: int = 4,
+        capacity: Capacity = "bias",
+        feed_forward: str = "typed",
+        members: int = 4,
+        experts: Sequence[ExpertKind] = ("forest",),
+        epochs: int | None = 0,
+        batch_size: int = 128,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.05,
+        missing_rate: float = 0.2,
+        device: str | None = None,
+        seed: int = 0,
+        verbose: bool | None = None,
+    ) -> None:
+        self.left, self.right = left, right
+        self.negatives = negatives
+        self.supervision = supervision
+        self.out_channels = out_channels
+        self.schema = schema
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.capacity = capacity
+        self.feed_forward = feed_forward
+        self.members = members
+        self.experts = experts
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.missing_rate = missing_rate
+        self.device = device
+        self.seed = seed
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> "FusionMatcher":  # noqa: ANN401, N803
+        """Learn from samples: their left and right side belong together.
+
+        Args:
+            X: ``MultimodalData`` with modalities of both sides. Samples of one group
+                are never taken for a pair that does not match.
+            y: ``[N]`` classes; default: those of the data, where it has any.
+
+        Raises:
+            ConfigError: A side without modalities, or a modality on both.
+            DataError: A modality that the data lacks, fewer than two samples with both
+                sides, or one group only.
+        """
+        check_options(self.get_params(deep=False))
+        names = sides_of(self.left, self.right)
+        data = check_multimodal(X)
+        data = data if y is None else data.replace(y=y)
+        data = self._read(data.select(names), reset=True)
+        data, samples, fitted = self._fit_space(data)
+        model = self._build(fitted.space)
+        model.graph.fit_scaling(data.batch())
+        self._fit_pairs(model, data, samples, fitted)
+        return self
+
+    def _build(self, space: EmbeddingSpace) -> MatchFusion:
+        left = [self.left] if isinstance(self.left, str) else self.left
+        sides = [name in left for name in self.schema_.modality_names]
+        pool = MatchPool(space, sides)
+        return MatchFusion(pool, self._graph_of(space, MultiLabel(1)))
+
+    @property
+    def _space(self) -> EmbeddingSpace:
+        return self.model_.pool.space
+
+    def _fit_pairs(
+        self,
+        model: MatchFusion,
+        data: MultimodalData,
+        samples: Samples,
+        fitted: FittedSpace,
+    ) -> None:
+        """Fit the log-odds and the graph to pairs that match and pairs that do not."""
+        generator = torch.Generator().manual_seed(int(self.seed))
+        order = torch.randperm(len(data), generator=generator)
+        rows = order[:MAX_SAMPLES].sort().values
+        known = torch.tensor([name not in self.unseen_ for name in data.modalities])
+        present, pool = fitted.present[rows] & known, model.pool
+        sides = torch.stack([pool.left, ~pool.left])
+        valid = torch.stack([(present & side).any(1) for side in sides], dim=1)
+        z = pool.sides(fitted.evidence[rows][:, :, None], present)
+        group, fold = samples.groups[rows], samples.folds[rows]
+        apart = (group[:, None] != group) & (fold[:, None] == fold)
+        a, b, y = draw_pairs(
+            z[0] @ z[1].T, apart, valid, int(self.negatives), generator
+        )
+        if not y.any() or y.all():
+            raise DataError(
+                "fit needs samples with both sides, of at least two groups, got "
+                f"{int(y.sum())} with both of {len(data)}."
+            )
+        left = pool.left[None, :, None]
+        share = (0.5 / torch.where(y > 0, y.mean(), (1 - y).mean()))[:, 0]
+
+        def of_pairs(evidence: Tensor) -> Tensor:
+            here = evidence[rows]
+            return torch.where(left, here[a], here[b])[:, :, None]
+
+        two = torch.where(left[..., 0], present[a], present[b])
+        pool.fit(of_pairs(fitted.evidence), two, y, share)
+        self.model_ = model.to(self._device(ALONE))
+        self.model_.requires_grad_(False)
+        if self.epochs == 0:
+            return
+        model.graph.requires_grad_(True)
+        bags = member_bags(
+            y[:, 0].numpy(),
+            group[a].numpy(),
+            int(self.members),
+            NUM_FOLDS,
+            seed=int(self.seed),
+        )
+        device = self._device(ALONE)
+        training = TrainingSet(
+            batch_of=lambda at: self._joined(
+                data, data, rows[a[at.cpu()]], rows[b[at.cpu()]]
+            ).to(device),
+            present=two.to(device),
+            evidence=of_pairs(fitted.folded).to(device),
+            y=y.to(device),
+            bags=(torch.from_numpy(bags) * share).to(device),
+            groups=group[a].to(device),
+        )
+        self._fit_graph(training)
+
+    def _fit_graph(self, training: TrainingSet) -> None:
+        options = self._options(len(training))
+        generator = torch.Generator().manual_seed(int(self.seed))
+        with show_progress(options.max_steps, self.verbose, ALONE) as on_step:
+            beta, self.history_ = fit_members(
+                self.model_.graph,
+                self.model_.pool,
+                training,
+                options,
+                generator=generator,
+                on_step=on_step,
+            )
+        self.model_.beta.fill_(beta)
+        self.model_.requires_grad_(False)
+
+    def _options(self, num_samples: int) -> TrainOptions:
+        per_epoch = max(1, round(num_samples / self.batch_size))
+        if self.epochs is None:
+            steps = min(max(DEFAULT_EPOCHS * per_epoch, MIN_STEPS), MAX_STEPS)
+        else:
+            steps = max(2, self.epochs * per_epoch)
+        return TrainOptions(
+            max_steps=steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            missing_rate=self.missing_rate,
+            checks=10,
+            patience=4,
+        )
+
+    def _joined(
+        self, left: MultimodalData, right: MultimodalData, a: Tensor, b: Tensor
+    ) -> Batch:
+        """Batch the left sides of samples ``a`` with the right sides of ``b``."""
+        sides = self.model_.pool.left.tolist()
+        names = self.schema_.modality_names
+        of_left = [n for n, s in zip(names, sides, strict=True) if s]
+        of_right = [n for n, s in zip(names, sides, strict=True) if not s]
+        return join(
+            left.select(of_left).batch(a.numpy()),
+            right.select(of_right).batch(b.numpy()),
+        )
+
+    # Using
+
+    def predict_proba(
+        self, left_data: MultimodalData, right_data: MultimodalData
+    ) -> FloatArray:
+        """Say how likely row i of one side belongs to row i of the other, ``[P]``.
+
+        Args:
+            left_data: P samples; only modalities of the left side are read.
+            right_data: P samples; only modalities of the right side are read.
+
+        Raises:
+            DataError: Sides of different lengths, or without their modalities.
+        """
+        left, right = self._sides(left_data, right_data)
+        if len(left) != len(right):
+            raise DataError(
+                "left_data and right_data must have as many samples, got "
+                f"{len(left)} and {len(right)}. Repeat samples by indexing."
+            )
+        rows = np.arange(len(left))
+        return self._of_pairs(left, right, rows, rows)
+
+    def predict(
+        self, left_data: MultimodalData, right_data: MultimodalData
+    ) -> npt.NDArray[np.bool_]:
+        """Tell whether row i of one side belongs to row i of the other, ``[P]``."""
+        return self.predict_proba(left_data, right_data) >= 0.5
+
+    def rescore(
+        self,
+        left_data: MultimodalData,
+        right_data: MultimodalData,
+        rows: IntArray,
+        *,
+        query: str = "left",
+    ) -> FloatArray:
+        """Score candidates that a search has found, to rank them anew.
+
+        Args:
+            left_data: Samples of the left side.
+            right_data: Samples of the right side.
+            rows: ``[Q, k]`` positions in the gallery, the side that is not the query,
+                of each query's candidates, as ``index.search(...).rows``; -1 where
+                there was none.
+            query: Which side asks: "left" or "right".
+
+        Returns:
+            ``[Q, k]`` probabilities; NaN where there was no candidate.
+
+        Raises:
+            ConfigError: An unknown side.
+            DataError: Rows of another shape or out of range.
+        """
+        if query not in ("left", "right"):
+            raise ConfigError(f"query must be 'left' or 'right', got {query!r}.")
+        left, right = self._sides(left_data, right_data)
+        asking, gallery = (left, right) if query == "left" else (right, left)
+        rows = np.asarray(rows)
+        fits = rows.ndim == 2 and len(rows) == len(asking) and rows.dtype.kind in "iu"
+        if not fits or (
+            rows.size and not -1 <= rows.min() <= rows.max() < len(gallery)
+        ):
+            raise DataError(
+                f"rows must be whole numbers [{len(asking)}, k] from -1 to "
+                f"{len(gallery) - 1}, got shape {list(rows.shape)} of {rows.dtype}."
+            )
+        found = rows >= 0
+        asked, candidate = np.nonzero(found)[0], rows[found]
+        pair = (asked, candidate) if query == "left" else (candidate, asked)
+        scores = np.full(rows.shape, np.nan)
+        scores[found] = self._of_pairs(left, right, *pair)
+        return scores
+
+    def _sides(
+        self, left_data: MultimodalData, right_data: MultimodalData
+    ) -> tuple[MultimodalData, MultimodalData]:
+        """Read both sides, each with its own modalities only."""
+        check_is_fitted(self, "model_")
+        sides = self.model_.pool.left.tolist()
+        read = []
+        every = list(zip(self.schema_.modality_names, sides, strict=True))
+        for data, wanted in ((left_data, True), (right_data, False)):
+            names = [name for name, side in every if side == wanted]
+            have = [n for n in names if n in check_multimodal(data).columns]
+            if not have:
+                raise DataError(
+                    f"Data of the {'left' if wanted else 'right'} side must have one "
+                    f"of {', '.join(names)}, got {', '.join(data.modalities)}."
+                )
+            read.append(self._read(data.select(have), reset=False))
+        return read[0], read[1]
+
+    @torch.no_grad()
+    def _of_pairs(
+        self, left: MultimodalData, right: MultimodalData, a: IntArray, b: IntArray
+    ) -> FloatArray:
+        """Return the probability of each pair of rows."""
+        device = self.model_.beta.device
+        pool, said = self.model_.pool, []
+        sides = [
+            pool.space.evidence([x.to(device) for x in features])
+            for features in (
+                features_of(side, self.schema_, self.feature_widths_)
+                for side in (left, right)
+            )
+        ]
+        for start in range(0, len(a), PREDICT_BATCH):
+            i, j = (rows[start : start + PREDICT_BATCH] for rows in (a, b))
+            at = [torch.from_numpy(rows).to(device) for rows in (i, j)]
+            evidence, present = (
+                torch.stack([sides[0][k][at[0]], sides[1][k][at[1]]]).sum(0)
+                for k in (0, 1)
+            )
+            p = self.model_(
+                lambda i=i, j=j: join(left.batch(i), right.batch(j)).to(device),
+                evidence,
+                present.bool(),
+            )
+            said.append(p.double().cpu().numpy())
+        return np.concatenate(said) if said else np.empty(0)

@@ -1,0 +1,215 @@
+"""Pairs of samples for a matcher, and its evidence.
+
+Letters: ``N`` samples, ``P`` pairs, ``M`` modalities of both sides, ``C`` channels of
+evidence.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmgraph.batch import Batch
+from mmgraph.errors import ConfigError
+from mmgraph.estimators.space import EmbeddingSpace
+from mmgraph.losses import binary_cross_entropy
+from mmgraph.model import FusionModel
+from mmgraph.nn.pool import interaction_share
+
+SHARPNESS = 15.0  # of the softmax that hard negatives are drawn from
+MAX_ITERATIONS = 60
+PENALTY = 1e-3
+
+
+class MatchPool(nn.Module):
+    r"""The log-odds that two sides belong together, from closed-form embeddings.
+
+    ``a s + b`` with the cosine s of both sides, and, where the space has classes, the
+    probability that both are of one class as a second term. A pair with a side of which
+    nothing is present has log-odds of zero: nothing is known.
+
+    Args:
+        space: Embeds any subset of modalities.
+        left: ``[M]`` booleans, which modalities are of the left side.
+    """
+
+    left: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, space: EmbeddingSpace, left: Sequence[bool]) -> None:
+        super().__init__()
+        self.space = space
+        self.register_buffer("left", torch.tensor(left))
+        self.register_buffer("weight", torch.zeros(2))
+        self.register_buffer("bias", torch.zeros(()))
+
+    def by_modality(self, evidence: Tensor) -> Tensor:
+        """Bring evidence ``[P, M, 1, C]`` to what a graph takes, ``[P, M, C]``."""
+        return self.space.by_modality(evidence[:, :, 0])
+
+    def sides(self, evidence: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed both sides of ``[P, M, 1, C]``: two times ``[P, W]``."""
+        said = evidence[:, :, 0]
+        sides = self.left, ~self.left
+        a, b = (self.space(said, present & side) for side in sides)
+        return a, b
+
+    def similarities(self, evidence: Tensor, present: Tensor) -> Tensor:
+        """Return ``[P, 2]``: likeness by pairs, and of class; zero where unknown."""
+        a, b = self.sides(evidence, present)
+        width = self.space.channels
+        parts = [(a[:, :width], b[:, :width]), (a[:, width:], b[:, width:])]
+        return torch.stack([(x * y).sum(1) for x, y in parts], dim=1)
+
+    def forward(
+        self, evidence: Tensor, present: Tensor, joint: Tensor | None = None
+    ) -> Tensor:
+        """Return log-odds ``[P, 1]`` where ``present [P, M]``.
+
+        Joint experts, which :class:`mmgraph.nn.EvidencePool` takes, have no say here.
+        """
+        logits = self.similarities(evidence, present) @ self.weight + self.bias
+        return torch.where(self.two_sided(present), logits, 0)[:, None]
+
+    def two_sided(self, present: Tensor) -> Tensor:
+        """Tell where both sides have something, ``[P]`` Bool."""
+        return (present & self.left).any(1) & (present & ~self.left).any(1)
+
+    def fit(self, evidence: Tensor, present: Tensor, y: Tensor, share: Tensor) -> None:
+        """Fit weights and bias by logistic regression to ``y [P, 1]``.
+
+        Pairs count by their ``share [P]``.
+
+        References:
+            Probabilistic Outputs for Support Vector Machines, Platt, 1999.
+        """
+        seen = self.two_sided(present)
+        x, target = self.similarities(evidence, present)[seen], y[seen, 0]
+        share = share[seen]
+        weight = torch.zeros(3, requires_grad=True)
+        optimiser = torch.optim.LBFGS(
+            [weight], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            optimiser.zero_grad()
+            logits = x @ F.softplus(weight[:2]) + weight[2]
+            loss = binary_cross_entropy(logits[:, None], target[:, None], share)
+            loss = loss + PENALTY * weight.square().mean()
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)
+        self.weight.copy_(F.softplus(weight[:2]).detach())
+        self.bias.copy_(weight[2].detach())
+
+
+class MatchFusion(nn.Module):
+    """``sigmoid(pool + beta * share * graph)`` for the joint graph of both sides.
+
+    Args:
+        pool: Log-odds from closed-form embeddings.
+        graph: An ensemble on the modalities of both sides.
+    """
+
+    beta: Tensor
+
+    def __init__(self, pool: MatchPool, graph: FusionModel) -> None:
+        super().__init__()
+        self.pool, self.graph = pool, graph
+        self.register_buffer("beta", torch.zeros(()))
+
+    def forward(
+        self, batch_of: Callable[[], Batch], evidence: Tensor, present: Tensor
+    ) -> Tensor:
+        """Return the probability ``[P]`` that the sides of each pair match.
+
+        Args:
+            batch_of: Packs the joint samples, where the graph has a say.
+            evidence: ``[P, M, C]``.
+            present: ``[P, M]`` Bool.
+        """
+        logits = self.pool(evidence[:, :, None], present)[None]
+        if float(self.beta):
+            joint = self.graph(batch_of(), self.pool.space.by_modality(evidence)).logits
+            share = interaction_share(present) * self.pool.two_sided(present)[:, None]
+            logits = logits + self.beta * share * joint
+        result: Tensor = logits.sigmoid().mean(0)[:, 0]
+        return result
+
+
+def draw_pairs(
+    similarity: Tensor,
+    apart: Tensor,
+    valid: Tensor,
+    negatives: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw negatives for each sample, half at random and half among the most similar.
+
+    References:
+        Align before Fuse, Li et al., 2021 (hard negatives by similarity, from a
+        multinomial; what belongs together is masked).
+
+    Args:
+        similarity: ``[N, N]`` of left sides to right sides.
+        apart: ``[N, N]`` Bool, which samples may be each other's negatives.
+        valid: ``[N, 2]`` Bool, which side of a sample is present.
+        negatives: Of each kind, for each sample.
+        generator: Randomness.
+
+    Returns:
+        Left and right sample numbers ``[P]``, and ``[P, 1]`` 1 where they match.
+    """
+    left, right = (torch.nonzero(valid[:, side])[:, 0] for side in (0, 1))
+    both = torch.nonzero(valid.all(1))[:, 0]
+    rows, columns = [both], [both]
+    apart = apart[left][:, right]
+    partners = apart.any(1)
+    left, apart = left[partners], apart[partners]
+    near = similarity[left][:, right]
+    for sharpness in (0.0, SHARPNESS) if len(left) else ():
+        logits = (sharpness * near).masked_fill(~apart, -torch.inf)
+        drawn = torch.multinomial(
+            logits.softmax(1), negatives, replacement=True, generator=generator
+        )
+        rows.append(left.repeat_interleave(negatives))
+        columns.append(right[drawn.flatten()])
+    a, b = torch.cat(rows), torch.cat(columns)
+    y = torch.zeros(len(a), 1)
+    y[: len(both)] = 1
+    return a, b, y
+
+
+def join(left: Batch, right: Batch) -> Batch:
+    """Put the modalities of two batches into one: sample i has those of both."""
+    return Batch(
+        left.num_samples,
+        {**left.x, **right.x},
+        {**left.sample, **right.sample},
+        {**left.time, **right.time},
+    )
+
+
+def sides_of(left: str | Sequence[str], right: str | Sequence[str]) -> list[str]:
+    """Return the modalities of both sides.
+
+    Raises:
+        ConfigError: A side without modalities, or a modality on both.
+    """
+    sides = {}
+    for side, value in (("left", left), ("right", right)):
+        sides[side] = [value] if isinstance(value, str) else list(value)
+        if not sides[side]:
+            raise ConfigError(
+                f"{side} must name at least one modality, got none. Use "
+                "FusionMatcher(left=['image'], right=['text'])."
+            )
+    both = sorted(set(sides["left"]) & set(sides["right"]))
+    if both:
+        raise ConfigError(
+            f"left and right must have no modality in common, got {both[0]!r} on both."
+        )
+    return sides["left"] + sides["right"]

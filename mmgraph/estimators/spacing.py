@@ -1,0 +1,223 @@
+"""Fitting the space in which modalities meet, out of sample.
+
+Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``D`` coordinates of pairs,
+``K`` classes, ``C = D + K``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmgraph.errors import DataError
+from mmgraph.estimators.anchors import Smoother, fit_smoother, principal_anchors
+from mmgraph.estimators.evidence import ExpertKind, fit_evidence
+from mmgraph.estimators.space import EmbeddingSpace, as_probabilities
+from mmgraph.estimators.trust import PartnerJudge, Samples, mean_of_some
+from mmgraph.nn.heads import Classification
+from mmgraph.nn.radial import RadialMap
+
+Supervision: TypeAlias = Literal["auto", "pairs", "labels"]
+
+LEAD = 0.95  # share of the part that leads
+OWN_LABEL = 0.5  # of the target; the rest is what all modalities say
+
+
+@dataclass(frozen=True)
+class FittedSpace:
+    """A space, and what it says about samples that it was not fitted on.
+
+    Attributes:
+        space: Fitted on all samples.
+        evidence: ``[N, M, C]`` of each sample by a fit without its group.
+        folded: The same, of pairs by a fit without its fold: samples of one fold know
+            the same pairs, so that nothing tells them apart but what they are.
+        present: ``[N, M]`` Bool.
+        by_class: Classes lead: what is of one class belongs together.
+    """
+
+    space: EmbeddingSpace
+    evidence: Tensor
+    folded: Tensor
+    present: Tensor
+    by_class: bool
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a space: maps of all modalities, what they say out of sample."""
+
+    maps: list[RadialMap]
+    evidence: Tensor  # [N, M, .]
+
+
+def fit_space(
+    samples: Samples,
+    *,
+    supervision: Supervision,
+    channels: int,
+    kinds: Sequence[ExpertKind],
+    seed: int,
+) -> FittedSpace:
+    """Fit maps, how much each modality is trusted, and which part leads.
+
+    Under "auto" pairs lead where they find the partner of a row within its class,
+    judged on samples that they were not fitted on; classes lead where they do not.
+
+    Raises:
+        DataError: Neither pairs nor classes to learn from.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    present, names = samples.present, tuple(samples.features)
+    paired = present.sum(1) > 1
+    pairs = fitter = None
+    if supervision != "labels" and bool(paired.any()):
+        used = present & paired[:, None]
+        of_pairs = smoothers = _smoothers(samples, used, generator)
+        basis = principal_anchors(of_pairs, len(used), channels, generator)
+        pairs = _fit_pairs(of_pairs, used, basis)
+    if supervision != "pairs" and samples.classes is not None:
+        known = present & (samples.classes >= 0)[:, None]
+        if not pairs or not torch.equal(known, used):
+            smoothers = _smoothers(samples, known, generator)
+        fitter = _ClassFitter(samples, samples.classes, smoothers)
+    if pairs is None and fitter is None:
+        raise DataError(
+            "fit needs samples with two modalities"
+            + ("" if supervision == "pairs" else ", or labels")
+            + f", got none of {len(present)} with two of {', '.join(names)}."
+        )
+    judge = PartnerJudge(samples, present, generator)
+    classes = fitter.fit(fitter.labels()) if fitter else None
+    by_class = pairs is None
+    if pairs is not None and classes is not None:
+        by_class = judge.classes_lead(pairs.evidence)
+    if by_class and fitter and classes:
+        if kinds:
+            classes = fitter.add_experts(classes, kinds, seed)
+        classes = fitter.distil(classes, judge.class_trust(classes.evidence))
+        if kinds:
+            classes = fitter.average(classes)
+    space = EmbeddingSpace(
+        nn.ModuleList(pairs.maps if pairs else ()),
+        nn.ModuleList(classes.maps if classes else ()),
+        fitter.experts if fitter else nn.ModuleList(nn.ModuleList() for _ in names),
+        channels=pairs.evidence.shape[-1] if pairs else 0,
+        num_classes=classes.evidence.shape[-1] if classes else 0,
+        num_modalities=len(names),
+    )
+    if pairs is not None:
+        space.pair_trust.copy_(judge.pair_trust(pairs.evidence))
+    if classes is not None and fitter is not None:
+        space.prior.copy_(fitter.prior)
+        space.class_trust.copy_(judge.class_trust(classes.evidence))
+        space.balance.fill_(0.0 if pairs is None else 1 - LEAD if by_class else LEAD)
+    folded = _fit_pairs(of_pairs, used, basis, samples.folds) if pairs else None
+    return FittedSpace(
+        space,
+        torch.cat([p.evidence for p in (pairs, classes) if p], dim=-1),
+        torch.cat([p.evidence for p in (folded, classes) if p], dim=-1),
+        present,
+        by_class,
+    )
+
+
+def _smoothers(
+    samples: Samples, used: Tensor, generator: torch.Generator
+) -> list[Smoother]:
+    """Prepare one regression a modality, from the rows that are ``used [N, M]``."""
+    found = []
+    for m, x in enumerate(samples.features.values()):
+        rows = torch.nonzero(used[:, m])[:, 0]
+        found.append(fit_smoother(x[rows], rows, samples.groups[rows], generator))
+    return found
+
+
+def _fit_pairs(
+    smoothers: Sequence[Smoother],
+    used: Tensor,
+    basis: Tensor,
+    folds: Tensor | None = None,
+) -> _Part:
+    """Fit maps to the anchors ``[N, D]``; judge without groups, or without folds."""
+    evidence = torch.zeros(*used.shape, basis.shape[1])
+    for m, s in enumerate(smoothers):
+        apart = None if folds is None else folds[s.rows]
+        evidence[s.rows, m] = s.held_out(basis[s.rows], apart).float()
+    return _Part([s.fit(basis[s.rows]) for s in smoothers], evidence)
+
+
+def _prior(classes: Tensor) -> Tensor:
+    counts = torch.bincount(classes[classes >= 0]) + 0.5
+    return counts / counts.sum()
+
+
+class _ClassFitter:
+    """Class probabilities of each modality: a kernel, and experts beside it."""
+
+    def __init__(
+        self, samples: Samples, classes: Tensor, smoothers: Sequence[Smoother]
+    ) -> None:
+        self.samples, self.classes, self.smoothers = samples, classes, smoothers
+        self.present = samples.present
+        self.prior = _prior(classes)
+        self.labelled = torch.nonzero(classes >= 0)[:, 0]
+        self.experts = nn.ModuleList(nn.ModuleList() for _ in samples.features)
+
+    def labels(self) -> Tensor:
+        """Return one-hot classes ``[N, K]``; zero where unknown."""
+        hot = F.one_hot(self.classes.clamp(min=0), len(self.prior)).double()
+        return hot * (self.classes >= 0)[:, None]
+
+    def fit(self, target: Tensor) -> _Part:
+        """Fit the kernels to probabilities ``[N, K]``."""
+        beyond = target - self.prior
+        evidence = torch.zeros(*self.present.shape, len(self.prior))
+        maps = []
+        every = zip(self.smoothers, self.samples.features.values(), strict=True)
+        for m, (s, x) in enumerate(every):
+            fitted = s.fit(beyond[s.rows])
+            rest = torch.nonzero(self.present[:, m] & (self.classes < 0))[:, 0]
+            evidence[s.rows, m] = s.held_out(beyond[s.rows]).float()
+            evidence[rest, m] = fitted(x[rest])
+            maps.append(fitted)
+        p = as_probabilities(evidence + self.prior)
+        return _Part(maps, torch.where(self.present[..., None], p, 0))
+
+    def add_experts(self, part: _Part, kinds: Sequence[ExpertKind], seed: int) -> _Part:
+        """Average the probabilities with those of unimodal experts."""
+        rows = self.labelled
+        fitted = fit_evidence(
+            {name: x[rows] for name, x in self.samples.features.items()},
+            self.classes[rows],
+            Classification(len(self.prior)),
+            self.samples.folds[rows],
+            kinds=kinds,
+            seed=seed,
+        )
+        self.experts = fitted.experts
+        self.said = (fitted.out_of_fold + fitted.prior).softmax(-1).transpose(1, 2)
+        return self.average(part)
+
+    def average(self, part: _Part) -> _Part:
+        """Average with what experts said of labelled samples out of fold."""
+        rows = self.labelled
+        every = torch.cat([part.evidence[rows][:, None], self.said], dim=1)
+        evidence = part.evidence.index_copy(0, rows, every.mean(1))
+        evidence = torch.where(self.present[..., None], evidence, 0)
+        return _Part(part.maps, evidence)
+
+    def distil(self, part: _Part, trust: Tensor) -> _Part:
+        """Fit the kernels again, half to what all modalities together say.
+
+        A weak modality learns from a strong one of the same sample.
+
+        References:
+            Unifying Distillation and Privileged Information, Lopez-Paz, Bottou,
+            Schoelkopf, Vapnik, 2016.
+        """
+        teacher = mean_of_some(part.evidence, self.present, trust.log()).double()
+        return self.fit(OWN_LABEL * self.labels() + (1 - OWN_LABEL) * teacher)

@@ -1,0 +1,165 @@
+"""How much each modality is trusted, and whether pairs or classes lead.
+
+Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``K`` classes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmgraph.losses import info_nce
+from mmgraph.missing import modality_dropout
+
+JUDGED_ROWS, DRAWS, MAX_ITERATIONS = 512, 4, 25
+PENALTY = 1e-3
+WITHIN_CLASS = 0.65  # pairs that find the partner within a class more often lead
+ENOUGH_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a space is fitted on.
+
+    Attributes:
+        features: ``[N, F_m]`` by modality; a missing one is an all-NaN row.
+        groups: ``[N]`` numbers of what belongs together.
+        classes: ``[N]`` class numbers, -1 where unknown; or None.
+        folds: ``[N]`` for experts that need them.
+    """
+
+    features: Mapping[str, Tensor]
+    groups: Tensor
+    classes: Tensor | None
+    folds: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """``[N, M]`` Bool."""
+        rows = [~x.isnan().all(1) for x in self.features.values()]
+        return torch.stack(rows, dim=1)
+
+
+class PartnerJudge:
+    """Which rows of two disjoint sets of modalities belong to one sample."""
+
+    def __init__(
+        self, samples: Samples, present: Tensor, generator: torch.Generator
+    ) -> None:
+        paired = torch.nonzero(present.sum(1) > 1)[:, 0]
+        order = torch.randperm(len(paired), generator=generator)
+        self.rows = paired[order[:JUDGED_ROWS]]
+        self.views = []
+        for _ in range(DRAWS):
+            kept = modality_dropout(present[self.rows], 0.5, generator)
+            self.views.append((kept, present[self.rows] & ~kept))
+        group = samples.groups[self.rows]
+        self.positive = torch.eye(len(self.rows), dtype=torch.bool)
+        self.apart = self.positive | (group[:, None] != group)
+        self.classes, self.present = samples.classes, present
+        self.masks = [present] + [
+            modality_dropout(present, 0.5, generator) for _ in range(DRAWS)
+        ]
+
+    def classes_lead(self, pairs: Tensor) -> bool:
+        """Tell whether pairs say little about which sample of a class is meant.
+
+        Their say is how often a row is nearer to its partner than to another sample of
+        its class (a half by chance), for the two modalities where that is most often.
+        """
+        assert self.classes is not None
+        said, y = F.normalize(pairs[self.rows], dim=-1), self.classes[self.rows]
+        alike = self.apart & ~self.positive & (y[:, None] == y) & (y >= 0)
+        present = self.present[self.rows]
+        best = 0.0
+        for m, other in combinations(range(pairs.shape[1]), 2):
+            both = present[:, m] & present[:, other]
+            similarity = said[:, m] @ said[:, other].T
+            rival = alike & both[:, None] & both
+            won = (similarity.diagonal()[:, None] > similarity) & rival
+            if int(both.sum()) >= ENOUGH_ROWS and bool(rival.any()):
+                best = max(best, float(won.sum() / rival.sum()))
+        return best <= WITHIN_CLASS
+
+    def pair_trust(self, pairs: Tensor) -> Tensor:
+        """Return the weight ``[M]`` of each modality in a sum over modalities."""
+        size = pairs.norm(dim=-1)
+        seen = (size > 0).sum(0)
+        scale = torch.where(seen > 0, seen / size.sum(0), 1)
+        trust = torch.zeros(len(scale), requires_grad=True)
+        here = pairs[self.rows] * scale[:, None]
+        self._fit([trust], lambda mask: _pair_part(here, mask, trust))
+        return scale * trust.detach().exp()
+
+    def class_trust(self, classes: Tensor) -> Tensor:
+        """Return the weight ``[M]`` of each modality in a mean over modalities.
+
+        Fitted to the likelihood of the class, under thinned sets of modalities.
+        """
+        assert self.classes is not None
+        known = self.classes >= 0
+        y = self.classes[known][:, None]
+        trust = torch.zeros(classes.shape[1], requires_grad=True)
+
+        def loss() -> Tensor:
+            found = []
+            for mask in self.masks:
+                some = mask[known].any(1)
+                p = mean_of_some(classes[known][some], mask[known][some], trust)
+                found.append(-p.gather(1, y[some]).clamp(min=1e-4).log().mean())
+            return torch.stack(found).mean() + PENALTY * trust.square().sum()
+
+        _minimise([trust], loss)
+        return trust.detach().exp()
+
+    def _fit(self, trust: list[Tensor], embed: Callable[[Tensor], Tensor]) -> float:
+        """Minimise over trust and temperature; return the loss."""
+        log_scale = torch.ones((), requires_grad=True)
+
+        def loss() -> Tensor:
+            ridge = sum((w.square().sum() for w in trust), torch.zeros(()))
+            return self._loss(embed, log_scale) + PENALTY * ridge
+
+        return _minimise([*trust, log_scale], loss)
+
+    def _loss(self, embed: Callable[[Tensor], Tensor], log_scale: Tensor) -> Tensor:
+        found = [
+            info_nce(
+                log_scale.exp() * embed(a) @ embed(b).T,
+                self.positive,
+                self.apart & a.any(1)[:, None] & b.any(1),
+            )
+            for a, b in self.views
+        ]
+        return torch.stack(found).mean()
+
+
+def _minimise(parameters: list[Tensor], loss: Callable[[], Tensor]) -> float:
+    optimiser = torch.optim.LBFGS(
+        parameters, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimiser.step(closure)
+    with torch.no_grad():
+        return float(loss())
+
+
+def _pair_part(pairs: Tensor, mask: Tensor, log_trust: Tensor) -> Tensor:
+    weight = log_trust.exp() * mask
+    return F.normalize((pairs * weight[..., None]).sum(1), dim=1)
+
+
+def mean_of_some(classes: Tensor, mask: Tensor, log_trust: Tensor) -> Tensor:
+    """Average ``[N, M, K]`` over the modalities of ``mask [N, M]``, by their trust."""
+    weight = log_trust.exp() * mask
+    total = weight.sum(1, keepdim=True).clamp(min=1e-12)
+    return (classes * weight[..., None]).sum(1) / total

@@ -1,0 +1,30 @@
+"""Objectives over what is valid. A loss without a valid term is zero."""
+
+from mmgraph.losses.contrastive import info_nce, sigmoid_contrastive
+from mmgraph.losses.labelled import (
+    LossSums,
+    at_least_float,
+    binary_cross_entropy,
+    cross_entropy,
+    gaussian_nll,
+    label_weight,
+    masked_squared_error,
+    ratio,
+    squared_error,
+    weighted_mean,
+)
+
+__all__ = [
+    "LossSums",
+    "at_least_float",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "gaussian_nll",
+    "info_nce",
+    "label_weight",
+    "masked_squared_error",
+    "ratio",
+    "sigmoid_contrastive",
+    "squared_error",
+    "weighted_mean",
+]
