@@ -160,7 +160,7 @@ def bench(monkeypatch):
     monkeypatch.setitem(PAIR_TASKS, "stamps-matching", task("matching"))
     monkeypatch.setattr(sources, "_open_named", lambda name: (stamps(), dict(facts)))
     monkeypatch.setattr(
-        "mmgraph.benchmark.units.make_pair_model", lambda name, seed: Oracle()
+        "mmgraph.benchmark.units.make_pair_model", lambda name, task, seed: Oracle()
     )
 
 
@@ -248,7 +248,18 @@ def test_every_task_names_what_its_data_have():
         assert asked.key == "y" or card.group is not None
     assert model_names(task()) != model_names()
     for name in model_names(task()):
-        assert hasattr(make_pair_model(name, seed=0), "similarity")
+        assert hasattr(make_pair_model(name, task(), seed=0), "similarity")
+
+
+@pytest.mark.slow
+def test_default_estimators_are_asked_like_the_others():
+    train, test = stamps(120)[:60], stamps(120)[60:]
+    for kind in ("retrieval", "matching"):
+        asked = PairTask(kind, "stamps", BOTH[:1], "groups", "map", "")
+        model = make_pair_model("mmgraph", asked, seed=0).fit(train)
+        [scores] = score_pairs(model, asked, test, test, seed=0).values()
+        assert list(scores) == list(pairs.METRICS[kind])
+        assert min(scores.values()) > 0.1
 
 
 def test_whole_stamps_are_the_gallery_of_241_captions(tmp_path):

@@ -57,7 +57,7 @@ def model_names(pairs: PairTask | None = None) -> tuple[str, ...]:
     """
     from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
 
-    return (*OURS, *BASELINES) if pairs is None else (*RETRIEVAL_BASELINES,)
+    return (*OURS, *BASELINES) if pairs is None else (OURS[0], *RETRIEVAL_BASELINES)
 
 
 def make_model(name: str, data: MultimodalData, seed: int) -> Model:
@@ -83,10 +83,13 @@ def make_model(name: str, data: MultimodalData, seed: int) -> Model:
     return cast(Model, BASELINES[name](seed=seed))
 
 
-def make_pair_model(name: str, seed: int) -> PairModel:
+def make_pair_model(name: str, task: PairTask, seed: int) -> PairModel:
     """Return an unfitted model of retrieval or matching with its defaults."""
     from mmgraph.baselines import RETRIEVAL_BASELINES
+    from mmgraph.benchmark.pair_models import default_model
 
+    if name == OURS[0]:
+        return default_model(task, seed)
     return RETRIEVAL_BASELINES[name](seed=seed)
 
 
@@ -118,7 +121,7 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
     model: Model | PairModel = (
         make_model(unit.model, train, split.number)
         if bench.pairs is None
-        else make_pair_model(unit.model, split.number)
+        else make_pair_model(unit.model, bench.pairs, split.number)
     )
     start = time.perf_counter()
     fitted: Any = model.fit(train)
