@@ -5,6 +5,8 @@ import pytest
 
 from mmgraph import MultimodalData, MultimodalStream
 
+# the folder of data sets in the repository answers to the same name
+pytest.importorskip("datasets.iterable_dataset", reason="datasets is not installed")
 datasets = pytest.importorskip("datasets")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of datasets and what it imports
 NAMES = {"labs": "labs", "wave": "wave", "note": "note"}

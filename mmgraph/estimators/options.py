@@ -33,12 +33,11 @@ def check_options(params: Mapping[str, Any]) -> None:
     """
     for name in (*COUNTS, *(name for name in MORE_COUNTS if name in params)):
         _require(_whole(params[name], 1), name, "a whole number above 0", params)
-    least = 0 if "supervision" in params else 1  # 0: without a graph
-    rule = f"None or a whole number from {least}"
-    epochs = params["epochs"]
-    _require(epochs is None or _whole(epochs, least), "epochs", rule, params)
+    rule, epochs = "None or a whole number above 0", params["epochs"]
+    if "supervision" in params and epochs == 0:  # without a graph
+        epochs = None
+    _require(epochs is None or _whole(epochs, 1), "epochs", rule, params)
     size = params.get("contrast_size")
-    rule = "None or a whole number above 0"
     _require(size is None or _whole(size, 1), "contrast_size", rule, params)
     fits = _whole(params["seed"], 0) and int(params["seed"]) < SEEDS
     _require(fits, "seed", "a whole number from 0 to 2**32 - 1", params)
