@@ -160,7 +160,8 @@ def test_two_processes_of_which_one_is_killed_give_the_model_of_one(tmp_path):
     alone = mg.FusionClassifier(**options).fit(fit_in_processes.samples())
     alone.save_pretrained(tmp_path / "alone")
     script = str(HERE / "fit_in_processes.py")
-    done = run([script, str(tmp_path)], 2, "--max-restarts", "1")
+    # the group may fail to meet at once: a freed port is not always free again
+    done = run([script, str(tmp_path)], 2, "--max-restarts", "3")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["resumed"], said["taken"]) == (6, 9)  # killed before step 7 of 15

@@ -32,15 +32,6 @@ def control(name: str) -> tuple[MultimodalData, MultimodalData]:
     return data[:400], data[400:]
 
 
-def estimator(name: str) -> FusionClassifier:
-    """Return the default estimator; with linear experts where the law is linear."""
-    return (
-        FusionClassifier(experts=("linear",))
-        if name == "redundant"
-        else (FusionClassifier())
-    )
-
-
 def standard_error(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
     """Of the difference of two areas under the curve, over 20 parts of the samples."""
     parts = np.array_split(np.arange(len(y)), 20)
@@ -63,7 +54,7 @@ _FITTED: dict[str, FusionClassifier] = {}
 def fitted(name: str) -> FusionClassifier:
     """Return the estimator of a control, the same one for all tests."""
     if name not in _FITTED:
-        _FITTED[name] = estimator(name).fit(control(name)[0])
+        _FITTED[name] = FusionClassifier().fit(control(name)[0])
     return _FITTED[name]
 
 

@@ -244,4 +244,4 @@ def test_command_line_takes_folders(folder, data, tmp_path):
     (tmp_path / "empty").mkdir()
     done = run("predict", model, tmp_path / "empty")
     assert done.exit_code == 2
-    assert "must be a folder with files that end in .parquet" in done.stderr
+    assert "must hold files that end in .parquet, or in .png" in done.stderr

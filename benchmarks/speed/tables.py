@@ -9,6 +9,7 @@ Rows = list[dict[str, Any]]
 TARGETS = {
     "layer_vs_hgtconv_geomean": "at least 10",
     "layer_vs_hgtconv_min": "at least 4",
+    "layer_with_feed_forward_vs_hgtconv_geomean": "",
     "epoch_vs_pyg_4": "at least 15",
     "epoch_vs_pyg_8": "at least 30",
     "forward_vs_floor_geomean": "at most 2",

@@ -73,7 +73,8 @@ def find_files(folder: Path) -> dict[str, dict[str, Path]]:
         sample[modality] = path
     if not found:
         raise DataError(
-            f"{folder} must hold files that end in {', '.join(SUFFIXES)}, got none."
+            f"{folder} must hold files that end in .parquet, or in "
+            f"{', '.join(SUFFIXES)}, got none."
         )
     return found
 
