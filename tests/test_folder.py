@@ -144,7 +144,7 @@ def test_folders_that_cannot_be_read_are_told(folder, tmp_path):
     with pytest.raises(DataError, match="Folder must exist, got"):
         MultimodalData.from_folder(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"files that end in \.png, .*got none"):
+    with pytest.raises(DataError, match=r"files that end in .*\.png, .*got none"):
         MultimodalData.from_folder(tmp_path / "empty")
     paint(folder / "birds" / "robin.jpg", "red")
     with pytest.raises(DataError, match=r"one image for each name, got robin\.png"):
