@@ -261,8 +261,8 @@ ModalityOption = Annotated[
 @app.command(
     epilog="Example: mmgraph train icu.parquet --label died --modality labs=wbc,crp "
     "--modality ecg=rate,qt --output icu_model. "
-    "In two processes, restarted where one is killed: torchrun --standalone "
-    "--nproc-per-node 2 --max-restarts 3 -m mmgraph train icu.parquet --label died "
+    "In two processes: torchrun --standalone "
+    "--nproc-per-node 2 -m mmgraph train icu.parquet --label died "
     "--output icu_model"
 )
 def train(
