@@ -154,7 +154,6 @@ def largest_difference(one: Path, other: Path) -> float:
     )
 
 
-@pytest.mark.skip(reason="takes minutes, and gloo may wait for a killed process")
 @pytest.mark.slow
 def test_two_processes_of_which_one_is_killed_give_the_model_of_one(tmp_path):
     options = fit_in_processes.OPTIONS
