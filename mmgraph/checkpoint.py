@@ -135,8 +135,9 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: A missing, damaged or foreign file, or another format.
     """
     path = Path(folder) / MANIFEST
+    content = _read(path)
     try:
-        manifest = json.loads(_read(path))
+        manifest = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} must be JSON, got {error}.") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -153,7 +154,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read: {error.strerror}. Is the folder a saved model?"
+            f"{path} cannot be read: {error.strerror}. Is the folder a saved one?"
         ) from None
 
 
