@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from mmgraph.benchmark.protocol import make_splits, mask_shortcut
+from mmgraph.benchmark.cost import Cost
+from mmgraph.benchmark.protocol import kept_alone, make_splits, mask_shortcut
 from mmgraph.benchmark.provenance import read_commit, read_versions
 from mmgraph.benchmark.records import Results, append_lines, read_lines
 from mmgraph.benchmark.run import check_names, choose_metric, run_bench
@@ -96,7 +97,7 @@ KEYS = {
     "train_missing",
     "pattern",
     "test_missing",
-    "left_out",
+    "kept",
     "realised_rate",
     "scheme",
     "split",
@@ -106,8 +107,8 @@ KEYS = {
     "num_test",
     "num_classes",
     "metrics",
-    "reliability",
     "fit_s",
+    "fit_mb",
     "predict_s",
     "commit",
     "versions",
@@ -121,9 +122,13 @@ def test_one_line_per_model_split_and_pattern(file, tmp_path):
     outcome = run_bench(settings(file, tmp_path))
     lines = read_lines(tmp_path / "results.jsonl")
     assert (outcome.finished, outcome.failed) == (6, ())
-    # as is, two masks of .5, without a, without b
+    # as is, two masks of .5, a alone, b alone
     assert len(lines) == 2 * 3 * (1 + 2 + 2)
-    assert all(set(line) == KEYS for line in lines)
+    for line in lines:
+        assert set(line) - {"reliability"} == KEYS
+        assert ("reliability" in line) == (line["test_missing"] is not None)
+        assert line["fit_s"] > 0
+        assert line["fit_mb"] is None or line["fit_mb"] >= 0
     scores = {"auroc", "log_loss", "accuracy", "balanced_accuracy", "macro_f1"}
     assert scores <= set(lines[0]["metrics"])
     assert {line["commit"] for line in lines} == {read_commit()}
@@ -200,9 +205,7 @@ def test_another_rate_runs_again_and_a_line_counts_once(file, tmp_path):
 def test_other_splits_replace_the_earlier_ones_in_the_summary(file, tmp_path):
     run_bench(settings(file, tmp_path))
     run_bench(settings(file, tmp_path, folds=2))
-    assert {line["scheme"] for line in Results(tmp_path).lines()} == {
-        "2 stratified folds"
-    }
+    assert {line["scheme"] for line in Results(tmp_path).lines()} == {"2 stratified"}
 
 
 @pytest.mark.usefixtures("fast")
@@ -211,6 +214,34 @@ def test_other_content_under_the_same_name_runs_again(tmp_path):
     run_bench(settings(file, tmp_path / "out"))
     write_file(file, num_samples=66)
     assert run_bench(settings(file, tmp_path / "out")).resumed == 0
+
+
+@pytest.mark.usefixtures("fast")
+def test_more_repeats_add_to_what_is_there(file, tmp_path):
+    run_bench(settings(file, tmp_path))
+    outcome = run_bench(settings(file, tmp_path, repeats=2))
+    assert (outcome.finished, outcome.resumed) == (6, 6)
+    assert len({line["split"] for line in Results(tmp_path).lines()}) == 6
+    (facts,) = {r["scheme"] for r in read_lines(tmp_path / "datasets.jsonl")[1:]}
+    assert facts == "3 stratified folds, repeated 2 times"
+
+
+@pytest.mark.parametrize(("total", "count"), [(1, 0), (2, 2), (6, 62), (7, 14)])
+def test_every_combination_of_few_modalities_is_scored_alone(total, count):
+    names = tuple("abcdefg"[:total])
+    found = kept_alone(names)
+    assert len(set(found)) == len(found) == count
+    assert all(0 < len(kept) < total for kept in found)
+
+
+def test_the_peak_of_memory_is_that_of_the_block():
+    np.ones(40 * 2**17)  # a peak before it: 40 MB
+    with Cost() as cost:
+        np.ones(20 * 2**17)
+    if cost.peak_mb is None:
+        pytest.skip("the system does not tell peaks")
+    assert 15 < cost.peak_mb < 30
+    assert cost.seconds > 0
 
 
 @pytest.mark.usefixtures("fast")

@@ -7,15 +7,17 @@ Letters: `N` samples, `M` modalities, `K` classes.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 
 from mmgraph.benchmark.pairs import PairTask
 from mmgraph.data import MultimodalData
-from mmgraph.missing import MaskPlan, leave_out, mcar, natural
+from mmgraph.missing import MaskPlan, mcar, natural, only
 
 HELD_OUT = 0.3  # of the groups, where pairs of unseen groups are looked for
+MAX_LATTICE = 6  # modalities up to which all their combinations are scored
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,22 @@ class Scheme:
     per_class: int | None = None
 
     def __str__(self) -> str:
-        few = f", {self.per_class} training samples a class" if self.per_class else ""
         if self.kind == "official":
-            return f"official split, {self.repeats} seeds{few}"
+            return f"official split, {self.repeats} seeds{self._few}"
         if self.kind == "held-out":
             return f"{self.folds} random splits, {HELD_OUT:.0%} of groups held out"
         repeats = f", repeated {self.repeats} times" if self.repeats > 1 else ""
-        return f"{self.folds} {self.kind} folds{repeats}{few}"
+        return f"{self.folds} {self.kind} folds{repeats}{self._few}"
+
+    @property
+    def identity(self) -> str:
+        """What tells its splits from those of others, however many are run of them."""
+        folds = f"{self.folds} " if self.kind in ("stratified", "grouped") else ""
+        return f"{folds}{self.kind}{self._few}"
+
+    @property
+    def _few(self) -> str:
+        return f", {self.per_class} training samples a class" if self.per_class else ""
 
     def split_name(self, number: int) -> str:
         """Return the name of a split by its position."""
@@ -75,14 +86,14 @@ class Pattern:
     """One state of the test data that a fitted model is scored on.
 
     Attributes:
-        test_missing: Nominal rate; None for leave-one-out.
+        test_missing: Nominal rate; None where certain modalities are kept.
         plan: Which modalities each test sample keeps.
-        left_out: The modality that is left out, else None.
+        kept: Those modalities, else None.
     """
 
     test_missing: float | None
     plan: MaskPlan
-    left_out: str | None = None
+    kept: tuple[str, ...] | None = None
 
     @property
     def identity(self) -> tuple[str, int]:
@@ -203,9 +214,9 @@ def scored_patterns(
 ) -> tuple[Pattern, ...]:
     """Return all states of the test data, in a fixed order.
 
-    Rate 0 is the data as it is. Every other rate comes with `seeds` masks. Then each
-    modality is left out in turn, where there are several. Queries of one modality
-    cannot lose it and still be asked: of them only the data as it is.
+    Rate 0 is the data as it is. Every other rate comes with `seeds` masks. Then come
+    combinations of modalities that are kept alone, see `kept_alone`. Queries of one
+    modality cannot lose it and still be asked: of them only the data as it is.
     """
     first = 1000 * split.number
     patterns = [Pattern(0.0, natural().plan(test, seed=first))] if 0.0 in rates else []
@@ -215,12 +226,23 @@ def scored_patterns(
         if rate > 0.0 and (pairs is None or pairs.several)
         for seed in range(seeds)
     ]
-    if len(test.modalities) > 1 and pairs is None:
+    if pairs is None:
         patterns += [
-            Pattern(None, leave_out([name]).plan(test, seed=first), name)
-            for name in test.modalities
+            Pattern(None, only(names).plan(test, seed=first), names)
+            for names in kept_alone(test.modalities)
         ]
     return tuple(patterns)
+
+
+def kept_alone(modalities: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Return the combinations of modalities that models are scored on.
+
+    All of them but the empty and the full one up to 6 modalities; of more than that
+    only the single ones and those that lack one.
+    """
+    total = len(modalities)
+    sizes = range(1, total) if total <= MAX_LATTICE else (1, total - 1)
+    return tuple(kept for size in sizes for kept in combinations(modalities, size))
 
 
 def mask_shortcut(bench: BenchData) -> float:

@@ -60,11 +60,15 @@ class ModelSummary:
         at: The metric by test missing rate.
         aurc: Area under the metric over the test missing rate, by range.
         aurc_by_split: The same of each split.
+        kept_alone: Mean metric of each combination of modalities that was kept alone,
+            and of all of them (as is).
         left_out: The metric without each modality in turn.
         equity: Smallest over mean drop when one modality is left out.
+        violations: Share of combinations that one more modality makes worse.
         ece: Expected calibration error, mean height over the rates.
         log_loss: In nats, mean height over the rates.
         fit_s: Seconds to fit.
+        fit_mb: Megabytes that fitting takes at its peak; nan where it is not known.
         predict_s: Seconds to predict the test part once.
         reliability: By rate: count, summed confidence and correct, [3, bins]; empty
             where nothing is classified.
@@ -76,11 +80,14 @@ class ModelSummary:
     at: dict[float, Estimate]
     aurc: Estimate
     aurc_by_split: dict[str, float]
+    kept_alone: dict[frozenset[str], float]
     left_out: dict[str, Estimate]
     equity: float
+    violations: float
     ece: Estimate
     log_loss: Estimate
     fit_s: Estimate
+    fit_mb: Estimate
     predict_s: Estimate
     reliability: dict[float, np.ndarray]
     directions: dict[str, dict[str, Estimate]]
@@ -205,21 +212,26 @@ def _summary(
 ) -> ModelSummary:
     at = {rate: [_mean(c, rate, metric) for c in cell.values()] for rate in rates}
     areas = {split: _area(lines, rates, metric) for split, lines in cell.items()}
-    left_out = _left_out(cell, metric)
+    combinations = _combinations(cell, metric)
+    left_out = _left_out(combinations)
     full = at[rates[0]] if rates else []
     drops = np.mean(full) - np.array([e.mean for e in left_out.values()])
+    kept_alone = _with_all({k: e.mean for k, e in combinations.items()}, full)
     return ModelSummary(
         model=model,
         at={rate: estimate(values) for rate, values in at.items()},
         aurc=estimate(areas.values()),
         aurc_by_split=areas,
+        kept_alone=kept_alone,
         left_out=left_out,
         equity=_equity(drops),
+        violations=_violations(kept_alone),
         ece=estimate(
             _area(c, rates, "expected_calibration_error") for c in cell.values()
         ),
         log_loss=estimate(_area(c, rates, "log_loss") for c in cell.values()),
         fit_s=estimate(lines[0]["fit_s"] for lines in cell.values()),
+        fit_mb=estimate(lines[0]["fit_mb"] or math.nan for lines in cell.values()),
         predict_s=estimate(lines[0]["predict_s"] for lines in cell.values()),
         reliability={
             rate: _reliability(cell, rate) for rate in _classified(cell, rates)
@@ -272,14 +284,42 @@ def _area(lines: list[Record], rates: tuple[float, ...], metric: str) -> float:
     return aurc(np.array(rates), np.array([_mean(lines, r, metric) for r in rates]))
 
 
-def _left_out(cell: Cells, metric: str) -> dict[str, Estimate]:
-    values: dict[str, list[float]] = defaultdict(list)
+def _combinations(cell: Cells, metric: str) -> dict[frozenset[str], Estimate]:
+    """Return the metric of every combination of modalities that was kept alone."""
+    values: dict[frozenset[str], list[float]] = defaultdict(list)
     for lines in cell.values():
         for line in lines:
-            if line["test_missing"] is None:
-                name = str(line["left_out"])
-                values[name].append(line["metrics"][metric])
-    return {name: estimate(found) for name, found in values.items()}
+            if line["kept"] is not None:
+                values[frozenset(line["kept"])].append(line["metrics"][metric])
+    return {kept: estimate(found) for kept, found in values.items()}
+
+
+def _left_out(combinations: dict[frozenset[str], Estimate]) -> dict[str, Estimate]:
+    """Return those that lack one modality, by its name."""
+    every = _modalities(combinations)
+    return {
+        next(iter(every - kept)): found
+        for kept, found in combinations.items()
+        if len(kept) == len(every) - 1
+    }
+
+
+def _modalities(combinations: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*combinations)
+
+
+def _with_all(
+    combinations: dict[frozenset[str], float], full: list[float]
+) -> dict[frozenset[str], float]:
+    if not combinations or not full:
+        return combinations
+    return combinations | {_modalities(combinations): float(np.mean(full))}
+
+
+def _violations(scores: dict[frozenset[str], float]) -> float:
+    from mmgraph.metrics import monotonicity_violations
+
+    return monotonicity_violations(scores)
 
 
 def _reliability(cell: Cells, rate: float) -> np.ndarray:

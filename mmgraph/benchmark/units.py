@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from mmgraph.benchmark.cost import Cost
 from mmgraph.benchmark.pairs import PairModel, PairTask, mean_scores, score_pairs
 from mmgraph.benchmark.protocol import (
     BenchData,
@@ -95,7 +96,8 @@ def make_pair_model(name: str, task: PairTask, seed: int) -> PairModel:
 
 def unit_key(unit: Unit, bench: BenchData, split: Split) -> str:
     """Return what names the unit in the results: another fit, another key."""
-    parts = (unit.dataset, unit.model, f"{unit.train_missing:g}", str(unit.scheme))
+    rate, scheme = f"{unit.train_missing:g}", unit.scheme.identity
+    parts = (unit.dataset, unit.model, rate, scheme)
     return "|".join((*parts, split.name, bench.digest[:12]))
 
 
@@ -123,21 +125,21 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
         if bench.pairs is None
         else make_pair_model(unit.model, bench.pairs, split.number)
     )
-    start = time.perf_counter()
-    fitted: Any = model.fit(train)
-    fit_s = time.perf_counter() - start
+    with Cost() as cost:
+        fitted: Any = model.fit(train)
     head = {
         "dataset": unit.dataset,
         "model": unit.model,
         "train_missing": unit.train_missing,
-        "scheme": str(unit.scheme),
+        "scheme": unit.scheme.identity,
         "split": split.name,
         "unit": unit_key(unit, bench, split),
         "num_train": len(split.train),
         "num_test": len(split.test),
         "num_classes": len(bench.classes),
         "train_plan_hash": plan.hash,
-        "fit_s": round(fit_s, 4),
+        "fit_s": round(cost.seconds, 4),
+        "fit_mb": None if cost.peak_mb is None else round(cost.peak_mb, 1),
         "commit": read_commit(),
         "versions": read_versions(),
     }
@@ -170,7 +172,7 @@ def _what_was_scored(pattern: Pattern, predict_s: float) -> Record:
     return {
         "pattern": pattern.plan.pattern,
         "test_missing": pattern.test_missing,
-        "left_out": pattern.left_out,
+        "kept": None if pattern.kept is None else list(pattern.kept),
         "realised_rate": round(pattern.plan.realised_rate, 6),
         "seed": pattern.plan.seed,
         "plan_hash": pattern.plan.hash,
@@ -191,10 +193,12 @@ def _score(
     start = time.perf_counter()
     proba = align_proba(model.predict_proba(masked), model.classes_, classes)
     predict_s = time.perf_counter() - start
-    return _what_was_scored(pattern, predict_s) | {
-        "metrics": _rounded(classification_scores(codes, proba)),
-        "reliability": reliability_counts(codes, proba),
+    record = _what_was_scored(pattern, predict_s) | {
+        "metrics": _rounded(classification_scores(codes, proba))
     }
+    if pattern.test_missing is not None:
+        record["reliability"] = reliability_counts(codes, proba)
+    return record
 
 
 def align_proba(

@@ -9,6 +9,7 @@ from mmgraph.benchmark.summary import Block, summarise
 from mmgraph.benchmark.tables import (
     Table,
     block_title,
+    detail_table,
     difference_table,
     direction_tables,
     headline,
@@ -72,8 +73,13 @@ def _write(path: Path, text: str) -> None:
 
 
 def block_tables(block: Block) -> list[Table]:
-    """Return the tables of one block: results, directions, paired differences."""
-    tables = [result_table(block), *direction_tables(block), difference_table(block)]
+    """Return the tables of one block: results, directions, differences, details."""
+    tables = [
+        result_table(block),
+        *direction_tables(block),
+        difference_table(block),
+        detail_table(block),
+    ]
     return [table for table in tables if table is not None]
 
 
