@@ -1,6 +1,7 @@
 """The benchmark: same data for all, complete lines, resuming, failures."""
 
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -142,7 +143,8 @@ def test_all_models_get_the_same_masks_and_the_plans_are_kept(file, tmp_path):
         key = (line["train_missing"], line["split"], line["pattern"], line["seed"])
         plans = (line["plan_hash"], line["train_plan_hash"])
         hashes.setdefault(key, set()).add(plans)
-        assert (tmp_path / "plans" / f"{line['plan_hash'][:16]}.json").is_file()
+        plan = tmp_path / "plans" / f"{line['plan_hash'][:16]}.json"
+        assert plan.is_file() or line["kept"] is not None
     assert {len(found) for found in hashes.values()} == {1}
     both = {key[1:]: set() for key in hashes}
     for key, found in hashes.items():
@@ -179,6 +181,22 @@ def test_an_interrupted_run_goes_on_where_it_stopped(file, tmp_path, fast):
     assert Prior.fits + Present.fits == 4
     assert len(read_lines(tmp_path / "results.jsonl")) == 6 * 5
     assert run_bench(config).finished == 0
+
+
+@pytest.mark.usefixtures("fast")
+def test_packed_lines_count_like_the_others(file, tmp_path):
+    run_bench(settings(file, tmp_path))
+    path = tmp_path / "results.jsonl"
+    packed = tmp_path / "results.jsonl.xz"
+    packed.write_bytes(lzma.compress(path.read_bytes()))
+    path.unlink()
+    outcome = run_bench(settings(file, tmp_path, repeats=2))
+    assert (outcome.finished, outcome.resumed) == (6, 6)
+    assert len(Results(tmp_path).lines()) == 2 * 6 * 5
+    packed.write_bytes(b"not packed")
+    with pytest.raises(ConfigError, match=r"results.jsonl.xz must be a file packed"):
+        Results(tmp_path).lines()
+    assert run_bench(settings(file, tmp_path, fresh=True)).resumed == 0
 
 
 def test_what_was_cut_off_is_run_again(file, tmp_path, fast):

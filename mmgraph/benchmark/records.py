@@ -2,11 +2,13 @@
 
 `results.jsonl` has one line per unit and test pattern, `datasets.jsonl` one per
 data set, `runs.jsonl` one per run, `failures.jsonl` one per failure, and `plans/`
-every mask plan by its hash. Lines of one unit are written in one piece; a piece
-that was cut off is dropped before the next is written.
+every random mask plan by its hash. Lines of one unit are written in one piece; a piece
+that was cut off is dropped before the next is written. What is no longer written to may
+be packed by `xz`: the lines of `results.jsonl.xz` come before those of `results.jsonl`.
 """
 
 import json
+import lzma
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,17 +23,19 @@ FILES = ("results", "datasets", "runs", "failures")
 
 
 def read_lines(path: Path) -> list[Record]:
-    """Return the complete lines of a file of JSON lines.
+    """Return the complete lines of a file of JSON lines, those packed by xz first.
 
     A missing file is empty; a last line without its end was cut off and is
     left out.
 
     Raises:
-        ConfigError: If a complete line is not a JSON object.
+        ConfigError: If a complete line is not a JSON object, or a packed file is
+            damaged.
     """
-    if not path.is_file():
-        return []
-    complete, _, _ = path.read_bytes().rpartition(b"\n")
+    packed = path.with_name(f"{path.name}.xz")
+    content = _unpack(packed) if packed.is_file() else b""
+    content += path.read_bytes() if path.is_file() else b""
+    complete, _, _ = content.rpartition(b"\n")
     records = []
     for number, line in enumerate(complete.splitlines(), start=1):
         try:
@@ -45,6 +49,16 @@ def read_lines(path: Path) -> list[Record]:
             )
         records.append(record)
     return records
+
+
+def _unpack(path: Path) -> bytes:
+    try:
+        return lzma.decompress(path.read_bytes())
+    except lzma.LZMAError as error:
+        raise ConfigError(
+            f"{path.name} must be a file packed by xz, got: {error}; remove it or pack "
+            "it again."
+        ) from None
 
 
 def append_lines(path: Path, records: Iterable[Record]) -> None:
@@ -85,6 +99,7 @@ class Results:
         """Remove earlier lines and plans, and nothing else."""
         for name in FILES:
             self.path(name).unlink(missing_ok=True)
+            self.folder.joinpath(f"{name}.jsonl.xz").unlink(missing_ok=True)
         for plan in (self.folder / "plans").glob("*"):
             plan.unlink()
 

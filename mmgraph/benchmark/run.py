@@ -206,7 +206,7 @@ def _units(bench: BenchData, config: BenchConfig) -> Iterator[Unit]:
 def _missing_units(
     units: list[Unit], sets: dict[str, BenchData], results: Results
 ) -> list[Unit]:
-    """Return the units of which a line is missing, and keep all mask plans."""
+    """Return the units of which a line is missing, and keep the random plans."""
     there = results.identities()
     expected: dict[tuple[str, int], list[Pattern]] = {}
     splits = {name: make_splits(bench) for name, bench in sets.items()}
@@ -220,7 +220,7 @@ def _missing_units(
                 test, unit.rates, unit.mask_seeds, split, bench.pairs
             )
             expected[key] = list(patterns)
-            results.keep_plans(pattern.plan for pattern in patterns)
+            results.keep_plans(p.plan for p in patterns if p.kept is None)
         head = unit_key(unit, bench, split)
         if not all((head, *p.identity) in there for p in expected[key]):
             todo.append(unit)

@@ -12,10 +12,10 @@ from mmgraph.nn.heads import Classification, MultiLabel, Task
 from mmgraph.nn.trees import PlainTree
 
 ITERATIONS, MIN_ITERATIONS, MAX_TREES = 150, 40, 600
+MIN_LEAF, MAX_LEAF, LEAVES = 20, 50, 40  # rows of the smallest leaf: rows / LEAVES
 UNSEEN = -10.0  # score of a class that a fit has not seen
 OPTIONS: dict[str, Any] = {
     "max_leaf_nodes": 15,
-    "min_samples_leaf": 20,
     "l2_regularization": 3.0,
     "max_features": 0.2,
     "early_stopping": False,
@@ -76,7 +76,13 @@ def _fit(
         iterations = min(ITERATIONS, max(MIN_ITERATIONS, MAX_TREES // num_classes))
     task = "Regressor" if num_classes is None else "Classifier"
     kind = getattr(ensemble, f"HistGradientBoosting{task}")
-    model = kind(learning_rate=rate, max_iter=iterations, random_state=seed, **OPTIONS)
+    model = kind(
+        learning_rate=rate,
+        max_iter=iterations,
+        min_samples_leaf=min(max(len(x) // LEAVES, MIN_LEAF), MAX_LEAF),
+        random_state=seed,
+        **OPTIONS,
+    )
     return model.fit(x, y)
 
 
