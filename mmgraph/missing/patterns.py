@@ -110,8 +110,8 @@ class block(Pattern):  # noqa: N801  (used like a function)
 
 
 @dataclass(frozen=True)
-class leave_out(Pattern):  # noqa: N801  (used like a function)
-    """Remove the named modalities from every sample; it may keep nothing.
+class _Named(Pattern):
+    """A pattern that is told by names of modalities.
 
     Attributes:
         modalities: Names, or one name.
@@ -124,33 +124,26 @@ class leave_out(Pattern):  # noqa: N801  (used like a function)
 
     def describe(self) -> str:
         """Return the rule in words."""
-        return f"leave_out({', '.join(self.modalities)})"
+        return f"{type(self).__name__}({', '.join(self.modalities)})"
+
+    def _is_named(self, data: MultimodalData) -> BoolArray:
+        """Return ``[M]``: which modalities of the data are named."""
+        check_names(self.modalities, data)
+        return np.isin(data.modalities, self.modalities)
+
+
+class leave_out(_Named):  # noqa: N801  (used like a function)
+    """Remove the named modalities from every sample; it may keep nothing."""
 
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
-        check_names(self.modalities, data)
-        return np.isin(data.modalities, self.modalities, invert=True) & data.present
+        return ~self._is_named(data) & data.present
 
 
-@dataclass(frozen=True)
-class only(Pattern):  # noqa: N801  (used like a function)
-    """Remove all but the named modalities from every sample; it may keep nothing.
-
-    Attributes:
-        modalities: Names, or one name.
-    """
-
-    modalities: str | Sequence[str]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "modalities", _names(self.modalities))
-
-    def describe(self) -> str:
-        """Return the rule in words."""
-        return f"only({', '.join(self.modalities)})"
+class only(_Named):  # noqa: N801  (used like a function)
+    """Remove all but the named modalities from every sample; it may keep nothing."""
 
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
-        check_names(self.modalities, data)
-        return np.isin(data.modalities, self.modalities) & data.present
+        return self._is_named(data) & data.present
 
 
 @dataclass(frozen=True)
