@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -492,3 +493,28 @@ def test_ctrl_c_leaves_complete_lines_and_the_rest_runs_later(file, tmp_path):
     assert again.returncode == 0
     assert f"{before} units were already there" in again.stderr
     assert len(Results(tmp_path).lines()) == 6 * 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_with_a_killed_benchmark(file, tmp_path):
+    program = subprocess.Popen(
+        command(file, tmp_path, "--jobs", "2", names=SLOW), stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "results.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
+    workers = [Path("/proc") / pid for pid in children.read_text().split()]
+    program.kill()
+    program.wait()
+    while any(map(_is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) >= 2
+    assert not any(map(_is_alive, workers))
+
+
+def _is_alive(process):
+    """Whether a folder of /proc is of a process that is no zombie."""
+    status = process / "status"
+    return status.is_file() and "(zombie)" not in status.read_text()

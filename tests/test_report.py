@@ -48,7 +48,7 @@ def line(dataset, model, split, pattern, rate, seed, kept=None, train=0.0):
     score = level - 0.2 * (rate or 0.1) - 0.02 * (kept == ["a"]) + 0.01 * noise
     count = np.zeros(15)
     count[[8, 14]] = 20
-    return {
+    record = {
         "dataset": dataset,
         "model": model,
         "train_missing": train,
@@ -68,11 +68,6 @@ def line(dataset, model, split, pattern, rate, seed, kept=None, train=0.0):
             "log_loss": 1 - score,
             "expected_calibration_error": 0.1,
         },
-        "reliability": {
-            "count": count.tolist(),
-            "confidence": (count * np.linspace(0.03, 0.97, 15)).tolist(),
-            "correct": (count * 0.8).tolist(),
-        },
         "fit_s": 2.0,
         "fit_mb": 12.0,
         "predict_s": 0.1,
@@ -81,6 +76,13 @@ def line(dataset, model, split, pattern, rate, seed, kept=None, train=0.0):
         "plan_hash": f"{pattern}{split}{seed}".encode().hex(),
         "train_plan_hash": "ab",
     }
+    if kept is None:
+        record["reliability"] = {
+            "count": count.tolist(),
+            "confidence": (count * np.linspace(0.03, 0.97, 15)).tolist(),
+            "correct": (count * 0.8).tolist(),
+        }
+    return record
 
 
 def unit_lines(dataset, model, split, train=0.0):

@@ -256,7 +256,8 @@ def _mean(lines: list[Record], rate: float, metric: str) -> float:
 
 def _classified(cell: Cells, rates: tuple[float, ...]) -> tuple[float, ...]:
     lines = (line for lines in cell.values() for line in lines)
-    return rates if all("reliability" in line for line in lines) else ()
+    at = (line for line in lines if line["test_missing"] is not None)
+    return rates if all("reliability" in line for line in at) else ()
 
 
 def _directions(
