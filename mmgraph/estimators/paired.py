@@ -17,6 +17,7 @@ from mmgraph.data import MultimodalData
 from mmgraph.data.labels import missing_labels
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import FusionEstimator
+from mmgraph.estimators.common import fill_from_groups
 from mmgraph.estimators.folds import assign_folds, number_groups
 from mmgraph.estimators.options import check_options
 from mmgraph.estimators.saving import build_expert, describe_expert, fill, plain_value
@@ -43,7 +44,7 @@ class PairedEstimator(FusionEstimator):
         """Fit the space; return it with the data in the order of the schema."""
         self.schema_ = data.schema
         self._check_modalities(data)
-        data = data.select(self.schema_.modality_names)
+        data = fill_from_groups(data.select(self.schema_.modality_names))
         samples = samples_of(data, self.supervision, int(self.seed))
         self.feature_widths_ = [x.shape[1] for x in samples.features.values()]
         fitted = fit_space(
