@@ -1,5 +1,8 @@
+import ctypes
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmgraph import ops
 
@@ -179,3 +182,46 @@ def test_torch_scatter_gives_the_same_sums_and_gradients(leading, monkeypatch):
         (gradient,) = torch.autograd.grad(total.square().sum(), x)
         results.append((total, gradient))
     torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (2, 5, 7), (3, 0, 4), (1, 1)])
+def test_gelu_has_the_values_and_gradients_of_torch(shape):
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    mine, theirs = ops.gelu(x), F.gelu(x)
+    torch.testing.assert_close(mine, theirs)
+    assert mine.is_contiguous()
+    gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (mine, theirs)]
+    torch.testing.assert_close(*gradients)
+
+
+class _Allocated(ctypes.Structure):
+    """What ``mallinfo2`` of glibc returns."""
+
+    _fields_ = (
+        *((f"number_{i}", ctypes.c_size_t) for i in range(4)),
+        ("mapped", ctypes.c_size_t),
+        *((f"number_{i}", ctypes.c_size_t) for i in (5, 6)),
+        ("in_use", ctypes.c_size_t),
+        *((f"number_{i}", ctypes.c_size_t) for i in (8, 9)),
+    )
+
+
+def test_gelu_keeps_no_kernel_for_every_number_of_rows():
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        pytest.skip("needs glibc")
+    libc.mallinfo2.restype = _Allocated
+
+    def allocated():
+        found = libc.mallinfo2()
+        return found.in_use + found.mapped
+
+    def run(num_rows):
+        x = torch.randn(2, num_rows, 64, requires_grad=True)
+        ops.gelu(x).sum().backward()
+
+    run(3000)
+    before = allocated()
+    for num_rows in range(3001, 3065):
+        run(num_rows)
+    assert allocated() - before < 64 * 1024  # torch's own keeps 4 MB

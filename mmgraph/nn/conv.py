@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.errors import SchemaError
@@ -18,7 +17,7 @@ from mmgraph.nn.attention import Scores, attend
 from mmgraph.nn.clock import Clock
 from mmgraph.nn.grouping import Group, group_relations
 from mmgraph.nn.linear import TypedLinear, parameter
-from mmgraph.ops import segment_softmax, segment_sum
+from mmgraph.ops import gelu, segment_softmax, segment_sum
 from mmgraph.schema import Custom, Relation
 
 Capacity: TypeAlias = Literal["bias", "scalar", "full"]
@@ -126,7 +125,7 @@ class RelationalAttention(nn.Module):
         run = self._dense if self._is_dense(graph) else self._sparse
         heard = run(q, key, value, graph)
         if self.gelu:
-            heard = F.gelu(heard)
+            heard = gelu(heard)
         rows = graph.rows_among(self.targets)
         return graph.split(self.out(heard, rows), rows)
 

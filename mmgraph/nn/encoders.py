@@ -7,12 +7,17 @@ rows that exist; a modality without rows gives no nodes.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.nn.linear import Linear, Norm, standardise
 from mmgraph.nn.scaling import Standardiser
-from mmgraph.ops import offsets_of, position_in, segment_mean, segment_statistics
+from mmgraph.ops import (
+    gelu,
+    offsets_of,
+    position_in,
+    segment_mean,
+    segment_statistics,
+)
 
 __all__ = ["EmbeddingEncoder", "Encoded", "SequenceEncoder", "VectorEncoder"]
 
@@ -61,7 +66,7 @@ class VectorEncoder(nn.Module):
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
     ) -> Encoded:
         """Encode rows ``[N, C]``, one node each; NaN cells are flagged."""
-        h = self.outer(F.gelu(self.inner(self.scaler(x))))
+        h = self.outer(gelu(self.inner(self.scaler(x))))
         return Encoded(self.norm(h), sample, time)
 
 

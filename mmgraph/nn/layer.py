@@ -6,13 +6,12 @@ Letters: ``N`` nodes, ``B`` samples, ``D`` width, ``X`` experts of a mixture.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.graph import Graph, TypedRows
 from mmgraph.losses import LossSums, at_least_float, ratio
 from mmgraph.nn.linear import TypedLinear, parameter, standardise
-from mmgraph.ops import filled_slots
+from mmgraph.ops import filled_slots, gelu
 
 __all__ = ["FeedForward", "GraphLayer", "MixtureFeedForward"]
 
@@ -37,7 +36,7 @@ class FeedForward(nn.Module):
         """Map ``[..., N, D]`` rows; returns ``[..., N_t, D]`` for each type."""
         rows = graph.rows_among(self.types)
         inner = self.inner(h, graph.rows)
-        return graph.split(self.outer(F.gelu(inner), rows), rows)
+        return graph.split(self.outer(gelu(inner), rows), rows)
 
 
 class MixtureFeedForward(nn.Module):
@@ -127,7 +126,7 @@ class MixtureFeedForward(nn.Module):
 
     def _mix(self, rows: Tensor, weight: Tensor) -> Tensor:
         rows = rows.unsqueeze(-3)  # [..., 1, N, D]: every expert sees every row
-        inner = F.gelu(rows @ self.inner.weight + self.inner.bias)
+        inner = gelu(rows @ self.inner.weight + self.inner.bias)
         experts = inner @ self.outer.weight + self.outer.bias
         return (experts * weight.mT[..., None]).sum(-3)
 
