@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fit_in_processes
 import pytest
+import stream_in_processes
 import test_train
 import torch
 
@@ -173,6 +174,21 @@ def test_two_processes_of_which_one_is_killed_give_the_model_of_one(tmp_path):
     for rank in "01":
         assert largest_difference(tmp_path / "alone", tmp_path / rank) <= 1e-6
     assert not (tmp_path / "training").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_on_a_stream_give_the_model_of_one(tmp_path):
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    stream_in_processes.write(str(shards))
+    alone = stream_in_processes.fit(str(shards))
+    assert alone.history_.steps == 12  # of 50 of all 300, not of the sample alone
+    alone.save_pretrained(tmp_path / "alone")
+    script = str(HERE / "stream_in_processes.py")
+    done = run([script, str(shards), str(tmp_path)], 2)
+    assert done.returncode == 0, done.stderr
+    for rank in "01":
+        assert largest_difference(tmp_path / "alone", tmp_path / rank) <= 1e-6
 
 
 @pytest.mark.slow

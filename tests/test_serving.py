@@ -142,6 +142,33 @@ def test_a_regressor_says_values_and_what_training_lacked_stays_unread(tmp_path)
 
 
 @pytest.mark.slow
+def test_labels_that_may_hold_together_are_exported(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    y = (np.arange(60)[:, None] % [2, 3, 5] > 0).astype(int)
+    kinds = ("linear", "forest")
+    clf = FusionClassifier(**SMALL, num_layers=1, experts=kinds).fit(make_data(y))
+    clf.model_.beta.fill_(0.7)
+    serving.export(clf, tmp_path / "model.onnx")
+    served = serving.load(tmp_path / "model.onnx", threads=1)
+    for seed, subset in enumerate(SUBSETS):
+        arrays = {
+            name: x if kept else np.full_like(x, np.nan)
+            for (name, x), kept in zip(
+                make_arrays(9, seed).items(), subset, strict=True
+            )
+        }
+        data = MultimodalData.from_arrays(arrays)
+        expected = clf.predict_proba(data)
+        assert expected.shape == (9, 3)
+        np.testing.assert_allclose(served.predict_proba(arrays), expected, atol=1e-5)
+        assert np.array_equal(served.predict(arrays), clf.predict(data))
+    data = make_data(y)
+    assert clf.predict(data).sum(1).max() > 1  # or one class would say the same
+    assert np.array_equal(served.predict(data), clf.predict(data))
+
+
+@pytest.mark.slow
 def test_an_archive_of_torch_export_says_the_same(classifier, tmp_path):
     path = tmp_path / "model.pt2"
     serving.export(classifier, path)

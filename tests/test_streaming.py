@@ -1,7 +1,13 @@
 """Estimators learn and predict from streams as from data in memory."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import fit_within_memory
 import numpy as np
 import pytest
 import torch
@@ -102,6 +108,30 @@ def test_graph_learns_from_more_than_the_sample(folder, tmp_path):
     assert streamed.history_.steps == 6 * round(4000 / 64)
     alone = FusionClassifier(**options).fit(train[np.arange(150)])
     assert streamed.score(test) > alone.score(test) + 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_stays_far_below_what_all_samples_take(tmp_path):
+    few, many = tmp_path / "few", tmp_path / "many"
+    few.mkdir()
+    many.mkdir()
+    fit_within_memory.write(few / "0.parquet", fit_within_memory.FEW, 0)
+    for number in range(fit_within_memory.NUM_SHARDS):
+        path = many / f"{number}.parquet"
+        fit_within_memory.write(path, fit_within_memory.SHARD, number)
+    here = Path(__file__).parent
+    script = [sys.executable, str(here / "fit_within_memory.py")]
+    done = subprocess.run(
+        [*script, str(few), str(many), str(fit_within_memory.MEMORY)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parent)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    megabytes, steps = json.loads(done.stdout)
+    assert steps > 60  # of 117; training may stop early
+    assert megabytes < 30  # samples alone take 59
 
 
 def test_sampled_ones_keep_their_out_of_fold_evidence(stream):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA_KEY = b"mmgraph"
+PAGE_BYTES = 1 << 16  # readers hold a page and a dictionary of every column
 
 
 def build_table(
@@ -78,7 +79,14 @@ def write_table(table: "pa.Table", path: str | PathLike[str]) -> None:
     import pyarrow.parquet as pq
 
     try:
-        pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            table,
+            path,
+            compression="zstd",
+            write_page_checksum=True,
+            data_page_size=PAGE_BYTES,
+            dictionary_pagesize_limit=PAGE_BYTES,
+        )
     except OSError as error:
         raise DataError(
             f"{path} must be a writable file, got {_one_line(error)}. Check the folder."

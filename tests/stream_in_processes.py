@@ -1,0 +1,38 @@
+"""What torchrun starts in tests: a fit on shards of different sizes."""
+
+import os
+import sys
+
+import mmgraph as mg
+
+OPTIONS = {
+    "epochs": 2,
+    "batch_size": 50,
+    "members": 2,
+    "hidden_channels": 16,
+    "experts": ("linear",),
+    "seed": 0,
+}
+SHARDS = (97, 20, 130, 53)  # samples
+MEMORY = 2_000_000
+
+
+def write(folder: str) -> None:
+    """Write the shards."""
+    data = mg.load_dataset("heart")
+    start = 0
+    for number, size in enumerate(SHARDS):
+        rows = range(start, start + size)
+        data[rows].to_parquet(os.path.join(folder, f"{number}.parquet"))
+        start += size
+
+
+def fit(folder: str) -> mg.FusionClassifier:
+    """Fit on the shards within little memory."""
+    stream = mg.MultimodalStream.from_parquet(folder, memory=MEMORY)
+    return mg.FusionClassifier(**OPTIONS).fit(stream)
+
+
+if __name__ == "__main__":
+    shards, output = sys.argv[1:]
+    fit(shards).save_pretrained(os.path.join(output, os.environ["RANK"]))
