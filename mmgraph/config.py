@@ -46,6 +46,8 @@ SUITES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+PAIR_TASKS = ("retrieval", "matching")  # of training, that need no label
+
 Rate = Annotated[float, Field(ge=0.0, le=0.95)]
 Rates = Annotated[tuple[Rate, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -116,13 +118,18 @@ class TrainConfig(BaseModel):
     """What `mmgraph train` fits.
 
     Attributes:
-        file: Parquet file with one row per sample, or a folder of such files.
-        label: Column to predict.
+        file: Parquet file with one row per sample, a folder of such files, or a
+            folder of pictures, texts and sounds.
+        label: Column to predict; None where pairs are learned from. Given there, what
+            is of one class belongs together, too.
         modalities: Columns of each modality; empty means as the file says.
         group: Column whose values must not be torn apart in a split, or None.
         id: Column that names the samples, or None for the row number.
         output: Folder that the model is saved in.
-        task: "auto" is regression for fractional numbers, else classification.
+        task: "auto" is regression for fractional numbers, else classification;
+            "retrieval" and "matching" learn which modalities are of one sample.
+        left: Modalities of the left side, of matching.
+        right: Modalities of the right side, of matching.
         seed: Seed of everything random.
         epochs: Most epochs of the training; None is the estimator's default.
         memory: Megabytes that training on a folder may take, beyond the model.
@@ -132,16 +139,40 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: Path
-    label: Annotated[str, Field(min_length=1)]
+    label: Annotated[str, Field(min_length=1)] | None = None
     modalities: dict[str, tuple[str, ...]] = {}
     group: str | None = None
     id: str | None = None
     output: Path
-    task: Literal["auto", "classification", "regression"] = "auto"
+    task: Literal["auto", "classification", "regression", "retrieval", "matching"] = (
+        "auto"
+    )
+    left: tuple[str, ...] = ()
+    right: tuple[str, ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
     epochs: Count | None = None
     memory: Count = 1024
     fresh: bool = False
+
+    @model_validator(mode="after")
+    def _task_has_what_it_needs(self) -> "TrainConfig":
+        if self.label is None and self.task not in PAIR_TASKS:
+            raise ValueError(
+                "label is required, got nothing; only --task retrieval and matching "
+                "learn without"
+            )
+        if self.task == "matching" and not (self.left and self.right):
+            raise ValueError(
+                "left and right are required for matching, got "
+                f"left={','.join(self.left) or None} and "
+                f"right={','.join(self.right) or None}; name modalities of both sides"
+            )
+        if self.task != "matching" and (self.left or self.right):
+            raise ValueError(
+                f"left and right are sides of matching, got task {self.task!r}; "
+                "leave them out or use --task matching"
+            )
+        return self
 
     @model_validator(mode="after")
     def _label_is_not_a_feature(self) -> "TrainConfig":

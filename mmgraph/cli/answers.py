@@ -12,6 +12,7 @@ from mmgraph.cli.workflow import (
     COLUMNS_FILE,
     Columns,
     Samples,
+    Task,
     load_model,
     read_samples,
     there,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EMBEDDING = "z"
+PREDICT: tuple[Task, ...] = ("classification", "regression", "matching")
 
 
 @runtime_checkable
@@ -41,6 +43,24 @@ class Transforms(Protocol):
 
     def transform(self, data: MultimodalData) -> npt.NDArray[Any]:
         """Return ``[N, D]``."""
+
+
+@runtime_checkable
+class Matches(Protocol):
+    """An estimator that was made to compare two sides: a matcher."""
+
+    def predict_proba(
+        self, left_data: MultimodalData, right_data: MultimodalData
+    ) -> npt.NDArray[Any]:
+        """Return ``[P]`` probabilities."""
+
+    def rescore(
+        self,
+        left_data: MultimodalData,
+        right_data: MultimodalData,
+        rows: npt.NDArray[np.int64],
+    ) -> npt.NDArray[Any]:
+        """Return ``[Q, k]`` probabilities of candidates."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +111,7 @@ class Answerer:
 
         self.request = request
         if request.ask == "predict":
-            self.model: Any = load_model(request.model)[0]
+            self.model: Any = load_model(request.model, *PREDICT)[0]
             return
         self.model = load_estimator(request.model)
         if not isinstance(self.model, Embeds | Transforms):
@@ -116,6 +136,9 @@ class Answerer:
     def _predictions(self, data: MultimodalData) -> dict[str, Any]:
         import pyarrow as pa
 
+        if isinstance(self.model, Matches):
+            proba = self.model.predict_proba(data, data)
+            return {"match": pa.array(proba >= 0.5), "probability": pa.array(proba)}
         classes = getattr(self.model, "classes_", None)
         if classes is None:
             said = np.asarray(self.model.predict(data))

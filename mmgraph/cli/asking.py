@@ -44,6 +44,7 @@ def predict(
 ) -> None:
     """Predict the samples of a Parquet file or folder, whatever modalities they have.
 
+    A matcher says whether the left and the right side of each sample belong together.
     A folder of Parquet files is read piece by piece.
     """
     if output is not None:

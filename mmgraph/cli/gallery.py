@@ -15,6 +15,7 @@ import numpy as np
 
 from mmgraph import checkpoint
 from mmgraph.cli.answers import Embeds, Request
+from mmgraph.cli.workflow import in_memory, is_folder_of_files
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.report.search import Answer, Found
@@ -67,12 +68,7 @@ def build_index(
     """
     _check_output(output)
     retriever = load_retriever(model)
-    samples = Request("embed", model, gallery, modalities, id).open()
-    data = (
-        samples
-        if isinstance(samples, MultimodalData)
-        else MultimodalData.concat(list(samples.chunks()))
-    )
+    data = in_memory(Request("embed", model, gallery, modalities, id).open())
     z = retriever.embed(data, modalities=only)
     made = Index(
         data.ids, z, present=data.present, modalities=data.modalities, kind=kind
@@ -81,7 +77,7 @@ def build_index(
     shutil.rmtree(output / MODEL, ignore_errors=True)
     shutil.copytree(model, output / MODEL)
     _save_entries(data, _pictures(gallery, data, picture), output / ENTRIES)
-    facts = {"files": _is_files(gallery), "text": _texts(data)}
+    facts = {"files": is_folder_of_files(gallery), "text": _texts(data)}
     (output / GALLERY).write_text(json.dumps(facts) + "\n", encoding="utf-8")
     made.save(output)
     return Made(made, len(data))
@@ -109,15 +105,10 @@ def load_retriever(folder: Path) -> Embeds:
     found: Any = load_estimator(folder)
     if not isinstance(found, Embeds):
         raise CheckpointError(
-            f"{folder} must hold a retriever, got a {type(found).__name__}. Fit a "
-            "FusionRetriever and save it there."
+            f"{folder} must hold a retriever, got a {type(found).__name__}. Make one "
+            "with mmgraph train --task retrieval."
         )
     return found
-
-
-def _is_files(gallery: Path) -> bool:
-    """Tell whether a gallery is a folder of pictures, texts and sounds."""
-    return gallery.is_dir() and not any(gallery.rglob("*.parquet"))
 
 
 def _texts(data: MultimodalData) -> list[str]:
@@ -127,7 +118,7 @@ def _texts(data: MultimodalData) -> list[str]:
 
 def _pictures(gallery: Path, data: MultimodalData, column: str | None) -> list[str]:
     """Return the absolute file of each sample's picture, "" where it has none."""
-    if _is_files(gallery):
+    if is_folder_of_files(gallery):
         from mmgraph.data.folder import find_files
 
         files = find_files(gallery)

@@ -1,4 +1,4 @@
-"""Train and evaluate on Parquet files of one's own.
+"""Samples of files and folders of one's own, and models that were trained on them.
 
 A trained model is a folder: what `save_pretrained` writes, and `columns.json`, which
 remembers which columns of the file are which modality.
@@ -8,24 +8,16 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from mmgraph.config import TrainConfig
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema
-from mmgraph.train.folder import remove_progress
-
-if TYPE_CHECKING:
-    from mmgraph.estimators import FusionClassifier, FusionRegressor
-
-    Estimator = FusionClassifier | FusionRegressor
 
 COLUMNS_FILE = "columns.json"
-PROGRESS_FOLDER = "training"  # in the output folder, until the model is saved
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "retrieval", "matching"]
 Samples = MultimodalData | MultimodalStream
 
 
@@ -34,15 +26,15 @@ class Columns:
     """Which columns of a file are what.
 
     Attributes:
-        task: What the model predicts.
-        label: Column of labels.
+        task: What the model was trained for.
+        label: Column of labels, or None.
         modalities: Columns of each modality; empty where the file says it itself.
         group: Column of groups, or None.
         id: Column of ids, or None.
     """
 
     task: Task
-    label: str
+    label: str | None
     modalities: Mapping[str, tuple[str, ...]]
     group: str | None
     id: str | None
@@ -76,61 +68,6 @@ class Columns:
             ) from None
 
 
-def train_file(config: TrainConfig) -> tuple["Estimator", Samples]:
-    """Fit an estimator on a file or folder, under torchrun in all its processes.
-
-    Progress is kept in the output folder until the model is saved there.
-
-    Returns:
-        The fitted estimator and the samples it saw.
-
-    Raises:
-        DataError: If the file, its columns or its labels cannot be used.
-    """
-    from mmgraph.distributed import join
-    from mmgraph.estimators import FusionClassifier, FusionRegressor
-
-    workers = join()
-    data = workers.together(
-        lambda: read_samples(
-            config.file,
-            modalities=config.modalities,
-            label=config.label,
-            group=config.group,
-            id=config.id,
-            memory=config.memory,
-        )
-    )
-    task = _task(config, data)
-    kind = FusionRegressor if task == "regression" else FusionClassifier
-    options: dict[str, Any] = {} if config.epochs is None else {"epochs": config.epochs}
-    progress = config.output / PROGRESS_FOLDER
-    if config.fresh and workers.is_lead:
-        remove_progress(progress)
-    model = kind(seed=config.seed, checkpoint_dir=progress, **options).fit(data)
-    columns = Columns(task, config.label, config.modalities, config.group, config.id)
-
-    def save() -> None:
-        if workers.is_lead:
-            model.save_pretrained(config.output)
-            columns.save(config.output)
-
-    workers.together(save)
-    return model, data
-
-
-def _task(config: TrainConfig, data: Samples) -> Task:
-    """Return what was asked for, or what the labels (of a folder: the first) are."""
-    if config.task != "auto":
-        return config.task
-    first = next(data.chunks()) if isinstance(data, MultimodalStream) else data
-    y = np.asarray(first.y)
-    if y.dtype.kind != "f":
-        return "classification"
-    known = y[np.isfinite(y)]
-    return "regression" if (known != np.round(known)).any() else "classification"
-
-
 def read_samples(
     file: Path,
     *,
@@ -154,7 +91,7 @@ def read_samples(
     Raises:
         DataError: If the file or one of the columns is not there or unreadable.
     """
-    if label is None and file.is_dir() and not any(file.rglob("*.parquet")):
+    if label is None and is_folder_of_files(file):
         return MultimodalData.from_folder(file)
     if not file.exists():
         raise DataError(f"Parquet file must exist, got '{file}'.")
@@ -178,19 +115,40 @@ def read_samples(
     return stream or data
 
 
-def load_model(folder: Path) -> tuple["Estimator", Columns]:
+def is_folder_of_files(path: Path) -> bool:
+    """Tell whether a path is a folder of pictures, texts and sounds."""
+    return path.is_dir() and not any(path.rglob("*.parquet"))
+
+
+def in_memory(samples: Samples) -> MultimodalData:
+    """Return all samples, those of a stream one part after the other."""
+    if isinstance(samples, MultimodalData):
+        return samples
+    return MultimodalData.concat(list(samples.chunks()))
+
+
+def load_model(folder: Path, *tasks: Task) -> tuple[Any, Columns]:
     """Load an estimator and its columns from the folder of `mmgraph train`.
 
+    Args:
+        folder: Where it was saved.
+        tasks: What it may have been trained for.
+
     Raises:
-        CheckpointError: If the folder is not one of a trained model.
+        CheckpointError: If the folder is not one of such a model.
     """
+    from mmgraph.estimators.loading import load_estimator
+
     if not folder.is_dir():
         raise CheckpointError(f"Model folder must exist, got '{folder}'.")
     columns = Columns.load(folder)
-    from mmgraph.estimators import FusionClassifier, FusionRegressor
-
-    kind = FusionRegressor if columns.task == "regression" else FusionClassifier
-    return kind.from_pretrained(folder), columns
+    if columns.task not in tasks:
+        raise CheckpointError(
+            f"{folder} must hold a model of {', '.join(tasks)}, got one of "
+            f"{columns.task}. A retriever is asked by mmgraph embed, index and search, "
+            "a matcher by mmgraph predict."
+        )
+    return load_estimator(folder), columns
 
 
 def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
@@ -232,7 +190,7 @@ def evaluate_file(
     Raises:
         DataError: If the file has no labels, or a class the model never saw.
     """
-    model, columns = load_model(folder)
+    model, columns = load_model(folder, "classification", "regression")
     samples = read_samples(
         file,
         modalities=there(columns, file),
@@ -262,7 +220,9 @@ def _thinned(samples: Samples, rate: float, seed: int) -> Iterator[MultimodalDat
 
 
 def _scores(
-    model: "Estimator", task: Task, parts: Iterable[MultimodalData]
+    model: Any,  # noqa: ANN401
+    task: Task,
+    parts: Iterable[MultimodalData],
 ) -> dict[str, float]:
     from mmgraph.metrics import classification_scores, regression_scores
 

@@ -88,7 +88,8 @@ def fit_space(
         raise DataError(
             "fit needs samples with two modalities"
             + ("" if supervision == "pairs" else ", or labels")
-            + f", got none of {len(present)} with two of {', '.join(names)}."
+            + f", got none of {len(present)} with two of {', '.join(names)}. Give "
+            "samples that have more than one."
         )
     judge = PartnerJudge(samples, present, generator)
     classes = fitter.fit(fitter.labels()) if fitter else None

@@ -1,0 +1,232 @@
+"""`mmgraph train`: fit an estimator on files of one's own and save it as a folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from mmgraph.cli.commands import ModalityOption, app
+from mmgraph.cli.workflow import (
+    Columns,
+    Samples,
+    Task,
+    in_memory,
+    is_folder_of_files,
+    read_samples,
+)
+from mmgraph.config import PAIR_TASKS, TrainConfig
+from mmgraph.data import MultimodalStream
+from mmgraph.distributed import Workers, join
+from mmgraph.errors import ConfigError, DataError
+from mmgraph.train.folder import remove_progress
+
+PROGRESS_FOLDER = "training"  # in the output folder, until the model is saved
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave.
+
+    Attributes:
+        model: The fitted estimator.
+        samples: What it saw.
+        resumed: Step after which it went on, 0 where it began anew.
+    """
+
+    model: Any
+    samples: Samples
+    resumed: int = 0
+
+
+@app.command(
+    epilog="Example: mmgraph train icu.parquet --label died --modality labs=wbc,crp "
+    "--modality ecg=rate,qt --output icu_model. "
+    "To search pictures by words: mmgraph train stamps --task retrieval "
+    "--output stamp_model. "
+    "In two processes: torchrun --standalone "
+    "--nproc-per-node 2 -m mmgraph train icu.parquet --label died "
+    "--output icu_model"
+)
+def train(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE_OR_FOLDER",
+            help="Parquet file with one row per sample, a folder of such files, or "
+            "(retrieval, matching) of pictures, texts and sounds: a.png, a.txt, a.wav "
+            "are one sample.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder to save the model in.")],
+    label: Annotated[
+        str | None,
+        typer.Option(help="Column to predict; retrieval and matching need none."),
+    ] = None,
+    modality: ModalityOption = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column whose values stay together in a split.")
+    ] = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="Column that names the samples.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, classification, regression, retrieval or matching "
+            "(default: auto, one of the first two)."
+        ),
+    ] = None,
+    left: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="Modalities of one side of matching."),
+    ] = None,
+    right: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Those of the other side.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the training (default: 0).")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Most epochs (default: chosen by the estimator).")
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(help="Megabytes to train on a folder within (default: 1024)."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Run file (.json, .toml) with these options.")
+    ] = None,
+    fresh: Annotated[
+        bool | None,
+        typer.Option("--fresh", help="Forget the progress of an interrupted run."),
+    ] = None,
+) -> None:
+    """Train on a file or folder and save the model.
+
+    Classification and regression learn to predict a label. A folder of Parquet files
+    may then be larger than the memory: it is streamed. An interrupted training goes on
+    where it was when the same command is given again.
+
+    Retrieval and matching learn which modalities belong to one sample: a retriever is
+    for mmgraph index and search, a matcher says by mmgraph predict whether the left
+    and the right side of each sample belong together.
+    """
+    from mmgraph.config import build_config, parse_modalities, parse_names
+
+    values: dict[str, Any] = {
+        **{"file": file, "label": label, "output": output, "group": group, "id": id_},
+        **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
+        **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
+    }
+
+    def settings_of_all() -> TrainConfig:
+        given = {**values, "modalities": parse_modalities(modality)}
+        return build_config(TrainConfig, given, run_file=config)
+
+    workers = join()
+    settings = workers.together(settings_of_all)
+    trained = train_file(settings)
+    if workers.is_lead:
+        if trained.resumed:
+            typer.echo(f"Went on after step {trained.resumed}.", err=True)
+        typer.echo(repr(trained.samples))
+        typer.echo(f"Model: {settings.output}")
+
+
+def train_file(config: TrainConfig) -> Trained:
+    """Fit an estimator on a file or folder and save it with its columns.
+
+    Raises:
+        ConfigError: If a retriever or matcher is asked of several processes.
+        DataError: If the file, its columns or its labels cannot be used.
+    """
+    workers = join()
+    data = workers.together(lambda: _open(config, workers))
+    task = _task(config, data)
+    if task in PAIR_TASKS:
+        trained = _fit_pairs(config, task, data)
+    else:
+        trained = _fit_labels(config, task, data, workers)
+    columns = Columns(task, config.label, config.modalities, config.group, config.id)
+
+    def save() -> None:
+        if workers.is_lead:
+            trained.model.save_pretrained(config.output)
+            columns.save(config.output)
+
+    workers.together(save)
+    return trained
+
+
+def _open(config: TrainConfig, workers: Workers) -> Samples:
+    if is_folder_of_files(config.file):
+        _check_folder(config)
+    if config.task in PAIR_TASKS and workers.size > 1:
+        raise ConfigError(
+            f"task {config.task} must be trained in one process, got {workers.size}. "
+            "Start it without torchrun."
+        )
+    return read_samples(
+        config.file,
+        modalities=config.modalities,
+        label=config.label,
+        group=config.group,
+        id=config.id,
+        memory=config.memory,
+    )
+
+
+def _check_folder(config: TrainConfig) -> None:
+    """Refuse columns of a folder of pictures, texts and sounds: it has none."""
+    columns = {"--label": config.label, "--modality": config.modalities}
+    columns |= {"--group": config.group, "--id": config.id}
+    given = [option for option, value in columns.items() if value]
+    if given:
+        raise DataError(
+            f"{config.file} must hold Parquet files to have columns, got {given[0]} "
+            "for a folder without one. Leave it out; of files only --task retrieval "
+            "and matching can be trained."
+        )
+
+
+def _task(config: TrainConfig, data: Samples) -> Task:
+    """Return what was asked for, or what the labels (of a folder: the first) are."""
+    if config.task != "auto":
+        return config.task
+    first = next(data.chunks()) if isinstance(data, MultimodalStream) else data
+    y = np.asarray(first.y)
+    if y.dtype.kind != "f":
+        return "classification"
+    known = y[np.isfinite(y)]
+    return "regression" if (known != np.round(known)).any() else "classification"
+
+
+def _fit_labels(
+    config: TrainConfig, task: Task, data: Samples, workers: Workers
+) -> Trained:
+    """Fit under torchrun in all its processes; progress is kept in the output."""
+    from mmgraph.estimators import FusionClassifier, FusionRegressor
+
+    kind = FusionRegressor if task == "regression" else FusionClassifier
+    progress = config.output / PROGRESS_FOLDER
+    if config.fresh and workers.is_lead:
+        remove_progress(progress)
+    model = kind(seed=config.seed, checkpoint_dir=progress, **_epochs(config)).fit(data)
+    return Trained(model, data, model.history_.resumed)
+
+
+def _fit_pairs(config: TrainConfig, task: Task, data: Samples) -> Trained:
+    from mmgraph.estimators import FusionMatcher, FusionRetriever
+
+    options = {"seed": config.seed, **_epochs(config)}
+    samples = in_memory(data)
+    if task == "retrieval":
+        return Trained(FusionRetriever(**options).fit(samples), samples)
+    matcher = FusionMatcher(config.left, config.right, **options)
+    return Trained(matcher.fit(samples), samples)
+
+
+def _epochs(config: TrainConfig) -> dict[str, Any]:
+    return {} if config.epochs is None else {"epochs": config.epochs}
