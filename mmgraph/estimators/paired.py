@@ -17,10 +17,10 @@ from mmgraph.data import MultimodalData
 from mmgraph.data.labels import missing_labels
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import FusionEstimator
-from mmgraph.estimators.common import fill_from_groups
 from mmgraph.estimators.folds import assign_folds, number_groups
 from mmgraph.estimators.options import check_options
 from mmgraph.estimators.saving import build_expert, describe_expert, fill, plain_value
+from mmgraph.estimators.sharing import fill_from_groups
 from mmgraph.estimators.space import EmbeddingSpace, empty_space
 from mmgraph.estimators.spacing import FittedSpace, Supervision, fit_space
 from mmgraph.estimators.trust import Samples

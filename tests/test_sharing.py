@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmgraph.data import MultimodalData
-from mmgraph.estimators.common import fill_from_groups
+from mmgraph.estimators.sharing import fill_from_groups
 
 CAPTION, PICTURE = "text", "image"
 
@@ -31,6 +31,14 @@ def test_a_row_that_a_group_shares_is_known_of_all_its_samples():
     assert np.array_equal(filled.y, data.y)
     assert np.array_equal(filled.groups, data.groups)
     assert filled.schema == data.schema
+
+
+def test_cells_that_nobody_knows_are_no_difference():
+    def hide(text):
+        text[:, 0] = np.nan
+        return text
+
+    assert fill_from_groups(grouped(captions=hide)).columns[CAPTION].present.all()
 
 
 def test_rows_equal_up_to_rounding_are_the_same():

@@ -62,6 +62,8 @@ def _say_the_same(x: FloatArray, source: IntArray, rows: IntArray) -> bool:
     again = rows[source[rows] != rows]
     if len(again) < ENOUGH_REPEATS:
         return False
-    x = np.nan_to_num(x - np.nanmean(x[rows], axis=0))
+    known = ~np.isnan(x)
+    total = np.where(known, x, 0)[rows].sum(0)
+    x = np.where(known, x - total / np.maximum(known[rows].sum(0), 1), 0)
     apart = np.square(x[again] - x[source[again]]).sum(1)
     return bool(apart.max() <= SAME * np.square(x[rows]).sum(1).mean())
