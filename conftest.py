@@ -38,3 +38,15 @@ def _names(
     for name in mmgraph.__all__:
         with contextlib.suppress(ImportError, AttributeError):
             doctest_namespace[name] = getattr(mmgraph, name)
+
+
+@pytest.fixture(scope="module")
+def few_trees() -> Iterator[None]:
+    """Grow a tenth of the trees, for tests to which their number does not matter."""
+    from mmgraph.estimators import boosting, evidence, joint
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "NUM_TREES", 20)
+        patch.setattr(joint, "NUM_TREES", 20)
+        patch.setattr(boosting, "ITERATIONS", 15)
+        yield

@@ -12,6 +12,8 @@ import mmgraph
 from mmgraph import MultimodalData
 from mmgraph.baselines import BASELINES
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 SMALL = {"members": 2, "epochs": 2, "hidden_channels": 8, "num_heads": 2}
 BUILDERS = {
     "FusionClassifier": lambda seed: mmgraph.FusionClassifier(
