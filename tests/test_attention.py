@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmgraph.nn.attention import MIN_LAST, Scores, attend
-from mmgraph.nn.linear import map_ranges
+from mmgraph.nn.ranges import map_ranges
 
 NUM_SAMPLES, HEADS, WIDTH = 2, 2, 2
 

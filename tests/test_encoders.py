@@ -11,12 +11,8 @@ NAN = math.nan
 
 def vector_of(rows, encoder):
     """What the encoder's affine map gets: a map that passes its input on."""
-    caught = []
-    first = encoder.inner if isinstance(encoder, VectorEncoder) else encoder.linear
-    first.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
     sample = torch.zeros(len(rows)).long()
-    encoder(rows, sample, None, 1)
-    return caught[0]
+    return encoder.prepare(rows, sample, None, 1).h
 
 
 # Standardisation
@@ -181,7 +177,9 @@ def test_segments_equal_a_loop(max_nodes):
     x, sample, time = sequences()
     encoder = SequenceEncoder(2, 8, max_nodes=max_nodes)
     caught = []
-    encoder.vector.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+    encoder.vector.scaler.register_forward_pre_hook(
+        lambda _, args: caught.append(args[0])
+    )
     encoded = encoder(x, sample, time, len(LENGTHS))
     rows, owner, when = expected_segments(x, sample, time, max_nodes)
     assert encoded.sample.tolist() == owner

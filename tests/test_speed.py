@@ -13,7 +13,14 @@ import torch
 from speed.contenders import BARE, HGT, OURS, Arena
 from speed.memory import peak_bytes
 from speed.pairing import Effort, Ratio, run_interleaved
-from speed.pipeline import Task, make_graphs
+from speed.pipeline import (
+    LIKE_PYG,
+    PYG,
+    HGTClassifier,
+    Task,
+    make_graphs,
+    our_model,
+)
 from speed.report import Report
 from speed.scaling import AXES, sweep
 from speed.workloads import Workload
@@ -25,6 +32,8 @@ SUMMARY = {
     "layer_with_feed_forward_vs_hgtconv_geomean",
     "epoch_vs_pyg_4",
     "epoch_vs_pyg_8",
+    "epoch_default_vs_pyg_4",
+    "epoch_default_vs_pyg_8",
     "forward_vs_floor_geomean",
     "layer_vs_transformer_half_missing",
     "half_missing_step_share",
@@ -149,6 +158,28 @@ def test_headline_compares_layers_without_feed_forward():
     assert summary["layer_vs_hgtconv_geomean"] == pytest.approx(3)
     assert summary["layer_vs_hgtconv_min"] == pytest.approx(3)
     assert summary["layer_with_feed_forward_vs_hgtconv_geomean"] == pytest.approx(2)
+
+
+def test_headline_compares_epochs_of_models_with_equal_parts():
+    report = Report(threads=torch.get_num_threads())
+    facts = {"modalities": 4, "setting": "full"}
+    for under, ratio in ((OURS, 2.0), (LIKE_PYG, 3.0)):
+        report.compare("epoch", "M4", PYG, under, Ratio.of([ratio]), **facts)
+    summary = report.summary()
+    assert summary["epoch_vs_pyg_4"] == pytest.approx(3)
+    assert summary["epoch_default_vs_pyg_4"] == pytest.approx(2)
+    assert summary["epoch_vs_pyg_8"] is None
+
+
+def test_a_model_like_that_of_pyg_has_its_parts():
+    task = Task(2, samples=12, batch=4, channels=2, width=16)
+    model = our_model(task, task.make_data(), like_pyg=True)
+    peer = HGTClassifier(task)
+    for name, encoder in model.encoders.items():
+        ours = {tuple(p.shape[-2:]) for p in encoder.linear.parameters()}
+        theirs = peer.encoders[name].weight
+        assert ours == {tuple(theirs.T.shape), (1, task.width)}
+    assert model.layers[0].feed_forward is None
 
 
 @pytest.mark.slow

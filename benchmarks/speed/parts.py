@@ -8,7 +8,7 @@ from speed import latency
 from speed.contenders import BARE, FLOOR, OURS, Arena, Contender
 from speed.memory import peak_bytes
 from speed.pairing import QUICK, Effort, Ratio, run_interleaved
-from speed.pipeline import Task, our_epoch, pyg_epoch
+from speed.pipeline import LIKE_PYG, PYG, Task, our_epoch, pyg_epoch
 from speed.report import Report, as_facts
 from speed.scaling import BASE, MOST_GB, Point, sweep
 from speed.workloads import LIMIT_GB, Workload
@@ -112,9 +112,15 @@ def epochs(plan: Plan, report: Report) -> None:
         task = plan.task(modalities)
         for each in (task,) if plan.quick else (task, task.by_default):
             data = each.make_data()
-            steps = {OURS: our_epoch(each, data), "PyG": pyg_epoch(each, data)}
-            ratio = run_interleaved(steps, plan.effort).ratio("PyG", OURS)
-            report.compare("epoch", each.name, "PyG", OURS, ratio, **as_facts(each))
+            steps = {
+                OURS: our_epoch(each, data),
+                LIKE_PYG: our_epoch(each, data, like_pyg=True),
+                PYG: pyg_epoch(each, data),
+            }
+            blocks = run_interleaved(steps, plan.effort)
+            for under in (OURS, LIKE_PYG):
+                ratio = blocks.ratio(PYG, under)
+                report.compare("epoch", each.name, PYG, under, ratio, **as_facts(each))
 
 
 def single_sample(plan: Plan, report: Report) -> None:

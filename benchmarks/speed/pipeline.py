@@ -3,7 +3,9 @@
 Single-vector modalities, some missing, every modality hears every other one, the mean
 over node types is read. PyTorch Geometric gets one HeteroData a sample, made
 beforehand, in its DataLoader; a missing modality is a node type with no nodes. Its
-encoders are one Linear each, ours are the default ones (standardisation, two maps).
+encoders are one Linear each and HGTConv has no feed-forward map. Ours is built in two
+ways: as users get it (standardisation and two maps as encoders, a feed-forward map),
+and of the parts that the other one has.
 
 Letters: ``B`` samples, ``M`` modalities, ``C`` channels, ``D`` width.
 """
@@ -21,10 +23,12 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.nn import HGTConv
 
 from mmgraph import Classification, FusionModel, Modality, MultimodalData, Schema
+from mmgraph.nn import EmbeddingEncoder
 from mmgraph.ops import segment_mean
 from mmgraph.schema import Relation
 from speed.workloads import HEADS, WIDTH
 
+PYG, LIKE_PYG = "PyG", "mmgraph with one map as encoder, without feed-forward"
 MISSING = 0.3
 NUM_CLASSES = 2
 
@@ -127,22 +131,36 @@ class HGTClassifier(nn.Module):
         return logits
 
 
-def our_model(task: Task, data: MultimodalData) -> FusionModel:
-    """Return a one-layer model as users build it, its scaling fitted."""
+def our_model(
+    task: Task, data: MultimodalData, *, like_pyg: bool = False
+) -> FusionModel:
+    """Return a one-layer model, its scaling fitted.
+
+    Args:
+        task: Its schema and width.
+        data: What the scaling is fitted on.
+        like_pyg: Of the parts that :class:`HGTClassifier` has: encoders of one map, and
+            no feed-forward map. Otherwise as users get it.
+    """
+    simple = {m: EmbeddingEncoder(task.channels, task.width) for m in data.modalities}
     model = FusionModel(
         task.schema,
         Classification(NUM_CLASSES),
         hidden_channels=task.width,
         num_layers=1,
         num_heads=HEADS,
+        feed_forward="none" if like_pyg else "typed",
+        encoders=simple if like_pyg else None,
     )
     model.fit_scaling(data.batch())
     return model
 
 
-def our_epoch(task: Task, data: MultimodalData) -> Callable[[], float]:
-    """Return a function that trains one epoch from ``data``."""
-    model = our_model(task, data)
+def our_epoch(
+    task: Task, data: MultimodalData, *, like_pyg: bool = False
+) -> Callable[[], float]:
+    """Return a function that trains one epoch from ``data``; see :func:`our_model`."""
+    model = our_model(task, data, like_pyg=like_pyg)
 
     def batches() -> Iterator[tuple[Any, Tensor]]:
         for rows in torch.randperm(len(data)).split(task.batch):

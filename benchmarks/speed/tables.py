@@ -12,6 +12,8 @@ TARGETS = {
     "layer_with_feed_forward_vs_hgtconv_geomean": "",
     "epoch_vs_pyg_4": "at least 15",
     "epoch_vs_pyg_8": "at least 30",
+    "epoch_default_vs_pyg_4": "",
+    "epoch_default_vs_pyg_8": "",
     "forward_vs_floor_geomean": "at most 2",
     "layer_vs_transformer_half_missing": "at least 1.5",
     "half_missing_step_share": "at most .65",

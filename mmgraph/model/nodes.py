@@ -18,6 +18,7 @@ from mmgraph.nn.encoders import (
     Encoded,
     SequenceEncoder,
     VectorEncoder,
+    encode_together,
 )
 from mmgraph.nn.linear import TypedLinear, parameter
 from mmgraph.nn.named import ByName
@@ -116,34 +117,52 @@ class NodeBuilder(nn.Module):
     ) -> Nodes:
         """Encode what is visible; add ghosts where asked for, and latents."""
         self._check_evidence(batch, evidence)
-        nodes, states = {}, []
-        for number, name in enumerate(self.schema.modality_names):
-            h, found = self._modality(name, batch)
-            if evidence is not None:
-                said = evidence[found.sample, number]
-                if found.silent is not None:
-                    said = said.masked_fill(found.silent[:, None], 0)
-                h = h + self._map_evidence(said, number)
-            if ghosts is not None and name in asked:
-                h, found = ghosts.merge(name, h, found, asked[name])
-            nodes[name] = found
-            states.append(h)
+        names = self.schema.modality_names
+        tables, encoded = encode_together(
+            [self.encoders[name] for name in names],
+            [self._rows(name, batch) for name in names],
+            batch.num_samples,
+        )
+        nodes = {
+            name: self._node_set(name, each, batch)
+            for name, each in zip(names, encoded, strict=True)
+        }
+        h = _stack(tables)
+        if evidence is not None:
+            h = h + self._map_evidence(evidence, Graph(nodes, batch.num_samples))
+        if ghosts is not None and asked:
+            h = self._merge(ghosts, h, nodes, asked)
+        states = [h]
         for name, latent in self.latents.items():
             nodes[name] = _latent_nodes(latent.shape[-2], batch)
             reps = [1] * (latent.ndim - 2) + [batch.num_samples, 1]
             states.append(latent.repeat(*reps))
-        leading = max((h.shape[:-2] for h in states), key=len)
-        table = [h.expand(*leading, *h.shape[-2:]) for h in states]
-        return Nodes(Graph(nodes, batch.num_samples), torch.cat(table, dim=-2))
+        return Nodes(Graph(nodes, batch.num_samples), _stack(states))
 
-    def _modality(self, name: str, batch: Batch) -> tuple[Tensor, NodeSet]:
-        """Return states and nodes of a modality; placeholders are silent."""
-        h, sample, time = self.encode(name, batch)
+    def _node_set(self, name: str, encoded: Encoded, batch: Batch) -> NodeSet:
+        """Return the nodes of a modality; placeholders are silent."""
+        _, sample, time = encoded
         most = batch.most.get(name) if sample is batch.sample.get(name) else None
         silent = None
         if batch.missing is not None and name in batch.x:
             silent = batch.missing[:, batch.modalities.index(name)]
-        return h, NodeSet(sample, batch.num_samples, time, silent, most=most)
+        return NodeSet(sample, batch.num_samples, time, silent, most=most)
+
+    def _merge(
+        self,
+        ghosts: Ghosts,
+        h: Tensor,
+        nodes: dict[str, NodeSet],
+        asked: dict[str, Tensor],
+    ) -> Tensor:
+        """Add ghosts to the table and to the nodes of the modalities."""
+        rows = h.split([found.num_nodes for found in nodes.values()], -2)
+        states = dict(zip(nodes, rows, strict=True))
+        for name, where in asked.items():
+            states[name], nodes[name] = ghosts.merge(
+                name, states[name], nodes[name], where
+            )
+        return _stack(list(states.values()))
 
     def encode(self, name: str, batch: Batch) -> Encoded:
         """Encode the rows of one modality; without rows there are no nodes.
@@ -151,8 +170,14 @@ class NodeBuilder(nn.Module):
         Raises:
             DataError: Rows without time where the schema says that they have time.
         """
+        rows = self._rows(name, batch)
+        encoded: Encoded = self.encoders[name](*rows, batch.num_samples)
+        return encoded
+
+    def _rows(self, name: str, batch: Batch) -> Encoded:
+        """Return the rows of a modality as its encoder takes them."""
         modality = self.schema.modality(name)
-        x, sample, time = self._rows(modality, batch)
+        x, sample, time = self._present_rows(modality, batch)
         if modality.time and time is None:
             if x.shape[0]:
                 raise DataError(
@@ -160,11 +185,9 @@ class NodeBuilder(nn.Module):
                     "modality has time."
                 )
             time = x.new_zeros(0)
-        time = None if time is None else time.to(x.dtype)
-        encoded: Encoded = self.encoders[name](x, sample, time, batch.num_samples)
-        return encoded
+        return Encoded(x, sample, None if time is None else time.to(x.dtype))
 
-    def _rows(
+    def _present_rows(
         self, modality: Modality, batch: Batch
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         name = modality.name
@@ -185,7 +208,21 @@ class NodeBuilder(nn.Module):
                 "Build the model with evidence_channels to give evidence."
             )
 
-    def _map_evidence(self, evidence: Tensor, number: int) -> Tensor:
+    def _map_evidence(self, evidence: Tensor, graph: Graph) -> Tensor:
+        """Map the evidence of every node's modality, zero where it is silent."""
         assert self.evidence is not None
-        weight = self.evidence.weight.select(-3, number)
-        return evidence @ weight + self.evidence.bias.select(-3, number)
+        count = evidence.shape[1]
+        cell = [x.sample * count + m for m, x in enumerate(graph.nodes.values())]
+        said = evidence.flatten(0, 1).index_select(0, torch.cat(cell))
+        if any(x.silent is not None for x in graph.nodes.values()):
+            heard = torch.cat([x.heard_in for x in graph.nodes.values()])
+            said = said.masked_fill((heard == graph.num_samples)[:, None], 0)
+        return self.evidence(said, graph.rows)
+
+
+def _stack(tables: list[Tensor]) -> Tensor:
+    """Put tables below each other; what members share is repeated for each."""
+    if len(tables) == 1:
+        return tables[0]
+    leading = max((h.shape[:-2] for h in tables), key=len)
+    return torch.cat([h.expand(*leading, *h.shape[-2:]) for h in tables], dim=-2)

@@ -4,12 +4,15 @@ Letters: ``N`` rows, ``C`` channels, ``D`` width, ``B`` samples. An encoder sees
 rows that exist; a modality without rows gives no nodes.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from mmgraph.nn.linear import Linear, Norm, standardise
+from mmgraph.nn.ranges import map_parts, scale_parts
 from mmgraph.nn.scaling import Standardiser
 from mmgraph.ops import (
     gelu,
@@ -23,10 +26,10 @@ __all__ = ["EmbeddingEncoder", "Encoded", "SequenceEncoder", "VectorEncoder"]
 
 
 class Encoded(NamedTuple):
-    """Node states of one modality.
+    """Rows of one modality: what its nodes are made of, or their states.
 
     Attributes:
-        h: ``[..., N, D]`` states.
+        h: ``[..., N, D]`` states, or ``[N, C]`` before they are mapped.
         sample: ``[N]`` ascending sample numbers.
         time: ``[N]`` seconds, or None.
     """
@@ -36,11 +39,98 @@ class Encoded(NamedTuple):
     time: Tensor | None
 
 
-class VectorEncoder(nn.Module):
+class RowEncoder(nn.Module):
+    """Rows made ready for it, affine maps with GELU between them, a normalisation.
+
+    What is ready needs no parameters, so that the maps of many modalities are one
+    computation: see :func:`encode_together`.
+    """
+
+    @property
+    def network(self) -> tuple[tuple[Linear, ...], Norm]:
+        """The affine maps, first to last, and the normalisation."""
+        raise AssertionError("an encoder of rows must say what they go through")
+
+    def prepare(
+        self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
+    ) -> Encoded:
+        """Return one row ``[N, C']`` for every node, from rows ``[L, C]``."""
+        raise AssertionError("an encoder of rows must make them ready")
+
+    def forward(
+        self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
+    ) -> Encoded:
+        """Encode rows ``[L, C]`` as the states ``[..., N, D]`` of nodes."""
+        ready = self.prepare(x, sample, time, num_samples)
+        return ready._replace(h=_map_rows([self], [ready.h]))
+
+
+def encode_together(
+    encoders: Sequence[nn.Module], rows: Sequence[Encoded], num_samples: int
+) -> tuple[list[Tensor], list[Encoded]]:
+    """Encode the rows of several modalities.
+
+    Neighbours whose maps have the same widths are one table from their maps on; any
+    other module is called by itself.
+
+    Args:
+        encoders: ``M`` of them.
+        rows: Rows of each, as in the batch.
+        num_samples: ``B``.
+
+    Returns:
+        Tables ``[..., N, D]`` that follow each other, and of each modality its nodes;
+        their ``h`` is not to be used.
+    """
+    tables: list[Tensor] = []
+    found: list[Encoded] = []
+    pairs = zip(encoders, rows, strict=True)
+    for alike, neighbours in groupby(pairs, key=lambda pair: _widths(pair[0])):
+        some = list(neighbours)
+        if alike is None:
+            nodes = [encoder(*each, num_samples) for encoder, each in some]
+            tables += [each.h for each in nodes]
+        else:
+            together = [cast("RowEncoder", encoder) for encoder, _ in some]
+            ready = zip(together, (each for _, each in some), strict=True)
+            nodes = [encoder.prepare(*each, num_samples) for encoder, each in ready]
+            tables.append(_map_rows(together, [each.h for each in nodes]))
+        found += nodes
+    return tables, found
+
+
+def _widths(encoder: nn.Module) -> tuple[torch.Size, ...] | None:
+    """Return what maps of one table share; None for a module that is called alone."""
+    if not isinstance(encoder, RowEncoder):
+        return None
+    if type(encoder).forward is not RowEncoder.forward:
+        return None
+    return tuple(linear.bias.shape for linear in encoder.network[0])
+
+
+def _map_rows(encoders: Sequence[RowEncoder], rows: Sequence[Tensor]) -> Tensor:
+    """Return the states ``[..., N, D]`` of rows ``[N_t, C_t]``, part after part."""
+    counts = [x.shape[-2] for x in rows]
+    networks = [encoder.network for encoder in encoders]
+    first, *others = zip(*(linears for linears, _ in networks), strict=True)
+    h = _map_each(rows, first)
+    for linears in others:
+        h = _map_each(gelu(h).split(counts, -2), linears)
+    norms = [norm for _, norm in networks]
+    weights, biases = [norm.weight for norm in norms], [norm.bias for norm in norms]
+    return scale_parts(standardise(h), counts, weights, biases)
+
+
+def _map_each(rows: Sequence[Tensor], linears: Sequence[Linear]) -> Tensor:
+    return map_parts(rows, [x.weight for x in linears], [x.bias for x in linears])
+
+
+class VectorEncoder(RowEncoder):
     """Standardised values and missing-cell flags, a small network, a normalisation.
 
     The hidden layer lets the direction of a state say how large a value is; the
-    normalisation alone would keep little more than its sign.
+    normalisation alone would keep little more than its sign. One row is one node; NaN
+    cells are flagged.
 
     Args:
         channels: ``C``.
@@ -58,22 +148,26 @@ class VectorEncoder(nn.Module):
         self.outer = Linear(width, hidden_channels, members=members)
         self.norm = Norm(hidden_channels, members=members)
 
+    @property
+    def network(self) -> tuple[tuple[Linear, ...], Norm]:
+        """The affine maps, first to last, and the normalisation."""
+        return (self.inner, self.outer), self.norm
+
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
         """Fit the standardisation on observed training rows ``[N, C]``."""
         self.scaler.fit(x)
 
-    def forward(
+    def prepare(
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
     ) -> Encoded:
-        """Encode rows ``[N, C]``, one node each; NaN cells are flagged."""
-        h = self.outer(gelu(self.inner(self.scaler(x))))
-        return Encoded(self.norm(h), sample, time)
+        """Return the standardised values and flags of rows ``[N, C]``."""
+        return Encoded(self.scaler(x), sample, time)
 
 
-class EmbeddingEncoder(nn.Module):
+class EmbeddingEncoder(RowEncoder):
     """Rows of another model's embedding space: normalised row by row, then mapped.
 
-    A NaN cell counts as zero.
+    A NaN cell counts as zero. One row is one node.
     """
 
     def __init__(
@@ -83,18 +177,22 @@ class EmbeddingEncoder(nn.Module):
         self.linear = Linear(channels, hidden_channels, members=members)
         self.norm = Norm(hidden_channels, members=members)
 
+    @property
+    def network(self) -> tuple[tuple[Linear, ...], Norm]:
+        """The affine map and the normalisation."""
+        return (self.linear,), self.norm
+
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
         """Nothing to fit: an embedding is taken as it is."""
 
-    def forward(
+    def prepare(
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
     ) -> Encoded:
-        """Encode rows ``[N, C]``, one node each."""
-        clean = standardise(torch.where(x.isnan(), 0, x))
-        return Encoded(self.norm(self.linear(clean)), sample, time)
+        """Normalise rows ``[N, C]``."""
+        return Encoded(standardise(torch.where(x.isnan(), 0, x)), sample, time)
 
 
-class SequenceEncoder(nn.Module):
+class SequenceEncoder(RowEncoder):
     """Ragged sequences: at most ``max_nodes`` equal segments, each one node.
 
     A node knows its segment's mean, standard deviation, minimum, maximum and mean
@@ -120,17 +218,22 @@ class SequenceEncoder(nn.Module):
         self.max_nodes = max_nodes
         self.vector = VectorEncoder(5 * channels + 1, hidden_channels, members=members)
 
+    @property
+    def network(self) -> tuple[tuple[Linear, ...], Norm]:
+        """The affine maps, first to last, and the normalisation."""
+        return self.vector.network
+
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
         """Fit the standardisation on the segments of training rows ``[N, C]``."""
         rows, owner, _ = self._summarise(x, sample, None, num_samples)
         self.vector.fit(rows, owner, num_samples)
 
-    def forward(
+    def prepare(
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
     ) -> Encoded:
-        """Encode the rows ``[N, C]`` of sequences; fewer nodes than rows may result."""
+        """Summarise the rows ``[N, C]`` of sequences; fewer rows may result."""
         rows, owner, when = self._summarise(x, sample, time, num_samples)
-        return self.vector(rows, owner, when, num_samples)
+        return self.vector.prepare(rows, owner, when, num_samples)
 
     def _summarise(
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from mmgraph.graph import Graph
 from mmgraph.nn.linear import Linear, parameter, standardise
 from mmgraph.ops import (
-    filled_slots,
     segment_max,
-    segment_mean,
     segment_softmax,
     segment_sum,
 )
@@ -69,13 +67,11 @@ class _Pool(nn.Module):
         self.types = tuple(types)
         self.out_channels = channels
 
-    def read(self, h: Tensor, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
-        """Return states, samples and types of nodes; ghosts are of sample ``B``."""
-        rows = graph.split(h, graph.nodes)
+    def read(self, h: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Return states and samples of nodes, type by type; ghosts are of ``B``."""
+        states = graph.reorder(h, tuple(graph.nodes), self.types)
         samples = [graph.nodes[name].heard_in for name in self.types]
-        types = [torch.full_like(x, number) for number, x in enumerate(samples)]
-        states = torch.cat([rows[name] for name in self.types], -2)
-        return standardise(states), torch.cat(samples), torch.cat(types)
+        return standardise(states), torch.cat(samples)
 
 
 class MeanReadout(_Pool):
@@ -83,13 +79,19 @@ class MeanReadout(_Pool):
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         """Read ``[..., N, D]`` as ``[..., B, D]``."""
-        states, sample, kind = self.read(h, graph)
-        count = len(self.types)
-        segment, total = sample * count + kind, (graph.num_samples + 1) * count
-        by_type = segment_mean(states, segment, total).unflatten(-2, (-1, count))
-        filled = filled_slots(segment, total).view(-1, count)
-        num_types = filled.sum(1).clamp(min=1).to(h.dtype)
-        return (by_type.sum(-2) / num_types[:, None])[..., :-1, :]
+        states, sample = self.read(h, graph)
+        weight = self._weights(graph, sample).to(states.dtype)[:, None]
+        return segment_sum(states * weight, sample, graph.num_samples + 1)[..., :-1, :]
+
+    def _weights(self, graph: Graph, sample: Tensor) -> Tensor:
+        """Return ``[N]`` one over the nodes of a type times the types of a sample."""
+        count, sets = len(self.types), [graph.nodes[name] for name in self.types]
+        cells = [nodes.heard_in * count + i for i, nodes in enumerate(sets)]
+        cell = torch.cat(cells)
+        ones, total = torch.ones_like(cell), (graph.num_samples + 1) * count
+        nodes = cell.new_zeros(total).index_add(0, cell, ones)
+        types = (nodes > 0).view(-1, count).sum(1)
+        return 1 / (nodes[cell] * types[sample])
 
 
 class MaxReadout(_Pool):
@@ -97,7 +99,7 @@ class MaxReadout(_Pool):
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         """Read ``[..., N, D]`` as ``[..., B, D]``."""
-        states, sample, _ = self.read(h, graph)
+        states, sample = self.read(h, graph)
         return segment_max(states, sample, graph.num_samples + 1)[..., :-1, :]
 
 
@@ -126,7 +128,7 @@ class AttentionReadout(_Pool):
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         """Read ``[..., N, D]`` as ``[..., B, D]``."""
-        states, sample, _ = self.read(h, graph)
+        states, sample = self.read(h, graph)
         logits = states @ self.query  # [..., N, H]
         sink = self.sink.expand(
             *self.sink.shape[:-2], graph.num_samples + 1, self.num_heads

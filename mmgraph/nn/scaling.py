@@ -48,8 +48,7 @@ class Standardiser(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[N, C]`` to ``[N, 2 C]``: values (zero where missing), then flags."""
         missing = x.isnan()
-        clean = torch.where(missing, self.mean.to(x.dtype), x)
-        z = ((clean - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        z = ((x - self.mean) / self.scale).clamp(-CLIP, CLIP).masked_fill(missing, 0)
         return torch.cat([z, missing.to(z.dtype)], dim=1)
 
 

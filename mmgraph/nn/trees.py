@@ -115,12 +115,16 @@ class Forest(nn.Module):
             x: Features.
             root: ``[N, t]`` Roots of the trees to ask of each row; default: all trees.
         """
-        node = self.root.expand(x.shape[0], -1) if root is None else root
+        asked = self.root.expand(x.shape[0], -1) if root is None else root
+        # flat tables: picking rows of one axis is three times as fast as of two
+        node, cells, child = asked.reshape(-1), x.reshape(-1), self.child.view(-1)
+        row = torch.arange(x.shape[0], device=x.device)[:, None]
+        first = (row * x.shape[1]).expand_as(asked).reshape(-1)
         for _ in range(int(self.depth)):  # a leaf is its own child
-            cell = x.gather(1, self.feature[node].long())
-            right = (cell > self.threshold[node]).long()
-            node = self.child[node].gather(2, right[..., None])[..., 0].long()
-        return F.embedding_bag(node, self.value, mode="mean")
+            cell = cells.index_select(0, first + self.feature.index_select(0, node))
+            right = cell > self.threshold.index_select(0, node)
+            node = child.index_select(0, torch.add(right, node, alpha=2))
+        return F.embedding_bag(node.view_as(asked), self.value, mode="mean")
 
 
 def _round_down(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
