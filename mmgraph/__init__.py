@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mmgraph.missing import MaskPlan
     from mmgraph.model import FusionModel
     from mmgraph.nn.heads import Classification, MultiLabel, Regression
+    from mmgraph.pretrained import PretrainedEncoder
     from mmgraph.retrieval import Index
     from mmgraph.schema import (
         Custom,
@@ -62,6 +63,7 @@ _HOME = {
     "Latent": "schema",
     "MMGraphError": "errors",
     "PeerError": "errors",
+    "PretrainedEncoder": "pretrained",
     "MaskPlan": "missing",
     "Modality": "schema",
     "MultiLabel": "nn.heads",
@@ -100,6 +102,7 @@ __all__ = [
     "MultimodalData",
     "MultimodalStream",
     "PeerError",
+    "PretrainedEncoder",
     "Regression",
     "Relation",
     "SameIndex",

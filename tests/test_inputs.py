@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from mmgraph import DataError, Modality, MultimodalData, Schema, SchemaError
-from mmgraph.estimators.inputs import (
-    embed_text,
-    features_of,
-    labelled,
-    labels_to_score,
-)
+from mmgraph import DataError, Modality, MultimodalData, Schema
+from mmgraph.estimators.inputs import features_of, labelled, labels_to_score
+from mmgraph.estimators.raw import RawInputs
+
+
+def embed_text(data: MultimodalData) -> MultimodalData:
+    return RawInputs.of(data, None).as_numbers(data)
 
 
 def notes(**options) -> MultimodalData:
@@ -43,13 +43,6 @@ def test_text_that_nobody_has_keeps_its_width():
     data = embed_text(MultimodalData.from_arrays(content, schema=schema))
     assert data.features()["note"].shape == (2, 256)
     assert np.isnan(data.features()["note"]).all()
-
-
-def test_pretrained_encoder_is_refused():
-    modality = Modality("note", kind="text", encoder="some/model")
-    data = notes(schema=Schema.star([Modality("a", 2), modality]))
-    with pytest.raises(SchemaError, match=r"without .* got encoder='some/model'"):
-        embed_text(data)
 
 
 def test_features_follow_the_schema_and_are_nan_where_data_has_none():

@@ -37,7 +37,8 @@ def collate(
         if column.is_text:
             raise DataError(
                 f"Modality {name!r} must be numbers in a batch, got text. Encode it "
-                "as an embedding first, or leave it out with select."
+                "as an embedding first, leave it out with select, or let a model with "
+                "an encoder for it make the batch: FusionModel.batch."
             )
         rows, offsets = column.rows_of(indices)
         owner = np.repeat(np.arange(len(indices)), np.diff(offsets))

@@ -161,7 +161,9 @@ class Exchange:
             raise DataError(f"{path}: {error}") from None
 
     @classmethod
-    def from_folder(cls: type[Data], folder: str | PathLike[str]) -> Data:
+    def from_folder(
+        cls: type[Data], folder: str | PathLike[str], *, raw: bool = False
+    ) -> Data:
         """Read pictures, texts and sounds; files of one stem are one sample.
 
         ``birds/robin.png``, ``birds/robin.txt`` and ``birds/robin.wav`` are the
@@ -172,16 +174,21 @@ class Exchange:
         Args:
             folder: searched with its subfolders; ``.png .jpg .jpeg .webp .bmp .gif``
                 (Pillow), ``.txt`` in UTF-8, ``.wav``, ``.ogg .flac .mp3`` (soundfile).
+            raw: keep the paths of pictures and sounds, for a pretrained encoder to
+                read; estimators without one turn them into those numbers.
 
         Raises:
             ConfigError: when ``mmgraph[files]`` is needed and not installed.
             DataError: when nothing is found, a file is not what its ending says, or
                 a sample has two files of one modality.
         """
-        from mmgraph.data.folder import find_files, read_columns
+        from mmgraph.data import folder as files
 
-        found = find_files(Path(folder))
-        return cls.from_columns(read_columns(list(found.values())), ids=list(found))
+        found = files.find_files(Path(folder))
+        readers = files.RAW_READERS if raw else files.READERS
+        columns = files.read_columns(list(found.values()), readers)
+        schema = files.raw_schema(list(columns)) if raw else None
+        return cls.from_columns(columns, ids=list(found), schema=schema)
 
     def to_parquet(self, path: str | PathLike[str]) -> None:
         """Write a Parquet file with page checksums; ``from_parquet`` reads it back.

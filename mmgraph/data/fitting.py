@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from mmgraph.data.column import Column
 from mmgraph.errors import DataError
-from mmgraph.schema import Modality, Schema
+from mmgraph.schema import NEEDS_ENCODER, Modality, Schema
+
+PATHS = "strings (paths of files)"
 
 
 def infer_schema(columns: Mapping[str, Column]) -> Schema:
@@ -54,9 +56,10 @@ def _infer_modality(name: str, column: Column) -> Modality:
 
 def _check_column(column: Column, modality: Modality) -> None:
     name = modality.name
-    if column.is_text != (modality.kind == "text"):
+    if column.is_text != (modality.kind in NEEDS_ENCODER):
         got = "strings" if column.is_text else "numbers"
-        rule = "strings" if modality.kind == "text" else "numbers"
+        rules = {"text": "strings", "image": PATHS, "audio": PATHS}
+        rule = rules.get(modality.kind, "numbers")
         raise DataError(
             f"Modality {name!r} must hold {rule}, got {got}. Check which column it is."
         )

@@ -2,7 +2,7 @@
 
 ``birds/robin.png``, ``birds/robin.txt`` and ``birds/robin.wav`` are the sample
 ``birds/robin``; what is not there is missing. How a file becomes a row is a function of
-its own, so that a pretrained encoder can take its place.
+its own; a pretrained encoder takes paths instead.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +16,7 @@ from mmgraph.data.convert import build_column
 from mmgraph.data.pictures import describe_picture
 from mmgraph.data.sounds import describe_sound
 from mmgraph.errors import DataError
+from mmgraph.schema import Kind, Modality, Schema
 
 Reader = Callable[[Path], Any]
 
@@ -39,6 +40,9 @@ READERS: Mapping[str, Reader] = {
     "text": read_text,
     "sound": describe_sound,
 }
+# for encoders, which read files themselves
+RAW_READERS: Mapping[str, Reader] = {"image": str, "text": read_text, "sound": str}
+KINDS: Mapping[str, Kind] = {"image": "image", "text": "text", "sound": "audio"}
 SUFFIXES = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"), "image"),
     ".txt": "text",
@@ -103,3 +107,8 @@ def read_columns(
         if any(row is not None for row in rows):
             columns[name] = build_column(name, rows, present=everybody)
     return columns
+
+
+def raw_schema(modalities: Sequence[str]) -> Schema:
+    """Return the star of modalities that hold texts and paths of files."""
+    return Schema.star([Modality(name, kind=KINDS[name]) for name in modalities])

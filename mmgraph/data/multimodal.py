@@ -94,7 +94,8 @@ class MultimodalData(Exchange):
         Args:
             arrays: modality to ``[N, C]`` or ``[N]`` numbers, ``[N, T, C]`` sequences,
                 or a list of N entries: arrays ``[T_i, C]`` or ``[T_i]``, vectors
-                ``[C]``, strings, or None.
+                ``[C]``, strings (text; where a schema says image or audio, paths of
+                files), or None.
             y: N labels, or ``[N, K]``; missing ones are NaN or None.
             ids: N unique numbers or strings; default 0 to N - 1.
             groups: N numbers or strings; samples of a group are never split.
@@ -321,15 +322,22 @@ class MultimodalData(Exchange):
 
         Returns:
             Modality to ``[N, F]``: F = C for single rows, 25 C statistics for
-            sequences, 256 hashed word counts for text.
+            sequences, 256 hashed word counts for text, 384 numbers for a picture
+            and 64 for a sound that is given by its path.
+
+        Raises:
+            DataError: when a path is not one of a picture or sound.
         """
-        return {name: describe_rows(column) for name, column in self.columns.items()}
+        return {
+            name: describe_rows(column, self.schema.modality(name).kind)
+            for name, column in self.columns.items()
+        }
 
     def batch(self, indices: Any = None) -> Batch:  # noqa: ANN401
         """Pack some samples (default: all) as tensors; see ``collate``.
 
         Raises:
-            DataError: when an index is out of range or a modality is text.
+            DataError: when an index is out of range or a modality is text or files.
         """
         return collate(self.columns, self.y, resolve_indices(indices, len(self)))
 

@@ -13,8 +13,10 @@ GRID, BINS, LEVELS = 4, 8, 4
 NUM_PICTURE_FEATURES = 3 * 8 * 8 + GRID * GRID * BINS + LEVELS**3
 
 
-def open_picture(path: Path, side: int) -> Any:  # noqa: ANN401
+def open_picture(path: Path, side: int | None = None) -> Any:  # noqa: ANN401
     """Return a picture of at most ``side`` pixels on white ground, as RGB.
+
+    Without ``side`` it keeps its size.
 
     Raises:
         ConfigError: If Pillow is not installed.
@@ -31,7 +33,8 @@ def open_picture(path: Path, side: int) -> Any:  # noqa: ANN401
             picture = opened.convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} must be a picture, got {error}.") from None
-    picture.thumbnail((side, side))
+    if side is not None:
+        picture.thumbnail((side, side))
     ground = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(ground, picture).convert("RGB")
 

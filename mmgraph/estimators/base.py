@@ -27,14 +27,15 @@ from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators import saving
 from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.fitting import Fitting, fingerprint
-from mmgraph.estimators.inputs import ARRAY_MODALITY, embed_text, labelled
+from mmgraph.estimators.inputs import ARRAY_MODALITY, labelled
 from mmgraph.estimators.options import check_options, resolve_device
-from mmgraph.estimators.progress import show_progress
+from mmgraph.estimators.raw import Encoder, RawInputs
 from mmgraph.estimators.residual import ResidualFusion
 from mmgraph.estimators.streaming import fit_stream
 from mmgraph.model import FusionModel
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Task
+from mmgraph.progress import show_progress
 from mmgraph.schema import Schema
 from mmgraph.train import BatchSource, TrainingSet, TrainOptions, fit_members
 from mmgraph.train.folder import TrainingFolder
@@ -46,8 +47,10 @@ Prepared: TypeAlias = tuple[MultimodalData, Tensor, Task]
 
 READ_ARRAY = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
 READ_LABELS = {"dtype": None, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
-OF_THE_MACHINE = ("device", "verbose", "checkpoint_dir")  # no part of a model
+# no part of a model, or saved apart
+OF_THE_MACHINE = ("device", "verbose", "checkpoint_dir", "encoders")
 DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 80, 240, 2500
+FITTING = "fitting the graph"
 
 
 class FusionEstimator(BaseEstimator):
@@ -71,6 +74,9 @@ class FusionEstimator(BaseEstimator):
         weight_decay: Of AdamW.
         missing_rate: Mean rate of modality dropout in training.
         completion: Learn to complete held-out modalities as an auxiliary task.
+        encoders: By modality of text, image or audio: a pretrained model that turns
+            it into vectors, as a :class:`mmgraph.PretrainedEncoder` or as the path or
+            name of one; default: what the schema names, else plain features.
         device: Where to compute; default: a GPU if there is one.
         seed: Of everything that is random.
         verbose: Show a progress bar; default: only on a terminal.
@@ -97,6 +103,7 @@ class FusionEstimator(BaseEstimator):
         weight_decay: float = 0.05,
         missing_rate: float = 0.35,
         completion: bool = False,
+        encoders: Mapping[str, Encoder] | None = None,
         device: str | None = None,
         seed: int = 0,
         verbose: bool | None = None,
@@ -104,8 +111,7 @@ class FusionEstimator(BaseEstimator):
     ) -> None:
         self.schema = schema
         self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
-        self.num_heads = num_heads
+        self.num_layers, self.num_heads = num_layers, num_heads
         self.capacity = capacity
         self.feed_forward = feed_forward
         self.members = members
@@ -116,6 +122,7 @@ class FusionEstimator(BaseEstimator):
         self.weight_decay = weight_decay
         self.missing_rate = missing_rate
         self.completion = completion
+        self.encoders = encoders
         self.device = device
         self.seed = seed
         self.verbose = verbose
@@ -134,7 +141,9 @@ class FusionEstimator(BaseEstimator):
             data = MultimodalData.from_arrays({ARRAY_MODALITY: array})
         if reset and self.schema is not None:
             data = data.with_schema(self.schema)
-        data = embed_text(data)
+        if reset:
+            self.raw_ = RawInputs.of(data, self.encoders, self.device)
+        data = self.raw_.as_numbers(data, progress=self.verbose)
         if not reset:
             unseen = [name for name in self.unseen_ if name in data.columns]
             data = data.mask({name: np.zeros(len(data), bool) for name in unseen})
@@ -214,7 +223,8 @@ class FusionEstimator(BaseEstimator):
         known = fitting.training_set(evidence, int(self.members), device)
         samples, num_samples = extend(known) if extend else (known, len(known))
         options = self._options(num_samples)
-        with show_progress(options.max_steps, self.verbose, workers) as on_step:
+        shown = self.verbose if workers.is_lead else False
+        with show_progress(FITTING, options.max_steps, shown) as on_step:
             beta, self.history_ = fit_members(
                 self.model_.graph,
                 self.model_.panel.pool,
@@ -295,6 +305,7 @@ class FusionEstimator(BaseEstimator):
             "schema_hash": self.schema_.hash,
             "feature_widths": self.feature_widths_,
             "unseen": self.unseen_,
+            "raw": self.raw_.describe(),
             "num_features_in": getattr(self, "n_features_in_", None),
             "panel": saving.describe_panel(self.model_.panel),
             "target": self._target_state(),
@@ -308,6 +319,7 @@ class FusionEstimator(BaseEstimator):
         *,
         device: str | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
+        encoders: Mapping[str, Encoder] | None = None,
     ) -> SelfT:
         """Read an estimator that :meth:`save_pretrained` wrote.
 
@@ -315,9 +327,12 @@ class FusionEstimator(BaseEstimator):
             folder: Where it was saved.
             device: Where to compute; default: a GPU if there is one.
             functions: The function of every Custom topology of the schema, by name.
+            encoders: Where pretrained encoders are now, by modality; default: where
+                they were when the estimator was fitted.
 
         Raises:
-            CheckpointError: Damaged or foreign files, or another estimator's.
+            CheckpointError: Damaged or foreign files, another estimator's, or a
+                pretrained encoder that is not there or not the same.
             ConfigError: An unknown device.
         """
         where = resolve_device(device)
@@ -335,6 +350,8 @@ class FusionEstimator(BaseEstimator):
             ) from None
         estimator.device = device
         estimator.model_.to(where)
+        raw = RawInputs.restore(manifest.get("raw"), encoders, device)
+        estimator.raw_, estimator.encoders = raw, dict(raw.encoders) or None
         return estimator
 
     @classmethod

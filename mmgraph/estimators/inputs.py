@@ -8,58 +8,11 @@ import torch
 from torch import Tensor
 
 from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.data.column import Column
-from mmgraph.data.features import NUM_TEXT_FEATURES
 from mmgraph.data.labels import as_plain, missing_labels
-from mmgraph.errors import DataError, SchemaError
-from mmgraph.schema import Modality, Schema
+from mmgraph.errors import DataError
+from mmgraph.schema import Schema
 
 ARRAY_MODALITY = "x"
-
-
-def embed_text(data: MultimodalData) -> MultimodalData:
-    """Replace text by embeddings of hashed word counts, which need no pretrained model.
-
-    Raises:
-        SchemaError: The schema names a pretrained encoder for the text.
-    """
-    text = [m.name for m in data.schema.modalities if m.kind == "text"]
-    text = [name for name in text if name in data.columns]
-    if not text:
-        return data
-    columns = dict(data.columns)
-    for name in text:
-        column = columns[name]
-        rows = np.empty((0, NUM_TEXT_FEATURES), dtype=np.float32)
-        if len(column.values):
-            rows = data.select([name]).features()[name][column.present]
-        columns[name] = Column(rows, column.offsets)
-    modalities = [_without_text(m) for m in data.schema.modalities]
-    schema = _with_modalities(data.schema, modalities)
-    return MultimodalData.from_columns(
-        columns,
-        y=data.y,
-        ids=data.ids,
-        groups=data.groups,
-        split_name=data.split_name,
-        schema=schema,
-    )
-
-
-def _without_text(modality: Modality) -> Modality:
-    if modality.kind != "text":
-        return modality
-    if modality.encoder is not None:
-        raise SchemaError(
-            f"Modality {modality.name!r} must be text without a pretrained encoder, "
-            f"got encoder={modality.encoder!r}. Embed it first and give the embeddings "
-            "as a modality of kind 'embedding'."
-        )
-    return Modality(modality.name, NUM_TEXT_FEATURES, kind="embedding")
-
-
-def _with_modalities(schema: Schema, modalities: list[Modality]) -> Schema:
-    return Schema(modalities, schema.latents, schema.relations, schema.readout)
 
 
 def features_of(

@@ -3,7 +3,7 @@
 Letters: ``N`` samples, ``P`` pairs, ``M`` modalities, ``Q`` queries, ``k`` candidates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from mmgraph.batch import Batch
 from mmgraph.data import MultimodalData
 from mmgraph.distributed import ALONE
 from mmgraph.errors import ConfigError, DataError
+from mmgraph.estimators.base import FITTING
 from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.folds import member_bags
+from mmgraph.estimators.hubness import FloatArray
 from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.matching import (
     MatchFusion,
@@ -28,16 +30,16 @@ from mmgraph.estimators.matching import (
 )
 from mmgraph.estimators.options import check_options
 from mmgraph.estimators.paired import NUM_FOLDS, PairedEstimator, check_multimodal
-from mmgraph.estimators.progress import show_progress
+from mmgraph.estimators.raw import Encoder
 from mmgraph.estimators.space import EmbeddingSpace
 from mmgraph.estimators.spacing import FittedSpace, Supervision
 from mmgraph.estimators.trust import Samples
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import MultiLabel
+from mmgraph.progress import show_progress
 from mmgraph.schema import Schema
 from mmgraph.train import TrainingSet, TrainOptions, fit_members
 
-FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 
 PREDICT_BATCH = 2048
@@ -76,6 +78,7 @@ class FusionMatcher(PairedEstimator):
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
         missing_rate: Mean rate of modality dropout in training.
+        encoders: Pretrained models of raw modalities, as of :class:`FusionRetriever`.
         device: Where to compute; default: a GPU if there is one.
         seed: Of everything that is random.
         verbose: Show a progress bar; default: only on a terminal.
@@ -114,27 +117,26 @@ class FusionMatcher(PairedEstimator):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.05,
         missing_rate: float = 0.2,
+        encoders: Mapping[str, Encoder] | None = None,
         device: str | None = None,
         seed: int = 0,
         verbose: bool | None = None,
     ) -> None:
-        self.left, self.right = left, right
-        self.negatives = negatives
+        self.left, self.right, self.negatives = left, right, negatives
         self.supervision = supervision
         self.out_channels = out_channels
         self.schema = schema
         self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
-        self.num_heads = num_heads
+        self.num_layers, self.num_heads = num_layers, num_heads
         self.capacity = capacity
         self.feed_forward = feed_forward
         self.members = members
         self.experts = experts
         self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
+        self.batch_size, self.learning_rate = batch_size, learning_rate
         self.weight_decay = weight_decay
         self.missing_rate = missing_rate
+        self.encoders = encoders
         self.device = device
         self.seed = seed
         self.verbose = verbose
@@ -235,14 +237,13 @@ class FusionMatcher(PairedEstimator):
 
     def _fit_graph(self, training: TrainingSet) -> None:
         options = self._options(len(training))
-        generator = torch.Generator().manual_seed(int(self.seed))
-        with show_progress(options.max_steps, self.verbose, ALONE) as on_step:
+        with show_progress(FITTING, options.max_steps, self.verbose) as on_step:
             beta, self.history_ = fit_members(
                 self.model_.graph,
                 self.model_.pool,
                 training,
                 options,
-                generator=generator,
+                generator=torch.Generator().manual_seed(int(self.seed)),
                 on_step=on_step,
             )
         self.model_.beta.fill_(beta)
@@ -375,8 +376,7 @@ class FusionMatcher(PairedEstimator):
         self, left: MultimodalData, right: MultimodalData, a: IntArray, b: IntArray
     ) -> FloatArray:
         """Return the probability of each pair of rows."""
-        device = self.model_.beta.device
-        pool, said = self.model_.pool, []
+        device, pool, said = self.model_.beta.device, self.model_.pool, []
         sides = [
             pool.space.evidence([x.to(device) for x in features])
             for features in (

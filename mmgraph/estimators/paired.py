@@ -16,7 +16,7 @@ from mmgraph import checkpoint
 from mmgraph.data import MultimodalData
 from mmgraph.data.labels import missing_labels
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.base import FusionEstimator
+from mmgraph.estimators.base import OF_THE_MACHINE, FusionEstimator
 from mmgraph.estimators.folds import assign_folds, number_groups
 from mmgraph.estimators.options import check_options
 from mmgraph.estimators.saving import build_expert, describe_expert, fill, plain_value
@@ -102,7 +102,7 @@ class PairedEstimator(FusionEstimator):
         check_is_fitted(self, "model_")
         params = self.get_params(deep=False)
         schema = params.pop("schema")
-        params.pop("device")
+        params = {k: v for k, v in params.items() if k not in OF_THE_MACHINE}
         manifest = {
             "estimator": type(self).__name__,
             "params": {name: plain_value(value) for name, value in params.items()},
@@ -111,6 +111,7 @@ class PairedEstimator(FusionEstimator):
             "schema_hash": self.schema_.hash,
             "feature_widths": self.feature_widths_,
             "unseen": self.unseen_,
+            "raw": self.raw_.describe(),
             "space": describe_space(self._space),
         }
         checkpoint.save(folder, self.model_.state_dict(), manifest)

@@ -3,7 +3,7 @@
 Letters: ``N`` samples, ``Q`` queries, ``M`` modalities, ``W`` width of an embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from mmgraph.data import MultimodalData
 from mmgraph.data.selection import check_names
 from mmgraph.distributed import ALONE
+from mmgraph.estimators.base import FITTING
 from mmgraph.estimators.contrast import (
     ContrastKind,
     ContrastOptions,
@@ -27,12 +28,13 @@ from mmgraph.estimators.hubness import FloatArray, Hubness, hub_corrected
 from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.options import check_options
 from mmgraph.estimators.paired import PairedEstimator, check_multimodal
-from mmgraph.estimators.progress import show_progress
+from mmgraph.estimators.raw import Encoder
 from mmgraph.estimators.space import EmbeddingSpace
 from mmgraph.estimators.spacing import FittedSpace, Supervision
 from mmgraph.estimators.trust import Samples
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Regression
+from mmgraph.progress import show_progress
 from mmgraph.schema import Schema
 
 if TYPE_CHECKING:
@@ -75,6 +77,9 @@ class FusionRetriever(PairedEstimator):
         batch_size: Samples that are computed at once.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: Of AdamW.
+        encoders: By modality of text, image or audio: a pretrained model that turns
+            it into vectors, as a :class:`mmgraph.PretrainedEncoder` or as the path or
+            name of one; default: what the schema names, else plain features.
         device: Where to compute; default: a GPU if there is one.
         seed: Of everything that is random.
         verbose: Show a progress bar; default: only on a terminal.
@@ -112,6 +117,7 @@ class FusionRetriever(PairedEstimator):
         batch_size: int = 128,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.05,
+        encoders: Mapping[str, Encoder] | None = None,
         device: str | None = None,
         seed: int = 0,
         verbose: bool | None = None,
@@ -133,6 +139,7 @@ class FusionRetriever(PairedEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.encoders = encoders
         self.device = device
         self.seed = seed
         self.verbose = verbose
@@ -187,7 +194,7 @@ class FusionRetriever(PairedEstimator):
         )
         options = self._contrast_options(len(data))
         generator = torch.Generator().manual_seed(int(self.seed))
-        with show_progress(options.max_steps, self.verbose, ALONE) as on_step:
+        with show_progress(FITTING, options.max_steps, self.verbose) as on_step:
             beta = fit_contrast(
                 self.model_, training, options, generator=generator, on_step=on_step
             )

@@ -23,9 +23,10 @@ from mmgraph.data.stream.sample import draw_sample
 from mmgraph.distributed import ALONE, Workers, join
 from mmgraph.errors import DataError
 from mmgraph.estimators.folds import assign_folds
-from mmgraph.estimators.inputs import embed_text, features_of
+from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.options import check_options
 from mmgraph.estimators.panel import ask_together
+from mmgraph.estimators.raw import Encoder, RawInputs
 from mmgraph.train import TrainingBatch, TrainingSet
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def fit_stream(
         )
     if estimator.schema is not None:
         stream = stream.with_schema(estimator.schema)
-    most = sample_size(stream)
+    most = sample_size(stream, estimator.encoders)
     classes = is_classifier(estimator)
     sample = draw_sample(stream, most, seed=int(estimator.seed), classes=classes)
     if len(sample.keys) == sample.total:
@@ -79,13 +80,16 @@ def fit_stream(
     estimator._fit(data, targets[torch.from_numpy(known)], task, workers, extend)
 
 
-def sample_size(stream: MultimodalStream) -> int:
+def sample_size(
+    stream: MultimodalStream, encoders: Mapping[str, Encoder] | None = None
+) -> int:
     """Return how many samples the memory of a stream allows experts to learn from.
 
     Raises:
         DataError: When they are too few to learn from.
     """
-    first = embed_text(next(stream.shard(0, 1).chunks(64)))
+    first = next(stream.shard(0, 1).chunks(64))
+    first = RawInputs.of(first, encoders).as_numbers(first)
     width = sum(x.shape[1] for x in first.features().values())
     by_rows = stream.memory // SAMPLE_SHARE // stream.row_bytes
     by_features = stream.memory // FEATURE_SHARE // (4 * width)

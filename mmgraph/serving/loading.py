@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
+from mmgraph.data.features import NUM_FEATURES
 from mmgraph.errors import CheckpointError, ConfigError, DataError
-from mmgraph.estimators.inputs import embed_text
+from mmgraph.estimators.raw import RawInputs
 from mmgraph.serving.exporting import INPUT, METADATA
 
 if TYPE_CHECKING:
@@ -97,8 +98,10 @@ class ExportedModel:
 
     def _read(self, X: Samples) -> dict[str, npt.NDArray[np.float32]]:  # noqa: N803
         """Return ``[N, C_m]`` of every modality."""
+        if isinstance(X, MultimodalData):
+            self._check_raw(X)
         given: Mapping[str, npt.ArrayLike] = (
-            embed_text(X).features() if isinstance(X, MultimodalData) else X
+            RawInputs().as_numbers(X).features() if isinstance(X, MultimodalData) else X
         )
         unknown = [name for name in given if name not in self.widths]
         if unknown or not given:
@@ -114,6 +117,17 @@ class ExportedModel:
                 "ones by rows of NaN."
             )
         return self._nothing(len(next(iter(rows.values())))) | rows
+
+    def _check_raw(self, data: MultimodalData) -> None:
+        for modality in data.schema.modalities:
+            plain = NUM_FEATURES.get(modality.kind)
+            width = self.widths.get(modality.name, plain)
+            if plain is not None and width != plain:
+                raise DataError(
+                    f"Modality {modality.name!r} must be the vectors [N, {width}] of "
+                    f"its pretrained encoder, got {modality.kind}. Compute them with "
+                    "PretrainedEncoder.encode."
+                )
 
     def _table(self, name: str, values: npt.ArrayLike) -> npt.NDArray[np.float32]:
         with np.errstate(over="ignore"):  # what overflows is refused as infinite

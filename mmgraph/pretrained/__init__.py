@@ -1,0 +1,5 @@
+"""Frozen models of `transformers` that turn texts, pictures and sounds into vectors."""
+
+from mmgraph.pretrained.encoder import PretrainedEncoder
+
+__all__ = ["PretrainedEncoder"]

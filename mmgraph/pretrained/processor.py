@@ -1,0 +1,138 @@
+"""From values to the rows that a pretrained model takes.
+
+Letters: ``T`` tokens, ``N`` rows.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mmgraph.errors import ConfigError
+from mmgraph.pretrained.backbone import Backbone, quiet
+from mmgraph.pretrained.reading import as_picture, as_waveform
+from mmgraph.pretrained.source import Source
+
+Row = npt.NDArray[Any]
+
+UNKNOWN = 1_000_000  # a tokenizer without a limit says a much greater number
+SECONDS = 30
+LENGTH_FILE = "sentence_bert_config.json"
+
+
+class Processor:
+    """A model's own tokenizer, image processor or feature extractor.
+
+    Args:
+        source: Where it is.
+        backbone: The model.
+        max_length: Most tokens of a text (None: what the model takes), most seconds of
+            a sound (None: 30). The rest is cut off.
+
+    Raises:
+        ConfigError: The folder does not have it, or the length is too great.
+    """
+
+    def __init__(
+        self, source: Source, backbone: Backbone, max_length: int | None
+    ) -> None:
+        self.kind, self.input_name = backbone.kind, backbone.input_name
+        self.tool = _load_tool(source, self.kind)
+        self.max_length = max_length or SECONDS
+        if self.kind == "text":
+            limit = _longest(source, self.tool, backbone)
+            if max_length is not None and max_length > limit:
+                raise ConfigError(
+                    f"max_length must be at most {limit}, which is what "
+                    f"'{source.name}' takes, got {max_length}."
+                )
+            self.max_length = max_length or limit
+
+    def __call__(self, values: Sequence[Any]) -> list[Row]:
+        """Return the row of each value: ``[T]`` tokens, or an array of another shape.
+
+        Raises:
+            DataError: A file that is no picture or sound.
+        """
+        if self.kind == "text":
+            return self._tokens(values)
+        prepare = self._pixels if self.kind == "image" else self._sound
+        return [prepare(value) for value in values]
+
+    def _tokens(self, texts: Sequence[str]) -> list[Row]:
+        with quiet():
+            found = self.tool(
+                list(texts),
+                truncation=True,
+                max_length=self.max_length,
+                return_attention_mask=False,
+            )["input_ids"]
+        # of a text that the tokenizer leaves nothing of, something has to be read
+        nothing = [self.tool.unk_token_id or self.tool.eos_token_id or 0]
+        return [np.array(ids or nothing, dtype=np.int64) for ids in found]
+
+    def _pixels(self, value: Any) -> Row:  # noqa: ANN401
+        made = self.tool(
+            images=as_picture(value),
+            return_tensors="np",
+            input_data_format="channels_last",
+        )
+        return np.asarray(made[self.input_name][0], dtype=np.float32)
+
+    def _sound(self, value: Any) -> Row:  # noqa: ANN401
+        rate = int(self.tool.sampling_rate)
+        wave = as_waveform(value, rate, self.max_length)
+        made = self.tool(wave, sampling_rate=rate, return_tensors="np")
+        return np.asarray(made[self.input_name][0], dtype=np.float32)
+
+
+def pad_tokens(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """Return tokens ``[N, T]`` and the mask of what is no padding."""
+    length = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(int(length.max())) < length[:, None]
+    x = torch.zeros(mask.shape, dtype=torch.int64)
+    x[mask] = torch.from_numpy(np.concatenate(rows))
+    return x, mask.long()
+
+
+def _load_tool(source: Source, kind: str) -> Any:  # noqa: ANN401
+    import transformers
+
+    names = {
+        "text": ("AutoTokenizer", "tokenizer.json", {}),
+        "image": ("AutoImageProcessor", "preprocessor_config.json", {"backend": "pil"}),
+        "audio": ("AutoFeatureExtractor", "preprocessor_config.json", {}),
+    }
+    name, file, options = names[kind]
+    try:
+        with quiet():
+            return getattr(transformers, name).from_pretrained(
+                source.folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                **options,
+            )
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise ConfigError(
+            f"Encoder '{source.name}' must hold what prepares its input ({file} or the "
+            f"like) in a form that transformers reads without torchvision, got: {error}"
+        ) from None
+
+
+def _longest(source: Source, tokenizer: Any, backbone: Backbone) -> int:  # noqa: ANN401
+    """Return how many tokens the model takes at most."""
+    found = [int(min(tokenizer.model_max_length, UNKNOWN))]
+    path = source.folder / LENGTH_FILE
+    if path.is_file():
+        said = json.loads(path.read_text(encoding="utf-8")).get("max_seq_length")
+        found += [int(said)] if said else []
+    config: Any = getattr(backbone.model, "config", None)
+    config = getattr(config, "text_config", config)
+    places = getattr(config, "max_position_embeddings", None)
+    if places and min(found) == UNKNOWN:
+        found.append(int(places) - 2)  # some models leave the first two unused
+    return min(found)
