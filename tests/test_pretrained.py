@@ -186,7 +186,7 @@ def test_text_of_which_the_tokenizer_leaves_nothing_is_finite(models):
 
 
 def test_padding_is_behind_the_tokens():
-    x, mask = pad_tokens([np.array([5, 6]), np.array([7])])
+    x, mask = pad_tokens(torch.tensor([5, 6, 7]), [2, 1])
     assert x.tolist() == [[5, 6], [7, 0]]
     assert mask.tolist() == [[1, 1], [1, 0]]
 

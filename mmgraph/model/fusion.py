@@ -6,12 +6,15 @@ Letters: ``B`` samples, ``M`` modalities, ``N`` nodes, ``D`` width, ``K`` output
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmgraph.batch import Batch
+from mmgraph.data import MultimodalData
+from mmgraph.data.collate import collate
 from mmgraph.errors import DataError, SchemaError
 from mmgraph.losses import LossSums
 from mmgraph.model.ghosts import Ghosts
@@ -19,6 +22,7 @@ from mmgraph.model.nodes import NodeBuilder
 from mmgraph.model.plan import LayerPlan, plan_layers
 from mmgraph.nn.completion import NUM_SUMS, Completed
 from mmgraph.nn.conv import Capacity, Execution, RelationalAttention
+from mmgraph.nn.finetuning import FineTunedEncoder
 from mmgraph.nn.heads import Head, Task
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
 from mmgraph.nn.named import ByName
@@ -29,6 +33,7 @@ from mmgraph.nn.readout import (
     MaxReadout,
     MeanReadout,
 )
+from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import Schema
 
 FeedForwardKind: TypeAlias = Literal["typed", "mixture", "none"]
@@ -94,7 +99,10 @@ class FusionModel(nn.Module):
         promote: Let completed nodes send in the last layer, by their reliability.
         conv: Builds a PyTorch Geometric convolution to use instead of attention.
         encoders: Modules in place of the default ones, by modality; each takes
-            ``(x, sample, time, num_samples)`` and returns ``Encoded``.
+            ``(x, sample, time, num_samples)`` and returns ``Encoded``. Or a
+            :class:`mmgraph.PretrainedEncoder` of text, image or audio, which becomes
+            a part of the model and is trained with it, as does one that the schema
+            names; :meth:`batch` makes what it reads.
         evidence_channels: Width of per-modality evidence given to ``forward``, or 0.
         execution: See :class:`RelationalAttention`.
         members: Ensemble members computed together, or None for one model.
@@ -126,7 +134,7 @@ class FusionModel(nn.Module):
         completion: bool = False,
         promote: bool = False,
         conv: Callable[[], nn.Module] | None = None,
-        encoders: Mapping[str, nn.Module] | None = None,
+        encoders: Mapping[str, nn.Module | PretrainedEncoder] | None = None,
         evidence_channels: int = 0,
         execution: Execution = "auto",
         members: int | None = None,
@@ -183,6 +191,31 @@ class FusionModel(nn.Module):
             names = self.schema.modality_names
             lengths |= {f"completion.{name}": NUM_SUMS for name in names}
         return lengths
+
+    def batch(
+        self,
+        data: MultimodalData,
+        indices: Any = None,  # noqa: ANN401
+    ) -> Batch:
+        """Pack some samples as ``data.batch`` does, and what pretrained encoders read.
+
+        Args:
+            data: May hold texts, and paths of pictures and sounds: only those of the
+                samples asked for are read. A missing one has no rows.
+            indices: As for ``data.batch``.
+
+        Raises:
+            DataError: An index out of range, or a file that cannot be read.
+        """
+        some = data if indices is None else data[indices]
+        columns = {
+            name: encoder.prepare(column)
+            if column.is_text and isinstance(encoder, FineTunedEncoder)
+            else column
+            for name, column in some.columns.items()
+            for encoder in [self.encoders[self.schema.modality(name).name]]
+        }
+        return collate(columns, some.y, np.arange(len(some)))
 
     def fit_scaling(self, batch: Batch) -> None:
         """Fit the standardisation of every encoder on a batch of training rows."""

@@ -20,20 +20,32 @@ from mmgraph.nn.encoders import (
     VectorEncoder,
     encode_together,
 )
+from mmgraph.nn.finetuning import FineTunedEncoder
 from mmgraph.nn.linear import TypedLinear, parameter
 from mmgraph.nn.named import ByName
+from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import NEEDS_ENCODER, Latent, Modality, Schema
 
 
 def build_encoder(
-    modality: Modality, hidden_channels: int, members: int | None
+    modality: Modality,
+    hidden_channels: int,
+    members: int | None,
+    given: nn.Module | PretrainedEncoder | None = None,
 ) -> nn.Module:
     """Return the encoder of a modality's kind; text, image, audio need one given."""
+    if isinstance(given, nn.Module):
+        return given
+    if given is None and modality.encoder and modality.kind in NEEDS_ENCODER:
+        given = PretrainedEncoder(modality.encoder, modality.kind)
+    if given is not None:
+        return FineTunedEncoder(given, hidden_channels, members=members)
     if modality.kind in NEEDS_ENCODER or modality.channels is None:
         raise SchemaError(
             f"Modality {modality.name!r} of kind {modality.kind!r} must have an "
-            "encoder, got none. Pass encoders={name: module}, or precomputed "
-            "embeddings as a modality of kind 'embedding'."
+            "encoder, got none. Name a pretrained one in its Modality, pass "
+            "encoders={name: module}, or precomputed embeddings as a modality of kind "
+            "'embedding'."
         )
     if modality.tokens == "ragged":
         return SequenceEncoder(
@@ -77,7 +89,7 @@ class NodeBuilder(nn.Module):
         latents: tuple[Latent, ...],
         hidden_channels: int,
         *,
-        encoders: Mapping[str, nn.Module],
+        encoders: Mapping[str, nn.Module | PretrainedEncoder],
         evidence_channels: int,
         members: int | None,
     ) -> None:
@@ -85,7 +97,7 @@ class NodeBuilder(nn.Module):
         self.schema = schema
         self.evidence_channels = evidence_channels
         built = {
-            m.name: encoders.get(m.name) or build_encoder(m, hidden_channels, members)
+            m.name: build_encoder(m, hidden_channels, members, encoders.get(m.name))
             for m in schema.modalities
         }
         self.encoders: ByName[nn.Module] = ByName(built)
@@ -193,8 +205,10 @@ class NodeBuilder(nn.Module):
         name = modality.name
         if name in batch.x and batch.x[name].shape[0]:
             return batch.x[name], batch.sample[name], batch.time.get(name)
-        some, samples = next(iter(batch.x.values())), next(iter(batch.sample.values()))
-        return some.new_zeros(0, modality.channels or 0), samples[:0], None
+        some = [x for x in batch.x.values() if x.is_floating_point()]
+        some = some or list(self.parameters())  # tokens of texts are whole numbers
+        sample = next(iter(batch.sample.values()))
+        return some[0].new_zeros(0, modality.channels or 0), sample[:0], None
 
     def _check_evidence(self, batch: Batch, evidence: Tensor | None) -> None:
         shape = (

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -25,13 +25,12 @@ from mmgraph.pretrained.backbone import (
     load_backbone,
 )
 from mmgraph.pretrained.features import FeatureCache
-from mmgraph.pretrained.processor import Processor, Row, pad_tokens
+from mmgraph.pretrained.processor import Processor, Row, Values, pad_tokens
 from mmgraph.pretrained.reading import digest_of
 from mmgraph.pretrained.source import Source, find_source
 from mmgraph.progress import show_progress
 
 FloatRows = npt.NDArray[np.float32]
-Values: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 
 SMALLEST: dict[str, Any] = {  # of each kind, to learn how wide the vectors are
     "text": "a",
@@ -81,6 +80,8 @@ class PretrainedEncoder:
         download: Fetch from the Hub what is not on this machine.
         revision: Commit, tag or branch on the Hub.
         device: Where to compute; None: a GPU if there is one.
+        lora_rank: Rank of the adapters that a :class:`mmgraph.FusionModel` trains in
+            it (peft); None: it trains all weights. Frozen features have none.
 
     Raises:
         ConfigError: An unknown kind or pooling, or sizes below one.
@@ -103,10 +104,12 @@ class PretrainedEncoder:
         download: bool = False,
         revision: str | None = None,
         device: str | None = None,
+        lora_rank: int | None = None,
     ) -> None:
         _check("kind", kind, KINDS)
         _check("pooling", pooling, POOLINGS)
-        for name, size in (("max_length", max_length), ("batch_size", batch_size)):
+        sizes = {"max_length": max_length, "batch_size": batch_size}
+        for name, size in (sizes | {"lora_rank": lora_rank}).items():
             if size is not None and size < 1:
                 raise ConfigError(f"{name} must be at least 1, got {size}.")
         self.source = os.fspath(source)
@@ -115,6 +118,7 @@ class PretrainedEncoder:
         self.max_length = max_length
         self.batch_size, self.cache = batch_size, cache
         self.download, self.revision, self.device = download, revision, device
+        self.lora_rank = lora_rank
 
     def __repr__(self) -> str:
         kind = "" if self._kind is None else f", kind={self._kind!r}"
@@ -149,20 +153,19 @@ class PretrainedEncoder:
         key = (*self._identity, self.cache, place)
         known = _SHARED.get(key)
         if known is None:
-            backbone = self.load()
-            processor = Processor(self.found, backbone, self.max_length)
-            known = _SHARED[key] = Loaded(
-                backbone.to(place).requires_grad_(False), processor
-            )
+            backbone, processor = self.load()
+            backbone.to(place).requires_grad_(False)
+            known = _SHARED[key] = Loaded(backbone, processor)
         return known
 
-    def load(self) -> Backbone:
-        """Return a copy of the model that nothing else uses, such as to train it.
+    def load(self) -> tuple[Backbone, Processor]:
+        """Return a copy of the model that nothing else uses, and what prepares input.
 
         Raises:
             ConfigError: It is not there, or not what it should be.
         """
-        return load_backbone(self.found, self._kind, self.pooling)
+        backbone = load_backbone(self.found, self._kind, self.pooling)
+        return backbone, Processor(self.found, backbone, self.max_length)
 
     @property
     def _identity(self) -> tuple[Any, ...]:
@@ -246,8 +249,8 @@ class PretrainedEncoder:
         backbone = self.loaded.backbone
         place = next(backbone.parameters()).device
         if self.kind == "text":
-            x, mask = pad_tokens(rows)
-            return backbone(x.to(place), mask.to(place)).float()
+            tokens = torch.from_numpy(np.concatenate(rows)).to(place)
+            return backbone(*pad_tokens(tokens, [len(row) for row in rows])).float()
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, row in enumerate(rows):
             groups.setdefault(row.shape, []).append(i)

@@ -5,7 +5,7 @@ Letters: ``T`` tokens, ``N`` rows.
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from mmgraph.pretrained.backbone import Backbone, quiet
 from mmgraph.pretrained.reading import as_picture, as_waveform
 from mmgraph.pretrained.source import Source
 
-Row = npt.NDArray[Any]
+Row: TypeAlias = npt.NDArray[Any]
+Values: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 
 UNKNOWN = 1_000_000  # a tokenizer without a limit says a much greater number
 SECONDS = 30
@@ -52,7 +53,7 @@ class Processor:
                 )
             self.max_length = max_length or limit
 
-    def __call__(self, values: Sequence[Any]) -> list[Row]:
+    def __call__(self, values: Values) -> list[Row]:
         """Return the row of each value: ``[T]`` tokens, or an array of another shape.
 
         Raises:
@@ -63,7 +64,9 @@ class Processor:
         prepare = self._pixels if self.kind == "image" else self._sound
         return [prepare(value) for value in values]
 
-    def _tokens(self, texts: Sequence[str]) -> list[Row]:
+    def _tokens(self, texts: Values) -> list[Row]:
+        if not len(texts):
+            return []
         with quiet():
             found = self.tool(
                 list(texts),
@@ -90,12 +93,17 @@ class Processor:
         return np.asarray(made[self.input_name][0], dtype=np.float32)
 
 
-def pad_tokens(rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-    """Return tokens ``[N, T]`` and the mask of what is no padding."""
-    length = torch.tensor([len(row) for row in rows])
-    mask = torch.arange(int(length.max())) < length[:, None]
-    x = torch.zeros(mask.shape, dtype=torch.int64)
-    x[mask] = torch.from_numpy(np.concatenate(rows))
+def pad_tokens(tokens: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return texts ``[N, T]`` and the mask of what is no padding.
+
+    Args:
+        tokens: ``[L]`` of all texts together.
+        lengths: ``N`` numbers of tokens.
+    """
+    length = torch.tensor(lengths, device=tokens.device)
+    mask = torch.arange(max(lengths), device=tokens.device) < length[:, None]
+    x = torch.zeros(mask.shape, dtype=tokens.dtype, device=tokens.device)
+    x[mask] = tokens
     return x, mask.long()
 
 
