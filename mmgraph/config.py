@@ -123,6 +123,8 @@ class TrainConfig(BaseModel):
         label: Column to predict; None where pairs are learned from. Given there, what
             is of one class belongs together, too.
         modalities: Columns of each modality; empty means as the file says.
+        encoders: Folder or name of a pretrained model by modality of text, or of
+            paths of pictures or sounds; empty means plain features.
         group: Column whose values must not be torn apart in a split, or None.
         id: Column that names the samples, or None for the row number.
         output: Folder that the model is saved in.
@@ -141,6 +143,7 @@ class TrainConfig(BaseModel):
     file: Path
     label: Annotated[str, Field(min_length=1)] | None = None
     modalities: dict[str, tuple[str, ...]] = {}
+    encoders: dict[str, str] = {}
     group: str | None = None
     id: str | None = None
     output: Path
@@ -328,4 +331,33 @@ def parse_modalities(options: list[str] | None) -> dict[str, tuple[str, ...]] | 
                 f"--modality must name each one once, got {name!r} twice."
             )
         found[name] = names
+    return found
+
+
+def parse_encoders(options: list[str] | None) -> dict[str, str] | None:
+    """Read `name=path` options.
+
+    Args:
+        options: One string for each modality, or None for not given.
+
+    Raises:
+        ConfigError: If one has no name, no "=" or no path, or a name is twice.
+
+    Example:
+        >>> from mmgraph.config import parse_encoders
+        >>> parse_encoders(["note=models/minilm"])
+        {'note': 'models/minilm'}
+    """
+    if not options:
+        return None
+    found: dict[str, str] = {}
+    for option in options:
+        name, _, path = option.partition("=")
+        if not name or not path:
+            raise ConfigError(f"--encoder must be NAME=PATH, got {option!r}.")
+        if name in found:
+            raise ConfigError(
+                f"--encoder must name each modality once, got {name!r} twice."
+            )
+        found[name] = path
     return found

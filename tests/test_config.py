@@ -7,6 +7,7 @@ from mmgraph.config import (
     BenchConfig,
     TrainConfig,
     build_config,
+    parse_encoders,
     parse_modalities,
     parse_names,
     parse_rates,
@@ -117,6 +118,17 @@ def test_a_modality_needs_name_and_columns(option):
 def test_a_modality_is_named_once():
     with pytest.raises(ConfigError, match="once, got 'labs' twice"):
         parse_modalities(["labs=a", "labs=b"])
+
+
+def test_encoders_are_named_by_modality():
+    found = parse_encoders(["note=a/b=c", "photo=d"])
+    assert found == {"note": "a/b=c", "photo": "d"}
+    assert parse_encoders(None) is None
+    for option in ("note", "note=", "=a"):
+        with pytest.raises(ConfigError, match="--encoder must be NAME=PATH"):
+            parse_encoders([option])
+    with pytest.raises(ConfigError, match="modality once, got 'note' twice"):
+        parse_encoders(["note=a", "note=b"])
 
 
 def test_a_suite_adds_its_sets_once():

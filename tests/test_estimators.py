@@ -15,7 +15,6 @@ from mmgraph import (
     Modality,
     MultimodalData,
     Schema,
-    SchemaError,
 )
 
 SMALL: dict[str, Any] = {
@@ -284,12 +283,6 @@ def test_text_without_an_encoder_is_read_as_hashed_words():
         assert np.array_equal(without, fitted.predict_proba(hidden(texts(), "note")))
     nobody = classifier(schema=schema).fit(hidden(texts(), "note"))
     assert np.array_equal(nobody.predict_proba(texts()), nobody.predict_proba(empty))
-
-
-def test_text_with_a_pretrained_encoder_is_refused():
-    schema = Schema.star([PLAIN[1], Modality("note", kind="text", encoder="bert")])
-    with pytest.raises(SchemaError, match="'note' must be text without a pretrained"):
-        classifier(schema=schema).fit(texts())
 
 
 def certainty(seed: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import pytest
 import tiny_models
 import torch
 from sklearn.base import clone
+from typer.testing import CliRunner
 
 from mmgraph import (
     CheckpointError,
@@ -24,6 +25,7 @@ from mmgraph import (
     PretrainedEncoder,
     Schema,
 )
+from mmgraph.cli import app
 from mmgraph.estimators.raw import RawInputs
 from mmgraph.pretrained import encoder as module
 
@@ -267,6 +269,54 @@ def test_pictures_by_efficientnet(tmp_path):
     module._SHARED.clear()
     alone = PretrainedEncoder(encoder.source).encode(paths[1:2])
     np.testing.assert_allclose(alone[0] / np.linalg.norm(alone), z[1], atol=1e-5)
+
+
+# From the command line
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.slow
+def test_command_line_trains_with_an_encoder(models, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    y = np.arange(NUM) % 2
+    notes = [f"{('bad', 'good')[k]} bird" for k in y]
+    notes[::5] = [None] * len(notes[::5])
+    table = pa.table({"age": np.ones(NUM), "note": notes, "y": y})
+    pq.write_table(table, tmp_path / "a.parquet")
+    columns = ("--modality", "labs=age", "--modality", "note=note", "--epochs", 1)
+    encoder = ("--encoder", f"note={models['text']}")
+    train = ("train", tmp_path / "a.parquet", "--label", "y", *columns, *encoder)
+    run(*train, "--output", tmp_path / "model")
+    manifest = json.loads((tmp_path / "model" / "mmgraph.json").read_text())
+    assert manifest["raw"]["encoders"]["note"]["source"] == models["text"]
+    said = run("predict", tmp_path / "model", tmp_path / "a.parquet")
+    assert len(said.splitlines()) == NUM + 1
+    wrong = CliRunner().invoke(
+        app, [*map(str, train[:-1]), "note=./no", "--output", "x"]
+    )
+    assert wrong.exit_code == 2
+    assert "which is not there" in wrong.output
+
+
+@pytest.mark.slow
+def test_command_line_searches_with_encoders(models, tmp_path):
+    paths = paint(tmp_path / "cars", 12)
+    raw = MultimodalData.from_folder(tmp_path / "cars", raw=True)
+    encoders = {"image": models["image"], "text": models["text"]}
+    retriever(encoders=encoders).fit(raw).save_pretrained(tmp_path / "model")
+    found, model = tmp_path / "found", tmp_path / "model"
+    run("index", tmp_path / "cars", "--model", model, "--output", found)
+    by_picture = run("search", "--index", found, "--image", paths[3], "--top", 1)
+    assert "a blue car" in by_picture
+    by_words = run("search", "a red car", "--index", found, "--top", 1)
+    assert "a red car" in by_words
 
 
 # Saving

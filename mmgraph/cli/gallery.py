@@ -17,9 +17,11 @@ from mmgraph import checkpoint
 from mmgraph.cli.answers import Embeds, Request
 from mmgraph.cli.workflow import in_memory, is_folder_of_files
 from mmgraph.data import MultimodalData
+from mmgraph.data.folder import KINDS
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.report.search import Answer, Found
 from mmgraph.retrieval import Index
+from mmgraph.schema import Kind, Modality, Schema
 
 MODEL, ENTRIES, GALLERY = "model", "entries.parquet", "gallery.json"
 
@@ -113,7 +115,7 @@ def load_retriever(folder: Path) -> Embeds:
 
 def _texts(data: MultimodalData) -> list[str]:
     """Return the modalities that words can be looked up in."""
-    return [name for name, column in data.columns.items() if column.is_text]
+    return [m.name for m in data.schema.modalities if m.kind == "text"]
 
 
 def _pictures(gallery: Path, data: MultimodalData, column: str | None) -> list[str]:
@@ -213,7 +215,8 @@ def _load_entries(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, An
 
 def _as_sample(query: Mapping[str, Any], facts: Mapping[str, Any]) -> MultimodalData:
     """Return the query as data of one sample."""
-    arrays: dict[str, list[Any]] = {}
+    arrays: dict[str, list[str]] = {}
+    kinds: dict[str, Kind] = {}
     if "text" in query:
         names = facts["text"]
         if len(names) != 1:
@@ -221,7 +224,7 @@ def _as_sample(query: Mapping[str, Any], facts: Mapping[str, Any]) -> Multimodal
                 "Words can be asked for where a gallery has one modality of text, got "
                 f"{', '.join(names) or 'none'}."
             )
-        arrays[names[0]] = [query["text"]]
+        arrays[names[0]], kinds[names[0]] = [query["text"]], "text"
     files = [name for name in query if name != "text"]
     if files and not facts["files"]:
         raise DataError(
@@ -229,13 +232,9 @@ def _as_sample(query: Mapping[str, Any], facts: Mapping[str, Any]) -> Multimodal
             f"--{files[0]} for a Parquet file."
         )
     for name in files:
-        arrays[name] = [_row_of(name, Path(query[name]))]
-    return MultimodalData.from_arrays(arrays, ids=["query"])
-
-
-def _row_of(modality: str, path: Path) -> Any:  # noqa: ANN401
-    from mmgraph.data.folder import READERS
-
-    if not path.is_file():
-        raise DataError(f"File of --{modality} must exist, got '{path}'.")
-    return READERS[modality](path)
+        path = Path(query[name])
+        if not path.is_file():
+            raise DataError(f"File of --{name} must exist, got '{path}'.")
+        arrays[name], kinds[name] = [str(path)], KINDS[name]
+    schema = Schema.star([Modality(name, kind=kind) for name, kind in kinds.items()])
+    return MultimodalData.from_arrays(arrays, ids=["query"], schema=schema)

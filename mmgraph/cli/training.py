@@ -65,6 +65,14 @@ def train(
         typer.Option(help="Column to predict; retrieval and matching need none."),
     ] = None,
     modality: ModalityOption = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Pretrained model of a modality of text, or of paths of pictures or "
+            "sounds: a folder of transformers; give it once for each.",
+        ),
+    ] = None,
     group: Annotated[
         str | None, typer.Option(help="Column whose values stay together in a split.")
     ] = None,
@@ -113,7 +121,12 @@ def train(
     for mmgraph index and search, a matcher says by mmgraph predict whether the left
     and the right side of each sample belong together.
     """
-    from mmgraph.config import build_config, parse_modalities, parse_names
+    from mmgraph.config import (
+        build_config,
+        parse_encoders,
+        parse_modalities,
+        parse_names,
+    )
 
     values: dict[str, Any] = {
         **{"file": file, "label": label, "output": output, "group": group, "id": id_},
@@ -122,7 +135,11 @@ def train(
     }
 
     def settings_of_all() -> TrainConfig:
-        given = {**values, "modalities": parse_modalities(modality)}
+        given = {
+            **values,
+            "modalities": parse_modalities(modality),
+            "encoders": parse_encoders(encoder),
+        }
         return build_config(TrainConfig, given, run_file=config)
 
     workers = join()
@@ -213,14 +230,14 @@ def _fit_labels(
     progress = config.output / PROGRESS_FOLDER
     if config.fresh and workers.is_lead:
         remove_progress(progress)
-    model = kind(seed=config.seed, checkpoint_dir=progress, **_epochs(config)).fit(data)
+    model = kind(seed=config.seed, checkpoint_dir=progress, **_options(config)).fit(data)
     return Trained(model, data, model.history_.resumed)
 
 
 def _fit_pairs(config: TrainConfig, task: Task, data: Samples) -> Trained:
     from mmgraph.estimators import FusionMatcher, FusionRetriever
 
-    options = {"seed": config.seed, **_epochs(config)}
+    options = {"seed": config.seed, **_options(config)}
     samples = in_memory(data)
     if task == "retrieval":
         return Trained(FusionRetriever(**options).fit(samples), samples)
@@ -228,5 +245,7 @@ def _fit_pairs(config: TrainConfig, task: Task, data: Samples) -> Trained:
     return Trained(matcher.fit(samples), samples)
 
 
-def _epochs(config: TrainConfig) -> dict[str, Any]:
-    return {} if config.epochs is None else {"epochs": config.epochs}
+def _options(config: TrainConfig) -> dict[str, Any]:
+    """Return what was given of what estimators choose themselves."""
+    given = {"epochs": config.epochs, "encoders": config.encoders or None}
+    return {name: value for name, value in given.items() if value is not None}

@@ -92,7 +92,7 @@ def read_samples(
         DataError: If the file or one of the columns is not there or unreadable.
     """
     if label is None and is_folder_of_files(file):
-        return MultimodalData.from_folder(file)
+        return MultimodalData.from_folder(file, raw=True)  # estimators read them
     if not file.exists():
         raise DataError(f"Parquet file must exist, got '{file}'.")
     chosen = {
