@@ -24,7 +24,7 @@ class Colours:
         for name in modalities or data.modalities:
             column = data.columns[name]
             if name == "image":
-                seen = column.values[:, :3]
+                seen = data.features()[name][column.present, :3]
             elif column.is_text:
                 seen = [[color in text for color in COLORS] for text in column.values]
             else:
