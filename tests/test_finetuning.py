@@ -238,7 +238,7 @@ def test_same_seed_builds_the_same_model(models):
 
 
 def test_model_without_encoder_for_text_is_refused():
-    with pytest.raises(SchemaError, match="Name a pretrained one in its Modality"):
+    with pytest.raises(SchemaError, match="name a pretrained one in its Modality"):
         FusionModel(schema_of(text=None), Classification(2))
 
 

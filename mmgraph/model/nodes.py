@@ -43,9 +43,8 @@ def build_encoder(
     if modality.kind in NEEDS_ENCODER or modality.channels is None:
         raise SchemaError(
             f"Modality {modality.name!r} of kind {modality.kind!r} must have an "
-            "encoder, got none. Name a pretrained one in its Modality, pass "
-            "encoders={name: module}, or precomputed embeddings as a modality of kind "
-            "'embedding'."
+            "encoder, got none. Pass encoders={name: module}, name a pretrained one in "
+            "its Modality, or give embeddings as a modality of kind 'embedding'."
         )
     if modality.tokens == "ragged":
         return SequenceEncoder(
