@@ -230,7 +230,8 @@ def _fit_labels(
     progress = config.output / PROGRESS_FOLDER
     if config.fresh and workers.is_lead:
         remove_progress(progress)
-    model = kind(seed=config.seed, checkpoint_dir=progress, **_options(config)).fit(data)
+    options = {"seed": config.seed, **_options(config)}
+    model = kind(checkpoint_dir=progress, **options).fit(data)
     return Trained(model, data, model.history_.resumed)
 
 
