@@ -156,30 +156,50 @@ def to_slots(
     return zeros.index_copy(-2, slot, x)
 
 
-class _FromSlots(torch.autograd.Function):
-    """Read slots; no two rows share one, so that the gradient is laid out, not summed.
+class _Move(torch.autograd.Function):
+    """Rows that move, each to one place at most: so do their gradients, back.
 
-    Summing rows by index, the gradient of a plain gather, takes ten times as long.
+    Adding up rows by index, the gradient of a plain gather, takes ten times as long.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, slot: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(slot)
-        ctx.num_slots = x.shape[-2]
-        return x.index_select(-2, slot)
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(index, inverse)
+        return _take(x, index)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        (slot,) = ctx.saved_tensors
-        return to_slots(gradient, slot, ctx.num_slots), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        index, inverse = ctx.saved_tensors
+        return _Move.apply(gradient, inverse, index), None, None  # type: ignore[no-untyped-call]
 
 
-def from_slots(
-    x: Float[Tensor, "... S D"], slot: Int[Tensor, " N"]
-) -> Float[Tensor, "... N D"]:
-    """Return the packed rows that :func:`to_slots` laid out; slots are distinct."""
-    rows = _FromSlots.apply(x, slot)  # type: ignore[no-untyped-call]
+def _take(x: Tensor, index: Tensor) -> Tensor:
+    """Take rows; number ``N`` is a row of zeros, asked for where there are more."""
+    if index.shape[0] > x.shape[-2]:
+        x = torch.cat([x, x.new_zeros(*x.shape[:-2], 1, x.shape[-1])], -2)
+    return x.index_select(-2, index)
+
+
+def move_rows(
+    x: Float[Tensor, "... N D"], index: Int[Tensor, " S"], inverse: Int[Tensor, " N"]
+) -> Float[Tensor, "... S D"]:
+    """Lay rows out anew; a place without a row is zero.
+
+    Args:
+        x: Rows.
+        index: Row of every place, ``N`` where it is empty.
+        inverse: Place of every row, ``S`` where it has none. Of the two the longer
+            one alone has such numbers.
+    """
+    rows = _Move.apply(x, index, inverse)  # type: ignore[no-untyped-call]
     return cast("Tensor", rows)
+
+
+def invert(slot: Int[Tensor, " N"], num_slots: int) -> Int[Tensor, " S"]:
+    """Return the row of every slot, ``N`` where it is empty."""
+    rows = torch.arange(slot.shape[0], device=slot.device)
+    empty = torch.full((num_slots,), slot.shape[0], device=slot.device)
+    return empty.index_copy_(0, slot, rows)
 
 
 def filled_slots(slot: Int[Tensor, " N"], num_slots: int) -> Bool[Tensor, " S"]:

@@ -161,7 +161,7 @@ def test_a_layout_has_a_slot_for_every_node_and_names_who_sends():
         for nodes, start in zip(sets, (0, widths[0]), strict=True)
         for s, p in zip(nodes.sample, nodes.position, strict=True)
     ]
-    assert layout.slot.tolist() == expected
+    assert layout.slots.slot.tolist() == expected
     assert len(set(expected)) == len(expected)
     quiet = expected[len(sets[0])]  # the first a is a ghost
     assert torch.nonzero(layout.sends.flatten())[:, 0].tolist() == sorted(
@@ -180,15 +180,15 @@ def test_reliability_is_laid_out_and_zero_where_it_is_not_given():
     flat = layout.log_reliability.flatten(-2).clone()
     assert layout.log_reliability.shape == (2, layout.num_slots, graph.num_samples)
     num_a = len(graph.nodes["a"])
-    assert torch.equal(flat[:, layout.slot[num_a:]], reliability)
-    flat[:, layout.slot[num_a:]] = 0
+    assert torch.equal(flat[:, layout.slots.slot[num_a:]], reliability)
+    flat[:, layout.slots.slot[num_a:]] = 0
     assert not flat.any()
 
 
 def test_even_nodes_lie_in_their_slots_already():
     nodes = {"a": node_set([1] * 3), "b": node_set([1] * 3)}
     layout = Graph(nodes, 3).layout(("b", "a"))
-    assert (layout.slot, layout.sends, layout.widths) == (None, None, (1, 1))
+    assert (layout.slots, layout.sends, layout.widths) == (None, None, (1, 1))
     rows = torch.randn(6, 4)
     slots = layout.spread(rows)
     assert slots.data_ptr() == rows.data_ptr()

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 MAX_ELEMENTWISE = 12  # cells below which one product of all pairs is fastest
-MIN_LAST = 16  # a softmax over fewer neighbours is faster over another axis
 
 
 class Scores(NamedTuple):
     """What is added to the products of queries and keys.
 
     Attributes:
-        bias: Broadcasts to ``[..., T, S, B, H]``.
-        allowed: Bool, broadcasts to ``[T, S, B, H]``; None where every pair is.
-        sink: Broadcasts to ``[..., T, 1, B, H]``, or None.
+        bias: Broadcasts to ``[..., B, H, T, S]``.
+        allowed: Bool, broadcasts to ``[B, H, T, S]``; None where every pair is.
+        sink: Broadcasts to ``[..., B, H, T, 1]``, or None.
     """
 
     bias: Tensor
@@ -47,66 +46,46 @@ def attend(query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
     if not key.shape[-4]:
         return torch.zeros_like(query)
     key, value = key.to(query.dtype), value.to(query.dtype)  # under autocast
-    axis = -3
-    if key.shape[-4] >= MIN_LAST:
-        axis, scores = -1, _with_pairs_last(scores)
     if torch.compiler.is_compiling():  # the compiler derives and fuses by itself
-        return _forward(query, key, value, scores, axis)[0]
-    result = _Attend.apply(query, key, value, *scores, axis)  # type: ignore[no-untyped-call]
+        return _hear(query, key, value, scores)[0]
+    result = _Attend.apply(query, key, value, *scores)  # type: ignore[no-untyped-call]
     return cast("Tensor", result)
 
 
-# Weights have the shape [..., T, S, B, H] with axis -3 of sources, or, where there are
-# many, [..., B, H, T, S] with axis -1. The sink is one more source: it has its logit,
-# but neither key nor value.
+# Pairs of slots have the shape [..., B, H, T, S], few of them [..., T, S, B, H].
 
 
-def _forward(
-    query: Tensor, key: Tensor, value: Tensor, scores: Scores, axis: int
-) -> tuple[Tensor, Tensor]:
-    """Return the result and the weights of all sources and the sink."""
-    scale = 1 / math.sqrt(query.shape[-1])
-    logits = torch.add(scores.bias, _inner(query, key, axis), alpha=scale)
-    if scores.allowed is not None:
-        logits = logits.masked_fill_(~scores.allowed, -torch.inf)
-    sink = scores.sink
-    if sink is None:  # as good as none, unless there is nobody else
-        sink = logits.new_full((), torch.finfo(logits.dtype).min)
-    weight = _extend(logits, sink, axis).softmax(axis)
-    return _mix(_heard(weight, axis).to(value.dtype), value), weight
+def _few(query: Tensor, key: Tensor) -> bool:
+    return query.shape[-4] * key.shape[-4] <= MAX_ELEMENTWISE
 
 
-def _extend(pairs: Tensor, sink: Tensor, axis: int) -> Tensor:
-    """Add a column for the sink."""
-    column = sink.to(pairs.dtype).expand_as(pairs.narrow(axis, 0, 1))
-    return torch.cat([pairs, column], axis)
+def _lay(pairs: Tensor, few: bool) -> Tensor:
+    """View ``[..., B, H, T, S]`` as pairs lie."""
+    return pairs.movedim((-2, -1), (-4, -3)) if few else pairs
 
 
-def _heard(extended: Tensor, axis: int) -> Tensor:
-    """Return ``[..., B, H, T, S]`` without the sink, ready for products."""
-    pairs = extended.narrow(axis, 0, extended.shape[axis] - 1)
-    if axis == -1:
-        return pairs
-    return _last(pairs) if _few(*pairs.shape[-4:-2]) else _last(pairs).contiguous()
+def _unlay(pairs: Tensor, few: bool) -> Tensor:
+    """View pairs as ``[..., B, H, T, S]``."""
+    return pairs.movedim((-4, -3), (-2, -1)) if few else pairs
 
 
-def _few(num_targets: int, num_sources: int) -> bool:
-    return num_targets * num_sources <= MAX_ELEMENTWISE
+def _turn(pairs: Tensor, few: bool) -> Tensor:
+    """View pairs with targets and sources swapped."""
+    return pairs.transpose(-4, -3) if few else pairs.mT
 
 
-def _inner(left: Tensor, right: Tensor, axis: int) -> Tensor:
+def inner(left: Tensor, right: Tensor, few: bool = False) -> Tensor:
     """Multiply slots ``[..., T, B, H, d]`` by slots ``[..., S, B, H, d]``."""
-    if axis == -3 and _few(left.shape[-4], right.shape[-4]):
+    if few:
         return (left.unsqueeze(-4) * right.unsqueeze(-5)).sum(-1)
     product = _by_head(left) @ _by_head(right).mT
-    product = product.unflatten(-3, left.shape[-3:-1])
-    return product if axis == -1 else _first(product).contiguous()
+    return product.unflatten(-3, left.shape[-3:-1])
 
 
-def _mix(weight: Tensor, value: Tensor) -> Tensor:
-    """Sum ``[..., S, B, H, d]`` by ``[..., B, H, T, S]``: ``[..., T, B, H, d]``."""
-    if _few(*weight.shape[-2:]):
-        return (_first(weight).unsqueeze(-1) * value.unsqueeze(-5)).sum(-4)
+def _mix(weight: Tensor, value: Tensor, few: bool) -> Tensor:
+    """Sum slots ``[..., S, B, H, d]`` by pairs: ``[..., T, B, H, d]``."""
+    if few:
+        return (weight.unsqueeze(-1) * value.unsqueeze(-5)).sum(-4)
     mixed = weight.flatten(-4, -3) @ _by_head(value)
     return mixed.movedim(-3, -2).unflatten(-2, value.shape[-3:-1])
 
@@ -116,24 +95,25 @@ def _by_head(x: Tensor) -> Tensor:
     return x.flatten(-3, -2).movedim(-2, -3)
 
 
-def _last(x: Tensor) -> Tensor:
-    """View ``[..., T, S, B, H]`` as ``[..., B, H, T, S]``."""
-    return x.movedim((-4, -3), (-2, -1))
-
-
-def _with_pairs_last(scores: Scores) -> Scores:
-    """Lay scores out as products are, or their sum would have another order."""
-    bias, allowed, sink = scores
-    return Scores(
-        _last(bias).contiguous(),
-        None if allowed is None else _last(allowed).contiguous(),
-        None if sink is None else _last(sink).contiguous(),
-    )
-
-
-def _first(x: Tensor) -> Tensor:
-    """View ``[..., B, H, T, S]`` as ``[..., T, S, B, H]``."""
-    return x.movedim((-2, -1), (-4, -3))
+def _hear(
+    query: Tensor, key: Tensor, value: Tensor, scores: Scores
+) -> tuple[Tensor, Tensor]:
+    """Return the result and the weights of all pairs; the sink takes the rest of 1."""
+    few = _few(query, key)
+    axis = -3 if few else -1  # of sources
+    bias, allowed, sink = (s if s is None else _lay(s, few) for s in scores)
+    assert bias is not None
+    logits = inner(query, key, few).mul_(1 / math.sqrt(query.shape[-1]))
+    logits = logits.to(torch.promote_types(logits.dtype, bias.dtype)).add_(bias)
+    if allowed is not None:
+        logits = logits.masked_fill_(~allowed, -torch.inf)
+    if sink is None:  # as good as none, unless there is nobody else
+        sink = logits.new_full((), torch.finfo(logits.dtype).min / 4)
+    peak = torch.maximum(logits.detach().amax(axis, keepdim=True), sink.detach())
+    weight = logits.sub_(peak).exp_()
+    total = weight.sum(axis, keepdim=True) + (sink - peak).exp()
+    weight = weight / total if torch.compiler.is_compiling() else weight.div_(total)
+    return _mix(weight.to(value.dtype), value, few), weight
 
 
 class _Attend(torch.autograd.Function):
@@ -148,36 +128,32 @@ class _Attend(torch.autograd.Function):
         bias: Tensor,
         allowed: Tensor | None,
         sink: Tensor | None,
-        axis: int,
     ) -> Tensor:
         scores = Scores(bias, allowed, sink)
-        result, weight = _forward(query, key, value, scores, axis)
+        result, weight = _hear(query, key, value, scores)
         ctx.save_for_backward(query, key, value, weight)
-        ctx.axis, ctx.shapes = axis, (bias.shape, None if sink is None else sink.shape)
+        ctx.shapes = bias.shape, None if sink is None else sink.shape
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         query, key, value, weight = ctx.saved_tensors
-        axis, (bias_shape, sink_shape) = ctx.axis, ctx.shapes
-        change = _inner(gradient, value, axis).to(weight.dtype)  # of the weights
-        change = _extend(change, change.new_zeros(()), axis)
+        few, (bias_shape, sink_shape) = _few(query, key), ctx.shapes
+        change = inner(gradient, value, few).to(weight.dtype)  # of the weights
+        axis = -3 if few else -1
         change = torch._softmax_backward_data(change, weight, axis, weight.dtype)
-        size = weight.shape[axis] - 1
         bias = sink = None
         if ctx.needs_input_grad[3]:
-            bias = change.narrow(axis, 0, size).sum_to_size(bias_shape)
-        if ctx.needs_input_grad[5]:
-            sink = change.narrow(axis, size, 1).sum_to_size(sink_shape)
+            bias = _unlay(change, few).sum_to_size(bias_shape)
+        if ctx.needs_input_grad[5]:  # changes of all logits, the sink's too, sum to 0
+            sink = -_unlay(change, few).sum_to_size(sink_shape)
         scale = 1 / math.sqrt(query.shape[-1])
-        heard = _heard(weight, axis).to(value.dtype)
-        change = _heard(change * scale, axis).to(query.dtype)
+        change = change.to(query.dtype)
         return (
-            _mix(change, key),
-            _mix(change.mT, query),
-            _mix(heard.mT, gradient),
+            _mix(change, key, few).mul_(scale),
+            _mix(_turn(change, few), query, few).mul_(scale),
+            _mix(_turn(weight.to(value.dtype), few), gradient, few),
             bias,
             None,
             sink,
-            None,
         )

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.errors import SchemaError
-from mmgraph.graph import Graph, Layout, TypedRows
+from mmgraph.graph import Graph, Layout, Packing, TypedRows
 from mmgraph.nn.attention import Scores, attend
 from mmgraph.nn.clock import Clock
 from mmgraph.nn.grouping import Group, group_relations
 from mmgraph.nn.linear import TypedLinear, parameter
+from mmgraph.nn.panels import attend_packed
 from mmgraph.ops import gelu, segment_softmax, segment_sum
-from mmgraph.schema import Custom, Relation
+from mmgraph.schema import Custom, Full, Relation
 
 Capacity: TypeAlias = Literal["bias", "scalar", "full"]
 Execution: TypeAlias = Literal["auto", "dense", "sparse"]
@@ -146,20 +147,52 @@ class RelationalAttention(nn.Module):
         heard: dict[str, Tensor] = {}
         own = tuple(graph.rows_among(self.targets))
         for group in self._groups:
-            target, source = graph.layout(group.targets), graph.layout(group.sources)
             query = graph.reorder(q, own, group.targets)
             keys, values = self._source_rows(group, key, value, graph)
-            result = attend(
-                self._heads(target.spread(query)),
-                self._heads(source.spread(keys)),
-                self._heads(source.spread(values)),
-                self._scores(group, graph, source),
-            )
-            rows = target.gather(result.flatten(-2))
+            packing = None
+            if not self._looks_at_edges(group):
+                packing = graph.pack(group.targets, group.sources)
+            if packing is None:
+                rows = self._in_order(group, query, keys, values, graph)
+            else:
+                rows = self._packed(group, query, keys, values, packing)
             if len(self._groups) == 1:
                 return graph.reorder(rows, group.targets, own)
             heard |= graph.split(rows, group.targets)
         return torch.cat([heard[name] for name in own], -2)
+
+    def _in_order(
+        self, group: Group, query: Tensor, key: Tensor, value: Tensor, graph: Graph
+    ) -> Tensor:
+        """Attend where every sample has the same slots."""
+        target, source = graph.layout(group.targets), graph.layout(group.sources)
+        result = attend(
+            self._heads(target.spread(query)),
+            self._heads(source.spread(key)),
+            self._heads(source.spread(value)),
+            self._scores(group, graph, source),
+        )
+        return target.gather(result.flatten(-2))
+
+    def _packed(
+        self, group: Group, query: Tensor, key: Tensor, value: Tensor, packing: Packing
+    ) -> Tensor:
+        """Attend in slots whose types differ from sample to sample."""
+        bias = self._by_pair(group)
+        missing = torch.tensor(group.relations, device=bias.device) < 0
+        sink = None
+        if self.sink is not None:
+            sink = self._rows(self.sink, [self.targets.index(t) for t in group.targets])
+        query, key, value = (self._heads(x) for x in (query, key, value))
+        heard = attend_packed(query, key, value, bias, missing, sink, packing)
+        return heard.flatten(-2)
+
+    def _looks_at_edges(self, group: Group) -> bool:
+        """Tell whether scores depend on single edges, not on types alone."""
+        return any(
+            n in self.timed or not isinstance(self.relations[n].topology, Full)
+            for n in group.numbers
+        )
 
     def _source_rows(
         self, group: Group, key: Tensor, value: Tensor, graph: Graph
@@ -211,19 +244,19 @@ class RelationalAttention(nn.Module):
             bias = bias.index_select(-3, rows).index_select(-2, columns)
             none = None if none is None else none[rows][:, columns]
             sink = None if sink is None else sink.index_select(-2, rows)
-        bias = bias.unsqueeze(-2)  # [..., T, S, 1, H]
+        bias = bias.movedim(-1, -3).unsqueeze(-4)  # [..., 1, H, T, S]
         if sink is not None:
-            sink = sink[..., :, None, None, :]  # [..., T, 1, 1, H]
-        allowed = None if none is None else ~none[..., None, None]
+            sink = sink.mT[..., None, :, :, None]  # [..., 1, H, T, 1]
+        allowed = None if none is None else ~none[None, None]
         if source.sends is not None:
-            heard = source.sends[None, ..., None]  # [1, S, B, 1]
+            heard = source.sends.mT[:, None, None]  # [B, 1, 1, S]
             allowed = heard if allowed is None else heard & allowed
         extra = self._blocks(group, graph)
         if extra is not None:
             allowed = extra[0] if allowed is None else allowed & extra[0]
             bias = bias if extra[1] is None else bias + extra[1]
         if source.log_reliability is not None:
-            bias = bias + source.log_reliability[..., None, :, :, None]
+            bias = bias + source.log_reliability.mT[..., None, None, :]
         return Scores(bias, allowed, sink)
 
     def _by_pair(self, group: Group) -> Tensor:
@@ -258,8 +291,8 @@ class RelationalAttention(nn.Module):
             if timed:
                 added.append(torch.cat(row_added, -1))
         return (
-            torch.cat(allowed, -2).movedim(0, -1)[..., None],
-            torch.cat(added, -2).movedim((-2, -1), (-4, -3)) if timed else None,
+            torch.cat(allowed, -2).unsqueeze(-3),
+            torch.cat(added, -2) if timed else None,
         )
 
     def _allowed(
