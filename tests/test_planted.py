@@ -87,7 +87,7 @@ def keep(h: Tensor, present: Tensor) -> Tensor:
 
 
 def no_bias() -> nn.Module:
-    return Linear(3, WIDTH, bias=False)
+    return nn.Linear(3, WIDTH, bias=False)
 
 
 def attention(kind: type = RelationalAttention, **options: object) -> nn.Module:
@@ -277,10 +277,10 @@ def test_dependence_on_the_order_of_modalities_is_caught():
 
 def test_schema_whose_order_matters_is_caught():
     class Numbered(NodeBuilder):
-        def encode(self, name: str, batch: Batch) -> Encoded:
-            h, sample, time = super().encode(name, batch)
+        def _rows(self, name: str, batch: Batch) -> Encoded:
+            x, sample, time = super()._rows(name, batch)
             factor = 1 + self.schema.modality_names.index(name)
-            return Encoded(h * factor, sample, time)
+            return Encoded(x * factor, sample, time)
 
     right = next(case for case in model_cases() if "star-dense" in case.name)
 
@@ -456,8 +456,8 @@ def test_members_that_mix_are_caught():
             return h + h.mean(0) if h.ndim == 3 else h
 
     case = planted(
-        lambda: Mixing(3, WIDTH, members=2, bias=False),
+        lambda: Mixing(3, WIDTH, members=2),
         lambda module, batch: by_sample(module(batch.x["labs"][:1])),
-        only_one=partial(seeded, lambda: Mixing(3, WIDTH, bias=False)),
+        only_one=partial(seeded, lambda: Mixing(3, WIDTH)),
     )
     breaks(laws.law_members_are_models, case, "of member 0")

@@ -374,13 +374,17 @@ def test_other_weights_are_refused(models, tmp_path):
 
 
 def test_damaged_description_is_refused():
-    for wrong in ({"kinds": 3}, {"kinds": {"a": "b"}, "encoders": {}}, {"kinds": {}}):
-        with pytest.raises(CheckpointError, match="described as mmgraph saves them"):
-            RawInputs.restore(wrong, None, None)
+    for wrong in (
+        None,
+        {"kinds": 3},
+        {"kinds": {"a": "b"}, "encoders": {}},
+        {"kinds": {}},
+    ):
+        with pytest.raises(CheckpointError, match="folder must describe pretrained"):
+            RawInputs.restore("folder", wrong, None, None)
     damaged = {"kinds": {}, "encoders": {"note": {"source": "a"}}}
-    with pytest.raises(CheckpointError, match="described as mmgraph saves them"):
-        RawInputs.restore(damaged, None, None)
-    assert RawInputs.restore(None, None, None) == RawInputs({}, {})
+    with pytest.raises(CheckpointError, match="folder must describe pretrained"):
+        RawInputs.restore("folder", damaged, None, None)
 
 
 # The careless user's errors

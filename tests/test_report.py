@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from mmgraph.benchmark.finding import headline
 from mmgraph.benchmark.records import Results, append_lines
 from mmgraph.benchmark.summary import estimate, mean_ranks, summarise
 from mmgraph.benchmark.tables import (
     DASH,
     difference_table,
-    headline,
     number,
     rank_table,
     result_table,

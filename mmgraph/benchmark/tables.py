@@ -1,4 +1,4 @@
-"""Tables of the benchmark as plain cells, as Markdown, and the finding in words.
+"""Tables of the benchmark as plain cells and as Markdown.
 
 Numbers are a mean and, after it, the standard error over splits.
 """
@@ -12,11 +12,9 @@ from mmgraph.benchmark.pairs import HARD, METRICS, PAIR_TASKS
 from mmgraph.benchmark.summary import (
     SHORTCUT_LIMIT,
     Block,
-    Difference,
     Estimate,
     ModelSummary,
     mean_ranks,
-    reference_of,
 )
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -346,68 +344,3 @@ def to_plain(table: Table) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
     yield from table.notes
     yield ""
-
-
-def headline(blocks: Sequence[Block]) -> str:
-    """Return what was found, in one or two sentences."""
-    blocks = [block for block in blocks if block.rows]
-    if not blocks:
-        return "No results yet."
-    return _one_set(blocks[0]) if len(blocks) == 1 else _many_sets(blocks)
-
-
-def _one_set(block: Block) -> str:
-    names = [row.model for row in block.rows]
-    ours = next(row for row in block.rows if row.model == block.reference)
-    place = names.index(ours.model) + 1
-    text = (
-        f"On {block.dataset}, {ours.model} has a mean {metric_title(block.metric)} of "
-        f"{cell(ours.aurc)} over missing rates {block.rates[0]:g} to "
-        f"{block.rates[-1]:g}: {_ordinal(place)} of {len(names)}."
-    )
-    rival = _rival(block)
-    return f"{text} {_against(rival)}" if rival else text
-
-
-def _rival(block: Block) -> Difference | None:
-    """Return the difference to the best model that is not mmgraph itself."""
-    by_name = {d.model: d for d in block.differences}
-    order = [row.model for row in block.rows if row.model in by_name]
-    outside = [name for name in order if not name.startswith("mmgraph")]
-    return by_name[outside[0]] if outside else None
-
-
-def _against(difference: Difference) -> str:
-    interval = f"95 % interval {signed(difference.low)} to {signed(difference.high)}"
-    if math.isnan(difference.low):
-        return f"The difference to {difference.model} is {signed(difference.mean)}."
-    verdict = "is not distinguishable from"
-    if difference.low > 0:
-        verdict = "is better than"
-    elif difference.high < 0:
-        verdict = "is worse than"
-    return (
-        f"It {verdict} the best baseline, {difference.model} "
-        f"({signed(difference.mean)}, {interval})."
-    )
-
-
-def _many_sets(blocks: Sequence[Block]) -> str:
-    ranks = mean_ranks(blocks)
-    if not ranks:
-        return f"{len(blocks)} settings; no model has results in all of them."
-    ours = reference_of(list(ranks))
-    place = list(ranks).index(ours) + 1
-    rivals = [rival for block in blocks if (rival := _rival(block))]
-    better = sum(rival.low > 0 for rival in rivals)
-    worse = sum(rival.high < 0 for rival in rivals)
-    return (
-        f"Over {len(blocks)} settings {ours} has mean rank {number(ranks[ours], 2)}: "
-        f"{_ordinal(place)} of {len(ranks)}. Against the best baseline of each it is "
-        f"better on {better}, worse on {worse} and not distinguishable on "
-        f"{len(rivals) - better - worse} (95 % intervals)."
-    )
-
-
-def _ordinal(place: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(place, f"number {place}")

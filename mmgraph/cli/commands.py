@@ -187,8 +187,9 @@ def _progress() -> "Iterator[Callable[[Progress], None]]":
 
 def _show_report(folder: Path, failed: bool) -> None:
     """Rebuild the page and print its tables; nothing if all units failed."""
+    from mmgraph.benchmark.finding import headline
     from mmgraph.benchmark.records import Results
-    from mmgraph.benchmark.tables import headline, rank_table
+    from mmgraph.benchmark.tables import rank_table
     from mmgraph.report.page import block_tables, write_report
 
     lines = Results(folder).lines()

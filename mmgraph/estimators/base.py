@@ -350,7 +350,7 @@ class FusionEstimator(BaseEstimator):
             ) from None
         estimator.device = device
         estimator.model_.to(where)
-        raw = RawInputs.restore(manifest.get("raw"), encoders, device)
+        raw = RawInputs.restore(folder, manifest.get("raw"), encoders, device)
         estimator.raw_, estimator.encoders = raw, dict(raw.encoders) or None
         return estimator
 

@@ -125,14 +125,16 @@ class RawInputs:
     @classmethod
     def restore(
         cls,
-        described: Mapping[str, Any] | None,
+        folder: str | os.PathLike[str],
+        described: Any,  # noqa: ANN401
         given: Mapping[str, Encoder] | None,
         device: str | None,
     ) -> "RawInputs":
         """Find the models that :meth:`describe` described.
 
         Args:
-            described: What was saved; None: nothing was raw.
+            folder: Where the estimator was saved.
+            described: What was saved.
             given: Where encoders are now, by modality; default: where they were.
             device: Where to compute.
 
@@ -141,24 +143,19 @@ class RawInputs:
                 the one that was described.
             ConfigError: An encoder of a modality that had none.
         """
-        described = described or {"kinds": {}, "encoders": {}}
         given = dict(given or {})
         try:
-            kinds, facts = dict(described["kinds"]), dict(described["encoders"])
-            if not all(kind in NEEDS_ENCODER for kind in kinds.values()):
-                raise TypeError(f"kinds {kinds}")
+            kinds, facts = _read(described)
             unknown = sorted(given.keys() - facts.keys())
             encoders = {
-                name: PretrainedEncoder.restore(
-                    name, dict(each), given.get(name), device
-                )
+                name: PretrainedEncoder.restore(name, each, given.get(name), device)
                 for name, each in facts.items()
                 if not unknown
             }
         except (AttributeError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"Pretrained encoders must be described as mmgraph saves them, got: "
-                f"{error!r}."
+                f"{folder} must describe pretrained encoders as mmgraph saves them, "
+                f"got: {error!r}."
             ) from None
         if unknown:
             raise ConfigError(
@@ -166,6 +163,18 @@ class RawInputs:
                 f"({', '.join(facts) or 'none had'}), got {unknown[0]!r}."
             )
         return cls(kinds, encoders)
+
+
+def _read(described: Any) -> tuple[dict[str, Kind], dict[str, dict[str, Any]]]:  # noqa: ANN401
+    """Return kinds and encoders by modality; a TypeError for anything else."""
+    kinds, facts = described["kinds"], described["encoders"]
+    if not isinstance(kinds, dict) or not isinstance(facts, dict):
+        raise TypeError(f"kinds {kinds!r}, encoders {facts!r}")
+    if not all(kind in NEEDS_ENCODER for kind in kinds.values()):
+        raise TypeError(f"kinds {kinds!r}")
+    if not all(isinstance(each, dict) for each in facts.values()):
+        raise TypeError(f"encoders {facts!r}")
+    return kinds, facts
 
 
 def _encoder(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmgraph.benchmark.finding import headline
 from mmgraph.benchmark.records import Record, Results, read_lines
 from mmgraph.benchmark.summary import Block, summarise
 from mmgraph.benchmark.tables import (
@@ -12,7 +13,6 @@ from mmgraph.benchmark.tables import (
     detail_table,
     difference_table,
     direction_tables,
-    headline,
     number,
     rank_table,
     result_table,
