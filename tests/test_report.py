@@ -4,12 +4,13 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmgraph.benchmark.finding import headline
-from mmgraph.benchmark.records import Results, append_lines
+from mmgraph.benchmark.records import Results, append_lines, read_lines
 from mmgraph.benchmark.summary import estimate, mean_ranks, summarise
 from mmgraph.benchmark.tables import (
     DASH,
@@ -24,7 +25,7 @@ from mmgraph.errors import ConfigError
 from mmgraph.metrics import aurc, holm, paired_difference
 from mmgraph.report.drawing import edge_label
 from mmgraph.report.figures import STYLES, calibration_models, legend_svg, style_of
-from mmgraph.report.page import draw_schema, write_report
+from mmgraph.report.page import draw_schema, markdown, write_report
 from mmgraph.schema import (
     Custom,
     Full,
@@ -388,3 +389,12 @@ def test_small_and_large_schemas_are_drawn_as_png(tmp_path, count):
 def test_a_picture_is_png_or_svg(tmp_path):
     with pytest.raises(ConfigError, match=r"must end in \.png or \.svg, got"):
         draw_schema(clinic(), tmp_path / "schema.gif")
+
+
+@pytest.mark.parametrize("name", ["classification", "retrieval"])
+def test_committed_tables_follow_from_their_lines(name):
+    folder = Path(__file__).parents[1] / "benchmarks" / "results" / name
+    runs = read_lines(folder / "runs.jsonl")
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert table == markdown(summarise(Results(folder)), runs)
+    assert "mmgraph has mean rank" in table

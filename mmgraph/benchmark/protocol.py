@@ -38,22 +38,13 @@ class Scheme:
     per_class: int | None = None
 
     def __str__(self) -> str:
-        if self.kind == "official":
-            return f"official split, {self.repeats} seeds{self._few}"
-        if self.kind == "held-out":
-            return f"{self.folds} random splits, {HELD_OUT:.0%} of groups held out"
-        repeats = f", repeated {self.repeats} times" if self.repeats > 1 else ""
-        return f"{self.folds} {self.kind} folds{repeats}{self._few}"
-
-    @property
-    def identity(self) -> str:
         """What tells its splits from those of others, however many are run of them."""
-        folds = f"{self.folds} " if self.kind in ("stratified", "grouped") else ""
-        return f"{folds}{self.kind}{self._few}"
-
-    @property
-    def _few(self) -> str:
-        return f", {self.per_class} training samples a class" if self.per_class else ""
+        how = {
+            "official": "official split",
+            "held-out": f"random splits, {HELD_OUT:.0%} of groups held out",
+        }
+        few = f", {self.per_class} training samples a class" if self.per_class else ""
+        return how.get(self.kind, f"{self.folds} {self.kind} folds") + few
 
     def split_name(self, number: int) -> str:
         """Return the name of a split by its position."""

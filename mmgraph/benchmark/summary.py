@@ -231,13 +231,17 @@ def _summary(
         ),
         log_loss=estimate(_area(c, rates, "log_loss") for c in cell.values()),
         fit_s=estimate(lines[0]["fit_s"] for lines in cell.values()),
-        fit_mb=estimate(lines[0]["fit_mb"] or math.nan for lines in cell.values()),
+        fit_mb=estimate(_known(lines[0]["fit_mb"]) for lines in cell.values()),
         predict_s=estimate(lines[0]["predict_s"] for lines in cell.values()),
         reliability={
             rate: _reliability(cell, rate) for rate in _classified(cell, rates)
         },
         directions=_directions(cell, rates),
     )
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _equity(drops: np.ndarray) -> float:

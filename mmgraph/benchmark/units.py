@@ -96,8 +96,7 @@ def make_pair_model(name: str, task: PairTask, seed: int) -> PairModel:
 
 def unit_key(unit: Unit, bench: BenchData, split: Split) -> str:
     """Return what names the unit in the results: another fit, another key."""
-    rate, scheme = f"{unit.train_missing:g}", unit.scheme.identity
-    parts = (unit.dataset, unit.model, rate, scheme)
+    parts = (unit.dataset, unit.model, f"{unit.train_missing:g}", str(unit.scheme))
     return "|".join((*parts, split.name, bench.digest[:12]))
 
 
@@ -131,7 +130,7 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
         "dataset": unit.dataset,
         "model": unit.model,
         "train_missing": unit.train_missing,
-        "scheme": unit.scheme.identity,
+        "scheme": str(unit.scheme),
         "split": split.name,
         "unit": unit_key(unit, bench, split),
         "num_train": len(split.train),
