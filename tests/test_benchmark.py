@@ -445,6 +445,15 @@ def test_a_pool_gives_the_same_scores_as_one_process(file, tmp_path):
     assert found[0] == found[1]
 
 
+@pytest.fixture
+def interruptible():
+    """Hear interrupts, which programs started in the background are told to ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_that_a_library_swallows_is_not_a_failed_unit(
     file, tmp_path, fast, monkeypatch
 ):
@@ -468,6 +477,7 @@ def test_an_interrupt_that_a_library_swallows_is_not_a_failed_unit(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_complete_lines_and_the_rest_runs_later(file, tmp_path):
     log = tmp_path / "log"
     with log.open("w") as stream:
