@@ -7,7 +7,12 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
-from mmgraph.estimators.evidence import Evidence, fit_pool, frequent_patterns
+from mmgraph.estimators.evidence import (
+    Evidence,
+    fit_evidence,
+    fit_pool,
+    frequent_patterns,
+)
 from mmgraph.estimators.targets import prior_of
 from mmgraph.nn.experts import (
     SMALLEST_PROBABILITY,
@@ -178,6 +183,17 @@ def test_expert_survives_its_state_dict(kind):
     other.load_state_dict(expert.state_dict())
     assert torch.equal(other(x), expert(x))
     assert expert(x[:0]).shape == (0, 1)
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["bags", "folds"])
+def test_a_forest_of_eight_samples_grows_without_a_warning(grouped, few_trees):
+    num = 16 if grouped else 8  # each of the two folds leaves out a half
+    x, y = rows(num).float(), torch.arange(num) % 2
+    task, folds = Classification(num_classes=2), torch.arange(num) // 2 % 2
+    evidence = fit_evidence({"a": x}, y, task, folds, kinds=["forest"], grouped=grouped)
+    assert isinstance(evidence.experts[0][0], TreeExpert)
+    assert evidence.out_of_fold.isfinite().all()
+    assert evidence.out_of_fold.any()
 
 
 # The pool

@@ -240,7 +240,7 @@ def _grow(
 
     forest = RandomForestRegressor(
         NUM_TREES,
-        max_samples=min(1.0, MAX_BAG / len(z)),
+        max_samples=min(MAX_BAG, len(z)),
         min_samples_leaf=MIN_LEAF,
         max_features=1 / 3 if link == "identity" else "sqrt",
         oob_score=out_of_bag,
