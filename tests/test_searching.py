@@ -33,6 +33,9 @@ class Colours:
         total[~total.any(axis=1)] = np.nan
         return total / np.linalg.norm(total, axis=1, keepdims=True)
 
+    def save_pretrained(self, folder):
+        (folder / "weights").write_text("saved anew")
+
 
 @pytest.fixture
 def stamps(tmp_path, monkeypatch):
@@ -45,7 +48,7 @@ def stamps(tmp_path, monkeypatch):
     (folder / "poem.txt").write_text("nothing at all", encoding="utf-8")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("of a model")
-    monkeypatch.setattr(gallery, "load_retriever", lambda folder: Colours())
+    monkeypatch.setattr(gallery, "load_retriever", lambda *_: Colours())
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -77,6 +80,15 @@ def test_index_is_searched_without_the_model_it_was_made_with(stamps):
     make_index("--only", "image")
     shutil.rmtree("model")
     assert " blue " in run("search", "blue", "--index", "found", "--top", "1")
+
+
+def test_index_remembers_where_a_moved_encoder_is(stamps):
+    make_index()
+    weights = Path("found") / "model" / "weights"
+    assert weights.read_text() == "of a model"
+    make_index("--encoder", "text=moved")
+    assert weights.read_text() == "saved anew"
+    assert (Path("model") / "weights").read_text() == "of a model"
 
 
 def test_a_picture_and_words_together(stamps):

@@ -36,6 +36,9 @@ class Embeds(Protocol):
     ) -> npt.NDArray[Any]:
         """Return ``[N, D]``, all NaN where none of the modalities is present."""
 
+    def save_pretrained(self, folder: Path) -> None:
+        """Write it as safetensors and JSON."""
+
 
 @runtime_checkable
 class Transforms(Protocol):
@@ -74,6 +77,7 @@ class Request:
         modalities: Columns of each modality; None is as in the training.
         id: Column of ids; None is as in the training.
         only: Modalities to use; None is all that the file has.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
     """
 
     ask: Literal["predict", "embed"]
@@ -82,6 +86,7 @@ class Request:
     modalities: dict[str, tuple[str, ...]] | None = None
     id: str | None = None
     only: tuple[str, ...] | None = None
+    encoders: dict[str, str] | None = None
 
     def open(self) -> Samples:
         """Open the samples: a file as data, a folder as a stream.
@@ -103,17 +108,20 @@ class Answerer:
         request: What is asked.
 
     Raises:
-        CheckpointError: If the folder holds no model that can answer it.
+        CheckpointError: If the folder holds no model that can answer it, or a
+            pretrained encoder is not where it was.
+        ConfigError: If an encoder is of a modality that had none.
     """
 
     def __init__(self, request: Request) -> None:
         from mmgraph.estimators.loading import load_estimator
 
         self.request = request
+        moved = request.encoders
         if request.ask == "predict":
-            self.model: Any = load_model(request.model, *PREDICT)[0]
+            self.model: Any = load_model(request.model, *PREDICT, encoders=moved)[0]
             return
-        self.model = load_estimator(request.model)
+        self.model = load_estimator(request.model, encoders=moved)
         if not isinstance(self.model, Embeds | Transforms):
             raise CheckpointError(
                 f"{request.model} must hold a model that embeds samples, got a "

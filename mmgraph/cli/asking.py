@@ -15,7 +15,14 @@ from mmgraph.cli.answers import (
     write_answers,
 )
 from mmgraph.cli.arguments import SeveralValues
-from mmgraph.cli.commands import File, ModalityOption, ModelFolder, app, show
+from mmgraph.cli.commands import (
+    File,
+    ModalityOption,
+    ModelFolder,
+    MovedEncoderOption,
+    app,
+    show,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,6 +46,7 @@ def predict(
         Path | None,
         typer.Option(help="Where to write; .parquet or .csv (default: screen)."),
     ] = None,
+    encoder: MovedEncoderOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
 ) -> None:
@@ -47,9 +55,12 @@ def predict(
     A matcher says whether the left and the right side of each sample belong together.
     A folder of Parquet files is read piece by piece.
     """
+    from mmgraph.config import parse_encoders
+
     if output is not None:
         check_ending(output, ".parquet", ".csv")
-    tables = _answers(Request("predict", model, file), ray, workers)
+    request = Request("predict", model, file, encoders=parse_encoders(encoder))
+    tables = _answers(request, ray, workers)
     if output is None:
         for text in to_csv(tables):
             typer.echo(text, nl=False)
@@ -75,6 +86,7 @@ def embed(
         str | None,
         typer.Option(metavar="NAME,NAME", help="Embed these modalities alone."),
     ] = None,
+    encoder: MovedEncoderOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
 ) -> None:
@@ -84,11 +96,12 @@ def embed(
     states of its graph, members side by side. Parquet gets the columns id and z. A
     folder of Parquet files is read piece by piece.
     """
-    from mmgraph.config import parse_modalities, parse_names
+    from mmgraph.config import parse_encoders, parse_modalities, parse_names
 
     check_ending(output, ".parquet", ".npy")
     chosen = parse_modalities(modality)
-    request = Request("embed", model, file, chosen, id_, parse_names(only))
+    names, encoders = parse_names(only), parse_encoders(encoder)
+    request = Request("embed", model, file, chosen, id_, names, encoders)
     num, width = write_answers(_answers(request, ray, workers), output)
     typer.echo(f"{num} embeddings of {width} numbers: {output}")
 
@@ -107,14 +120,15 @@ def evaluate(
         str | None,
         typer.Option(metavar="RATE...", help="Test missing rates (default: 0)."),
     ] = None,
+    encoder: MovedEncoderOption = None,
 ) -> None:
     """Score a model on a Parquet file, or a folder of them, with labels."""
     from mmgraph.benchmark.tables import Table, number
     from mmgraph.cli.workflow import evaluate_file
-    from mmgraph.config import parse_rates
+    from mmgraph.config import parse_encoders, parse_rates
 
     rates = parse_rates(missing, "--missing") or (0.0,)
-    scores = evaluate_file(model, file, label, rates)
+    scores = evaluate_file(model, file, label, rates, encoders=parse_encoders(encoder))
     names = list(scores[rates[0]])
     rows = tuple(
         (f"{rate:g}", *(number(found[name]) for name in names))

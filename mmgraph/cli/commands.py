@@ -257,6 +257,15 @@ ModalityOption = Annotated[
         help="Columns of one modality; give it once for each.",
     ),
 ]
+MovedEncoderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoder",
+        metavar="NAME=PATH",
+        help="Where the pretrained model of a modality is now, if it has moved since "
+        "the training; give it once for each.",
+    ),
+]
 
 
 @app.command(epilog="Example: mmgraph datasets heart")

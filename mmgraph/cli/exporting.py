@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmgraph.cli.commands import ModelFolder, app
+from mmgraph.cli.commands import ModelFolder, MovedEncoderOption, app
 
 
 @app.command(epilog="Example: mmgraph export icu_model --output icu.onnx")
@@ -14,6 +14,7 @@ def export(
     output: Annotated[
         Path, typer.Option(help="Where to write; .onnx (ONNX Runtime) or .pt2.")
     ],
+    encoder: MovedEncoderOption = None,
 ) -> None:
     """Write a model as one file that takes any subset of the modalities.
 
@@ -21,9 +22,10 @@ def export(
     without torch; .pt2 is an archive of torch.export.
     """
     from mmgraph import serving
+    from mmgraph.config import parse_encoders
     from mmgraph.estimators.loading import load_estimator
 
-    estimator = load_estimator(model, device="cpu")
+    estimator = load_estimator(model, device="cpu", encoders=parse_encoders(encoder))
     serving.export(estimator, output)
     names = estimator.schema_.modality_names
     widths = zip(names, estimator.feature_widths_, strict=True)

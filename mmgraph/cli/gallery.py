@@ -49,6 +49,7 @@ def build_index(
     modalities: dict[str, tuple[str, ...]] | None = None,
     id: str | None = None,
     picture: str | None = None,
+    encoders: Mapping[str, str] | None = None,
 ) -> Made:
     """Embed a gallery and save its index, with a copy of the model.
 
@@ -62,6 +63,7 @@ def build_index(
             training.
         id: Column of ids of a Parquet file.
         picture: Column of a Parquet file with the files of pictures.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
 
     Raises:
         CheckpointError: If the model cannot embed.
@@ -69,7 +71,7 @@ def build_index(
         DataError: If the gallery or one of its columns cannot be read.
     """
     _check_output(output)
-    retriever = load_retriever(model)
+    retriever = load_retriever(model, encoders)
     data = in_memory(Request("embed", model, gallery, modalities, id).open())
     z = retriever.embed(data, modalities=only)
     made = Index(
@@ -78,6 +80,8 @@ def build_index(
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / MODEL, ignore_errors=True)
     shutil.copytree(model, output / MODEL)
+    if encoders:  # the copy says where they are now
+        retriever.save_pretrained(output / MODEL)
     _save_entries(data, _pictures(gallery, data, picture), output / ENTRIES)
     facts = {"files": is_folder_of_files(gallery), "text": _texts(data)}
     (output / GALLERY).write_text(json.dumps(facts) + "\n", encoding="utf-8")
@@ -94,17 +98,23 @@ def _check_output(output: Path) -> None:
         )
 
 
-def load_retriever(folder: Path) -> Embeds:
+def load_retriever(folder: Path, encoders: Mapping[str, str] | None = None) -> Embeds:
     """Load an estimator that embeds any of its modalities.
 
+    Args:
+        folder: Where it was saved.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
+
     Raises:
-        CheckpointError: If the folder holds no retriever.
+        CheckpointError: If the folder holds no retriever, or a pretrained encoder is
+            not where it was.
+        ConfigError: If an encoder is of a modality that had none.
     """
     from mmgraph.estimators.loading import load_estimator
 
     if not folder.is_dir():
         raise CheckpointError(f"Model folder must exist, got '{folder}'.")
-    found: Any = load_estimator(folder)
+    found: Any = load_estimator(folder, encoders=encoders)
     if not isinstance(found, Embeds):
         raise CheckpointError(
             f"{folder} must hold a retriever, got a {type(found).__name__}. Make one "
@@ -157,6 +167,7 @@ def find(
     *,
     top: int = 10,
     require: Sequence[str] = (),
+    encoders: Mapping[str, str] | None = None,
 ) -> Answer:
     """Find the entries of an index that fit a query.
 
@@ -165,6 +176,7 @@ def find(
         query: Words as ``text``, files as ``image`` and ``sound``: at least one.
         top: Number of entries.
         require: Modalities that an entry must have.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
 
     Raises:
         CheckpointError: If the folder is no index with a model.
@@ -178,7 +190,8 @@ def find(
     index = Index.load(folder)
     entries, facts = _load_entries(folder)
     data = _as_sample(query, facts)
-    z = load_retriever(folder / MODEL).embed(data, modalities=data.modalities)
+    retriever = load_retriever(folder / MODEL, encoders)
+    z = retriever.embed(data, modalities=data.modalities)
     hits = index.search(z, k=top, require=require)
     rows = hits.rows[0][hits.found[0]]
     return Answer(

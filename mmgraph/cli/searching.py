@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmgraph.cli.commands import ModalityOption, app, show
+from mmgraph.cli.commands import ModalityOption, MovedEncoderOption, app, show
 
 
 @app.command(epilog="Example: mmgraph index stamps --model stamp_model --output found")
@@ -34,6 +34,7 @@ def index(
         str | None,
         typer.Option(help="Column with the file of a picture, for the page."),
     ] = None,
+    encoder: MovedEncoderOption = None,
 ) -> None:
     """Embed a gallery and save an index of it.
 
@@ -41,7 +42,7 @@ def index(
     holds a copy of the model, so that it can be searched by itself.
     """
     from mmgraph.cli.gallery import build_index
-    from mmgraph.config import parse_modalities, parse_names
+    from mmgraph.config import parse_encoders, parse_modalities, parse_names
 
     made = build_index(
         gallery,
@@ -52,6 +53,7 @@ def index(
         modalities=parse_modalities(modality),
         id=id_,
         picture=picture,
+        encoders=parse_encoders(encoder),
     )
     typer.echo(f"{len(made.index)} of {made.num_samples} samples: {output}")
 
@@ -78,14 +80,21 @@ def search(
     page: Annotated[
         Path | None, typer.Option(help="HTML page to write, with the pictures.")
     ] = None,
+    encoder: MovedEncoderOption = None,
 ) -> None:
     """Find the samples of an index by words, a picture, a sound, or all of them."""
     from mmgraph.cli.gallery import find
-    from mmgraph.config import parse_names
+    from mmgraph.config import parse_encoders, parse_names
 
     files = {"text": words, "image": image, "sound": sound}
     given: dict[str, Any] = {k: v for k, v in files.items() if v is not None}
-    answer = find(index, given, top=top, require=parse_names(require) or ())
+    answer = find(
+        index,
+        given,
+        top=top,
+        require=parse_names(require) or (),
+        encoders=parse_encoders(encoder),
+    )
     show(answer.table())
     if page is not None:
         from mmgraph.report.search import write_search_page

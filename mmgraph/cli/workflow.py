@@ -127,15 +127,20 @@ def in_memory(samples: Samples) -> MultimodalData:
     return MultimodalData.concat(list(samples.chunks()))
 
 
-def load_model(folder: Path, *tasks: Task) -> tuple[Any, Columns]:
+def load_model(
+    folder: Path, *tasks: Task, encoders: Mapping[str, str] | None = None
+) -> tuple[Any, Columns]:
     """Load an estimator and its columns from the folder of `mmgraph train`.
 
     Args:
         folder: Where it was saved.
         tasks: What it may have been trained for.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
 
     Raises:
-        CheckpointError: If the folder is not one of such a model.
+        CheckpointError: If the folder is not one of such a model, or a pretrained
+            encoder is not where it was.
+        ConfigError: If an encoder is of a modality that had none.
     """
     from mmgraph.estimators.loading import load_estimator
 
@@ -148,7 +153,7 @@ def load_model(folder: Path, *tasks: Task) -> tuple[Any, Columns]:
             f"{columns.task}. A retriever is asked by mmgraph embed, index and search, "
             "a matcher by mmgraph predict."
         )
-    return load_estimator(folder), columns
+    return load_estimator(folder, encoders=encoders), columns
 
 
 def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
@@ -174,6 +179,7 @@ def evaluate_file(
     label: str | None = None,
     rates: Sequence[float] = (0.0,),
     seeds: int = 3,
+    encoders: Mapping[str, str] | None = None,
 ) -> dict[float, dict[str, float]]:
     """Score a model on a file with labels, at each test missing rate.
 
@@ -183,6 +189,7 @@ def evaluate_file(
         label: Column of labels; the default is that of the training.
         rates: Shares of the observed modalities to remove; 0 is the file as it is.
         seeds: Masks per rate above 0; scores are their mean.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
 
     Returns:
         Scores by rate, in the order given.
@@ -190,7 +197,9 @@ def evaluate_file(
     Raises:
         DataError: If the file has no labels, or a class the model never saw.
     """
-    model, columns = load_model(folder, "classification", "regression")
+    model, columns = load_model(
+        folder, "classification", "regression", encoders=encoders
+    )
     samples = read_samples(
         file,
         modalities=there(columns, file),

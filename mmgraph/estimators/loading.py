@@ -1,6 +1,7 @@
 """Any saved estimator, without knowing which one it is."""
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from mmgraph.errors import CheckpointError
 
 if TYPE_CHECKING:
     from mmgraph.estimators.base import FusionEstimator
+    from mmgraph.estimators.raw import Encoder
 
 # the module of each class, imported when a model of it is loaded
 HOMES = {
@@ -20,16 +22,23 @@ HOMES = {
 
 
 def load_estimator(
-    folder: str | os.PathLike[str], *, device: str | None = None
+    folder: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    encoders: "Mapping[str, Encoder] | None" = None,
 ) -> "FusionEstimator":
     """Read whatever estimator ``save_pretrained`` wrote into a folder.
 
     Args:
         folder: Where it was saved.
         device: Where to compute; default: a GPU if there is one.
+        encoders: Where pretrained encoders are now, by modality; default: where they
+            were when the estimator was fitted.
 
     Raises:
-        CheckpointError: Damaged or foreign files, or an unknown kind of estimator.
+        CheckpointError: Damaged or foreign files, an unknown kind of estimator, or a
+            pretrained encoder that is not there or not the same.
+        ConfigError: An encoder of a modality that had none.
     """
     name: Any = checkpoint.read_manifest(folder).get("estimator")
     if not isinstance(name, str) or name not in HOMES:
@@ -37,5 +46,7 @@ def load_estimator(
             f"{folder} must hold one of {', '.join(HOMES)}, got {name!r}."
         )
     kind = getattr(import_module(HOMES[name]), name)
-    estimator: FusionEstimator = kind.from_pretrained(folder, device=device)
+    estimator: FusionEstimator = kind.from_pretrained(
+        folder, device=device, encoders=encoders
+    )
     return estimator

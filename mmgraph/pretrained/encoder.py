@@ -309,15 +309,20 @@ class PretrainedEncoder:
         except ConfigError as error:
             raise CheckpointError(
                 f"Encoder of modality {name!r} must be where it was, or be given: "
-                f"from_pretrained(..., encoders={{{name!r}: 'path'}}). {error}"
+                f"{_remedy(name)}. {error}"
             ) from None
         if not same:
             raise CheckpointError(
                 f"Encoder of modality {name!r} must be the one of the training, of "
                 f"SHA-256 {digest[:16]}, got other files in '{encoder.source}'. Give "
-                f"the right ones: from_pretrained(..., encoders={{{name!r}: 'path'}})."
+                f"the right ones: {_remedy(name)}."
             )
         return encoder
+
+
+def _remedy(modality: str) -> str:
+    given = f"from_pretrained(..., encoders={{{modality!r}: 'path'}})"
+    return f"{given}, or --encoder {modality}=path on the command line"
 
 
 def _check(name: str, value: object, known: Sequence[str]) -> None:
