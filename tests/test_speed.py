@@ -197,7 +197,7 @@ def test_quick_run_ends_in_a_summary_of_all_rows(tmp_path):
     assert {"commit", "versions", "machine", "time"} <= set(document)
     ratios = [row for row in document["rows"] if "ratio" in row]
     assert {row["part"] for row in ratios} == {
-        *("layer", "floor", "half", "epoch", "memory", "cost")
+        *("layer", "floor", "half", "epoch", "compile", "memory", "cost")
     }
     for row in ratios:
         low, high = row["quartiles"]

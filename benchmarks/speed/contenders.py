@@ -22,6 +22,7 @@ from speed.workloads import HEADS, Workload, multiply_adds, typed_edges
 
 OURS = "mmgraph"
 BARE = "mmgraph without feed-forward"
+COMPILED = "mmgraph compiled"
 SAME_FUNCTION = "mmgraph as HGT"
 HGT, GATV2, TRANSFORMER = "HGTConv", "HeteroConv(GATv2Conv)", "TransformerEncoderLayer"
 FLOOR, PRODUCTS = "matrix product", "matrix products of mmgraph"
@@ -101,11 +102,12 @@ class Arena:
         """Those of our forward pass without feed-forward."""
         return multiply_adds(self.workload, self.batch, self.num_edges)
 
-    def ours(self, *, feed_forward: bool = True) -> Contender:
+    def ours(self, *, feed_forward: bool = True, compiled: bool = False) -> Contender:
         """A model's node builder and its first layer, as every batch goes through.
 
         The graph is built anew in each step; nothing that was found out about a batch
-        is kept for the next.
+        is kept for the next. Where the layer is compiled, the graph is not, but the
+        number of slots that it needs is counted before.
         """
         schema = self.workload.schema
         model = FusionModel(
@@ -119,12 +121,17 @@ class Arena:
         )
         nodes, layer = model.nodes, model.layers[0]
         both = nn.ModuleList([nodes, layer])
+        if compiled:
+            layer = torch.compile(layer, fullgraph=True)
 
         def forward() -> Tensor:
             graph, h = nodes(replace(self.batch), None, None, {})
+            if compiled:
+                [each.width for each in graph.nodes.values()]
             return layer(h, graph)
 
-        return self._contender(OURS if feed_forward else BARE, forward, both)
+        name = COMPILED if compiled else OURS if feed_forward else BARE
+        return self._contender(name, forward, both)
 
     def same_function(self) -> Contender:
         """Our layer with HGT's maps and the weights of :meth:`hgt`: equal results."""

@@ -1,11 +1,12 @@
 """What is compared with what."""
 
+import time
 from dataclasses import replace
 
 import torch
 
 from speed import latency
-from speed.contenders import BARE, FLOOR, OURS, Arena, Contender
+from speed.contenders import BARE, COMPILED, FLOOR, OURS, Arena, Contender
 from speed.memory import peak_bytes
 from speed.pairing import QUICK, Effort, Ratio, run_interleaved
 from speed.pipeline import LIKE_PYG, PYG, Task, our_epoch, pyg_epoch
@@ -15,6 +16,7 @@ from speed.workloads import LIMIT_GB, Workload
 
 SIZES = tuple((m, t) for m in (2, 4, 8) for t in (1, 8, 32))
 RATES = (0.0, 0.5)
+COMPILED_SIZES = ((4, 1), (4, 8))
 EPOCH_MODALITIES = (4, 8)
 IMPORT_PAIRS = 9
 
@@ -92,6 +94,25 @@ def floors(plan: Plan, report: Report) -> None:
             ratio = run_interleaved(steps, plan.short).ratio(BARE, FLOOR)
         facts = as_facts(workload) | {"multiply_adds": arena.multiply_adds}
         report.compare("floor", workload.name, BARE, FLOOR, ratio, **facts)
+
+
+def compiled(plan: Plan, report: Report) -> None:
+    """Our layer as it is, over the same layer after ``torch.compile``.
+
+    Also the seconds that it takes to compile both directions.
+    """
+    for modalities, tokens in COMPILED_SIZES[: 1 if plan.quick else None]:
+        for rate in RATES:
+            workload = plan.workload(modalities, tokens, rate)
+            arena = Arena(workload)
+            torch.compiler.reset()
+            ours, other = arena.ours(), arena.ours(compiled=True)
+            begin = time.perf_counter()
+            other.step()
+            facts = as_facts(workload) | {"compile_s": time.perf_counter() - begin}
+            steps = {OURS: ours.step, COMPILED: other.step}
+            ratio = run_interleaved(steps, plan.short).ratio(OURS, COMPILED)
+            report.compare("compile", workload.name, OURS, COMPILED, ratio, **facts)
 
 
 def half_missing(plan: Plan, report: Report) -> None:
@@ -209,6 +230,7 @@ THREADED = {
     "epoch": epochs,
 }
 ONCE = {
+    "compile": compiled,
     "latency": single_sample,
     "import": imports,
     "memory": memory,

@@ -73,7 +73,7 @@ def _rest(rows: Rows) -> str:
     lines.append("| --- | ---: | --- | ---: | ---: |")
     for row in rows:
         low, high = row["quartiles"]
-        if row["part"] in ("half", "epoch"):
+        if row["part"] in ("half", "epoch", "compile"):
             what = f"{row['workload']}: {row['over']} / {row['under']}"
             values = [f"{row['ratio']:.2f}", f"{low:.2f} to {high:.2f}"]
         elif row["part"] == "latency":
