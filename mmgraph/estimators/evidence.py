@@ -38,6 +38,7 @@ NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
 NUM_TREES = 200
 MIN_LEAF = 5
 MAX_BAG = 20_000
+MIN_SHARED = 1000  # samples from which threads grow a forest faster than one alone
 MIN_SAMPLES = 8
 POOL_MASKS = 4
 POOL_PENALTY = 1.0  # on the scale of the summed loss
@@ -244,7 +245,7 @@ def _grow(
         min_samples_leaf=MIN_LEAF,
         max_features=1 / 3 if link == "identity" else "sqrt",
         oob_score=out_of_bag,
-        n_jobs=torch.get_num_threads(),
+        n_jobs=torch.get_num_threads() if len(z) >= MIN_SHARED else 1,
         random_state=seed,
     )
     with warnings.catch_warnings():  # a row may be in every bag of a tiny set
