@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from mmgraph import FusionClassifier, FusionRegressor, MultimodalData, MultimodalStream
 from mmgraph.cli.commands import app
 from mmgraph.data.stream.sample import draw_sample
+from mmgraph.distributed import Workers
 from mmgraph.errors import DataError
 from mmgraph.estimators.streaming import StreamTraining, sample_size
 
@@ -70,7 +71,7 @@ def fitted(data):
     return FusionClassifier(**SMALL).fit(data)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stream(folder):
     """A stream whose memory allows a sample of some hundred of its 600 samples."""
     return MultimodalStream.from_parquet(folder, memory=160 * 4 * 8 * 150)
@@ -155,7 +156,10 @@ def test_sampled_ones_keep_their_out_of_fold_evidence(stream):
     assert torch.equal(held[0], held[1])
     assert 0.1 < held.float().mean() < 0.3
     chunks = stream.chunks(NUM)
-    block = source.prepare(next(chunks), chunks.keys)
+    chunk = next(chunks)
+    y, labelled = source.targets(chunk)
+    assert len(labelled) == NUM
+    block = source.prepare(chunk, chunks.keys, y)
     assert torch.equal(block.evidence[keys], sample.evidence)
     assert torch.equal(block.bags[:, keys], sample.bags)
     others = np.setdiff1d(np.arange(NUM), keys)
@@ -175,7 +179,9 @@ def test_sampled_ones_keep_their_out_of_fold_evidence(stream):
     assert (judged.bags == 0).all()
 
 
-def test_batches_go_on_where_they_were(stream):
+@pytest.fixture(scope="module")
+def source(stream):
+    """Where a fit reads its batches, in chunks of several of them."""
     sources = []
 
     class Caught(FusionClassifier):
@@ -188,7 +194,29 @@ def test_batches_go_on_where_they_were(stream):
 
     Caught(**SMALL).fit(stream)
     narrow = dataclasses.replace(stream, memory=16 * 100 * stream.row_bytes)
-    source = dataclasses.replace(sources[0], stream=narrow)
+    return dataclasses.replace(sources[0], stream=narrow)
+
+
+def test_processes_prepare_the_parts_of_one_batch(source):
+    generator = torch.Generator()
+    whole = source.batches(16, generator)
+    parts = [source.batches(16, generator, Workers(rank, 3)) for rank in range(3)]
+    for _ in range(20):
+        batch, mine = next(whole), [next(part) for part in parts]
+        assert [part.total for part in mine] == [len(batch)] * 3
+        before = np.cumsum([0, *map(len, mine)])
+        assert [part.first for part in mine] == before[:-1].tolist()
+        assert torch.equal(torch.cat([part.y for part in mine]), batch.y)
+        evidence = torch.cat([part.evidence for part in mine])
+        torch.testing.assert_close(evidence, batch.evidence)
+    sizes = [len(part.block) for part in parts]
+    assert sum(sizes) == len(whole.block) > max(sizes)
+    late = source.batches(16, generator, Workers(1, 3))
+    late.load_state(parts[1].state())
+    torch.testing.assert_close(next(late).evidence, next(parts[1]).evidence)
+
+
+def test_batches_go_on_where_they_were(source):
     generator = torch.Generator()
     all_of_them = source.batches(16, generator)
     expected = [next(all_of_them) for _ in range(50)]

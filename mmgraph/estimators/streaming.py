@@ -18,7 +18,7 @@ from sklearn.base import is_classifier
 from torch import Tensor
 
 from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.data.column import BoolArray, IntArray
+from mmgraph.data.column import IntArray
 from mmgraph.data.stream.sample import draw_sample
 from mmgraph.distributed import ALONE, Workers, join
 from mmgraph.errors import DataError
@@ -147,32 +147,38 @@ class StreamTraining:
     ) -> "StreamBatches":
         """Return an endless iterator of batches; the estimator's seed orders them.
 
-        Every process reads the whole stream and takes its part of each batch, so that
-        several train the model of one.
+        Every process reads the whole stream, prepares its part of each batch and
+        takes that, so that several train the model of one.
         """
         return StreamBatches(self, batch_size, workers)
 
+    def targets(self, chunk: MultimodalData) -> tuple[Tensor, IntArray]:
+        """Return targets of all samples of a chunk, and which ones have a label."""
+        if chunk.y is None:
+            raise DataError(
+                "every part of a stream must have y where one has it, got a part "
+                "without. Write the parts the same way."
+            )
+        y, known = self.estimator._encode(chunk.y)
+        return y, np.flatnonzero(known)
+
     @torch.no_grad()
-    def prepare(self, chunk: MultimodalData, keys: IntArray) -> TrainingSet | None:
-        """Return a chunk with what the experts say of it; None without labels.
+    def prepare(self, chunk: MultimodalData, keys: IntArray, y: Tensor) -> TrainingSet:
+        """Return labelled samples with what the experts say of them.
 
         A sampled one has the evidence of experts that have not seen it, and the
         weight that it has in the sample.
         """
         estimator, sample = self.estimator, self.sample
-        y, known = _targets_of(estimator, chunk)
-        if not known.any():
-            return None
-        rows = np.flatnonzero(known)
-        data = estimator._read(chunk[rows], reset=False)
+        data = estimator._read(chunk, reset=False)
         features = features_of(data, estimator.schema_, estimator.feature_widths_)
         device = sample.y.device
         features = [x.to(device) for x in features]
         panel = estimator.model_.panel
         evidence, present = panel.evidence(features)
-        bags = sample.bags.new_ones(len(sample.bags), len(rows))
-        place = np.searchsorted(self.keys, keys[rows]).clip(max=len(self.keys) - 1)
-        again = torch.from_numpy(self.keys[place] == keys[rows])
+        bags = sample.bags.new_ones(len(sample.bags), len(keys))
+        place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
+        again = torch.from_numpy(self.keys[place] == keys)
         where = torch.from_numpy(place)[again]
         evidence[again] = sample.evidence[where]
         bags[:, again] = sample.bags[:, where]
@@ -191,22 +197,11 @@ class StreamTraining:
             batch_of=lambda indices: data.batch(indices.cpu().numpy()).to(device),
             present=present,
             evidence=evidence,
-            y=y[torch.from_numpy(rows)].to(device),
+            y=y.to(device),
             bags=bags,
-            groups=torch.arange(len(rows), device=device),
+            groups=torch.arange(len(keys), device=device),
             together=together,
         )
-
-
-def _targets_of(
-    estimator: "FusionEstimator", chunk: MultimodalData
-) -> tuple[Tensor, BoolArray]:
-    if chunk.y is None:
-        raise DataError(
-            "every part of a stream must have y where one has it, got a part without. "
-            "Write the parts the same way."
-        )
-    return estimator._encode(chunk.y)
 
 
 class StreamBatches:
@@ -224,21 +219,23 @@ class StreamBatches:
             epochs=None,
         )
         self.place = self.chunks.state_dict()
-        self.block: TrainingSet | None = None
-        self.row = 0
+        self.block: TrainingSet | None = None  # this process's part of the chunk
+        self.num_rows = self.row = 0  # of the chunk, in all processes
 
     def __iter__(self) -> "StreamBatches":
         return self
 
     def __next__(self) -> TrainingBatch:
-        while self.block is None or self.row >= len(self.block):
+        while self.block is None or self.row >= self.num_rows:
             self._read()
             self.row = 0
-        rows = torch.arange(self.row, min(self.row + self.size, len(self.block)))
-        self.row += len(rows)
-        mine = self.workers.share(len(rows))
-        part = self.block.take(rows[mine].to(self.block.y.device))
-        return replace(part, first=mine.start, total=len(rows))
+        total = min(self.size, self.num_rows - self.row)
+        mine = self.workers.share(total)
+        before = self.row // self.size * len(self._shared(self.size))
+        self.row += total
+        rows = before + torch.arange(mine.stop - mine.start)
+        part = self.block.take(rows.to(self.block.y.device))
+        return replace(part, first=mine.start, total=total)
 
     def state(self) -> dict[str, Tensor]:
         """Return the place of the present chunk, and the first row that is not done."""
@@ -258,4 +255,19 @@ class StreamBatches:
         self.block = None  # free before the next one is read
         self.place = self.chunks.state_dict()
         chunk = next(self.chunks)
-        self.block = self.source.prepare(chunk, self.chunks.keys)
+        y, rows = self.source.targets(chunk)
+        self.num_rows = len(rows)
+        if not len(rows):
+            return
+        starts = range(0, len(rows), self.size)
+        parts = [s + self._shared(min(self.size, len(rows) - s)) for s in starts]
+        mine = rows[np.concatenate(parts)]
+        if not len(mine):  # nothing is taken of it, but an empty set cannot be read
+            mine = rows[:1]
+        keys, targets = self.chunks.keys[mine], y[torch.from_numpy(mine)]
+        self.block = self.source.prepare(chunk[mine], keys, targets)
+
+    def _shared(self, total: int) -> IntArray:
+        """Return which rows of a batch of so many this process takes."""
+        mine = self.workers.share(total)
+        return np.arange(mine.start, mine.stop)

@@ -41,7 +41,7 @@ class TrainOptions:
     weight_decay: float = 0.05
     missing_rate: float = 0.35
     checks: int = 25
-    patience: int = 15
+    patience: int = 8
     completion_weight: float = 0.1
 
 
