@@ -59,68 +59,73 @@ def _root(
     """Learn from whatever modalities each record has."""
 
 
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Data sets, or Parquet files with a column y."),
+]
+Missing = Annotated[
+    str | None,
+    typer.Option(metavar="RATE...", help="Test missing rates (default: 0 .3 .5 .7)."),
+]
+TrainMissing = Annotated[
+    str | None,
+    typer.Option(metavar="RATE...", help="Train missing rates (default: 0)."),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(help="Masks per test rate; fits on an official split (default: 3)."),
+]
+Folds = Annotated[
+    int | None, typer.Option(help="Folds of the cross-validation (default: 5).")
+]
+Repeats = Annotated[
+    int | None, typer.Option(help="Repeats of the cross-validation (default: 1).")
+]
+Models = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL...", help="Models to compare (default: all of them)."),
+]
+Suite = Annotated[
+    str | None,
+    typer.Option(help="medical, sensor, retrieval or all, of what is here."),
+]
+Metric = Annotated[
+    str | None, typer.Option(help="Score to show (default: that of the card).")
+]
+ResultFolder = Annotated[
+    Path | None, typer.Option(help="Folder of results (default: runs/bench).")
+]
+Jobs = Annotated[int | None, typer.Option(help="Processes (default: one per core).")]
+RunFile = Annotated[
+    Path | None, typer.Option(help="Run file (.json, .toml) with these options.")
+]
+ReportOnly = Annotated[
+    bool, typer.Option("--report", help="Only rebuild page and table.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget earlier results.")]
+Typed = Annotated[str, typer.Option(hidden=True)]
+
+
 @app.command(
     cls=Recorded,
     epilog="Example: mmgraph bench heart --missing 0 .3 .5 .7 --seeds 3",
 )
 def bench(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="NAME", help="Data sets, or Parquet files with a column y."
-        ),
-    ] = None,
-    missing: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RATE...", help="Test missing rates (default: 0 .3 .5 .7)."
-        ),
-    ] = None,
-    train_missing: Annotated[
-        str | None,
-        typer.Option(metavar="RATE...", help="Train missing rates (default: 0)."),
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            help="Masks per test rate; fits on an official split (default: 3)."
-        ),
-    ] = None,
-    folds: Annotated[
-        int | None, typer.Option(help="Folds of the cross-validation (default: 5).")
-    ] = None,
-    repeats: Annotated[
-        int | None, typer.Option(help="Repeats of the cross-validation (default: 1).")
-    ] = None,
-    models: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL...", help="Models to compare (default: all of them)."
-        ),
-    ] = None,
-    suite: Annotated[
-        str | None,
-        typer.Option(help="medical, sensor, retrieval or all, of what is here."),
-    ] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="Score to show (default: that of the card).")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder of results (default: runs/bench).")
-    ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(help="Processes (default: one per core).")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Run file (.json, .toml) with these options.")
-    ] = None,
-    report: Annotated[
-        bool, typer.Option("--report", help="Only rebuild page and table.")
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget earlier results.")
-    ] = False,
-    typed: Annotated[str, typer.Option(hidden=True)] = "",
+    names: Names = None,
+    missing: Missing = None,
+    train_missing: TrainMissing = None,
+    seeds: Seeds = None,
+    folds: Folds = None,
+    repeats: Repeats = None,
+    models: Models = None,
+    suite: Suite = None,
+    metric: Metric = None,
+    output: ResultFolder = None,
+    jobs: Jobs = None,
+    config: RunFile = None,
+    report: ReportOnly = False,
+    fresh: Fresh = False,
+    typed: Typed = "",
 ) -> None:
     """Compare models on data sets at several missing rates.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from mmgraph.cli.commands import ModalityOption, app
+from mmgraph.cli.commands import ModalityOption, RunFile, app
 from mmgraph.cli.workflow import (
     Columns,
     Samples,
@@ -16,7 +16,14 @@ from mmgraph.cli.workflow import (
     is_folder_of_files,
     read_samples,
 )
-from mmgraph.config import PAIR_TASKS, TrainConfig
+from mmgraph.config import (
+    PAIR_TASKS,
+    TrainConfig,
+    build_config,
+    parse_encoders,
+    parse_modalities,
+    parse_names,
+)
 from mmgraph.data import MultimodalStream
 from mmgraph.distributed import Workers, join
 from mmgraph.errors import ConfigError, DataError
@@ -40,6 +47,60 @@ class Trained:
     resumed: int = 0
 
 
+FileOrFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE_OR_FOLDER",
+        help="Parquet file with one row per sample, a folder of such files, or "
+        "(retrieval, matching) of pictures, texts and sounds: a.png, a.txt, a.wav "
+        "are one sample.",
+    ),
+]
+Output = Annotated[Path, typer.Option(help="Folder to save the model in.")]
+Label = Annotated[
+    str | None,
+    typer.Option(help="Column to predict; retrieval and matching need none."),
+]
+Encoder = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=PATH",
+        help="Pretrained model of a modality of text, or of paths of pictures or "
+        "sounds: a folder of transformers; give it once for each.",
+    ),
+]
+Group = Annotated[
+    str | None, typer.Option(help="Column whose values stay together in a split.")
+]
+Id = Annotated[str | None, typer.Option("--id", help="Column that names the samples.")]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, classification, regression, retrieval or matching "
+        "(default: auto, one of the first two)."
+    ),
+]
+Left = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,NAME", help="Modalities of one side of matching."),
+]
+Right = Annotated[
+    str | None, typer.Option(metavar="NAME,NAME", help="Those of the other side.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of the training (default: 0).")]
+Epochs = Annotated[
+    int | None, typer.Option(help="Most epochs (default: chosen by the estimator).")
+]
+Memory = Annotated[
+    int | None,
+    typer.Option(help="Megabytes to train on a folder within (default: 1024)."),
+]
+Fresh = Annotated[
+    bool | None,
+    typer.Option("--fresh", help="Forget the progress of an interrupted run."),
+]
+
+
 @app.command(
     epilog="Example: mmgraph train icu.parquet --label died --modality labs=wbc,crp "
     "--modality ecg=rate,qt --output icu_model. "
@@ -50,66 +111,21 @@ class Trained:
     "--output icu_model"
 )
 def train(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE_OR_FOLDER",
-            help="Parquet file with one row per sample, a folder of such files, or "
-            "(retrieval, matching) of pictures, texts and sounds: a.png, a.txt, a.wav "
-            "are one sample.",
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="Folder to save the model in.")],
-    label: Annotated[
-        str | None,
-        typer.Option(help="Column to predict; retrieval and matching need none."),
-    ] = None,
+    file: FileOrFolder,
+    output: Output,
+    label: Label = None,
     modality: ModalityOption = None,
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=PATH",
-            help="Pretrained model of a modality of text, or of paths of pictures or "
-            "sounds: a folder of transformers; give it once for each.",
-        ),
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column whose values stay together in a split.")
-    ] = None,
-    id_: Annotated[
-        str | None, typer.Option("--id", help="Column that names the samples.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="auto, classification, regression, retrieval or matching "
-            "(default: auto, one of the first two)."
-        ),
-    ] = None,
-    left: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,NAME", help="Modalities of one side of matching."),
-    ] = None,
-    right: Annotated[
-        str | None, typer.Option(metavar="NAME,NAME", help="Those of the other side.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the training (default: 0).")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Most epochs (default: chosen by the estimator).")
-    ] = None,
-    memory: Annotated[
-        int | None,
-        typer.Option(help="Megabytes to train on a folder within (default: 1024)."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Run file (.json, .toml) with these options.")
-    ] = None,
-    fresh: Annotated[
-        bool | None,
-        typer.Option("--fresh", help="Forget the progress of an interrupted run."),
-    ] = None,
+    encoder: Encoder = None,
+    group: Group = None,
+    id_: Id = None,
+    task: TaskName = None,
+    left: Left = None,
+    right: Right = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    memory: Memory = None,
+    config: RunFile = None,
+    fresh: Fresh = None,
 ) -> None:
     """Train on a file or folder and save the model.
 
@@ -121,35 +137,34 @@ def train(
     for mmgraph index and search, a matcher says by mmgraph predict whether the left
     and the right side of each sample belong together.
     """
-    from mmgraph.config import (
-        build_config,
-        parse_encoders,
-        parse_modalities,
-        parse_names,
-    )
-
     values: dict[str, Any] = {
         **{"file": file, "label": label, "output": output, "group": group, "id": id_},
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
     }
-
-    def settings_of_all() -> TrainConfig:
-        given = {
-            **values,
-            "modalities": parse_modalities(modality),
-            "encoders": parse_encoders(encoder),
-        }
-        return build_config(TrainConfig, given, run_file=config)
-
     workers = join()
-    settings = workers.together(settings_of_all)
+    settings = workers.together(lambda: _settings(values, modality, encoder, config))
     trained = train_file(settings)
     if workers.is_lead:
         if trained.resumed:
             typer.echo(f"Went on after step {trained.resumed}.", err=True)
         typer.echo(repr(trained.samples))
         typer.echo(f"Model: {settings.output}")
+
+
+def _settings(
+    values: dict[str, Any],
+    modality: list[str] | None,
+    encoder: list[str] | None,
+    run_file: Path | None,
+) -> TrainConfig:
+    """Check what was typed together with the run file."""
+    given = {
+        **values,
+        "modalities": parse_modalities(modality),
+        "encoders": parse_encoders(encoder),
+    }
+    return build_config(TrainConfig, given, run_file=run_file)
 
 
 def train_file(config: TrainConfig) -> Trained:
