@@ -46,33 +46,17 @@ def parse_table(
     """
     import pyarrow as pa
 
-    document = None if modalities is not None else read_document(table)
-    if modalities:
-        check_mapping("modalities", modalities)
-    elif document is None:
-        raise DataError(
-            "modalities must say which columns are which in a file that mmgraph did "
-            "not write, got none. Pass modalities={'labs': ['wbc', 'crp']}, y='died'."
-        )
-    wanted = {"y": y, "ids": ids, "groups": groups, "split_name": "split"}
+    document = _read_header(table, modalities)
     required = {"y"} if document is None else set(document["plain"])
     if document is not None and "y" not in required and y == PLAIN_NAMES["y"]:
-        wanted["y"] = None
+        y = None
+    wanted = {"y": y, "ids": ids, "groups": groups, "split_name": "split"}
     try:
         parts: dict[str, Any] = {
             field: _read_plain(table, field, name, field in required)
             for field, name in wanted.items()
         }
-        if document is None:
-            parts["columns"] = {
-                name: _read_modality(table, name, source)
-                for name, source in (modalities or {}).items()
-            }
-        else:
-            parts["columns"] = {
-                name: _read_named(table, name, document["names"].get(name, ()))
-                for name in document["modalities"]
-            }
+        parts["columns"] = _read_columns(table, document, modalities)
     except (pa.ArrowException, OverflowError) as error:
         shown = " ".join(str(error).split())[:200].rstrip(".")
         raise DataError(
@@ -81,11 +65,41 @@ def parse_table(
         ) from None
     if not parts["columns"]:
         raise DataError("the table must have a modality, got none. Write it again.")
+    schema = None
     if document is not None:
         check_schema(parts["columns"], document["schema"])
-        if document["schema_given"]:
-            return {**parts, "schema": document["schema"]}
-    return {**parts, "schema": None}
+        schema = document["schema"] if document["schema_given"] else None
+    return {**parts, "schema": schema}
+
+
+def _read_header(
+    table: "pa.Table", modalities: Mapping[str, str | Sequence[str]] | None
+) -> dict[str, Any] | None:
+    """Return what mmgraph wrote about its own table; None if modalities are given."""
+    document = read_document(table) if modalities is None else None
+    if modalities:
+        check_mapping("modalities", modalities)
+    elif document is None:
+        raise DataError(
+            "modalities must say which columns are which in a file that mmgraph did "
+            "not write, got none. Pass modalities={'labs': ['wbc', 'crp']}, y='died'."
+        )
+    return document
+
+
+def _read_columns(
+    table: "pa.Table",
+    document: dict[str, Any] | None,
+    modalities: Mapping[str, str | Sequence[str]] | None,
+) -> dict[str, Column]:
+    if document is None:
+        sources = (modalities or {}).items()
+        return {name: _read_modality(table, name, source) for name, source in sources}
+    names = document["names"]
+    return {
+        name: _read_named(table, name, names.get(name, ()))
+        for name in document["modalities"]
+    }
 
 
 def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":

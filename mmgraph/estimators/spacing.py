@@ -71,52 +71,31 @@ def fit_space(
         DataError: Neither pairs nor classes to learn from.
     """
     generator = torch.Generator().manual_seed(seed)
-    present, names = samples.present, tuple(samples.features)
-    paired = present.sum(1) > 1
-    pairs = fitter = None
-    if supervision != "labels" and bool(paired.any()):
-        used = present & paired[:, None]
-        of_pairs = smoothers = _smoothers(samples, used, generator)
-        basis = principal_anchors(of_pairs, len(used), channels, generator)
-        pairs = _fit_pairs(of_pairs, used, basis)
+    present = samples.present
+    pairing = fitter = None
+    if supervision != "labels" and bool((present.sum(1) > 1).any()):
+        pairing = _PairFitter(samples, channels, generator)
     if supervision != "pairs" and samples.classes is not None:
-        known = present & (samples.classes >= 0)[:, None]
-        if not pairs or not torch.equal(known, used):
-            smoothers = _smoothers(samples, known, generator)
-        fitter = _ClassFitter(samples, samples.classes, smoothers)
-    if pairs is None and fitter is None:
+        fitter = _ClassFitter(samples, samples.classes, pairing, generator)
+    if pairing is None and fitter is None:
         raise DataError(
             "fit needs samples with two modalities"
             + ("" if supervision == "pairs" else ", or labels")
-            + f", got none of {len(present)} with two of {', '.join(names)}. Give "
-            "samples that have more than one."
+            + f", got none of {len(present)} with two of "
+            f"{', '.join(samples.features)}. Give samples that have more than one."
         )
     judge = PartnerJudge(samples, present, generator)
+    pairs = pairing.fit() if pairing else None
     classes = fitter.fit(fitter.labels()) if fitter else None
     by_class = pairs is None
     if pairs is not None and classes is not None:
         by_class = judge.classes_lead(pairs.evidence)
     if by_class and fitter and classes:
-        if kinds:
-            classes = fitter.add_experts(classes, kinds, seed)
-        classes = fitter.distil(classes, judge.class_trust(classes.evidence))
-        if kinds:
-            classes = fitter.average(classes)
-    space = EmbeddingSpace(
-        nn.ModuleList(pairs.maps if pairs else ()),
-        nn.ModuleList(classes.maps if classes else ()),
-        fitter.experts if fitter else nn.ModuleList(nn.ModuleList() for _ in names),
-        channels=pairs.evidence.shape[-1] if pairs else 0,
-        num_classes=classes.evidence.shape[-1] if classes else 0,
-        num_modalities=len(names),
-    )
-    if pairs is not None:
-        space.pair_trust.copy_(judge.pair_trust(pairs.evidence))
-    if classes is not None and fitter is not None:
-        space.prior.copy_(fitter.prior)
-        space.class_trust.copy_(judge.class_trust(classes.evidence))
-        space.balance.fill_(0.0 if pairs is None else 1 - LEAD if by_class else LEAD)
-    folded = _fit_pairs(of_pairs, used, basis, samples.folds) if pairs else None
+        classes = fitter.refine(classes, judge, kinds, seed)
+    space = _assemble(pairs, classes, fitter, judge)
+    if pairs is not None and classes is not None:
+        space.balance.fill_(1 - LEAD if by_class else LEAD)
+    folded = pairing.fit(samples.folds) if pairing else None
     return FittedSpace(
         space,
         torch.cat([p.evidence for p in (pairs, classes) if p], dim=-1),
@@ -124,6 +103,32 @@ def fit_space(
         present,
         by_class,
     )
+
+
+def _assemble(
+    pairs: _Part | None,
+    classes: _Part | None,
+    fitter: "_ClassFitter | None",
+    judge: PartnerJudge,
+) -> EmbeddingSpace:
+    """Put the parts side by side, each modality trusted as far as it is right."""
+    num_modalities = judge.present.shape[1]
+    none = nn.ModuleList(nn.ModuleList() for _ in range(num_modalities))
+    space = EmbeddingSpace(
+        nn.ModuleList(pairs.maps if pairs else ()),
+        nn.ModuleList(classes.maps if classes else ()),
+        fitter.experts if fitter else none,
+        channels=pairs.evidence.shape[-1] if pairs else 0,
+        num_classes=classes.evidence.shape[-1] if classes else 0,
+        num_modalities=num_modalities,
+    )
+    if pairs is not None:
+        space.pair_trust.copy_(judge.pair_trust(pairs.evidence))
+    if classes is not None and fitter is not None:
+        space.prior.copy_(fitter.prior)
+        space.class_trust.copy_(judge.class_trust(classes.evidence))
+        space.balance.fill_(0.0)  # until pairs are weighed against them
+    return space
 
 
 def _smoothers(
@@ -137,18 +142,29 @@ def _smoothers(
     return found
 
 
-def _fit_pairs(
-    smoothers: Sequence[Smoother],
-    used: Tensor,
-    basis: Tensor,
-    folds: Tensor | None = None,
-) -> _Part:
-    """Fit maps to the anchors ``[N, D]``; judge without groups, or without folds."""
-    evidence = torch.zeros(*used.shape, basis.shape[1])
-    for m, s in enumerate(smoothers):
-        apart = None if folds is None else folds[s.rows]
-        evidence[s.rows, m] = s.held_out(basis[s.rows], apart).float()
-    return _Part([s.fit(basis[s.rows]) for s in smoothers], evidence)
+class _PairFitter:
+    """Coordinates of pairs from each modality, of samples that have two."""
+
+    def __init__(
+        self, samples: Samples, channels: int, generator: torch.Generator
+    ) -> None:
+        present = samples.present
+        self.used = present & (present.sum(1, keepdim=True) > 1)
+        self.smoothers = _smoothers(samples, self.used, generator)
+        self.basis = principal_anchors(
+            self.smoothers, len(self.used), channels, generator
+        )
+
+    def fit(self, folds: Tensor | None = None) -> _Part:
+        """Fit maps to anchors ``[N, D]``; judge without groups, or without folds."""
+        evidence = torch.zeros(*self.used.shape, self.basis.shape[1])
+        maps = []
+        for m, s in enumerate(self.smoothers):
+            target = self.basis[s.rows]
+            apart = None if folds is None else folds[s.rows]
+            evidence[s.rows, m] = s.held_out(target, apart).float()
+            maps.append(s.fit(target))
+        return _Part(maps, evidence)
 
 
 def _prior(classes: Tensor) -> Tensor:
@@ -160,10 +176,19 @@ class _ClassFitter:
     """Class probabilities of each modality: a kernel, and experts beside it."""
 
     def __init__(
-        self, samples: Samples, classes: Tensor, smoothers: Sequence[Smoother]
+        self,
+        samples: Samples,
+        classes: Tensor,
+        pairing: _PairFitter | None,
+        generator: torch.Generator,
     ) -> None:
-        self.samples, self.classes, self.smoothers = samples, classes, smoothers
+        self.samples, self.classes = samples, classes
         self.present = samples.present
+        known = self.present & (classes >= 0)[:, None]
+        if pairing is not None and torch.equal(known, pairing.used):
+            self.smoothers = pairing.smoothers
+        else:
+            self.smoothers = _smoothers(samples, known, generator)
         self.prior = _prior(classes)
         self.labelled = torch.nonzero(classes >= 0)[:, 0]
         self.experts = nn.ModuleList(nn.ModuleList() for _ in samples.features)
@@ -187,6 +212,15 @@ class _ClassFitter:
             maps.append(fitted)
         p = as_probabilities(evidence + self.prior)
         return _Part(maps, torch.where(self.present[..., None], p, 0))
+
+    def refine(
+        self, part: _Part, judge: PartnerJudge, kinds: Sequence[ExpertKind], seed: int
+    ) -> _Part:
+        """Add experts, and let weak modalities learn from strong ones."""
+        if kinds:
+            part = self.add_experts(part, kinds, seed)
+        part = self.distil(part, judge.class_trust(part.evidence))
+        return self.average(part) if kinds else part
 
     def add_experts(self, part: _Part, kinds: Sequence[ExpertKind], seed: int) -> _Part:
         """Average the probabilities with those of unimodal experts."""
