@@ -285,6 +285,13 @@ def test_text_without_an_encoder_is_read_as_hashed_words():
     assert np.array_equal(nobody.predict_proba(texts()), nobody.predict_proba(empty))
 
 
+def test_a_text_may_come_twice():
+    fitted = classifier().fit(texts())
+    drawn = [6, 6, 3, 1]
+    said = fitted.predict_proba(texts()[drawn])
+    assert said == pytest.approx(fitted.predict_proba(texts())[drawn], abs=1e-6)
+
+
 def certainty(seed: int) -> tuple[float, float]:
     """How sure predictions of strangers are, with and without knowing the groups.
 

@@ -33,6 +33,13 @@ def test_a_row_that_a_group_shares_is_known_of_all_its_samples():
     assert filled.schema == data.schema
 
 
+def test_a_sample_may_come_twice():
+    drawn = np.r_[np.arange(60), 2, 2]
+    filled = fill_from_groups(grouped()[drawn])
+    assert filled.columns[CAPTION].present.all()
+    assert filled.ids.tolist() == drawn.tolist()
+
+
 def test_cells_that_nobody_knows_are_no_difference():
     def hide(text):
         text[:, 0] = np.nan

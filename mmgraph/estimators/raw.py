@@ -5,7 +5,7 @@ Letters: ``L`` rows, ``F`` features.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -95,14 +95,8 @@ class RawInputs:
             rows = _vectors(columns[name], kind, self.encoders.get(name), progress)
             columns[name] = Column(rows, columns[name].offsets)
         modalities = [self._of_numbers(m) for m in schema.modalities]
-        return MultimodalData.from_columns(
-            columns,
-            y=data.y,
-            ids=data.ids,
-            groups=data.groups,
-            split_name=data.split_name,
-            schema=Schema(modalities, schema.latents, schema.relations, schema.readout),
-        )
+        numbers = Schema(modalities, schema.latents, schema.relations, schema.readout)
+        return replace(data, columns=columns).with_schema(numbers)
 
     def _of_numbers(self, modality: Modality) -> Modality:
         """Return the modality of vectors that takes the place of a raw one."""

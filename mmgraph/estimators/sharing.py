@@ -3,6 +3,7 @@
 Letters: ``N`` samples, ``F`` features.
 """
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,14 +39,7 @@ def fill_from_groups(data: MultimodalData) -> MultimodalData:
         source = _first_of_group(groups, present)
         if not present.all() and _say_the_same(x, source, np.flatnonzero(present)):
             columns[name] = columns[name].take(source)
-    return MultimodalData.from_columns(
-        columns,
-        y=data.y,
-        ids=data.ids,
-        groups=data.groups,
-        split_name=data.split_name,
-        schema=data.schema,
-    )
+    return replace(data, columns=columns).with_schema(data.schema)
 
 
 def _first_of_group(groups: IntArray, present: BoolArray) -> IntArray:
