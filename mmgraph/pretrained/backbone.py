@@ -4,7 +4,7 @@ Letters: ``N`` rows, ``T`` tokens, ``C`` channels of a vector.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -26,6 +26,7 @@ INPUTS: dict[str, EncoderKind] = {
     "input_values": "audio",
     "input_features": "audio",
 }
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 CLASS_TOKENS = ("cls_token", "class_embedding")
 
 
@@ -147,27 +148,12 @@ def load_backbone(
 
 
 def _load_model(source: Source, *, needs_pooler: bool) -> Any:  # noqa: ANN401
-    try:
-        from transformers import AutoModel
-    except ImportError:
-        raise ConfigError(
-            f"Encoder '{source.name}' needs transformers, which is not installed. "
-            f"{EXTRA}"
-        ) from None
-    try:
-        with quiet(), torch.random.fork_rng(devices=[]):
-            model, facts = AutoModel.from_pretrained(
-                source.folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ConfigError(
-            f"Encoder '{source.name}' must be a model that transformers reads, got: "
-            f"{error}"
-        ) from None
+    model, facts = load_part(
+        source,
+        "AutoModel",
+        "be a model that transformers reads",
+        {"use_safetensors": True, "output_loading_info": True},
+    )
     missing = sorted(map(str, facts["missing_keys"]))
     missing = [name for name in missing if needs_pooler or "pooler" not in name]
     if missing:
@@ -176,6 +162,41 @@ def _load_model(source: Source, *, needs_pooler: bool) -> Any:  # noqa: ANN401
             f"none for {len(missing)}, such as {missing[0]}."
         )
     return model
+
+
+def load_part(
+    source: Source, loader: str, rule: str, options: Mapping[str, object]
+) -> Any:  # noqa: ANN401
+    """Load what transformers reads from a folder: only data, from nowhere else.
+
+    Args:
+        source: Where it is.
+        loader: The class of transformers that reads it.
+        rule: What the encoder must be or hold, for the error.
+        options: Of the loader.
+
+    Raises:
+        ConfigError: transformers is not installed or cannot read it.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise ConfigError(
+            f"Encoder '{source.name}' needs transformers, which is not installed. "
+            f"{EXTRA}"
+        ) from None
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            return getattr(transformers, loader).from_pretrained(
+                source.folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                **options,
+            )
+    except UNREADABLE as error:
+        raise ConfigError(
+            f"Encoder '{source.name}' must {rule}, got: {error}"
+        ) from None
 
 
 @contextmanager

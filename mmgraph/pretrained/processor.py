@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmgraph.errors import ConfigError
-from mmgraph.pretrained.backbone import Backbone, quiet
+from mmgraph.pretrained.backbone import Backbone, load_part, quiet
 from mmgraph.pretrained.reading import as_picture, as_waveform
 from mmgraph.pretrained.source import Source
 
@@ -108,27 +108,16 @@ def pad_tokens(tokens: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def _load_tool(source: Source, kind: str) -> Any:  # noqa: ANN401
-    import transformers
-
-    names = {
+    loader, file, options = {
         "text": ("AutoTokenizer", "tokenizer.json", {}),
         "image": ("AutoImageProcessor", "preprocessor_config.json", {"backend": "pil"}),
         "audio": ("AutoFeatureExtractor", "preprocessor_config.json", {}),
-    }
-    name, file, options = names[kind]
-    try:
-        with quiet():
-            return getattr(transformers, name).from_pretrained(
-                source.folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                **options,
-            )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise ConfigError(
-            f"Encoder '{source.name}' must hold what prepares its input ({file} or the "
-            f"like) in a form that transformers reads without torchvision, got: {error}"
-        ) from None
+    }[kind]
+    rule = (
+        f"hold what prepares its input ({file} or the like) in a form that "
+        "transformers reads without torchvision"
+    )
+    return load_part(source, loader, rule, options)
 
 
 def _longest(source: Source, tokenizer: Any, backbone: Backbone) -> int:  # noqa: ANN401
