@@ -10,13 +10,14 @@ import torch
 
 import mmgraph
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # also while fixtures of a module are made
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))  # its parts are tested
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
-    """Start every test from the same random state and leave none behind."""
+def _same_start() -> Iterator[None]:
+    """Start every test from the same random state, on one thread; leave none behind."""
+    torch.set_num_threads(1)  # the tensors are too small to gain from a second
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
@@ -50,3 +51,20 @@ def few_trees() -> Iterator[None]:
         patch.setattr(joint, "NUM_TREES", 20)
         patch.setattr(boosting, "ITERATIONS", 15)
         yield
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the folder of a tiny model of each kind, and of one of two kinds."""
+    from tiny_models import MAKERS
+
+    root = tmp_path_factory.mktemp("models")
+    return {name: make(root / name) for name, make in MAKERS.items()}
+
+
+@pytest.fixture
+def forget_encoders() -> None:
+    """Let no test profit from what another one computed."""
+    from mmgraph.pretrained import encoder
+
+    encoder._SHARED.clear()

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +42,6 @@ RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(NUM, 3)), RNG.normal(size=(NUM, 2))
 Y = (A[:, 0] > 0).astype(int)
 DATA = MultimodalData.from_arrays({"a": A, "b": B}, y=Y)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

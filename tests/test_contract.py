@@ -1,6 +1,6 @@
 """The nine invariants on every public layer, readout, head, encoder and model."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -32,15 +32,6 @@ CASES = [*BLOCKS, *MODELS]
 
 DENSE = [case for case in MODELS if not case.name.endswith("sparse")]
 THREADED = [case for case in MODELS if "members-dense" in case.name]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 every = pytest.mark.parametrize("case", CASES, ids=str)

@@ -1,7 +1,6 @@
 """The invariants on every estimator and baseline, from fit to prediction."""
 
 import inspect
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -40,15 +39,6 @@ NAMES = ("labs", "ecg", "text")
 CONTENTS = (np.nan, np.inf, -np.inf, 1e30, 5e-324)
 
 every = pytest.mark.parametrize("name", BUILDERS)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_present() -> np.ndarray:

@@ -1,6 +1,5 @@
 """FusionClassifier and FusionRegressor: labels, missing modalities, options."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,15 +28,6 @@ RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(NUM, 3)), RNG.normal(size=(NUM, 2))
 Y = (A[:, 0] > 0).astype(int)
 PLAIN = [Modality("a", 3), Modality("b", 2)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(y: Any = Y, **plain: Any) -> MultimodalData:

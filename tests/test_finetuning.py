@@ -1,7 +1,6 @@
 """Pretrained models as parts of a model that is trained."""
 
 import sys
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,22 +24,6 @@ from mmgraph.pretrained.processor import Processor
 pytest.importorskip("transformers")
 
 NUM = 12
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("models")
-    names = ("text", "image", "audio")
-    return {name: tiny_models.MAKERS[name](root / name) for name in names}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def schema_of(**encoders: str | None) -> Schema:

@@ -1,10 +1,7 @@
 """The three controls: what the default estimator must reach on known laws."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-import torch
 
 from mmgraph import FusionClassifier, MultimodalData
 from mmgraph.baselines import BASELINES
@@ -15,15 +12,6 @@ from mmgraph.datasets.controls import synthetic
 from mmgraph.metrics import auroc
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def control(name: str) -> tuple[MultimodalData, MultimodalData]:

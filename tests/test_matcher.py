@@ -1,6 +1,5 @@
 """FusionMatcher: pairs with missing sides, hard negatives, re-ranking, saving."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,15 +26,6 @@ GRAPH: dict[str, Any] = {
     "num_heads": 2,
 }
 SIDES: dict[str, Any] = {"left": ["image", "sound"], "right": ["text"]}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(present: Any = None, **plain: Any) -> MultimodalData:

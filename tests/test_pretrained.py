@@ -3,13 +3,12 @@
 import copy
 import pickle
 import shutil
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import tiny_models
 import torch
-from tiny_models import MAKERS, SOME
+from tiny_models import SOME
 
 import mmgraph
 from mmgraph import ConfigError, DataError, PretrainedEncoder
@@ -18,31 +17,10 @@ from mmgraph.pretrained import features, source
 from mmgraph.pretrained.processor import pad_tokens
 
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("forget_encoders")
 
 KINDS = ("text", "image", "audio")
 every = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    """Return the folder of a tiny model of each kind, and of one of two kinds."""
-    root = tmp_path_factory.mktemp("models")
-    return {name: make(root / name) for name, make in MAKERS.items()}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _forget():
-    """Let no test profit from what another one computed."""
-    module._SHARED.clear()
 
 
 def some(kind: str, count: int = 9) -> list:

@@ -2,12 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import tiny_models
-import torch
 from sklearn.base import clone
 from typer.testing import CliRunner
 
@@ -30,33 +28,11 @@ from mmgraph.estimators.raw import RawInputs
 from mmgraph.pretrained import encoder as module
 
 pytest.importorskip("transformers")
+pytestmark = pytest.mark.usefixtures("forget_encoders")
 
 NUM, TRAIN = 40, 30
 QUICK = {"members": 2, "epochs": 1, "hidden_channels": 8, "num_heads": 2}
 PAIRS = {"supervision": "pairs", "members": 1, "hidden_channels": 8, "num_heads": 2}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("models")
-    return {
-        "text": tiny_models.make_text(root / "text"),
-        "image": tiny_models.make_image(root / "image"),
-    }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _forget():
-    module._SHARED.clear()
 
 
 def make(schema: Schema | None = None) -> MultimodalData:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 import mmgraph as mg
 from mmgraph.train import folder
@@ -23,10 +22,6 @@ STOPPED_AT = 14  # of 24
 @pytest.fixture(autouse=True)
 def _keep_every_check(monkeypatch):
     monkeypatch.setattr(folder, "MAX_SAVES", 0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """FusionRetriever: any subset of modalities, supervision, options, saving."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,15 +36,6 @@ ARRAYS = {
     "sound": LATENT[:, :1] + 0.5 * RNG.normal(size=(NUM, 2)),
 }
 PRESENT = RNG.random((NUM, 3)) > 0.2
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(present: Any = None, **plain: Any) -> MultimodalData:

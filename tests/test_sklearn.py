@@ -1,12 +1,10 @@
 """Estimators keep scikit-learn's conventions and work inside its tools."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
@@ -24,15 +22,6 @@ SMALL: dict[str, Any] = {
     "experts": ("linear",),
 }
 ESTIMATORS = (FusionClassifier, FusionRegressor)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def arrays(num: int = 40) -> tuple[np.ndarray, np.ndarray]:

@@ -30,15 +30,6 @@ SMALL = {
 NUM = 600
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make_data(num=NUM, seed=0):
     """Two modalities whose product says the most, each missing for some."""
     rng = np.random.default_rng(seed)

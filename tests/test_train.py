@@ -2,7 +2,6 @@
 
 from dataclasses import fields, replace
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -19,14 +18,6 @@ OPTIONS = TrainOptions(
     weight_decay=0.01,
     missing_rate=0.0,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def build(**options) -> tuple[FusionModel, EvidencePool]:
