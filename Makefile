@@ -28,6 +28,9 @@ lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two tests run at a time, each on one of two cores.
+fast slow: export OMP_NUM_THREADS := 1
+
 fast: $(DEV) ## tests that take seconds
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu"
 
