@@ -33,6 +33,9 @@ def test_probability_scores_match_sklearn(scored):
     score = proba[:, 1] if proba.shape[1] == 2 else proba
     area = oracle.roc_auc_score(y, score, multi_class="ovr")
     assert metrics.auroc(y, proba) == pytest.approx(area)
+    hot = y if proba.shape[1] == 2 else np.eye(proba.shape[1])[y]
+    expected = oracle.average_precision_score(hot, score)
+    assert metrics.average_precision(y, proba) == pytest.approx(expected)
     assert metrics.log_loss(y, proba) == pytest.approx(oracle.log_loss(y, proba))
     expected = oracle.brier_score_loss(y, score)
     assert metrics.brier(y, proba) == pytest.approx(expected)
@@ -91,7 +94,8 @@ def test_a_sure_mistake_has_a_finite_log_loss():
 def test_no_samples_give_nan():
     scores = metrics.classification_scores(np.zeros(0, int), np.zeros((0, 2)))
     scores |= metrics.regression_scores(np.zeros(0), np.zeros(0))
-    assert len(scores) == 9
+    scores |= metrics.matching_scores(np.zeros(0, int), np.zeros(0))
+    assert len(scores) == 10
     assert all(math.isnan(value) for value in scores.values())
 
 
@@ -175,6 +179,19 @@ def test_holm_by_hand():
     np.testing.assert_allclose(corrected, [0.04, 0.09, np.nan, 0.09, 0.9])
     assert metrics.holm(np.array([0.6, 0.7])).tolist() == [1, 1]
     assert metrics.holm(np.zeros(0)).shape == (0,)
+
+
+def test_matching_scores_are_those_of_two_classes():
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 2, 50), rng.random(50)
+    scores = metrics.matching_scores(y, p)
+    assert scores["average_precision"] == oracle.average_precision_score(y, p)
+    assert scores["brier"] == pytest.approx(np.mean((y - p) ** 2))
+    both = np.stack([1 - p, p], axis=1)
+    gap = metrics.expected_calibration_error(y, both)
+    assert scores["expected_calibration_error"] == gap
+    with pytest.raises(DataError, match="proba must be finite"):
+        metrics.matching_scores(y, p * 2)
 
 
 HALF = np.full((2, 2), 0.5)

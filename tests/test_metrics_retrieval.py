@@ -189,3 +189,20 @@ def test_wrong_arguments_are_told():
         metrics.ndcg(table, table - 1)
     with pytest.raises(DataError, match=r"keys must have shapes \[Q\] and \[G\]"):
         metrics.same_key(table, right)
+
+
+def test_scores_of_parts_are_those_of_the_whole(ranked):
+    similarity, relevant = ranked
+    relevant = relevant & (np.arange(len(relevant)) != 3)[:, None]  # one has none
+    parts = [slice(0, 7), slice(7, None)]
+    ranks = [metrics.first_ranks(similarity[p], relevant[p]) for p in parts]
+    scores = metrics.rank_scores(np.concatenate(ranks))
+    whole = metrics.retrieval_scores(similarity, relevant)
+    assert scores == {name: whole[name] for name in scores}
+    each = [metrics.average_precisions(similarity[p], relevant[p]) for p in parts]
+    assert np.isnan(each[0][3])
+    assert np.nanmean(np.concatenate(each)) == pytest.approx(whole["map"])
+    with pytest.raises(ConfigError, match="k must be at least 1, got 0"):
+        metrics.rank_scores(ranks[0], ks=(0,))
+    with pytest.raises(ConfigError, match="k must be at least 1, got 0"):
+        metrics.average_precisions(similarity, relevant, k=0)

@@ -15,26 +15,17 @@ from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
 from mmgraph.metrics import auroc, retrieval_scores, same_key
+from mmgraph.pairs import (
+    Direction,
+    contents,
+    draw_partners,
+    firsts,
+    has_any,
+    side_vectors,
+)
 
 Scores = dict[str, float]
 BLOCK = 256  # rows that are matched at once
-HARD = 10  # wrong sides most like the right one, of which a hard one is drawn
-
-
-@dataclass(frozen=True)
-class Direction:
-    """From which modalities which others are looked for.
-
-    Attributes:
-        source: Modalities of the query, or of the left side.
-        target: Modalities of the gallery, or of the right side.
-    """
-
-    source: tuple[str, ...]
-    target: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{'+'.join(self.source)} to {'+'.join(self.target)}"
 
 
 @dataclass(frozen=True)
@@ -206,18 +197,16 @@ def _match(
 ) -> Scores:
     both = has_any(masked, direction.source) & has_any(test, direction.target)
     left, right = masked[np.flatnonzero(both)], test[np.flatnonzero(both)]
-    wrong = ~same_key(keys(left, task), keys(right, task))
-    rows = np.flatnonzero(wrong.any(axis=1))
+    key = keys(right, task)
+    partners = draw_partners(
+        lambda part: ~same_key(key[part], key),
+        side_vectors(right, direction.target),
+        seed,
+    )
+    rows = np.flatnonzero(partners["random"] >= 0)
     if not len(rows):
         return dict.fromkeys(METRICS["matching"], float("nan"))
-    rng = np.random.default_rng(seed)
-    lot = np.where(wrong, rng.random(wrong.shape), -1)
-    alike = np.where(wrong, _alike(right, direction), -2)
-    hard = alike >= np.sort(alike, axis=1)[:, -HARD:][:, :1]
-    chosen = {
-        "auroc_random": lot.argmax(axis=1),
-        "auroc_hard": np.where(hard, lot, -1).argmax(axis=1),
-    }
+    chosen = {"auroc_random": partners["random"], "auroc_hard": partners["similar"]}
     true = _scores_of_rows(model, left, right, direction)
     return {
         name: _auroc(
@@ -226,16 +215,6 @@ def _match(
         )
         for name, other in chosen.items()
     }
-
-
-def _alike(right: MultimodalData, direction: Direction) -> NDArray[Any]:
-    """Return the cosines of the standardised right sides, [N, N]: what is hard."""
-    from mmgraph.baselines.inputs import Standardiser
-
-    tables = right.select(direction.target).features().values()
-    x = np.concatenate([Standardiser.fit(t).filled(t) for t in tables], axis=1)
-    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    return np.asarray(x @ x.T)
 
 
 def _scores_of_rows(
@@ -271,20 +250,12 @@ def keys(data: MultimodalData, task: PairTask) -> NDArray[Any]:
     return np.asarray(data.groups if task.key == "groups" else data.y)
 
 
-def has_any(data: MultimodalData, names: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which samples have at least one of the modalities, [N]."""
-    return np.asarray(data.select(names).present.any(axis=1))
-
-
 def distinct(
     data: MultimodalData, names: Sequence[str], task: PairTask
 ) -> NDArray[np.int64]:
     """Return the first sample of each distinct content that is not empty, in order."""
+    if not set(names) <= set(task.shared):
+        return firsts(contents(data, names))
     rows = np.flatnonzero(has_any(data, names))
-    if set(names) <= set(task.shared):
-        _, first = np.unique(keys(data, task)[rows], return_index=True)
-    else:
-        tables = data.select(names).features().values()
-        content = np.concatenate(list(tables), axis=1)[rows].view(np.uint32)
-        _, first = np.unique(content, axis=0, return_index=True)
+    _, first = np.unique(keys(data, task)[rows], return_index=True)
     return np.sort(rows[first])

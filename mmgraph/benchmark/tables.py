@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mmgraph.benchmark.pairs import HARD, METRICS, PAIR_TASKS
+from mmgraph.benchmark.pairs import METRICS, PAIR_TASKS
 from mmgraph.benchmark.summary import (
     SHORTCUT_LIMIT,
     Block,
@@ -16,6 +16,7 @@ from mmgraph.benchmark.summary import (
     ModelSummary,
     mean_ranks,
 )
+from mmgraph.pairs import HARD
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 METRIC_TITLES = {

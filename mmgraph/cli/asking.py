@@ -1,4 +1,4 @@
-"""What is asked of a saved model: `mmgraph predict`, `embed` and `evaluate`."""
+"""What is asked of a saved model: `mmgraph predict` and `embed`."""
 
 import os
 from collections.abc import Iterator
@@ -14,14 +14,12 @@ from mmgraph.cli.answers import (
     to_csv,
     write_answers,
 )
-from mmgraph.cli.arguments import SeveralValues
 from mmgraph.cli.commands import (
     File,
     ModalityOption,
     ModelFolder,
     MovedEncoderOption,
     app,
-    show,
 )
 
 if TYPE_CHECKING:
@@ -104,38 +102,6 @@ def embed(
     request = Request("embed", model, file, chosen, id_, names, encoders)
     num, width = write_answers(_answers(request, ray, workers), output)
     typer.echo(f"{num} embeddings of {width} numbers: {output}")
-
-
-@app.command(
-    cls=SeveralValues,
-    epilog="Example: mmgraph evaluate icu_model test.parquet --missing 0 .3 .5",
-)
-def evaluate(
-    model: ModelFolder,
-    file: File,
-    label: Annotated[
-        str | None, typer.Option(help="Column of labels (default: as in the training).")
-    ] = None,
-    missing: Annotated[
-        str | None,
-        typer.Option(metavar="RATE...", help="Test missing rates (default: 0)."),
-    ] = None,
-    encoder: MovedEncoderOption = None,
-) -> None:
-    """Score a model on a Parquet file, or a folder of them, with labels."""
-    from mmgraph.benchmark.tables import Table, number
-    from mmgraph.cli.workflow import evaluate_file
-    from mmgraph.config import parse_encoders, parse_rates
-
-    rates = parse_rates(missing, "--missing") or (0.0,)
-    scores = evaluate_file(model, file, label, rates, encoders=parse_encoders(encoder))
-    names = list(scores[rates[0]])
-    rows = tuple(
-        (f"{rate:g}", *(number(found[name]) for name in names))
-        for rate, found in scores.items()
-    )
-    columns = ("missing rate", *(name.replace("_", " ") for name in names))
-    show(Table(f"{model} on {file}", columns, rows, (frozenset[int](),) * len(columns)))
 
 
 def _answers(request: Request, ray: bool, workers: int | None) -> "Iterator[pa.Table]":

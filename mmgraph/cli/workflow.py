@@ -5,12 +5,10 @@ remembers which columns of the file are which modality.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.errors import CheckpointError, DataError
@@ -150,8 +148,8 @@ def load_model(
     if columns.task not in tasks:
         raise CheckpointError(
             f"{folder} must hold a model of {', '.join(tasks)}, got one of "
-            f"{columns.task}. A retriever is asked by mmgraph embed, index and search, "
-            "a matcher by mmgraph predict."
+            f"{columns.task}. A retriever is asked by mmgraph embed, index, search and "
+            "evaluate."
         )
     return load_estimator(folder, encoders=encoders), columns
 
@@ -171,83 +169,6 @@ def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
             f"{', '.join(columns.modalities)}, got none."
         )
     return found
-
-
-def evaluate_file(
-    folder: Path,
-    file: Path,
-    label: str | None = None,
-    rates: Sequence[float] = (0.0,),
-    seeds: int = 3,
-    encoders: Mapping[str, str] | None = None,
-) -> dict[float, dict[str, float]]:
-    """Score a model on a file with labels, at each test missing rate.
-
-    Args:
-        folder: Folder of `mmgraph train`.
-        file: Parquet file with labels.
-        label: Column of labels; the default is that of the training.
-        rates: Shares of the observed modalities to remove; 0 is the file as it is.
-        seeds: Masks per rate above 0; scores are their mean.
-        encoders: Where pretrained encoders are now, by modality, if they have moved.
-
-    Returns:
-        Scores by rate, in the order given.
-
-    Raises:
-        DataError: If the file has no labels, or a class the model never saw.
-    """
-    model, columns = load_model(
-        folder, "classification", "regression", encoders=encoders
-    )
-    samples = read_samples(
-        file,
-        modalities=there(columns, file),
-        label=label or columns.label,
-        id=columns.id,
-    )
-    found = {}
-    for rate in rates:
-        scores = [
-            _scores(model, columns.task, _thinned(samples, rate, seed))
-            for seed in range(seeds if rate else 1)
-        ]
-        found[rate] = {
-            name: float(np.mean([score[name] for score in scores]))
-            for name in scores[0]
-        }
-    return found
-
-
-def _thinned(samples: Samples, rate: float, seed: int) -> Iterator[MultimodalData]:
-    """Yield the samples, a chunk of a stream at a time, with modalities removed."""
-    from mmgraph.missing import mcar
-
-    parts = samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
-    for number, data in enumerate(parts):
-        yield mcar(rate).plan(data, seed=seed + 1000 * number).apply(data)
-
-
-def _scores(
-    model: Any,  # noqa: ANN401
-    task: Task,
-    parts: Iterable[MultimodalData],
-) -> dict[str, float]:
-    from mmgraph.metrics import classification_scores, regression_scores
-
-    ask = model.predict if task == "regression" else model.predict_proba
-    pairs = [(np.asarray(data.y), np.asarray(ask(data))) for data in parts]
-    y, said = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    if task == "regression":
-        return regression_scores(y, said)
-    classes = np.asarray(model.classes_)
-    unknown = sorted(set(y.tolist()) - set(classes.tolist()), key=str)
-    if unknown:
-        raise DataError(
-            f"Labels must be classes of the training, {classes.tolist()}, "
-            f"got {unknown[0]!r}."
-        )
-    return classification_scores(np.searchsorted(classes, y), said)
 
 
 def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:

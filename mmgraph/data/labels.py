@@ -250,3 +250,24 @@ def _mixed(subject: str, got: str) -> DataError:
         f"{subject} must hold numbers or strings of one type, got {got}. Convert it "
         "first."
     )
+
+
+def class_numbers(y: AnyArray | None) -> IntArray | None:
+    """Return ``[N]`` class numbers, -1 where unknown; None where y is not of classes.
+
+    Numbers with a fractional part, several labels a sample, a single class, or more
+    classes than half of the samples are no classes.
+    """
+    if y is None or y.ndim > 1:
+        return None
+    missing = missing_labels(y)
+    known = y[~missing]
+    if known.dtype.kind == "f" and np.any(np.mod(known, 1)):
+        return None
+    known = known.astype(str) if known.dtype == object else known
+    names, codes = np.unique(known, return_inverse=True)
+    if len(names) < 2 or len(names) > len(known) / 2:
+        return None
+    classes = np.full(len(y), -1, dtype=np.int64)
+    classes[~missing] = codes
+    return classes

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmgraph import checkpoint
 from mmgraph.data import MultimodalData
-from mmgraph.data.labels import missing_labels
+from mmgraph.data.labels import class_numbers
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import OF_THE_MACHINE, FusionEstimator
 from mmgraph.estimators.folds import assign_folds, number_groups
@@ -164,7 +164,7 @@ def samples_of(data: MultimodalData, supervision: Supervision, seed: int) -> Sam
     Raises:
         DataError: ``supervision="labels"`` without labels that are classes.
     """
-    classes = None if supervision == "pairs" else _classes_of(data)
+    classes = None if supervision == "pairs" else class_numbers(data.y)
     if supervision == "labels" and classes is None:
         raise DataError(
             "supervision='labels' must come with y of at least two classes, one label "
@@ -178,28 +178,6 @@ def samples_of(data: MultimodalData, supervision: Supervision, seed: int) -> Sam
         None if classes is None else torch.from_numpy(classes),
         torch.from_numpy(assign_folds(keys, data.groups, num_folds, seed=seed)),
     )
-
-
-def _classes_of(data: MultimodalData) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Return ``[N]`` class numbers, -1 where unknown; None where y is not of classes.
-
-    Numbers with a fractional part, several labels a sample, a single class, or more
-    classes than half of the samples are no classes.
-    """
-    y = data.y
-    if y is None or y.ndim > 1:
-        return None
-    missing = missing_labels(y)
-    known = y[~missing]
-    if known.dtype.kind == "f" and np.any(np.mod(known, 1)):
-        return None
-    known = known.astype(str) if known.dtype == object else known
-    names, codes = np.unique(known, return_inverse=True)
-    if len(names) < 2 or len(names) > len(known) / 2:
-        return None
-    classes = np.full(len(y), -1, dtype=np.int64)
-    classes[~missing] = codes
-    return classes
 
 
 def describe_space(space: EmbeddingSpace) -> dict[str, Any]:

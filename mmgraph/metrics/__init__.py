@@ -8,12 +8,14 @@ gives nan.
 from mmgraph.metrics.classification import (
     accuracy,
     auroc,
+    average_precision,
     balanced_accuracy,
     brier,
     classification_scores,
     expected_calibration_error,
     log_loss,
     macro_f1,
+    matching_scores,
     reliability_curve,
 )
 from mmgraph.metrics.comparison import (
@@ -30,11 +32,13 @@ from mmgraph.metrics.regression import (
     rmse,
 )
 from mmgraph.metrics.retrieval import (
+    average_precisions,
     first_ranks,
     mean_average_precision,
     mean_reciprocal_rank,
     median_rank,
     ndcg,
+    rank_scores,
     recall_at_k,
     retrieval_scores,
     same_key,
@@ -45,6 +49,8 @@ __all__ = [
     "accuracy",
     "aurc",
     "auroc",
+    "average_precision",
+    "average_precisions",
     "balanced_accuracy",
     "brier",
     "classification_scores",
@@ -54,6 +60,7 @@ __all__ = [
     "holm",
     "log_loss",
     "macro_f1",
+    "matching_scores",
     "mean_average_precision",
     "mean_reciprocal_rank",
     "median_rank",
@@ -61,6 +68,7 @@ __all__ = [
     "ndcg",
     "paired_difference",
     "r2",
+    "rank_scores",
     "recall_at_k",
     "regression_scores",
     "reliability_curve",

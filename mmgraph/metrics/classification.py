@@ -3,6 +3,8 @@
 Letters: `N` samples, `K` classes.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mmgraph.errors import ConfigError
@@ -91,13 +93,43 @@ def auroc(y: Array, proba: Array) -> float:
     """
     from sklearn.metrics import roc_auc_score
 
+    return _one_against_rest(roc_auc_score, y, proba)
+
+
+def average_precision(y: Array, proba: Array) -> float:
+    """Return the precision at each true sample, averaged over true samples.
+
+    The area under the curve of precision and recall, without interpolation. With two
+    classes it is that of class 1, with more the mean of one class against the rest.
+    Classes that do not occur in y are skipped.
+
+    Args:
+        y: Class codes, [N].
+        proba: Class probabilities, [N, K].
+
+    Returns:
+        A value in [0, 1], by chance the share of the class; nan where y holds fewer
+        than two classes.
+
+    Raises:
+        DataError: If shapes, codes or probabilities are wrong.
+    """
+    from sklearn.metrics import average_precision_score
+
+    return _one_against_rest(average_precision_score, y, proba)
+
+
+def _one_against_rest(
+    score: Callable[[Array, Array], float], y: Array, proba: Array
+) -> float:
+    """Return the mean score of a class against the rest; of two, that of class 1."""
     check_proba(y, proba)
     found = np.unique(y)
     if len(found) < 2:
         return float("nan")
     if proba.shape[1] == 2:
         found = found[1:]
-    return float(np.mean([roc_auc_score(y == code, proba[:, code]) for code in found]))
+    return float(np.mean([score(y == code, proba[:, code]) for code in found]))
 
 
 def log_loss(y: Array, proba: Array) -> float:
@@ -233,6 +265,37 @@ def classification_scores(y: Array, proba: Array) -> dict[str, float]:
         "balanced_accuracy": balanced_accuracy(y, predicted),
         "macro_f1": macro_f1(y, predicted),
         "auroc": auroc(y, proba),
+        "log_loss": log_loss(y, proba),
+        "brier": brier(y, proba),
+        "expected_calibration_error": expected_calibration_error(y, proba),
+    }
+
+
+def matching_scores(y: Array, p: Array) -> dict[str, float]:
+    """Return every score of pairs that belong together or not, by its name.
+
+    Args:
+        y: 1 where a pair belongs together, else 0, [P].
+        p: Probability that it does, [P].
+
+    Returns:
+        auroc, average_precision, log_loss, brier and expected_calibration_error; all
+        nan for no pairs.
+
+    Raises:
+        DataError: If shapes, codes or probabilities are wrong.
+
+    Example:
+        >>> import numpy as np
+        >>> y, p = np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.6, 0.1])
+        >>> found = metrics.matching_scores(y, p)
+        >>> found["auroc"], round(found["average_precision"], 3)
+        (0.75, 0.833)
+    """
+    proba = np.stack([1 - p, p], axis=1)
+    return {
+        "auroc": auroc(y, proba),
+        "average_precision": average_precision(y, proba),
         "log_loss": log_loss(y, proba),
         "brier": brier(y, proba),
         "expected_calibration_error": expected_calibration_error(y, proba),

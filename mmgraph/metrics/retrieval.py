@@ -171,17 +171,31 @@ def mean_average_precision(
         ConfigError: If k is below 1.
         DataError: If the tables do not fit each other or a similarity is NaN.
     """
+    return _mean(average_precisions(similarity, relevant, k))
+
+
+def average_precisions(
+    similarity: Array, relevant: Array, k: int | None = None
+) -> NDArray[np.float64]:
+    """Return the average precision of each query, see `mean_average_precision`.
+
+    Args:
+        similarity: [Q, G], -inf for what was not retrieved.
+        relevant: Booleans [Q, G].
+        k: Places that count; None counts all.
+
+    Returns:
+        [Q], each in [0, 1]; nan where there is no right entry.
+
+    Raises:
+        ConfigError: If k is below 1.
+        DataError: If the tables do not fit each other or a similarity is NaN.
+    """
     _check_k(k)
-    return _average_precision(*_ranked(similarity, relevant), k)
-
-
-def _average_precision(
-    found: NDArray[np.bool_], total: NDArray[np.int64], k: int | None
-) -> float:
+    found, total = _ranked(similarity, relevant)
     places = np.arange(1, found.shape[1] + 1)
     precision = np.where(found, found.cumsum(axis=1) / places, 0)[:, :k].sum(axis=1)
-    fitting = total if k is None else np.minimum(total, k)
-    return _mean(_divide(precision, fitting))
+    return _divide(precision, total if k is None else np.minimum(total, k))
 
 
 def ndcg(similarity: Array, gains: Array, k: int | None = None) -> float:
@@ -241,15 +255,38 @@ def retrieval_scores(
         ConfigError: If a k is below 1.
         DataError: If the tables do not fit each other or a similarity is NaN.
     """
+    return {
+        **rank_scores(first_ranks(similarity, relevant), ks),
+        "map": mean_average_precision(similarity, relevant),
+        "ndcg": ndcg(similarity, relevant),
+    }
+
+
+def rank_scores(ranks: Array, ks: Ks = (1, 5, 10)) -> dict[str, float]:
+    """Return the scores that the ranks of first right entries decide, by name.
+
+    Args:
+        ranks: [Q] as of `first_ranks`, of one or several tables.
+        ks: Places for Recall@K.
+
+    Returns:
+        recall_at_1, recall_at_5, recall_at_10 (by `ks`), mrr and median_rank; all nan
+        where no query has a right entry.
+
+    Raises:
+        ConfigError: If a k is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> metrics.rank_scores(np.array([1.0, 4.0]), ks=(1,))
+        {'recall_at_1': 0.5, 'mrr': 0.625, 'median_rank': 2.5}
+    """
     for k in ks:
         _check_k(k)
-    ranks = first_ranks(similarity, relevant)
     return {
         **{f"recall_at_{k}": _recall(ranks, k) for k in ks},
         "mrr": _mean(1 / ranks),
         "median_rank": _median(ranks),
-        "map": mean_average_precision(similarity, relevant),
-        "ndcg": ndcg(similarity, relevant),
     }
 
 
