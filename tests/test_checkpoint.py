@@ -44,9 +44,17 @@ Y = (A[:, 0] > 0).astype(int)
 DATA = MultimodalData.from_arrays({"a": A, "b": B}, y=Y)
 
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
+
 @pytest.fixture(scope="module")
-def fitted() -> FusionClassifier:
+def fitted(few_trees) -> FusionClassifier:
     return FusionClassifier(**SMALL).fit(DATA)
+
+
+@pytest.fixture(scope="module")
+def newer(few_trees) -> FusionClassifier:
+    return FusionClassifier(**{**SMALL, "seed": 5}).fit(DATA)
 
 
 @pytest.fixture
@@ -198,9 +206,10 @@ sys.exit(len(opened))
 @pytest.mark.parametrize("call", ["replace", "fsync"])
 @pytest.mark.parametrize("at", [1, 2])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_interrupted_save_leaves_the_old_model(folder, monkeypatch, call, at, error):
+def test_interrupted_save_leaves_the_old_model(
+    folder, newer, monkeypatch, call, at, error
+):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    newer = FusionClassifier(**{**SMALL, "seed": 5}).fit(DATA)
     real, calls = getattr(os, call), []
 
     def failing(*args: Any) -> Any:

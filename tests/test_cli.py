@@ -1,6 +1,7 @@
 """The command line: what it prints, its exit codes, and one line per mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -98,6 +99,14 @@ def bench(small, output, *options):
     return run("bench", small, "--missing", 0, ".5", *models, *rest, *options)
 
 
+@pytest.fixture(scope="module")
+def benched(small, tmp_path_factory):
+    """A folder of results that is complete; to be read, or copied and changed."""
+    folder = tmp_path_factory.mktemp("benched")
+    assert "commits" not in bench(small, folder).stderr
+    return folder
+
+
 def test_bench_writes_lines_page_and_table_and_resumes(small, tmp_path):
     result = bench(small, tmp_path)
     assert result.exit_code == 0, result.output
@@ -115,8 +124,8 @@ def test_bench_writes_lines_page_and_table_and_resumes(small, tmp_path):
     assert again.stderr == "4 units were already there.\n"
 
 
-def test_report_only_rebuilds_page_and_table(small, tmp_path):
-    bench(small, tmp_path)
+def test_report_only_rebuilds_page_and_table(benched, tmp_path):
+    shutil.copytree(benched, tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "results.jsonl").read_text()
     (tmp_path / "report.html").unlink()
     result = run("bench", "--report", "--output", tmp_path)
@@ -125,8 +134,8 @@ def test_report_only_rebuilds_page_and_table(small, tmp_path):
     assert (tmp_path / "results.jsonl").read_text() == before
 
 
-def test_results_of_several_commits_are_pointed_out(small, tmp_path):
-    assert "commits" not in bench(small, tmp_path).stderr
+def test_results_of_several_commits_are_pointed_out(benched, tmp_path):
+    shutil.copytree(benched, tmp_path, dirs_exist_ok=True)
     path = tmp_path / "results.jsonl"
     first, *others = path.read_text().splitlines()
     older = json.dumps(json.loads(first) | {"commit": "an older one"})

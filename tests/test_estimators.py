@@ -16,6 +16,8 @@ from mmgraph import (
     Schema,
 )
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 SMALL: dict[str, Any] = {
     "members": 2,
     "epochs": 1,
@@ -45,6 +47,12 @@ def regressor(**options: Any) -> FusionRegressor:
 
 def hidden(data: MultimodalData, *names: str) -> MultimodalData:
     return data.mask({name: np.zeros(len(data), bool) for name in names})
+
+
+@pytest.fixture(scope="module")
+def plain() -> FusionClassifier:
+    """A classifier of two classes and two vectors; tests only ask it."""
+    return classifier().fit(make())
 
 
 # Labels
@@ -104,8 +112,7 @@ def test_labels_that_cannot_be_learned_are_refused():
         classifier().fit(make(None), Y[:-1])
 
 
-def test_labels_that_cannot_be_scored_are_refused():
-    fitted = classifier().fit(make())
+def test_labels_that_cannot_be_scored_are_refused(plain):
     cases: list[tuple[Any, str]] = [
         (None, "score needs labels, got none"),
         (Y[:3], "one label per sample: 30 samples, got 3"),
@@ -114,7 +121,7 @@ def test_labels_that_cannot_be_scored_are_refused():
     ]
     for labels, message in cases:
         with pytest.raises(DataError, match=message):
-            fitted.score(make(None), labels)
+            plain.score(make(None), labels)
 
 
 def test_a_longer_name_is_not_taken_for_its_beginning():
@@ -173,10 +180,9 @@ def test_one_or_two_samples_are_enough(num, experts):
     assert np.isfinite(said).all()
 
 
-def test_no_samples_give_no_predictions():
-    fitted = classifier().fit(make())
-    assert fitted.predict_proba(make()[:0]).shape == (0, 2)
-    assert fitted.predict(make()[:0]).shape == (0,)
+def test_no_samples_give_no_predictions(plain):
+    assert plain.predict_proba(make()[:0]).shape == (0, 2)
+    assert plain.predict(make()[:0]).shape == (0,)
     assert regressor().fit(make(A[:, :2])).predict(make()[:0]).shape == (0, 2)
 
 
@@ -192,15 +198,13 @@ def test_modality_that_training_never_saw_is_not_read(empty):
     assert fitted.score(make()) > 0.8
 
 
-def test_modality_may_be_absent_at_prediction():
-    fitted = classifier().fit(make())
-    gone = fitted.predict_proba(make().select(["a"]))
-    assert np.array_equal(gone, fitted.predict_proba(hidden(make(), "b")))
-    assert not np.array_equal(gone, fitted.predict_proba(make()))
+def test_modality_may_be_absent_at_prediction(plain):
+    gone = plain.predict_proba(make().select(["a"]))
+    assert np.array_equal(gone, plain.predict_proba(hidden(make(), "b")))
+    assert not np.array_equal(gone, plain.predict_proba(make()))
 
 
-def test_data_that_do_not_fit_are_refused_in_one_line():
-    fitted = classifier().fit(make())
+def test_data_that_do_not_fit_are_refused_in_one_line(plain):
     words = ["some words"] * NUM
     cases = [
         ({"z": A}, "Modality 'z' must be in the schema, which has a, b"),
@@ -209,10 +213,10 @@ def test_data_that_do_not_fit_are_refused_in_one_line():
     ]
     for content, message in cases:
         with pytest.raises(DataError, match=message) as caught:
-            fitted.predict(MultimodalData.from_arrays(content))
+            plain.predict(MultimodalData.from_arrays(content))
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="Modality 'x' must be in the schema"):
-        fitted.predict(A)
+        plain.predict(A)
 
 
 @pytest.mark.parametrize("experts", [("linear",), ("linear", "spline", "forest")])
