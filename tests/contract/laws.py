@@ -257,7 +257,7 @@ def law_every_parameter_learns(case: Case) -> None:
         cells = [(i, name) for i, name in enumerate(batch.modalities)]
         hidden = batch.hold_out(held_out(batch, cells))
         loss = loss + sum(v.sum() for v in case.losses(module, hidden))
-    parameters = dict(module.named_parameters())
+    parameters = learning(module)
     if not parameters:
         return
     grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
@@ -374,7 +374,7 @@ def objective(outputs: Outputs) -> Tensor:
 
 def gradients(module: nn.Module, outputs: Outputs) -> dict[str, Tensor]:
     """Return the gradient of every parameter, zero where there is none."""
-    parameters = dict(module.named_parameters())
+    parameters = learning(module)
     loss = objective(outputs)
     if not parameters or not loss.requires_grad:
         return {}
@@ -385,6 +385,11 @@ def gradients(module: nn.Module, outputs: Outputs) -> dict[str, Tensor]:
         name: torch.zeros_like(value) if grad is None else grad
         for (name, value), grad in zip(parameters.items(), grads, strict=True)
     }
+
+
+def learning(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are not frozen."""
+    return {n: p for n, p in module.named_parameters() if p.requires_grad}
 
 
 def rows_of(rows: Rows, sample: int) -> Tensor:
