@@ -10,6 +10,8 @@ from mmgraph.baselines.inputs import Standardiser, filled_table, fit_standardise
 from mmgraph.baselines.neighbours import NearestDonors
 from mmgraph.baselines.nets import ConcatMLP, TokenTransformer, train_network
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 NAMES = ("labs", "scan", "walk")
 EXACT_PRIOR = ("best_single", "late_logistic", "late_forest")
 
@@ -41,7 +43,7 @@ def some_present(num_samples, seed=5):
 
 
 @pytest.fixture(scope="module", params=BASELINES)
-def fitted(request):
+def fitted(request, few_trees):
     """Each baseline, trained where a third is missing; by its name."""
     train = make_data(present=some_present(120))
     return request.param, BASELINES[request.param](seed=1).fit(train)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+NUM_TREES = 300
+
 
 def make_logistic(seed: int) -> Any:  # noqa: ANN401
     """Return an unfitted logistic regression."""
@@ -14,10 +16,10 @@ def make_logistic(seed: int) -> Any:  # noqa: ANN401
 
 
 def make_forest(seed: int) -> Any:  # noqa: ANN401
-    """Return an unfitted random forest of 300 trees."""
+    """Return an unfitted random forest."""
     from sklearn.ensemble import RandomForestClassifier
 
-    return RandomForestClassifier(300, random_state=seed, n_jobs=1)
+    return RandomForestClassifier(NUM_TREES, random_state=seed, n_jobs=1)
 
 
 @contextmanager
