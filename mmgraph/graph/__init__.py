@@ -55,7 +55,7 @@ class Graph:
         rows, first = {}, 0
         for name, nodes in self.nodes.items():
             rows[name] = slice(first, first + nodes.num_nodes)
-            first += nodes.num_nodes
+            first = rows[name].stop
         return rows
 
     def rows_among(self, types: Collection[str]) -> dict[str, slice]:
