@@ -12,7 +12,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mmgraph import FusionClassifier, FusionRegressor, MultimodalData
+from mmgraph import (
+    FusionClassifier,
+    FusionMatcher,
+    FusionRegressor,
+    FusionRetriever,
+    MultimodalData,
+)
 
 SMALL: dict[str, Any] = {
     "members": 2,
@@ -168,3 +174,28 @@ def test_values_too_large_for_32_bits_are_refused():
         FusionClassifier(**SMALL).fit(1e300 * x, y)
     with pytest.raises(ValueError, match="Input X contains infinity"):
         FusionClassifier(**SMALL).fit(np.where(x > 1, np.inf, x), y)
+
+
+@pytest.mark.parametrize("kind", [*ESTIMATORS, FusionMatcher, FusionRetriever])
+def test_constructor_keeps_just_its_arguments(kind):
+    given = {"members": 7, "experts": ["linear"], "hidden_channels": 5}
+    estimator = kind(**given)
+    assert vars(estimator) == estimator.get_params()
+    assert estimator.experts is given["experts"]
+    assert clone(estimator).get_params() == estimator.get_params()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'width'"):
+        kind(width=5)
+
+
+class Seeded(FusionRetriever):
+    """A retriever with a constructor of its own."""
+
+    def __init__(self, *, seed: int = 3, note: str = "") -> None:
+        super().__init__(seed=seed, members=2)
+        self.note = note
+
+
+def test_constructor_of_a_subclass_keeps_its_own_arguments():
+    estimator = clone(Seeded(note="mine"))
+    assert estimator.get_params() == {"seed": 3, "note": "mine"}
+    assert (estimator.members, estimator.out_channels) == (2, 256)

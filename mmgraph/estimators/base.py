@@ -23,11 +23,11 @@ from mmgraph import checkpoint
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import BoolArray
 from mmgraph.distributed import Workers, join, local_device
-from mmgraph.errors import CheckpointError, DataError
+from mmgraph.errors import CheckpointError
 from mmgraph.estimators import saving
 from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.fitting import Fitting, fingerprint
-from mmgraph.estimators.inputs import ARRAY_MODALITY, labelled
+from mmgraph.estimators.inputs import ARRAY_MODALITY, check_modalities, labelled
 from mmgraph.estimators.options import check_options, resolve_device
 from mmgraph.estimators.raw import Encoder, RawInputs
 from mmgraph.estimators.residual import ResidualFusion
@@ -47,8 +47,6 @@ Prepared: TypeAlias = tuple[MultimodalData, Tensor, Task]
 
 READ_ARRAY = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
 READ_LABELS = {"dtype": None, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
-# no part of a model, or saved apart
-OF_THE_MACHINE = ("device", "verbose", "checkpoint_dir", "encoders")
 DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 80, 240, 2500
 FITTING = "fitting the graph"
 
@@ -190,12 +188,7 @@ class FusionEstimator(BaseEstimator):
             DataError: A modality of the schema is not in the data.
         """
         self.schema_ = data.schema
-        absent = [m for m in self.schema_.modality_names if m not in data.columns]
-        if absent:
-            raise DataError(
-                f"Training data must have the modality {absent[0]!r} of the schema, "
-                f"got {', '.join(data.modalities)}."
-            )
+        check_modalities(data, self.schema_)
         columns = data.select(self.schema_.modality_names).columns.items()
         self.unseen_ = [name for name, c in columns if not c.present.any()]
 
@@ -246,8 +239,7 @@ class FusionEstimator(BaseEstimator):
         """Return where progress is kept, if asked for; all must fit the same."""
         if self.checkpoint_dir is None and workers.size == 1:
             return None
-        run = saving.plain_values(self.get_params(deep=False))
-        run = {name: v for name, v in run.items() if name not in OF_THE_MACHINE}
+        run = saving.plain_params(self)
         run |= {"schema": data.schema.hash, "data": fingerprint(data, y)}
         workers.require_same("data and options", json.dumps(run, sort_keys=True))
         if self.checkpoint_dir is None:
@@ -294,23 +286,28 @@ class FusionEstimator(BaseEstimator):
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the fitted estimator as safetensors and JSON; never pickle."""
         check_is_fitted(self, "model_")
-        params = self.get_params(deep=False)
+        params = saving.plain_params(self)
         schema = params.pop("schema")
-        params = {k: v for k, v in params.items() if k not in OF_THE_MACHINE}
         manifest = {
             "estimator": type(self).__name__,
-            "params": saving.plain_values(params),
+            "params": params,
             "given_schema": None if schema is None else schema.to_json(),
             "schema": self.schema_.to_json(),
             "schema_hash": self.schema_.hash,
             "feature_widths": self.feature_widths_,
             "unseen": self.unseen_,
             "raw": self.raw_.describe(),
+            **self._described(),
+        }
+        checkpoint.save(folder, self.model_.state_dict(), manifest)
+
+    def _described(self) -> dict[str, Any]:
+        """Return what :meth:`_empty_model` needs, as JSON."""
+        return {
             "num_features_in": getattr(self, "n_features_in_", None),
             "panel": saving.describe_panel(self.model_.panel),
             "target": self._target_state(),
         }
-        checkpoint.save(folder, self.model_.state_dict(), manifest)
 
     @classmethod
     def from_pretrained(
@@ -374,16 +371,17 @@ class FusionEstimator(BaseEstimator):
         estimator.feature_widths_ = [int(width) for width in manifest["feature_widths"]]
         unseen: list[str] = manifest["unseen"]
         estimator.unseen_ = [estimator.schema_.modality(m).name for m in unseen]
-        if manifest["num_features_in"] is not None:
-            estimator.n_features_in_ = int(manifest["num_features_in"])
-        task = estimator._restore_target(manifest["target"])
         with torch.device("meta"):  # shapes are compared before memory is taken
-            model = estimator._empty_model(manifest, task)
+            model = estimator._empty_model(manifest)
         saving.fill(model, tensors)
         estimator.model_ = model.requires_grad_(False)
         return estimator
 
-    def _empty_model(self, manifest: dict[str, Any], task: Task) -> ResidualFusion:
+    def _empty_model(self, manifest: dict[str, Any]) -> ResidualFusion:
+        """Build the model that was described; its tensors are loaded later."""
+        if manifest["num_features_in"] is not None:
+            self.n_features_in_ = int(manifest["num_features_in"])
+        task = self._restore_target(manifest["target"])
         panel = saving.build_panel(manifest["panel"], self.feature_widths_, task)
         return ResidualFusion(panel, self._graph(self.schema_, task))
 

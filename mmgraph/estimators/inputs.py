@@ -81,3 +81,17 @@ def labels_to_score(
     if missing_labels(truth).all():
         raise DataError("score needs at least one known label, got none.")
     return truth
+
+
+def check_modalities(data: MultimodalData, schema: Schema) -> None:
+    """Refuse training data that lack a modality of the schema.
+
+    Raises:
+        DataError: Naming the first one.
+    """
+    absent = [name for name in schema.modality_names if name not in data.columns]
+    if absent:
+        raise DataError(
+            f"Training data must have the modality {absent[0]!r} of the schema, got "
+            f"{', '.join(data.modalities)}."
+        )

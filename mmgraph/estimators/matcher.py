@@ -94,6 +94,9 @@ class FusionMatcher(PairedEstimator):
         True
     """
 
+    left: Sequence[str]
+    right: Sequence[str]
+    negatives: int
     model_: MatchFusion
 
     def __init__(
@@ -122,24 +125,7 @@ class FusionMatcher(PairedEstimator):
         seed: int = 0,
         verbose: bool | None = None,
     ) -> None:
-        self.left, self.right, self.negatives = left, right, negatives
-        self.supervision = supervision
-        self.out_channels = out_channels
-        self.schema = schema
-        self.hidden_channels = hidden_channels
-        self.num_layers, self.num_heads = num_layers, num_heads
-        self.capacity = capacity
-        self.feed_forward = feed_forward
-        self.members = members
-        self.experts = experts
-        self.epochs = epochs
-        self.batch_size, self.learning_rate = batch_size, learning_rate
-        self.weight_decay = weight_decay
-        self.missing_rate = missing_rate
-        self.encoders = encoders
-        self.device = device
-        self.seed = seed
-        self.verbose = verbose
+        self._keep(locals())
 
     def fit(self, X: Any, y: Any = None) -> "FusionMatcher":  # noqa: ANN401, N803
         """Learn from samples: their left and right side belong together.

@@ -3,23 +3,20 @@
 Letters: ``N`` samples, ``M`` modalities.
 """
 
-import os
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from mmgraph import checkpoint
 from mmgraph.data import MultimodalData
 from mmgraph.data.labels import class_numbers
-from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.base import OF_THE_MACHINE, FusionEstimator
+from mmgraph.errors import DataError
+from mmgraph.estimators.base import FusionEstimator
 from mmgraph.estimators.folds import assign_folds, number_groups
-from mmgraph.estimators.options import check_options
-from mmgraph.estimators.saving import build_expert, describe_expert, fill, plain_value
+from mmgraph.estimators.inputs import check_modalities
+from mmgraph.estimators.saving import build_expert, describe_expert
 from mmgraph.estimators.sharing import fill_from_groups
 from mmgraph.estimators.space import EmbeddingSpace, empty_space
 from mmgraph.estimators.spacing import FittedSpace, Supervision, fit_space
@@ -27,23 +24,34 @@ from mmgraph.estimators.trust import Samples
 from mmgraph.model import FusionModel
 from mmgraph.nn.heads import Classification, Task
 from mmgraph.nn.radial import RadialMap
-from mmgraph.schema import Schema
 
 NUM_FOLDS = 5
-SelfT = TypeVar("SelfT", bound="PairedEstimator")
 
 
 class PairedEstimator(FusionEstimator):
-    """What retriever and matcher share."""
+    """What retriever and matcher share.
 
+    Their constructors name every argument; types are those of the attributes.
+    """
+
+    supervision: Supervision
+    out_channels: int
     model_: nn.Module  # type: ignore[assignment]
+
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """Keep the arguments of a constructor as they are, as scikit-learn asks.
+
+        Args:
+            given: What ``locals()`` is at its first line.
+        """
+        self.__dict__.update({k: v for k, v in given.items() if k != "self"})
 
     def _fit_space(
         self, data: MultimodalData
     ) -> tuple[MultimodalData, Samples, FittedSpace]:
         """Fit the space; return it with the data in the order of the schema."""
         self.schema_ = data.schema
-        self._check_modalities(data)
+        check_modalities(data, self.schema_)
         data = fill_from_groups(data.select(self.schema_.modality_names))
         samples = samples_of(data, self.supervision, int(self.seed))
         self.feature_widths_ = [x.shape[1] for x in samples.features.values()]
@@ -56,14 +64,6 @@ class PairedEstimator(FusionEstimator):
         )
         self.unseen_ = self._unseen(fitted)
         return data, samples, fitted
-
-    def _check_modalities(self, data: MultimodalData) -> None:
-        absent = [m for m in self.schema_.modality_names if m not in data.columns]
-        if absent:
-            raise DataError(
-                f"Training data must have the modality {absent[0]!r} of the schema, "
-                f"got {', '.join(data.modalities)}."
-            )
 
     def _unseen(self, fitted: FittedSpace) -> list[str]:
         """Name the modalities that nothing was learned about."""
@@ -97,51 +97,13 @@ class PairedEstimator(FusionEstimator):
 
     # Saving
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the fitted estimator as safetensors and JSON; never pickle."""
-        check_is_fitted(self, "model_")
-        params = self.get_params(deep=False)
-        schema = params.pop("schema")
-        params = {k: v for k, v in params.items() if k not in OF_THE_MACHINE}
-        manifest = {
-            "estimator": type(self).__name__,
-            "params": {name: plain_value(value) for name, value in params.items()},
-            "given_schema": None if schema is None else schema.to_json(),
-            "schema": self.schema_.to_json(),
-            "schema_hash": self.schema_.hash,
-            "feature_widths": self.feature_widths_,
-            "unseen": self.unseen_,
-            "raw": self.raw_.describe(),
-            "space": describe_space(self._space),
-        }
-        checkpoint.save(folder, self.model_.state_dict(), manifest)
+    def _described(self) -> dict[str, Any]:
+        return {"space": describe_space(self._space)}
 
-    @classmethod
-    def _restored(
-        cls: type[SelfT],
-        tensors: dict[str, Tensor],
-        manifest: dict[str, Any],
-        functions: dict[str, Callable[..., Any]],
-    ) -> SelfT:
-        given = manifest["given_schema"]
-        schema = None if given is None else Schema.from_json(given, functions)
-        params = {**manifest["params"], "schema": schema}
-        estimator = cls(**{**params, "experts": tuple(params["experts"])})
-        check_options(estimator.get_params(deep=False))
-        if estimator.num_layers > len(tensors):
-            raise CheckpointError("A graph layer must have tensors, got too few.")
-        estimator.schema_ = Schema.from_json(manifest["schema"], functions)
-        if estimator.schema_.hash != manifest["schema_hash"]:
-            raise CheckpointError("The schema must have the hash that was saved.")
-        estimator.feature_widths_ = [int(width) for width in manifest["feature_widths"]]
-        unseen: list[str] = manifest["unseen"]
-        estimator.unseen_ = [estimator.schema_.modality(m).name for m in unseen]
-        with torch.device("meta"):  # shapes are compared before memory is taken
-            space = build_space(manifest["space"], estimator.feature_widths_)
-            model = estimator._build(space)
-        fill(model, tensors)
-        estimator.model_ = model.requires_grad_(False)
-        return estimator
+    def _empty_model(  # type: ignore[override]
+        self, manifest: dict[str, Any]
+    ) -> nn.Module:
+        return self._build(build_space(manifest["space"], self.feature_widths_))
 
 
 def check_multimodal(data: Any) -> MultimodalData:  # noqa: ANN401

@@ -95,6 +95,9 @@ class FusionRetriever(PairedEstimator):
         array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
 
+    loss: ContrastKind
+    contrast_size: int | None
+    hubness: Hubness
     model_: EmbeddingFusion
 
     def __init__(
@@ -122,27 +125,7 @@ class FusionRetriever(PairedEstimator):
         seed: int = 0,
         verbose: bool | None = None,
     ) -> None:
-        self.supervision = supervision
-        self.loss = loss
-        self.out_channels = out_channels
-        self.contrast_size = contrast_size
-        self.hubness = hubness
-        self.schema = schema
-        self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
-        self.num_heads = num_heads
-        self.capacity = capacity
-        self.feed_forward = feed_forward
-        self.members = members
-        self.experts = experts
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.encoders = encoders
-        self.device = device
-        self.seed = seed
-        self.verbose = verbose
+        self._keep(locals())
 
     def fit(self, X: Any, y: Any = None) -> "FusionRetriever":  # noqa: ANN401, N803
         """Learn from samples: their modalities belong together.

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from mmgraph.errors import CheckpointError
@@ -14,6 +15,8 @@ from mmgraph.nn.heads import Task
 from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.trees import Forest
 
+# arguments that are no part of a model, or saved apart
+OF_THE_MACHINE = ("device", "verbose", "checkpoint_dir", "encoders")
 # what JSON of another origin can lead to
 WRONG_CONTENT = (
     ArithmeticError,
@@ -33,6 +36,12 @@ def plain_value(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, tuple | list):
         return [plain_value(item) for item in value]
     return value
+
+
+def plain_params(estimator: BaseEstimator) -> dict[str, Any]:
+    """Return the arguments of an estimator that are part of its model."""
+    params = estimator.get_params(deep=False)
+    return plain_values({k: v for k, v in params.items() if k not in OF_THE_MACHINE})
 
 
 def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
