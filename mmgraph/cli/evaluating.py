@@ -71,7 +71,7 @@ def evaluate(
     """Score a model on samples that it has not seen.
 
     A classifier or regressor needs labels. A retriever looks up every modality by
-    every other: Recall@K, mean and median rank of the first right entry, mAP; with
+    every other: Recall@K, mean reciprocal rank, median rank and mAP; with
     labels also the mAP of categories. A matcher tells true pairs from wrong ones, whose
     partners are drawn at random, among the most similar and, with labels, from the
     same category. Missing rates remove modalities at random, three times each.
