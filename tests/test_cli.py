@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import mmgraph
@@ -68,6 +69,13 @@ def test_every_command_shows_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"Example: mmgraph {command}" in result.output
+
+
+def test_paragraphs_of_help_are_wrapped_by_the_screen_alone():
+    command = typer.main.get_command(app).get_command(None, "train")
+    paragraphs = command.help.split("\n\n")
+    assert len(paragraphs) == 3
+    assert not any("\n" in paragraph for paragraph in paragraphs)
 
 
 def test_the_version_is_shown():

@@ -1,5 +1,6 @@
 """How the command line reads its arguments and tells the user's mistakes."""
 
+import inspect
 import os
 import shlex
 from typing import Any
@@ -13,7 +14,15 @@ MANY = {"--missing", "--train-missing", "--models"}  # options that take several
 
 
 class OneLineErrors(TyperGroup):
-    """Tells errors of the user in one line each, without a traceback."""
+    """Tells errors of the user in one line each, and wraps help as the screen is."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
+        """Return a command whose paragraphs of help are lines without breaks."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.help:
+            paragraphs = inspect.cleandoc(command.help).split("\n\n")
+            command.help = "\n\n".join(" ".join(p.split()) for p in paragraphs)
+        return command
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         """Run a command; exit 2 for what the user can mend."""
