@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmgraph.benchmark.finding import headline
+from mmgraph.benchmark.finding import headline, overview
 from mmgraph.benchmark.records import Results, append_lines, read_lines
 from mmgraph.benchmark.summary import estimate, mean_ranks, summarise
 from mmgraph.benchmark.tables import (
     DASH,
+    cell,
     difference_table,
     number,
     rank_table,
@@ -217,6 +218,25 @@ def test_mean_ranks_are_over_sets_and_train_rates(folder):
     assert rank_table(blocks).rows[0][:2] == ("mmgraph", "1.00")
     assert "mean rank 1.00: first of 3" in headline(blocks)
     assert rank_table(blocks[:1]) is None
+
+
+def test_mmgraph_stands_beside_the_best_baseline_of_each_setting(folder):
+    for model in MODELS:
+        append_lines(folder / "results.jsonl", unit_lines("one", model, 0, train=0.3))
+    blocks = summarise(Results(folder))
+    ranks, rivals = overview(blocks)
+    assert ranks == rank_table(blocks)
+    assert [row[0] for row in rivals.rows] == ["one", "second", "one @0.3"]
+    for block, row in zip(blocks, rivals.rows, strict=True):
+        ours, best = (r.aurc for r in block.rows[:2])  # mmgraph, then late_logistic
+        assert row[1:5] == ("AUROC", cell(ours), "late_logistic", cell(best))
+        assert row[5] == signed(ours.mean - best.mean)
+    assert rivals.rows[2][6] == DASH  # a single split
+    assert overview(blocks[:1]) == []
+    write_report(folder)
+    title = "mmgraph beside the best baseline of each setting"
+    assert title in (folder / "report.html").read_text()
+    assert f"**{title}**" in (folder / "table.md").read_text()
 
 
 def test_the_headline_says_who_is_better(folder):

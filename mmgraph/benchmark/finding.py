@@ -1,10 +1,19 @@
-"""What the benchmark found, in words."""
+"""What the benchmark found over all sets, in words and tables."""
 
 import math
 from collections.abc import Sequence
 
 from mmgraph.benchmark.summary import Block, Difference, mean_ranks, reference_of
-from mmgraph.benchmark.tables import cell, metric_title, number, signed
+from mmgraph.benchmark.tables import (
+    DASH,
+    Table,
+    cell,
+    metric_title,
+    name_of,
+    number,
+    rank_table,
+    signed,
+)
 
 
 def headline(blocks: Sequence[Block]) -> str:
@@ -13,6 +22,44 @@ def headline(blocks: Sequence[Block]) -> str:
     if not blocks:
         return "No results yet."
     return _one_set(blocks[0]) if len(blocks) == 1 else _many_sets(blocks)
+
+
+def overview(blocks: Sequence[Block]) -> list[Table]:
+    """Return the tables over all settings; none for a single one."""
+    if len(blocks) < 2:
+        return []
+    tables = rank_table(blocks), rival_table(blocks)
+    return [table for table in tables if table is not None]
+
+
+def rival_table(blocks: Sequence[Block]) -> Table | None:
+    """Return, of each setting, mmgraph beside the baseline that is best there.
+
+    A control, whose name begins with that of mmgraph, is no baseline. None where no
+    setting has both.
+    """
+    rows = []
+    for block in blocks:
+        rival = _rival(block)
+        if rival is None:
+            continue
+        areas = {row.model: row.aurc for row in block.rows}
+        interval = f"{signed(rival.low)} to {signed(rival.high)}"
+        cells = cell(areas[block.reference]), rival.model, cell(areas[rival.model])
+        difference = signed(rival.mean), DASH if math.isnan(rival.low) else interval
+        rows.append((name_of(block), metric_title(block.metric), *cells, *difference))
+    if not rows:
+        return None
+    reference = reference_of([row.model for block in blocks for row in block.rows])
+    columns = ("setting", "AURC of", reference, "best baseline", "its AURC")
+    return Table(
+        f"{reference} beside the best baseline of each setting",
+        (*columns, "difference", "95 % interval"),
+        tuple(rows),
+        (frozenset(),) * 7,
+        ("Intervals of each comparison by itself; the baseline was chosen as best.",),
+        frozenset({0, 1, 3}),
+    )
 
 
 def _one_set(block: Block) -> str:

@@ -284,16 +284,19 @@ def signed(value: float) -> str:
     return number(value) if math.isnan(value) or value < 0 else f"+{number(value)}"
 
 
+def name_of(block: Block) -> str:
+    """Return the set, and the train rate where something was removed."""
+    rate = f" @{block.train_missing:g}" if block.train_missing else ""
+    return f"{block.dataset}{rate}"
+
+
 def rank_table(blocks: Sequence[Block]) -> Table | None:
     """Return mean ranks over all blocks; None for a single block."""
     ranks = mean_ranks(blocks)
     if len(blocks) < 2 or not ranks:
         return None
     areas = [{row.model: row.aurc for row in block.rows} for block in blocks]
-    columns = tuple(
-        f"{b.dataset} @{b.train_missing:g}" if b.train_missing else b.dataset
-        for b in blocks
-    )
+    columns = tuple(map(name_of, blocks))
     rows = tuple(
         (model, number(rank, 2), *(number(area[model].mean) for area in areas))
         for model, rank in ranks.items()
@@ -315,7 +318,7 @@ def to_markdown(table: Table) -> str:
         f"**{table.title}**",
         "",
         _line(table.columns),
-        _line(["---"] + ["---:"] * (len(table.columns) - 1)),
+        _line("---" if i in table.left else "---:" for i in range(len(table.columns))),
     ]
     for i, row in enumerate(table.rows):
         lines.append(

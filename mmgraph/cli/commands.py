@@ -192,9 +192,8 @@ def _progress() -> "Iterator[Callable[[Progress], None]]":
 
 def _show_report(folder: Path, failed: bool) -> None:
     """Rebuild the page and print its tables; nothing if all units failed."""
-    from mmgraph.benchmark.finding import headline
+    from mmgraph.benchmark.finding import headline, overview
     from mmgraph.benchmark.records import Results
-    from mmgraph.benchmark.tables import rank_table
     from mmgraph.report.page import block_tables, write_report
 
     lines = Results(folder).lines()
@@ -208,12 +207,9 @@ def _show_report(folder: Path, failed: bool) -> None:
             err=True,
         )
     blocks = write_report(folder)
-    for block in blocks:
-        for table in block_tables(block):
-            show(table)
-    ranks = rank_table(blocks)
-    if ranks:
-        show(ranks)
+    tables = [table for block in blocks for table in block_tables(block)]
+    for table in (*tables, *overview(blocks)):
+        show(table)
     typer.echo(headline(blocks))
     typer.echo(f"Page: {folder / 'report.html'}   Table: {folder / 'table.md'}")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmgraph.benchmark.finding import headline
+from mmgraph.benchmark.finding import headline, overview
 from mmgraph.benchmark.records import Record, Results, read_lines
 from mmgraph.benchmark.summary import Block, summarise
 from mmgraph.benchmark.tables import (
@@ -14,7 +14,6 @@ from mmgraph.benchmark.tables import (
     difference_table,
     direction_tables,
     number,
-    rank_table,
     result_table,
     shortcut_note,
     to_markdown,
@@ -85,8 +84,7 @@ def block_tables(block: Block) -> list[Table]:
 
 def markdown(blocks: Sequence[Block], runs: Sequence[Record]) -> str:
     """Return all tables as Markdown, with the command and commit that made them."""
-    ranks = rank_table(blocks)
-    tables = [ranks] if ranks else []
+    tables = overview(blocks)
     tables += [table for block in blocks for table in block_tables(block)]
     made_by = [f"Made by `{r['command']}` at commit {r['commit'][:12]}." for r in runs]
     parts = [headline(blocks), *map(to_markdown, tables), *dict.fromkeys(made_by)]
@@ -107,12 +105,11 @@ def page(
         lstrip_blocks=True,
     )
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    ranks = rank_table(blocks)
     models = dict.fromkeys(row.model for block in blocks for row in block.rows)
     return template.render(
         headline=headline(blocks),
         sections=[_section(block, lines) for block in blocks],
-        ranks=ranks,
+        overview=overview(blocks),
         runs=runs,
         keys={model: Markup(legend_svg(model)) for model in models},
         commits=sorted({line["commit"] for line in lines}),
