@@ -167,7 +167,9 @@ def test_two_processes_of_which_one_is_killed_give_the_model_of_one(tmp_path):
     done = run([script, str(tmp_path)], 2)  # the same command again
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert (said["resumed"], said["taken"]) == (6, 9)  # killed before step 7 of 15
+    left = alone.history_.steps - 6  # killed before step 7
+    assert left > 0
+    assert (said["resumed"], said["taken"]) == (6, left)
     torch.testing.assert_close(
         torch.tensor(said["losses"]), torch.tensor(alone.history_.held_out_loss)
     )

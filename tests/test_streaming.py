@@ -122,7 +122,7 @@ def test_memory_stays_far_below_what_all_samples_take(tmp_path):
         text=True,
     )
     megabytes, steps = json.loads(done.stdout)
-    assert steps > 60  # of 117; training may stop early
+    assert steps > 40  # of 117; training may stop early
     assert megabytes < 30  # samples alone take 59
 
 
