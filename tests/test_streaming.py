@@ -194,6 +194,8 @@ def test_processes_prepare_the_parts_of_one_batch(source):
     parts = [source.batches(16, generator, Workers(rank, 3)) for rank in range(3)]
     for _ in range(20):
         batch, mine = next(whole), [next(part) for part in parts]
+        rows = slice(whole.row - len(batch), whole.row)
+        assert torch.equal(batch.evidence, whole.block.evidence[rows])
         assert [part.total for part in mine] == [len(batch)] * 3
         before = np.cumsum([0, *map(len, mine)])
         assert [part.first for part in mine] == before[:-1].tolist()
