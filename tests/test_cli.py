@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import typer
 from typer.testing import CliRunner
 
 import mmgraph
+from mmgraph import FusionClassifier, FusionMatcher, FusionRetriever
 from mmgraph.benchmark.records import Results
 from mmgraph.cli.answers import Request, answer, check_ending
 from mmgraph.cli.arguments import join_values
@@ -338,8 +340,29 @@ def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):
     (tmp_path / "columns.json").write_text("{}")
     with pytest.raises(CheckpointError, match="must be JSON as mmgraph train writes"):
         Columns.load(tmp_path)
-    with pytest.raises(CheckpointError, match=r"must hold columns.json"):
+    with pytest.raises(CheckpointError, match="Is the folder a saved one"):
         Columns.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "said"),
+    [
+        (FusionClassifier(epochs=1, experts=("linear",)), "accuracy"),
+        (FusionRetriever(), "Recall@1"),
+        (FusionMatcher(left=["a"], right=["b"]), "AUROC"),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_a_saved_estimator_reads_what_mmgraph_wrote(estimator, said, small, tmp_path):
+    estimator.fit(MultimodalData.from_parquet(small)).save_pretrained(tmp_path / "m")
+    result = run("evaluate", tmp_path / "m", small)
+    assert result.exit_code == 0
+    assert said in result.stdout
+    embeds = isinstance(estimator, FusionRetriever)
+    ask = ("embed", "--model") if embeds else ("predict",)
+    answers = tmp_path / "answers.parquet"
+    assert run(*ask, tmp_path / "m", small, "--output", answers).exit_code == 0
+    assert pq.read_table(answers).num_rows == 60
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Samples of files and folders of one's own, and models that were trained on them.
 
 A trained model is a folder: what `save_pretrained` writes, and `columns.json`, which
-remembers which columns of the file are which modality.
+remembers which columns of the file are which modality. Without the latter, samples are
+read as mmgraph writes them.
 """
 
 import json
@@ -17,6 +18,12 @@ from mmgraph.schema import Schema
 COLUMNS_FILE = "columns.json"
 Task = Literal["classification", "regression", "retrieval", "matching"]
 Samples = MultimodalData | MultimodalStream
+TASKS: dict[str, Task] = {
+    "FusionClassifier": "classification",
+    "FusionRegressor": "regression",
+    "FusionRetriever": "retrieval",
+    "FusionMatcher": "matching",
+}
 
 
 @dataclass(frozen=True)
@@ -44,17 +51,16 @@ class Columns:
 
     @classmethod
     def load(cls, folder: Path) -> "Columns":
-        """Read `columns.json` from a folder.
+        """Read `columns.json` from a folder, or say how mmgraph itself names columns.
 
         Raises:
-            CheckpointError: If it is missing or damaged.
+            CheckpointError: If it is damaged, or missing where there is no model.
         """
+        from mmgraph.estimators.loading import read_kind
+
         path = folder / COLUMNS_FILE
         if not path.is_file():
-            raise CheckpointError(
-                f"Model folder must hold {COLUMNS_FILE} as mmgraph train writes it, "
-                f"got none in '{folder}'."
-            )
+            return cls(TASKS[read_kind(folder)], "y", {}, None, None)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             modalities = {m: tuple(names) for m, names in values["modalities"].items()}
@@ -128,7 +134,7 @@ def in_memory(samples: Samples) -> MultimodalData:
 def load_model(
     folder: Path, *tasks: Task, encoders: Mapping[str, str] | None = None
 ) -> tuple[Any, Columns]:
-    """Load an estimator and its columns from the folder of `mmgraph train`.
+    """Load an estimator from its folder, and what columns it was trained on.
 
     Args:
         folder: Where it was saved.

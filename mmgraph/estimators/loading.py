@@ -40,13 +40,23 @@ def load_estimator(
             pretrained encoder that is not there or not the same.
         ConfigError: An encoder of a modality that had none.
     """
-    name: Any = checkpoint.read_manifest(folder).get("estimator")
-    if not isinstance(name, str) or name not in HOMES:
-        raise CheckpointError(
-            f"{folder} must hold one of {', '.join(HOMES)}, got {name!r}."
-        )
+    name = read_kind(folder)
     kind = getattr(import_module(HOMES[name]), name)
     estimator: FusionEstimator = kind.from_pretrained(
         folder, device=device, encoders=encoders
     )
     return estimator
+
+
+def read_kind(folder: str | os.PathLike[str]) -> str:
+    """Return the name of the estimator that ``save_pretrained`` wrote into a folder.
+
+    Raises:
+        CheckpointError: Damaged or foreign files, or an unknown kind of estimator.
+    """
+    name: Any = checkpoint.read_manifest(folder).get("estimator")
+    if not isinstance(name, str) or name not in HOMES:
+        raise CheckpointError(
+            f"{folder} must hold one of {', '.join(HOMES)}, got {name!r}."
+        )
+    return name
