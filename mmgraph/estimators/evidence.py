@@ -7,6 +7,7 @@ Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` featur
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
@@ -35,8 +36,8 @@ ExpertKind: TypeAlias = Literal["linear", "spline", "forest", "joint"]
 RIDGES = (3.0, 30.0)
 NUM_QUANTILES = (5, 2)  # knots a feature, of narrow and of wide modalities
 NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
-NUM_TREES = 200
-MIN_LEAF = 5
+NUM_TREES = 100  # of each forest
+MIN_LEAVES = (5, 2)  # rows of the smallest leaf, a forest each
 MAX_BAG = 20_000
 MIN_SHARED = 1000  # samples from which threads grow a forest faster than one alone
 MIN_SAMPLES = 8
@@ -201,36 +202,52 @@ def _fit_ridges(
     return fitted
 
 
-def _fit_forest(
+def _fit_forests(
     x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
 ) -> _Fitted:
-    """Return out-of-bag (grouped: out-of-fold) scores and the forest as tensors."""
+    """Return out-of-bag (grouped: out-of-fold) scores and the forest, by leaf."""
+    return [
+        _fit_forest(x, y, task, folds, grouped, seed + number, leaf)
+        for number, leaf in enumerate(MIN_LEAVES)
+    ]
+
+
+def _fit_forest(
+    x: Tensor,
+    y: Tensor,
+    task: Task,
+    folds: Tensor,
+    grouped: bool,
+    seed: int,
+    leaf: int,
+) -> tuple[Tensor, nn.Module]:
     link, (target, known) = link_of(task), targets_of(y, task)
     scaler = Standardiser(x.shape[1])
     scaler.fit(x)
     said = x.new_full((len(x), task.out_channels), torch.nan)
     learnt = known > 0
     if int(learnt.sum()) < MIN_SAMPLES:
-        return [(said, TreeExpert(x.shape[1], task.out_channels, link))]
+        return said, TreeExpert(x.shape[1], task.out_channels, link)
     z = scaler(x)
-    forest = _grow(z[learnt], target[learnt], link, seed, out_of_bag=not grouped)
+    grow = partial(_grow, link=link, seed=seed, leaf=leaf)
+    forest = grow(z[learnt], target[learnt], out_of_bag=not grouped)
     expert = TreeExpert.from_forest(forest, scaler, link)
     if grouped:
         for j in torch.unique(folds):
             kept = learnt & (folds != j)
             if int(kept.sum()) >= MIN_SAMPLES:
-                part = _grow(z[kept], target[kept], link, seed, out_of_bag=False)
+                part = grow(z[kept], target[kept], out_of_bag=False)
                 here = folds == j
                 said[here] = TreeExpert.from_forest(part, scaler, link)(x[here])
     else:
         said = expert(x)  # right for rows without a label; the others are out of bag
         mean = torch.from_numpy(forest.oob_prediction_).float()
         said[learnt] = score_of_mean(mean.reshape(-1, task.out_channels), link)
-    return [(said, expert)]
+    return said, expert
 
 
 def _grow(
-    z: Tensor, target: Tensor, link: str, seed: int, *, out_of_bag: bool
+    z: Tensor, target: Tensor, *, link: str, seed: int, leaf: int, out_of_bag: bool
 ) -> "RandomForestRegressor":
     """Fit a forest of regression trees; on one-hot targets their criterion is Gini's.
 
@@ -242,7 +259,7 @@ def _grow(
     forest = RandomForestRegressor(
         NUM_TREES,
         max_samples=min(MAX_BAG, len(z)),
-        min_samples_leaf=MIN_LEAF,
+        min_samples_leaf=leaf,
         max_features=1 / 3 if link == "identity" else "sqrt",
         oob_score=out_of_bag,
         n_jobs=torch.get_num_threads() if len(z) >= MIN_SHARED else 1,
@@ -256,7 +273,7 @@ def _grow(
 _FITTERS = {
     "linear": _fit_linear_experts,
     "spline": _fit_spline_experts,
-    "forest": _fit_forest,
+    "forest": _fit_forests,
 }
 
 
