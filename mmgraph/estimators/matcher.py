@@ -17,6 +17,7 @@ from mmgraph.data import MultimodalData
 from mmgraph.distributed import ALONE
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import FITTING
+from mmgraph.estimators.drawing import Pairs, draw_training_pairs
 from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.folds import member_bags
 from mmgraph.estimators.hubness import FloatArray
@@ -24,7 +25,6 @@ from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.matching import (
     MatchFusion,
     MatchPool,
-    draw_pairs,
     join,
     sides_of,
 )
@@ -43,7 +43,6 @@ from mmgraph.train import TrainingSet, TrainOptions, fit_members
 IntArray = npt.NDArray[np.int64]
 
 PREDICT_BATCH = 2048
-MAX_SAMPLES = 4000  # that pairs are drawn from
 DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 10, 100, 600
 
 
@@ -169,57 +168,52 @@ class FusionMatcher(PairedEstimator):
         fitted: FittedSpace,
     ) -> None:
         """Fit the log-odds and the graph to pairs that match and pairs that do not."""
-        generator = torch.Generator().manual_seed(int(self.seed))
-        order = torch.randperm(len(data), generator=generator)
-        rows = order[:MAX_SAMPLES].sort().values
         known = torch.tensor([name not in self.unseen_ for name in data.modalities])
-        present, pool = fitted.present[rows] & known, model.pool
-        sides = torch.stack([pool.left, ~pool.left])
-        valid = torch.stack([(present & side).any(1) for side in sides], dim=1)
-        z = pool.sides(fitted.evidence[rows][:, :, None], present)
-        group, fold = samples.groups[rows], samples.folds[rows]
-        apart = (group[:, None] != group) & (fold[:, None] == fold)
-        a, b, y = draw_pairs(
-            z[0] @ z[1].T, apart, valid, int(self.negatives), generator
+        pairs = draw_training_pairs(
+            model.pool,
+            fitted,
+            samples,
+            known,
+            int(self.negatives),
+            torch.Generator().manual_seed(int(self.seed)),
         )
-        if not y.any() or y.all():
+        if not pairs.y.any() or pairs.y.all():
             raise DataError(
                 "fit needs samples with both sides, of at least two groups, got "
-                f"{int(y.sum())} with both of {len(data)}."
+                f"{int(pairs.y.sum())} with both of {len(data)}."
             )
-        left = pool.left[None, :, None]
-        share = (0.5 / torch.where(y > 0, y.mean(), (1 - y).mean()))[:, 0]
-
-        def of_pairs(evidence: Tensor) -> Tensor:
-            here = evidence[rows]
-            return torch.where(left, here[a], here[b])[:, :, None]
-
-        two = torch.where(left[..., 0], present[a], present[b])
-        pool.fit(of_pairs(fitted.evidence), two, y, share)
+        present = pairs.of(fitted.present & known)
+        evidence = pairs.of(fitted.evidence)[:, :, None]
+        model.pool.fit(evidence, present, pairs.y, pairs.share)
         self.model_ = model.to(self._device(ALONE))
         self.model_.requires_grad_(False)
-        if self.epochs == 0:
-            return
-        model.graph.requires_grad_(True)
+        if self.epochs != 0:
+            model.graph.requires_grad_(True)
+            folded = pairs.of(fitted.folded)[:, :, None]
+            self._fit_graph(self._training_set(data, pairs, present, folded))
+
+    def _training_set(
+        self, data: MultimodalData, pairs: Pairs, present: Tensor, evidence: Tensor
+    ) -> TrainingSet:
+        """Return what the graph's members learn from."""
+        device = self._device(ALONE)
         bags = member_bags(
-            y[:, 0].numpy(),
-            group[a].numpy(),
+            pairs.y[:, 0].numpy(),
+            pairs.groups.numpy(),
             int(self.members),
             NUM_FOLDS,
             seed=int(self.seed),
         )
-        device = self._device(ALONE)
-        training = TrainingSet(
+        return TrainingSet(
             batch_of=lambda at: self._joined(
-                data, data, rows[a[at.cpu()]], rows[b[at.cpu()]]
+                data, data, pairs.left[at.cpu()], pairs.right[at.cpu()]
             ).to(device),
-            present=two.to(device),
-            evidence=of_pairs(fitted.folded).to(device),
-            y=y.to(device),
-            bags=(torch.from_numpy(bags) * share).to(device),
-            groups=group[a].to(device),
+            present=present.to(device),
+            evidence=evidence.to(device),
+            y=pairs.y.to(device),
+            bags=(torch.from_numpy(bags) * pairs.share).to(device),
+            groups=pairs.groups.to(device),
         )
-        self._fit_graph(training)
 
     def _fit_graph(self, training: TrainingSet) -> None:
         options = self._options(len(training))

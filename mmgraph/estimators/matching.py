@@ -1,4 +1,4 @@
-"""Pairs of samples for a matcher, and its evidence.
+"""What a matcher is made of, and its two sides.
 
 Letters: ``N`` samples, ``P`` pairs, ``M`` modalities of both sides, ``C`` channels of
 evidence.
@@ -17,7 +17,6 @@ from mmgraph.losses import binary_cross_entropy
 from mmgraph.model import FusionModel
 from mmgraph.nn.pool import interaction_share
 
-SHARPNESS = 15.0  # of the softmax that hard negatives are drawn from
 MAX_ITERATIONS = 60
 PENALTY = 1e-3
 
@@ -138,49 +137,6 @@ class MatchFusion(nn.Module):
             logits = logits + self.beta * share * joint
         result: Tensor = logits.sigmoid().mean(0)[:, 0]
         return result
-
-
-def draw_pairs(
-    similarity: Tensor,
-    apart: Tensor,
-    valid: Tensor,
-    negatives: int,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw negatives for each sample, half at random and half among the most similar.
-
-    References:
-        Align before Fuse, Li et al., 2021 (hard negatives by similarity, from a
-        multinomial; what belongs together is masked).
-
-    Args:
-        similarity: ``[N, N]`` of left sides to right sides.
-        apart: ``[N, N]`` Bool, which samples may be each other's negatives.
-        valid: ``[N, 2]`` Bool, which side of a sample is present.
-        negatives: Of each kind, for each sample.
-        generator: Randomness.
-
-    Returns:
-        Left and right sample numbers ``[P]``, and ``[P, 1]`` 1 where they match.
-    """
-    left, right = (torch.nonzero(valid[:, side])[:, 0] for side in (0, 1))
-    both = torch.nonzero(valid.all(1))[:, 0]
-    rows, columns = [both], [both]
-    apart = apart[left][:, right]
-    partners = apart.any(1)
-    left, apart = left[partners], apart[partners]
-    near = similarity[left][:, right]
-    for sharpness in (0.0, SHARPNESS) if len(left) else ():
-        logits = (sharpness * near).masked_fill(~apart, -torch.inf)
-        drawn = torch.multinomial(
-            logits.softmax(1), negatives, replacement=True, generator=generator
-        )
-        rows.append(left.repeat_interleave(negatives))
-        columns.append(right[drawn.flatten()])
-    a, b = torch.cat(rows), torch.cat(columns)
-    y = torch.zeros(len(a), 1)
-    y[: len(both)] = 1
-    return a, b, y
 
 
 def join(left: Batch, right: Batch) -> Batch:
