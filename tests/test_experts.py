@@ -7,12 +7,8 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
-from mmgraph.estimators.evidence import (
-    Evidence,
-    fit_evidence,
-    fit_pool,
-    frequent_patterns,
-)
+from mmgraph.estimators.evidence import Evidence, fit_evidence
+from mmgraph.estimators.pooling import fit_pool, frequent_patterns
 from mmgraph.estimators.targets import prior_of
 from mmgraph.nn.experts import (
     SMALLEST_PROBABILITY,

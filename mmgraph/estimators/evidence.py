@@ -1,49 +1,23 @@
-"""Fitting experts out of fold, and the pool of what they say.
+"""What experts say out of fold.
 
 Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` features,
 ``K`` outputs, ``Y`` experts of all modalities together, ``J`` folds.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from mmgraph.estimators.joint import fit_boosted, fit_joint
 from mmgraph.estimators.panel import ask_together
-from mmgraph.estimators.targets import link_of, prior_of, targets_of
-from mmgraph.missing import modality_dropout
-from mmgraph.nn.experts import (
-    LinearExpert,
-    TreeExpert,
-    fit_linear,
-    score_of_mean,
-    to_score,
-)
+from mmgraph.estimators.targets import prior_of
+from mmgraph.estimators.unimodal import FITTERS
 from mmgraph.nn.heads import Task
-from mmgraph.nn.pool import EvidencePool
-from mmgraph.nn.scaling import Hinges, Standardiser
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import RandomForestRegressor
 
 ExpertKind: TypeAlias = Literal["linear", "spline", "forest", "joint"]
-
-RIDGES = (3.0, 30.0)
-NUM_QUANTILES = (5, 2)  # knots a feature, of narrow and of wide modalities
-NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
-NUM_TREES = 100  # of each forest
-MIN_LEAVES = (5, 2)  # rows of the smallest leaf, a forest each
-MAX_BAG = 20_000
-MIN_SHARED = 1000  # samples from which threads grow a forest faster than one alone
-MIN_SAMPLES = 8
-POOL_MASKS = 4
-POOL_PENALTY = 1.0  # on the scale of the summed loss
-MAX_PATTERNS, MIN_PATTERN_COUNT = 64, 5
 
 
 @dataclass(frozen=True)
@@ -122,7 +96,7 @@ def fit_evidence(
     for m, x in enumerate(features.values()):
         rows = torch.nonzero(present[:, m])[:, 0]
         by_kind = [
-            _FITTERS[kind](x[rows], y[rows], task, folds[rows], grouped, seed)
+            FITTERS[kind](x[rows], y[rows], task, folds[rows], grouped, seed)
             for kind in kinds
             if kind != "joint"
         ]
@@ -139,194 +113,3 @@ def fit_evidence(
         joint.extend([] if boosted is None else [boosted])
     said = torch.stack(scores, dim=1)
     return Evidence(said, present, experts, prior, parts, folds, joint)
-
-
-_Fitted: TypeAlias = list[tuple[Tensor, nn.Module]]
-
-
-def _fit_linear_experts(
-    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
-) -> _Fitted:
-    """Return out-of-fold scores ``[n, K]`` and the expert, one for each ridge."""
-    return _fit_ridges(x, y, task, folds, Hinges())
-
-
-def _fit_spline_experts(
-    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
-) -> _Fitted:
-    """As the linear experts, additive in piecewise-linear functions of the features."""
-    narrow, wide = NUM_QUANTILES
-    hinges = Hinges()
-    if x.shape[1] <= MAX_SPLINE_WIDTH:
-        count = narrow if x.shape[1] <= NARROW_WIDTH else wide
-        hinges = Hinges.at_quantiles(x, count)
-    return _fit_ridges(x, y, task, folds, hinges)
-
-
-def _fit_ridges(
-    x: Tensor, y: Tensor, task: Task, folds: Tensor, hinges: Hinges
-) -> _Fitted:
-    link, width, num_knots = link_of(task), x.shape[1], len(hinges.knot)
-    experts = [
-        LinearExpert(width, task.out_channels, link, num_knots=num_knots)
-        for _ in RIDGES
-    ]
-    if not len(x):
-        return [(x.new_zeros(0, task.out_channels), expert) for expert in experts]
-    scaler = experts[0].scaler
-    scaler.fit(hinges(x))
-    z = scaler(hinges(x))
-    # flags of hinges repeat those of their features
-    used = torch.nonzero((z.amax(0) > z.amin(0))[: 2 * width + num_knots])[:, 0]
-    names = torch.unique(folds)
-    weight = torch.stack([(folds != j).float() for j in names] + [torch.ones(len(x))])
-    target, known = targets_of(y, task)
-    fits = fit_linear(
-        z[:, used],
-        target,
-        (weight * known).repeat(len(RIDGES), 1),
-        torch.tensor(RIDGES).repeat_interleave(len(weight)),
-        link,
-    ).unflatten(0, (len(RIDGES), len(weight)))
-    which = torch.searchsorted(names, folds)
-    starved = (weight[:-1].sum(1) == 0)[which]
-    fitted: _Fitted = []
-    for expert, w in zip(experts, fits, strict=True):
-        expert.hinges.load_state_dict(hinges.state_dict())
-        expert.scaler.load_state_dict(scaler.state_dict())
-        columns = torch.cat([used, torch.tensor([z.shape[1]])])
-        expert.weight.index_copy_(0, columns, w[-1])
-        logits = torch.einsum("nf,jfk->jnk", z[:, used], w[:-1, :-1]) + w[:-1, -1:]
-        own = to_score(logits[which, torch.arange(len(x))], link)
-        fitted.append((torch.where(starved[:, None], torch.nan, own), expert))
-    return fitted
-
-
-def _fit_forests(
-    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
-) -> _Fitted:
-    """Return out-of-bag (grouped: out-of-fold) scores and the forest, by leaf."""
-    return [
-        _fit_forest(x, y, task, folds, grouped, seed + number, leaf)
-        for number, leaf in enumerate(MIN_LEAVES)
-    ]
-
-
-def _fit_forest(
-    x: Tensor,
-    y: Tensor,
-    task: Task,
-    folds: Tensor,
-    grouped: bool,
-    seed: int,
-    leaf: int,
-) -> tuple[Tensor, nn.Module]:
-    link, (target, known) = link_of(task), targets_of(y, task)
-    scaler = Standardiser(x.shape[1])
-    scaler.fit(x)
-    said = x.new_full((len(x), task.out_channels), torch.nan)
-    learnt = known > 0
-    if int(learnt.sum()) < MIN_SAMPLES:
-        return said, TreeExpert(x.shape[1], task.out_channels, link)
-    z = scaler(x)
-    grow = partial(_grow, link=link, seed=seed, leaf=leaf)
-    forest = grow(z[learnt], target[learnt], out_of_bag=not grouped)
-    expert = TreeExpert.from_forest(forest, scaler, link)
-    if grouped:
-        for j in torch.unique(folds):
-            kept = learnt & (folds != j)
-            if int(kept.sum()) >= MIN_SAMPLES:
-                part = grow(z[kept], target[kept], out_of_bag=False)
-                here = folds == j
-                said[here] = TreeExpert.from_forest(part, scaler, link)(x[here])
-    else:
-        said = expert(x)  # right for rows without a label; the others are out of bag
-        mean = torch.from_numpy(forest.oob_prediction_).float()
-        said[learnt] = score_of_mean(mean.reshape(-1, task.out_channels), link)
-    return said, expert
-
-
-def _grow(
-    z: Tensor, target: Tensor, *, link: str, seed: int, leaf: int, out_of_bag: bool
-) -> "RandomForestRegressor":
-    """Fit a forest of regression trees; on one-hot targets their criterion is Gini's.
-
-    References:
-        Random Forests, Breiman, 2001.
-    """
-    from sklearn.ensemble import RandomForestRegressor
-
-    forest = RandomForestRegressor(
-        NUM_TREES,
-        max_samples=min(MAX_BAG, len(z)),
-        min_samples_leaf=leaf,
-        max_features=1 / 3 if link == "identity" else "sqrt",
-        oob_score=out_of_bag,
-        n_jobs=torch.get_num_threads() if len(z) >= MIN_SHARED else 1,
-        random_state=seed,
-    )
-    with warnings.catch_warnings():  # a row may be in every bag of a tiny set
-        warnings.filterwarnings("ignore", message="Some inputs do not have OOB")
-        return forest.fit(z.numpy(), target.squeeze(1).numpy())
-
-
-_FITTERS = {
-    "linear": _fit_linear_experts,
-    "spline": _fit_spline_experts,
-    "forest": _fit_forests,
-}
-
-
-def fit_pool(
-    evidence: Evidence, y: Tensor, task: Task, *, seed: int = 0
-) -> EvidencePool:
-    """Fit how much each expert is trusted, on out-of-fold evidence.
-
-    The fit sees the true pattern of missing modalities and four random thinnings of
-    it, so that the pool is calibrated for fewer modalities too.
-    """
-    _, num_modalities, num_experts, width = evidence.out_of_fold.shape
-    patterns = frequent_patterns(evidence.present)
-    pool = EvidencePool(
-        num_modalities,
-        num_experts,
-        width,
-        num_joint=len(evidence.joint),
-        num_patterns=len(patterns),
-    )
-    pool.prior.copy_(evidence.prior)
-    pool.patterns.copy_(patterns)
-    generator = torch.Generator().manual_seed(seed)
-    masks = [evidence.present] + [
-        modality_dropout(evidence.present, 0.5, generator) for _ in range(POOL_MASKS)
-    ]
-    asked = [(mask, evidence.together(mask)) for mask in masks]
-    optimiser = torch.optim.LBFGS(
-        pool.parameters(), max_iter=100, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        losses = [
-            task.loss(pool(evidence.out_of_fold, mask, joint), y)
-            for mask, joint in asked
-        ]
-        loss = torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    return pool.requires_grad_(False)
-
-
-def frequent_patterns(present: Tensor) -> Tensor:
-    """Return the combinations of modalities that are common, ``[P, M]`` Bool.
-
-    These are the 64 most frequent that at least five samples have; none where all
-    samples have the same one, which then tells nothing.
-    """
-    found, count = torch.unique(present, dim=0, return_counts=True)
-    if len(found) == 1:
-        return found[:0]
-    order = torch.argsort(count, descending=True, stable=True)[:MAX_PATTERNS]
-    return found[order[count[order] >= MIN_PATTERN_COUNT]]

@@ -1,0 +1,71 @@
+"""Fitting the pool of what experts say.
+
+Letters: ``M`` modalities, ``P`` patterns of present modalities.
+"""
+
+import torch
+from torch import Tensor
+
+from mmgraph.estimators.evidence import Evidence
+from mmgraph.missing import modality_dropout
+from mmgraph.nn.heads import Task
+from mmgraph.nn.pool import EvidencePool
+
+POOL_MASKS = 4
+POOL_PENALTY = 1.0  # on the scale of the summed loss
+MAX_PATTERNS, MIN_PATTERN_COUNT = 64, 5
+
+
+def fit_pool(
+    evidence: Evidence, y: Tensor, task: Task, *, seed: int = 0
+) -> EvidencePool:
+    """Fit how much each expert is trusted, on out-of-fold evidence.
+
+    The fit sees the true pattern of missing modalities and four random thinnings of
+    it, so that the pool is calibrated for fewer modalities too.
+    """
+    _, num_modalities, num_experts, width = evidence.out_of_fold.shape
+    patterns = frequent_patterns(evidence.present)
+    pool = EvidencePool(
+        num_modalities,
+        num_experts,
+        width,
+        num_joint=len(evidence.joint),
+        num_patterns=len(patterns),
+    )
+    pool.prior.copy_(evidence.prior)
+    pool.patterns.copy_(patterns)
+    generator = torch.Generator().manual_seed(seed)
+    masks = [evidence.present] + [
+        modality_dropout(evidence.present, 0.5, generator) for _ in range(POOL_MASKS)
+    ]
+    asked = [(mask, evidence.together(mask)) for mask in masks]
+    optimiser = torch.optim.LBFGS(
+        pool.parameters(), max_iter=100, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        losses = [
+            task.loss(pool(evidence.out_of_fold, mask, joint), y)
+            for mask, joint in asked
+        ]
+        loss = torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return pool.requires_grad_(False)
+
+
+def frequent_patterns(present: Tensor) -> Tensor:
+    """Return the combinations of modalities that are common, ``[P, M]`` Bool.
+
+    These are the 64 most frequent that at least five samples have; none where all
+    samples have the same one, which then tells nothing.
+    """
+    found, count = torch.unique(present, dim=0, return_counts=True)
+    if len(found) == 1:
+        return found[:0]
+    order = torch.argsort(count, descending=True, stable=True)[:MAX_PATTERNS]
+    return found[order[count[order] >= MIN_PATTERN_COUNT]]
