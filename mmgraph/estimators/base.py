@@ -6,24 +6,17 @@ Letters: ``N`` samples, ``K`` classes, labels or targets, ``M`` modalities.
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_consistent_length, validate_data
 from torch import Tensor
 
-from mmgraph import checkpoint
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import BoolArray
 from mmgraph.distributed import Workers, join, local_device
-from mmgraph.errors import CheckpointError
 from mmgraph.estimators import saving
 from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.fitting import Fitting, fingerprint
@@ -31,6 +24,7 @@ from mmgraph.estimators.inputs import ARRAY_MODALITY, check_modalities, labelled
 from mmgraph.estimators.options import check_options, resolve_device
 from mmgraph.estimators.raw import Encoder, RawInputs
 from mmgraph.estimators.residual import ResidualFusion
+from mmgraph.estimators.stored import StoredEstimator
 from mmgraph.estimators.streaming import fit_stream
 from mmgraph.model import FusionModel
 from mmgraph.nn.conv import Capacity
@@ -42,7 +36,6 @@ from mmgraph.train.folder import TrainingFolder
 
 FloatArray = npt.NDArray[np.floating[Any]]
 AnyArray = npt.NDArray[Any]
-SelfT = TypeVar("SelfT", bound="FusionEstimator")
 Prepared: TypeAlias = tuple[MultimodalData, Tensor, Task]
 
 READ_ARRAY = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
@@ -51,7 +44,7 @@ DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 80, 240, 2500
 FITTING = "fitting the graph"
 
 
-class FusionEstimator(BaseEstimator):
+class FusionEstimator(StoredEstimator):
     """What classifier and regressor share: fitting, predicting, saving.
 
     Args:
@@ -83,6 +76,7 @@ class FusionEstimator(BaseEstimator):
     """
 
     _task_name = ""
+    model_: ResidualFusion
 
     def __init__(
         self,
@@ -283,24 +277,6 @@ class FusionEstimator(BaseEstimator):
 
     # Saving
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the fitted estimator as safetensors and JSON; never pickle."""
-        check_is_fitted(self, "model_")
-        params = saving.plain_params(self)
-        schema = params.pop("schema")
-        manifest = {
-            "estimator": type(self).__name__,
-            "params": params,
-            "given_schema": None if schema is None else schema.to_json(),
-            "schema": self.schema_.to_json(),
-            "schema_hash": self.schema_.hash,
-            "feature_widths": self.feature_widths_,
-            "unseen": self.unseen_,
-            "raw": self.raw_.describe(),
-            **self._described(),
-        }
-        checkpoint.save(folder, self.model_.state_dict(), manifest)
-
     def _described(self) -> dict[str, Any]:
         """Return what :meth:`_empty_model` needs, as JSON."""
         return {
@@ -308,74 +284,6 @@ class FusionEstimator(BaseEstimator):
             "panel": saving.describe_panel(self.model_.panel),
             "target": self._target_state(),
         }
-
-    @classmethod
-    def from_pretrained(
-        cls: type[SelfT],
-        folder: str | os.PathLike[str],
-        *,
-        device: str | None = None,
-        functions: Mapping[str, Callable[..., Any]] | None = None,
-        encoders: Mapping[str, Encoder] | None = None,
-    ) -> SelfT:
-        """Read an estimator that :meth:`save_pretrained` wrote.
-
-        Args:
-            folder: Where it was saved.
-            device: Where to compute; default: a GPU if there is one.
-            functions: The function of every Custom topology of the schema, by name.
-            encoders: Where pretrained encoders are now, by modality; default: where
-                they were when the estimator was fitted.
-
-        Raises:
-            CheckpointError: Damaged or foreign files, another estimator's, or a
-                pretrained encoder that is not there or not the same.
-            ConfigError: An unknown device.
-        """
-        where = resolve_device(device)
-        tensors, manifest = checkpoint.load(folder)
-        if manifest.get("estimator") != cls.__name__:
-            raise CheckpointError(
-                f"{folder} must hold a {cls.__name__}, got "
-                f"{manifest.get('estimator')!r}."
-            )
-        try:
-            estimator = cls._restored(tensors, manifest, dict(functions or {}))
-        except saving.WRONG_CONTENT as error:
-            raise CheckpointError(
-                f"{folder} does not describe a model of this version: {error}"
-            ) from None
-        estimator.device = device
-        estimator.model_.to(where)
-        raw = RawInputs.restore(folder, manifest.get("raw"), encoders, device)
-        estimator.raw_, estimator.encoders = raw, dict(raw.encoders) or None
-        return estimator
-
-    @classmethod
-    def _restored(
-        cls: type[SelfT],
-        tensors: dict[str, Tensor],
-        manifest: dict[str, Any],
-        functions: dict[str, Callable[..., Any]],
-    ) -> SelfT:
-        given = manifest["given_schema"]
-        schema = None if given is None else Schema.from_json(given, functions)
-        params = {**manifest["params"], "schema": schema}
-        estimator = cls(**{**params, "experts": tuple(params["experts"])})
-        check_options(estimator.get_params(deep=False))
-        if estimator.num_layers > len(tensors):
-            raise CheckpointError("A graph layer must have tensors, got too few.")
-        estimator.schema_ = Schema.from_json(manifest["schema"], functions)
-        if estimator.schema_.hash != manifest["schema_hash"]:
-            raise CheckpointError("The schema must have the hash that was saved.")
-        estimator.feature_widths_ = [int(width) for width in manifest["feature_widths"]]
-        unseen: list[str] = manifest["unseen"]
-        estimator.unseen_ = [estimator.schema_.modality(m).name for m in unseen]
-        with torch.device("meta"):  # shapes are compared before memory is taken
-            model = estimator._empty_model(manifest)
-        saving.fill(model, tensors)
-        estimator.model_ = model.requires_grad_(False)
-        return estimator
 
     def _empty_model(self, manifest: dict[str, Any]) -> ResidualFusion:
         """Build the model that was described; its tensors are loaded later."""
