@@ -7,9 +7,11 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
+from mmgraph.estimators import unimodal
 from mmgraph.estimators.evidence import Evidence, fit_evidence
 from mmgraph.estimators.pooling import fit_pool, frequent_patterns
 from mmgraph.estimators.targets import prior_of
+from mmgraph.estimators.unimodal import MAX_SPLINE_WIDTH, fit_unimodal
 from mmgraph.nn.experts import (
     SMALLEST_PROBABILITY,
     LinearExpert,
@@ -190,6 +192,20 @@ def test_a_forest_of_eight_samples_grows_without_a_warning(grouped, few_trees):
     assert isinstance(evidence.experts[0][0], TreeExpert)
     assert evidence.out_of_fold.isfinite().all()
     assert evidence.out_of_fold.any()
+
+
+@pytest.mark.parametrize(("width", "fits"), [(MAX_SPLINE_WIDTH, 2), (257, 1)])
+def test_splines_without_knots_are_not_fitted_again(width, fits, monkeypatch):
+    fitted = []
+    counted = lambda *a: fitted.append(a) or fit_linear(*a)  # noqa: E731
+    monkeypatch.setattr(unimodal, "fit_linear", counted)
+    x, y, folds = rows(20, width).float(), torch.arange(20) % 2, torch.arange(20) // 10
+    task = Classification(num_classes=2)
+    linear, _, spline, _ = fit_unimodal(["linear", "spline"], x, y, task, folds)
+    assert len(fitted) == fits
+    assert linear[1] is not spline[1]
+    assert torch.equal(linear[0], spline[0]) == (fits == 1)
+    assert torch.equal(linear[1](x), spline[1](x)) == (fits == 1)
 
 
 # The pool

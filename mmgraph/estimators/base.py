@@ -18,7 +18,6 @@ from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import BoolArray
 from mmgraph.distributed import Workers, join, local_device
 from mmgraph.estimators import saving
-from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.fitting import Fitting, fingerprint
 from mmgraph.estimators.inputs import ARRAY_MODALITY, check_modalities, labelled
 from mmgraph.estimators.options import check_options, resolve_device
@@ -26,6 +25,7 @@ from mmgraph.estimators.raw import Encoder, RawInputs
 from mmgraph.estimators.residual import ResidualFusion
 from mmgraph.estimators.stored import StoredEstimator
 from mmgraph.estimators.streaming import fit_stream
+from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.model import FusionModel
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Task

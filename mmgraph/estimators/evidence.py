@@ -6,7 +6,6 @@ Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` featur
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,8 @@ from torch import Tensor, nn
 from mmgraph.estimators.joint import fit_boosted, fit_joint
 from mmgraph.estimators.panel import ask_together
 from mmgraph.estimators.targets import prior_of
-from mmgraph.estimators.unimodal import FITTERS
+from mmgraph.estimators.unimodal import ExpertKind, fit_unimodal
 from mmgraph.nn.heads import Task
-
-ExpertKind: TypeAlias = Literal["linear", "spline", "forest", "joint"]
 
 
 @dataclass(frozen=True)
@@ -95,12 +92,8 @@ def fit_evidence(
     scores, experts = [], nn.ModuleList()
     for m, x in enumerate(features.values()):
         rows = torch.nonzero(present[:, m])[:, 0]
-        by_kind = [
-            FITTERS[kind](x[rows], y[rows], task, folds[rows], grouped, seed)
-            for kind in kinds
-            if kind != "joint"
-        ]
-        fitted = [pair for pairs in by_kind for pair in pairs]
+        own = x[rows], y[rows], task, folds[rows]
+        fitted = fit_unimodal(kinds, *own, grouped=grouped, seed=seed)
         said = torch.stack([score for score, _ in fitted], dim=1) - prior
         table = said.new_zeros(len(y), *said.shape[1:])
         scores.append(table.index_copy(0, rows, torch.where(said.isnan(), 0, said)))

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mmgraph.data import MultimodalData
 from mmgraph.distributed import Workers
-from mmgraph.estimators.evidence import Evidence, ExpertKind, fit_evidence
+from mmgraph.estimators.evidence import Evidence, fit_evidence
 from mmgraph.estimators.folds import assign_folds, member_bags, number_groups
 from mmgraph.estimators.panel import ExpertPanel
 from mmgraph.estimators.pooling import fit_pool
 from mmgraph.estimators.saving import build_panel, describe_panel
+from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.nn.heads import Task
 from mmgraph.train import TrainingSet
 from mmgraph.train.folder import TrainingFolder

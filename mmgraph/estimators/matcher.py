@@ -18,7 +18,6 @@ from mmgraph.distributed import ALONE
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import FITTING
 from mmgraph.estimators.drawing import Pairs, draw_training_pairs
-from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.folds import member_bags
 from mmgraph.estimators.hubness import FloatArray
 from mmgraph.estimators.inputs import features_of
@@ -34,6 +33,7 @@ from mmgraph.estimators.raw import Encoder
 from mmgraph.estimators.space import EmbeddingSpace
 from mmgraph.estimators.spacing import FittedSpace, Supervision
 from mmgraph.estimators.trust import Samples
+from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import MultiLabel
 from mmgraph.progress import show_progress

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 
 from mmgraph.errors import ConfigError
-from mmgraph.estimators.evidence import ExpertKind
+from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.model.fusion import FeedForwardKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.schema import Schema

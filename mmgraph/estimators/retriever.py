@@ -23,7 +23,6 @@ from mmgraph.estimators.contrast import (
     EmbeddingFusion,
     fit_contrast,
 )
-from mmgraph.estimators.evidence import ExpertKind
 from mmgraph.estimators.hubness import FloatArray, Hubness, hub_corrected
 from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.options import check_options
@@ -32,6 +31,7 @@ from mmgraph.estimators.raw import Encoder
 from mmgraph.estimators.space import EmbeddingSpace
 from mmgraph.estimators.spacing import FittedSpace, Supervision
 from mmgraph.estimators.trust import Samples
+from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Regression
 from mmgraph.progress import show_progress

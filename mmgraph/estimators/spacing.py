@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from mmgraph.errors import DataError
 from mmgraph.estimators.anchors import Smoother, fit_smoother, principal_anchors
-from mmgraph.estimators.evidence import ExpertKind, fit_evidence
+from mmgraph.estimators.evidence import fit_evidence
 from mmgraph.estimators.space import EmbeddingSpace, as_probabilities
 from mmgraph.estimators.trust import PartnerJudge, Samples, mean_of_some
+from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.nn.heads import Classification
 from mmgraph.nn.radial import RadialMap
 

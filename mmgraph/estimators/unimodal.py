@@ -4,8 +4,10 @@ Letters: ``n`` samples that have the modality, ``F`` features, ``K`` outputs.
 """
 
 import warnings
+from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +35,43 @@ MAX_BAG = 20_000
 MIN_SHARED = 1000  # samples from which threads grow a forest faster than one alone
 MIN_SAMPLES = 8
 
+ExpertKind: TypeAlias = Literal["linear", "spline", "forest", "joint"]
 _Fitted: TypeAlias = list[tuple[Tensor, nn.Module]]
+
+
+def fit_unimodal(
+    kinds: Sequence[ExpertKind],
+    x: Tensor,
+    y: Tensor,
+    task: Task,
+    folds: Tensor,
+    *,
+    grouped: bool = False,
+    seed: int = 0,
+) -> _Fitted:
+    """Fit the experts of one modality, kind by kind.
+
+    Splines of a wide modality have no knots: they are its linear experts once more.
+
+    Args:
+        kinds: Which experts; "joint" is none of a single modality.
+        x: ``[n, F]`` features of the samples that have it.
+        y: Their targets.
+        task: What is predicted.
+        folds: ``[n]`` fold of each.
+        grouped: Forests are fitted by fold; out of bag would be in the group.
+        seed: Of the forests.
+
+    Returns:
+        Out-of-fold scores ``[n, K]``, NaN where there are none, and the expert.
+    """
+    fitted: dict[str, _Fitted] = {}
+    for kind in kinds:
+        if kind == "spline" and x.shape[1] > MAX_SPLINE_WIDTH and "linear" in fitted:
+            fitted[kind] = [(said, deepcopy(e)) for said, e in fitted["linear"]]
+        elif kind != "joint":
+            fitted[kind] = _FITTERS[kind](x, y, task, folds, grouped, seed)
+    return [pair for kind in fitted.values() for pair in kind]
 
 
 def _fit_linear_experts(
@@ -147,7 +185,7 @@ def _grow(
         return forest.fit(z.numpy(), target.squeeze(1).numpy())
 
 
-FITTERS = {
+_FITTERS = {
     "linear": _fit_linear_experts,
     "spline": _fit_spline_experts,
     "forest": _fit_forest,
