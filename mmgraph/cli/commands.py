@@ -248,7 +248,12 @@ File = Annotated[
     ),
 ]
 ModelFolder = Annotated[
-    Path, typer.Argument(metavar="MODEL_DIR", help="Folder of mmgraph train.")
+    Path,
+    typer.Argument(
+        metavar="MODEL_DIR",
+        help="Folder of mmgraph train; or of save_pretrained, for samples in a file "
+        "that mmgraph wrote.",
+    ),
 ]
 ModalityOption = Annotated[
     list[str] | None,
