@@ -18,7 +18,7 @@ from mmgraph.nn.experts import (
     TreeExpert,
     fit_linear,
 )
-from mmgraph.nn.heads import Classification
+from mmgraph.nn.heads import Classification, Regression
 from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.scaling import CLIP, Standardiser
 
@@ -324,14 +324,61 @@ def test_the_pool_learns_what_a_missing_modality_says():
     silent = torch.zeros(200, 2, 1, 2)
     task = Classification(num_classes=2)
     prior = prior_of(task, y)
-    none = torch.nn.ModuleList()
     folds = torch.zeros(200, dtype=torch.int64)
-    evidence = Evidence(silent, present, none, prior, [], folds, none)
+    experts, none = one_of_each("linear"), torch.nn.ModuleList()
+    evidence = Evidence(silent, present, experts, prior, [], folds, none)
     pool = fit_pool(evidence, y, task)
     right = pool(silent, present).softmax(1)[torch.arange(200), y]
     assert (right > 0.6).all()
     nothing = pool(silent[:1], torch.zeros(1, 2, dtype=torch.bool))
     assert torch.equal(nothing[0], prior)
+
+
+def one_of_each(*kinds: str) -> torch.nn.ModuleList:
+    """Return experts of two modalities that were never fitted."""
+    made = {"linear": LinearExpert, "forest": TreeExpert}
+    return torch.nn.ModuleList(
+        torch.nn.ModuleList(made[kind](1, 2, "softmax") for kind in kinds)
+        for _ in range(2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "begin"),
+    [
+        (Classification(num_classes=2), [1 / 3, 1 / 3, 1 / 3]),
+        (Classification(num_classes=10), [1 / 7, 1 / 7, 5 / 7]),
+        (Regression(), [1 / 3, 1 / 3, 1 / 3]),
+    ],
+    ids=["two classes", "ten classes", "regression"],
+)
+def test_forests_of_many_classes_begin_with_more_trust(task, begin):
+    width = task.out_channels
+    present, y = torch.ones(20, 2, dtype=torch.bool), torch.arange(20) % 2
+    experts, none = one_of_each("linear", "linear", "forest"), torch.nn.ModuleList()
+    said, prior = torch.zeros(20, 2, 3, width), torch.zeros(width)
+    target = y if isinstance(task, Classification) else y[:, None].float()
+    evidence = Evidence(said, present, experts, prior, [], y, none)
+    pool = fit_pool(evidence, target, task)  # nothing is said: trust stays
+    weights = torch.nn.functional.softplus(pool.trust)
+    assert torch.allclose(weights, torch.tensor(begin).expand(2, 3), atol=1e-6)
+
+
+def test_a_pool_begins_where_it_is_told_and_is_not_punished_for_it():
+    pool = EvidencePool(3, 2, 2, first_trust=[0.25, 0.75])
+    evidence = evidence_of(pool)
+    assert pool.penalty().item() == pytest.approx(0, abs=1e-10)
+    expected = 0.25 * evidence[:, :, 0] + 0.75 * evidence[:, :, 1]
+    assert torch.allclose(pool.by_modality(evidence), expected, atol=1e-6)
+    with torch.no_grad():
+        pool.trust[0, 1] += 2
+    assert pool.penalty().item() == pytest.approx(4, abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [[1.0], [0.5, 0.0], [0.5, 0.5, 0.5]])
+def test_first_trust_is_a_weight_for_each_expert(wrong):
+    with pytest.raises(ValueError, match="weight above zero for each of 2 experts"):
+        EvidencePool(3, 2, 2, first_trust=wrong)
 
 
 def test_more_evidence_for_a_class_is_never_less_belief(pool):

@@ -1,6 +1,7 @@
 """Fitting the pool of what experts say.
 
-Letters: ``M`` modalities, ``P`` patterns of present modalities.
+Letters: ``M`` modalities, ``X`` experts a modality, ``K`` classes, ``P`` patterns of
+present modalities.
 """
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from mmgraph.estimators.evidence import Evidence
 from mmgraph.missing import modality_dropout
-from mmgraph.nn.heads import Task
+from mmgraph.nn.experts import TreeExpert
+from mmgraph.nn.heads import Classification, Task
 from mmgraph.nn.pool import EvidencePool
 
 POOL_MASKS = 4
@@ -32,6 +34,7 @@ def fit_pool(
         width,
         num_joint=len(evidence.joint),
         num_patterns=len(patterns),
+        first_trust=first_trust(evidence, task),
     )
     pool.prior.copy_(evidence.prior)
     pool.patterns.copy_(patterns)
@@ -56,6 +59,18 @@ def fit_pool(
 
     optimiser.step(closure)
     return pool.requires_grad_(False)
+
+
+def first_trust(evidence: Evidence, task: Task) -> list[float]:
+    """Return where the trust in each expert begins, ``X`` weights that add up to one.
+
+    Additive experts learn weights of their own for each of ``K`` classes, while trees
+    share their splits among them: a forest begins at ``K / 2`` times the others.
+    """
+    of_trees = task.num_classes / 2 if isinstance(task, Classification) else 1.0
+    experts = evidence.experts[0].children()
+    weights = [of_trees if isinstance(e, TreeExpert) else 1.0 for e in experts]
+    return [weight / sum(weights) for weight in weights]
 
 
 def frequent_patterns(present: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``K`` output
 """
 
 import math
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -54,8 +55,8 @@ class EvidencePool(nn.Module):
     expert y says of all modalities together, n counts the modalities that are present,
     ``w, v >= 0`` and ``0 <= alpha <= 1``; ``c[p]`` is what it says by itself that just
     these modalities are present, zero for a combination that is not known. It begins at
-    ``w = 1 / X``, ``v = .3``, ``alpha = 1/2``, ``b = c = 0``. With nothing present it
-    says the prior, exactly.
+    ``w = 1 / X`` unless told, ``v = .3``, ``alpha = 1/2``, ``b = c = 0``. With nothing
+    present it says the prior, exactly.
 
     Args:
         num_modalities: ``M``.
@@ -63,6 +64,7 @@ class EvidencePool(nn.Module):
         out_channels: ``K``.
         num_joint: ``Y``, experts of all modalities together.
         num_patterns: ``P``, known combinations of present modalities.
+        first_trust: ``[X]`` where ``w`` begins, above zero; None for ``1 / X`` each.
     """
 
     prior: Tensor
@@ -76,10 +78,17 @@ class EvidencePool(nn.Module):
         *,
         num_joint: int = 0,
         num_patterns: int = 0,
+        first_trust: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        start = _inverse_softplus(1 / num_experts)
-        self.trust = nn.Parameter(torch.full((num_modalities, num_experts), start))
+        trust = first_trust or [1 / num_experts] * num_experts
+        if len(trust) != num_experts or min(trust) <= 0:
+            raise ValueError(
+                f"first_trust must hold a weight above zero for each of {num_experts} "
+                f"experts, got {list(trust)}."
+            )
+        self.start = [_inverse_softplus(weight) for weight in trust]
+        self.trust = nn.Parameter(torch.tensor([self.start] * num_modalities))
         begin = _inverse_softplus(JOINT_TRUST)
         self.joint_trust = nn.Parameter(torch.full((num_joint,), begin))
         self.power = nn.Parameter(torch.zeros(()))
@@ -118,7 +127,7 @@ class EvidencePool(nn.Module):
     def penalty(self) -> Tensor:
         """Squared distance from where the pool began; of patterns three times."""
         parts = (
-            self.trust - _inverse_softplus(1 / self.trust.shape[1]),
+            self.trust - self.trust.new_tensor(self.start),
             self.joint_trust - _inverse_softplus(JOINT_TRUST),
             self.power,
             self.bias,
