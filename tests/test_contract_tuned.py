@@ -10,6 +10,7 @@ from contract.batches import corner_batch
 from contract.tuned import MODALITIES, tuned_cases
 
 from mmgraph.nn import finetuning
+from mmgraph.threads import one_thread
 
 pytest.importorskip("transformers")
 
@@ -35,10 +36,8 @@ def folders(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Run on one thread: the tensors are too small to gain from a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)

@@ -239,6 +239,17 @@ def test_mmgraph_stands_beside_the_best_baseline_of_each_setting(folder):
     assert f"**{title}**" in (folder / "table.md").read_text()
 
 
+def test_the_page_links_to_settings_by_their_short_names(folder):
+    for model in MODELS:
+        append_lines(folder / "results.jsonl", unit_lines("one", model, 0, train=0.3))
+    write_report(folder)
+    links = re.findall(
+        r'<a href="#(.+)">(.+)</a>', (folder / "report.html").read_text()
+    )
+    named = [("one-0", "one"), ("second-0", "second"), ("one-0.3", "one @0.3")]
+    assert links == [*named, ("run", "What was run")]
+
+
 def test_the_headline_says_who_is_better(folder):
     block = summarise(Results(folder))[0]
     text = headline([block])

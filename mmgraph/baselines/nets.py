@@ -6,8 +6,7 @@ not.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmgraph.missing import modality_dropout
+from mmgraph.threads import one_thread
 
 _HIDDEN = 64
 _HEADS = 4
@@ -117,21 +117,6 @@ class TokenTransformer(nn.Module):
             h = layer(h, present)
         logits: Tensor = self.head(h[:, 0])
         return logits
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: these networks are too small to gain from more.
-
-    Threads that wait for each other made training ten times slower on a busy
-    machine, and the result would depend on their number.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @one_thread()

@@ -13,6 +13,7 @@ from mmgraph.benchmark.protocol import Unit
 from mmgraph.benchmark.records import Record
 from mmgraph.benchmark.units import run_unit
 from mmgraph.config import BenchConfig
+from mmgraph.threads import one_thread
 
 Finished = tuple[Unit, list[Record], str | None]
 
@@ -23,7 +24,7 @@ def in_process(units: list[Unit], config: BenchConfig) -> Iterator[Finished]:
     Raises:
         KeyboardInterrupt: After Ctrl-C, also where a library swallowed it.
     """
-    with _one_thread(), _interrupts() as interrupts:
+    with one_thread(), _interrupts() as interrupts:
         for unit in units:
             finished = try_unit(unit, config)
             if interrupts and finished[2] is not None:  # no fault of the unit
@@ -79,18 +80,6 @@ def _single_threaded_children() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

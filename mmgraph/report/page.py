@@ -13,6 +13,7 @@ from mmgraph.benchmark.tables import (
     detail_table,
     difference_table,
     direction_tables,
+    name_of,
     number,
     result_table,
     shortcut_note,
@@ -134,7 +135,7 @@ def _section(block: Block, lines: Sequence[Record]) -> dict[str, Any]:
     is_calibrated = classifies and bool(block.rates)
     return {
         "id": f"{block.dataset}-{block.train_missing:g}",
-        "name": block.dataset,
+        "name": name_of(block),
         "title": block.facts["title"],
         "subtitle": block_title(block).partition(": ")[2],
         "facts": block.facts,
