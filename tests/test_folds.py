@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mmgraph.estimators.folds import assign_folds, member_bags
+from mmgraph import FusionClassifier, MultimodalData
+from mmgraph.estimators.folds import assign_folds, count_folds, member_bags
 
 
 def test_every_fold_has_its_share_of_every_class():
@@ -66,3 +67,32 @@ def test_members_hold_out_every_sample_in_turn(groups):
 
 def test_single_fold_holds_everything_out():
     assert member_bags(np.zeros(1), None, 2, 1, seed=0).tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize(
+    ("groups", "samples", "expected"),
+    [
+        (None, 3, 3),
+        (None, 40, 5),
+        (np.array(["a", "b", "c"] * 4), 12, 3),
+        (np.zeros(12), 12, 1),
+        (np.arange(12) // 2, 12, 5),
+    ],
+)
+def test_there_are_as_many_folds_as_can_have_samples(groups, samples, expected):
+    assert count_folds(groups, samples) == expected
+    folds = assign_folds(np.zeros(samples), groups, expected, seed=0)
+    assert set(folds) == set(range(expected))
+
+
+@pytest.mark.parametrize("num_groups", [1, 2, 3, 7])
+def test_every_member_is_judged_on_samples_that_it_has_not_seen(num_groups):
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(60, 3)), rng.normal(size=(60, 2))
+    groups = np.arange(60) % num_groups
+    data = MultimodalData.from_arrays(
+        {"a": x, "b": z}, y=x[:, 0] * z[:, 0] > 0, groups=groups
+    )
+    model = FusionClassifier(members=5, experts=["linear"], epochs=2).fit(data)
+    for losses in model.history_.held_out_loss:
+        assert min(losses) > 0.1  # a member that holds nothing out has none

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from mmgraph.data import MultimodalData
 from mmgraph.distributed import Workers
 from mmgraph.estimators.evidence import Evidence, fit_evidence
-from mmgraph.estimators.folds import assign_folds, member_bags, number_groups
+from mmgraph.estimators.folds import (
+    assign_folds,
+    count_folds,
+    member_bags,
+    number_groups,
+)
 from mmgraph.estimators.panel import ExpertPanel
 from mmgraph.estimators.pooling import fit_pool
 from mmgraph.estimators.saving import build_panel, describe_panel
@@ -24,7 +30,6 @@ from mmgraph.nn.heads import Task
 from mmgraph.train import TrainingSet
 from mmgraph.train.folder import TrainingFolder
 
-NUM_FOLDS = 5
 PART = "experts"
 SAID = ("said", "present")
 
@@ -50,9 +55,15 @@ class Fitting:
     folder: TrainingFolder | None
 
     @property
+    def groups(self) -> npt.NDArray[Any] | None:
+        """Groups that are held out together; None where all samples are of one."""
+        groups = self.data.groups
+        return None if count_folds(groups, len(self.data)) == 1 else groups
+
+    @property
     def num_folds(self) -> int:
-        """How many parts samples are dealt into."""
-        return min(NUM_FOLDS, len(self.data))
+        """How many parts samples are dealt into, none of them empty."""
+        return count_folds(self.groups, len(self.data))
 
     def experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, ExpertPanel]:
         """Fit the experts and their pool: the lead does, and sends them."""
@@ -78,7 +89,7 @@ class Fitting:
         self, evidence: Evidence, members: int, device: torch.device
     ) -> TrainingSet:
         """Return what the graph's members learn from."""
-        data, groups = self.data, self.data.groups
+        data, groups = self.data, self.groups
         evidence = evidence.to(device)
         bags = member_bags(
             self.y.numpy(), groups, members, self.num_folds, seed=self.seed
@@ -100,15 +111,15 @@ class Fitting:
             self.task,
             self._folds(),
             kinds=tuple(kinds),
-            grouped=self.data.groups is not None,
+            grouped=self.groups is not None,
             seed=self.seed,
         )
         pool = fit_pool(evidence, self.y, self.task, seed=self.seed)
         return evidence, ExpertPanel(evidence.experts, evidence.joint, pool)
 
     def _folds(self) -> Tensor:
-        groups, num_folds = self.data.groups, self.num_folds
-        folds = assign_folds(self.y.numpy(), groups, num_folds, seed=self.seed)
+        y, groups = self.y.numpy(), self.groups
+        folds = assign_folds(y, groups, self.num_folds, seed=self.seed)
         return torch.from_numpy(folds)
 
     def _features(self) -> dict[str, Tensor]:

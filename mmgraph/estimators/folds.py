@@ -26,7 +26,8 @@ def assign_folds(
             class or range.
         groups: ``[N]``; samples of one group share a fold. Larger groups are dealt out
             first, each to the smallest fold.
-        num_folds: ``J``; with fewer samples or groups some folds stay empty.
+        num_folds: ``J``; with fewer samples or groups some folds stay empty (see
+            :func:`count_folds`).
         seed: Of the order of ties.
 
     Returns:
@@ -40,6 +41,13 @@ def assign_folds(
     folds = np.empty(len(y), dtype=np.int64)
     folds[order] = np.arange(len(y)) % num_folds
     return folds
+
+
+def count_folds(
+    groups: npt.NDArray[Any] | None, num_samples: int, most: int = 5
+) -> int:
+    """Return how many folds can have samples: one a group, or a sample, at most."""
+    return min(most, len(np.unique(number_groups(groups, num_samples))))
 
 
 def number_groups(groups: npt.NDArray[Any] | None, num_samples: int) -> IntArray:

@@ -18,7 +18,7 @@ from mmgraph.distributed import ALONE
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import FITTING
 from mmgraph.estimators.drawing import Pairs, draw_training_pairs
-from mmgraph.estimators.folds import member_bags
+from mmgraph.estimators.folds import count_folds, member_bags
 from mmgraph.estimators.hubness import FloatArray
 from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.matching import (
@@ -28,7 +28,7 @@ from mmgraph.estimators.matching import (
     sides_of,
 )
 from mmgraph.estimators.options import check_options
-from mmgraph.estimators.paired import NUM_FOLDS, PairedEstimator, check_multimodal
+from mmgraph.estimators.paired import PairedEstimator, check_multimodal
 from mmgraph.estimators.raw import Encoder
 from mmgraph.estimators.space import EmbeddingSpace
 from mmgraph.estimators.spacing import FittedSpace, Supervision
@@ -201,7 +201,7 @@ class FusionMatcher(PairedEstimator):
             pairs.y[:, 0].numpy(),
             pairs.groups.numpy(),
             int(self.members),
-            NUM_FOLDS,
+            count_folds(pairs.groups.numpy(), len(pairs)),
             seed=int(self.seed),
         )
         return TrainingSet(

@@ -14,7 +14,7 @@ from mmgraph.data import MultimodalData
 from mmgraph.data.labels import class_numbers
 from mmgraph.errors import DataError
 from mmgraph.estimators.base import FusionEstimator
-from mmgraph.estimators.folds import assign_folds, number_groups
+from mmgraph.estimators.folds import assign_folds, count_folds, number_groups
 from mmgraph.estimators.inputs import check_modalities
 from mmgraph.estimators.saving import build_expert, describe_expert
 from mmgraph.estimators.sharing import fill_from_groups
@@ -24,8 +24,6 @@ from mmgraph.estimators.trust import Samples
 from mmgraph.model import FusionModel
 from mmgraph.nn.heads import Classification, Task
 from mmgraph.nn.radial import RadialMap
-
-NUM_FOLDS = 5
 
 
 class PairedEstimator(FusionEstimator):
@@ -133,7 +131,7 @@ def samples_of(data: MultimodalData, supervision: Supervision, seed: int) -> Sam
             "a sample, got none. Give labels, or use supervision='pairs'."
         )
     keys = np.zeros(len(data)) if classes is None else classes
-    num_folds = min(NUM_FOLDS, len(data))
+    num_folds = count_folds(data.groups, len(data))
     return Samples(
         {name: torch.from_numpy(x) for name, x in data.features().items()},
         torch.from_numpy(number_groups(data.groups, len(data))),
