@@ -130,18 +130,24 @@ class Batch:
         return next(iter(self.x.values())).device
 
     def to(self, target: torch.device | str | torch.dtype) -> "Batch":
-        """Move to a device, or change the dtype of floating-point fields."""
+        """Move to a device, or change the dtype of features and targets.
+
+        Times keep theirs: seconds have more digits than bfloat16.
+        """
 
         def move(value: Tensor) -> Tensor:
             if isinstance(target, torch.dtype) and not value.is_floating_point():
                 return value
             return value.to(target)
 
+        def place(value: Tensor) -> Tensor:
+            return value if isinstance(target, torch.dtype) else value.to(target)
+
         return replace(
             self,
             x={name: move(x) for name, x in self.x.items()},
             sample={name: move(s) for name, s in self.sample.items()},
-            time={name: move(t) for name, t in self.time.items()},
+            time={name: place(t) for name, t in self.time.items()},
             held_out=None if self.held_out is None else move(self.held_out),
             y=None if self.y is None else move(self.y),
             missing=None if self.missing is None else move(self.missing),

@@ -193,7 +193,9 @@ def _wire() -> torch.device:
 
 
 def _to_tensor(content: bytes) -> Tensor:
-    return torch.tensor(list(content), dtype=torch.uint8)
+    if not content:
+        return torch.empty(0, dtype=torch.uint8)
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
 @contextmanager

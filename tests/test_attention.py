@@ -45,6 +45,16 @@ def test_attention_and_its_derivative(sources, sink):
     assert torch.autograd.gradcheck(function, tensors)
 
 
+def test_a_second_derivative_is_refused():
+    tensors, allowed = example(3, 2, sink=True)
+    query, key, value, bias, sink = tensors
+    result = attend(query, key, value, Scores(bias, allowed, sink))
+    loss = result.square().sum()
+    (first,) = torch.autograd.grad(loss, query, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        first.square().sum().backward()
+
+
 @pytest.mark.parametrize("sources", [2, 7])
 def test_who_may_hear_nobody_hears_zero_without_a_sink(sources):
     (query, key, value, bias, _), allowed = example(3, sources, sink=False)

@@ -124,6 +124,37 @@ def test_labels_that_cannot_be_scored_are_refused(plain):
             plain.score(make(None), labels)
 
 
+def test_labels_of_another_type_are_not_scored(plain):
+    with pytest.raises(
+        DataError, match="labels as in training, such as [01], got '[01]'"
+    ):
+        plain.score(make(None), Y.astype(str))
+    named = classifier().fit(make(np.array(["no", "yes"])[Y]))
+    with pytest.raises(DataError, match="such as '(no|yes)', got [01]"):
+        named.score(make(None), Y)
+    gaps = np.where(np.arange(NUM) % 2, np.array(["no", "yes"])[Y], None)
+    assert named.score(make(None), gaps) > 0.5
+
+
+@pytest.mark.parametrize("ask", ["fit", "predict"])
+def test_arrays_by_modality_are_not_data_yet(ask, plain):
+    asked = classifier() if ask == "fit" else plain
+    with pytest.raises(DataError, match=r"got a dict of a, b\. Build it with Multi"):
+        getattr(asked, ask)({"a": A, "b": B})
+
+
+def test_a_single_step_is_not_trained_on():
+    assert classifier(batch_size=500).fit(make()).history_.steps == 2
+
+
+@pytest.mark.parametrize("kind", [FusionClassifier, FusionRegressor])
+def test_targets_of_which_no_row_has_all_are_learned(kind):
+    targets = np.c_[Y, 1 - Y].astype(float)
+    targets[: NUM // 2, 0] = targets[NUM // 2 :, 1] = np.nan
+    fitted = kind(**SMALL).fit(make(targets))
+    assert np.isfinite(fitted.predict(make(None))).all()
+
+
 def test_a_longer_name_is_not_taken_for_its_beginning():
     names = np.array(["ye", "yellow"])
     fitted = classifier().fit(make(names[Y]))
@@ -369,11 +400,15 @@ def test_schema_must_be_that_of_the_data():
         ("experts", ("tree",), "a list of some of"),
         ("schema", "star", "a Schema or None"),
         ("device", "toaster", "one that PyTorch knows"),
+        ("hidden_channels", 9, "a multiple of num_heads=2"),
+        ("verbose", "yes", "None, True or False"),
+        ("encoders", "bert", "a dict of encoders by modality"),
+        ("checkpoint_dir", 5, "the path of a folder"),
     ],
 )
-def test_wrong_option_is_named(option, value, rule):
+def test_wrong_option_is_named_before_anything_else(option, value, rule):
     with pytest.raises(ConfigError, match=f"{option} must be {rule}"):
-        classifier().set_params(**{option: value}).fit(make())
+        classifier().set_params(**{option: value}).fit(make(None))  # without labels
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is there")

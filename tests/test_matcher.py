@@ -42,7 +42,7 @@ def test_what_belongs_together_is_told_from_what_does_not(present):
     y = np.repeat([1, 0], len(test))
     assert roc_auc_score(y, np.r_[match, other]) > 0.85
     assert match.mean() > 0.6 > 0.4 > other.mean()
-    assert mat.predict(test, test).mean() == (match >= 0.5).mean()
+    assert mat.predict(test, test).mean() == (match > 0.5).mean()
 
 
 def test_probabilities_are_calibrated_on_pairs_as_in_training():
@@ -65,6 +65,7 @@ def test_side_with_nothing_is_undecided():
     assert nothing.any()
     assert (p[nothing] == 0.5).all()
     assert (p[~nothing] != 0.5).all()
+    assert not mat.predict(data, data)[nothing].any()
 
 
 def test_only_its_own_modalities_of_a_side_are_read():

@@ -298,6 +298,16 @@ def test_bfloat16_autocast_gives_finite_outputs_and_gradients(
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
+def test_a_model_in_bfloat16_keeps_the_seconds(batch):
+    model, late = make_model(), {name: t + 1499.5 for name, t in batch.time.items()}
+    exact = model(replace(batch, time=late)).logits
+    low = model.bfloat16()(replace(batch, time=late).to(torch.bfloat16)).logits
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), exact, rtol=0.05, atol=0.05)
+    rows = model.nodes._rows("b", batch)
+    assert rows.time.dtype == torch.float32
+
+
 def test_a_model_in_double_precision_stays_in_it(batch):
     model = make_model().double()
     assert model(batch.to(torch.float64)).logits.dtype == torch.float64

@@ -146,7 +146,7 @@ class Answerer:
 
         if isinstance(self.model, Matches):
             proba = self.model.predict_proba(data, data)
-            return {"match": pa.array(proba >= 0.5), "probability": pa.array(proba)}
+            return {"match": pa.array(proba > 0.5), "probability": pa.array(proba)}
         classes = getattr(self.model, "classes_", None)
         if classes is None:
             said = np.asarray(self.model.predict(data))

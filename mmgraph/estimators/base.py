@@ -19,7 +19,12 @@ from mmgraph.data.column import BoolArray
 from mmgraph.distributed import Workers, join, local_device
 from mmgraph.estimators import saving
 from mmgraph.estimators.fitting import Fitting, fingerprint
-from mmgraph.estimators.inputs import ARRAY_MODALITY, check_modalities, labelled
+from mmgraph.estimators.inputs import (
+    ARRAY_MODALITY,
+    check_modalities,
+    labelled,
+    refuse_mapping,
+)
 from mmgraph.estimators.options import check_options, resolve_device
 from mmgraph.estimators.raw import Encoder, RawInputs
 from mmgraph.estimators.residual import ResidualFusion
@@ -127,6 +132,7 @@ class FusionEstimator(StoredEstimator):
         if isinstance(X, MultimodalData):
             data = X
         else:
+            refuse_mapping(X)
             array = validate_data(self, X, reset=reset, **READ_ARRAY)
             with np.errstate(over="ignore"):  # what overflows is refused as infinite
                 array = array.astype(np.float32)
@@ -147,6 +153,7 @@ class FusionEstimator(StoredEstimator):
     def _read_labelled(self, X: Any, y: Any) -> MultimodalData:  # noqa: ANN401, N803
         check_options(self.get_params(deep=False))
         if not isinstance(X, MultimodalData):
+            refuse_mapping(X)
             _, y = validate_data(
                 self, X, y, validate_separately=(READ_ARRAY, READ_LABELS)
             )
@@ -261,7 +268,7 @@ class FusionEstimator(StoredEstimator):
             steps = min(max(DEFAULT_EPOCHS * per_epoch, MIN_STEPS), MAX_STEPS)
             steps = max(steps, per_epoch)
         else:
-            steps = max(1, self.epochs) * per_epoch
+            steps = max(2, self.epochs * per_epoch)  # one is all warm-up
         return TrainOptions(
             max_steps=steps,
             batch_size=self.batch_size,

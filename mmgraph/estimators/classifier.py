@@ -114,11 +114,12 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         """Return the accuracy over known labels (multi-label: of whole rows).
 
         Raises:
-            DataError: No labels, none that is known, or of another shape.
+            DataError: No labels, none that is known, or of another shape or type.
         """
         said = self.predict(X)
         truth = labels_to_score(X, y, said.shape)
         missing = missing_labels(truth)
+        _check_kind(truth[~missing], said)
         hits = ((said == truth) | missing).reshape(len(truth), -1).all(1)
         known = ~missing.reshape(len(truth), -1).all(1)
         return float(hits[known].mean())
@@ -145,6 +146,16 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _check_kind(labels: AnyArray, classes: AnyArray) -> None:
+    """Refuse names where classes are numbers, and numbers where they are names."""
+    labels = labels.astype(str) if labels.dtype == object else labels
+    if (labels.dtype.kind in "US") != (classes.dtype.kind in "US"):
+        raise DataError(
+            f"y must hold labels as in training, such as {classes.flat[0].item()!r}, got "
+            f"{labels.flat[0].item()!r}."
+        )
 
 
 def _find_classes(y: AnyArray) -> AnyArray:

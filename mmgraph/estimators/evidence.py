@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmgraph.estimators.joint import fit_boosted, fit_joint
 from mmgraph.estimators.panel import ask_together
-from mmgraph.estimators.targets import prior_of
+from mmgraph.estimators.targets import prior_of, targets_of
 from mmgraph.estimators.unimodal import ExpertKind, fit_unimodal
 from mmgraph.nn.heads import Task
 
@@ -100,7 +100,8 @@ def fit_evidence(
         experts.append(nn.ModuleList(expert for _, expert in fitted))
     parts = list(features.values())
     joint = nn.ModuleList()
-    if "joint" in kinds and len(parts) > 1 and bool(present.any()):
+    usable = present.any(1) & (targets_of(y, task)[1] > 0)
+    if "joint" in kinds and len(parts) > 1 and bool(usable.any()):
         joint.append(fit_joint(parts, present, y, task, folds, seed=seed))
         boosted = fit_boosted(parts, present, y, task, folds, seed=seed)
         joint.extend([] if boosted is None else [boosted])

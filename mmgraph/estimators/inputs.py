@@ -1,5 +1,6 @@
 """What estimators accept, brought into the form that models take."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,20 @@ def labelled(data: MultimodalData, y: Any) -> MultimodalData:  # noqa: ANN401
             "with y=labels."
         )
     return data
+
+
+def refuse_mapping(X: Any) -> None:  # noqa: ANN401, N803
+    """Refuse arrays by modality that are not data yet.
+
+    Raises:
+        DataError: Saying how to build them.
+    """
+    if isinstance(X, Mapping):
+        raise DataError(
+            "X must be MultimodalData, a stream or an array [N, C], got a dict of "
+            f"{', '.join(map(str, X)) or 'nothing'}. Build it with "
+            "MultimodalData.from_arrays(X)."
+        )
 
 
 def labels_to_score(

@@ -284,8 +284,11 @@ class FusionMatcher(PairedEstimator):
     def predict(
         self, left_data: MultimodalData, right_data: MultimodalData
     ) -> npt.NDArray[np.bool_]:
-        """Tell whether row i of one side belongs to row i of the other, ``[P]``."""
-        return self.predict_proba(left_data, right_data) >= 0.5
+        """Tell whether row i of one side belongs to row i of the other, ``[P]``.
+
+        That is where it is likelier than not: never with nothing present on one side.
+        """
+        return self.predict_proba(left_data, right_data) > 0.5
 
     def rescore(
         self,

@@ -1,10 +1,12 @@
 """Refuse options of estimators that make no sense, before anything is fitted."""
 
 import math
+import os
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, get_args
 
+import numpy as np
 import torch
 
 from mmgraph.errors import ConfigError
@@ -59,6 +61,17 @@ def check_options(params: Mapping[str, Any]) -> None:
     _require(fits, "experts", f"a list of some of {', '.join(kinds)}", params)
     alone = set(experts) != {"joint"}
     _require(alone, "experts", "a list with an expert of one modality too", params)
+    heads = int(params["num_heads"])
+    fits = int(params["hidden_channels"]) % heads == 0
+    _require(fits, "hidden_channels", f"a multiple of num_heads={heads}", params)
+    resolve_device(params["device"])
+    fits = params["verbose"] is None or isinstance(params["verbose"], bool | np.bool)
+    _require(fits, "verbose", "None, True or False", params)
+    encoders, folder = params["encoders"], params.get("checkpoint_dir")
+    fits = encoders is None or isinstance(encoders, Mapping)
+    _require(fits, "encoders", "a dict of encoders by modality, or None", params)
+    fits = folder is None or isinstance(folder, str | os.PathLike)
+    _require(fits, "checkpoint_dir", "the path of a folder, or None", params)
     schema = params["schema"]
     fits = schema is None or isinstance(schema, Schema)
     _require(fits, "schema", "a Schema or None", params)

@@ -27,7 +27,8 @@ class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
 
     As :class:`FusionClassifier`, with the squared error; targets are standardised
     inside. A sample with nothing observed gets the training mean. Targets that are
-    missing (NaN) are left out of training.
+    missing (NaN) are left out of training; of several targets, the graph learns from
+    each that is known, experts from rows in which all are.
 
     Takes the arguments of :class:`mmgraph.estimators.base.FusionEstimator`.
     """

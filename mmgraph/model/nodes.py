@@ -196,7 +196,9 @@ class NodeBuilder(nn.Module):
                     "modality has time."
                 )
             time = x.new_zeros(0)
-        return Encoded(x, sample, None if time is None else time.to(x.dtype))
+        if time is not None:  # seconds have more digits than bfloat16
+            time = time.to(torch.promote_types(x.dtype, torch.float32))
+        return Encoded(x, sample, time)
 
     def _present_rows(
         self, modality: Modality, batch: Batch

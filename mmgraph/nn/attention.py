@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 MAX_ELEMENTWISE = 12  # cells below which one product of all pairs is fastest
 
@@ -136,6 +137,7 @@ class _Attend(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         query, key, value, weight = ctx.saved_tensors
         few, (bias_shape, sink_shape) = _few(query, key), ctx.shapes

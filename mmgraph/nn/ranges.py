@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Ranges: TypeAlias = tuple[tuple[int, int, int], ...]
 
@@ -123,6 +124,7 @@ class _MapRanges(torch.autograd.Function):
         return tuple(tables)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         h, weight = ctx.saved_tensors
         covered = gradients[0].shape[-2] == h.shape[-2]
@@ -192,6 +194,7 @@ class _ScaleParts(torch.autograd.Function):
         return table
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         h, *weights = ctx.saved_tensors
         back, product = torch.empty_like(gradient), gradient * h
