@@ -125,12 +125,10 @@ def test_labels_that_cannot_be_scored_are_refused(plain):
 
 
 def test_labels_of_another_type_are_not_scored(plain):
-    with pytest.raises(
-        DataError, match="labels as in training, such as [01], got '[01]'"
-    ):
+    with pytest.raises(DataError, match=r"labels such as [01], got '[01]'"):
         plain.score(make(None), Y.astype(str))
     named = classifier().fit(make(np.array(["no", "yes"])[Y]))
-    with pytest.raises(DataError, match="such as '(no|yes)', got [01]"):
+    with pytest.raises(DataError, match=r"labels such as '(no|yes)', got [01]"):
         named.score(make(None), Y)
     gaps = np.where(np.arange(NUM) % 2, np.array(["no", "yes"])[Y], None)
     assert named.score(make(None), gaps) > 0.5

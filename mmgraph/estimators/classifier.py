@@ -152,10 +152,8 @@ def _check_kind(labels: AnyArray, classes: AnyArray) -> None:
     """Refuse names where classes are numbers, and numbers where they are names."""
     labels = labels.astype(str) if labels.dtype == object else labels
     if (labels.dtype.kind in "US") != (classes.dtype.kind in "US"):
-        raise DataError(
-            f"y must hold labels as in training, such as {classes.flat[0].item()!r}, got "
-            f"{labels.flat[0].item()!r}."
-        )
+        known, got = classes.flat[0].item(), labels.flat[0].item()
+        raise DataError(f"y must hold labels such as {known!r}, got {got!r}.")
 
 
 def _find_classes(y: AnyArray) -> AnyArray:
