@@ -20,6 +20,7 @@ from mmgraph.benchmark.provenance import read_commit, read_versions
 from mmgraph.benchmark.records import Results, append_lines, read_lines
 from mmgraph.benchmark.run import check_names, choose_metric, run_bench
 from mmgraph.benchmark.sources import open_bench_data
+from mmgraph.benchmark.summary import summarise
 from mmgraph.benchmark.units import align_proba, model_names, reliability_counts
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
@@ -228,6 +229,32 @@ def test_other_splits_replace_the_earlier_ones_in_the_summary(file, tmp_path):
     assert {line["scheme"] for line in Results(tmp_path).lines()} == {
         "2 stratified folds"
     }
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_run_that_was_there_is_shown_when_it_is_asked_for_again(file, tmp_path):
+    for folds in (3, 2, 3):
+        run_bench(settings(file, tmp_path, folds=folds))
+    lines = Results(tmp_path).lines()
+    assert {line["scheme"] for line in lines} == {"3 stratified folds"}
+    (block,) = summarise(Results(tmp_path))
+    assert (block.facts["scheme"], block.num_splits) == ("3 stratified folds", 3)
+
+
+@pytest.mark.usefixtures("fast")
+def test_the_metric_that_was_asked_for_last_is_shown(file, tmp_path):
+    for metric in ("auroc", "accuracy", "auroc"):
+        run_bench(settings(file, tmp_path, metric=metric))
+        assert summarise(Results(tmp_path))[0].metric == metric
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_run_without_any_line_does_not_hide_the_earlier_one(file, tmp_path):
+    run_bench(settings(file, tmp_path))
+    (known,) = read_lines(tmp_path / "datasets.jsonl")
+    Results(tmp_path).add_dataset(known | {"scheme": "2 stratified folds"})
+    (block,) = summarise(Results(tmp_path))
+    assert (block.facts["scheme"], block.num_splits) == ("3 stratified folds", 3)
 
 
 @pytest.mark.usefixtures("fast")

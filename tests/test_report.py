@@ -41,6 +41,7 @@ from mmgraph.schema import (
 
 MODELS = ("late_logistic", "mmgraph", "best_single")
 RATES = (0.0, 0.3, 0.7)
+HASH = "d" * 64
 
 
 def line(dataset, model, split, pattern, rate, seed, kept=None, train=0.0):
@@ -61,7 +62,7 @@ def line(dataset, model, split, pattern, rate, seed, kept=None, train=0.0):
         "scheme": "3 stratified folds",
         "split": f"r0f{split}",
         "seed": seed,
-        "unit": f"{dataset}|{model}|{train}|s|r0f{split}|abc",
+        "unit": f"{dataset}|{model}|{train}|s|r0f{split}|{HASH[:12]}",
         "num_train": 40,
         "num_test": 20,
         "num_classes": 2,
@@ -110,7 +111,7 @@ def facts(dataset, shortcut=0.5):
         "scheme": "3 stratified folds",
         "metric": "auroc",
         "shortcut_auroc": shortcut,
-        "data_hash": "d" * 64,
+        "data_hash": HASH,
     }
 
 

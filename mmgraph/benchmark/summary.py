@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmgraph.benchmark.records import Record, Results, read_lines
+from mmgraph.benchmark.records import Record, Results
 
 OURS = "mmgraph"
 SHORTCUT_LIMIT = 0.6
@@ -158,10 +158,11 @@ def summarise(results: Results) -> tuple[Block, ...]:
         for an empty folder. Splits, rates and models that are incomplete are left
         out of the comparison: all figures of a block are over the same splits.
     """
-    facts = {r["dataset"]: r for r in read_lines(results.path("datasets"))}
+    found = results.lines()
+    facts = results.datasets(found)
     failures = results.failures()
     grouped: dict[tuple[str, float], list[Record]] = defaultdict(list)
-    for line in results.lines():
+    for line in found:
         grouped[line["dataset"], line["train_missing"]].append(line)
     return tuple(
         _block(facts[name], rate, lines, failures)
