@@ -259,6 +259,19 @@ def test_the_headline_says_who_is_better(folder):
     assert headline([]) == "No results yet."
 
 
+def test_models_without_a_common_rate_are_not_compared(tmp_path):
+    append_lines(tmp_path / "datasets.jsonl", [facts("one")])
+    for model, keep in (("best_single", 0.0), ("late_logistic", 0.7)):
+        lines = unit_lines("one", model, 0)
+        kept = [x for x in lines if x["test_missing"] in (keep, None)]
+        append_lines(tmp_path / "results.jsonl", kept)
+    (block,) = write_report(tmp_path)
+    said = "On one, no test missing rate is common to all models."
+    assert headline([block]) == said
+    assert said in (tmp_path / "table.md").read_text()
+    assert result_table(block).rows[0][1] == DASH
+
+
 def test_one_split_has_no_spread_and_no_interval(tmp_path):
     append_lines(tmp_path / "datasets.jsonl", [facts("one")])
     for model in MODELS:

@@ -216,7 +216,7 @@ def _summary(
     combinations = _combinations(cell, metric)
     left_out = _left_out(combinations)
     full = at[rates[0]] if rates else []
-    drops = np.mean(full) - np.array([e.mean for e in left_out.values()])
+    drops = estimate(full).mean - np.array([e.mean for e in left_out.values()])
     kept_alone = _with_all({k: e.mean for k, e in combinations.items()}, full)
     return ModelSummary(
         model=model,
@@ -373,11 +373,15 @@ def mean_ranks(blocks: Iterable[Block]) -> dict[str, float]:
     """Return the mean rank by AURC of each model, best first.
 
     Only models that are in every block are ranked, among each other; equal areas
-    share a rank.
+    share a rank. Blocks whose models have no missing rate in common do not count.
     """
     from scipy.stats import rankdata
 
-    areas = [{row.model: row.aurc.mean for row in block.rows} for block in blocks]
+    areas = [
+        {row.model: row.aurc.mean for row in block.rows}
+        for block in blocks
+        if block.rates
+    ]
     if not areas:
         return {}
     models = [m for m in areas[0] if all(m in area for area in areas)]
