@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from mmgraph.benchmark.cost import Cost
-from mmgraph.benchmark.protocol import kept_alone, make_splits, mask_shortcut
+from mmgraph.benchmark.pool import in_pool
+from mmgraph.benchmark.protocol import (
+    Scheme,
+    Unit,
+    kept_alone,
+    make_splits,
+    mask_shortcut,
+)
 from mmgraph.benchmark.provenance import read_commit, read_versions
 from mmgraph.benchmark.records import Results, append_lines, read_lines
 from mmgraph.benchmark.run import check_names, choose_metric, run_bench
@@ -478,6 +485,24 @@ def test_a_pool_gives_the_same_scores_as_one_process(file, tmp_path):
         )
     assert len(found[0]) == 6 * (1 + 3 + 2)
     assert found[0] == found[1]
+
+
+def die_in_the_second(unit, config):
+    """Stand in for a unit; that of the second split kills its process."""
+    if unit.split == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return unit, [], None
+
+
+@pytest.mark.slow
+def test_only_the_unit_that_kills_its_process_fails(file, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmgraph.benchmark.pool.try_unit", die_in_the_second)
+    scheme = Scheme("stratified", 4, 1)
+    units = [Unit("x", "prior", 0.0, scheme, i, (0.0,), 1) for i in range(4)]
+    finished = list(in_pool(units, settings(file, tmp_path, jobs=2)))
+    assert sorted(unit.split for unit, _, _ in finished) == [0, 1, 2, 3]
+    failed = {unit.split: error for unit, _, error in finished if error}
+    assert failed == {1: "the worker process died (out of memory?)"}
 
 
 @pytest.fixture
