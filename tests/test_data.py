@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
+    StratifiedGroupKFold,
     StratifiedKFold,
     cross_val_score,
     train_test_split,
@@ -402,6 +403,27 @@ def test_split_keeps_groups_together(stratify):
     train, test = data.split(0.2, stratify=stratify)
     assert not set(train.groups) & set(test.groups)
     assert 12 <= len(test) <= 36
+
+
+@pytest.mark.parametrize("size", [0.06, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+def test_split_of_groups_and_classes_has_about_the_size_asked_for(size):
+    num = 600
+    y = np.arange(num) // 2 % 3
+    data = MultimodalData.from_arrays({"a": y}, y=y, groups=np.arange(num) // 6)
+    train, test = data.split(size)
+    assert not set(train.groups) & set(test.groups)
+    assert sorted([*train.ids, *test.ids]) == list(range(num))
+    assert len(test) / num == pytest.approx(size, abs=0.02)
+    assert np.bincount(test.y) / len(test) == pytest.approx([1 / 3] * 3, abs=0.05)
+
+
+@pytest.mark.parametrize("folds", [2, 4, 5, 10])
+def test_split_of_groups_is_the_first_fold_where_it_can_be(folds):
+    y, groups = np.arange(200) % 2, np.arange(200) // 3
+    data = MultimodalData.from_arrays({"a": y}, y=y, groups=groups)
+    first = StratifiedGroupKFold(folds, shuffle=True, random_state=7)
+    _, expected = next(first.split(y, y, groups))
+    assert data.split(1 / folds, seed=7)[1].ids.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
