@@ -255,6 +255,30 @@ def test_a_frame_of_a_user_is_read():
     assert data.groups.tolist() == ["x", "y", "x"]
 
 
+def test_columns_that_nobody_asked_for_are_not_read(tmp_path):
+    path = tmp_path / "foreign.parquet"
+    foreign = pa.table(
+        {
+            "wbc": [1.0, 2.0],
+            "id": ["patient 1", "patient 1"],
+            "split": [["train"], ["test", "train"]],
+            "group": [{"a": 1}, {"a": 2}],
+            "visit": [7, 7],
+        }
+    )
+    pq.write_table(foreign, path)
+    asked = {"modalities": {"labs": ["wbc"]}, "y": None}
+    data = MultimodalData.from_parquet(path, **asked)
+    assert data.ids.tolist() == [0, 1]
+    assert data.split_name is data.groups is None
+    with pytest.raises(DataError, match="ids must be unique, got 7 again"):
+        MultimodalData.from_parquet(path, ids="visit", **asked)
+    with pytest.raises(DataError, match="column 'split' must hold numbers or strings"):
+        MultimodalData.from_parquet(path, groups="split", **asked)
+    known = foreign.set_column(1, "id", pa.array(["p", "q"]))
+    assert MultimodalData.from_arrow(known, **asked).ids.tolist() == ["p", "q"]
+
+
 def test_nullable_columns_of_pandas_are_read():
     frame = flat()[["wbc", "crp", "fever", "sex", "died"]].convert_dtypes()
     frame.loc[0, "crp"] = pd.NA

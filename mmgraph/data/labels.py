@@ -89,6 +89,15 @@ def check_unique(ids: AnyArray) -> None:
         )
 
 
+def can_be_ids(values: AnyArray) -> bool:
+    """Tell whether entries of a column are known and unique."""
+    try:
+        check_unique(as_plain("ids", values, len(values)))
+    except DataError:
+        return False
+    return True
+
+
 def missing_labels(values: AnyArray) -> AnyArray:
     """Return ``[N]`` (or ``[N, K]``) True where a label is NaN or None."""
     if values.dtype == object:
