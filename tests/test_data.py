@@ -3,6 +3,7 @@
 import time as clock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -438,6 +439,19 @@ def test_split_works_for_labels_that_cannot_be_stratified(y):
 def test_split_of_two_samples():
     train, test = MultimodalData.from_arrays({"a": [1.0, 2.0]}).split(0.01)
     assert len(train) == len(test) == 1
+
+
+def test_frames_of_nullable_columns_are_arrays():
+    frame = pd.DataFrame(
+        {
+            "wbc": pd.array([1, None, None], dtype="Int64"),
+            "fever": pd.array([True, False, None], dtype="boolean"),
+        }
+    )
+    column = MultimodalData.from_arrays({"a": frame}).columns["a"]
+    assert column.present.tolist() == [True, True, False]
+    assert np.array_equal(column.values, [[1, 1], [NAN, 0]], equal_nan=True)
+    assert column.names == ("wbc", "fever")
 
 
 # Features and batches
