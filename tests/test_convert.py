@@ -255,6 +255,21 @@ def test_a_frame_of_a_user_is_read():
     assert data.groups.tolist() == ["x", "y", "x"]
 
 
+def test_categories_of_pandas_are_what_they_stand_for(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "ward": pd.Categorical(["x", None, "y"]),
+            "stage": pd.Categorical([2, 4, None]),
+        }
+    )
+    frame.to_parquet(tmp_path / "frame.parquet")
+    asked = {"modalities": {"ward": "ward", "labs": ["stage"]}, "y": None}
+    data = MultimodalData.from_parquet(tmp_path / "frame.parquet", **asked)
+    assert MultimodalData.from_pandas(frame, **asked).equals(data)
+    assert data.columns["ward"].values.tolist() == ["x", "y"]
+    assert data.columns["labs"].values.tolist() == [[2], [4]]
+
+
 def test_columns_that_nobody_asked_for_are_not_read(tmp_path):
     path = tmp_path / "foreign.parquet"
     foreign = pa.table(
