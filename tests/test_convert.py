@@ -114,6 +114,21 @@ def test_hetero_data_round_trip_is_equal(drawn):
     assert again.equals(data.select(again.modalities).with_schema(data.schema))
 
 
+def test_hetero_data_round_trip_keeps_the_order_of_modalities():
+    arrays = {"a": [None, 1.0, None], "b": [None, 2.0, 3.0], "c": [4.0, None, 5.0]}
+    data = MultimodalData.from_arrays(arrays)
+    again = MultimodalData.from_hetero_data(data.to_hetero_data())
+    assert again.equals(data)
+
+
+def test_graphs_that_contradict_each_other_are_read():
+    graphs = [HeteroData(), HeteroData()]
+    for graph, names in zip(graphs, ("ab", "ba"), strict=True):
+        for name in names:
+            graph[name].x = torch.ones(1, 1)
+    assert MultimodalData.from_hetero_data(graphs).modalities == ("a", "b")
+
+
 def test_parquet_round_trip_keeps_schema_names_and_split(tmp_path):
     schema = Schema.star([Modality("labs", 2, kind="embedding")])
     data = MultimodalData.from_arrays(
