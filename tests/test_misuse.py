@@ -2,9 +2,12 @@
 
 import jaxtyping
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+from scipy import sparse
 
-from mmgraph import metrics
+from mmgraph import MultimodalData, metrics
 from mmgraph.errors import DataError
 
 
@@ -34,3 +37,39 @@ def test_strings_are_not_scored_against_numbers(score, dtype):
     with pytest.raises(DataError, match="type of y, got strings for numbers"):
         measure(numbers, strings)
     assert measure(strings, np.array(["1", "0"])) == 1.0
+
+
+FRAME = pd.DataFrame({"x": [1.0, 2.0]})
+
+
+def from_pandas(frame=FRAME, modalities=None, **options):
+    asked = {"a": ["x"]} if modalities is None else modalities
+    return MultimodalData.from_pandas(frame, modalities=asked, **options)
+
+
+def join(*parts):
+    return MultimodalData.concat([from_pandas(), *parts])
+
+
+def test_data_of_other_types_are_named():
+    with pytest.raises(DataError, match="concat must get MultimodalData, got NoneType"):
+        join(None)
+    with pytest.raises(
+        DataError, match="frame must be a DataFrame of pandas, got dict"
+    ):
+        from_pandas({"x": [1.0]})
+    with pytest.raises(DataError, match="y must name at least one column, got none"):
+        from_pandas(y=[])
+    with pytest.raises(DataError, match=r"'a' must be dense, got csr_matrix.* toarray"):
+        MultimodalData.from_arrays({"a": sparse.csr_matrix(np.eye(2))})
+
+
+def test_modalities_name_columns():
+    message = (
+        r"modalities\['a'\] must be the name of a column or a list of names, got 5"
+    )
+    with pytest.raises(DataError, match=message):
+        from_pandas(modalities={"a": 5})
+    table = pa.Table.from_pandas(FRAME)
+    with pytest.raises(DataError, match=message):
+        MultimodalData.from_arrow(table, modalities={"a": 5}, y=None)

@@ -11,7 +11,7 @@ import numpy as np
 from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.convert import build_column, from_rows
 from mmgraph.data.labels import PLAIN_NAMES
-from mmgraph.data.selection import check_mapping
+from mmgraph.data.selection import check_mapping, read_sources
 from mmgraph.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,11 +40,20 @@ def parse_frame(
     Raises:
         DataError: when a column is unknown or does not hold numbers.
     """
+    import pandas as pd
+
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(
+            f"frame must be a DataFrame of pandas, got {type(frame).__name__}. Wrap it "
+            "in pandas.DataFrame."
+        )
     check_mapping("modalities", modalities)
     columns = {
         name: _read_modality(frame, name, source) for name, source in modalities.items()
     }
     several = None if y is None or isinstance(y, str) else list(y)
+    if several == []:
+        raise DataError("y must name at least one column, got none. Pass None.")
     if several is not None:
         labels = np.stack([_read_numbers(frame, "y", field) for field in several], 1)
     elif y is not None:
@@ -134,11 +143,7 @@ def _read_numbers(frame: "pd.DataFrame", name: str, field: str) -> AnyArray:
 
 
 def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # noqa: ANN401
-    fields = [source] if isinstance(source, str) else list(source)
-    if not fields:
-        raise DataError(
-            f"modalities[{name!r}] must name at least one column, got none. Add one."
-        )
+    fields = read_sources(name, source)
     if len(fields) == 1:
         series = _get(frame, fields[0])
         text = isinstance(source, str) and not _is_numeric(series)

@@ -12,7 +12,7 @@ from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offset
 from mmgraph.data.convert import from_rows
 from mmgraph.data.fitting import check_schema
 from mmgraph.data.labels import PLAIN_NAMES
-from mmgraph.data.selection import check_mapping
+from mmgraph.data.selection import check_mapping, read_sources
 from mmgraph.data.storage import read_document
 from mmgraph.errors import DataError
 
@@ -188,11 +188,7 @@ def _read_named(table: "pa.Table", name: str, names: tuple[str, ...]) -> Column:
 
 def _read_modality(table: "pa.Table", name: str, source: Any) -> Column:  # noqa: ANN401
     """Read a modality from one column, or from several columns of numbers."""
-    fields = [source] if isinstance(source, str) else list(source)
-    if not fields:
-        raise DataError(
-            f"modalities[{name!r}] must name at least one column, got none. Add one."
-        )
+    fields = read_sources(name, source)
     remedy = "Check the names in modalities."
     kinds = [_get(table, field, remedy).type for field in fields]
     if len(fields) == 1 and not _is_number(kinds[0]):
