@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
-from mmgraph import MultimodalData, metrics
-from mmgraph.errors import DataError
+from mmgraph import FusionModel, Modality, MultimodalData, Schema, metrics, missing
+from mmgraph.errors import ConfigError, DataError, SchemaError
+from mmgraph.retrieval import Index
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +74,37 @@ def test_modalities_name_columns():
     table = pa.Table.from_pandas(FRAME)
     with pytest.raises(DataError, match=message):
         MultimodalData.from_arrow(table, modalities={"a": 5}, y=None)
+
+
+def test_a_rate_is_a_number():
+    with pytest.raises(
+        ConfigError, match=r"mcar must have a rate in \[0, 1\], got 'x'"
+    ):
+        missing.mcar("x")
+
+
+def test_queries_are_vectors_and_places_whole_numbers():
+    index = Index([1, 2], np.eye(2))
+    with pytest.raises(ConfigError, match=r"whole numbers of at least 1, got k=2.5"):
+        index.search(np.eye(2), k=2.5)
+    with pytest.raises(
+        DataError, match=r"vectors of numbers, got MultimodalData. Embed"
+    ):
+        index.search(from_pandas())
+    assert index.search(np.eye(2), k=np.int64(1)).rows.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize("make", [Schema.star, Schema.complete, Schema.bottleneck])
+def test_a_schema_is_made_of_modalities(make):
+    with pytest.raises(
+        SchemaError, match=r"must hold Modality, got 'a'. Give Modality"
+    ):
+        make(["a", "b"])
+
+
+def test_a_task_is_no_string():
+    schema = Schema.star([Modality("a", 2)])
+    with pytest.raises(
+        ConfigError, match=r"task must be Classification, .* got 'classi"
+    ):
+        FusionModel(schema, task="classification")
