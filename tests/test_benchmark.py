@@ -15,11 +15,19 @@ import numpy as np
 import pytest
 
 from mmgraph.benchmark.cost import Cost
-from mmgraph.benchmark.protocol import kept_alone, make_splits, mask_shortcut
+from mmgraph.benchmark.pool import in_pool
+from mmgraph.benchmark.protocol import (
+    Scheme,
+    Unit,
+    kept_alone,
+    make_splits,
+    mask_shortcut,
+)
 from mmgraph.benchmark.provenance import read_commit, read_versions
 from mmgraph.benchmark.records import Results, append_lines, read_lines
 from mmgraph.benchmark.run import check_names, choose_metric, run_bench
 from mmgraph.benchmark.sources import open_bench_data
+from mmgraph.benchmark.summary import summarise
 from mmgraph.benchmark.units import align_proba, model_names, reliability_counts
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
@@ -228,6 +236,32 @@ def test_other_splits_replace_the_earlier_ones_in_the_summary(file, tmp_path):
     assert {line["scheme"] for line in Results(tmp_path).lines()} == {
         "2 stratified folds"
     }
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_run_that_was_there_is_shown_when_it_is_asked_for_again(file, tmp_path):
+    for folds in (3, 2, 3):
+        run_bench(settings(file, tmp_path, folds=folds))
+    lines = Results(tmp_path).lines()
+    assert {line["scheme"] for line in lines} == {"3 stratified folds"}
+    (block,) = summarise(Results(tmp_path))
+    assert (block.facts["scheme"], block.num_splits) == ("3 stratified folds", 3)
+
+
+@pytest.mark.usefixtures("fast")
+def test_the_metric_that_was_asked_for_last_is_shown(file, tmp_path):
+    for metric in ("auroc", "accuracy", "auroc"):
+        run_bench(settings(file, tmp_path, metric=metric))
+        assert summarise(Results(tmp_path))[0].metric == metric
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_run_without_any_line_does_not_hide_the_earlier_one(file, tmp_path):
+    run_bench(settings(file, tmp_path))
+    (known,) = read_lines(tmp_path / "datasets.jsonl")
+    Results(tmp_path).add_dataset(known | {"scheme": "2 stratified folds"})
+    (block,) = summarise(Results(tmp_path))
+    assert (block.facts["scheme"], block.num_splits) == ("3 stratified folds", 3)
 
 
 @pytest.mark.usefixtures("fast")
@@ -451,6 +485,24 @@ def test_a_pool_gives_the_same_scores_as_one_process(file, tmp_path):
         )
     assert len(found[0]) == 6 * (1 + 3 + 2)
     assert found[0] == found[1]
+
+
+def die_in_the_second(unit, config):
+    """Stand in for a unit; that of the second split kills its process."""
+    if unit.split == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return unit, [], None
+
+
+@pytest.mark.slow
+def test_only_the_unit_that_kills_its_process_fails(file, tmp_path, monkeypatch):
+    monkeypatch.setattr("mmgraph.benchmark.pool.try_unit", die_in_the_second)
+    scheme = Scheme("stratified", 4, 1)
+    units = [Unit("x", "prior", 0.0, scheme, i, (0.0,), 1) for i in range(4)]
+    finished = list(in_pool(units, settings(file, tmp_path, jobs=2)))
+    assert sorted(unit.split for unit, _, _ in finished) == [0, 1, 2, 3]
+    failed = {unit.split: error for unit, _, error in finished if error}
+    assert failed == {1: "the worker process died (out of memory?)"}
 
 
 @pytest.fixture

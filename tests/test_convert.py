@@ -114,6 +114,21 @@ def test_hetero_data_round_trip_is_equal(drawn):
     assert again.equals(data.select(again.modalities).with_schema(data.schema))
 
 
+def test_hetero_data_round_trip_keeps_the_order_of_modalities():
+    arrays = {"a": [None, 1.0, None], "b": [None, 2.0, 3.0], "c": [4.0, None, 5.0]}
+    data = MultimodalData.from_arrays(arrays)
+    again = MultimodalData.from_hetero_data(data.to_hetero_data())
+    assert again.equals(data)
+
+
+def test_graphs_that_contradict_each_other_are_read():
+    graphs = [HeteroData(), HeteroData()]
+    for graph, names in zip(graphs, ("ab", "ba"), strict=True):
+        for name in names:
+            graph[name].x = torch.ones(1, 1)
+    assert MultimodalData.from_hetero_data(graphs).modalities == ("a", "b")
+
+
 def test_parquet_round_trip_keeps_schema_names_and_split(tmp_path):
     schema = Schema.star([Modality("labs", 2, kind="embedding")])
     data = MultimodalData.from_arrays(
@@ -253,6 +268,45 @@ def test_a_frame_of_a_user_is_read():
     assert data.columns["hr"].lengths.tolist() == [2, 0, 1]
     assert data.y.tolist() == [0, 1, 0]
     assert data.groups.tolist() == ["x", "y", "x"]
+
+
+def test_categories_of_pandas_are_what_they_stand_for(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "ward": pd.Categorical(["x", None, "y"]),
+            "stage": pd.Categorical([2, 4, None]),
+        }
+    )
+    frame.to_parquet(tmp_path / "frame.parquet")
+    asked = {"modalities": {"ward": "ward", "labs": ["stage"]}, "y": None}
+    data = MultimodalData.from_parquet(tmp_path / "frame.parquet", **asked)
+    assert MultimodalData.from_pandas(frame, **asked).equals(data)
+    assert data.columns["ward"].values.tolist() == ["x", "y"]
+    assert data.columns["labs"].values.tolist() == [[2], [4]]
+
+
+def test_columns_that_nobody_asked_for_are_not_read(tmp_path):
+    path = tmp_path / "foreign.parquet"
+    foreign = pa.table(
+        {
+            "wbc": [1.0, 2.0],
+            "id": ["patient 1", "patient 1"],
+            "split": [["train"], ["test", "train"]],
+            "group": [{"a": 1}, {"a": 2}],
+            "visit": [7, 7],
+        }
+    )
+    pq.write_table(foreign, path)
+    asked = {"modalities": {"labs": ["wbc"]}, "y": None}
+    data = MultimodalData.from_parquet(path, **asked)
+    assert data.ids.tolist() == [0, 1]
+    assert data.split_name is data.groups is None
+    with pytest.raises(DataError, match="ids must be unique, got 7 again"):
+        MultimodalData.from_parquet(path, ids="visit", **asked)
+    with pytest.raises(DataError, match="column 'split' must hold numbers or strings"):
+        MultimodalData.from_parquet(path, groups="split", **asked)
+    known = foreign.set_column(1, "id", pa.array(["p", "q"]))
+    assert MultimodalData.from_arrow(known, **asked).ids.tolist() == ["p", "q"]
 
 
 def test_nullable_columns_of_pandas_are_read():

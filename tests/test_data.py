@@ -3,6 +3,7 @@
 import time as clock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
+    StratifiedGroupKFold,
     StratifiedKFold,
     cross_val_score,
     train_test_split,
@@ -404,6 +406,27 @@ def test_split_keeps_groups_together(stratify):
     assert 12 <= len(test) <= 36
 
 
+@pytest.mark.parametrize("size", [0.06, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+def test_split_of_groups_and_classes_has_about_the_size_asked_for(size):
+    num = 600
+    y = np.arange(num) // 2 % 3
+    data = MultimodalData.from_arrays({"a": y}, y=y, groups=np.arange(num) // 6)
+    train, test = data.split(size)
+    assert not set(train.groups) & set(test.groups)
+    assert sorted([*train.ids, *test.ids]) == list(range(num))
+    assert len(test) / num == pytest.approx(size, abs=0.02)
+    assert np.bincount(test.y) / len(test) == pytest.approx([1 / 3] * 3, abs=0.05)
+
+
+@pytest.mark.parametrize("folds", [2, 4, 5, 10])
+def test_split_of_groups_is_the_first_fold_where_it_can_be(folds):
+    y, groups = np.arange(200) % 2, np.arange(200) // 3
+    data = MultimodalData.from_arrays({"a": y}, y=y, groups=groups)
+    first = StratifiedGroupKFold(folds, shuffle=True, random_state=7)
+    _, expected = next(first.split(y, y, groups))
+    assert data.split(1 / folds, seed=7)[1].ids.tolist() == expected.tolist()
+
+
 @pytest.mark.parametrize(
     "y", [np.arange(10) / 3, np.arange(10), [0] * 9 + [1], [0.0, NAN] * 5, None]
 )
@@ -416,6 +439,19 @@ def test_split_works_for_labels_that_cannot_be_stratified(y):
 def test_split_of_two_samples():
     train, test = MultimodalData.from_arrays({"a": [1.0, 2.0]}).split(0.01)
     assert len(train) == len(test) == 1
+
+
+def test_frames_of_nullable_columns_are_arrays():
+    frame = pd.DataFrame(
+        {
+            "wbc": pd.array([1, None, None], dtype="Int64"),
+            "fever": pd.array([True, False, None], dtype="boolean"),
+        }
+    )
+    column = MultimodalData.from_arrays({"a": frame}).columns["a"]
+    assert column.present.tolist() == [True, True, False]
+    assert np.array_equal(column.values, [[1, 1], [NAN, 0]], equal_nan=True)
+    assert column.names == ("wbc", "fever")
 
 
 # Features and batches

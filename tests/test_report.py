@@ -41,6 +41,7 @@ from mmgraph.schema import (
 
 MODELS = ("late_logistic", "mmgraph", "best_single")
 RATES = (0.0, 0.3, 0.7)
+HASH = "d" * 64
 
 
 def line(dataset, model, split, pattern, rate, seed, kept=None, train=0.0):
@@ -61,7 +62,7 @@ def line(dataset, model, split, pattern, rate, seed, kept=None, train=0.0):
         "scheme": "3 stratified folds",
         "split": f"r0f{split}",
         "seed": seed,
-        "unit": f"{dataset}|{model}|{train}|s|r0f{split}|abc",
+        "unit": f"{dataset}|{model}|{train}|s|r0f{split}|{HASH[:12]}",
         "num_train": 40,
         "num_test": 20,
         "num_classes": 2,
@@ -110,7 +111,7 @@ def facts(dataset, shortcut=0.5):
         "scheme": "3 stratified folds",
         "metric": "auroc",
         "shortcut_auroc": shortcut,
-        "data_hash": "d" * 64,
+        "data_hash": HASH,
     }
 
 
@@ -256,6 +257,19 @@ def test_the_headline_says_who_is_better(folder):
     assert text.startswith("On one, mmgraph has a mean AUROC of .")
     assert "first of 3. It is better than the best baseline, late_logistic" in text
     assert headline([]) == "No results yet."
+
+
+def test_models_without_a_common_rate_are_not_compared(tmp_path):
+    append_lines(tmp_path / "datasets.jsonl", [facts("one")])
+    for model, keep in (("best_single", 0.0), ("late_logistic", 0.7)):
+        lines = unit_lines("one", model, 0)
+        kept = [x for x in lines if x["test_missing"] in (keep, None)]
+        append_lines(tmp_path / "results.jsonl", kept)
+    (block,) = write_report(tmp_path)
+    said = "On one, no test missing rate is common to all models."
+    assert headline([block]) == said
+    assert said in (tmp_path / "table.md").read_text()
+    assert result_table(block).rows[0][1] == DASH
 
 
 def test_one_split_has_no_spread_and_no_interval(tmp_path):

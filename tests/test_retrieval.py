@@ -347,7 +347,9 @@ def test_wrong_tables_are_told():
 def test_wrong_options_are_told():
     with pytest.raises(ConfigError, match="kind must be one of exact, flat, hnsw, ivf"):
         Index([1], [[1.0]], kind="tree")
-    with pytest.raises(ConfigError, match="k and effort must be at least 1, got k=0"):
+    with pytest.raises(
+        ConfigError, match="must be whole numbers of at least 1, got k=0"
+    ):
         make("exact").search(queries(), k=0)
     with pytest.raises(ConfigError, match="effort=0"):
         make("exact").search(queries(), effort=0)

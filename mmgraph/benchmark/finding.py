@@ -64,6 +64,8 @@ def rival_table(blocks: Sequence[Block]) -> Table | None:
 
 def _one_set(block: Block) -> str:
     names = [row.model for row in block.rows]
+    if not block.rates:
+        return f"On {block.dataset}, no test missing rate is common to all models."
     ours = next(row for row in block.rows if row.model == block.reference)
     place = names.index(ours.model) + 1
     text = (

@@ -4,8 +4,9 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
 
@@ -37,33 +38,59 @@ def in_process(units: list[Unit], config: BenchConfig) -> Iterator[Finished]:
 def in_pool(units: list[Unit], config: BenchConfig) -> Iterator[Finished]:
     """Run units in new processes; yield each when it is finished.
 
-    Processes still at work are stopped when the caller stops, for example by Ctrl-C.
+    A process that dies takes down those of the other units at work: each of them is run
+    again on its own, and only one that dies there too has failed. Processes still at
+    work are stopped when the caller stops, for example by Ctrl-C.
     """
+    waiting = deque(units)
+    while waiting:
+        for unit in (yield from _until_one_dies(waiting, config)):
+            if (yield from _until_one_dies(deque([unit]), config)):
+                yield unit, [], "the worker process died (out of memory?)"
+
+
+def _until_one_dies(
+    waiting: deque[Unit], config: BenchConfig
+) -> Generator[Finished, None, list[Unit]]:
+    """Take units and run them until none is left or a process dies.
+
+    Returns:
+        The units without a result, that were at work when a process died.
+    """
+    size = min(config.jobs, len(waiting))
+    running: dict[Future[Finished], Unit] = {}
+    with _single_threaded_children(), _workers(size) as pool:
+        try:
+            while waiting or running:
+                while waiting and len(running) < size:
+                    running[pool.submit(try_unit, waiting[0], config)] = waiting[0]
+                    waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield future.result()
+                    del running[future]
+        except BrokenProcessPool:
+            pass  # it is told by what is still running
+    return list(running.values())
+
+
+@contextlib.contextmanager
+def _workers(number: int) -> Iterator[ProcessPoolExecutor]:
+    """Hold new processes, which are stopped when the block ends by an exception."""
     import multiprocessing
 
-    with _single_threaded_children():
-        pool = ProcessPoolExecutor(
-            min(config.jobs, len(units)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-        )
-        try:
-            futures = {pool.submit(try_unit, unit, config): unit for unit in units}
-            for future in as_completed(futures):
-                yield _result(future, futures[future])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
-        pool.shutdown()
-
-
-def _result(future: "Future[Finished]", unit: Unit) -> Finished:
+    pool = ProcessPoolExecutor(
+        number,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+    )
     try:
-        return future.result()
-    except BrokenProcessPool:
-        return unit, [], "the worker process died (out of memory?)"
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    pool.shutdown()
 
 
 @contextlib.contextmanager

@@ -108,9 +108,20 @@ class Results:
         append_lines(self.path("results"), lines)
 
     def add_dataset(self, record: Record) -> None:
-        """Append what is known about a data set, unless it stands there."""
-        if record not in read_lines(self.path("datasets")):
+        """Append what is known about a data set, unless it stands there last."""
+        latest = {r["dataset"]: r for r in read_lines(self.path("datasets"))}
+        if latest.get(record["dataset"]) != record:
             append_lines(self.path("datasets"), [record])
+
+    def datasets(self, lines: Iterable[Record]) -> dict[str, Record]:
+        """Return what is known about each data set of the lines.
+
+        It is the last record with the content and the splits of some of the lines:
+        that of a run that was stopped before its first line does not count.
+        """
+        there = {_world(line) for line in lines}
+        records = read_lines(self.path("datasets"))
+        return {r["dataset"]: r for r in records if _world_of(r) in there}
 
     def add_run(self, record: Record) -> None:
         """Append how the benchmark was called."""
@@ -139,19 +150,16 @@ class Results:
     def lines(self) -> list[Record]:
         """Return the lines that count, the last one where a unit ran twice.
 
-        Of each data set only the lines with the content and the splits of its
-        latest run count: others are not comparable with them.
+        Of each data set only the lines with the content and the splits that
+        `datasets` tells count: others are not comparable with them.
         """
-        by_identity: dict[tuple[str, str, int], Record] = {}
-        latest: dict[str, tuple[str, str]] = {}
-        for line in read_lines(self.path("results")):
-            by_identity[line["unit"], line["pattern"], line["seed"]] = line
-            latest[line["dataset"]] = _world(line)
-        return [
-            line
-            for line in by_identity.values()
-            if _world(line) == latest[line["dataset"]]
-        ]
+        by_identity = {
+            (line["unit"], line["pattern"], line["seed"]): line
+            for line in read_lines(self.path("results"))
+        }
+        known = self.datasets(by_identity.values())
+        shown = {_world_of(record) for record in known.values()}
+        return [line for line in by_identity.values() if _world(line) in shown]
 
     def failures(self) -> list[Record]:
         """Return the latest failure of each unit that has no result."""
@@ -166,6 +174,16 @@ class Results:
         return [record for key, record in latest.items() if key not in done]
 
 
-def _world(line: Record) -> tuple[str, str]:
-    """Return the splits and the content hash that a line belongs to."""
-    return line["scheme"], line["unit"].rpartition("|")[2]
+def _world(line: Record) -> tuple[str, str, str]:
+    """Return the data set, the splits and the content hash a line belongs to."""
+    return line["dataset"], line["scheme"], line["unit"].rpartition("|")[2]
+
+
+def _world_of(record: Record) -> tuple[str, str, str]:
+    """Return the same of what is known about a data set."""
+    return record["dataset"], record["scheme"], short_hash(record["data_hash"])
+
+
+def short_hash(digest: str) -> str:
+    """Return as much of the hash of a content as its lines have."""
+    return digest[:12]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmgraph.benchmark.records import Record, Results, read_lines
+from mmgraph.benchmark.records import Record, Results
 
 OURS = "mmgraph"
 SHORTCUT_LIMIT = 0.6
@@ -158,10 +158,11 @@ def summarise(results: Results) -> tuple[Block, ...]:
         for an empty folder. Splits, rates and models that are incomplete are left
         out of the comparison: all figures of a block are over the same splits.
     """
-    facts = {r["dataset"]: r for r in read_lines(results.path("datasets"))}
+    found = results.lines()
+    facts = results.datasets(found)
     failures = results.failures()
     grouped: dict[tuple[str, float], list[Record]] = defaultdict(list)
-    for line in results.lines():
+    for line in found:
         grouped[line["dataset"], line["train_missing"]].append(line)
     return tuple(
         _block(facts[name], rate, lines, failures)
@@ -215,7 +216,7 @@ def _summary(
     combinations = _combinations(cell, metric)
     left_out = _left_out(combinations)
     full = at[rates[0]] if rates else []
-    drops = np.mean(full) - np.array([e.mean for e in left_out.values()])
+    drops = estimate(full).mean - np.array([e.mean for e in left_out.values()])
     kept_alone = _with_all({k: e.mean for k, e in combinations.items()}, full)
     return ModelSummary(
         model=model,
@@ -372,11 +373,15 @@ def mean_ranks(blocks: Iterable[Block]) -> dict[str, float]:
     """Return the mean rank by AURC of each model, best first.
 
     Only models that are in every block are ranked, among each other; equal areas
-    share a rank.
+    share a rank. Blocks whose models have no missing rate in common do not count.
     """
     from scipy.stats import rankdata
 
-    areas = [{row.model: row.aurc.mean for row in block.rows} for block in blocks]
+    areas = [
+        {row.model: row.aurc.mean for row in block.rows}
+        for block in blocks
+        if block.rates
+    ]
     if not areas:
         return {}
     models = [m for m in areas[0] if all(m in area for area in areas)]

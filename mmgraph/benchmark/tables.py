@@ -184,7 +184,7 @@ def _direction_table(block: Block, direction: str) -> Table:
     scores = [row.directions[direction] for row in block.rows]
     names = METRICS[block.task]
     headings = (HEADINGS.get(name, metric_title(name)) for name in names)
-    rate = f", {block.rates[0]:g} removed" if block.rates[0] else ""
+    rate = f", {block.rates[0]:g} removed" if any(block.rates[:1]) else ""
     return Table(
         f"{block.dataset}: {direction}{rate}{_train_note(block)}",
         ("model", *headings),

@@ -21,7 +21,7 @@ from mmgraph.benchmark.protocol import (
     train_plan,
 )
 from mmgraph.benchmark.provenance import read_commit, read_versions
-from mmgraph.benchmark.records import Record
+from mmgraph.benchmark.records import Record, short_hash
 from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.config import BenchConfig
 from mmgraph.data import MultimodalData
@@ -97,7 +97,7 @@ def make_pair_model(name: str, task: PairTask, seed: int) -> PairModel:
 def unit_key(unit: Unit, bench: BenchData, split: Split) -> str:
     """Return what names the unit in the results: another fit, another key."""
     parts = (unit.dataset, unit.model, f"{unit.train_missing:g}", str(unit.scheme))
-    return "|".join((*parts, split.name, bench.digest[:12]))
+    return "|".join((*parts, split.name, short_hash(bench.digest)))
 
 
 @functools.lru_cache(maxsize=2)

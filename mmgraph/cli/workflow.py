@@ -89,7 +89,7 @@ def read_samples(
         modalities: Columns of each modality; empty where mmgraph wrote the file.
         label: Column of labels; None reads none.
         group: Column of groups, or None.
-        id: Column of ids, or None.
+        id: Column of ids; None takes "id" where it can be used as such.
         memory: Megabytes that a stream may take.
 
     Raises:

@@ -81,7 +81,7 @@ def as_entries(content: Any) -> AnyArray:  # noqa: ANN401
 
 
 def to_float32(name: str, values: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401
-    """Convert numbers to float32; None becomes NaN.
+    """Convert numbers to float32; None and NA of pandas become NaN.
 
     Raises:
         DataError: when the values are not numbers.
@@ -91,16 +91,21 @@ def to_float32(name: str, values: Any) -> npt.NDArray[np.float32]:  # noqa: ANN4
     try:
         array = np.asarray(values)
         if array.dtype == object:
-            array = array.astype(np.float64)
+            array = _without_na(array).astype(np.float64)
         if array.dtype.kind not in _NUMBERS:
             raise TypeError(f"dtype {array.dtype}")
         with np.errstate(over="ignore"):
             return array.astype(np.float32, copy=False)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"Modality {name!r} must hold numbers, got {error!s:.60}. Encode it as "
+            f"Modality {name!r} must hold numbers, got {error!s:.80}. Encode it as "
             "numbers, or pass a list of strings for text."
         ) from None
+
+
+def _without_na(objects: AnyArray) -> AnyArray:
+    missing = [type(entry).__name__ == "NAType" for entry in objects.flat]
+    return np.where(np.reshape(missing, objects.shape), np.nan, objects)
 
 
 def _from_array(name: str, array: AnyArray, keep: BoolArray) -> tuple[Column, IntArray]:

@@ -16,7 +16,13 @@ from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.fitting import check_schema, infer_schema
 from mmgraph.data.frames import build_frame, parse_frame
 from mmgraph.data.hetero import build_graphs, parse_graphs
-from mmgraph.data.labels import as_plain, check_known, check_unique
+from mmgraph.data.labels import (
+    PLAIN_NAMES,
+    as_plain,
+    can_be_ids,
+    check_known,
+    check_unique,
+)
 from mmgraph.data.reading import parse_table
 from mmgraph.data.storage import build_table, read_table, write_table
 from mmgraph.errors import DataError, MMGraphError
@@ -113,6 +119,9 @@ class Exchange:
             DataError: when a column is missing or cannot be read.
         """
         parts = parse_table(table, modalities=modalities, y=y, ids=ids, groups=groups)
+        foreign = modalities is not None and ids == PLAIN_NAMES["ids"]
+        if foreign and parts["ids"] is not None and not can_be_ids(parts["ids"]):
+            parts["ids"] = None
         return cls.from_columns(**parts)
 
     def to_arrow(self) -> "pa.Table":
@@ -146,8 +155,11 @@ class Exchange:
                 numbers or lists. Nulls are unknown or missing.
             y: column of labels; None reads none. A file that ``to_parquet`` wrote
                 without labels has none.
-            ids: column of ids. Without an "id" column samples are numbered.
-            groups: column of groups. Without a "group" column there are none.
+            ids: column of ids. Without an "id" column samples are numbered; with
+                ``modalities`` also where "id" has repeats, nulls or other things than
+                numbers and strings.
+            groups: column of groups. Without a "group" column of numbers or strings
+                there are none.
 
         Raises:
             DataError: naming the file, and the column that is missing or unreadable.

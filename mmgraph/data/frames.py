@@ -11,7 +11,7 @@ import numpy as np
 from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.convert import build_column, from_rows
 from mmgraph.data.labels import PLAIN_NAMES
-from mmgraph.data.selection import check_mapping
+from mmgraph.data.selection import check_mapping, read_sources
 from mmgraph.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,11 +40,20 @@ def parse_frame(
     Raises:
         DataError: when a column is unknown or does not hold numbers.
     """
+    import pandas as pd
+
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(
+            f"frame must be a DataFrame of pandas, got {type(frame).__name__}. Wrap it "
+            "in pandas.DataFrame."
+        )
     check_mapping("modalities", modalities)
     columns = {
         name: _read_modality(frame, name, source) for name, source in modalities.items()
     }
     several = None if y is None or isinstance(y, str) else list(y)
+    if several == []:
+        raise DataError("y must name at least one column, got none. Pass None.")
     if several is not None:
         labels = np.stack([_read_numbers(frame, "y", field) for field in several], 1)
     elif y is not None:
@@ -86,6 +95,9 @@ def build_frame(
 
 
 def _get(frame: "pd.DataFrame", field: str) -> "pd.Series":
+    """Return one column; categories become what they stand for."""
+    import pandas as pd
+
     count = list(frame.columns).count(field)
     if count != 1:
         known = ", ".join(map(str, frame.columns[:20]))
@@ -93,7 +105,10 @@ def _get(frame: "pd.DataFrame", field: str) -> "pd.Series":
             f"column {field!r} must be there once, got {count} in: {known}. Check the "
             "names."
         )
-    return frame[field]
+    series = frame[field]
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return series.astype(object)
+    return series
 
 
 def _to_plain(series: "pd.Series") -> AnyArray:
@@ -106,8 +121,6 @@ def _is_numeric(series: "pd.Series") -> bool:
     """Tell whether cells are numbers, booleans or missing, and no strings of digits."""
     import pandas as pd
 
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        return False
     if pd.api.types.is_numeric_dtype(series.dtype):
         return not pd.api.types.is_complex_dtype(series.dtype)
     if series.dtype != object:
@@ -120,7 +133,7 @@ def _read_numbers(frame: "pd.DataFrame", name: str, field: str) -> AnyArray:
     if not _is_numeric(series):
         raise DataError(
             f"Modality {name!r} must hold numbers, got column {field!r} of "
-            f"{series.dtype}. Encode it as numbers first, or pass {{{name!r}: "
+            f"{frame[field].dtype}. Encode it as numbers first, or pass {{{name!r}: "
             f"{field!r}}} without a list for text."
         )
     if series.dtype == object:
@@ -130,15 +143,11 @@ def _read_numbers(frame: "pd.DataFrame", name: str, field: str) -> AnyArray:
 
 
 def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # noqa: ANN401
-    fields = [source] if isinstance(source, str) else list(source)
-    if not fields:
-        raise DataError(
-            f"modalities[{name!r}] must name at least one column, got none. Add one."
-        )
+    fields = read_sources(name, source)
     if len(fields) == 1:
         series = _get(frame, fields[0])
-        text = isinstance(source, str) and not _is_categorical(series)
-        if _holds_arrays(series) or (text and not _is_numeric(series)):
+        text = isinstance(source, str) and not _is_numeric(series)
+        if text or _holds_arrays(series):
             times = frame.get(f"{fields[0]}.time")
             cells = series.where(series.notna(), None).tolist()
             return build_column(
@@ -155,12 +164,6 @@ def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # 
     ones = np.ones(len(frame), dtype=np.int64)
     names = _channel_names(name, fields)
     return from_rows(name, rows, ones, ragged=False, time=time, names=names)
-
-
-def _is_categorical(series: "pd.Series") -> bool:
-    import pandas as pd
-
-    return isinstance(series.dtype, pd.CategoricalDtype)
 
 
 def _holds_arrays(series: "pd.Series") -> bool:

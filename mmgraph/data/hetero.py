@@ -27,7 +27,7 @@ def parse_graphs(
     Raises:
         DataError: when there is no graph or a node type has no ``x``.
     """
-    names = tuple(dict.fromkeys(name for g in graphs for name in g.node_types))
+    names = _in_order([tuple(graph.node_types) for graph in graphs])
     if not names:
         raise DataError(
             "graphs must hold at least one node type, got none. Give one HeteroData "
@@ -37,6 +37,25 @@ def parse_graphs(
     columns = {name: _read_type(graphs, name, tokens.get(name)) for name in names}
     plain = {field: _read_plain(graphs, key) for field, key in PLAIN_NAMES.items()}
     return {"columns": columns, **plain}
+
+
+def _in_order(parts: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return all names in an order that is that of each part, where there is one.
+
+    Among names whose order no part tells, those mentioned earlier come first.
+    """
+    distinct = dict.fromkeys(parts)
+    left = dict.fromkeys(name for part in distinct for name in part)
+    before: dict[str, set[str]] = {name: set() for name in left}
+    for part in distinct:
+        for i, name in enumerate(part):
+            before[name].update(part[:i])
+    order: list[str] = []
+    while left:
+        free = (name for name in left if before[name].isdisjoint(left))
+        order.append(next(free, next(iter(left))))
+        del left[order[-1]]
+    return order
 
 
 def build_graphs(

@@ -4,6 +4,8 @@ Shapes: N samples, K labels of one sample.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from mmgraph.errors import DataError, MMGraphError
 # What the plain columns of data are called in tables, frames and graphs.
 PLAIN_NAMES = {"ids": "id", "y": "y", "groups": "group", "split_name": "split"}
 _MAX_CLASSES = 50
+_MAX_FOLDS = 10  # finer ones are worth their time for a whole 1 / share only
 _SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
 
 
@@ -84,6 +87,15 @@ def check_unique(ids: AnyArray) -> None:
             f"ids must be unique, got {ids[again].item()!r} again at sample {again}. "
             "Give every sample an id of its own, or leave ids out."
         )
+
+
+def can_be_ids(values: AnyArray) -> bool:
+    """Tell whether entries of a column are known and unique."""
+    try:
+        check_unique(as_plain("ids", values, len(values)))
+    except DataError:
+        return False
+    return True
 
 
 def missing_labels(values: AnyArray) -> AnyArray:
@@ -173,7 +185,6 @@ def split_indices(
     from sklearn.model_selection import (
         GroupShuffleSplit,
         ShuffleSplit,
-        StratifiedGroupKFold,
         StratifiedShuffleSplit,
     )
 
@@ -187,12 +198,16 @@ def split_indices(
         raise DataError(f"split must have at least 2 {what}, got {units}. Add {what}.")
     rows = np.zeros(num_samples)
     num_test = int(np.ceil(test_size * num_samples))
-    folds = max(2, round(1 / test_size))
     test = np.clip(test_size, 1 / units, 1 - 1 / units)
+    if groups is not None and codes is not None:
+        most = min(int(np.bincount(codes).min()), units // 2)
+        share = _share_of_folds(min(test_size, 1 - test_size), most)
+        if share.denominator <= most:
+            part = _some_folds(share, seed, codes, groups)
+            rest = np.setdiff1d(np.arange(num_samples), part)
+            return (rest, part) if test_size <= 0.5 else (part, rest)
     chosen: Any
-    if groups is not None and codes is not None and _folds_fit(codes, groups, folds):
-        chosen = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    elif groups is not None:
+    if groups is not None:
         chosen = GroupShuffleSplit(1, test_size=test, random_state=seed)
     elif codes is not None and codes.max() < min(num_test, num_samples - num_test):
         chosen = StratifiedShuffleSplit(1, test_size=test, random_state=seed)
@@ -202,10 +217,27 @@ def split_indices(
     return np.sort(train), np.sort(held)
 
 
-def _folds_fit(codes: IntArray, groups: AnyArray, folds: int) -> bool:
-    """Tell whether each fold can get a group and a sample of every class."""
-    enough = int(np.bincount(codes).min()) >= folds
-    return enough and len(np.unique(groups)) >= 2 * folds
+def _share_of_folds(share: float, most: int) -> Fraction:
+    """Return how many of how many folds are nearest to a share of at most one half.
+
+    Args:
+        share: of the samples.
+        most: folds of which each can get two groups and a sample of every class.
+    """
+    one = Fraction(1, round(1 / share))
+    several = Fraction(share).limit_denominator(min(max(most, 2), _MAX_FOLDS))
+    return min(one, several, key=lambda found: abs(found - share))
+
+
+def _some_folds(
+    share: Fraction, seed: int, codes: IntArray, groups: AnyArray
+) -> IntArray:
+    """Return the ascending indices of the first of the folds that a share names."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed)
+    parts = islice(folds.split(codes, codes, groups), share.numerator)
+    return np.sort(np.concatenate([held for _, held in parts]))
 
 
 def _from_objects(subject: str, array: AnyArray) -> AnyArray:

@@ -238,6 +238,12 @@ class MultimodalData(Exchange):
         """
         if not parts:
             raise DataError("concat must get at least one part, got none. Give data.")
+        for part in parts:
+            if not isinstance(part, MultimodalData):
+                raise DataError(
+                    f"concat must get MultimodalData, got {type(part).__name__}. "
+                    "Leave it out."
+                )
         names = dict.fromkeys(name for part in parts for name in part.columns)
         columns = {
             name: concat_columns(

@@ -12,7 +12,7 @@ from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offset
 from mmgraph.data.convert import from_rows
 from mmgraph.data.fitting import check_schema
 from mmgraph.data.labels import PLAIN_NAMES
-from mmgraph.data.selection import check_mapping
+from mmgraph.data.selection import check_mapping, read_sources
 from mmgraph.data.storage import read_document
 from mmgraph.errors import DataError
 
@@ -37,6 +37,8 @@ def parse_table(
         y: column of labels; None reads none.
         ids: column of ids; where the table has no "id", samples are numbered.
         groups: column of groups; where the table has no "group", there are none.
+            Columns "id", "group" and "split" that ``to_arrow`` did not write and that
+            do not hold numbers or strings are other things, and are not read.
 
     Returns:
         The arguments of ``MultimodalData.from_columns``.
@@ -131,12 +133,12 @@ def _read_plain(
 ) -> AnyArray | None:
     import pyarrow as pa
 
-    default = PLAIN_NAMES[field]
-    if name is None or (
-        name not in table.column_names and name == default and not required
-    ):
+    optional = name == PLAIN_NAMES[field] and not required
+    if name is None or (optional and table.column_names.count(name) != 1):
         return None
     array = _get(table, name, f"Pass {field}=None or the name of the column.")
+    if optional and not (_is_number(array.type) or _is_string(array.type)):
+        return None
     if pa.types.is_fixed_size_list(array.type) and not array.null_count:
         width = array.type.list_size
         return np.asarray(_numbers(array.flatten())).reshape(len(array), width)
@@ -186,11 +188,7 @@ def _read_named(table: "pa.Table", name: str, names: tuple[str, ...]) -> Column:
 
 def _read_modality(table: "pa.Table", name: str, source: Any) -> Column:  # noqa: ANN401
     """Read a modality from one column, or from several columns of numbers."""
-    fields = [source] if isinstance(source, str) else list(source)
-    if not fields:
-        raise DataError(
-            f"modalities[{name!r}] must name at least one column, got none. Add one."
-        )
+    fields = read_sources(name, source)
     remedy = "Check the names in modalities."
     kinds = [_get(table, field, remedy).type for field in fields]
     if len(fields) == 1 and not _is_number(kinds[0]):

@@ -60,6 +60,11 @@ def count_samples(arrays: Mapping[str, Any]) -> int:
     first, num_samples = "", -1
     for name, content in arrays.items():
         shapeless = getattr(content, "shape", None) == ()
+        if hasattr(content, "toarray"):
+            raise DataError(
+                f"Modality {name!r} must be dense, got {type(content).__name__}. Pass "
+                "its toarray()."
+            )
         if isinstance(content, str) or shapeless or not hasattr(content, "__len__"):
             raise DataError(
                 f"Modality {name!r} must be an array or a list with one entry per "
@@ -93,6 +98,25 @@ def check_mapping(subject: str, value: Any) -> None:  # noqa: ANN401
             raise DataError(
                 f"{subject} must name modalities by strings, got {name!r}. Rename it."
             )
+
+
+def read_sources(name: str, source: Any) -> list[str]:  # noqa: ANN401
+    """Return the columns that are said to hold a modality.
+
+    Raises:
+        DataError: when they are neither one name nor a list of at least one.
+    """
+    if not isinstance(source, Iterable):
+        raise DataError(
+            f"modalities[{name!r}] must be the name of a column or a list of names, "
+            f"got {source!r}. Give {{{name!r}: ['wbc', 'crp']}}."
+        )
+    fields = [source] if isinstance(source, str) else list(source)
+    if not fields:
+        raise DataError(
+            f"modalities[{name!r}] must name at least one column, got none. Add one."
+        )
+    return fields
 
 
 def read_present(

@@ -11,16 +11,41 @@ Array = NDArray[Any]
 
 
 def check_rows(y: Array, predicted: Array) -> None:
-    """Refuse predictions of another shape than y.
+    """Refuse predictions of another shape than y, or strings for numbers.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If they are no arrays, or shapes or types differ.
     """
+    _check_arrays(y=y, predictions=predicted)
     if y.shape != predicted.shape:
         raise DataError(
             f"predictions must have the shape of y, {list(y.shape)}, "
             f"got {list(predicted.shape)}. Score the samples that were predicted."
         )
+    if y.size and _is_text(y) != _is_text(predicted):
+        kinds = (
+            ("strings", "numbers") if _is_text(predicted) else ("numbers", "strings")
+        )
+        raise DataError(
+            f"predictions must be of the type of y, got {kinds[0]} for {kinds[1]}. "
+            "Convert one of them."
+        )
+
+
+def _check_arrays(**arrays: Array) -> None:
+    for name, array in arrays.items():
+        if not hasattr(array, "shape"):
+            raise DataError(
+                f"{name} must be an array, got {type(array).__name__}. Pass "
+                "numpy.asarray of it."
+            )
+
+
+def _is_text(array: Array) -> bool:
+    known = np.asarray(array)
+    if known.dtype == object:
+        return any(isinstance(entry, str) for entry in known.flat)
+    return known.dtype.kind in "US"
 
 
 def check_proba(y: Array, proba: Array) -> None:
@@ -29,6 +54,7 @@ def check_proba(y: Array, proba: Array) -> None:
     Raises:
         DataError: If shapes, codes or probabilities are wrong.
     """
+    _check_arrays(y=y, proba=proba)
     if y.ndim != 1 or proba.ndim != 2 or len(y) != len(proba):
         raise DataError(
             f"proba must have shape [N, K] for y of shape [N], got "

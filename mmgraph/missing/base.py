@@ -5,6 +5,7 @@ Letters: `N` samples of a data set, `M` modalities.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -58,9 +59,9 @@ def check_rate(subject: str, rate: float | int) -> None:
     Raises:
         ConfigError: Naming the subject.
     """
-    if not 0 <= rate <= 1:
+    if not isinstance(rate, Real) or not 0 <= rate <= 1:
         raise ConfigError(
-            f"{subject} must have a rate in [0, 1], got {rate}. Give a probability."
+            f"{subject} must have a rate in [0, 1], got {rate!r}. Give a probability."
         )
 
 

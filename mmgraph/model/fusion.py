@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmgraph.batch import Batch
 from mmgraph.data import MultimodalData
 from mmgraph.data.collate import collate
-from mmgraph.errors import DataError, SchemaError
+from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.losses import LossSums
 from mmgraph.model.ghosts import Ghosts
 from mmgraph.model.nodes import NodeBuilder
@@ -109,6 +109,7 @@ class FusionModel(nn.Module):
         seed: Of the initial parameters; the global random state is left alone.
 
     Raises:
+        ConfigError: A task of another type.
         SchemaError: A modality without an encoder; a relation that cannot matter.
 
     Example:
@@ -141,6 +142,11 @@ class FusionModel(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if not isinstance(task, Task):
+            raise ConfigError(
+                "task must be Classification, MultiLabel or Regression, got "
+                f"{task!r}. Give Classification(num_classes=2)."
+            )
         if promote and not completion:
             raise SchemaError(
                 "promote=True must come with completion=True: only a completed node "

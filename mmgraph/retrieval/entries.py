@@ -28,7 +28,13 @@ def as_directions(
     """
     if isinstance(vectors, torch.Tensor):
         vectors = vectors.detach().float().cpu().numpy()
-    x = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+    try:
+        x = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{subject} must be vectors of numbers, got {type(vectors).__name__}. "
+            "Embed what they stand for first."
+        ) from None
     if x.ndim != 2 or not x.shape[1] or (width is not None and x.shape[1] != width):
         wanted = "D" if width is None else width
         raise DataError(

@@ -6,6 +6,7 @@ Letters: `Q` queries, `N` entries, `D` width, `M` modalities, `k` places.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -164,13 +165,15 @@ class Index:
                 of its default: more find more and take longer.
 
         Raises:
-            ConfigError: If k or effort is below 1.
+            ConfigError: If k or effort is below 1, or no whole number.
             DataError: If widths differ, a query is zero or partly NaN, or a modality
                 is not in the table.
         """
-        if k < 1 or (effort is not None and effort < 1):
+        given = [k] if effort is None else [k, effort]
+        if not all(isinstance(number, Integral) and number >= 1 for number in given):
             raise ConfigError(
-                f"k and effort must be at least 1, got k={k}, effort={effort}."
+                "k and effort must be whole numbers of at least 1, got "
+                f"k={k}, effort={effort}."
             )
         queries = as_directions("queries", z, width=self._x.shape[1])
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 from mmgraph.data.column import IntArray
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.reading import parse_table
+from mmgraph.data.selection import read_sources
 from mmgraph.data.storage import read_document
 from mmgraph.data.stream.source import Piece, Span
 from mmgraph.errors import DataError, MMGraphError
@@ -40,7 +41,7 @@ class Fields:
         """The columns to read; None is all."""
         if self.modalities is None:
             return None
-        several = [[s] if isinstance(s, str) else s for s in self.modalities.values()]
+        several = [read_sources(name, s) for name, s in self.modalities.items()]
         names = [name for fields in several for name in fields]
         names += [f"{name}.time" for name in names] + ["split"]
         names += [name for name in (self.y, self.ids, self.groups) if name]
