@@ -209,6 +209,36 @@ def test_a_model_is_never_overwritten_by_an_index(stamps):
     assert "folder of its own for the index, got 'model'" in said
 
 
+def test_the_model_that_is_indexed_survives_wherever_it_is(stamps):
+    Path("found").mkdir()
+    Path("model").rename("found/model")
+    words = ("index", "stamps", "--model", "found/model", "--output")
+    for _ in range(2):
+        assert run(*words, "found") == "3 of 4 samples: found\n"
+        assert Path("found/model/weights").read_text() == "of a model"
+    for inside in ("found/model", "found/model/index", "found/model/../model/a/b"):
+        said = run(*words, inside, code=2)
+        assert f"got '{inside}' in that of the model 'found/model'" in said
+    assert [path.name for path in Path("found/model").iterdir()] == ["weights"]
+
+
+def test_another_model_is_not_replaced_by_the_copy(stamps):
+    shutil.copytree("model", "runs/model")
+    words = ("index", "stamps", "--model", "model", "--output")
+    assert "would lose 'runs/model'" in run(*words, "runs", code=2)
+    make_index()
+    shutil.copytree("model", "found/model/inner")
+    said = run(
+        "index", "stamps", "--model", "found/model/inner", "--output", "found", code=2
+    )
+    assert "would lose 'found/model'" in said
+    make_index()  # an index is replaced as a whole
+    names = sorted(path.name for path in Path("found").iterdir())
+    assert "model" in names
+    assert ".model.part" not in names
+    assert not Path("found/model/inner").exists()
+
+
 def test_a_model_that_is_no_retriever_is_refused(tmp_path):
     data = MultimodalData.from_arrays({"a": np.eye(8)}, y=[0, 1] * 4)
     small = {"members": 1, "epochs": 1, "hidden_channels": 4, "num_heads": 1}
