@@ -180,6 +180,11 @@ def test_mistakes_are_told_in_one_line(stamps):
     make_index()
     said = run("search", "--index", "found", code=2)
     assert "search must be given words, --image or --sound" in said
+    for words in ("", "  "):
+        again = run("search", words, "--index", "found", code=2)
+        assert again == said
+    said = run("search", "red", "--index", "found", "--top", "0", code=2)
+    assert "--top must be at least 1, got 0" in said
     assert "cannot be read" in run("search", "red", "--index", "nowhere", code=2)
     said = run("search", "red", "--index", "found", "--require", "odour", code=2)
     assert "require must name modalities of the index" in said

@@ -202,13 +202,16 @@ def find(
 
     Raises:
         CheckpointError: If the folder is no index with a model.
-        ConfigError: If the query is empty.
+        ConfigError: If the query is empty, or ``top`` below 1.
         DataError: If the gallery cannot be asked in this way.
     """
+    query = {name: value for name, value in query.items() if str(value).strip()}
     if not query:
         raise ConfigError(
             "search must be given words, --image or --sound, got none of them."
         )
+    if top < 1:
+        raise ConfigError(f"--top must be at least 1, got {top}.")
     index = Index.load(folder)
     entries, facts = _load_entries(folder)
     data = _as_sample(query, facts)
