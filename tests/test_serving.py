@@ -142,6 +142,24 @@ def test_a_regressor_says_values_and_what_training_lacked_stays_unread(tmp_path)
 
 
 @pytest.mark.slow
+def test_a_model_of_complete_data_is_exported(tmp_path):
+    """No pattern of missing modalities was seen in training."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=(60, width)) for name, width in WIDTHS.items()}
+    data = MultimodalData.from_arrays(arrays, y=np.arange(60) % 2)
+    kinds = ("linear", "forest")
+    clf = FusionClassifier(**SMALL, num_layers=1, experts=kinds).fit(data)
+    assert not len(clf.model_.panel.pool.patterns)
+    serving.export(clf, tmp_path / "model.onnx")
+    served = serving.load(tmp_path / "model.onnx", threads=1)
+    for given in (arrays, make_arrays(9)):
+        expected = clf.predict_proba(MultimodalData.from_arrays(given))
+        np.testing.assert_allclose(served.predict_proba(given), expected, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_labels_that_may_hold_together_are_exported(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
