@@ -142,6 +142,23 @@ def test_a_regressor_says_values_and_what_training_lacked_stays_unread(tmp_path)
 
 
 @pytest.mark.slow
+def test_large_targets_keep_their_digits(tmp_path):
+    """Times of day as seconds since 1970, which float32 knows to two minutes."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    spread = 1000 * np.random.default_rng(0).normal(size=40)
+    data = make_data(1.7e9 + spread)
+    regressor = FusionRegressor(**SMALL, num_layers=1, experts=("linear",)).fit(data)
+    serving.export(regressor, tmp_path / "model.onnx")
+    served = serving.load(tmp_path / "model.onnx", threads=1)
+    arrays = make_arrays(9)
+    expected = regressor.predict(MultimodalData.from_arrays(arrays))
+    assert np.ptp(expected) > 1
+    said = served.predict(arrays)
+    np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6 * spread.std())
+
+
+@pytest.mark.slow
 def test_a_model_of_complete_data_is_exported(tmp_path):
     """No pattern of missing modalities was seen in training."""
     pytest.importorskip("onnxruntime")

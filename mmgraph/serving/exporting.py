@@ -28,7 +28,8 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
 
     Its inputs are ``input.NAME``, float32 ``[B, C_m]`` for each modality and any ``B``
     from 1 on; all-NaN rows are missing modalities, other NaN missing cells. Its output
-    is ``output.probability [B, K]``, of a regressor ``output.value [B, K]``.
+    is ``output.probability [B, K]``, float32, of a regressor ``output.value [B, K]``,
+    float64.
 
     ``.onnx`` runs in ONNX Runtime; :func:`mmgraph.serving.load` reads it. ``.pt2`` is
     an archive of ``torch.export``, for AOTInductor and the like. ``torch.export.load``
