@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from mmgraph import (
     FusionClassifier,
+    FusionMatcher,
     FusionRegressor,
+    FusionRetriever,
     MultimodalData,
     Relation,
     SameIndex,
@@ -174,6 +176,13 @@ def test_a_model_of_complete_data_is_exported(tmp_path):
     for given in (arrays, make_arrays(9)):
         expected = clf.predict_proba(MultimodalData.from_arrays(given))
         np.testing.assert_allclose(served.predict_proba(given), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", [FusionRetriever(), FusionMatcher("a", "b")])
+def test_estimators_of_pairs_are_refused(estimator, tmp_path):
+    said = rf"FusionClassifier or FusionRegressor, got a {type(estimator).__name__}"
+    with pytest.raises(ConfigError, match=said):
+        serving.export(estimator, tmp_path / "model.onnx")
 
 
 @pytest.mark.slow
