@@ -322,6 +322,37 @@ def test_a_trained_model_is_evaluated_at_missing_rates(model, table):
     assert "Labels must be classes of the training" in unknown.stderr
 
 
+def with_label(table, path, name, values):
+    """Write the table of the user with another column of labels."""
+    import pyarrow as pa
+
+    found = pq.read_table(table)
+    column = found.column_names.index(name)
+    pq.write_table(found.set_column(column, name, pa.array(values)), path)
+    return path
+
+
+@pytest.mark.slow
+def test_samples_without_a_label_are_not_scored(model, table, tmp_path):
+    died = pq.read_table(table)["died"].to_pylist()
+    known = tmp_path / "known.parquet"
+    pq.write_table(pq.read_table(table).slice(10), known)
+    expected = run("evaluate", model, known).stdout.splitlines()[1:]
+    some = tmp_path / "some.parquet"
+    for missing in (None, float("nan")):
+        with_label(table, some, "died", [missing] * 10 + list(map(float, died[10:])))
+        result = run("evaluate", model, some)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[1:] == expected
+    none = with_label(table, tmp_path / "none.parquet", "died", [float("nan")] * 80)
+    empty = tmp_path / "empty.parquet"
+    pq.write_table(pq.read_table(table).slice(0, 0), empty)
+    for file in (none, empty):
+        result = run("evaluate", model, file)
+        assert result.exit_code == 2
+        assert "at least one sample with a label, got none" in result.stderr
+
+
 @pytest.mark.slow
 def test_fractional_labels_are_a_regression(table, tmp_path):
     folder = tmp_path / "cost"
@@ -331,6 +362,9 @@ def test_fractional_labels_are_a_regression(table, tmp_path):
     (said,) = answer(Request("predict", folder, table))
     assert said.column_names == ["id", "prediction"]
     assert "rmse" in run("evaluate", folder, table).stdout
+    cost = pq.read_table(table)["cost"].to_pylist()
+    some = with_label(table, tmp_path / "some.parquet", "cost", [None, *cost[1:]])
+    assert "rmse" in run("evaluate", folder, some).stdout
 
 
 def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):
