@@ -15,6 +15,7 @@ import numpy as np
 
 from mmgraph import checkpoint
 from mmgraph.cli.answers import Embeds, Request
+from mmgraph.cli.outputs import check_folder
 from mmgraph.cli.workflow import in_memory, is_folder_of_files
 from mmgraph.data import MultimodalData
 from mmgraph.data.folder import KINDS
@@ -67,8 +68,8 @@ def build_index(
 
     Raises:
         CheckpointError: If the model cannot embed.
-        ConfigError: If the output holds something else than an index, or is in the
-            folder of the model.
+        ConfigError: If the output holds something else than an index, is in the
+            folder of the model, or is no folder that can be written.
         DataError: If the gallery or one of its columns cannot be read.
     """
     _check_output(output, model)
@@ -91,6 +92,7 @@ def build_index(
 
 def _check_output(output: Path, model: Path) -> None:
     """Refuse an output in which the index would destroy something else."""
+    check_folder(output)
     own = "Output must be a folder of its own for the index"
     manifest = output / checkpoint.MANIFEST
     if manifest.is_file() and "index" not in checkpoint.read_manifest(output):
