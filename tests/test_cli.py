@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,10 +15,11 @@ from typer.testing import CliRunner
 import mmgraph
 from mmgraph import FusionClassifier, FusionMatcher, FusionRetriever
 from mmgraph.benchmark.records import Results
-from mmgraph.cli.answers import Request, answer, check_ending
+from mmgraph.cli.answers import Request, answer, write_answers
 from mmgraph.cli.arguments import join_values
 from mmgraph.cli.catalogue import dataset_table
 from mmgraph.cli.commands import app
+from mmgraph.cli.outputs import check_file, check_folder
 from mmgraph.cli.workflow import Columns, read_samples
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
@@ -294,7 +296,7 @@ def test_a_trained_model_predicts_ids_classes_and_probabilities(model, table, tm
     assert shown.splitlines()[0] == "id,prediction,probability_0,probability_1"
     assert run("predict", model, table, "--output", "x.txt").exit_code == 2
     with pytest.raises(ConfigError, match=r"Output must end in .parquet or .csv"):
-        check_ending(tmp_path / "x.txt", ".parquet", ".csv")
+        check_file(tmp_path / "x.txt", ".parquet", ".csv")
 
 
 @pytest.mark.slow
@@ -322,6 +324,86 @@ def test_a_trained_model_is_evaluated_at_missing_rates(model, table):
     assert "Labels must be classes of the training" in unknown.stderr
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv", "npy"])
+def test_answers_that_break_off_leave_no_file(ending, tmp_path):
+    import pyarrow as pa
+
+    row = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0]), 2)
+    part = pa.table({"id": ["a"], "z": row})
+
+    def broken():
+        yield part
+        raise DataError("the second file is damaged")
+
+    path = tmp_path / f"out.{ending}"
+    with pytest.raises(DataError, match="second file"):
+        write_answers(broken(), path)
+    assert list(tmp_path.iterdir()) == []
+    assert write_answers([part], path)[0] == 1
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="second file"):
+        write_answers(broken(), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_is_checked_before_the_work(table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for output in ("nowhere/out.parquet", "dir.parquet"):
+        (tmp_path / "dir.parquet").mkdir(exist_ok=True)
+        for words in (["predict", "m", table], ["embed", table, "--model", "m"]):
+            result = run(*words, "--output", output)
+            assert (result.exit_code, result.stdout) == (2, "")
+            assert "Error: Output must be " in result.stderr
+            assert f"'{output}'" in result.stderr
+    (tmp_path / "file").touch()
+    commands = (
+        ("train", table, "--label", "died", *MODALITIES),
+        ("index", table, "--model", "m"),
+    )
+    for words in commands:
+        for output in ("file", "file/model"):
+            result = run(*words, "--output", output)
+            assert result.exit_code == 2
+            assert "Output must be a folder, got the file" in result.stderr
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ConfigError, match=r"can be written, got 'a.csv'. Make '.' wri"):
+        check_file(Path("a.csv"), ".parquet", ".csv")
+    with pytest.raises(ConfigError, match="in a folder that can be written, got 'a/b'"):
+        check_folder(Path("a/b"))
+
+
+def with_label(table, path, name, values):
+    """Write the table of the user with another column of labels."""
+    import pyarrow as pa
+
+    found = pq.read_table(table)
+    column = found.column_names.index(name)
+    pq.write_table(found.set_column(column, name, pa.array(values)), path)
+    return path
+
+
+@pytest.mark.slow
+def test_samples_without_a_label_are_not_scored(model, table, tmp_path):
+    died = pq.read_table(table)["died"].to_pylist()
+    known = tmp_path / "known.parquet"
+    pq.write_table(pq.read_table(table).slice(10), known)
+    expected = run("evaluate", model, known).stdout.splitlines()[1:]
+    some = tmp_path / "some.parquet"
+    for missing in (None, float("nan")):
+        with_label(table, some, "died", [missing] * 10 + list(map(float, died[10:])))
+        result = run("evaluate", model, some)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[1:] == expected
+    none = with_label(table, tmp_path / "none.parquet", "died", [float("nan")] * 80)
+    empty = tmp_path / "empty.parquet"
+    pq.write_table(pq.read_table(table).slice(0, 0), empty)
+    for file in (none, empty):
+        result = run("evaluate", model, file)
+        assert result.exit_code == 2
+        assert "at least one sample with a label, got none" in result.stderr
+
+
 @pytest.mark.slow
 def test_fractional_labels_are_a_regression(table, tmp_path):
     folder = tmp_path / "cost"
@@ -331,6 +413,9 @@ def test_fractional_labels_are_a_regression(table, tmp_path):
     (said,) = answer(Request("predict", folder, table))
     assert said.column_names == ["id", "prediction"]
     assert "rmse" in run("evaluate", folder, table).stdout
+    cost = pq.read_table(table)["cost"].to_pylist()
+    some = with_label(table, tmp_path / "some.parquet", "cost", [None, *cost[1:]])
+    assert "rmse" in run("evaluate", folder, some).stdout
 
 
 def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):

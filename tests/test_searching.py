@@ -180,6 +180,11 @@ def test_mistakes_are_told_in_one_line(stamps):
     make_index()
     said = run("search", "--index", "found", code=2)
     assert "search must be given words, --image or --sound" in said
+    for words in ("", "  "):
+        again = run("search", words, "--index", "found", code=2)
+        assert again == said
+    said = run("search", "red", "--index", "found", "--top", "0", code=2)
+    assert "--top must be at least 1, got 0" in said
     assert "cannot be read" in run("search", "red", "--index", "nowhere", code=2)
     said = run("search", "red", "--index", "found", "--require", "odour", code=2)
     assert "require must name modalities of the index" in said
@@ -207,6 +212,36 @@ def test_a_model_is_never_overwritten_by_an_index(stamps):
     (Path("model") / "mmgraph.json").write_text('{"format": 1, "estimator": "X"}')
     said = run("index", "stamps", "--model", "model", "--output", "model", code=2)
     assert "folder of its own for the index, got 'model'" in said
+
+
+def test_the_model_that_is_indexed_survives_wherever_it_is(stamps):
+    Path("found").mkdir()
+    Path("model").rename("found/model")
+    words = ("index", "stamps", "--model", "found/model", "--output")
+    for _ in range(2):
+        assert run(*words, "found") == "3 of 4 samples: found\n"
+        assert Path("found/model/weights").read_text() == "of a model"
+    for inside in ("found/model", "found/model/index", "found/model/../model/a/b"):
+        said = run(*words, inside, code=2)
+        assert f"got '{inside}' in that of the model 'found/model'" in said
+    assert [path.name for path in Path("found/model").iterdir()] == ["weights"]
+
+
+def test_another_model_is_not_replaced_by_the_copy(stamps):
+    shutil.copytree("model", "runs/model")
+    words = ("index", "stamps", "--model", "model", "--output")
+    assert "would lose 'runs/model'" in run(*words, "runs", code=2)
+    make_index()
+    shutil.copytree("model", "found/model/inner")
+    said = run(
+        "index", "stamps", "--model", "found/model/inner", "--output", "found", code=2
+    )
+    assert "would lose 'found/model'" in said
+    make_index()  # an index is replaced as a whole
+    names = sorted(path.name for path in Path("found").iterdir())
+    assert "model" in names
+    assert ".model.part" not in names
+    assert not Path("found/model/inner").exists()
 
 
 def test_a_model_that_is_no_retriever_is_refused(tmp_path):

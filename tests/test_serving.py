@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from mmgraph import (
     FusionClassifier,
+    FusionMatcher,
     FusionRegressor,
+    FusionRetriever,
     MultimodalData,
     Relation,
     SameIndex,
@@ -139,6 +141,48 @@ def test_a_regressor_says_values_and_what_training_lacked_stays_unread(tmp_path)
     np.testing.assert_allclose(served.predict(arrays), expected, rtol=1e-5, atol=1e-4)
     with pytest.raises(ConfigError, match="asked of a classifier, got an exported"):
         served.predict_proba(arrays)
+
+
+@pytest.mark.slow
+def test_large_targets_keep_their_digits(tmp_path):
+    """Times of day as seconds since 1970, which float32 knows to two minutes."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    spread = 1000 * np.random.default_rng(0).normal(size=40)
+    data = make_data(1.7e9 + spread)
+    regressor = FusionRegressor(**SMALL, num_layers=1, experts=("linear",)).fit(data)
+    serving.export(regressor, tmp_path / "model.onnx")
+    served = serving.load(tmp_path / "model.onnx", threads=1)
+    arrays = make_arrays(9)
+    expected = regressor.predict(MultimodalData.from_arrays(arrays))
+    assert np.ptp(expected) > 1
+    said = served.predict(arrays)
+    np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6 * spread.std())
+
+
+@pytest.mark.slow
+def test_a_model_of_complete_data_is_exported(tmp_path):
+    """No pattern of missing modalities was seen in training."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=(60, width)) for name, width in WIDTHS.items()}
+    data = MultimodalData.from_arrays(arrays, y=np.arange(60) % 2)
+    kinds = ("linear", "forest")
+    clf = FusionClassifier(**SMALL, num_layers=1, experts=kinds).fit(data)
+    assert not len(clf.model_.panel.pool.patterns)
+    serving.export(clf, tmp_path / "model.onnx")
+    served = serving.load(tmp_path / "model.onnx", threads=1)
+    for given in (arrays, make_arrays(9)):
+        expected = clf.predict_proba(MultimodalData.from_arrays(given))
+        np.testing.assert_allclose(served.predict_proba(given), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", [FusionRetriever(), FusionMatcher("a", "b")])
+def test_estimators_of_pairs_are_refused(estimator, tmp_path):
+    said = rf"FusionClassifier or FusionRegressor, got a {type(estimator).__name__}"
+    with pytest.raises(ConfigError, match=said):
+        serving.export(estimator, tmp_path / "model.onnx")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from mmgraph.checkpoint import replacing
 from mmgraph.cli.workflow import (
     COLUMNS_FILE,
     Columns,
@@ -18,7 +19,7 @@ from mmgraph.cli.workflow import (
     there,
 )
 from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.errors import CheckpointError, ConfigError
+from mmgraph.errors import CheckpointError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -171,8 +172,14 @@ def write_answers(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:
     """Write answers, part after part; return how many, and the width of embeddings.
 
     The ending of the path decides: ``.parquet``, ``.csv``, or ``.npy`` for the matrix
-    of the embeddings alone.
+    of the embeddings alone. The file is there when all answers are in it, or not at
+    all.
     """
+    with replacing(path) as part:
+        return _write_answers(tables, part)
+
+
+def _write_answers(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -208,17 +215,6 @@ def to_csv(tables: Iterable["pa.Table"]) -> Iterator[str]:
     """Yield the answers as text, the names of the columns first."""
     for number, table in enumerate(tables):
         yield table.to_pandas().to_csv(index=False, header=not number)
-
-
-def check_ending(path: Path, *endings: str) -> None:
-    """Refuse an output before anything is computed.
-
-    Raises:
-        ConfigError: If the path ends otherwise.
-    """
-    if path.suffix not in endings:
-        known = ", ".join(endings[:-1]) + f" or {endings[-1]}"
-        raise ConfigError(f"Output must end in {known}, got '{path}'.")
 
 
 def _vectors(values: npt.NDArray[Any]) -> Any:  # noqa: ANN401

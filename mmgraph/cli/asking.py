@@ -10,7 +10,6 @@ import typer
 from mmgraph.cli.answers import (
     Request,
     answer,
-    check_ending,
     to_csv,
     write_answers,
 )
@@ -21,6 +20,7 @@ from mmgraph.cli.commands import (
     MovedEncoderOption,
     app,
 )
+from mmgraph.cli.outputs import check_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,7 @@ def predict(
     from mmgraph.config import parse_encoders
 
     if output is not None:
-        check_ending(output, ".parquet", ".csv")
+        check_file(output, ".parquet", ".csv")
     request = Request("predict", model, file, encoders=parse_encoders(encoder))
     tables = _answers(request, ray, workers)
     if output is None:
@@ -96,7 +96,7 @@ def embed(
     """
     from mmgraph.config import parse_encoders, parse_modalities, parse_names
 
-    check_ending(output, ".parquet", ".npy")
+    check_file(output, ".parquet", ".npy")
     chosen = parse_modalities(modality)
     names, encoders = parse_names(only), parse_encoders(encoder)
     request = Request("embed", model, file, chosen, id_, names, encoders)

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmgraph import checkpoint
 from mmgraph.cli.answers import Embeds, Request
+from mmgraph.cli.outputs import check_folder
 from mmgraph.cli.workflow import in_memory, is_folder_of_files
 from mmgraph.data import MultimodalData
 from mmgraph.data.folder import KINDS
@@ -67,10 +68,11 @@ def build_index(
 
     Raises:
         CheckpointError: If the model cannot embed.
-        ConfigError: If the output holds something else than an index.
+        ConfigError: If the output holds something else than an index, is in the
+            folder of the model, or is no folder that can be written.
         DataError: If the gallery or one of its columns cannot be read.
     """
-    _check_output(output)
+    _check_output(output, model)
     retriever = load_retriever(model, encoders)
     data = in_memory(Request("embed", model, gallery, modalities, id).open())
     z = retriever.embed(data, modalities=only)
@@ -78,8 +80,7 @@ def build_index(
         data.ids, z, present=data.present, modalities=data.modalities, kind=kind
     )
     output.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(output / MODEL, ignore_errors=True)
-    shutil.copytree(model, output / MODEL)
+    _copy_model(model, output / MODEL)
     if encoders:  # the copy says where they are now
         retriever.save_pretrained(output / MODEL)
     _save_entries(data, _pictures(gallery, data, picture), output / ENTRIES)
@@ -89,13 +90,36 @@ def build_index(
     return Made(made, len(data))
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, model: Path) -> None:
+    """Refuse an output in which the index would destroy something else."""
+    check_folder(output)
+    own = "Output must be a folder of its own for the index"
     manifest = output / checkpoint.MANIFEST
     if manifest.is_file() and "index" not in checkpoint.read_manifest(output):
+        raise ConfigError(f"{own}, got '{output}', which holds a model.")
+    source, copy = model.resolve(), (output / MODEL).resolve()
+    if output.resolve().is_relative_to(source):
+        raise ConfigError(f"{own}, got '{output}' in that of the model '{model}'.")
+    foreign = copy.exists() and not manifest.is_file()
+    if source != copy and (foreign or source.is_relative_to(copy)):
         raise ConfigError(
-            f"Output must be a folder of its own for the index, got '{output}', which "
-            "holds a model."
+            f"{own}, got '{output}', which would lose '{output / MODEL}'. Choose "
+            "another one."
         )
+
+
+def _copy_model(model: Path, copy: Path) -> None:
+    """Put a copy of the model in the place of the one that is there."""
+    if model.resolve() == copy.resolve():
+        return
+    part = copy.with_name(f".{copy.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        shutil.copytree(model, part)
+        shutil.rmtree(copy, ignore_errors=True)
+        part.rename(copy)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def load_retriever(folder: Path, encoders: Mapping[str, str] | None = None) -> Embeds:
@@ -180,13 +204,16 @@ def find(
 
     Raises:
         CheckpointError: If the folder is no index with a model.
-        ConfigError: If the query is empty.
+        ConfigError: If the query is empty, or ``top`` below 1.
         DataError: If the gallery cannot be asked in this way.
     """
+    query = {name: value for name, value in query.items() if str(value).strip()}
     if not query:
         raise ConfigError(
             "search must be given words, --image or --sound, got none of them."
         )
+    if top < 1:
+        raise ConfigError(f"--top must be at least 1, got {top}.")
     index = Index.load(folder)
     entries, facts = _load_entries(folder)
     data = _as_sample(query, facts)

@@ -11,6 +11,7 @@ from mmgraph.benchmark.pairs import Scores, mean_scores
 from mmgraph.cli.workflow import Columns, Samples, Task, load_model, read_samples, there
 from mmgraph.config import PAIR_TASKS
 from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data.labels import labelled_rows
 from mmgraph.errors import ConfigError, DataError
 
 TASKS: tuple[Task, ...] = ("classification", "regression", "retrieval", "matching")
@@ -120,18 +121,20 @@ def _measure_labels(
     lines = []
     for rate in question.rates:
         scores = {
-            str(seed): _scores(model, columns.task, _thinned(samples, rate, seed))
+            str(seed): _scores(model, columns.task, _scored(samples, rate, seed))
             for seed in question.mask_seeds(rate)
         }
         lines.append((rate, "", mean_scores(scores)))
     return Measured(tuple(lines))
 
 
-def _thinned(samples: Samples, rate: float, seed: int) -> Iterator[MultimodalData]:
-    """Yield the samples, a chunk of a stream at a time, with modalities removed."""
+def _scored(samples: Samples, rate: float, seed: int) -> Iterator[MultimodalData]:
+    """Yield the samples with labels, a chunk at a time, with modalities removed."""
     parts = samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
     for number, data in enumerate(parts):
-        yield thin(data, rate, seed + 1000 * number)
+        known = labelled_rows(np.asarray(data.y))
+        if known.any():
+            yield thin(data, rate, seed + 1000 * number)[known]
 
 
 def thin(data: MultimodalData, rate: float, seed: int) -> MultimodalData:
@@ -150,6 +153,11 @@ def _scores(
 
     ask = model.predict if task == "regression" else model.predict_proba
     pairs = [(np.asarray(data.y), np.asarray(ask(data))) for data in parts]
+    if not pairs:
+        raise DataError(
+            "evaluate must get at least one sample with a label, got none. Give "
+            "another file or --label."
+        )
     y, said = (np.concatenate(each) for each in zip(*pairs, strict=True))
     if task == "regression":
         return regression_scores(y, said)

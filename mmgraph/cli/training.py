@@ -8,6 +8,7 @@ import numpy as np
 import typer
 
 from mmgraph.cli.commands import ModalityOption, RunFile, app
+from mmgraph.cli.outputs import check_folder
 from mmgraph.cli.workflow import (
     Columns,
     Samples,
@@ -171,7 +172,8 @@ def train_file(config: TrainConfig) -> Trained:
     """Fit an estimator on a file or folder and save it with its columns.
 
     Raises:
-        ConfigError: If a retriever or matcher is asked of several processes.
+        ConfigError: If the output is no folder that can be written, or a retriever or
+            matcher is asked of several processes.
         DataError: If the file, its columns or its labels cannot be used.
     """
     workers = join()
@@ -193,6 +195,7 @@ def train_file(config: TrainConfig) -> Trained:
 
 
 def _open(config: TrainConfig, workers: Workers) -> Samples:
+    check_folder(config.output)
     if is_folder_of_files(config.file):
         _check_folder(config)
     if config.task in PAIR_TASKS and workers.size > 1:

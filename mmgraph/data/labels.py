@@ -107,6 +107,12 @@ def missing_labels(values: AnyArray) -> AnyArray:
     return np.zeros(values.shape, dtype=bool)
 
 
+def labelled_rows(values: AnyArray) -> AnyArray:
+    """Return ``[N]`` True where no label of the sample is missing."""
+    missing = missing_labels(values)
+    return ~np.asarray(missing.any(axis=tuple(range(1, missing.ndim))))
+
+
 def same_plain(a: AnyArray | None, b: AnyArray | None) -> bool:
     """Tell whether two plain columns have the same entries; missing ones are equal."""
     if a is None or b is None:

@@ -11,6 +11,7 @@ from sklearn.base import RegressorMixin
 from torch import Tensor
 
 from mmgraph.data.column import BoolArray
+from mmgraph.data.labels import labelled_rows
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import (
     AnyArray,
@@ -86,7 +87,7 @@ class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
 
         said = self.predict(X)
         truth = labels_to_score(X, y, said.shape)
-        known = ~np.isnan(_numbers(truth)).any(1)
+        known = labelled_rows(_numbers(truth))
         if not known.any():
             raise DataError("score needs a sample with all targets known, got none.")
         return float(r2_score(truth[known], said[known]))

@@ -116,13 +116,19 @@ class EvidencePool(nn.Module):
         count = present.sum(1, keepdim=True).to(evidence.dtype)
         scale = count.clamp(min=1) ** -torch.sigmoid(self.power)
         pooled = scale * self.by_modality(seen).sum(1)
-        known = (present[:, None] == self.patterns).all(-1).to(evidence.dtype)
-        said = self.bias + known @ self.pattern_bias + pooled
+        said = self.bias + self._of_patterns(present) + pooled
         if joint is not None:
             share = interaction_share(present).to(joint.dtype)
             weight = F.softplus(self.joint_trust)[:, None]
             said = said + share * (weight * joint).sum(1)
         return self.prior + torch.where(count > 0, said, 0)
+
+    def _of_patterns(self, present: Tensor) -> Tensor:
+        """Return ``c[p]``, ``[N, K]``; a scalar zero where no pattern is known."""
+        if not len(self.patterns):  # ONNX Runtime multiplies no empty matrices
+            return self.bias.new_zeros(())
+        known = (present[:, None] == self.patterns).all(-1).to(self.bias.dtype)
+        return known @ self.pattern_bias
 
     def penalty(self) -> Tensor:
         """Squared distance from where the pool began; of patterns three times."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mmgraph.errors import ConfigError
-from mmgraph.estimators import FusionEstimator
+from mmgraph.estimators import FusionClassifier, FusionEstimator, FusionRegressor
 from mmgraph.serving.program import ServedModel, replace_forests, trace
 from mmgraph.serving.trees import ForestNode, translation
 
@@ -28,7 +28,8 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
 
     Its inputs are ``input.NAME``, float32 ``[B, C_m]`` for each modality and any ``B``
     from 1 on; all-NaN rows are missing modalities, other NaN missing cells. Its output
-    is ``output.probability [B, K]``, of a regressor ``output.value [B, K]``.
+    is ``output.probability [B, K]``, float32, of a regressor ``output.value [B, K]``,
+    float64.
 
     ``.onnx`` runs in ONNX Runtime; :func:`mmgraph.serving.load` reads it. ``.pt2`` is
     an archive of ``torch.export``, for AOTInductor and the like. ``torch.export.load``
@@ -40,10 +41,16 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
         path: File to write; its suffix says which.
 
     Raises:
-        ConfigError: Another suffix, or ``mmgraph[export]`` is not installed.
+        ConfigError: Another estimator or suffix, or ``mmgraph[export]`` is not
+            installed.
         SchemaError: Ragged modalities, time, or topologies other than ``Full``.
     """
     path = Path(path)
+    if not isinstance(estimator, FusionClassifier | FusionRegressor):
+        raise ConfigError(
+            "An exported model must be a FusionClassifier or FusionRegressor, got a "
+            f"{type(estimator).__name__}. Serve it with from_pretrained."
+        )
     if path.suffix not in FORMATS:
         raise ConfigError(
             f"An exported model must end in {' or '.join(FORMATS)}, got '{path}'."

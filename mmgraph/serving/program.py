@@ -22,7 +22,8 @@ TRACED_SAMPLES = 3  # any number but 0 and 1, which torch.export takes for const
 class ServedModel(nn.Module):
     """``[B, C_m]`` by modality to ``[B, K]``, without shapes that depend on data.
 
-    Says what the estimator says: probabilities, or values in the units of training.
+    Says what the estimator says: probabilities, or values in the units of training,
+    which are float64 because float32 cannot tell large ones apart.
 
     Args:
         estimator: Fitted; it is copied and stays as it is.
@@ -45,8 +46,8 @@ class ServedModel(nn.Module):
         _fix_constants(self.model)
         scaled = isinstance(estimator, FusionRegressor)
         scale, mean = (estimator.scale_, estimator.mean_) if scaled else ([1], [0])
-        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32))
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
         self.scaled = scaled
 
     def forward(self, *rows: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class ServedModel(nn.Module):
         present = torch.stack([~each.isnan().all(1) for each in x], dim=1)
         batch = Batch.regular(dict(zip(self.names, x, strict=True)), present)
         said: Tensor = self.model(batch, x)
-        return said * self.scale + self.mean if self.scaled else said
+        return said.double() * self.scale + self.mean if self.scaled else said
 
 
 def check_servable(schema: Schema) -> None:
