@@ -165,17 +165,6 @@ class Relation:
         return (self.source, self.name, self.target)
 
 
-def _as_modalities(modalities: Iterable[Modality]) -> tuple[Modality, ...]:
-    found = tuple(modalities)
-    for modality in found:
-        _require(
-            isinstance(modality, Modality),
-            f"Schema.modalities must hold Modality, got {modality!r}. Give "
-            "Modality('labs', channels=34).",
-        )
-    return found
-
-
 @dataclass(frozen=True)
 class Schema:
     """A sample's graph: node types, edge types, and where predictions are read.
@@ -203,7 +192,9 @@ class Schema:
     readout: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        _set(self, "modalities", _as_modalities(self.modalities))
+        _set(self, "modalities", tuple(self.modalities))
+        for m in self.modalities:
+            _require(isinstance(m, Modality), f"Schema must be of Modality, got {m!r}.")
         _set(self, "latents", tuple(self.latents))
         _require(bool(self.modalities), "Schema must have at least 1 modality, got 0.")
         _check_unique("node type", self.node_types)
@@ -255,7 +246,7 @@ class Schema:
     @classmethod
     def complete(cls, modalities: Iterable[Modality]) -> "Schema":
         """Every modality hears every other one; a fuse node hears them all."""
-        modalities = _as_modalities(modalities)
+        modalities = cls.late(modalities).modalities
         relations = [
             Relation(a.name, b.name)
             for a in modalities
@@ -273,7 +264,7 @@ class Schema:
             Attention Bottlenecks for Multimodal Fusion, Nagrani, Yang, Arnab, Jansen,
             Schmid, Sun, 2021, arXiv 2107.00135.
         """
-        modalities = _as_modalities(modalities)
+        modalities = cls.late(modalities).modalities
         own = [
             Relation(m.name, m.name, "self") for m in modalities if m.tokens == "ragged"
         ]
