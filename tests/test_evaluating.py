@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from mmgraph import (
     ConfigError,
     DataError,
+    FusionClassifier,
     FusionMatcher,
     FusionRetriever,
     MultimodalData,
@@ -194,3 +195,15 @@ def test_folder_of_files_is_scored(tmp_path):
         assert scores["recall_at_1"] == 1
     said = run("evaluate", tmp_path / "model", folder, "--label", "y", code=2)
     assert "got --label for a folder without one" in said
+
+
+def test_several_labels_a_sample_are_not_scored(tmp_path):
+    data = make()
+    data = data.replace(y=np.c_[data.y > 0, data.y > 1].astype(float))
+    data.to_parquet(tmp_path / "test.parquet")
+    several = FusionClassifier(**SMALL, experts=["linear"], epochs=1).fit(data)
+    several.save_pretrained(tmp_path / "model")
+    message = "evaluate must get one label a sample, got 2"
+    assert message in run(
+        "evaluate", tmp_path / "model", tmp_path / "test.parquet", code=2
+    )

@@ -161,6 +161,11 @@ def _scores(
     y, said = (np.concatenate(each) for each in zip(*pairs, strict=True))
     if task == "regression":
         return regression_scores(y, said)
+    if y.ndim > 1:
+        raise DataError(
+            f"evaluate must get one label a sample, got {y.shape[1]}. Score several in "
+            "Python with FusionClassifier.score."
+        )
     classes = np.asarray(model.classes_)
     unknown = sorted(set(y.tolist()) - set(classes.tolist()), key=str)
     if unknown:
