@@ -83,7 +83,7 @@ def test_a_matcher_of_a_table_says_what_belongs_together(table, here):
     assert [row[0] for row in said] == [f"s{i}" for i in range(40)]
     match = np.array([row[1] == "True" for row in said])
     probability = np.array([float(row[2]) for row in said])
-    assert np.array_equal(match, probability >= 0.5)
+    assert np.array_equal(match, probability > 0.5)
     both = np.arange(40) % 8 > 0
     assert (probability[~both] == 0.5).all()
     assert match[both].mean() > 0.9
