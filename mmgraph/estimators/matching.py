@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmgraph.batch import Batch
 from mmgraph.errors import ConfigError
+from mmgraph.estimators.lbfgs import minimise
 from mmgraph.estimators.space import EmbeddingSpace
 from mmgraph.losses import binary_cross_entropy
 from mmgraph.model import FusionModel
@@ -88,19 +89,13 @@ class MatchPool(nn.Module):
         x, target = self.similarities(evidence, present)[seen], y[seen, 0]
         share = share[seen]
         weight = torch.zeros(3, requires_grad=True)
-        optimiser = torch.optim.LBFGS(
-            [weight], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe"
-        )
 
-        def closure() -> Tensor:
-            optimiser.zero_grad()
+        def loss() -> Tensor:
             logits = x @ F.softplus(weight[:2]) + weight[2]
             loss = binary_cross_entropy(logits[:, None], target[:, None], share)
-            loss = loss + PENALTY * weight.square().mean()
-            loss.backward()
-            return loss
+            return loss + PENALTY * weight.square().mean()
 
-        optimiser.step(closure)
+        minimise([weight], loss, MAX_ITERATIONS)
         self.weight.copy_(F.softplus(weight[:2]).detach())
         self.bias.copy_(weight[2].detach())
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from mmgraph.estimators.evidence import Evidence
+from mmgraph.estimators.lbfgs import minimise
 from mmgraph.missing import modality_dropout
 from mmgraph.nn.experts import TreeExpert
 from mmgraph.nn.heads import Classification, Task
 from mmgraph.nn.pool import EvidencePool
 
-POOL_MASKS = 4
+POOL_MASKS, MAX_ITERATIONS = 4, 100
 POOL_PENALTY = 1.0  # on the scale of the summed loss
 MAX_PATTERNS, MIN_PATTERN_COUNT = 64, 5
 
@@ -43,21 +44,15 @@ def fit_pool(
         modality_dropout(evidence.present, 0.5, generator) for _ in range(POOL_MASKS)
     ]
     asked = [(mask, evidence.together(mask)) for mask in masks]
-    optimiser = torch.optim.LBFGS(
-        pool.parameters(), max_iter=100, line_search_fn="strong_wolfe"
-    )
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
+    def loss() -> Tensor:
         losses = [
             task.loss(pool(evidence.out_of_fold, mask, joint), y)
             for mask, joint in asked
         ]
-        loss = torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)
-        loss.backward()
-        return loss
+        return torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)
 
-    optimiser.step(closure)
+    minimise(pool.parameters(), loss, MAX_ITERATIONS)
     return pool.requires_grad_(False)
 
 

@@ -3,7 +3,7 @@
 Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``K`` classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmgraph.estimators.lbfgs import minimise
 from mmgraph.losses import info_nce
 from mmgraph.missing import modality_dropout
 
@@ -91,7 +92,23 @@ class PartnerJudge:
         scale = torch.where(seen > 0, seen / size.sum(0), 1)
         trust = torch.zeros(len(scale), requires_grad=True)
         here = pairs[self.rows] * scale[:, None]
-        self._fit([trust], lambda mask: _pair_part(here, mask, trust))
+        log_scale = torch.ones((), requires_grad=True)
+
+        def loss() -> Tensor:
+            ridge = PENALTY * trust.square().sum()
+            found = [
+                info_nce(
+                    log_scale.exp()
+                    * _pair_part(here, a, trust)
+                    @ _pair_part(here, b, trust).T,
+                    self.positive,
+                    self.apart & a.any(1)[:, None] & b.any(1),
+                )
+                for a, b in self.views
+            ]
+            return torch.stack(found).mean() + ridge
+
+        minimise([trust, log_scale], loss, MAX_ITERATIONS)
         return scale * trust.detach().exp()
 
     def class_trust(self, classes: Tensor) -> Tensor:
@@ -112,45 +129,8 @@ class PartnerJudge:
                 found.append(-p.gather(1, y[some]).clamp(min=1e-4).log().mean())
             return torch.stack(found).mean() + PENALTY * trust.square().sum()
 
-        _minimise([trust], loss)
+        minimise([trust], loss, MAX_ITERATIONS)
         return trust.detach().exp()
-
-    def _fit(self, trust: list[Tensor], embed: Callable[[Tensor], Tensor]) -> float:
-        """Minimise over trust and temperature; return the loss."""
-        log_scale = torch.ones((), requires_grad=True)
-
-        def loss() -> Tensor:
-            ridge = sum((w.square().sum() for w in trust), torch.zeros(()))
-            return self._loss(embed, log_scale) + PENALTY * ridge
-
-        return _minimise([*trust, log_scale], loss)
-
-    def _loss(self, embed: Callable[[Tensor], Tensor], log_scale: Tensor) -> Tensor:
-        found = [
-            info_nce(
-                log_scale.exp() * embed(a) @ embed(b).T,
-                self.positive,
-                self.apart & a.any(1)[:, None] & b.any(1),
-            )
-            for a, b in self.views
-        ]
-        return torch.stack(found).mean()
-
-
-def _minimise(parameters: list[Tensor], loss: Callable[[], Tensor]) -> float:
-    optimiser = torch.optim.LBFGS(
-        parameters, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        value = loss()
-        value.backward()
-        return value
-
-    optimiser.step(closure)
-    with torch.no_grad():
-        return float(loss())
 
 
 def _pair_part(pairs: Tensor, mask: Tensor, log_trust: Tensor) -> Tensor:
