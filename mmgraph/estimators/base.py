@@ -14,14 +14,17 @@ import torch
 from sklearn.utils.validation import check_consistent_length, validate_data
 from torch import Tensor
 
+from mmgraph.batch import Batch
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import BoolArray
-from mmgraph.distributed import Workers, join, local_device
+from mmgraph.distributed import ALONE, Workers, join, local_device
 from mmgraph.estimators import saving
+from mmgraph.estimators.budget import Budget
 from mmgraph.estimators.fitting import Fitting, fingerprint
 from mmgraph.estimators.inputs import (
     ARRAY_MODALITY,
     check_modalities,
+    features_of,
     labelled,
     refuse_mapping,
 )
@@ -34,6 +37,7 @@ from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.model import FusionModel
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Task
+from mmgraph.nn.pool import Pool
 from mmgraph.progress import show_progress
 from mmgraph.schema import Schema
 from mmgraph.train import BatchSource, TrainingSet, TrainOptions, fit_members
@@ -45,7 +49,7 @@ Prepared: TypeAlias = tuple[MultimodalData, Tensor, Task]
 
 READ_ARRAY = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
 READ_LABELS = {"dtype": None, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
-DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 80, 240, 2500
+PREDICT_BATCH = 2048
 FITTING = "fitting the graph"
 
 
@@ -80,7 +84,7 @@ class FusionEstimator(StoredEstimator):
             so that the same fit goes on where an interrupted one was.
     """
 
-    _task_name = ""
+    _budget = Budget(80, 240, 2500, whole=True)
     model_: ResidualFusion
 
     def __init__(
@@ -210,18 +214,31 @@ class FusionEstimator(StoredEstimator):
         folder = self._training_folder(data, y, workers)
         fitting = Fitting(data, y, task, int(self.seed), workers, folder)
         evidence, panel = fitting.experts(self.experts)
-        model = ResidualFusion(panel, self._graph(self.schema_, task))
+        model = ResidualFusion(panel, self._graph(task, task.out_channels))
         model.graph.fit_scaling(data.batch())
         device = self._device(workers)
         self.model_ = model.to(device)
         known = fitting.training_set(evidence, int(self.members), device)
         samples, num_samples = extend(known) if extend else (known, len(known))
+        self._fit_graph(self.model_.panel.pool, samples, num_samples, workers, folder)
+        if folder is not None and workers.is_lead:
+            folder.remove()
+
+    def _fit_graph(
+        self,
+        pool: Pool,
+        samples: BatchSource,
+        num_samples: int,
+        workers: Workers = ALONE,
+        folder: TrainingFolder | None = None,
+    ) -> None:
+        """Fit the graph of the model to what its pool leaves over, and its weight."""
         options = self._options(num_samples)
         shown = self.verbose if workers.is_lead else False
         with show_progress(FITTING, options.max_steps, shown) as on_step:
             beta, self.history_ = fit_members(
                 self.model_.graph,
-                self.model_.panel.pool,
+                pool,
                 samples,
                 options,
                 generator=torch.Generator().manual_seed(int(self.seed)),
@@ -231,8 +248,6 @@ class FusionEstimator(StoredEstimator):
             )
         self.model_.beta.fill_(beta)
         self.model_.requires_grad_(False)
-        if folder is not None and workers.is_lead:
-            folder.remove()
 
     def _training_folder(
         self, data: MultimodalData, y: Tensor, workers: Workers
@@ -247,9 +262,9 @@ class FusionEstimator(StoredEstimator):
             return None
         return TrainingFolder(self.checkpoint_dir, run)
 
-    def _graph(self, schema: Schema, task: Task) -> FusionModel:
+    def _graph(self, task: Task, evidence_channels: int) -> FusionModel:
         return FusionModel(
-            schema,
+            self.schema_,
             task,
             hidden_channels=self.hidden_channels,
             num_layers=self.num_layers,
@@ -257,20 +272,14 @@ class FusionEstimator(StoredEstimator):
             capacity=self.capacity,
             feed_forward=self.feed_forward,  # type: ignore[arg-type]
             completion=self.completion,
-            evidence_channels=task.out_channels,
+            evidence_channels=evidence_channels,
             members=int(self.members),
             seed=int(self.seed),
         )
 
     def _options(self, num_samples: int) -> TrainOptions:
-        per_epoch = max(1, round(num_samples / self.batch_size))
-        if self.epochs is None:
-            steps = min(max(DEFAULT_EPOCHS * per_epoch, MIN_STEPS), MAX_STEPS)
-            steps = max(steps, per_epoch)
-        else:
-            steps = max(2, self.epochs * per_epoch)  # one is all warm-up
         return TrainOptions(
-            max_steps=steps,
+            max_steps=self._budget.steps(self.epochs, num_samples, self.batch_size),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
@@ -281,6 +290,27 @@ class FusionEstimator(StoredEstimator):
         if self.device is None and workers.size > 1:
             return local_device()
         return resolve_device(self.device)
+
+    # Using
+
+    @torch.no_grad()
+    def _answer(
+        self, data: MultimodalData, ask: Callable[[Batch, list[Tensor]], Tensor]
+    ) -> Tensor:
+        """Return what is said of each sample, asked about in batches.
+
+        Args:
+            data: Samples as :meth:`_read` returns them.
+            ask: Maps packed rows of B samples and their features to ``[B, ...]``.
+        """
+        features = features_of(data, self.schema_, self.feature_widths_)
+        device, answers = self.model_.beta.device, []
+        # without samples: one empty batch, for the width of the answer
+        for start in range(0, max(len(data), 1), PREDICT_BATCH):
+            rows = np.arange(start, min(start + PREDICT_BATCH, len(data)))
+            part = [x[start : start + PREDICT_BATCH].to(device) for x in features]
+            answers.append(ask(data.batch(rows).to(device), part).cpu())
+        return torch.cat(answers)
 
     # Saving
 
@@ -298,7 +328,7 @@ class FusionEstimator(StoredEstimator):
             self.n_features_in_ = int(manifest["num_features_in"])
         task = self._restore_target(manifest["target"])
         panel = saving.build_panel(manifest["panel"], self.feature_widths_, task)
-        return ResidualFusion(panel, self._graph(self.schema_, task))
+        return ResidualFusion(panel, self._graph(task, task.out_channels))
 
     def _target_state(self) -> dict[str, Any]:
         raise AssertionError("an estimator of a task says how its targets are saved")

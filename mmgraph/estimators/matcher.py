@@ -4,6 +4,7 @@ Letters: ``N`` samples, ``P`` pairs, ``M`` modalities, ``Q`` queries, ``k`` cand
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from mmgraph.batch import Batch
 from mmgraph.data import MultimodalData
 from mmgraph.distributed import ALONE
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.estimators.base import FITTING
+from mmgraph.estimators.base import PREDICT_BATCH
+from mmgraph.estimators.budget import Budget
 from mmgraph.estimators.drawing import Pairs, draw_training_pairs
 from mmgraph.estimators.folds import count_folds, member_bags
 from mmgraph.estimators.hubness import FloatArray
@@ -36,14 +38,10 @@ from mmgraph.estimators.trust import Samples
 from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import MultiLabel
-from mmgraph.progress import show_progress
 from mmgraph.schema import Schema
-from mmgraph.train import TrainingSet, TrainOptions, fit_members
+from mmgraph.train import TrainingSet, TrainOptions
 
 IntArray = npt.NDArray[np.int64]
-
-PREDICT_BATCH = 2048
-DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 10, 100, 600
 
 
 class FusionMatcher(PairedEstimator):
@@ -93,6 +91,7 @@ class FusionMatcher(PairedEstimator):
         True
     """
 
+    _budget = Budget(10, 100, 600)
     left: Sequence[str]
     right: Sequence[str]
     negatives: int
@@ -154,7 +153,8 @@ class FusionMatcher(PairedEstimator):
         left = [self.left] if isinstance(self.left, str) else self.left
         sides = [name in left for name in self.schema_.modality_names]
         pool = MatchPool(space, sides)
-        return MatchFusion(pool, self._graph_of(space, MultiLabel(1)))
+        graph = self._graph(MultiLabel(1), space.evidence_channels)
+        return MatchFusion(pool, graph)
 
     @property
     def _space(self) -> EmbeddingSpace:
@@ -190,7 +190,8 @@ class FusionMatcher(PairedEstimator):
         if self.epochs != 0:
             model.graph.requires_grad_(True)
             folded = pairs.of(fitted.folded)[:, :, None]
-            self._fit_graph(self._training_set(data, pairs, present, folded))
+            training = self._training_set(data, pairs, present, folded)
+            self._fit_graph(model.pool, training, len(training))
 
     def _training_set(
         self, data: MultimodalData, pairs: Pairs, present: Tensor, evidence: Tensor
@@ -215,35 +216,8 @@ class FusionMatcher(PairedEstimator):
             groups=pairs.groups.to(device),
         )
 
-    def _fit_graph(self, training: TrainingSet) -> None:
-        options = self._options(len(training))
-        with show_progress(FITTING, options.max_steps, self.verbose) as on_step:
-            beta, self.history_ = fit_members(
-                self.model_.graph,
-                self.model_.pool,
-                training,
-                options,
-                generator=torch.Generator().manual_seed(int(self.seed)),
-                on_step=on_step,
-            )
-        self.model_.beta.fill_(beta)
-        self.model_.requires_grad_(False)
-
     def _options(self, num_samples: int) -> TrainOptions:
-        per_epoch = max(1, round(num_samples / self.batch_size))
-        if self.epochs is None:
-            steps = min(max(DEFAULT_EPOCHS * per_epoch, MIN_STEPS), MAX_STEPS)
-        else:
-            steps = max(2, self.epochs * per_epoch)
-        return TrainOptions(
-            max_steps=steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            missing_rate=self.missing_rate,
-            checks=10,
-            patience=4,
-        )
+        return replace(super()._options(num_samples), checks=10, patience=4)
 
     def _joined(
         self, left: MultimodalData, right: MultimodalData, a: Tensor, b: Tensor

@@ -21,8 +21,7 @@ from mmgraph.estimators.sharing import fill_from_groups
 from mmgraph.estimators.space import EmbeddingSpace, empty_space
 from mmgraph.estimators.spacing import FittedSpace, Supervision, fit_space
 from mmgraph.estimators.trust import Samples
-from mmgraph.model import FusionModel
-from mmgraph.nn.heads import Classification, Task
+from mmgraph.nn.heads import Classification
 from mmgraph.nn.radial import RadialMap
 
 
@@ -34,6 +33,7 @@ class PairedEstimator(FusionEstimator):
 
     supervision: Supervision
     out_channels: int
+    completion = False
     model_: nn.Module  # type: ignore[assignment]
 
     def _keep(self, given: Mapping[str, Any]) -> None:
@@ -71,20 +71,6 @@ class PairedEstimator(FusionEstimator):
                 n for n, seen in zip(names, present.any(0), strict=True) if not seen
             ]
         return modalities_without_partner(present, names)
-
-    def _graph_of(self, space: EmbeddingSpace, task: Task) -> FusionModel:
-        return FusionModel(
-            self.schema_,
-            task,
-            hidden_channels=self.hidden_channels,
-            num_layers=self.num_layers,
-            num_heads=self.num_heads,
-            capacity=self.capacity,
-            feed_forward=self.feed_forward,  # type: ignore[arg-type]
-            evidence_channels=space.evidence_channels,
-            members=int(self.members),
-            seed=int(self.seed),
-        )
 
     def _build(self, space: EmbeddingSpace) -> nn.Module:
         raise AssertionError("a paired estimator says what is built on its space")

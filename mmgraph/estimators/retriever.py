@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.selection import check_names
 from mmgraph.distributed import ALONE
 from mmgraph.estimators.base import FITTING
+from mmgraph.estimators.budget import Budget
 from mmgraph.estimators.contrast import (
     ContrastKind,
     ContrastOptions,
@@ -24,7 +24,6 @@ from mmgraph.estimators.contrast import (
     fit_contrast,
 )
 from mmgraph.estimators.hubness import FloatArray, Hubness, hub_corrected
-from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.options import check_options
 from mmgraph.estimators.paired import PairedEstimator, check_multimodal
 from mmgraph.estimators.raw import Encoder
@@ -39,9 +38,6 @@ from mmgraph.schema import Schema
 
 if TYPE_CHECKING:
     from mmgraph.retrieval import Index
-
-PREDICT_BATCH = 2048
-DEFAULT_EPOCHS, MIN_STEPS, MAX_STEPS = 20, 60, 300
 
 
 class FusionRetriever(PairedEstimator):
@@ -95,6 +91,7 @@ class FusionRetriever(PairedEstimator):
         array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
 
+    _budget = Budget(20, 60, 300)
     loss: ContrastKind
     contrast_size: int | None
     hubness: Hubness
@@ -151,9 +148,8 @@ class FusionRetriever(PairedEstimator):
         return self
 
     def _build(self, space: EmbeddingSpace) -> EmbeddingFusion:
-        return EmbeddingFusion(
-            space, self._graph_of(space, Regression(space.out_channels))
-        )
+        task = Regression(space.out_channels)
+        return EmbeddingFusion(space, self._graph(task, space.evidence_channels))
 
     @property
     def _space(self) -> EmbeddingSpace:
@@ -185,13 +181,8 @@ class FusionRetriever(PairedEstimator):
 
     def _contrast_options(self, num_samples: int) -> ContrastOptions:
         size = int(self.contrast_size or self.batch_size)
-        per_epoch = max(1, round(num_samples / size))
-        if self.epochs is None:
-            steps = min(max(DEFAULT_EPOCHS * per_epoch, MIN_STEPS), MAX_STEPS)
-        else:
-            steps = self.epochs * per_epoch
         return ContrastOptions(
-            max_steps=max(steps, 2),
+            max_steps=self._budget.steps(self.epochs, num_samples, size),
             batch_size=self.batch_size,
             contrast_size=size,
             learning_rate=self.learning_rate,
@@ -230,22 +221,10 @@ class FusionRetriever(PairedEstimator):
                 name: np.full(len(data), name in names) for name in data.modalities
             }
             data = data.mask(asked)
-        z = self._vectors(self._read(data, reset=False))
+        z = self._answer(self._read(data, reset=False), self.model_)
         nothing = ~z.ne(0).any(1, keepdim=True)
         found: npt.NDArray[np.float32] = z.masked_fill(nothing, torch.nan).numpy()
         return found
-
-    @torch.no_grad()
-    def _vectors(self, data: MultimodalData) -> Tensor:
-        """Return embeddings ``[N, W]``; all zero where nothing is present."""
-        features = features_of(data, self.schema_, self.feature_widths_)
-        device, vectors = self.model_.beta.device, []
-        # without samples: one empty batch, for the width
-        for start in range(0, max(len(data), 1), PREDICT_BATCH):
-            rows = np.arange(start, min(start + PREDICT_BATCH, len(data)))
-            part = [x[start : start + PREDICT_BATCH].to(device) for x in features]
-            vectors.append(self.model_(data.batch(rows).to(device), part).cpu())
-        return torch.cat(vectors)
 
     def index(
         self,

@@ -15,10 +15,7 @@ from torch import Tensor
 
 from mmgraph.data import MultimodalStream
 from mmgraph.estimators.base import FloatArray, FusionEstimator
-from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.residual import ResidualFusion
-
-PREDICT_BATCH = 2048
 
 
 class StateTransformer(
@@ -31,7 +28,6 @@ class StateTransformer(
         said: FloatArray = self._ask(X, lambda model: model).double().numpy()
         return said
 
-    @torch.no_grad()
     def _ask(
         self,
         X: Any,  # noqa: ANN401, N803
@@ -41,18 +37,7 @@ class StateTransformer(
         check_is_fitted(self, "model_")
         if isinstance(X, MultimodalStream):
             return torch.cat([self._ask(chunk, question) for chunk in X.chunks()])
-        ask = question(self.model_)
-        data = self._read(X, reset=False)
-        features = features_of(data, self.schema_, self.feature_widths_)
-        device = self.model_.beta.device
-        outputs = []
-        # without samples: one empty batch, for the width of the answer
-        for start in range(0, max(len(data), 1), PREDICT_BATCH):
-            rows = np.arange(start, min(start + PREDICT_BATCH, len(data)))
-            batch = data.batch(rows).to(device)
-            part = [x[start : start + PREDICT_BATCH].to(device) for x in features]
-            outputs.append(ask(batch, part).cpu())
-        return torch.cat(outputs)
+        return self._answer(self._read(X, reset=False), question(self.model_))
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401, N803
         """Return what the graph's readout holds of each sample, ``[N, E D]``.
