@@ -96,11 +96,12 @@ def fit_space(
     space = _assemble(pairs, classes, fitter, judge)
     if pairs is not None and classes is not None:
         space.balance.fill_(1 - LEAD if by_class else LEAD)
-    folded = pairing.fit(samples.folds) if pairing else None
+    parts = [part.evidence for part in (pairs, classes) if part]
+    folded = [pairing.held_out(samples.folds), *parts[1:]] if pairing else parts
     return FittedSpace(
         space,
-        torch.cat([p.evidence for p in (pairs, classes) if p], dim=-1),
-        torch.cat([p.evidence for p in (folded, classes) if p], dim=-1),
+        torch.cat(parts, dim=-1),
+        torch.cat(folded, dim=-1),
         present,
         by_class,
     )
@@ -156,16 +157,18 @@ class _PairFitter:
             self.smoothers, len(self.used), channels, generator
         )
 
-    def fit(self, folds: Tensor | None = None) -> _Part:
-        """Fit maps to anchors ``[N, D]``; judge without groups, or without folds."""
+    def fit(self) -> _Part:
+        """Fit maps to the anchors ``[N, D]``."""
+        maps = [s.fit(self.basis[s.rows]) for s in self.smoothers]
+        return _Part(maps, self.held_out())
+
+    def held_out(self, folds: Tensor | None = None) -> Tensor:
+        """Return what fits without a sample's fold, or group, say, ``[N, M, D]``."""
         evidence = torch.zeros(*self.used.shape, self.basis.shape[1])
-        maps = []
         for m, s in enumerate(self.smoothers):
-            target = self.basis[s.rows]
             apart = None if folds is None else folds[s.rows]
-            evidence[s.rows, m] = s.held_out(target, apart).float()
-            maps.append(s.fit(target))
-        return _Part(maps, evidence)
+            evidence[s.rows, m] = s.held_out(self.basis[s.rows], apart).float()
+        return evidence
 
 
 def _prior(classes: Tensor) -> Tensor:

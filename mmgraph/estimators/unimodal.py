@@ -67,10 +67,12 @@ def fit_unimodal(
     """
     fitted: dict[str, _Fitted] = {}
     for kind in kinds:
-        if kind == "spline" and x.shape[1] > MAX_SPLINE_WIDTH and "linear" in fitted:
-            fitted[kind] = [(said, deepcopy(e)) for said, e in fitted["linear"]]
+        wide = kind == "spline" and x.shape[1] > MAX_SPLINE_WIDTH
+        same = "linear" if wide else kind
+        if same in fitted:
+            fitted[kind] = [(said, deepcopy(e)) for said, e in fitted[same]]
         elif kind != "joint":
-            fitted[kind] = _FITTERS[kind](x, y, task, folds, grouped, seed)
+            fitted[kind] = _FITTERS[same](x, y, task, folds, grouped, seed)
     return [pair for kind in fitted.values() for pair in kind]
 
 
@@ -86,11 +88,8 @@ def _fit_spline_experts(
 ) -> _Fitted:
     """As the linear experts, additive in piecewise-linear functions of the features."""
     narrow, wide = NUM_QUANTILES
-    hinges = Hinges()
-    if x.shape[1] <= MAX_SPLINE_WIDTH:
-        count = narrow if x.shape[1] <= NARROW_WIDTH else wide
-        hinges = Hinges.at_quantiles(x, count)
-    return _fit_ridges(x, y, task, folds, hinges)
+    count = narrow if x.shape[1] <= NARROW_WIDTH else wide
+    return _fit_ridges(x, y, task, folds, Hinges.at_quantiles(x, count))
 
 
 def _fit_ridges(
