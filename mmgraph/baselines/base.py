@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmgraph.baselines.inputs import FloatArray, FloatingArray, IntArray, observed
 from mmgraph.data import MultimodalData
-from mmgraph.data.labels import as_plain, missing_labels
+from mmgraph.data.labels import as_plain, known_labels, missing_labels
 from mmgraph.errors import DataError
 
 Inputs = dict[str, FloatingArray]
@@ -141,13 +141,13 @@ def _labels(
     known = np.flatnonzero(~missing_labels(labels))
     if len(known) == 0:
         raise DataError("y must have a known label, got none. Add labelled samples.")
-    labels = labels[known]
+    labels = known_labels(labels)
     if labels.dtype.kind == "f" and np.mod(labels, 1).any():
         raise DataError(
             "y must hold classes to fit a baseline, got numbers with fractions. "
             "Divide them into classes."
         )
-    return labels.astype(str) if labels.dtype == object else labels, known
+    return labels, known
 
 
 def _fitting(name: str, x: FloatingArray, width: int) -> FloatingArray:

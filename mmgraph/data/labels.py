@@ -107,6 +107,12 @@ def missing_labels(values: AnyArray) -> AnyArray:
     return np.zeros(values.shape, dtype=bool)
 
 
+def known_labels(values: AnyArray) -> AnyArray:
+    """Return the labels that are not missing, of one type."""
+    known = values[~missing_labels(values)]
+    return known.astype(str) if known.dtype == object else known
+
+
 def labelled_rows(values: AnyArray) -> AnyArray:
     """Return ``[N]`` True where no label of the sample is missing."""
     missing = missing_labels(values)
@@ -155,9 +161,7 @@ def class_codes(y: AnyArray | None) -> IntArray | None:
     if y.dtype.kind == "f" and np.any(np.mod(y[~missing], 1)):
         return None
     codes = np.zeros(len(y), dtype=np.int64)
-    known = y[~missing]
-    known = known.astype(str) if known.dtype == object else known
-    codes[~missing] = np.unique(known, return_inverse=True)[1] + 1
+    codes[~missing] = np.unique(known_labels(y), return_inverse=True)[1] + 1
     codes = np.unique(codes, return_inverse=True)[1]
     counts = np.bincount(codes)
     if len(counts) > _MAX_CLASSES or counts.min() < 2:
@@ -298,14 +302,12 @@ def class_numbers(y: AnyArray | None) -> IntArray | None:
     """
     if y is None or y.ndim > 1:
         return None
-    missing = missing_labels(y)
-    known = y[~missing]
+    known = known_labels(y)
     if known.dtype.kind == "f" and np.any(np.mod(known, 1)):
         return None
-    known = known.astype(str) if known.dtype == object else known
     names, codes = np.unique(known, return_inverse=True)
     if len(names) < 2 or len(names) > len(known) / 2:
         return None
     classes = np.full(len(y), -1, dtype=np.int64)
-    classes[~missing] = codes
+    classes[~missing_labels(y)] = codes
     return classes

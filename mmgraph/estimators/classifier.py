@@ -12,7 +12,7 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from mmgraph.data.column import BoolArray
-from mmgraph.data.labels import missing_labels
+from mmgraph.data.labels import known_labels, missing_labels
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import (
     AnyArray,
@@ -21,6 +21,7 @@ from mmgraph.estimators.base import (
 )
 from mmgraph.estimators.inputs import labels_to_score
 from mmgraph.estimators.states import StateTransformer
+from mmgraph.metrics.shapes import is_text
 from mmgraph.nn.heads import Classification, MultiLabel, Task
 
 
@@ -81,11 +82,9 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
                     "one column of zeros and ones for each label."
                 )
             return torch.from_numpy(y.astype(np.float32)), np.asarray(~missing.all(1))
-        labels, missing = y.reshape(-1), missing.reshape(-1)
-        known = labels[~missing]
-        known = known.astype(str) if known.dtype == object else known
-        found = np.searchsorted(self.classes_, known)
-        codes = torch.full((len(labels),), -1)
+        missing = missing.reshape(-1)
+        found = np.searchsorted(self.classes_, known_labels(y.reshape(-1)))
+        codes = torch.full((len(missing),), -1)
         codes[torch.from_numpy(~missing)] = torch.from_numpy(found)
         return codes, np.asarray(~missing)
 
@@ -150,17 +149,15 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
 
 def _check_kind(labels: AnyArray, classes: AnyArray) -> None:
     """Refuse names where classes are numbers, and numbers where they are names."""
-    labels = labels.astype(str) if labels.dtype == object else labels
-    if (labels.dtype.kind in "US") != (classes.dtype.kind in "US"):
-        known, got = classes.flat[0].item(), labels.flat[0].item()
+    if is_text(labels) != is_text(classes):
+        known, got = classes.item(0), labels.item(0)
         raise DataError(f"y must hold labels such as {known!r}, got {got!r}.")
 
 
 def _find_classes(y: AnyArray) -> AnyArray:
     from sklearn.utils.multiclass import check_classification_targets
 
-    known = y[~missing_labels(y)]
-    known = known.astype(str) if known.dtype == object else known
+    known = known_labels(y)
     try:
         check_classification_targets(known)
     except ValueError as error:

@@ -22,10 +22,8 @@ def check_rows(y: Array, predicted: Array) -> None:
             f"predictions must have the shape of y, {list(y.shape)}, "
             f"got {list(predicted.shape)}. Score the samples that were predicted."
         )
-    if y.size and _is_text(y) != _is_text(predicted):
-        kinds = (
-            ("strings", "numbers") if _is_text(predicted) else ("numbers", "strings")
-        )
+    if y.size and is_text(y) != is_text(predicted):
+        kinds = ("strings", "numbers") if is_text(predicted) else ("numbers", "strings")
         raise DataError(
             f"predictions must be of the type of y, got {kinds[0]} for {kinds[1]}. "
             "Convert one of them."
@@ -41,7 +39,8 @@ def _check_arrays(**arrays: Array) -> None:
             )
 
 
-def _is_text(array: Array) -> bool:
+def is_text(array: Array) -> bool:
+    """Tell whether entries are strings; where some are None, whether others are."""
     known = np.asarray(array)
     if known.dtype == object:
         return any(isinstance(entry, str) for entry in known.flat)

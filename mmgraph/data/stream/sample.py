@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.data.column import IntArray
-from mmgraph.data.labels import missing_labels
+from mmgraph.data.labels import known_labels, missing_labels
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.order import join, take
 from mmgraph.data.stream.source import Piece, hash_keys
@@ -133,8 +133,7 @@ class _Keeper:
         if not self.classes or y is None or y.ndim > 1:
             return first
         rows = np.flatnonzero(~missing_labels(y))
-        known = y[rows].astype(str) if y.dtype == object else y[rows]
-        names, which = np.unique(known, return_inverse=True)
+        names, which = np.unique(known_labels(y), return_inverse=True)
         for code, name in enumerate(names.tolist()):
             before = self.seen.get(name, 0)
             if before < LEAST:
