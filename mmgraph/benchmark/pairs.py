@@ -6,8 +6,9 @@ of a direction is not asked. Entries that are the same count once.
 Letters: `N` samples, `Q` queries, `G` gallery entries.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -149,9 +150,11 @@ def score_pairs(
     Returns:
         Scores by direction; nan where nobody can be asked.
     """
-    score = _retrieve if task.kind == "retrieval" else _match
+    score: Callable[..., Scores] = partial(_match, seed=seed)
+    if task.kind == "retrieval":
+        score = _retrieve
     return {
-        str(direction): score(model, task, direction, test, masked, seed)
+        str(direction): score(model, task, direction, test, masked)
         for direction in task.directions
     }
 
@@ -173,7 +176,6 @@ def _retrieve(
     direction: Direction,
     test: MultimodalData,
     masked: MultimodalData,
-    seed: int,
 ) -> Scores:
     asked = masked[distinct(test, direction.source, task)]
     asked = asked[np.flatnonzero(has_any(asked, direction.source))]

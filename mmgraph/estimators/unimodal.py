@@ -71,30 +71,27 @@ def fit_unimodal(
         same = "linear" if wide else kind
         if same in fitted:
             fitted[kind] = [(said, deepcopy(e)) for said, e in fitted[same]]
-        elif kind != "joint":
-            fitted[kind] = _FITTERS[same](x, y, task, folds, grouped, seed)
+        elif same == "forest":
+            fitted[kind] = _fit_forest(x, y, task, folds, grouped, seed)
+        elif same != "joint":
+            hinges = Hinges() if same == "linear" else _knots(x)
+            fitted[kind] = _fit_ridges(x, y, task, folds, hinges)
     return [pair for kind in fitted.values() for pair in kind]
 
 
-def _fit_linear_experts(
-    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
-) -> _Fitted:
-    """Return out-of-fold scores ``[n, K]`` and the expert, one for each ridge."""
-    return _fit_ridges(x, y, task, folds, Hinges())
-
-
-def _fit_spline_experts(
-    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
-) -> _Fitted:
-    """As the linear experts, additive in piecewise-linear functions of the features."""
+def _knots(x: Tensor) -> Hinges:
+    """Return where the piecewise-linear functions of features ``[n, F]`` bend."""
     narrow, wide = NUM_QUANTILES
-    count = narrow if x.shape[1] <= NARROW_WIDTH else wide
-    return _fit_ridges(x, y, task, folds, Hinges.at_quantiles(x, count))
+    return Hinges.at_quantiles(x, narrow if x.shape[1] <= NARROW_WIDTH else wide)
 
 
 def _fit_ridges(
     x: Tensor, y: Tensor, task: Task, folds: Tensor, hinges: Hinges
 ) -> _Fitted:
+    """Return out-of-fold scores ``[n, K]`` and the expert, one for each ridge.
+
+    Experts are additive in the features and in their piecewise-linear functions.
+    """
     link, width, num_knots = link_of(task), x.shape[1], len(hinges.knot)
     experts = [
         LinearExpert(width, task.out_channels, link, num_knots=num_knots)
@@ -182,10 +179,3 @@ def _grow(
     with warnings.catch_warnings():  # a row may be in every bag of a tiny set
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB")
         return forest.fit(z.numpy(), target.squeeze(1).numpy())
-
-
-_FITTERS = {
-    "linear": _fit_linear_experts,
-    "spline": _fit_spline_experts,
-    "forest": _fit_forest,
-}

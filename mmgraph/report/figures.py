@@ -121,7 +121,7 @@ def left_out_svg(block: Block) -> str:
     axes.axvline(full, color=INK, lw=1, ls=":", zorder=1)
     axes.set_yticks(heights, [f"without {name}" for name in names])
     axes.set_xlabel(metric_title(block.metric))
-    axes.set_xlim(*_zoom(axes, [*_left_out_values(block, names), full]))
+    axes.set_xlim(*_zoom([*_left_out_values(block, names), full]))
     axes.grid(axis="y", visible=False)
     return _svg(figure, f"{block.dataset}-{block.train_missing}-left-out")
 
@@ -181,7 +181,7 @@ def _left_out_values(block: Block, names: list[str]) -> list[float]:
     return [row.left_out[n].mean for row in block.rows for n in names if row.left_out]
 
 
-def _zoom(axes: "Axes", values: list[float]) -> tuple[float, float]:
+def _zoom(values: list[float]) -> tuple[float, float]:
     """Return limits around the values, so that small differences can be seen."""
     low, high = np.nanmin(values), np.nanmax(values)
     room = 0.12 * (high - low) + 0.005
