@@ -33,13 +33,14 @@ def hub_corrected(
         query does not depend on others).
 
     Args:
-        queries: ``[Q, W]`` unit vectors; an all-NaN row scores NaN.
-        gallery: ``[N, W]``; an all-NaN row scores -inf.
+        queries: ``[Q, W]`` unit vectors, or all-NaN rows.
+        gallery: ``[N, W]`` the same.
         bank: ``[B, W]`` queries that show what is a hub; NaN rows are left out.
         kind: What to do; "none" is the cosine.
 
     Returns:
-        ``[Q, N]``, higher is better.
+        ``[Q, N]``, higher is better: -inf for an all-NaN entry, whatever the query,
+        and NaN for an all-NaN query with any other entry.
     """
     there = ~np.isnan(gallery).any(1)
     scores = np.full((len(queries), len(gallery)), -np.inf, dtype=np.float32)

@@ -128,8 +128,8 @@ class FusionRetriever(PairedEstimator):
         """Learn from samples: their modalities belong together.
 
         Args:
-            X: ``MultimodalData``. Samples of one group (and repeated ids) are never
-                taken for each other's opposite, and are held out together.
+            X: ``MultimodalData``. Samples of one group are never taken for each
+                other's opposite, and are held out together.
             y: ``[N]`` classes; default: those of the data, where it has any.
 
         Raises:
@@ -268,6 +268,9 @@ class FusionRetriever(PairedEstimator):
             gallery: ``[N, W]`` from :meth:`embed`.
             bank: ``[B, W]`` queries that show what is a hub, such as those of the
                 training data; default: the queries, which then depend on each other.
+
+        Returns:
+            Higher is better: -inf for an all-NaN entry, else NaN for an all-NaN query.
         """
         bank = queries if bank is None else bank
         return hub_corrected(queries, gallery, bank, self.hubness)

@@ -44,16 +44,20 @@ def draw_sample(
 
     Every sample (every group, where there are groups) has a hash of its number, and
     those with the smallest are kept: which ones they are does not depend on the order
-    of reading, nor on the reader.
+    of reading, nor on the reader. The first samples of each class, where ``classes``
+    asks for them, come on top: without the rest of their groups, and in the order of
+    the stream.
 
     Args:
         stream: read to its end, whatever the share of this reader.
-        most: samples to keep; all of them where there are no more.
+        most: samples to keep, but for those of ``classes``; all where there are no
+            more.
         seed: of the hash.
         classes: keep some samples of every class of ``y``, however rare.
 
     Raises:
-        DataError: when the stream is empty, or a group is larger than ``most``.
+        DataError: when the stream is empty, or the first group that is drawn is
+            larger than ``most``.
     """
     chunks = stream.shard(0, 1).chunks()
     keeper = _Keeper(most, seed, classes)
