@@ -13,14 +13,10 @@ from mmgraph.benchmark.finding import headline, overview
 from mmgraph.benchmark.records import Results, append_lines, read_lines
 from mmgraph.benchmark.summary import estimate, mean_ranks, summarise
 from mmgraph.benchmark.tables import (
-    DASH,
     cell,
     difference_table,
-    number,
     rank_table,
     result_table,
-    signed,
-    to_markdown,
 )
 from mmgraph.errors import ConfigError
 from mmgraph.metrics import aurc, holm, paired_difference
@@ -38,6 +34,7 @@ from mmgraph.schema import (
     Schema,
     TimeWindow,
 )
+from mmgraph.table import DASH, number, signed, to_markdown
 
 MODELS = ("late_logistic", "mmgraph", "best_single")
 RATES = (0.0, 0.3, 0.7)

@@ -5,15 +5,12 @@ from collections.abc import Sequence
 
 from mmgraph.benchmark.summary import Block, Difference, mean_ranks, reference_of
 from mmgraph.benchmark.tables import (
-    DASH,
-    Table,
     cell,
     metric_title,
     name_of,
-    number,
     rank_table,
-    signed,
 )
+from mmgraph.table import DASH, Table, number, signed
 
 
 def headline(blocks: Sequence[Block]) -> str:

@@ -1,12 +1,12 @@
-"""Tables of the benchmark as plain cells and as Markdown.
+"""Tables of the benchmark.
 
 Numbers are a mean and, after it, the standard error over splits.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from mmgraph.benchmark.pairs import METRICS, PAIR_TASKS
 from mmgraph.benchmark.summary import (
@@ -18,7 +18,12 @@ from mmgraph.benchmark.summary import (
 )
 from mmgraph.pairs import HARD
 
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+# the commands import Table, number and to_plain from here
+from mmgraph.table import Table as Table
+from mmgraph.table import number as number
+from mmgraph.table import signed
+from mmgraph.table import to_plain as to_plain
+
 METRIC_TITLES = {
     "auroc": "AUROC",
     "accuracy": "accuracy",
@@ -35,45 +40,9 @@ METRIC_TITLES = {
 HEADINGS = {"mrr": "MRR", "auroc_random": "random pairs", "auroc_hard": "hard pairs"}
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of finished cells.
-
-    Attributes:
-        title: One line above it.
-        columns: Headings; the first column holds names.
-        rows: Cells, one per column.
-        best: Row numbers of the best mean in each column.
-        notes: Lines below it.
-        left: Columns of words, which begin at the left.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    best: tuple[frozenset[int], ...]
-    notes: tuple[str, ...] = ()
-    left: frozenset[int] = frozenset({0})
-
-
 def metric_title(metric: str) -> str:
     """Return the name of a metric for people."""
     return METRIC_TITLES.get(metric, metric.replace("_", " "))
-
-
-def number(value: float, digits: int = 3) -> str:
-    """Return a number without a leading zero; a dash where there is none.
-
-    Example:
-        >>> from mmgraph.benchmark.tables import number
-        >>> number(0.9021), number(12.5, 1)
-        ('.902', '12.5')
-    """
-    if math.isnan(value):
-        return DASH
-    text = f"{value:.{digits}f}".replace("-", MINUS)
-    short = abs(value) < 1 and digits > 0
-    return text.replace("0.", ".", 1) if short else text
 
 
 def cell(estimate: Estimate, digits: int = 3) -> str:
@@ -279,11 +248,6 @@ def difference_table(block: Block) -> Table | None:
     )
 
 
-def signed(value: float) -> str:
-    """Return a number with its sign; a dash where there is none."""
-    return number(value) if math.isnan(value) or value < 0 else f"+{number(value)}"
-
-
 def name_of(block: Block) -> str:
     """Return the set, and the train rate where something was removed."""
     rate = f" @{block.train_missing:g}" if block.train_missing else ""
@@ -310,41 +274,3 @@ def rank_table(blocks: Sequence[Block]) -> Table | None:
         (frozenset(), lowest, *best),
         ("Rank 1 is best. Only models with results everywhere are ranked.",),
     )
-
-
-def to_markdown(table: Table) -> str:
-    """Return a table as Markdown, the best of each column in bold."""
-    lines = [
-        f"**{table.title}**",
-        "",
-        _line(table.columns),
-        _line("---" if i in table.left else "---:" for i in range(len(table.columns))),
-    ]
-    for i, row in enumerate(table.rows):
-        lines.append(
-            _line(
-                f"**{text}**" if i in best else text
-                for text, best in zip(row, table.best, strict=True)
-            )
-        )
-    return "\n".join([*lines, "", *(f"{note}\n" for note in table.notes)])
-
-
-def _line(cells: Iterable[str]) -> str:
-    texts = (text.replace("|", "\\|") for text in cells)
-    return f"| {' | '.join(texts)} |"
-
-
-def to_plain(table: Table) -> Iterator[str]:
-    """Yield the lines of a table in columns of equal width, for a pipe."""
-    grid = [table.columns, *table.rows]
-    widths = [max(len(row[i]) for row in grid) for i in range(len(table.columns))]
-    yield table.title
-    for row in grid:
-        cells = [
-            text.ljust(width) if i in table.left else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
-    yield from table.notes
-    yield ""

@@ -8,17 +8,15 @@ from mmgraph.benchmark.finding import headline, overview
 from mmgraph.benchmark.records import Record, Results, read_lines
 from mmgraph.benchmark.summary import Block, summarise
 from mmgraph.benchmark.tables import (
-    Table,
     block_title,
     detail_table,
     difference_table,
     direction_tables,
     name_of,
-    number,
     result_table,
     shortcut_note,
-    to_markdown,
 )
+from mmgraph.checkpoint import replacing
 from mmgraph.errors import ConfigError
 from mmgraph.report.drawing import draw_schema
 from mmgraph.report.figures import (
@@ -28,6 +26,7 @@ from mmgraph.report.figures import (
     left_out_svg,
     legend_svg,
 )
+from mmgraph.table import Table, number, to_markdown
 
 __all__ = [
     "block_tables",
@@ -60,16 +59,14 @@ def write_report(folder: str | Path) -> tuple[Block, ...]:
             "run mmgraph bench first."
         )
     runs = read_lines(results.path("runs"))
-    _write(results.folder / "table.md", markdown(blocks, runs))
-    _write(results.folder / "report.html", page(blocks, runs, results.lines()))
+    texts = {
+        "table.md": markdown(blocks, runs),
+        "report.html": page(blocks, runs, results.lines()),
+    }
+    for name, text in texts.items():
+        with replacing(results.folder / name) as part:
+            part.write_text(text, encoding="utf-8")
     return blocks
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step, so that a reader never sees half of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def block_tables(block: Block) -> list[Table]:

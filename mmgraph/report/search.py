@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmgraph.benchmark.tables import Table, number
 from mmgraph.errors import MMGraphError
+from mmgraph.table import Table, number
 
 TEMPLATE = Path(__file__).parent / "templates" / "search.html"
 SIDE = 320  # pixels of a picture on the page
