@@ -6,7 +6,7 @@ command line wins). Everything that is wrong is told at once, one line each.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -52,6 +52,7 @@ Rate = Annotated[float, Field(ge=0.0, le=0.95)]
 Rates = Annotated[tuple[Rate, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Config = TypeVar("Config", bound=BaseModel)
+Value = TypeVar("Value")
 
 
 class BenchConfig(BaseModel):
@@ -318,20 +319,11 @@ def parse_modalities(options: list[str] | None) -> dict[str, tuple[str, ...]] | 
         >>> parse_modalities(["labs=wbc,crp"])
         {'labs': ('wbc', 'crp')}
     """
-    if not options:
-        return None
-    found: dict[str, tuple[str, ...]] = {}
-    for option in options:
-        name, _, columns = option.partition("=")
-        names = tuple(part.strip() for part in columns.split(",") if part.strip())
-        if not name or not names:
-            raise ConfigError(f"--modality must be NAME=COLUMN,COLUMN, got {option!r}.")
-        if name in found:
-            raise ConfigError(
-                f"--modality must name each one once, got {name!r} twice."
-            )
-        found[name] = names
-    return found
+    return _by_name(options, "--modality", "NAME=COLUMN,COLUMN", "one", _columns)
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def parse_encoders(options: list[str] | None) -> dict[str, str] | None:
@@ -348,16 +340,26 @@ def parse_encoders(options: list[str] | None) -> dict[str, str] | None:
         >>> parse_encoders(["note=models/minilm"])
         {'note': 'models/minilm'}
     """
+    return _by_name(options, "--encoder", "NAME=PATH", "modality", str)
+
+
+def _by_name(
+    options: list[str] | None,
+    flag: str,
+    form: str,
+    what: str,
+    read: Callable[[str], Value],
+) -> dict[str, Value] | None:
+    """Read `name=value` options: what is behind the sign, by name."""
     if not options:
         return None
-    found: dict[str, str] = {}
+    found: dict[str, Value] = {}
     for option in options:
-        name, _, path = option.partition("=")
-        if not name or not path:
-            raise ConfigError(f"--encoder must be NAME=PATH, got {option!r}.")
+        name, _, text = option.partition("=")
+        value = read(text)
+        if not name or not value:
+            raise ConfigError(f"{flag} must be {form}, got {option!r}.")
         if name in found:
-            raise ConfigError(
-                f"--encoder must name each modality once, got {name!r} twice."
-            )
-        found[name] = path
+            raise ConfigError(f"{flag} must name each {what} once, got {name!r} twice.")
+        found[name] = value
     return found

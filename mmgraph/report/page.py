@@ -26,6 +26,7 @@ from mmgraph.report.figures import (
     left_out_svg,
     legend_svg,
 )
+from mmgraph.report.rendering import render
 from mmgraph.table import Table, number, to_markdown
 
 __all__ = [
@@ -35,8 +36,6 @@ __all__ = [
     "page",
     "write_report",
 ]
-
-TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 
 
 def write_report(folder: str | Path) -> tuple[Block, ...]:
@@ -93,18 +92,11 @@ def page(
     blocks: Sequence[Block], runs: Sequence[Record], lines: Sequence[Record]
 ) -> str:
     """Return one HTML page that loads nothing from elsewhere."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     models = dict.fromkeys(row.model for block in blocks for row in block.rows)
-    return template.render(
+    return render(
+        "report.html",
         headline=headline(blocks),
         sections=[_section(block, lines) for block in blocks],
         overview=overview(blocks),

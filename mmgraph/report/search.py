@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mmgraph.errors import MMGraphError
+from mmgraph.report.rendering import render
 from mmgraph.table import Table, number
 
-TEMPLATE = Path(__file__).parent / "templates" / "search.html"
 SIDE = 320  # pixels of a picture on the page
 MAX_TEXT = 60  # letters of a text in the table
 
@@ -100,12 +100,6 @@ def write_search_page(answer: Answer, path: str | os.PathLike[str]) -> None:
     Raises:
         ConfigError: If pictures are to be shown and Pillow is not installed.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     asked = [
         {"name": name, "value": value if name == "text" else Path(value).name}
         | _picture(value if name == "image" else "")
@@ -121,9 +115,8 @@ def write_search_page(answer: Answer, path: str | os.PathLike[str]) -> None:
         | _picture(found.picture)
         for found in answer.found
     ]
-    Path(path).write_text(
-        template.render(answer=answer, asked=asked, cards=cards), encoding="utf-8"
-    )
+    text = render("search.html", answer=answer, asked=asked, cards=cards)
+    Path(path).write_text(text, encoding="utf-8")
 
 
 def _picture(file: str) -> dict[str, Any]:
