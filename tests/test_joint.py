@@ -9,7 +9,7 @@ from torch import Tensor
 from mmgraph.estimators.boosting import OPTIONS, boosted_trees
 from mmgraph.estimators.evidence import fit_evidence
 from mmgraph.estimators.joint import fit_boosted, fit_joint
-from mmgraph.estimators.panel import ask_together
+from mmgraph.estimators.panel import ask_joint
 from mmgraph.nn.heads import Classification, MultiLabel, Regression
 from mmgraph.nn.trees import Forest
 
@@ -123,14 +123,14 @@ def test_one_modality_has_no_joint_expert():
     task = Classification(num_classes=2)
     alone = fit_evidence({"a": features[0]}, y, task, folds())
     assert len(alone.joint) == 0
-    assert alone.together(alone.present) is None
+    assert alone.joint_evidence(alone.present) is None
     both = fit_evidence(dict(zip("ab", features, strict=True)), y, task, folds())
     rows = torch.tensor([3, 5])
-    said = both.together(both.present[rows], rows)
+    said = both.joint_evidence(both.present[rows], rows)
     assert said.shape == (2, 2, 2)
-    assert torch.allclose(said, both.together(both.present)[rows], atol=1e-6)
+    assert torch.allclose(said, both.joint_evidence(both.present)[rows], atol=1e-6)
     prior = both.prior
-    whole = ask_together(both.joint, features, both.present, prior)
+    whole = ask_joint(both.joint, features, both.present, prior)
     assert not torch.allclose(whole[rows], said)
 
 

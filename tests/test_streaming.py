@@ -164,10 +164,12 @@ def test_sampled_ones_keep_their_out_of_fold_evidence(stream):
     torch.testing.assert_close(block.evidence[others], said[others])
     assert not torch.allclose(block.evidence[keys], said[keys])
     rows = torch.arange(NUM)
-    said = block.together(block.present, rows)
-    assert torch.equal(said[keys], sample.together(sample.present, rows[: len(keys)]))
-    judged = source.judged(1000, torch.Generator())
-    assert (judged.bags == 0).all()
+    said = block.joint_evidence(block.present, rows)
+    assert torch.equal(
+        said[keys], sample.joint_evidence(sample.present, rows[: len(keys)])
+    )
+    held_out = source.validation_batch(1000, torch.Generator())
+    assert (held_out.bags == 0).all()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmgraph import Batch, Classification, FusionModel, Modality, Schema
 from mmgraph.nn.pool import EvidencePool
 from mmgraph.train import TrainingSet, TrainOptions, fit_members
-from mmgraph.train.judge import Judge
+from mmgraph.train.validation import Validation
 
 NUM, MEMBERS = 200, 2
 OPTIONS = TrainOptions(
@@ -114,7 +114,7 @@ def test_any_source_feeds_the_loop():
     data = make()
 
     class Chunks:
-        def judged(self, most, generator):
+        def validation_batch(self, most, generator):
             return data.take(torch.arange(most).clamp(max=NUM - 1).unique())
 
         def batches(self, batch_size, generator, workers):
@@ -151,20 +151,22 @@ def test_noise_is_not_weighed_in():
 def test_members_keep_their_best_parameters():
     graph, pool = build()
     generator = torch.Generator().manual_seed(0)
-    judge = Judge(graph, pool, make().judged(NUM, generator), generator)
+    validation = Validation(
+        graph, pool, make().validation_batch(NUM, generator), generator
+    )
     bias = graph.head.linear.bias  # [E, 1, K]
     good = {name: p.detach().clone() for name, p in graph.named_parameters()}
     for spoilt in (0, 1):  # each member in turn says one class, far too loud
         with torch.no_grad():
             bias[spoilt, 0, 0] = 100.0
-        judge.check()
+        validation.check()
         with torch.no_grad():
             bias[spoilt, 0, 0] = good["head.linear.bias"][spoilt, 0, 0]
     with torch.no_grad():
         for p in graph.parameters():
             p.mul_(30)
-    judge.check()
-    judge.restore()
+    validation.check()
+    validation.restore()
     for name, p in graph.named_parameters():
         assert torch.equal(p, good[name]), name
 

@@ -176,7 +176,7 @@ class FusionEstimator(StoredEstimator):
     def _encode(self, y: AnyArray) -> tuple[Tensor, BoolArray]:
         raise AssertionError("an estimator of a task says how its targets are encoded")
 
-    def _fit_together(self, X: Any, y: Any) -> None:  # noqa: ANN401, N803
+    def _fit_distributed(self, X: Any, y: Any) -> None:  # noqa: ANN401, N803
         """Fit in every process of the group that this one is in, or alone."""
         if isinstance(X, MultimodalStream):
             fit_stream(self, X, y)

@@ -47,7 +47,7 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         """Fit on data, a stream, or an array ``[N, C]`` with NaN for missing.
 
         Of a ``MultimodalStream`` that is larger than its memory, a random sample
-        trains the experts and judges the members; the graph learns from all samples.
+        trains the experts and validates the members; the graph learns from all samples.
 
         Args:
             X: The data; its groups keep samples together when folds are made.
@@ -56,7 +56,7 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         Raises:
             DataError: No labels, or none that is known.
         """
-        self._fit_together(X, y)
+        self._fit_distributed(X, y)
         return self
 
     def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:

@@ -24,7 +24,7 @@ ContrastKind: TypeAlias = Literal["siglip", "infonce"]
 
 SCALE, BIAS = 10.0, -10.0  # where temperature and bias begin, as in SigLIP
 SCALE_RATE = 10.0  # times the learning rate of the graph
-MAX_JUDGED, JUDGED_VIEWS = 512, 4
+MAX_VALIDATION, VALIDATION_VIEWS = 512, 4
 CHECKS, PATIENCE = 15, 5
 
 
@@ -90,18 +90,19 @@ class ContrastSet:
         present: ``[N, M]`` Bool.
         evidence: ``[N, M, C]`` by fits without a sample's fold, to learn from: samples
             of one fold know the same, so that nothing but content tells them apart.
-        judged: ``[N, M, C]`` by fits without just the sample, which are nearly as good
-            as those that predictions are made with.
+        validation_evidence: ``[N, M, C]`` by fits without just the sample, which are
+            nearly as good as those that predictions are made with.
         groups: ``[N]`` numbers; samples of a group are no negatives of each other.
         classes: ``[N]``, -1 unknown: what is of one class belongs together; or None,
             where only what is of one sample does.
-        folds: ``[N]``; those of one fold are compared with each other. Fold 0 judges.
+        folds: ``[N]``; those of one fold are compared with each other. Fold 0 is
+            held out.
     """
 
     batch_of: Callable[[Tensor], Batch]
     present: Tensor
     evidence: Tensor
-    judged: Tensor
+    validation_evidence: Tensor
     groups: Tensor
     classes: Tensor | None
     folds: Tensor
@@ -191,7 +192,7 @@ def fit_contrast(
     modalities. Beta is chosen, and shrunk by how sure its gain is, on samples that
     the graph was not trained on; see :func:`mmgraph.train.shrunk_beta`.
     """
-    judge = _Judge(model, data, generator)
+    validation = _Validation(model, data, generator)
     parts = [torch.nonzero(data.folds == j)[:, 0] for j in data.folds.unique() if j]
     parts = parts or [torch.arange(len(data.folds))]
     scale = SimilarityScale().to(data.evidence.device)
@@ -218,10 +219,10 @@ def fit_contrast(
         optimiser.step()
         schedule.step()
         on_step(step)
-        if step % every == 0 and judge.check() >= PATIENCE:
+        if step % every == 0 and validation.check() >= PATIENCE:
             break
-    judge.restore()
-    return shrunk_beta(judge.losses(), data.groups[judge.rows])
+    validation.restore()
+    return shrunk_beta(validation.losses(), data.groups[validation.rows])
 
 
 def _backward(
@@ -266,7 +267,7 @@ def embed_view(
     return shift(z, model.graph(batch, model.space.by_modality(evidence)).logits)
 
 
-class _Judge:
+class _Validation:
     """Loss on held-out samples, the best parameters, and the weight beta."""
 
     def __init__(
@@ -275,9 +276,9 @@ class _Judge:
         self.model, self.data = model, data
         rows = torch.nonzero((data.folds == 0) & (data.present.sum(1) > 1))[:, 0]
         order = torch.randperm(len(rows), generator=generator)
-        self.rows = rows[order[:MAX_JUDGED]].sort().values
+        self.rows = rows[order[:MAX_VALIDATION]].sort().values
         present = data.present[self.rows]
-        self.views = [_two_of(present, generator) for _ in range(JUDGED_VIEWS)]
+        self.views = [_two_of(present, generator) for _ in range(VALIDATION_VIEWS)]
         self.positive, self.apart = data.pairs(self.rows)
         self.best, self.waiting = math.inf, 0
         self.kept = {k: p.detach().clone() for k, p in self._named()}
@@ -326,7 +327,7 @@ class _Judge:
         return total
 
     def _embed(self, view: Tensor, beta: float) -> Tensor:
-        evidence = self.data.judged[self.rows]
+        evidence = self.data.validation_evidence[self.rows]
         z = self.model.space(evidence, view)
         if not beta:
             return z

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.estimators.joint import fit_boosted, fit_joint
-from mmgraph.estimators.panel import ask_together
+from mmgraph.estimators.panel import ask_joint
 from mmgraph.estimators.targets import prior_of, targets_of
 from mmgraph.estimators.unimodal import ExpertKind, fit_unimodal
 from mmgraph.nn.heads import Task
@@ -39,7 +39,9 @@ class Evidence:
     folds: Tensor
     joint: nn.ModuleList
 
-    def together(self, present: Tensor, rows: Tensor | None = None) -> Tensor | None:
+    def joint_evidence(
+        self, present: Tensor, rows: Tensor | None = None
+    ) -> Tensor | None:
         """Return ``[n, Y, K]`` out-of-fold scores of all modalities together.
 
         Args:
@@ -49,7 +51,7 @@ class Evidence:
         features, folds = self.features, self.folds
         if rows is not None:
             features, folds = [x[rows] for x in features], folds[rows]
-        return ask_together(self.joint, features, present, self.prior, folds)
+        return ask_joint(self.joint, features, present, self.prior, folds)
 
     def to(self, device: torch.device) -> "Evidence":
         """Move tensors and experts to a device."""

@@ -98,7 +98,7 @@ class Fitting:
             batch_of=lambda indices: data.batch(indices.numpy()).to(device),
             present=evidence.present,
             evidence=evidence.out_of_fold,
-            together=evidence.together,
+            joint_evidence=evidence.joint_evidence,
             y=self.y.to(device),
             bags=torch.from_numpy(bags).to(device),
             groups=torch.from_numpy(number_groups(groups, len(data))).to(device),

@@ -13,7 +13,7 @@ from mmgraph.nn.experts import JointForest
 from mmgraph.nn.pool import EvidencePool
 
 
-def ask_together(
+def ask_joint(
     experts: nn.ModuleList,
     features: Sequence[Tensor],
     present: Tensor,
@@ -112,6 +112,6 @@ class ExpertPanel(nn.Module):
             ``[B, K]`` scores, ``[B, M, K]`` weighed evidence, ``[B, M]`` Bool.
         """
         evidence, present = self.evidence(features, regular=regular)
-        joint = ask_together(self.joint, features, present, self.pool.prior)
+        joint = ask_joint(self.joint, features, present, self.pool.prior)
         offset = self.pool(evidence, present, joint)
         return offset, self.pool.by_modality(evidence), present

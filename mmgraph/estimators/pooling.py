@@ -43,7 +43,7 @@ def fit_pool(
     masks = [evidence.present] + [
         modality_dropout(evidence.present, 0.5, generator) for _ in range(POOL_MASKS)
     ]
-    asked = [(mask, evidence.together(mask)) for mask in masks]
+    asked = [(mask, evidence.joint_evidence(mask)) for mask in masks]
 
     def loss() -> Tensor:
         losses = [

@@ -164,7 +164,7 @@ class FusionRetriever(PairedEstimator):
             batch_of=lambda indices: data.batch(indices.cpu().numpy()).to(device),
             present=(fitted.present & known).to(device),
             evidence=fitted.folded.to(device),
-            judged=fitted.evidence.to(device),
+            validation_evidence=fitted.evidence.to(device),
             groups=samples.groups.to(device),
             classes=samples.classes.to(device)
             if fitted.by_class and samples.classes is not None

@@ -16,7 +16,7 @@ from mmgraph.errors import DataError
 from mmgraph.estimators.anchors import Smoother, fit_smoother, principal_anchors
 from mmgraph.estimators.evidence import fit_evidence
 from mmgraph.estimators.space import EmbeddingSpace, as_probabilities
-from mmgraph.estimators.trust import PartnerJudge, Samples, mean_of_some
+from mmgraph.estimators.trust import Samples, TrustFitter, mean_of_some
 from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.nn.heads import Classification
 from mmgraph.nn.radial import RadialMap
@@ -85,15 +85,15 @@ def fit_space(
             + f", got none of {len(present)} with two of "
             f"{', '.join(samples.features)}. Give samples that have more than one."
         )
-    judge = PartnerJudge(samples, present, generator)
+    trust = TrustFitter(samples, present, generator)
     pairs = pairing.fit() if pairing else None
     classes = fitter.fit(fitter.labels()) if fitter else None
     by_class = pairs is None
     if pairs is not None and classes is not None:
-        by_class = judge.classes_lead(pairs.evidence)
+        by_class = trust.classes_lead(pairs.evidence)
     if by_class and fitter and classes:
-        classes = fitter.refine(classes, judge, kinds, seed)
-    space = _assemble(pairs, classes, fitter, judge)
+        classes = fitter.refine(classes, trust, kinds, seed)
+    space = _assemble(pairs, classes, fitter, trust)
     if pairs is not None and classes is not None:
         space.balance.fill_(1 - LEAD if by_class else LEAD)
     parts = [part.evidence for part in (pairs, classes) if part]
@@ -111,10 +111,10 @@ def _assemble(
     pairs: _Part | None,
     classes: _Part | None,
     fitter: "_ClassFitter | None",
-    judge: PartnerJudge,
+    trust: TrustFitter,
 ) -> EmbeddingSpace:
     """Put the parts side by side, each modality trusted as far as it is right."""
-    num_modalities = judge.present.shape[1]
+    num_modalities = trust.present.shape[1]
     none = nn.ModuleList(nn.ModuleList() for _ in range(num_modalities))
     space = EmbeddingSpace(
         nn.ModuleList(pairs.maps if pairs else ()),
@@ -125,10 +125,10 @@ def _assemble(
         num_modalities=num_modalities,
     )
     if pairs is not None:
-        space.pair_trust.copy_(judge.pair_trust(pairs.evidence))
+        space.pair_trust.copy_(trust.pair_trust(pairs.evidence))
     if classes is not None and fitter is not None:
         space.prior.copy_(fitter.prior)
-        space.class_trust.copy_(judge.class_trust(classes.evidence))
+        space.class_trust.copy_(trust.class_trust(classes.evidence))
         space.balance.fill_(0.0)  # until pairs are weighed against them
     return space
 
@@ -218,12 +218,12 @@ class _ClassFitter:
         return _Part(maps, torch.where(self.present[..., None], p, 0))
 
     def refine(
-        self, part: _Part, judge: PartnerJudge, kinds: Sequence[ExpertKind], seed: int
+        self, part: _Part, trust: TrustFitter, kinds: Sequence[ExpertKind], seed: int
     ) -> _Part:
         """Add experts, and let weak modalities learn from strong ones."""
         if kinds:
             part = self.add_experts(part, kinds, seed)
-        part = self.distil(part, judge.class_trust(part.evidence))
+        part = self.distil(part, trust.class_trust(part.evidence))
         return self.average(part) if kinds else part
 
     def add_experts(self, part: _Part, kinds: Sequence[ExpertKind], seed: int) -> _Part:

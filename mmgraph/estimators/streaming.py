@@ -1,7 +1,7 @@
 """Fitting on more samples than fit into memory.
 
 A random sample, whose size the memory of the stream bounds, trains the experts and
-the pool, fits the scaling of the encoders and judges the members. The experts have
+the pool, fits the scaling of the encoders and validates the members. The experts have
 not seen the other samples, so that what they say of those is out of fold by
 construction; the members learn from all samples, in streamed batches.
 
@@ -25,7 +25,7 @@ from mmgraph.errors import DataError
 from mmgraph.estimators.folds import assign_folds
 from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.options import check_options
-from mmgraph.estimators.panel import ask_together
+from mmgraph.estimators.panel import ask_joint
 from mmgraph.estimators.raw import Encoder, RawInputs
 from mmgraph.train import TrainingBatch, TrainingSet
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_SAMPLE = 20_000  # experts gain little from more, and forests grow with them
 SAMPLE_SHARE = 16  # raw samples may take this part of the memory,
 FEATURE_SHARE = 160  # and their features this one: fits work on many copies
-NUM_HELD_OUT = 5  # one of so many sampled ones judges the members
+NUM_HELD_OUT = 5  # one of so many sampled ones validates the members
 BATCHES_AT_ONCE = 16  # most batches whose evidence is computed together
 
 
@@ -106,7 +106,7 @@ def hold_out(estimator: "FusionEstimator", training: TrainingSet) -> TrainingSet
     """Return sampled data of which one part is held out from every member.
 
     Members learn from all other samples of the stream, so that none of them misses
-    these, and the weight of the graph is judged on them without a doubt.
+    these, and the weight of the graph is chosen on them without a doubt.
     """
     groups = training.groups.cpu().numpy()
     alone = len(np.unique(groups)) == len(groups)
@@ -136,7 +136,7 @@ class StreamTraining:
     keys: IntArray
     sample: TrainingSet
 
-    def judged(self, most: int, generator: torch.Generator) -> TrainingBatch:
+    def validation_batch(self, most: int, generator: torch.Generator) -> TrainingBatch:
         """Return at most so many of the samples that are held out from all members."""
         held = torch.nonzero((self.sample.bags == 0).all(0))[:, 0]
         order = torch.randperm(len(held), generator=generator).to(held.device)
@@ -184,11 +184,11 @@ class StreamTraining:
         bags[:, again] = sample.bags[:, where]
         sampled, numbers = again.to(device), torch.from_numpy(place).to(device)
 
-        def together(kept: Tensor, indices: Tensor) -> Tensor | None:
+        def joint_evidence(kept: Tensor, indices: Tensor) -> Tensor | None:
             asked = [x[indices] for x in features]
-            said = ask_together(panel.joint, asked, kept, panel.pool.prior)
+            said = ask_joint(panel.joint, asked, kept, panel.pool.prior)
             mine = sampled[indices]
-            own = sample.together(kept[mine], numbers[indices][mine])
+            own = sample.joint_evidence(kept[mine], numbers[indices][mine])
             if said is not None and own is not None:
                 said[mine] = own
             return said
@@ -200,7 +200,7 @@ class StreamTraining:
             y=y.to(device),
             bags=bags,
             groups=torch.arange(len(keys), device=device),
-            together=together,
+            joint_evidence=joint_evidence,
         )
 
 

@@ -15,7 +15,7 @@ from mmgraph.estimators.lbfgs import minimise
 from mmgraph.losses import info_nce
 from mmgraph.missing import modality_dropout
 
-JUDGED_ROWS, DRAWS, MAX_ITERATIONS = 512, 4, 25
+MAX_ROWS, DRAWS, MAX_ITERATIONS = 512, 4, 25
 PENALTY = 1e-3
 WITHIN_CLASS = 0.65  # pairs that find the partner within a class more often lead
 ENOUGH_ROWS = 20
@@ -44,15 +44,15 @@ class Samples:
         return torch.stack(rows, dim=1)
 
 
-class PartnerJudge:
-    """Which rows of two disjoint sets of modalities belong to one sample."""
+class TrustFitter:
+    """Fits how much modalities are trusted to samples with several of them."""
 
     def __init__(
         self, samples: Samples, present: Tensor, generator: torch.Generator
     ) -> None:
         paired = torch.nonzero(present.sum(1) > 1)[:, 0]
         order = torch.randperm(len(paired), generator=generator)
-        self.rows = paired[order[:JUDGED_ROWS]]
+        self.rows = paired[order[:MAX_ROWS]]
         self.views = []
         for _ in range(DRAWS):
             kept = modality_dropout(present[self.rows], 0.5, generator)

@@ -8,8 +8,8 @@ from mmgraph.train.batches import (
     TrainingSet,
 )
 from mmgraph.train.fit import History, fit_members
-from mmgraph.train.judge import BETAS, Judge, shrunk_beta
 from mmgraph.train.step import TrainOptions, TrainStep
+from mmgraph.train.validation import BETAS, Validation, shrunk_beta
 
 __all__ = [
     "BETAS",
@@ -17,11 +17,11 @@ __all__ = [
     "Batches",
     "History",
     "IndexBatches",
-    "Judge",
     "TrainOptions",
     "TrainStep",
     "TrainingBatch",
     "TrainingSet",
+    "Validation",
     "fit_members",
     "shrunk_beta",
 ]

@@ -30,8 +30,8 @@ class TrainingBatch:
         y: Targets of the task.
         bags: ``[E, B]`` weight of each sample for each member; 0 is held out.
         groups: ``[B]`` numbers of what belongs together.
-        together: Gives, of ``[B, M]`` present modalities, what experts of all of them
-            together say out of fold, ``[B, Y, K]``; or None where there are none.
+        joint_evidence: Gives, of ``[B, M]`` present modalities, what experts of all of
+            them together say out of fold, ``[B, Y, K]``; or None where there are none.
         first: Samples of the batch that other processes hold before these.
         total: Samples of the batch in all processes; default: these.
     """
@@ -42,7 +42,7 @@ class TrainingBatch:
     y: Tensor
     bags: Tensor
     groups: Tensor
-    together: Callable[[Tensor], Tensor | None] = _nothing
+    joint_evidence: Callable[[Tensor], Tensor | None] = _nothing
     first: int = 0
     total: int | None = None
 
@@ -71,8 +71,8 @@ class Batches(Protocol):
 class BatchSource(Protocol):
     """Where training takes its samples from: memory, or a stream."""
 
-    def judged(self, most: int, generator: torch.Generator) -> TrainingBatch:
-        """Return at most so many samples, drawn at random, to judge members on."""
+    def validation_batch(self, most: int, generator: torch.Generator) -> TrainingBatch:
+        """Return at most so many samples, drawn at random, to validate members on."""
 
     def batches(
         self, batch_size: int, generator: torch.Generator, workers: Workers
@@ -96,7 +96,7 @@ class TrainingSet:
         y: Targets of the task.
         bags: ``[E, N]`` weight of each sample for each member; 0 is held out.
         groups: ``[N]`` numbers of what belongs together (each sample alone, or not).
-        together: As in :class:`TrainingBatch`, of the samples of given numbers.
+        joint_evidence: As in :class:`TrainingBatch`, of the samples of given numbers.
     """
 
     batch_of: Callable[[Tensor], Batch]
@@ -105,7 +105,7 @@ class TrainingSet:
     y: Tensor
     bags: Tensor
     groups: Tensor
-    together: Callable[[Tensor, Tensor], Tensor | None] = _nothing
+    joint_evidence: Callable[[Tensor, Tensor], Tensor | None] = _nothing
 
     def __len__(self) -> int:
         return len(self.y)
@@ -119,10 +119,10 @@ class TrainingSet:
             self.y[indices],
             self.bags[:, indices],
             self.groups[indices],
-            lambda present: self.together(present, indices),
+            lambda present: self.joint_evidence(present, indices),
         )
 
-    def judged(self, most: int, generator: torch.Generator) -> TrainingBatch:
+    def validation_batch(self, most: int, generator: torch.Generator) -> TrainingBatch:
         """Return at most so many samples, in their order."""
         order = torch.randperm(len(self), generator=generator)
         return self.take(order[:most].sort().values)

@@ -13,11 +13,11 @@ from mmgraph.model import FusionModel
 from mmgraph.nn.pool import Pool
 from mmgraph.train.batches import BatchSource
 from mmgraph.train.folder import TrainingFolder
-from mmgraph.train.judge import Judge
 from mmgraph.train.resume import Progress
 from mmgraph.train.step import TrainOptions, TrainStep
+from mmgraph.train.validation import Validation
 
-MAX_JUDGED = 1000
+MAX_VALIDATION = 1000
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,19 @@ def fit_members(
         The weight of the graph's logits, chosen on held-out samples, and the history.
     """
     take_step = TrainStep(graph, pool, options, generator, workers)
-    judged = data.judged(MAX_JUDGED, generator)
-    judge = Judge(graph, pool, judged, generator, workers)
+    batch = data.validation_batch(MAX_VALIDATION, generator)
+    validation = Validation(graph, pool, batch, generator, workers)
     batches = data.batches(options.batch_size, generator, workers)
     every = max(1, options.max_steps // options.checks)
-    progress = Progress(take_step, judge, batches, generator, workers, folder)
+    progress = Progress(take_step, validation, batches, generator, workers, folder)
     step = done = progress.resume()
     for step in range(done + 1, options.max_steps + 1):
         take_step(next(batches))
         on_step(step)
         if step % every == 0:
-            if judge.check() >= options.patience:
+            if validation.check() >= options.patience:
                 break
             progress.save(step)
-    judge.restore()
-    beta, losses = judge.choose_beta()
-    return beta, History(step, tuple(judge.losses), losses, done)
+    validation.restore()
+    beta, losses = validation.choose_beta()
+    return beta, History(step, tuple(validation.losses), losses, done)

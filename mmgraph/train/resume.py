@@ -8,10 +8,11 @@ from torch import Tensor
 from mmgraph.distributed import Workers
 from mmgraph.train.batches import Batches
 from mmgraph.train.folder import TrainingFolder
-from mmgraph.train.judge import Judge
 from mmgraph.train.step import TrainStep
+from mmgraph.train.validation import Validation
 
 PART = "steps"
+VALIDATION = "judge"  # its name in files that are there
 
 
 class Progress:
@@ -19,7 +20,7 @@ class Progress:
 
     Args:
         take_step: Parameters, optimiser and schedule.
-        judge: The best members so far.
+        validation: The best members so far.
         batches: Where the samples come from.
         generator: Of all randomness.
         workers: Who train together; the lead reads and writes.
@@ -29,13 +30,13 @@ class Progress:
     def __init__(
         self,
         take_step: TrainStep,
-        judge: Judge,
+        validation: Validation,
         batches: Batches,
         generator: torch.Generator,
         workers: Workers,
         folder: TrainingFolder | None,
     ) -> None:
-        self.take_step, self.judge, self.batches = take_step, judge, batches
+        self.take_step, self.validation, self.batches = take_step, validation, batches
         self.generator, self.workers, self.folder = generator, workers, folder
 
     def save(self, step: int) -> None:
@@ -54,22 +55,22 @@ class Progress:
         if not plain:
             return 0
         self.take_step.load_state(_under("step", tensors), plain["take_step"])
-        self.judge.load_state(_under("judge", tensors), plain["judge"])
+        self.validation.load_state(_under(VALIDATION, tensors), plain[VALIDATION])
         self.batches.load_state(_under("batches", tensors))
         self.generator.set_state(tensors["generator"])
         return int(plain["step"])
 
     def _state(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         moments, schedule = self.take_step.state()
-        best, measured = self.judge.state()
-        parts = {"step": moments, "judge": best, "batches": self.batches.state()}
+        best, measured = self.validation.state()
+        parts = {"step": moments, VALIDATION: best, "batches": self.batches.state()}
         tensors = {
             f"{part}.{name}": value
             for part, values in parts.items()
             for name, value in values.items()
         }
         tensors["generator"] = self.generator.get_state()
-        return tensors, {"step": step, "take_step": schedule, "judge": measured}
+        return tensors, {"step": step, "take_step": schedule, VALIDATION: measured}
 
 
 def _under(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

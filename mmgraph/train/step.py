@@ -81,7 +81,7 @@ class Objective(nn.Module):
         else:
             batch = part.batch.drop(kept)
         output = self.graph(batch, self.pool.by_modality(part.evidence))
-        offset = self.pool(part.evidence, kept, part.together(kept))
+        offset = self.pool(part.evidence, kept, part.joint_evidence(kept))
         logits = offset + interaction_share(kept) * output.logits
         own = label_weight(part.y, part.bags)
         weight, in_bag, extras = self._over_all(

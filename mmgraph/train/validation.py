@@ -1,4 +1,4 @@
-"""Judging members on what their bags hold out, and the weight of the graph.
+"""Validating members on what their bags hold out, and the weight of the graph.
 
 Letters: ``B`` samples, ``M`` modalities, ``K`` outputs, ``E`` members.
 """
@@ -50,7 +50,7 @@ def shrunk_beta(losses: Tensor, groups: Tensor) -> float:
     return BETAS[best] * max(0.0, 1 - float(variance / gain.square()))
 
 
-class Judge:
+class Validation:
     """Held-out losses of members, their best parameters, and the weight beta.
 
     Args:
@@ -74,7 +74,7 @@ class Judge:
         self.masks = [present, modality_dropout(present, 0.5, generator)]
         self.input = pool.by_modality(evidence)
         self.offsets = [
-            pool(evidence, mask, samples.together(mask)) for mask in self.masks
+            pool(evidence, mask, samples.joint_evidence(mask)) for mask in self.masks
         ]
         self.shares = [interaction_share(mask) for mask in self.masks]
         self.out = (samples.bags == 0).to(evidence.dtype)
