@@ -20,9 +20,9 @@ from mmgraph.estimators.contrast import (
     ContrastKind,
     ContrastOptions,
     ContrastSet,
-    EmbeddingFusion,
     fit_contrast,
 )
+from mmgraph.estimators.embedding import EmbeddingFusion
 from mmgraph.estimators.hubness import FloatArray, Hubness, hub_corrected
 from mmgraph.estimators.options import check_options
 from mmgraph.estimators.paired import PairedEstimator, check_multimodal
