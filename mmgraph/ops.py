@@ -1,10 +1,11 @@
 """Segment and slot functions on packed rows.
 
-Letters: ``N`` rows, ``B`` samples, ``S`` segments, ``D`` width. A segment is the set of
-rows with the same number. An empty segment is zero. ``...`` are leading axes, such as
-the members of an ensemble.
+Letters: ``N`` rows, ``B`` samples, ``S`` segments, ``D`` width, ``M`` tables. A segment
+is the set of rows with the same number. An empty segment is zero. ``...`` are leading
+axes, such as the members of an ensemble.
 """
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -47,6 +48,11 @@ def ranges_to_rows(
     first = counts.cumsum(0) - counts
     rows = torch.arange(len(which), device=start.device) - first[which] + start[which]
     return which, rows
+
+
+def present_rows(tables: Iterable[Float[Tensor, "B _"]]) -> Bool[Tensor, "B M"]:
+    """Tell which of ``M`` tables have a row of each sample; an all-NaN one is none."""
+    return torch.stack([~x.isnan().all(1) for x in tables], dim=1)
 
 
 def segment_sum(

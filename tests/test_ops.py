@@ -29,6 +29,16 @@ REFERENCES = {
 }
 
 
+def test_a_row_is_present_where_one_of_its_cells_is_known():
+    nan = float("nan")
+    tables = [
+        torch.tensor([[1.0, nan], [nan, nan]]),
+        torch.tensor([[nan], [torch.inf]]),
+    ]
+    assert ops.present_rows(tables).tolist() == [[True, False], [False, True]]
+    assert ops.present_rows([x[:0] for x in tables]).shape == (0, 2)
+
+
 @pytest.mark.parametrize("index", [INDEX, INDEX.flip(0)], ids=["sorted", "unsorted"])
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)], ids=str)
 @pytest.mark.parametrize("name", REFERENCES)

@@ -15,6 +15,7 @@ from mmgraph.estimators.panel import ask_joint
 from mmgraph.estimators.targets import prior_of, targets_of
 from mmgraph.estimators.unimodal import ExpertKind, fit_unimodal
 from mmgraph.nn.heads import Task
+from mmgraph.ops import present_rows
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def fit_evidence(
         seed: Of the forests.
     """
     prior = prior_of(task, y)
-    present = torch.stack([~x.isnan().all(1) for x in features.values()], dim=1)
+    present = present_rows(features.values())
     scores, experts = [], nn.ModuleList()
     for m, x in enumerate(features.values()):
         rows = torch.nonzero(present[:, m])[:, 0]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmgraph.nn.experts import JointForest
 from mmgraph.nn.pool import EvidencePool
+from mmgraph.ops import present_rows
 
 
 def ask_joint(
@@ -72,7 +73,7 @@ class ExpertPanel(nn.Module):
             ``[B, M, X, K]`` scores beyond the prior, zero where the modality is
             missing, and ``[B, M]`` Bool presence.
         """
-        present = torch.stack([~x.isnan().all(1) for x in features], dim=1)
+        present = present_rows(features)
         answer = self._answer_everywhere if regular else self._answer_present
         said = [
             answer(x, seen, experts)

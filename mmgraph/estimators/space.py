@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.nn.radial import RadialMap
+from mmgraph.ops import present_rows
 
 CERTAIN = 1e-12
 
@@ -89,7 +90,7 @@ class EmbeddingSpace(nn.Module):
         Returns:
             ``[N, M, C]``, zero where the modality is missing, and ``[N, M]`` Bool.
         """
-        present = torch.stack([~x.isnan().all(1) for x in features], dim=1)
+        present = present_rows(features)
         said = []
         for m, x in enumerate(features):
             rows = torch.nonzero(present[:, m])[:, 0]

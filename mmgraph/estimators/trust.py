@@ -14,6 +14,7 @@ from torch import Tensor
 from mmgraph.estimators.lbfgs import minimise
 from mmgraph.losses import info_nce
 from mmgraph.missing import modality_dropout
+from mmgraph.ops import present_rows
 
 MAX_ROWS, DRAWS, MAX_ITERATIONS = 512, 4, 25
 PENALTY = 1e-3
@@ -40,8 +41,7 @@ class Samples:
     @property
     def present(self) -> Tensor:
         """``[N, M]`` Bool."""
-        rows = [~x.isnan().all(1) for x in self.features.values()]
-        return torch.stack(rows, dim=1)
+        return present_rows(self.features.values())
 
 
 class TrustFitter:

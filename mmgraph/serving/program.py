@@ -14,6 +14,7 @@ from mmgraph.batch import Batch
 from mmgraph.errors import SchemaError
 from mmgraph.estimators import FusionEstimator, FusionRegressor
 from mmgraph.nn.trees import Forest
+from mmgraph.ops import present_rows
 from mmgraph.schema import Full, Schema
 
 TRACED_SAMPLES = 3  # any number but 0 and 1, which torch.export takes for constants
@@ -59,7 +60,7 @@ class ServedModel(nn.Module):
             torch.full_like(each, torch.nan) if name in self.unseen else each
             for name, each in zip(self.names, rows, strict=True)
         ]
-        present = torch.stack([~each.isnan().all(1) for each in x], dim=1)
+        present = present_rows(x)
         batch = Batch.regular(dict(zip(self.names, x, strict=True)), present)
         said: Tensor = self.model(batch, x)
         return said.double() * self.scale + self.mean if self.scaled else said
