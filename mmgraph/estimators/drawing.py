@@ -53,7 +53,6 @@ def draw_training_pairs(
     pool: MatchPool,
     fitted: FittedSpace,
     samples: Samples,
-    known: Tensor,
     negatives: int,
     generator: torch.Generator,
 ) -> Pairs:
@@ -63,13 +62,12 @@ def draw_training_pairs(
         pool: Knows the sides, and how near they are.
         fitted: What the space says out of sample.
         samples: Groups and folds; one group never gives a pair that does not match.
-        known: ``[M]`` Bool, modalities that some sample has.
         negatives: Of each kind, see :func:`draw_pairs`.
         generator: Randomness.
     """
     order = torch.randperm(len(samples.groups), generator=generator)
     rows = order[:MAX_SAMPLES].sort().values
-    present = fitted.present[rows] & known
+    present = fitted.present[rows]
     sides = pool.left, ~pool.left
     valid = torch.stack([(present & side).any(1) for side in sides], dim=1)
     z = pool.sides(fitted.evidence[rows][:, :, None], present)

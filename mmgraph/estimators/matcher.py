@@ -168,12 +168,10 @@ class FusionMatcher(PairedEstimator):
         fitted: FittedSpace,
     ) -> None:
         """Fit the log-odds and the graph to pairs that match and pairs that do not."""
-        known = torch.tensor([name not in self.unseen_ for name in data.modalities])
         pairs = draw_training_pairs(
             model.pool,
             fitted,
             samples,
-            known,
             int(self.negatives),
             torch.Generator().manual_seed(int(self.seed)),
         )
@@ -182,7 +180,7 @@ class FusionMatcher(PairedEstimator):
                 "fit needs samples with both sides, of at least two groups, got "
                 f"{int(pairs.y.sum())} with both of {len(data)}."
             )
-        present = pairs.of(fitted.present & known)
+        present = pairs.of(fitted.present)
         evidence = pairs.of(fitted.evidence)[:, :, None]
         model.pool.fit(evidence, present, pairs.y, pairs.share)
         self.model_ = model.to(self._device(ALONE))
@@ -223,14 +221,16 @@ class FusionMatcher(PairedEstimator):
         self, left: MultimodalData, right: MultimodalData, a: Tensor, b: Tensor
     ) -> Batch:
         """Batch the left sides of samples ``a`` with the right sides of ``b``."""
-        sides = self.model_.pool.left.tolist()
-        names = self.schema_.modality_names
-        of_left = [n for n, s in zip(names, sides, strict=True) if s]
-        of_right = [n for n, s in zip(names, sides, strict=True) if not s]
         return join(
-            left.select(of_left).batch(a.numpy()),
-            right.select(of_right).batch(b.numpy()),
+            left.select(self._names_of(left=True)).batch(a.numpy()),
+            right.select(self._names_of(left=False)).batch(b.numpy()),
         )
+
+    def _names_of(self, *, left: bool) -> list[str]:
+        """Return the modalities of one side, in the order of the schema."""
+        sides = self.model_.pool.left.tolist()
+        pairs = zip(self.schema_.modality_names, sides, strict=True)
+        return [name for name, side in pairs if side == left]
 
     # Using
 
@@ -314,11 +314,9 @@ class FusionMatcher(PairedEstimator):
     ) -> tuple[MultimodalData, MultimodalData]:
         """Read both sides, each with its own modalities only."""
         check_is_fitted(self, "model_")
-        sides = self.model_.pool.left.tolist()
         read = []
-        every = list(zip(self.schema_.modality_names, sides, strict=True))
         for data, wanted in ((left_data, True), (right_data, False)):
-            names = [name for name, side in every if side == wanted]
+            names = self._names_of(left=wanted)
             have = [n for n in names if n in check_multimodal(data).columns]
             if not have:
                 raise DataError(

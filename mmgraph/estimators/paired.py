@@ -4,6 +4,7 @@ Letters: ``N`` samples, ``M`` modalities.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from mmgraph.errors import DataError
 from mmgraph.estimators.base import FusionEstimator
 from mmgraph.estimators.folds import assign_folds, count_folds, number_groups
 from mmgraph.estimators.inputs import check_modalities
-from mmgraph.estimators.saving import build_expert, describe_expert
+from mmgraph.estimators.saving import build_experts, describe_experts
 from mmgraph.estimators.sharing import fill_from_groups
 from mmgraph.estimators.space import EmbeddingSpace, empty_space
 from mmgraph.estimators.spacing import FittedSpace, Supervision, fit_space
@@ -47,7 +48,10 @@ class PairedEstimator(FusionEstimator):
     def _fit_space(
         self, data: MultimodalData
     ) -> tuple[MultimodalData, Samples, FittedSpace]:
-        """Fit the space; return it with the data in the order of the schema."""
+        """Fit the space; return it with the data in the order of the schema.
+
+        Modalities that nothing was learned about count as missing.
+        """
         self.schema_ = data.schema
         check_modalities(data, self.schema_)
         data = fill_from_groups(data.select(self.schema_.modality_names))
@@ -61,7 +65,8 @@ class PairedEstimator(FusionEstimator):
             seed=int(self.seed),
         )
         self.unseen_ = self._unseen(fitted)
-        return data, samples, fitted
+        seen = torch.tensor([name not in self.unseen_ for name in data.modalities])
+        return data, samples, replace(fitted, present=fitted.present & seen)
 
     def _unseen(self, fitted: FittedSpace) -> list[str]:
         """Name the modalities that nothing was learned about."""
@@ -133,11 +138,9 @@ def describe_space(space: EmbeddingSpace) -> dict[str, Any]:
             [len(m.landmark) for m in maps if isinstance(m, RadialMap)]
             for maps in (space.pair_maps, space.class_maps)
         ],
-        "experts": [
-            [describe_expert(e) for e in experts]
-            for experts in space.experts
-            if isinstance(experts, nn.ModuleList)
-        ],
+        "experts": describe_experts(
+            experts for experts in space.experts if isinstance(experts, nn.ModuleList)
+        ),
         "channels": space.channels,
         "num_classes": space.num_classes,
     }
@@ -146,15 +149,10 @@ def describe_space(space: EmbeddingSpace) -> dict[str, Any]:
 def build_space(described: dict[str, Any], widths: Sequence[int]) -> EmbeddingSpace:
     """Build the space that :func:`describe_space` describes, with empty tensors."""
     task = Classification(max(int(described["num_classes"]), 1))
-    pairs = zip(described["experts"], widths, strict=True)
-    experts = nn.ModuleList(
-        nn.ModuleList(build_expert(item, width, task) for item in items)
-        for items, width in pairs
-    )
     return empty_space(
         widths,
         described["landmarks"],
-        experts,
+        build_experts(described["experts"], widths, task),
         int(described["channels"]),
         int(described["num_classes"]),
     )

@@ -159,10 +159,9 @@ class FusionRetriever(PairedEstimator):
         self, data: MultimodalData, samples: Samples, fitted: FittedSpace
     ) -> None:
         device = self._device(ALONE)
-        known = torch.tensor([name not in self.unseen_ for name in data.modalities])
         training = ContrastSet(
             batch_of=lambda indices: data.batch(indices.cpu().numpy()).to(device),
-            present=(fitted.present & known).to(device),
+            present=fitted.present.to(device),
             evidence=fitted.folded.to(device),
             validation_evidence=fitted.evidence.to(device),
             groups=samples.groups.to(device),

@@ -1,6 +1,6 @@
 """Experts as JSON, and tensors of unknown origin brought into a model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,23 @@ def build_expert(item: Mapping[str, Any], width: int, task: Task) -> nn.Module:
     return kinds[item["kind"]](width, task.out_channels, link_of(task), **sizes)
 
 
+def describe_experts(
+    lists: Iterable[Iterable[nn.Module]],
+) -> list[list[dict[str, Any]]]:
+    """Return what is needed to build the experts of each modality."""
+    return [[describe_expert(expert) for expert in experts] for experts in lists]
+
+
+def build_experts(
+    described: Sequence[Sequence[Mapping[str, Any]]], widths: Sequence[int], task: Task
+) -> nn.ModuleList:
+    """Build what :func:`describe_experts` describes, with empty tensors."""
+    return nn.ModuleList(
+        nn.ModuleList(build_expert(item, width, task) for item in items)
+        for items, width in zip(described, widths, strict=True)
+    )
+
+
 def describe_panel(panel: ExpertPanel) -> dict[str, Any]:
     """Return what is needed to build a panel before its tensors are loaded."""
     joint = [
@@ -79,9 +96,7 @@ def describe_panel(panel: ExpertPanel) -> dict[str, Any]:
         }
         for each in panel.forests
     ]
-    experts = [
-        [describe_expert(expert) for expert in each] for each in panel.expert_lists
-    ]
+    experts = describe_experts(panel.expert_lists)
     patterns = len(panel.pool.patterns)
     return {"experts": experts, "joint": joint, "num_patterns": patterns}
 
@@ -90,10 +105,7 @@ def build_panel(
     described: Mapping[str, Any], widths: Sequence[int], task: Task
 ) -> ExpertPanel:
     """Build what :func:`describe_panel` describes, with empty tensors."""
-    experts = nn.ModuleList(
-        nn.ModuleList(build_expert(item, width, task) for item in items)
-        for items, width in zip(described["experts"], widths, strict=True)
-    )
+    experts = build_experts(described["experts"], widths, task)
     channels, link = task.out_channels, link_of(task)
     for sizes in described["joint"]:
         if sizes["num_trees"] % sizes["num_folds"] or sizes["num_folds"] < 1:
