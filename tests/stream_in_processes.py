@@ -11,9 +11,10 @@ OPTIONS = {
     "members": 2,
     "hidden_channels": 16,
     "experts": ("linear",),
+    "learning_rate": 1e-3,
     "seed": 0,
 }
-SHARDS = (97, 20, 130, 53)  # samples
+SHARDS = (97, 20, 130, 53, 64, 40, 75, 31)  # samples; two lanes
 MEMORY = 2_000_000
 
 

@@ -184,7 +184,7 @@ def test_two_processes_on_a_stream_give_the_model_of_one(tmp_path):
     shards.mkdir()
     stream_in_processes.write(str(shards))
     alone = stream_in_processes.fit(str(shards))
-    assert alone.history_.steps == 12  # of 50 of all 300, not of the sample alone
+    assert alone.history_.steps == 20  # of 50 of all 510, not of the sample alone
     alone.save_pretrained(tmp_path / "alone")
     script = str(HERE / "stream_in_processes.py")
     done = run([script, str(shards), str(tmp_path)], 2)

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fit_within_memory
@@ -16,8 +18,9 @@ from typer.testing import CliRunner
 from mmgraph import FusionClassifier, FusionRegressor, MultimodalData, MultimodalStream
 from mmgraph.cli.commands import app
 from mmgraph.data.stream.sample import draw_sample
-from mmgraph.distributed import Workers
+from mmgraph.distributed import ALONE, Workers
 from mmgraph.errors import DataError
+from mmgraph.estimators import stream_batches
 from mmgraph.estimators.streaming import StreamTraining, sample_size
 
 SMALL = {
@@ -190,25 +193,144 @@ def source(stream):
     return dataclasses.replace(sources[0], stream=narrow)
 
 
-def test_processes_prepare_the_parts_of_one_batch(source):
-    generator = torch.Generator()
-    whole = source.batches(16, generator)
-    parts = [source.batches(16, generator, Workers(rank, 3)) for rank in range(3)]
-    for _ in range(20):
-        batch, mine = next(whole), [next(part) for part in parts]
-        rows = slice(whole.row - len(batch), whole.row)
-        assert torch.equal(batch.evidence, whole.block.evidence[rows])
-        assert [part.total for part in mine] == [len(batch)] * 3
+class Thread(Workers):
+    """A process that is a thread: what all give is laid on one board."""
+
+    def __new__(cls, *_):
+        return object.__new__(cls)
+
+    def __init__(self, rank, board):
+        super().__init__(rank, len(board))
+        object.__setattr__(self, "board", board)
+
+    def _exchange(self, mine):
+        self.board[self.rank] = mine
+        self.board.barrier.wait(timeout=60)
+        everyones = list(self.board)
+        self.board.barrier.wait(timeout=60)
+        return everyones
+
+    def sum(self, x):
+        return sum(self._exchange(x))
+
+    def gather(self, text):
+        return self._exchange(text)
+
+
+class Board(list):
+    def __init__(self, size):
+        super().__init__([None] * size)
+        self.barrier = threading.Barrier(size)
+
+
+def in_threads(size, action):
+    """Do something in each of several processes; return what they return."""
+    board = Board(size)
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(lambda rank: action(Thread(rank, board)), range(size)))
+
+
+def first_batches(source, workers, num=80):
+    batches = source.batches(16, torch.Generator(), workers)
+    return [next(batches) for _ in range(num)], batches
+
+
+@pytest.mark.parametrize(("size", "num_lanes"), [(2, 4), (3, 4), (4, 2), (6, 1)])
+def test_processes_prepare_the_parts_of_one_batch(source, size, num_lanes, monkeypatch):
+    monkeypatch.setattr(stream_batches, "PARTS_OF_LANE", 8 // num_lanes)
+    assert stream_batches.count_lanes(source.stream) == num_lanes
+    expected, whole = first_batches(source, ALONE)
+    found = in_threads(size, lambda workers: first_batches(source, workers))
+    for number, batch in enumerate(expected):
+        mine = [batches[number] for batches, _ in found]
+        assert [part.total for part in mine] == [len(batch)] * size
         before = np.cumsum([0, *map(len, mine)])
         assert [part.first for part in mine] == before[:-1].tolist()
         assert torch.equal(torch.cat([part.y for part in mine]), batch.y)
         evidence = torch.cat([part.evidence for part in mine])
         torch.testing.assert_close(evidence, batch.evidence)
-    sizes = [len(part.block) for part in parts]
-    assert sum(sizes) == len(whole.block) > max(sizes)
-    late = source.batches(16, generator, Workers(1, 3))
-    late.load_state(parts[1].state())
-    torch.testing.assert_close(next(late).evidence, next(parts[1]).evidence)
+    sizes = [sum(map(len, batches)) for batches, _ in found]
+    assert sum(sizes) == sum(map(len, expected))
+    assert (
+        max(sizes) - min(sizes) <= len(expected) * 2
+    )  # rounding, and a shard that is shorter
+
+    def one_more(workers):
+        late = source.batches(16, torch.Generator(), workers)
+        late.load_state(found[workers.rank][1].state())
+        return next(late)
+
+    again = torch.cat([part.y for part in in_threads(size, one_more)])
+    assert torch.equal(again, next(whole).y)
+
+
+class Reads:
+    """Notes which parts are read, and passes the rest on."""
+
+    def __init__(self, source):
+        self.source, self.parts = source, []
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def read(self, span, size):
+        self.parts.append(span.part)
+        return self.source.read(span, size)
+
+
+class Noted(StreamTraining):
+    """Notes which samples are prepared."""
+
+    def prepare(self, chunk, keys, y):
+        self.stream.source.keys.append(keys)
+        return super().prepare(chunk, keys, y)
+
+
+def read_a_pass(source, workers):
+    """Read one pass; return the parts that were opened, and the samples."""
+    notes = Reads(source.stream.source)
+    notes.keys = []
+    stream = dataclasses.replace(source.stream, source=notes)
+    _ = stream.schema  # looks at the beginning
+    notes.parts = []
+    noted = Noted(source.estimator, stream, source.keys, source.sample)
+    batches = noted.batches(16, torch.Generator(), workers)
+    total = 0
+    while total < NUM:
+        total += next(batches).total
+    assert batches.batch == len(batches.parts)
+    assert not batches.epoch
+    return notes.parts, np.concatenate(notes.keys).tolist()
+
+
+def test_processes_read_lanes_of_their_own(source):
+    parts, samples = read_a_pass(source, ALONE)
+    assert sorted(parts) == list(range(8))
+    assert sorted(samples) == list(range(NUM))
+    found = in_threads(2, lambda workers: read_a_pass(source, workers))
+    assert [len(parts) for parts, _ in found] == [4, 4]
+    assert sorted(found[0][0] + found[1][0]) == list(range(8))
+    assert sorted(found[0][1] + found[1][1]) == list(range(NUM))
+
+
+def test_a_pass_gives_every_labelled_sample_once(source, data):
+    y = np.where(np.arange(NUM) % 3 == 1, np.nan, data.y)
+    records = [
+        {"a": a, "b": b, "y": label}
+        for a, b, label in zip(*data.features().values(), y, strict=True)
+    ]
+    stream = MultimodalStream.from_iterable(
+        records, modalities={"a": "a", "b": "b"}, memory=source.stream.memory
+    )
+    unsized = dataclasses.replace(source, stream=stream)
+    batches, taken = unsized.batches(16, torch.Generator()), 0
+    while True:
+        batch = next(batches)
+        if batches.epoch:
+            break
+        assert 0 < len(batch) <= 16
+        taken += len(batch)
+    assert taken == np.isfinite(y).sum()
 
 
 def test_batches_go_on_where_they_were(source):

@@ -27,6 +27,7 @@ from mmgraph.estimators.inputs import features_of
 from mmgraph.estimators.options import check_options
 from mmgraph.estimators.panel import ask_joint
 from mmgraph.estimators.raw import Encoder, RawInputs
+from mmgraph.estimators.stream_batches import StreamBatches
 from mmgraph.train import TrainingBatch, TrainingSet
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ MAX_SAMPLE = 20_000  # experts gain little from more, and forests grow with them
 SAMPLE_SHARE = 16  # raw samples may take this part of the memory,
 FEATURE_SHARE = 160  # and their features this one: fits work on many copies
 NUM_HELD_OUT = 5  # one of so many sampled ones validates the members
-BATCHES_AT_ONCE = 16  # most batches whose evidence is computed together
 
 
 def fit_stream(
@@ -144,11 +144,11 @@ class StreamTraining:
 
     def batches(
         self, batch_size: int, generator: torch.Generator, workers: Workers = ALONE
-    ) -> "StreamBatches":
+    ) -> StreamBatches:
         """Return an endless iterator of batches; the estimator's seed orders them.
 
-        Every process reads the whole stream, prepares its part of each batch and
-        takes that, so that several train the model of one.
+        Every process reads the lanes that its part of the batches lies in, and
+        prepares that part, so that several train the model of one.
         """
         return StreamBatches(self, batch_size, workers)
 
@@ -202,72 +202,3 @@ class StreamTraining:
             groups=torch.arange(len(keys), device=device),
             joint_evidence=joint_evidence,
         )
-
-
-class StreamBatches:
-    """Endless batches of a stream in random order, which can stop and go on."""
-
-    def __init__(
-        self, source: StreamTraining, batch_size: int, workers: Workers = ALONE
-    ) -> None:
-        self.source, self.size, self.workers = source, batch_size, workers
-        self.chunks = source.stream.chunks(
-            batch_size
-            * max(1, min(BATCHES_AT_ONCE, source.stream.window // batch_size)),
-            shuffle=True,
-            seed=int(source.estimator.seed),
-            epochs=None,
-        )
-        self.place = self.chunks.state_dict()
-        self.block: TrainingSet | None = None  # this process's part of the chunk
-        self.num_rows = self.row = 0  # of the chunk, in all processes
-
-    def __iter__(self) -> "StreamBatches":
-        return self
-
-    def __next__(self) -> TrainingBatch:
-        while self.block is None or self.row >= self.num_rows:
-            self._read()
-            self.row = 0
-        total = min(self.size, self.num_rows - self.row)
-        mine = self.workers.share(total)
-        before = self.row // self.size * len(self._shared(self.size))
-        self.row += total
-        rows = before + torch.arange(mine.stop - mine.start)
-        part = self.block.take(rows.to(self.block.y.device))
-        return replace(part, first=mine.start, total=total)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the place of the present chunk, and the first row that is not done."""
-        state = {**self.place, "row": self.row}
-        return {name: torch.tensor(value) for name, value in state.items()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on behind the last batch that another one gave out."""
-        place = {name: int(value) for name, value in state.items()}
-        self.row = place.pop("row")
-        self.chunks.load_state_dict(place)
-        self.block = None
-        if self.row:
-            self._read()
-
-    def _read(self) -> None:
-        self.block = None  # free before the next one is read
-        self.place = self.chunks.state_dict()
-        chunk = next(self.chunks)
-        y, rows = self.source.targets(chunk)
-        self.num_rows = len(rows)
-        if not len(rows):
-            return
-        starts = range(0, len(rows), self.size)
-        parts = [s + self._shared(min(self.size, len(rows) - s)) for s in starts]
-        mine = rows[np.concatenate(parts)]
-        if not len(mine):  # nothing is taken of it, but an empty set cannot be read
-            mine = rows[:1]
-        keys, targets = self.chunks.keys[mine], y[torch.from_numpy(mine)]
-        self.block = self.source.prepare(chunk[mine], keys, targets)
-
-    def _shared(self, total: int) -> IntArray:
-        """Return which rows of a batch of so many this process takes."""
-        mine = self.workers.share(total)
-        return np.arange(mine.start, mine.stop)

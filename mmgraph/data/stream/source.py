@@ -3,8 +3,8 @@
 Shapes: n samples of a piece.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -66,31 +66,44 @@ class Source(Protocol):
         """Yield the samples of a span in pieces of at most ``size``."""
 
 
-def deal_spans(
-    sizes: tuple[int | None, ...], order: IntArray, rank: int, world_size: int
-) -> list[Span]:
+def spans_of(sizes: tuple[int | None, ...], order: IntArray) -> list[Span]:
+    """Return whole parts, whose sizes are None where unknown, in an order."""
+    return [Span(part, 0, sizes[part]) for part in order.tolist()]
+
+
+def count_samples(spans: Sequence[Span]) -> int | None:
+    """Return how many samples spans have together; None where that is unknown."""
+    total = 0
+    for span in spans:
+        if span.stop is None:
+            return None
+        total += span.stop - span.start
+    return total
+
+
+def deal_spans(spans: Sequence[Span], rank: int, world_size: int) -> list[Span]:
     """Return the spans of one of several readers; together they read all, once.
 
-    Whole parts are dealt out in turn. Where there are fewer parts than readers, each
-    reads its share of every part.
+    Spans are dealt out whole and in turn. Where there are fewer of them than readers,
+    each reads its share of every one.
 
     Args:
-        sizes: samples of each part, None where unknown.
-        order: numbers of the parts, in the order of reading, the same for all readers.
+        spans: in the order of reading, the same for all readers.
         rank: number of the reader.
         world_size: number of readers.
     """
-    if len(order) >= world_size:
-        return [Span(p, 0, sizes[p]) for p in order[rank::world_size].tolist()]
-    spans = []
-    for p in order.tolist():
-        size = sizes[p]
-        if size is None:
-            spans.append(Span(p, rank, None, world_size))
-        else:
-            cuts = [size * r // world_size for r in (rank, rank + 1)]
-            spans.append(Span(p, *cuts))
-    return spans
+    if len(spans) >= world_size:
+        return list(spans[rank::world_size])
+    return [_divide(span, rank, world_size) for span in spans]
+
+
+def _divide(span: Span, rank: int, world_size: int) -> Span:
+    if span.stop is None:
+        start = span.start + rank * span.step
+        return replace(span, start=start, step=span.step * world_size)
+    size = span.stop - span.start
+    low, high = (span.start + size * r // world_size for r in (rank, rank + 1))
+    return replace(span, start=low, stop=high)
 
 
 def hash_keys(keys: IntArray, seed: int) -> Any:  # noqa: ANN401

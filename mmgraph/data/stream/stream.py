@@ -18,7 +18,14 @@ from mmgraph.data.stream.chunks import Chunks
 from mmgraph.data.stream.fitting import Beginning, fit_piece, peek
 from mmgraph.data.stream.order import join, read_windows
 from mmgraph.data.stream.records import Records, RecordSource, check_again
-from mmgraph.data.stream.source import Piece, Source, Span, deal_spans
+from mmgraph.data.stream.source import (
+    Piece,
+    Source,
+    Span,
+    count_samples,
+    deal_spans,
+    spans_of,
+)
 from mmgraph.data.stream.tables import Fields, TableSource, naming, open_folder
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
@@ -207,15 +214,7 @@ class MultimodalStream:
     @property
     def num_samples(self) -> int | None:
         """Samples of this reader in an unshuffled epoch; None where it is unknown."""
-        spans = deal_spans(
-            self.source.sizes,
-            np.arange(len(self.source.sizes)),
-            self.rank,
-            self.world_size,
-        )
-        sizes = [None if s.stop is None else s.stop - s.start for s in spans]
-        known = [size for size in sizes if size is not None]
-        return sum(known) if len(known) == len(sizes) else None
+        return count_samples(self.spans(np.arange(self.num_parts)))
 
     @property
     def num_parts(self) -> int:
@@ -280,16 +279,20 @@ class MultimodalStream:
         """Samples that are mixed with each other where they are shuffled."""
         return max(1, self.memory // WINDOW_SHARE // self.row_bytes)
 
+    def spans(self, order: IntArray) -> list[Span]:
+        """Return what this reader reads, of the parts in an order."""
+        parts = spans_of(self.source.sizes, order)
+        return deal_spans(parts, self.rank, self.world_size)
+
     def windows(
         self,
         window: int,
+        spans: Sequence[Span],
         *,
-        order: IntArray,
         at_once: int,
         skip: int,
     ) -> Iterator[Piece]:
-        """Yield windows of exactly so many samples, fitted to the schema."""
-        spans = deal_spans(self.source.sizes, order, self.rank, self.world_size)
+        """Yield windows of exactly so many samples of spans, fitted to the schema."""
         return read_windows(
             _Fitted(self.source, self.schema, self.modalities),
             spans,
