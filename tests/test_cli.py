@@ -190,7 +190,7 @@ def test_a_run_file_gives_the_options(small, tmp_path):
         (["bench", "heart", "--models", "mgraph"], "did you mean 'mmgraph'?"),
         (["bench", "none.parquet"], "Parquet file must exist, got 'none.parquet'"),
         (["bench"], "must be given a data set"),
-        (["bench", "heart", "--missing", "0", "2"], "missing.1 must be less than"),
+        (["bench", "heart", "--missing", "0", "2"], "--missing must be less than"),
         (["bench", "heart", "--missing", "a"], "--missing must be numbers"),
         (["bench", "--report", "--output", "nowhere"], "must hold results"),
         (["bench", "--config", "none.json"], "Run file must exist"),
@@ -220,11 +220,11 @@ def test_a_mistake_is_told_in_one_line_with_exit_code_2(
 def test_mistakes_in_a_users_table_are_told_in_one_line(table, small, tmp_path):
     out = ("--output", tmp_path / "model")
     cases = [
-        (("--label", "dead", *MODALITIES), "column 'dead' must be there once"),
+        (("--label", "dead", *MODALITIES), "must hold the label column 'dead', got"),
         (("--label", "died", "--modality", "labs=wbc,cpr"), "'cpr'"),
         (("--label", "died", "--modality", "labs=wbc,died"), "must not hold the label"),
         (("--label", "died", "--modality", "labs"), "must be NAME=COLUMN,COLUMN"),
-        (("--label", "died"), "modalities must say which columns are which"),
+        (("--label", "died"), "--modality labs=wbc,crp"),
     ]
     for options, message in cases:
         result = run("train", table, *options, *out)

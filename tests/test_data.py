@@ -120,6 +120,15 @@ def test_vectors_of_one_length_are_sequences_when_times_or_the_schema_say_so():
     assert single.columns["a"].values.tolist() == [[1, 2]]
 
 
+def test_one_sequence_given_as_a_list_is_read_by_the_schema_of_the_others():
+    several = MultimodalData.from_arrays({"a": [[1.0, 2.0], [3.0]]})
+    alone = MultimodalData.from_arrays({"a": [[1.0, 2.0]]})
+    rule = "must have 1 channels, got 2. Where its lists are sequences, say so by the "
+    with pytest.raises(DataError, match=rf"{rule}schema= of the training"):
+        alone.check(several.schema)
+    MultimodalData.from_arrays({"a": [[1.0, 2.0]]}, schema=several.schema)
+
+
 def test_fixed_length_sequences_drop_all_nan_samples_and_keep_nan_steps():
     grid = np.ones((3, 4, 2))
     grid[1] = NAN

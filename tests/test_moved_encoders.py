@@ -67,7 +67,7 @@ def test_command_line_is_told_where_an_encoder_is_now(saved, command, monkeypatc
     asked = ask_about(saved, command)
     said = run(*asked, code=2)
     assert "where it was, or be given" in said
-    assert "--encoder note=path on the command line" in said
+    assert "--encoder note=path" in said
     run(*asked, "--encoder", f"note={saved / 'moved'}")
     said = run(*asked, "--encoder", f"labs={saved / 'moved'}", code=2)
     assert "modalities that had one in the training (note), got 'labs'" in said

@@ -87,6 +87,6 @@ def _told(error: BaseException) -> Exception:
         if inner is None:
             break
         if isinstance(inner, MMGraphError) and not hasattr(inner, "cause"):
-            return DataError(str(inner))
+            return DataError(inner.fault, inner.remedy, place=inner.place)
     shown = str(error).strip().splitlines()[-1][:300]
     return DataError(f"a worker of Ray must finish its part, got: {shown}")

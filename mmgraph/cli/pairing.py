@@ -82,24 +82,13 @@ def _read(columns: Columns, question: Question) -> MultimodalData:
     """Read the samples, with labels and groups where there are any."""
     file = question.file
     if is_folder_of_files(file):
-        given = {"--label": question.label, "--group": question.group}
-        for option, value in given.items():
-            if value is not None:
-                raise DataError(
-                    f"{file} must hold Parquet files to have columns, got {option} "
-                    "for a folder without one. Leave it out."
-                )
-        return in_memory(read_samples(file, modalities={}, label=None))
+        label, group = question.label, question.group
+        return in_memory(read_samples(file, modalities={}, label=label, group=group))
     modalities = there(columns, file)
     have = _column_names(file)
     # those of the training are used where the file has them
     label = question.label or (columns.label if columns.label in have else None)
     group = question.group or (columns.group if columns.group in have else None)
-    if question.group is not None and question.group not in have:
-        raise DataError(
-            f"{file} must hold the group column '{question.group}', got none of that "
-            "name."
-        )
     id = columns.id if columns.id in have else None
     return in_memory(
         read_samples(file, modalities=modalities, label=label, group=group, id=id)

@@ -67,6 +67,9 @@ class Question:
             )
         if self.seed < 0:
             raise ConfigError(f"--seed must be at least 0, got {self.seed}.")
+        wrong = [rate for rate in self.rates if not 0 <= rate <= 1]
+        if wrong:
+            raise ConfigError(f"--missing must be rates from 0 to 1, got {wrong[0]}.")
 
 
 def _or_matcher(option: str) -> str:
@@ -160,6 +163,11 @@ def _scores(
         )
     y, said = (np.concatenate(each) for each in zip(*pairs, strict=True))
     if task == "regression":
+        if y.dtype.kind not in "fiub":
+            raise DataError(
+                "Labels must be numbers for a model of regression, got strings.",
+                "Choose another column by --label.",
+            )
         return regression_scores(y, said)
     if y.ndim > 1:
         raise DataError(

@@ -26,7 +26,8 @@ def check_schema(columns: Mapping[str, Column], schema: Schema) -> None:
         if name not in known:
             raise DataError(
                 f"Modality {name!r} must be in the schema, which has "
-                f"{', '.join(known)}. Leave it out with select, or add it."
+                f"{', '.join(known)}.",
+                "Leave it out with select.",
             )
         if len(column.values):
             _check_column(column, known[name])
@@ -66,15 +67,23 @@ def _check_column(column: Column, modality: Modality) -> None:
     if modality.channels not in (None, column.channels):
         raise DataError(
             f"Modality {name!r} must have {modality.channels} channels, got "
-            f"{column.channels}. Give the channels that the schema was made for."
+            f"{column.channels}.",
+            _for_channels(column, modality),
         )
     if column.ragged and modality.tokens == "single":
         raise DataError(
-            f"Modality {name!r} must have one row per sample, got sequences. Set "
-            "tokens='ragged' in its Modality."
+            f"Modality {name!r} must have one row per sample, got sequences.",
+            "Set tokens='ragged' in its Modality.",
         )
     if modality.time and column.time is None:
         raise DataError(
-            f"Modality {name!r} must have times, got none. Pass times={{{name!r}: "
-            "...}, or set time=False in its Modality."
+            f"Modality {name!r} must have times, got none.",
+            f"Pass times={{{name!r}: ...}}, or set time=False in its Modality.",
         )
+
+
+def _for_channels(column: Column, modality: Modality) -> str:
+    """Return a remedy; lists of one sample do not show that they are sequences."""
+    if modality.tokens == "ragged" and modality.channels == 1 and not column.ragged:
+        return "Where its lists are sequences, say so by the schema= of the training."
+    return "Give the channels that the schema was made for."
