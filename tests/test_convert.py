@@ -419,6 +419,15 @@ def test_wrong_frames_are_named(modalities, options, message):
         MultimodalData.from_pandas(flat(), modalities=modalities, **options)
 
 
+@pytest.mark.parametrize("source", ["visit", ["visit"], ["wbc", "visit"]])
+def test_dates_are_neither_numbers_nor_texts(source):
+    frame = flat().assign(visit=pd.Timestamp("2026-01-01"))
+    with pytest.raises(DataError, match="must hold numbers, got .*[Tt]ime") as caught:
+        MultimodalData.from_pandas(frame, modalities={"a": source})
+    assert "modalities=" not in str(caught.value)
+    assert "argument" not in str(caught.value)
+
+
 def test_channels_that_pandas_cannot_tell_apart_are_named():
     frame = pd.DataFrame([[1.0, 2.0]], columns=["time", "b"])
     data = MultimodalData.from_arrays({"a": frame})

@@ -604,9 +604,10 @@ ERRORS = [
     (
         ({"a": np.array([[1.0], ["x"]], dtype=object)},),
         {},
-        "must hold numbers, got could not convert",
+        "must hold numbers, got the string",
     ),
     (({"a": [1.0, "x"]},), {}, "must hold numbers, got dtype <U1"),
+    (({"a": [object()]},), {}, "'a' must hold numbers, got 'object'. Encode it"),
     (({"a": ["x", 1.0]},), {}, "only strings .* got float in sample 1"),
     (({"a": [[1.0], [[1.0]]]},), {}, r"entries with \[1, 2\] dimensions"),
     (({"a": [[[1.0]], [[1.0, 2.0]]]},), {}, r"one number of channels .* \[1, 2\]"),

@@ -15,7 +15,7 @@ OPTIONS = {
 NAMES = {
     "FusionClassifier": "--task classification",
     "FusionRegressor": "--task regression",
-    "dataset_names()": "mmgraph datasets",
+    "mmgraph.datasets.dataset_names()": "mmgraph datasets",
     "from_pretrained": "mmgraph predict, embed or search",
     "select": "--only",
 }

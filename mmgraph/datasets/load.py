@@ -88,7 +88,11 @@ def dataset_card(name: str) -> DatasetCard:
     known = dataset_names()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else "See dataset_names()."
+        hint = (
+            f"Did you mean {close[0]!r}?"
+            if close
+            else "See mmgraph.datasets.dataset_names()."
+        )
         raise DataError(
             f"Data set: name must be one of {', '.join(known)}, got {name!r}.", hint
         )
