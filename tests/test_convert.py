@@ -422,7 +422,7 @@ def test_wrong_frames_are_named(modalities, options, message):
 @pytest.mark.parametrize("source", ["visit", ["visit"], ["wbc", "visit"]])
 def test_dates_are_neither_numbers_nor_texts(source):
     frame = flat().assign(visit=pd.Timestamp("2026-01-01"))
-    with pytest.raises(DataError, match="must hold numbers, got .*[Tt]ime") as caught:
+    with pytest.raises(DataError, match=r"must hold numbers, got .*[Tt]ime") as caught:
         MultimodalData.from_pandas(frame, modalities={"a": source})
     assert "modalities=" not in str(caught.value)
     assert "argument" not in str(caught.value)

@@ -121,12 +121,18 @@ def test_vectors_of_one_length_are_sequences_when_times_or_the_schema_say_so():
 
 
 def test_one_sequence_given_as_a_list_is_read_by_the_schema_of_the_others():
-    several = MultimodalData.from_arrays({"a": [[1.0, 2.0], [3.0]]})
+    schema = MultimodalData.from_arrays({"a": [[1.0, 2.0], [3.0]]}).schema
     alone = MultimodalData.from_arrays({"a": [[1.0, 2.0]]})
-    rule = "must have 1 channels, got 2. Where its lists are sequences, say so by the "
-    with pytest.raises(DataError, match=rf"{rule}schema= of the training"):
-        alone.check(several.schema)
-    MultimodalData.from_arrays({"a": [[1.0, 2.0]]}, schema=several.schema)
+    given = MultimodalData.from_arrays({"a": [[1.0, 2.0]]}, schema=schema)
+    assert alone.columns["a"].lengths.tolist() == [1]
+    assert alone.conform(schema).columns["a"].equals(given.columns["a"])
+    assert alone.with_schema(schema).equals(given)
+    alone.check(schema)
+    one_step = MultimodalData.from_arrays({"a": np.ones((3, 1))}, schema=schema)
+    assert one_step.columns["a"].ragged
+    timed = MultimodalData.from_arrays({"a": np.ones((1, 2))}, times={"a": [0.0]})
+    with pytest.raises(DataError, match="'a' must have 1 channels, got 2"):
+        timed.conform(schema)
 
 
 def test_fixed_length_sequences_drop_all_nan_samples_and_keep_nan_steps():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mmgraph.data.column import AnyArray, Column
-from mmgraph.data.fitting import check_schema, infer_schema
+from mmgraph.data.fitting import fit_columns, infer_schema
 from mmgraph.data.frames import build_frame, parse_frame
 from mmgraph.data.hetero import build_graphs, parse_graphs
 from mmgraph.data.labels import (
@@ -93,10 +93,9 @@ class Exchange:
         known_groups = plain("groups", groups)
         if known_groups is not None:
             check_known("groups", known_groups)
-        if schema is not None:
-            check_schema(columns, schema)
+        fitted = dict(columns) if schema is None else fit_columns(columns, schema)
         return cls(
-            columns=dict(columns),
+            columns=fitted,
             ids=known_ids,
             y=plain("y", y),
             groups=known_groups,

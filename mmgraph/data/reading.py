@@ -10,7 +10,7 @@ import numpy as np
 
 from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offsets_of
 from mmgraph.data.convert import from_rows
-from mmgraph.data.fitting import check_schema
+from mmgraph.data.fitting import fit_columns
 from mmgraph.data.labels import PLAIN_NAMES, Usual
 from mmgraph.data.selection import check_mapping, read_sources
 from mmgraph.data.storage import read_document
@@ -70,7 +70,7 @@ def parse_table(
         raise DataError("the table must have a modality, got none. Write it again.")
     schema = None
     if document is not None:
-        check_schema(parts["columns"], document["schema"])
+        parts["columns"] = fit_columns(parts["columns"], document["schema"])
         schema = document["schema"] if document["schema_given"] else None
     return {**parts, "schema": schema}
 

@@ -148,7 +148,7 @@ class FusionEstimator(StoredEstimator):
         if not reset:
             unseen = [name for name in self.unseen_ if name in data.columns]
             data = data.mask({name: np.zeros(len(data), bool) for name in unseen})
-            data.check(self.schema_)
+            data = data.conform(self.schema_)
         return data
 
     # Fitting
