@@ -14,6 +14,7 @@ from mmgraph.cli.workflow import (
     Columns,
     Samples,
     Task,
+    as_trained,
     load_any,
     load_model,
     read_samples,
@@ -164,7 +165,7 @@ class Answerer:
 def answer(request: Request) -> Iterator["pa.Table"]:
     """Yield the answers of all samples, in their order."""
     answerer = Answerer(request)
-    samples = request.open()
+    samples = as_trained(request.open(), answerer.model)
     parts = samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
     return map(answerer, parts)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmgraph.cli.answers import Answerer, Request
+from mmgraph.cli.workflow import as_trained
 from mmgraph.data import MultimodalStream
 from mmgraph.errors import ConfigError, DataError, MMGraphError
 
@@ -23,7 +24,8 @@ class Worker:
     """
 
     def __init__(self, request: Request) -> None:
-        self.answerer, self.samples = Answerer(request), request.open()
+        self.answerer = Answerer(request)
+        self.samples = as_trained(request.open(), self.answerer.model)
 
     def __call__(self, tasks: "pa.Table") -> Iterator["pa.Table"]:
         """Yield the answers for the row groups of these numbers."""

@@ -17,6 +17,7 @@ from mmgraph import checkpoint
 from mmgraph.cli.answers import Embeds, Request
 from mmgraph.cli.outputs import check_folder
 from mmgraph.cli.workflow import (
+    as_trained,
     in_memory,
     is_folder_of_files,
     load_any,
@@ -80,7 +81,8 @@ def build_index(
     """
     _check_output(output, model)
     retriever = load_retriever(model, encoders)
-    data = in_memory(Request("embed", model, gallery, modalities, id).open())
+    request = Request("embed", model, gallery, modalities, id)
+    data = in_memory(as_trained(request.open(), retriever))
     check_names("only", only or (), data.modalities)
     pictures = _pictures(gallery, data, picture)
     z = retriever.embed(data, modalities=only)

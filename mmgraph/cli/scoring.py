@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from mmgraph.benchmark.pairs import Scores, mean_scores
-from mmgraph.cli.workflow import Columns, Samples, Task, load_model, read_samples, there
+from mmgraph.cli.workflow import (
+    Columns,
+    Samples,
+    Task,
+    as_trained,
+    load_model,
+    read_samples,
+    there,
+)
 from mmgraph.config import PAIR_TASKS
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.labels import labelled_rows
@@ -121,7 +129,7 @@ def _measure_labels(
         label=question.label or columns.label,
         id=columns.id,
     )
-    lines = []
+    samples, lines = as_trained(samples, model), []
     for rate in question.rates:
         scores = {
             str(seed): _scores(model, columns.task, _scored(samples, rate, seed))

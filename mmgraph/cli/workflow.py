@@ -176,6 +176,22 @@ def in_memory(samples: Samples) -> MultimodalData:
     return MultimodalData.concat(list(samples.chunks()))
 
 
+def as_trained(samples: Samples, model: Any) -> Samples:  # noqa: ANN401
+    """Read sequences of a stream as such, though the first ones look like vectors.
+
+    Args:
+        samples: A stream; data in memory conform to the model when it is asked.
+        model: A fitted estimator that knows what they are.
+    """
+    if not isinstance(samples, MultimodalStream):
+        return samples
+    known = {m.name: m for m in model.schema_.modalities if m.tokens == "ragged"}
+    for name in model.unseen_:
+        known.pop(name, None)
+    modalities = [known.get(m.name, m) for m in samples.schema.modalities]
+    return samples.with_schema(Schema.star(modalities)) if known else samples
+
+
 def load_model(
     folder: Path, *tasks: Task, encoders: Mapping[str, str] | None = None
 ) -> tuple[Any, Columns]:
