@@ -52,7 +52,6 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """A plain table of a user: 80 patients, two modalities, label, hospital."""
-
     rng = np.random.default_rng(0)
     died = np.arange(80) % 2
     wbc, crp, rate = rng.normal(size=(3, 80)) + 2 * died
@@ -324,7 +323,6 @@ def test_a_trained_model_is_evaluated_at_missing_rates(model, table):
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "npy"])
 def test_answers_that_break_off_leave_no_file(ending, tmp_path):
-
     row = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0]), 2)
     part = pa.table({"id": ["a"], "z": row})
 

@@ -320,6 +320,21 @@ def test_records_may_come_from_a_function_and_several_keys():
     assert flat(ids_of(again)) == ["p2", "p3", "p4"]
 
 
+@pytest.mark.parametrize(
+    ("option", "name"), [("y", "y"), ("ids", "id"), ("groups", "group")]
+)
+def test_key_that_is_asked_for_must_be_there(option, name):
+    records, labs = [{"labs": [1.0, 2.0], "age": 3}], {"labs": "labs"}
+    stream = MultimodalStream.from_iterable(records, modalities=labs)
+    assert stream.load().ids.tolist() == [0]
+    for key in (name, "no"):
+        stream = MultimodalStream.from_iterable(
+            records, modalities=labs, **{option: key}
+        )
+        with pytest.raises(DataError, match=rf"have the key '{key}', got age, labs"):
+            stream.load()
+
+
 def test_sample_is_the_same_whatever_is_read_first(folder, narrow):
     wide = MultimodalStream.from_parquet(folder)
     one, two = (draw_sample(s, 30, seed=4) for s in (wide, narrow.shard(1, 2)))

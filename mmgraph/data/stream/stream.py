@@ -163,9 +163,9 @@ class MultimodalStream:
             modalities: modality to its key, or to several keys of numbers. Values are
                 what ``MultimodalData.from_arrays`` takes as one entry of a list;
                 times of "ecg" are read from "ecg.time".
-            y: key of labels; None reads none.
-            ids: key of ids; where no sample has it, samples are numbered.
-            groups: key of groups.
+            y: key of labels; default: "y" where it is there; None reads none.
+            ids: key of ids; default: "id" where it is there, else samples are numbered.
+            groups: key of groups; default: "group" where it is there.
             schema: what the values must fit; default: a star of them.
             memory: bytes that reading and fitting may take, beyond the model.
 
