@@ -168,8 +168,8 @@ class TrainConfig(BaseModel):
         if self.task == "matching" and not (self.left and self.right):
             raise ValueError(
                 "left and right are required for matching, got "
-                f"left={','.join(self.left) or None} and "
-                f"right={','.join(self.right) or None}; name modalities of both sides"
+                f"{','.join(self.left) or 'none'} and {','.join(self.right) or 'none'}"
+                "; name modalities of both sides with --left and --right"
             )
         if self.task != "matching" and (self.left or self.right):
             raise ValueError(
@@ -259,19 +259,29 @@ def build_config(
     try:
         return kind.model_validate({**stored, **given})
     except ValidationError as error:
-        raise ConfigError("\n".join(map(_line, error.errors()))) from None
+        raise ConfigError("\n".join(_lines(error))) from None
+
+
+def _lines(error: ValidationError) -> list[str]:
+    """Return one line for each thing that is wrong, not for what it is part of."""
+    found = error.errors()
+    whole = {each["loc"][:-1] for each in found}
+    return [
+        _line(each) for each in found if each["loc"] not in whole or not each["loc"]
+    ]
 
 
 def _line(error: Mapping[str, Any]) -> str:
     """Return one error of pydantic as one line in the words of the library."""
-    path = ".".join(map(str, error["loc"])) or "options"
+    path = ".".join(map(str, error["loc"]))
     if error["type"] == "missing":
         return f"{path} is required, got nothing."
     if error["type"] == "extra_forbidden":
         return f"{path} is not an option; see --help."
     if error["type"] == "value_error":
-        return f"{path}: {error['ctx']['error']}."
+        return ": ".join(filter(None, (path, f"{error['ctx']['error']}.")))
     rule = error["msg"].removeprefix("Input ").removeprefix("should ")
+    rule = rule.replace("valid tuple", "list")
     return f"{path} must {rule}, got {error['input']!r}."
 
 

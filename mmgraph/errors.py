@@ -2,7 +2,19 @@
 
 
 class MMGraphError(ValueError):
-    """Base of every error that mmgraph raises for wrong input."""
+    """Base of every error that mmgraph raises for wrong input.
+
+    Args:
+        fault: Subject, rule and what was got; a remedy may follow.
+        remedy: What to do about it, apart where it names arguments of Python: a
+            program that has other words for them may say it in those.
+        place: File or part of the data in which it is.
+    """
+
+    def __init__(self, fault: str, remedy: str = "", *, place: str = "") -> None:
+        said = " ".join(filter(None, (fault, remedy)))
+        super().__init__(f"{place}: {said}" if place else said)
+        self.fault, self.remedy, self.place = fault, remedy, place
 
 
 class SchemaError(MMGraphError):
@@ -11,6 +23,12 @@ class SchemaError(MMGraphError):
 
 class DataError(MMGraphError):
     """Data that does not fit its schema or itself."""
+
+    @classmethod
+    def inside(cls, place: object, error: MMGraphError) -> "DataError":
+        """Return an error as one of a file or part of the data."""
+        where = f"{place}: {error.place}" if error.place else str(place)
+        return cls(error.fault, error.remedy, place=where)
 
 
 class CheckpointError(MMGraphError):

@@ -403,7 +403,7 @@ FRAME_ERRORS = [
     ({"labs": ["wbc", "sex"]}, {}, "'labs' must hold numbers, got column 'sex'"),
     ({"labs": ["wbc", "ward"]}, {}, "column 'ward' of category. Encode it as numbers"),
     ({"labs": ["ward"]}, {}, "column 'ward' of category"),
-    ({"labs": ["sex"]}, {}, "column 'sex' .* without a list for text"),
+    ({"labs": ["sex"]}, {}, "column 'sex' .* alone, as text"),
     ({"labs": ["wcb"]}, {}, "column 'wcb' must be there once, got 0 in: wbc"),
     ({"labs": "wcb"}, {}, "column 'wcb' must be there once"),
     ({"labs": []}, {}, "must name at least one column"),
@@ -417,6 +417,15 @@ FRAME_ERRORS = [
 def test_wrong_frames_are_named(modalities, options, message):
     with pytest.raises(DataError, match=message):
         MultimodalData.from_pandas(flat(), modalities=modalities, **options)
+
+
+@pytest.mark.parametrize("source", ["visit", ["visit"], ["wbc", "visit"]])
+def test_dates_are_neither_numbers_nor_texts(source):
+    frame = flat().assign(visit=pd.Timestamp("2026-01-01"))
+    with pytest.raises(DataError, match=r"must hold numbers, got .*[Tt]ime") as caught:
+        MultimodalData.from_pandas(frame, modalities={"a": source})
+    assert "modalities=" not in str(caught.value)
+    assert "argument" not in str(caught.value)
 
 
 def test_channels_that_pandas_cannot_tell_apart_are_named():
@@ -485,7 +494,10 @@ FILES = [
     (_changed(schema={"a": 1}), "metadata 'mmgraph' must hold a schema"),
     (_changed(modalities=[]), "the table must have a modality"),
     (_changed(names={"labs": ["a"]}), "column 'labs' must have 1 channels, got 2"),
-    (_own().replace_schema_metadata(None), "modalities must say which columns"),
+    (
+        _own().replace_schema_metadata(None),
+        "must come with the columns of each modality",
+    ),
     (_own().replace_schema_metadata({b"mmgraph": b"\xff"}), "metadata 'mmgraph' must"),
 ]
 
@@ -504,13 +516,15 @@ USER_ERRORS = [
         {"y": None},
         "'labs' must hold numbers, got column 'sex",
     ),
-    ({"labs": ["sex"]}, {"y": None}, "without a list for text"),
+    ({"labs": ["sex"]}, {"y": None}, "alone, as text: modalities={'sex': 'sex'}"),
     ({"labs": ["wcb"]}, {"y": None}, "column 'wcb' must be there once"),
     ({"labs": []}, {"y": None}, "must name at least one column"),
-    ({"labs": ["wbc"]}, {}, "column 'y' must be there once, .* Pass y=None"),
+    ({"labs": ["wbc"]}, {}, "column 'y' must be there once, .* or y=None"),
     ({"labs": ["wbc"]}, {"y": "dead"}, "column 'dead' must be there once"),
     ({"labs": ["wbc"]}, {"y": None, "ids": "pid"}, "column 'pid' must be there once"),
     ({"labs": ["wbc"]}, {"y": None, "groups": "g"}, "column 'g' must be there once"),
+    ({"labs": ["wbc"]}, {"y": None, "ids": "id"}, "column 'id' must be there once"),
+    ({"labs": ["wbc"]}, {"y": None, "groups": "group"}, "column 'group' must be there"),
 ]
 
 
@@ -520,6 +534,25 @@ def test_wrong_names_for_a_users_file_are_named(tmp_path, modalities, options, m
     flat().to_parquet(path)
     with pytest.raises(DataError, match=rf"flat\.parquet: .*{message}"):
         MultimodalData.from_parquet(path, modalities=modalities, **options)
+
+
+def test_columns_that_are_asked_for_are_not_left_out(tmp_path):
+    path, labs = tmp_path / "x.parquet", {"labs": ["wbc"]}
+    table = flat().assign(id=1, group=[[0]] * len(flat()))
+    table.to_parquet(path)
+    data = MultimodalData.from_parquet(path, modalities=labs, y=None)
+    assert data.ids.tolist() == list(range(len(table)))
+    assert data.groups is None
+    for option, name, rule in (
+        ("ids", "id", "ids must be unique, got 1 again"),
+        ("groups", "group", "column 'group' must hold numbers or strings"),
+    ):
+        with pytest.raises(DataError, match=rule):
+            MultimodalData.from_parquet(path, modalities=labs, y=None, **{option: name})
+    MultimodalData.from_arrays({"a": [1.0, 2.0]}).to_parquet(path)
+    assert MultimodalData.from_parquet(path).y is None
+    with pytest.raises(DataError, match="column 'y' must be there once, got 0"):
+        MultimodalData.from_parquet(path, y="y")
 
 
 def test_files_that_are_no_parquet_are_named(tmp_path):

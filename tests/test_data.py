@@ -120,6 +120,21 @@ def test_vectors_of_one_length_are_sequences_when_times_or_the_schema_say_so():
     assert single.columns["a"].values.tolist() == [[1, 2]]
 
 
+def test_one_sequence_given_as_a_list_is_read_by_the_schema_of_the_others():
+    schema = MultimodalData.from_arrays({"a": [[1.0, 2.0], [3.0]]}).schema
+    alone = MultimodalData.from_arrays({"a": [[1.0, 2.0]]})
+    given = MultimodalData.from_arrays({"a": [[1.0, 2.0]]}, schema=schema)
+    assert alone.columns["a"].lengths.tolist() == [1]
+    assert alone.conform(schema).columns["a"].equals(given.columns["a"])
+    assert alone.with_schema(schema).equals(given)
+    alone.check(schema)
+    one_step = MultimodalData.from_arrays({"a": np.ones((3, 1))}, schema=schema)
+    assert one_step.columns["a"].ragged
+    timed = MultimodalData.from_arrays({"a": np.ones((1, 2))}, times={"a": [0.0]})
+    with pytest.raises(DataError, match="'a' must have 1 channels, got 2"):
+        timed.conform(schema)
+
+
 def test_fixed_length_sequences_drop_all_nan_samples_and_keep_nan_steps():
     grid = np.ones((3, 4, 2))
     grid[1] = NAN
@@ -595,9 +610,10 @@ ERRORS = [
     (
         ({"a": np.array([[1.0], ["x"]], dtype=object)},),
         {},
-        "must hold numbers, got could not convert",
+        "must hold numbers, got the string",
     ),
     (({"a": [1.0, "x"]},), {}, "must hold numbers, got dtype <U1"),
+    (({"a": [object()]},), {}, "'a' must hold numbers, got 'object'. Encode it"),
     (({"a": ["x", 1.0]},), {}, "only strings .* got float in sample 1"),
     (({"a": [[1.0], [[1.0]]]},), {}, r"entries with \[1, 2\] dimensions"),
     (({"a": [[[1.0]], [[1.0, 2.0]]]},), {}, r"one number of channels .* \[1, 2\]"),

@@ -215,5 +215,5 @@ def test_a_mistake_is_told_once_and_ends_all_processes(tmp_path):
     assert done.returncode != 0
     told = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
     assert len(told) == 1
-    assert "column 'nope' must be there" in told[0]
+    assert "must hold the label column 'nope', got" in told[0]
     assert "exitcode  : 2" in done.stderr  # torchrun may stop the other before it ends

@@ -233,12 +233,31 @@ def test_modality_may_be_absent_at_prediction(plain):
     assert not np.array_equal(gone, plain.predict_proba(make()))
 
 
+def test_sequences_that_look_like_vectors_are_sequences_where_the_training_had_them():
+    rng = np.random.default_rng(0)
+    waves = [rng.normal(size=1 + i % 4).tolist() for i in range(24)]
+    steps = [rng.normal(size=(1 + i % 3, 2)) for i in range(24)]
+    data = MultimodalData.from_arrays({"a": waves, "b": steps}, y=np.arange(24) % 2)
+    clf = FusionClassifier(epochs=1, members=1, experts=("linear",)).fit(data)
+    expected = clf.predict_proba(data)
+    for i in range(4):
+        alone = MultimodalData.from_arrays({"a": waves[i : i + 1], "b": [steps[i]]})
+        np.testing.assert_array_equal(clf.predict_proba(alone), expected[i : i + 1])
+    one_step = MultimodalData.from_arrays({"b": np.concatenate(steps[::3])})
+    np.testing.assert_array_equal(
+        clf.predict_proba(one_step), clf.predict_proba(data[::3].select(["b"]))
+    )
+
+
 def test_data_that_do_not_fit_are_refused_in_one_line(plain):
     words = ["some words"] * NUM
     cases = [
         ({"z": A}, "Modality 'z' must be in the schema, which has a, b"),
         ({"a": B}, "Modality 'a' must have 3 channels, got 2"),
-        ({"a": words}, "Modality 'a' must have 3 channels, got 256"),
+        (
+            {"a": words},
+            "Modality 'a' must hold numbers as in the training, got strings",
+        ),
     ]
     for content, message in cases:
         with pytest.raises(DataError, match=message) as caught:

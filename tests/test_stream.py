@@ -173,6 +173,35 @@ def test_ids_are_kept_where_they_say_something(parts, tmp_path):
     assert MultimodalStream.from_parquet(shifted).load().ids[[0, 50]].tolist() == [5, 5]
 
 
+@pytest.mark.parametrize(
+    ("ids", "kept"),
+    [
+        ([[3, 1, 2], [6, 5, 4]], True),
+        ([list("abc"), list("def")], True),
+        ([[1, 1, 1], [1, 1, 1]], False),
+        ([[1, 2, 3], [4, 4, 5]], False),
+        ([[1, 2, 3], [4, None, 5]], False),
+        ([[1, 2, 3], None], False),
+        ([[[1], [2], [3]], [[4], [5], [6]]], False),
+    ],
+)
+def test_column_id_of_foreign_files_is_read_only_where_it_holds_ids(
+    tmp_path, ids, kept
+):
+    for number, column in enumerate(ids):
+        columns = {"wbc": [0.0, 1.0, 2.0], "y": [0, 1, 0]}
+        columns |= {} if column is None else {"id": column}
+        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
+    stream = MultimodalStream.from_parquet(tmp_path, modalities={"labs": ["wbc"]})
+    expected = [name for column in ids for name in column] if kept else list(range(6))
+    assert stream.load().ids.tolist() == expected
+    if not kept:
+        with pytest.raises(DataError, match=r"\.parquet: "):
+            MultimodalStream.from_parquet(
+                tmp_path, modalities={"labs": ["wbc"]}, ids="id"
+            ).load()
+
+
 def test_shuffled_chunks_hold_every_sample_once_in_another_order_each_epoch(narrow):
     ids = flat(ids_of(narrow.chunks(8, shuffle=True, seed=1, epochs=2)))
     assert sorted(ids[:90]) == sorted(ids[90:]) == list(range(90))
@@ -290,6 +319,21 @@ def test_records_may_come_from_a_function_and_several_keys():
     assert flat(ids_of(again)) == ["p2", "p3", "p4"]
 
 
+@pytest.mark.parametrize(
+    ("option", "name"), [("y", "y"), ("ids", "id"), ("groups", "group")]
+)
+def test_key_that_is_asked_for_must_be_there(option, name):
+    records, labs = [{"labs": [1.0, 2.0], "age": 3}], {"labs": "labs"}
+    stream = MultimodalStream.from_iterable(records, modalities=labs)
+    assert stream.load().ids.tolist() == [0]
+    for key in (name, "no"):
+        stream = MultimodalStream.from_iterable(
+            records, modalities=labs, **{option: key}
+        )
+        with pytest.raises(DataError, match=rf"have the key '{key}', got age, labs"):
+            stream.load()
+
+
 def test_sample_is_the_same_whatever_is_read_first(folder, narrow):
     wide = MultimodalStream.from_parquet(folder)
     one, two = (draw_sample(s, 30, seed=4) for s in (wide, narrow.shard(1, 2)))
@@ -372,7 +416,9 @@ def test_mistakes_are_told(tmp_path, folder):
     with pytest.raises(DataError, match=r"must be a folder with files that end in"):
         MultimodalStream.from_parquet(tmp_path / "nothing")
     pq.write_table(user_table(20), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"a\.parquet: modalities must say which"):
+    with pytest.raises(
+        DataError, match=r"a\.parquet: a table that mmgraph did not write"
+    ):
         MultimodalStream.from_parquet(tmp_path)
     stream = MultimodalStream.from_parquet(folder)
     with pytest.raises(DataError, match="size must be at least 1 sample, got 0"):

@@ -117,7 +117,7 @@ def test_a_folder_of_tables_trains_the_same_retriever(table, here):
         (("--task", "matching", *MODALITIES), "left and right are required"),
         (
             ("--task", "matching", "--left", "a", "--right", "c", *MODALITIES),
-            r"select must name known modalities (a, b), got 'c'",
+            r"must name known modalities (a, b), got 'c'",
         ),
         (
             ("--task", "matching", "--left", "a", "--right", "a", *MODALITIES),

@@ -14,11 +14,14 @@ from mmgraph.cli.workflow import (
     Columns,
     Samples,
     Task,
+    as_trained,
+    load_any,
     load_model,
     read_samples,
     there,
 )
 from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data.selection import check_names
 from mmgraph.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -115,14 +118,12 @@ class Answerer:
     """
 
     def __init__(self, request: Request) -> None:
-        from mmgraph.estimators.loading import load_estimator
-
         self.request = request
         moved = request.encoders
         if request.ask == "predict":
             self.model: Any = load_model(request.model, *PREDICT, encoders=moved)[0]
             return
-        self.model = load_estimator(request.model, encoders=moved)
+        self.model = load_any(request.model, encoders=moved)
         if not isinstance(self.model, Embeds | Transforms):
             raise CheckpointError(
                 f"{request.model} must hold a model that embeds samples, got a "
@@ -134,6 +135,7 @@ class Answerer:
         import pyarrow as pa
 
         if self.request.only is not None:
+            check_names("only", self.request.only, data.modalities)
             data = data.select(self.request.only)
         columns = {"id": pa.array(data.ids.tolist())}
         if self.request.ask == "predict":
@@ -163,7 +165,7 @@ class Answerer:
 def answer(request: Request) -> Iterator["pa.Table"]:
     """Yield the answers of all samples, in their order."""
     answerer = Answerer(request)
-    samples = request.open()
+    samples = as_trained(request.open(), answerer.model)
     parts = samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
     return map(answerer, parts)
 

@@ -3,13 +3,18 @@
 import inspect
 import os
 import shlex
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from mmgraph.cli.wording import in_options
 from mmgraph.errors import MMGraphError, PeerError
 
+# What typer raises for a wrong command line; it has no public name there.
+UsageError: type[Any] = typer.BadParameter.__mro__[1]
 MANY = {"--missing", "--train-missing", "--models"}  # options that take several values
 
 
@@ -24,23 +29,51 @@ class OneLineErrors(TyperGroup):
             command.help = "\n\n".join(" ".join(p.split()) for p in paragraphs)
         return command
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Parse what stands before the command; exit 2 for what is no option."""
+        if not args:  # shows the help
+            return list(super().parse_args(ctx, args))
+        with self._told_in_one_line(ctx):
+            return list(super().parse_args(ctx, args))
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         """Run a command; exit 2 for what the user can mend."""
-        try:
+        with self._told_in_one_line(ctx):
             return super().invoke(ctx)
+
+    @contextmanager
+    def _told_in_one_line(self, ctx: Any) -> Iterator[None]:  # noqa: ANN401
+        try:
+            yield
         except BrokenPipeError:  # `mmgraph bench | head`: nobody reads on
             raise
+        except UsageError as error:
+            said = " ".join(error.format_message().split()).rstrip(".")
+            command = ctx.invoked_subcommand if error.ctx is not ctx else None
+            asked = " ".join(filter(None, ("mmgraph", command, "--help")))
+            _exit_saying(f"{said}. See {asked}.")
         except PeerError as error:
-            if not error.told and os.environ.get("RANK", "0") == "0":
-                typer.echo(f"Error: {error}", err=True)
-            raise typer.Exit(2) from None
-        except (MMGraphError, OSError) as error:
-            for line in str(error).splitlines():
-                typer.echo(f"Error: {line}", err=True)
-            raise typer.Exit(2) from None
+            silent = error.told or os.environ.get("RANK", "0") != "0"
+            _exit_saying("" if silent else str(error))
+        except MMGraphError as error:
+            _exit_saying(in_options(error, self._options(ctx)))
+        except OSError as error:
+            _exit_saying(str(error))
         except KeyboardInterrupt:
             typer.echo("Interrupted. What is finished is kept.", err=True)
             raise typer.Exit(130) from None
+
+    def _options(self, ctx: Any) -> set[str]:  # noqa: ANN401
+        """Return the options of the command that runs."""
+        command = self.get_command(ctx, ctx.invoked_subcommand)
+        return {option for each in command.params for option in each.opts}
+
+
+def _exit_saying(text: str) -> NoReturn:
+    """Tell what the user can mend, a line for each thing."""
+    for line in text.splitlines():
+        typer.echo(f"Error: {line}", err=True)
+    raise typer.Exit(2) from None
 
 
 class SeveralValues(TyperCommand):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmgraph.cli.answers import Answerer, Request
+from mmgraph.cli.workflow import as_trained
 from mmgraph.data import MultimodalStream
 from mmgraph.errors import ConfigError, DataError, MMGraphError
 
@@ -23,7 +24,8 @@ class Worker:
     """
 
     def __init__(self, request: Request) -> None:
-        self.answerer, self.samples = Answerer(request), request.open()
+        self.answerer = Answerer(request)
+        self.samples = as_trained(request.open(), self.answerer.model)
 
     def __call__(self, tasks: "pa.Table") -> Iterator["pa.Table"]:
         """Yield the answers for the row groups of these numbers."""
@@ -87,6 +89,6 @@ def _told(error: BaseException) -> Exception:
         if inner is None:
             break
         if isinstance(inner, MMGraphError) and not hasattr(inner, "cause"):
-            return DataError(str(inner))
+            return DataError(inner.fault, inner.remedy, place=inner.place)
     shown = str(error).strip().splitlines()[-1][:300]
     return DataError(f"a worker of Ray must finish its part, got: {shown}")

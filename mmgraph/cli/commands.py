@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmgraph.cli.arguments import OneLineErrors, Recorded
+from mmgraph.cli.outputs import check_file, check_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,6 +144,7 @@ def bench(
         **{"metric": metric, "output": output, "jobs": jobs, "fresh": fresh or None},
     }
     settings = build_config(BenchConfig, values, run_file=config)
+    check_folder(settings.output)
     failed = () if report else _run(settings, typed)
     _show_report(settings.output, bool(failed))
     if failed:
@@ -308,6 +310,8 @@ def schema(
     from mmgraph.config import parse_modalities
     from mmgraph.report.drawing import describe_schema
 
+    if output is not None:
+        check_file(output, ".png", ".svg")
     found = read_schema(source, parse_modalities(modality) or {})
     if as_json:
         typer.echo(found.to_json())

@@ -22,6 +22,42 @@ TITLES = {
 DIGITS = {"num_queries": 0, "num_entries": 0, "num_pairs": 0, "median_rank": 1}
 
 
+FileOrFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE_OR_FOLDER",
+        help="Parquet file with one row per sample, a folder of such files, or "
+        "(retrieval, matching) of pictures, texts and sounds.",
+    ),
+]
+Label = Annotated[
+    str | None, typer.Option(help="Column of labels (default: as in the training).")
+]
+Missing = Annotated[
+    str | None,
+    typer.Option(metavar="RATE...", help="Test missing rates (default: 0)."),
+]
+Query = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Modalities to search by, together (default: each alone).",
+    ),
+]
+Gallery = Annotated[
+    str | None,
+    typer.Option(metavar="NAME,NAME", help="Modalities to find (default: each alone)."),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        help="Column whose equal values belong together, for retrieval and "
+        "matching (default: as in the training, else each sample by itself)."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of masks and of wrong partners.")]
+
+
 @app.command(
     cls=SeveralValues,
     epilog="Example: mmgraph evaluate icu_model test.parquet --missing 0 .3 .5. "
@@ -30,42 +66,13 @@ DIGITS = {"num_queries": 0, "num_entries": 0, "num_pairs": 0, "median_rank": 1}
 )
 def evaluate(
     model: ModelFolder,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE_OR_FOLDER",
-            help="Parquet file with one row per sample, a folder of such files, or "
-            "(retrieval, matching) of pictures, texts and sounds.",
-        ),
-    ],
-    label: Annotated[
-        str | None, typer.Option(help="Column of labels (default: as in the training).")
-    ] = None,
-    missing: Annotated[
-        str | None,
-        typer.Option(metavar="RATE...", help="Test missing rates (default: 0)."),
-    ] = None,
-    query: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,NAME",
-            help="Modalities to search by, together (default: each alone).",
-        ),
-    ] = None,
-    gallery: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,NAME", help="Modalities to find (default: each alone)."
-        ),
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            help="Column whose equal values belong together, for retrieval and "
-            "matching (default: as in the training, else each sample by itself)."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of masks and of wrong partners.")] = 0,
+    file: FileOrFolder,
+    label: Label = None,
+    missing: Missing = None,
+    query: Query = None,
+    gallery: Gallery = None,
+    group: Group = None,
+    seed: Seed = 0,
     encoder: MovedEncoderOption = None,
 ) -> None:
     """Score a model on samples that it has not seen.

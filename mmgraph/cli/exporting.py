@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mmgraph.cli.commands import ModelFolder, MovedEncoderOption, app
+from mmgraph.cli.outputs import check_file
 
 
 @app.command(epilog="Example: mmgraph export icu_model --output icu.onnx")
@@ -22,10 +23,11 @@ def export(
     without torch; .pt2 is an archive of torch.export.
     """
     from mmgraph import serving
+    from mmgraph.cli.workflow import load_any
     from mmgraph.config import parse_encoders
-    from mmgraph.estimators.loading import load_estimator
 
-    estimator = load_estimator(model, device="cpu", encoders=parse_encoders(encoder))
+    check_file(output, ".onnx", ".pt2")
+    estimator = load_any(model, device="cpu", encoders=parse_encoders(encoder))
     serving.export(estimator, output)
     names = estimator.schema_.modality_names
     widths = zip(names, estimator.feature_widths_, strict=True)

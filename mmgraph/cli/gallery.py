@@ -16,9 +16,16 @@ import numpy as np
 from mmgraph import checkpoint
 from mmgraph.cli.answers import Embeds, Request
 from mmgraph.cli.outputs import check_folder
-from mmgraph.cli.workflow import in_memory, is_folder_of_files
+from mmgraph.cli.workflow import (
+    as_trained,
+    in_memory,
+    is_folder_of_files,
+    load_any,
+    refuse_columns,
+)
 from mmgraph.data import MultimodalData
 from mmgraph.data.folder import KINDS
+from mmgraph.data.selection import check_names
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.report.search import Answer, Found
 from mmgraph.retrieval import Index
@@ -74,7 +81,10 @@ def build_index(
     """
     _check_output(output, model)
     retriever = load_retriever(model, encoders)
-    data = in_memory(Request("embed", model, gallery, modalities, id).open())
+    request = Request("embed", model, gallery, modalities, id)
+    data = in_memory(as_trained(request.open(), retriever))
+    check_names("only", only or (), data.modalities)
+    pictures = _pictures(gallery, data, picture)
     z = retriever.embed(data, modalities=only)
     made = Index(
         data.ids, z, present=data.present, modalities=data.modalities, kind=kind
@@ -83,7 +93,7 @@ def build_index(
     _copy_model(model, output / MODEL)
     if encoders:  # the copy says where they are now
         retriever.save_pretrained(output / MODEL)
-    _save_entries(data, _pictures(gallery, data, picture), output / ENTRIES)
+    _save_entries(data, pictures, output / ENTRIES)
     facts = {"files": is_folder_of_files(gallery), "text": _texts(data)}
     (output / GALLERY).write_text(json.dumps(facts) + "\n", encoding="utf-8")
     made.save(output)
@@ -134,11 +144,7 @@ def load_retriever(folder: Path, encoders: Mapping[str, str] | None = None) -> E
             not where it was.
         ConfigError: If an encoder is of a modality that had none.
     """
-    from mmgraph.estimators.loading import load_estimator
-
-    if not folder.is_dir():
-        raise CheckpointError(f"Model folder must exist, got '{folder}'.")
-    found: Any = load_estimator(folder, encoders=encoders)
+    found = load_any(folder, encoders=encoders)
     if not isinstance(found, Embeds):
         raise CheckpointError(
             f"{folder} must hold a retriever, got a {type(found).__name__}. Make one "
@@ -157,6 +163,8 @@ def _pictures(gallery: Path, data: MultimodalData, column: str | None) -> list[s
     if is_folder_of_files(gallery):
         from mmgraph.data.folder import find_files
 
+        refuse_columns(gallery, {"--picture": column})
+
         files = find_files(gallery)
         found = [files[name].get("image") for name in data.ids.tolist()]
         return ["" if path is None else str(path.resolve()) for path in found]
@@ -166,9 +174,19 @@ def _pictures(gallery: Path, data: MultimodalData, column: str | None) -> list[s
 
     table = read_table(gallery)
     if column not in table.column_names:
-        raise DataError(f"{gallery} must hold the column '{column}', got none.")
-    root = gallery.resolve().parent
-    return [str(root / path) if path else "" for path in table[column].to_pylist()]
+        raise DataError(
+            f"{gallery} must hold the picture column '{column}', got "
+            f"{', '.join(table.column_names[:20])}.",
+            "Name one of these by --picture.",
+        )
+    root, paths = gallery.resolve().parent, table[column].to_pylist()
+    if not all(isinstance(path, str | None) for path in paths):
+        raise DataError(
+            f"{gallery}: picture column '{column}' must hold paths, got "
+            f"{table[column].type}.",
+            "Name another one by --picture.",
+        )
+    return [str(root / path) if path else "" for path in paths]
 
 
 def _save_entries(data: MultimodalData, pictures: list[str], path: Path) -> None:

@@ -12,7 +12,7 @@ def check_file(path: Path, *endings: str) -> None:
     Raises:
         ConfigError: If the path ends otherwise, or cannot be written.
     """
-    if path.suffix not in endings:
+    if endings and path.suffix not in endings:
         known = ", ".join(endings[:-1]) + f" or {endings[-1]}"
         raise ConfigError(f"Output must end in {known}, got '{path}'.")
     if path.is_dir():

@@ -8,6 +8,8 @@ from mmgraph.benchmark.pairs import mean_scores
 from mmgraph.cli.scoring import Measured, Question, names_of, thin
 from mmgraph.cli.workflow import (
     Columns,
+    Samples,
+    as_trained,
     in_memory,
     is_folder_of_files,
     read_samples,
@@ -44,7 +46,7 @@ def measure_pairs(
         ConfigError: If the sides that were asked for cannot be asked.
         DataError: If the file lacks two sides, or its labels are no classes.
     """
-    data = _read(columns, question)
+    data = in_memory(as_trained(_read(columns, question), model))
     known = [m for m in model.schema_.modality_names if m not in model.unseen_]
     names = tuple(m for m in known if m in data.modalities)
     data = model.raw_.as_numbers(data.select(names), progress=model.verbose)
@@ -78,32 +80,19 @@ def measure_pairs(
     return Measured(tuple(lines), asked, tuple(notes))
 
 
-def _read(columns: Columns, question: Question) -> MultimodalData:
+def _read(columns: Columns, question: Question) -> Samples:
     """Read the samples, with labels and groups where there are any."""
     file = question.file
     if is_folder_of_files(file):
-        given = {"--label": question.label, "--group": question.group}
-        for option, value in given.items():
-            if value is not None:
-                raise DataError(
-                    f"{file} must hold Parquet files to have columns, got {option} "
-                    "for a folder without one. Leave it out."
-                )
-        return in_memory(read_samples(file, modalities={}, label=None))
+        label, group = question.label, question.group
+        return read_samples(file, modalities={}, label=label, group=group)
     modalities = there(columns, file)
     have = _column_names(file)
     # those of the training are used where the file has them
     label = question.label or (columns.label if columns.label in have else None)
     group = question.group or (columns.group if columns.group in have else None)
-    if question.group is not None and question.group not in have:
-        raise DataError(
-            f"{file} must hold the group column '{question.group}', got none of that "
-            "name."
-        )
     id = columns.id if columns.id in have else None
-    return in_memory(
-        read_samples(file, modalities=modalities, label=label, group=group, id=id)
-    )
+    return read_samples(file, modalities=modalities, label=label, group=group, id=id)
 
 
 def _column_names(file: Any) -> set[str]:  # noqa: ANN401

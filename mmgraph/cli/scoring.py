@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from mmgraph.benchmark.pairs import Scores, mean_scores
-from mmgraph.cli.workflow import Columns, Samples, Task, load_model, read_samples, there
+from mmgraph.cli.workflow import (
+    Columns,
+    Samples,
+    Task,
+    as_trained,
+    load_model,
+    read_samples,
+    there,
+)
 from mmgraph.config import PAIR_TASKS
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.labels import labelled_rows
@@ -67,6 +75,9 @@ class Question:
             )
         if self.seed < 0:
             raise ConfigError(f"--seed must be at least 0, got {self.seed}.")
+        wrong = [rate for rate in self.rates if not 0 <= rate <= 1]
+        if wrong:
+            raise ConfigError(f"--missing must be rates from 0 to 1, got {wrong[0]}.")
 
 
 def _or_matcher(option: str) -> str:
@@ -118,7 +129,7 @@ def _measure_labels(
         label=question.label or columns.label,
         id=columns.id,
     )
-    lines = []
+    samples, lines = as_trained(samples, model), []
     for rate in question.rates:
         scores = {
             str(seed): _scores(model, columns.task, _scored(samples, rate, seed))
@@ -160,6 +171,11 @@ def _scores(
         )
     y, said = (np.concatenate(each) for each in zip(*pairs, strict=True))
     if task == "regression":
+        if y.dtype.kind not in "fiub":
+            raise DataError(
+                "Labels must be numbers for a model of regression, got strings.",
+                "Choose another column by --label.",
+            )
         return regression_scores(y, said)
     if y.ndim > 1:
         raise DataError(

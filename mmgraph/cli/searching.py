@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mmgraph.cli.commands import ModalityOption, MovedEncoderOption, app, show
+from mmgraph.cli.outputs import check_file
 
 
 @app.command(epilog="Example: mmgraph index stamps --model stamp_model --output found")
@@ -86,6 +87,8 @@ def search(
     from mmgraph.cli.gallery import find
     from mmgraph.config import parse_encoders, parse_names
 
+    if page is not None:
+        check_file(page)
     files = {"text": words, "image": image, "sound": sound}
     given: dict[str, Any] = {k: v for k, v in files.items() if v is not None}
     answer = find(

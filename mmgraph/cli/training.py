@@ -14,7 +14,6 @@ from mmgraph.cli.workflow import (
     Samples,
     Task,
     in_memory,
-    is_folder_of_files,
     read_samples,
 )
 from mmgraph.config import (
@@ -26,8 +25,9 @@ from mmgraph.config import (
     parse_names,
 )
 from mmgraph.data import MultimodalStream
+from mmgraph.data.selection import check_names
 from mmgraph.distributed import Workers, join
-from mmgraph.errors import ConfigError, DataError
+from mmgraph.errors import ConfigError
 from mmgraph.train.folder import remove_progress
 
 PROGRESS_FOLDER = "training"  # in the output folder, until the model is saved
@@ -196,8 +196,6 @@ def train_file(config: TrainConfig) -> Trained:
 
 def _open(config: TrainConfig, workers: Workers) -> Samples:
     check_folder(config.output)
-    if is_folder_of_files(config.file):
-        _check_folder(config)
     if config.task in PAIR_TASKS and workers.size > 1:
         raise ConfigError(
             f"task {config.task} must be trained in one process, got {workers.size}. "
@@ -211,19 +209,6 @@ def _open(config: TrainConfig, workers: Workers) -> Samples:
         id=config.id,
         memory=config.memory,
     )
-
-
-def _check_folder(config: TrainConfig) -> None:
-    """Refuse columns of a folder of pictures, texts and sounds: it has none."""
-    columns = {"--label": config.label, "--modality": config.modalities}
-    columns |= {"--group": config.group, "--id": config.id}
-    given = [option for option, value in columns.items() if value]
-    if given:
-        raise DataError(
-            f"{config.file} must hold Parquet files to have columns, got {given[0]} "
-            "for a folder without one. Leave it out; of files only --task retrieval "
-            "and matching can be trained."
-        )
 
 
 def _task(config: TrainConfig, data: Samples) -> Task:
@@ -258,6 +243,8 @@ def _fit_pairs(config: TrainConfig, task: Task, data: Samples) -> Trained:
 
     options = {"seed": config.seed, **_options(config)}
     samples = in_memory(data)
+    for side, names in (("left", config.left), ("right", config.right)):
+        check_names(side, names, samples.modalities)
     if task == "retrieval":
         return Trained(FusionRetriever(**options).fit(samples), samples)
     matcher = FusionMatcher(config.left, config.right, **options)

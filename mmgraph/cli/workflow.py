@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data.storage import column_names
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema
 
@@ -95,7 +96,9 @@ def read_samples(
     Raises:
         DataError: If the file or one of the columns is not there or unreadable.
     """
-    if label is None and is_folder_of_files(file):
+    if is_folder_of_files(file):
+        columns = {"--label": label, "--modality": modalities}
+        refuse_columns(file, columns | {"--group": group, "--id": id})
         return MultimodalData.from_folder(file, raw=True)  # estimators read them
     if not file.exists():
         raise DataError(f"Parquet file must exist, got '{file}'.")
@@ -103,20 +106,62 @@ def read_samples(
         name: columns[0] if len(columns) == 1 else list(columns)
         for name, columns in modalities.items()
     }
+    asked = {"ids": id, "groups": group}
     fields: dict[str, Any] = {
         **{"modalities": chosen or None, "y": label},
-        **{"ids": id or "id", "groups": group or "group"},
+        **{field: name for field, name in asked.items() if name is not None},
     }
+    check_columns(file, label=label, group=group, id=id, modalities=modalities)
     if file.is_dir():
         stream = MultimodalStream.from_parquet(file, memory=memory << 20, **fields)
-        data = next(stream.chunks(1))
-    else:
-        stream, data = None, MultimodalData.from_parquet(file, **fields)
-    if label is not None and data.y is None:
+        next(stream.chunks(1))
+        return stream
+    return MultimodalData.from_parquet(file, **fields)
+
+
+def check_columns(
+    file: Path,
+    *,
+    label: str | None = None,
+    group: str | None = None,
+    id: str | None = None,
+    modalities: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Refuse columns that were asked for and are not in a file, or one of a folder.
+
+    Raises:
+        DataError: If one of them is missing, or a file is unreadable.
+    """
+    asked = {"--label": [label], "--group": [group], "--id": [id]}
+    asked["--modality"] = [
+        name for names in (modalities or {}).values() for name in names
+    ]
+    for path in sorted(file.rglob("*.parquet")) if file.is_dir() else [file]:
+        have = column_names(path)
+        for option, names in asked.items():
+            missing = [name for name in names if name is not None and name not in have]
+            if missing:
+                noun = option.removeprefix("--")
+                raise DataError(
+                    f"{path} must hold the {noun} column '{missing[0]}', got "
+                    f"{', '.join(have[:20])}.",
+                    f"Name one of these by {option}.",
+                )
+
+
+def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
+    """Refuse columns of a folder of pictures, texts and sounds: it has none.
+
+    Raises:
+        DataError: Naming the first option that asks for one.
+    """
+    given = [option for option, value in columns.items() if value]
+    if given:
         raise DataError(
-            f"{file} must hold the label column '{label}', got none of that name."
+            f"{folder} must hold Parquet files to have columns, got {given[0]} for a "
+            "folder without one.",
+            f"Leave {given[0]} out.",
         )
-    return stream or data
 
 
 def is_folder_of_files(path: Path) -> bool:
@@ -129,6 +174,22 @@ def in_memory(samples: Samples) -> MultimodalData:
     if isinstance(samples, MultimodalData):
         return samples
     return MultimodalData.concat(list(samples.chunks()))
+
+
+def as_trained(samples: Samples, model: Any) -> Samples:  # noqa: ANN401
+    """Read sequences of a stream as such, though the first ones look like vectors.
+
+    Args:
+        samples: A stream; data in memory conform to the model when it is asked.
+        model: A fitted estimator that knows what they are.
+    """
+    if not isinstance(samples, MultimodalStream):
+        return samples
+    known = {m.name: m for m in model.schema_.modalities if m.tokens == "ragged"}
+    for name in model.unseen_:
+        known.pop(name, None)
+    modalities = [known.get(m.name, m) for m in samples.schema.modalities]
+    return samples.with_schema(Schema.star(modalities)) if known else samples
 
 
 def load_model(
@@ -146,10 +207,7 @@ def load_model(
             encoder is not where it was.
         ConfigError: If an encoder is of a modality that had none.
     """
-    from mmgraph.estimators.loading import load_estimator
-
-    if not folder.is_dir():
-        raise CheckpointError(f"Model folder must exist, got '{folder}'.")
+    check_model(folder)
     columns = Columns.load(folder)
     if columns.task not in tasks:
         raise CheckpointError(
@@ -157,7 +215,36 @@ def load_model(
             f"{columns.task}. A retriever is asked by mmgraph embed, index, search and "
             "evaluate."
         )
-    return load_estimator(folder, encoders=encoders), columns
+    return load_any(folder, encoders=encoders), columns
+
+
+def load_any(
+    folder: Path,
+    *,
+    encoders: Mapping[str, str] | None = None,
+    device: str | None = None,
+) -> Any:  # noqa: ANN401
+    """Load an estimator from its folder, whatever it was trained for.
+
+    Raises:
+        CheckpointError: If the folder is not one of a model, or a pretrained encoder
+            is not where it was.
+        ConfigError: If an encoder is of a modality that had none.
+    """
+    from mmgraph.estimators.loading import load_estimator
+
+    check_model(folder)
+    return load_estimator(folder, device=device, encoders=encoders)
+
+
+def check_model(folder: Path) -> None:
+    """Refuse a model folder that is not there.
+
+    Raises:
+        CheckpointError: If it is not.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"Model folder must exist, got '{folder}'.")
 
 
 def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
@@ -165,8 +252,6 @@ def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
     first = next(iter(sorted(file.rglob("*.parquet"))), file)
     if not columns.modalities or not first.is_file():
         return dict(columns.modalities)
-    from mmgraph.data.storage import column_names
-
     names = set(column_names(first))
     found = {m: c for m, c in columns.modalities.items() if names & set(c)}
     if not found:

@@ -21,6 +21,8 @@ from mmgraph.data.column import (
 from mmgraph.errors import DataError
 
 _NUMBERS = "fiub"
+_NO_NUMBER = "could not convert string to float:"
+_NO_FLOAT = "float() argument must be a string or a real number, not "
 
 
 def build_column(
@@ -97,8 +99,9 @@ def to_float32(name: str, values: Any) -> npt.NDArray[np.float32]:  # noqa: ANN4
         with np.errstate(over="ignore"):
             return array.astype(np.float32, copy=False)
     except (TypeError, ValueError, OverflowError) as error:
+        got = str(error).removeprefix(_NO_FLOAT).replace(_NO_NUMBER, "the string")
         raise DataError(
-            f"Modality {name!r} must hold numbers, got {error!s:.80}. Encode it as "
+            f"Modality {name!r} must hold numbers, got {got:.80}. Encode it as "
             "numbers, or pass a list of strings for text."
         ) from None
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mmgraph.data.column import AnyArray, Column
-from mmgraph.data.fitting import check_schema, infer_schema
+from mmgraph.data.fitting import fit_columns, infer_schema
 from mmgraph.data.frames import build_frame, parse_frame
 from mmgraph.data.hetero import build_graphs, parse_graphs
 from mmgraph.data.labels import (
     PLAIN_NAMES,
+    Usual,
     as_plain,
     can_be_ids,
     check_known,
@@ -92,10 +93,9 @@ class Exchange:
         known_groups = plain("groups", groups)
         if known_groups is not None:
             check_known("groups", known_groups)
-        if schema is not None:
-            check_schema(columns, schema)
+        fitted = dict(columns) if schema is None else fit_columns(columns, schema)
         return cls(
-            columns=dict(columns),
+            columns=fitted,
             ids=known_ids,
             y=plain("y", y),
             groups=known_groups,
@@ -109,9 +109,9 @@ class Exchange:
         table: "pa.Table",
         *,
         modalities: Mapping[str, str | Sequence[str]] | None = None,
-        y: str | None = "y",
-        ids: str | None = "id",
-        groups: str | None = "group",
+        y: str | None = PLAIN_NAMES["y"],
+        ids: str | None = PLAIN_NAMES["ids"],
+        groups: str | None = PLAIN_NAMES["groups"],
     ) -> Data:
         """Read an Arrow table; see ``from_parquet`` for the arguments.
 
@@ -119,7 +119,7 @@ class Exchange:
             DataError: when a column is missing or cannot be read.
         """
         parts = parse_table(table, modalities=modalities, y=y, ids=ids, groups=groups)
-        foreign = modalities is not None and ids == PLAIN_NAMES["ids"]
+        foreign = modalities is not None and isinstance(ids, Usual)
         if foreign and parts["ids"] is not None and not can_be_ids(parts["ids"]):
             parts["ids"] = None
         return cls.from_columns(**parts)
@@ -142,9 +142,9 @@ class Exchange:
         path: str | PathLike[str],
         *,
         modalities: Mapping[str, str | Sequence[str]] | None = None,
-        y: str | None = "y",
-        ids: str | None = "id",
-        groups: str | None = "group",
+        y: str | None = PLAIN_NAMES["y"],
+        ids: str | None = PLAIN_NAMES["ids"],
+        groups: str | None = PLAIN_NAMES["groups"],
     ) -> Data:
         """Read a Parquet file, one's own or any other with a row per sample.
 
@@ -155,11 +155,11 @@ class Exchange:
                 numbers or lists. Nulls are unknown or missing.
             y: column of labels; None reads none. A file that ``to_parquet`` wrote
                 without labels has none.
-            ids: column of ids. Without an "id" column samples are numbered; with
-                ``modalities`` also where "id" has repeats, nulls or other things than
-                numbers and strings.
-            groups: column of groups. Without a "group" column of numbers or strings
-                there are none.
+            ids: column of ids; default: "id" where it is there, else samples are
+                numbered; with ``modalities`` also where "id" has repeats, nulls or
+                other things than numbers and strings.
+            groups: column of groups; default: "group" where it is there and holds
+                numbers or strings.
 
         Raises:
             DataError: naming the file, and the column that is missing or unreadable.
@@ -170,7 +170,7 @@ class Exchange:
                 table, modalities=modalities, y=y, ids=ids, groups=groups
             )
         except MMGraphError as error:
-            raise DataError(f"{path}: {error}") from None
+            raise DataError.inside(path, error) from None
 
     @classmethod
     def from_folder(

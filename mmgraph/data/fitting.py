@@ -1,6 +1,7 @@
 """What a schema and columns have to do with each other."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mmgraph.data.column import Column
 from mmgraph.errors import DataError
@@ -14,22 +15,42 @@ def infer_schema(columns: Mapping[str, Column]) -> Schema:
     return Schema.star([_infer_modality(n, c) for n, c in columns.items()])
 
 
-def check_schema(columns: Mapping[str, Column], schema: Schema) -> None:
-    """Check that every column fits its modality; one without rows fits any.
+def fit_columns(columns: Mapping[str, Column], schema: Schema) -> dict[str, Column]:
+    """Return columns in the form that a schema says; one without rows fits any.
+
+    Lists that have one length look like vectors: where the schema has sequences, they
+    are sequences, of one channel step after step, of more in one step.
 
     Raises:
         DataError: when a modality is unknown to the schema, or its width, type, number
             of rows or times are not what the schema says.
     """
     known = {m.name: m for m in schema.modalities}
+    fitted = {}
     for name, column in columns.items():
         if name not in known:
             raise DataError(
                 f"Modality {name!r} must be in the schema, which has "
-                f"{', '.join(known)}. Leave it out with select, or add it."
+                f"{', '.join(known)}.",
+                "Leave it out with select.",
             )
+        fitted[name] = _as_sequences(column, known[name])
         if len(column.values):
-            _check_column(column, known[name])
+            _check_column(fitted[name], known[name])
+    return fitted
+
+
+def _as_sequences(column: Column, modality: Modality) -> Column:
+    """Read vectors as sequences where the schema says that they are."""
+    if not len(column.values) or column.is_text or column.ragged:
+        return column
+    if modality.tokens != "ragged":
+        return column
+    if column.channels != modality.channels == 1 and column.time is None:
+        values = column.values.reshape(-1, 1)
+        offsets = column.offsets * column.values.shape[1]
+        return Column(values, offsets, None, (), ragged=True)
+    return replace(column, ragged=True)
 
 
 def narrow_schema(schema: Schema, names: Sequence[str]) -> Schema:
@@ -70,11 +91,11 @@ def _check_column(column: Column, modality: Modality) -> None:
         )
     if column.ragged and modality.tokens == "single":
         raise DataError(
-            f"Modality {name!r} must have one row per sample, got sequences. Set "
-            "tokens='ragged' in its Modality."
+            f"Modality {name!r} must have one row per sample, got sequences.",
+            "Set tokens='ragged' in its Modality.",
         )
     if modality.time and column.time is None:
         raise DataError(
-            f"Modality {name!r} must have times, got none. Pass times={{{name!r}: "
-            "...}, or set time=False in its Modality."
+            f"Modality {name!r} must have times, got none.",
+            f"Pass times={{{name!r}: ...}}, or set time=False in its Modality.",
         )

@@ -129,12 +129,17 @@ def _is_numeric(series: "pd.Series") -> bool:
 
 
 def _read_numbers(frame: "pd.DataFrame", name: str, field: str) -> AnyArray:
+    import pandas as pd
+
     series = _get(frame, field)
     if not _is_numeric(series):
         raise DataError(
             f"Modality {name!r} must hold numbers, got column {field!r} of "
-            f"{frame[field].dtype}. Encode it as numbers first, or pass {{{name!r}: "
-            f"{field!r}}} without a list for text."
+            f"{frame[field].dtype}.",
+            "Encode it as numbers, or read it alone, as text: "
+            f"modalities={{{field!r}: {field!r}}}."
+            if pd.api.types.infer_dtype(series, skipna=True) == "string"
+            else "Convert it first.",
         )
     if series.dtype == object:
         series = series.where(series.notna(), np.nan)

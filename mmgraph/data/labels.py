@@ -14,8 +14,18 @@ from mmgraph.data.column import AnyArray, IntArray
 from mmgraph.data.convert import as_entries
 from mmgraph.errors import DataError, MMGraphError
 
+
+class Usual(str):
+    """Name of a column that is read where it is there, but was not asked for."""
+
+    __slots__ = ()
+
+
 # What the plain columns of data are called in tables, frames and graphs.
-PLAIN_NAMES = {"ids": "id", "y": "y", "groups": "group", "split_name": "split"}
+PLAIN_NAMES = {
+    **{"ids": Usual("id"), "y": Usual("y")},
+    **{"groups": Usual("group"), "split_name": Usual("split")},
+}
 _MAX_CLASSES = 50
 _MAX_FOLDS = 10  # finer ones are worth their time for a whole 1 / share only
 _SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)

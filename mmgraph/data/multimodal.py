@@ -23,7 +23,7 @@ from mmgraph.data.column import (
 from mmgraph.data.convert import build_column
 from mmgraph.data.exchange import Exchange
 from mmgraph.data.features import describe_rows
-from mmgraph.data.fitting import check_schema, narrow_schema
+from mmgraph.data.fitting import fit_columns, narrow_schema
 from mmgraph.data.labels import (
     class_codes,
     concat_plain,
@@ -196,8 +196,18 @@ class MultimodalData(Exchange):
         Raises:
             DataError: when a column does not fit it.
         """
-        self.check(schema)
-        return replace(self, given_schema=schema)
+        return replace(self.conform(schema), given_schema=schema)
+
+    def conform(self, schema: Schema) -> "MultimodalData":
+        """Return the data in the form that a schema says, with the schema it has.
+
+        Lists of one length are vectors by themselves; where the schema has sequences,
+        they are sequences.
+
+        Raises:
+            DataError: when a column does not fit it.
+        """
+        return replace(self, columns=fit_columns(self.columns, schema))
 
     def check(self, schema: Schema) -> None:
         """Check that every column fits a schema.
@@ -207,7 +217,7 @@ class MultimodalData(Exchange):
         Raises:
             DataError: when a modality is unknown to it or of another width or type.
         """
-        check_schema(self.columns, schema)
+        fit_columns(self.columns, schema)
 
     def replace(self, **changes: Any) -> "MultimodalData":  # noqa: ANN401
         """Return the data with other ``y``, ``ids``, ``groups`` or ``split_name``.

@@ -10,8 +10,8 @@ import numpy as np
 
 from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offsets_of
 from mmgraph.data.convert import from_rows
-from mmgraph.data.fitting import check_schema
-from mmgraph.data.labels import PLAIN_NAMES
+from mmgraph.data.fitting import fit_columns
+from mmgraph.data.labels import PLAIN_NAMES, Usual
 from mmgraph.data.selection import check_mapping, read_sources
 from mmgraph.data.storage import read_document
 from mmgraph.errors import DataError
@@ -35,10 +35,10 @@ def parse_table(
         modalities: modality to its columns of numbers, or to one column of numbers,
             strings or lists.
         y: column of labels; None reads none.
-        ids: column of ids; where the table has no "id", samples are numbered.
-        groups: column of groups; where the table has no "group", there are none.
-            Columns "id", "group" and "split" that ``to_arrow`` did not write and that
-            do not hold numbers or strings are other things, and are not read.
+        ids: column of ids; where a `Usual` one is not there, samples are numbered.
+        groups: column of groups; where a `Usual` one is not there, there are none.
+            `Usual` columns that ``to_arrow`` did not write and that do not hold numbers
+            or strings are other things, and are not read.
 
     Returns:
         The arguments of ``MultimodalData.from_columns``.
@@ -50,12 +50,13 @@ def parse_table(
 
     document = _read_header(table, modalities)
     required = {"y"} if document is None else set(document["plain"])
-    if document is not None and "y" not in required and y == PLAIN_NAMES["y"]:
+    if document is not None and "y" not in required and isinstance(y, Usual):
         y = None
-    wanted = {"y": y, "ids": ids, "groups": groups, "split_name": "split"}
+    split = PLAIN_NAMES["split_name"]
+    wanted = {"y": y, "ids": ids, "groups": groups, "split_name": split}
     try:
         parts: dict[str, Any] = {
-            field: _read_plain(table, field, name, field in required)
+            field: read_plain(table, field, name, field in required)
             for field, name in wanted.items()
         }
         parts["columns"] = _read_columns(table, document, modalities)
@@ -69,7 +70,7 @@ def parse_table(
         raise DataError("the table must have a modality, got none. Write it again.")
     schema = None
     if document is not None:
-        check_schema(parts["columns"], document["schema"])
+        parts["columns"] = fit_columns(parts["columns"], document["schema"])
         schema = document["schema"] if document["schema_given"] else None
     return {**parts, "schema": schema}
 
@@ -83,8 +84,9 @@ def _read_header(
         check_mapping("modalities", modalities)
     elif document is None:
         raise DataError(
-            "modalities must say which columns are which in a file that mmgraph did "
-            "not write, got none. Pass modalities={'labs': ['wbc', 'crp']}, y='died'."
+            "a table that mmgraph did not write must come with the columns of each "
+            "modality, got none.",
+            "Give modalities={'labs': ['wbc', 'crp']}.",
         )
     return document
 
@@ -112,7 +114,7 @@ def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
     if count != 1:
         known = ", ".join(table.column_names[:20])
         raise DataError(
-            f"column {field!r} must be there once, got {count} in: {known}. {remedy}"
+            f"column {field!r} must be there once, got {count} in: {known}.", remedy
         )
     column = table.column(field)
     if pa.types.is_dictionary(column.type):
@@ -128,15 +130,26 @@ def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
     )
 
 
-def _read_plain(
-    table: "pa.Table", field: str, name: str | None, required: bool
+def read_plain(
+    table: "pa.Table", field: str, name: str | None, required: bool = False
 ) -> AnyArray | None:
+    """Return the entries of a plain column; None where it is not read.
+
+    Args:
+        table: where it is in.
+        field: "ids", "y", "groups" or "split_name".
+        name: of the column; None reads none.
+        required: refuse a table without it, even if it is only a `Usual` one.
+
+    Raises:
+        DataError: when it is missing, or does not hold numbers or strings.
+    """
     import pyarrow as pa
 
-    optional = name == PLAIN_NAMES[field] and not required
+    optional = isinstance(name, Usual) and not required
     if name is None or (optional and table.column_names.count(name) != 1):
         return None
-    array = _get(table, name, f"Pass {field}=None or the name of the column.")
+    array = _get(table, name, f"Give {field}= one of these, or {field}=None.")
     if optional and not (_is_number(array.type) or _is_string(array.type)):
         return None
     if pa.types.is_fixed_size_list(array.type) and not array.null_count:
@@ -189,7 +202,7 @@ def _read_named(table: "pa.Table", name: str, names: tuple[str, ...]) -> Column:
 def _read_modality(table: "pa.Table", name: str, source: Any) -> Column:  # noqa: ANN401
     """Read a modality from one column, or from several columns of numbers."""
     fields = read_sources(name, source)
-    remedy = "Check the names in modalities."
+    remedy = "Check the names in modalities=."
     kinds = [_get(table, field, remedy).type for field in fields]
     if len(fields) == 1 and not _is_number(kinds[0]):
         if not isinstance(source, str) and _is_string(kinds[0]):
@@ -203,10 +216,12 @@ def _read_modality(table: "pa.Table", name: str, source: Any) -> Column:  # noqa
     return from_rows(name, values, lengths, ragged=False, names=tuple(fields))
 
 
-def _not_numbers(name: str, field: str, kind: object) -> DataError:
+def _not_numbers(name: str, field: str, kind: "pa.DataType") -> DataError:
+    shown = "strings" if _is_string(kind) else kind
     return DataError(
-        f"Modality {name!r} must hold numbers, got column {field!r} of {kind}. Encode "
-        f"it as numbers first, or pass {{{name!r}: {field!r}}} without a list for text."
+        f"Modality {name!r} must hold numbers, got column {field!r} of {shown}.",
+        "Encode it as numbers, or read it alone, as text: "
+        f"modalities={{{field!r}: {field!r}}}.",
     )
 
 
@@ -220,7 +235,7 @@ def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
     """Read text, vectors or sequences, and their times where there are some."""
     import pyarrow as pa
 
-    array = _get(table, field, "Pass modalities={...} to name the columns.")
+    array = _get(table, field, "Name the columns in modalities=.")
     kind = array.type
     if _is_string(kind):
         return _read_text(array)

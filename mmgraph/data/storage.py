@@ -109,7 +109,7 @@ def read_table(path: str | PathLike[str]) -> "pa.Table":
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         raise DataError(
             f"{path} must be a readable Parquet file, got {_one_line(error)}. Write it "
-            "again with to_parquet."
+            "again."
         ) from None
     return table
 
@@ -128,7 +128,7 @@ def column_names(path: str | PathLike[str]) -> list[str]:
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{path} must be a readable Parquet file, got {_one_line(error)}. Write it "
-            "again with to_parquet."
+            "again."
         ) from None
     return names
 
@@ -201,6 +201,6 @@ def read_document(table: "pa.Table") -> dict[str, Any] | None:
         RecursionError,
     ) as error:
         raise DataError(
-            f"metadata 'mmgraph' must hold a schema, got {_one_line(error)}. Pass "
-            "modalities={...} to read the columns without it."
+            f"metadata 'mmgraph' must hold a schema, got {_one_line(error)}.",
+            "Name the columns in modalities= to read them without it.",
         ) from None

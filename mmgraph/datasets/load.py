@@ -88,9 +88,13 @@ def dataset_card(name: str) -> DatasetCard:
     known = dataset_names()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else "See dataset_names()."
+        hint = (
+            f"Did you mean {close[0]!r}?"
+            if close
+            else "See mmgraph.datasets.dataset_names()."
+        )
         raise DataError(
-            f"Data set: name must be one of {', '.join(known)}, got {name!r}. {hint}"
+            f"Data set: name must be one of {', '.join(known)}, got {name!r}.", hint
         )
     if name in CONTROLS:
         return _control_card(name)
@@ -149,7 +153,7 @@ def find_mirror(card: DatasetCard, root: str | Path | None = None) -> Path:
         raise DataError(
             f"Data set {card.name!r} is not shipped ({card.license}): its file must be "
             f"at {path}, got none. Put it there, or name the folder that holds "
-            f"{card.mirror} in root= or $MMGRAPH_DATA; datasets/{card.name}/card.md "
+            f"{card.mirror} in $MMGRAPH_DATA; datasets/{card.name}/card.md "
             f"says where it comes from, and `python datasets/{card.name}/prepare.py "
             "--source DIR` checks it."
         )

@@ -145,11 +145,14 @@ class FusionEstimator(StoredEstimator):
             data = data.with_schema(self.schema)
         if reset:
             self.raw_ = RawInputs.of(data, self.encoders, self.device)
+        if not reset:
+            seen = [m for m in self.schema_.modalities if m.name not in self.unseen_]
+            self.raw_.check(data, seen)
         data = self.raw_.as_numbers(data, progress=self.verbose)
         if not reset:
             unseen = [name for name in self.unseen_ if name in data.columns]
             data = data.mask({name: np.zeros(len(data), bool) for name in unseen})
-            data.check(self.schema_)
+            data = data.conform(self.schema_)
         return data
 
     # Fitting

@@ -161,6 +161,6 @@ def _find_classes(y: AnyArray) -> AnyArray:
     try:
         check_classification_targets(known)
     except ValueError as error:
-        raise DataError(str(error)) from None
+        raise DataError(str(error), "Use FusionRegressor for numbers.") from None
     classes: AnyArray = np.unique(known)
     return classes

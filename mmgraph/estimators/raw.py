@@ -4,7 +4,7 @@ Letters: ``L`` rows, ``F`` features.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column
 from mmgraph.data.features import NUM_FEATURES, describe_rows
-from mmgraph.errors import CheckpointError, ConfigError
+from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import NEEDS_ENCODER, Kind, Modality, Schema
 
@@ -97,6 +97,24 @@ class RawInputs:
         modalities = [self._of_numbers(m) for m in schema.modalities]
         numbers = Schema(modalities, schema.latents, schema.relations, schema.readout)
         return replace(data, columns=columns).with_schema(numbers)
+
+    def check(self, data: MultimodalData, modalities: Sequence[Modality]) -> None:
+        """Refuse strings where the training had numbers, and numbers for strings.
+
+        Raises:
+            DataError: Naming the first modality that is of another kind.
+        """
+        for modality in modalities:
+            column, raw = data.columns.get(modality.name), modality.name in self.kinds
+            if column is None or not len(column.values) or raw == column.is_text:
+                continue
+            if raw and column.channels == modality.channels:  # vectors of such strings
+                continue
+            rule, got = ("strings", "numbers") if raw else ("numbers", "strings")
+            raise DataError(
+                f"Modality {modality.name!r} must hold {rule} as in the training, got "
+                f"{got}. Check which column it is."
+            )
 
     def _of_numbers(self, modality: Modality) -> Modality:
         """Return the modality of vectors that takes the place of a raw one."""

@@ -112,7 +112,7 @@ def _numbers(y: AnyArray) -> FloatArray:
     """Return targets ``[N, K]``."""
     if y.dtype.kind not in "fiub":
         raise DataError(
-            "y must hold numbers for regression, got strings. Use FusionClassifier "
-            "for classes."
+            "y must hold numbers for regression, got strings.",
+            "Use FusionClassifier for classes.",
         )
     return y.astype(np.float64).reshape(len(y), -1 if y.size else 1)

@@ -308,21 +308,20 @@ class PretrainedEncoder:
             same = encoder.found.fingerprint == digest
         except ConfigError as error:
             raise CheckpointError(
-                f"Encoder of modality {name!r} must be where it was, or be given: "
-                f"{_remedy(name)}. {error}"
+                f"Encoder of modality {name!r} must be where it was. {error.fault}",
+                _remedy(name),
             ) from None
         if not same:
             raise CheckpointError(
                 f"Encoder of modality {name!r} must be the one of the training, of "
-                f"SHA-256 {digest[:16]}, got other files in '{encoder.source}'. Give "
-                f"the right ones: {_remedy(name)}."
+                f"SHA-256 {digest[:16]}, got other files in '{encoder.source}'.",
+                _remedy(name),
             )
         return encoder
 
 
 def _remedy(modality: str) -> str:
-    given = f"from_pretrained(..., encoders={{{modality!r}: 'path'}})"
-    return f"{given}, or --encoder {modality}=path on the command line"
+    return f"Say where it is now with encoders={{{modality!r}: 'path'}}."
 
 
 def _check(name: str, value: object, known: Sequence[str]) -> None:

@@ -122,6 +122,7 @@ def _snapshot(name: str, revision: str | None, download: bool) -> Path:
             ) from None
         raise ConfigError(
             f"Encoder '{name}' must be a folder, or a name in the local cache of "
-            "Hugging Face, got neither. Give the path of its folder, or ask for the "
-            f"download: PretrainedEncoder('{name}', download=True)."
+            "Hugging Face, got neither.",
+            "Give the path of its folder, or ask for the download: "
+            f"PretrainedEncoder('{name}', download=True).",
         ) from None

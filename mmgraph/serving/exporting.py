@@ -49,7 +49,8 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
     if not isinstance(estimator, FusionClassifier | FusionRegressor):
         raise ConfigError(
             "An exported model must be a FusionClassifier or FusionRegressor, got a "
-            f"{type(estimator).__name__}. Serve it with from_pretrained."
+            f"{type(estimator).__name__}.",
+            "Serve it with from_pretrained.",
         )
     if path.suffix not in FORMATS:
         raise ConfigError(

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmgraph.data.column import Column, concat_columns, empty_column
-from mmgraph.data.fitting import check_schema, infer_schema
+from mmgraph.data.fitting import fit_columns, infer_schema
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.source import Piece, Source, Span
 from mmgraph.errors import DataError
-from mmgraph.schema import Modality, Schema
+from mmgraph.schema import Schema
 
 PEEKED = 64  # samples that are looked at first
 MAX_PEEKED = 4096
@@ -66,9 +66,7 @@ def peek(source: Source, schema: Schema | None) -> Beginning:
         for name, seen in columns.items()
     }
     found = schema or source.schema or infer_schema(joined)
-    check_schema(
-        {n: fit_column(c, found.modality(n)) for n, c in joined.items()}, found
-    )
+    fit_columns(joined, found)
     return Beginning(found, max(1, -(-total // count)))
 
 
@@ -90,26 +88,9 @@ def fit_piece(piece: Piece, schema: Schema, modalities: tuple[str, ...]) -> Piec
     Raises:
         DataError: when a modality has another width or type than in the beginning.
     """
-    columns = {}
-    for name in modalities or piece.data.columns:
-        column = piece.data.columns.get(name) or empty_column(len(piece.data))
-        columns[name] = fit_column(column, schema.modality(name))
-    check_schema(columns, schema)
+    empty = empty_column(len(piece.data))
+    names = modalities or tuple(piece.data.columns)
+    columns = {name: piece.data.columns.get(name, empty) for name in names}
+    columns = fit_columns(columns, schema)
     data = replace(piece.data, columns=columns, given_schema=schema)
     return Piece(data, piece.keys)
-
-
-def fit_column(column: Column, modality: Modality) -> Column:
-    """Read vectors as sequences where all data say that they are sequences.
-
-    Lists that have one length in a piece look like vectors there.
-    """
-    if not len(column.values) or column.is_text or column.ragged:
-        return column
-    if modality.tokens != "ragged":
-        return column
-    if column.channels != modality.channels == 1:
-        values = column.values.reshape(-1, 1)
-        offsets = column.offsets * column.values.shape[1]
-        return Column(values, offsets, None, (), ragged=True)
-    return replace(column, ragged=True)

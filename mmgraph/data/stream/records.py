@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray
+from mmgraph.data.labels import PLAIN_NAMES, Usual
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.source import Piece, Span
 from mmgraph.data.stream.tables import Fields, naming
@@ -72,6 +73,12 @@ class RecordSource:
                 )
         known = {key for record in records for key in record}
         fields = self.fields
+        for key in (fields.y, fields.ids, fields.groups):
+            if not isinstance(key, Usual | None) and key not in known:
+                raise DataError(
+                    f"samples must have the key {key!r}, got "
+                    f"{', '.join(sorted(map(str, known)))}. Check the name."
+                )
         modalities = fields.modalities or {}
 
         def plain(name: str | None) -> list[Any] | None:
@@ -87,7 +94,7 @@ class RecordSource:
             y=plain(fields.y),
             ids=keys if ids is None else ids,
             groups=plain(fields.groups),
-            split_name=plain("split"),
+            split_name=plain(PLAIN_NAMES["split_name"]),
             times={name: column for name, column in times.items() if column},
             schema=self.schema,
         )

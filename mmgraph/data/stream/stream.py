@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray
-from mmgraph.data.labels import concat_plain
+from mmgraph.data.labels import PLAIN_NAMES, concat_plain
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.chunks import Chunks
 from mmgraph.data.stream.fitting import Beginning, fit_piece, peek
@@ -73,9 +73,9 @@ class MultimodalStream:
         path: str | PathLike[str],
         *,
         modalities: Mapping[str, str | Sequence[str]] | None = None,
-        y: str | None = "y",
-        ids: str | None = "id",
-        groups: str | None = "group",
+        y: str | None = PLAIN_NAMES["y"],
+        ids: str | None = PLAIN_NAMES["ids"],
+        groups: str | None = PLAIN_NAMES["groups"],
         schema: Schema | None = None,
         memory: int = MEMORY,
     ) -> "MultimodalStream":
@@ -90,8 +90,10 @@ class MultimodalStream:
                 ``MultimodalData.from_parquet``. Lists of numbers that have one length
                 in the beginning are vectors, unless a schema says ``ragged``.
             y: column of labels; None reads none.
-            ids: column of ids. Without an "id" column samples are numbered.
-            groups: column of groups. Without a "group" column there are none.
+            ids: column of ids; default: "id" where it is there, else samples are
+                numbered; with ``modalities`` also where "id" is not in all files, or
+                has repeats, nulls or other things than numbers and strings.
+            groups: column of groups; default: "group" where it is there.
             schema: what the columns must fit; default: a star of them.
             memory: bytes that reading and fitting may take, beyond the model.
 
@@ -154,9 +156,9 @@ class MultimodalStream:
         samples: "Records | Callable[[], Records]",
         *,
         modalities: Mapping[str, str | Sequence[str]],
-        y: str | None = "y",
-        ids: str | None = "id",
-        groups: str | None = "group",
+        y: str | None = PLAIN_NAMES["y"],
+        ids: str | None = PLAIN_NAMES["ids"],
+        groups: str | None = PLAIN_NAMES["groups"],
         schema: Schema | None = None,
         memory: int = MEMORY,
     ) -> "MultimodalStream":
@@ -168,9 +170,9 @@ class MultimodalStream:
             modalities: modality to its key, or to several keys of numbers. Values are
                 what ``MultimodalData.from_arrays`` takes as one entry of a list;
                 times of "ecg" are read from "ecg.time".
-            y: key of labels; None reads none.
-            ids: key of ids; where no sample has it, samples are numbered.
-            groups: key of groups.
+            y: key of labels; default: "y" where it is there; None reads none.
+            ids: key of ids; default: "id" where it is there, else samples are numbered.
+            groups: key of groups; default: "group" where it is there.
             schema: what the values must fit; default: a star of them.
             memory: bytes that reading and fitting may take, beyond the model.
 

@@ -4,7 +4,7 @@ Shapes: n samples of a table.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.column import IntArray
+from mmgraph.data.labels import PLAIN_NAMES, Usual, can_be_ids
 from mmgraph.data.multimodal import MultimodalData
-from mmgraph.data.reading import parse_table
+from mmgraph.data.reading import parse_table, read_plain
 from mmgraph.data.selection import read_sources
 from mmgraph.data.storage import read_document
 from mmgraph.data.stream.source import Piece, Span
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 READ_BUFFER = 1 << 16  # bytes of a column that are read ahead
 PART_KEYS = 1 << 40  # distance of the keys of parts whose sizes are unknown
+IDS_AT_ONCE = 1 << 16  # ids that are compared with each other
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Fields:
     """Which columns of a table are what; see ``MultimodalData.from_parquet``."""
 
     modalities: Mapping[str, str | Sequence[str]] | None = None
-    y: str | None = "y"
-    ids: str | None = "id"
-    groups: str | None = "group"
+    y: str | None = PLAIN_NAMES["y"]
+    ids: str | None = PLAIN_NAMES["ids"]
+    groups: str | None = PLAIN_NAMES["groups"]
 
     @property
     def columns(self) -> list[str] | None:
@@ -127,7 +129,7 @@ class naming:  # noqa: N801  # reads as a verb: with naming(path)
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         """Name the shard in errors of the library."""
         if isinstance(error, MMGraphError):
-            raise DataError(f"{self.name}: {error}") from None
+            raise DataError.inside(self.name, error) from None
 
 
 def _read_batches(
@@ -174,6 +176,8 @@ def open_folder(path: str | PathLike[str], fields: Fields) -> ParquetSource:
             f"{root} must be a folder with files that end in .parquet, got none. "
             "Check the path."
         )
+    if fields.modalities is not None and isinstance(fields.ids, Usual):
+        fields = replace(fields, ids=_usable_ids(files, fields.ids))
     groups: list[tuple[int, int]] = []
     sizes: list[int] = []
     modalities: dict[str, None] = dict.fromkeys(fields.modalities or ())
@@ -225,6 +229,22 @@ def _read_footer(path: Path) -> tuple[Any, Any]:
         raise DataError(
             f"{path} must be a readable Parquet file, got {shown}. Write it again."
         ) from None
+
+
+def _usable_ids(files: Sequence[Path], name: Usual) -> Usual | None:
+    """Return the column of ids that nobody asked for; None where it holds no ids."""
+    import pyarrow as pa
+
+    for path in files:
+        footer, arrow = _read_footer(path)
+        if name not in arrow.names:
+            return None
+        for group in range(footer.num_row_groups):
+            for batch in _read_batches(path, group, IDS_AT_ONCE, [name]):
+                ids = read_plain(pa.Table.from_batches([batch]), "ids", name)
+                if ids is None or not can_be_ids(ids):
+                    return None
+    return name
 
 
 def _is_numbered(footer: Any, num_rows: int, ids: str | None) -> bool:  # noqa: ANN401
