@@ -17,12 +17,7 @@ from mmgraph.benchmark.summary import (
     mean_ranks,
 )
 from mmgraph.pairs import HARD
-
-# the commands import Table, number and to_plain from here
-from mmgraph.table import Table as Table
-from mmgraph.table import number as number
-from mmgraph.table import signed
-from mmgraph.table import to_plain as to_plain
+from mmgraph.table import Table, number, signed
 
 METRIC_TITLES = {
     "auroc": "AUROC",

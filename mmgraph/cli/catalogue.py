@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 
-from mmgraph.benchmark.tables import Table
 from mmgraph.datasets.load import (
     DatasetCard,
     dataset_card,
@@ -12,6 +11,7 @@ from mmgraph.datasets.load import (
     find_mirror,
 )
 from mmgraph.errors import MMGraphError
+from mmgraph.table import Table
 
 
 def dataset_table() -> Table:

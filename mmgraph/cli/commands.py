@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mmgraph.benchmark.run import Progress
-    from mmgraph.benchmark.tables import Table
     from mmgraph.config import BenchConfig
+    from mmgraph.table import Table
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -218,7 +218,7 @@ def _show_report(folder: Path, failed: bool) -> None:
 
 def show(table: "Table") -> None:
     """Print a table: drawn on a terminal, in plain columns in a pipe."""
-    from mmgraph.benchmark.tables import to_plain
+    from mmgraph.table import to_plain
 
     if not sys.stdout.isatty():
         typer.echo("\n".join(to_plain(table)))

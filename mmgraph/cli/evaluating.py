@@ -9,8 +9,8 @@ from mmgraph.cli.arguments import SeveralValues
 from mmgraph.cli.commands import ModelFolder, MovedEncoderOption, app, show
 
 if TYPE_CHECKING:
-    from mmgraph.benchmark.tables import Table
     from mmgraph.cli.scoring import Measured
+    from mmgraph.table import Table
 
 TITLES = {
     "num_queries": "queries",
@@ -101,7 +101,8 @@ def evaluate(
 
 
 def _table(title: str, measured: "Measured") -> "Table":
-    from mmgraph.benchmark.tables import HEADINGS, METRIC_TITLES, Table, number
+    from mmgraph.benchmark.tables import HEADINGS, METRIC_TITLES
+    from mmgraph.table import Table, number
 
     names = list(measured.lines[0][2])
     rows = tuple(
