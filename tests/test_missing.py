@@ -344,3 +344,11 @@ def test_dropout_draws_a_rate_for_each_sample():
 def test_dropout_checks_its_rate():
     with pytest.raises(ConfigError, match="modality_dropout must have a rate"):
         modality_dropout(torch.ones(1, 1).bool(), 1.5, torch.Generator())
+
+
+def test_a_plan_is_told_in_one_line():
+    present = np.ones((200, 2), dtype=bool)
+    present[:50, 1] = False
+    plan = MaskPlan(present, ("labs", "ecg"), "mcar(0.1)", seed=3)
+    told = "MaskPlan(mcar(0.1), seed 3): 200 samples, 12% removed of labs, ecg"
+    assert repr(plan) == told

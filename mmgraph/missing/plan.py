@@ -51,6 +51,12 @@ class MaskPlan:
         if self.num_observed is None:
             object.__setattr__(self, "num_observed", present.size)
 
+    def __repr__(self) -> str:
+        return (
+            f"MaskPlan({self.pattern}, seed {self.seed}): {len(self.present)} samples, "
+            f"{self.realised_rate:.0%} removed of {', '.join(self.modalities)}"
+        )
+
     @property
     def hash(self) -> str:
         """SHA-256 (hex) of the names, the shape and the packed bits."""
