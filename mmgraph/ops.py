@@ -64,7 +64,7 @@ def segment_sum(
 
         return scatter_add(x, index, dim=-2, dim_size=num_segments)
     total = x.new_zeros(*x.shape[:-2], num_segments, x.shape[-1])
-    return total.index_add(-2, index, x)
+    return total.index_add_(-2, index, x)
 
 
 def segment_mean(
@@ -72,7 +72,7 @@ def segment_mean(
 ) -> Float[Tensor, "... S D"]:
     """Average rows by segment."""
     ones = torch.ones_like(index)
-    counts = index.new_zeros(num_segments).index_add(0, index, ones).clamp(min=1)
+    counts = index.new_zeros(num_segments).index_add_(0, index, ones).clamp_(min=1)
     return segment_sum(x, index, num_segments) / counts[:, None].to(x.dtype)
 
 

@@ -14,6 +14,7 @@ from mmgraph.graph import Graph
 from mmgraph.nn.linear import Linear, parameter, standardise
 from mmgraph.ops import (
     segment_max,
+    segment_mean,
     segment_softmax,
     segment_sum,
 )
@@ -80,6 +81,9 @@ class MeanReadout(_Pool):
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         """Read ``[..., N, D]`` as ``[..., B, D]``."""
         states, sample = self.read(h, graph)
+        # of one node a type, the mean over types is that over nodes
+        if all(graph.nodes[name].width <= 1 for name in self.types):
+            return segment_mean(states, sample, graph.num_samples + 1)[..., :-1, :]
         weight = self._weights(graph, sample).to(states.dtype)[:, None]
         return segment_sum(states * weight, sample, graph.num_samples + 1)[..., :-1, :]
 
