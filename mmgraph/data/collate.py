@@ -32,7 +32,7 @@ def collate(
         DataError: when a modality is text, which has no numbers yet.
     """
     x, sample, time, most = {}, {}, {}, {}
-    start = _first_times(columns, indices)
+    start, each = _first_times(columns, indices), np.arange(len(indices))
     for name, column in columns.items():
         if column.is_text:
             raise DataError(
@@ -40,11 +40,11 @@ def collate(
                 "as an embedding first, leave it out with select, or let a model with "
                 "an encoder for it make the batch: FusionModel.batch."
             )
-        rows, offsets = column.rows_of(indices)
-        owner = np.repeat(np.arange(len(indices)), np.diff(offsets))
-        x[name] = torch.from_numpy(column.values[rows])
+        rows, lengths = column.rows_of(indices)
+        owner = np.repeat(each, lengths)
+        x[name] = torch.from_numpy(column.values.take(rows, axis=0))
         sample[name] = torch.from_numpy(owner)
-        most[name] = int(np.diff(offsets).max(initial=0))
+        most[name] = int(lengths.max(initial=0))
         if column.time is not None:
             relative = column.time[rows] - start[owner]
             time[name] = torch.from_numpy(relative.astype(np.float32))

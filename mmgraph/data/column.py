@@ -74,17 +74,18 @@ class Column:
             indices: ``[n]`` samples, none negative.
 
         Returns:
-            The rows ``[l]`` and the new offsets ``[n + 1]``.
+            The rows ``[l]``, and how many each of the samples has, ``[n]``.
         """
-        lengths = self.lengths[indices]
-        offsets = offsets_of(lengths)
-        shift = self.offsets[indices] - offsets[:-1]
-        return np.repeat(shift, lengths) + np.arange(offsets[-1]), offsets
+        lengths, first = self.lengths[indices], self.offsets[indices]
+        if lengths.max(initial=0) <= 1:
+            return first[lengths > 0], lengths
+        shift = first - lengths.cumsum() + lengths
+        return np.repeat(shift, lengths) + np.arange(lengths.sum()), lengths
 
     def take(self, indices: IntArray) -> "Column":
         """Return the column of some samples, in their order and with repeats."""
-        rows, offsets = self.rows_of(indices)
-        return self._with_rows(rows, offsets)
+        rows, lengths = self.rows_of(indices)
+        return self._with_rows(rows, offsets_of(lengths))
 
     def mask(self, keep: BoolArray) -> "Column":
         """Return the column without the rows of samples where ``keep`` is False."""

@@ -47,8 +47,7 @@ def resolve_indices(key: Any, num_samples: int) -> IntArray:  # noqa: ANN401
             f"Sample index must be below {num_samples}, got {array[wrong[0]]}. Index "
             "within the data."
         )
-    array = array.astype(np.int64)
-    return np.where(array < 0, array + num_samples, array)
+    return array.astype(np.int64) % num_samples  # negative ones count from the end
 
 
 def count_samples(arrays: Mapping[str, Any]) -> int:

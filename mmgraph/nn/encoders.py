@@ -189,7 +189,7 @@ class EmbeddingEncoder(RowEncoder):
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
     ) -> Encoded:
         """Normalise rows ``[N, C]``."""
-        return Encoded(standardise(torch.where(x.isnan(), 0, x)), sample, time)
+        return Encoded(standardise(x.masked_fill(x.isnan(), 0)), sample, time)
 
 
 class SequenceEncoder(RowEncoder):

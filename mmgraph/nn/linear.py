@@ -115,4 +115,4 @@ class Norm(nn.Module):
 
 def standardise(h: Tensor) -> Tensor:
     """Layer normalisation without parameters over the last axis."""
-    return nn.functional.layer_norm(h, h.shape[-1:])
+    return torch.layer_norm(h, h.shape[-1:])
