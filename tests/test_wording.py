@@ -205,3 +205,9 @@ def test_an_error_says_all_and_keeps_its_parts():
     assert str(again) == "folder: a.parquet: It is wrong. Mend it."
     assert (again.fault, again.remedy) == ("It is wrong.", "Mend it.")
     assert in_options(again, ()) == str(again)
+
+
+def test_an_example_in_words_is_told_as_it_is():
+    error = DataError("a must be known.", "Give encoders={'note': module}.")
+    told = "a must be known. Give encoders={'note': module}."
+    assert in_options(error, {"--encoder"}) == told

@@ -68,8 +68,15 @@ def _option(argument: str) -> str:
 
 
 def _as_option(found: re.Match[str]) -> str:
-    """Return an argument, with its value if there is one, as it is typed."""
-    option, value = _option(found[1]), ast.literal_eval(found[2] or "''")
+    """Return an argument, with its value if there is one, as it is typed.
+
+    A value that is an example in words, such as ``{'note': module}``, stays as it is.
+    """
+    option = _option(found[1])
+    try:
+        value = ast.literal_eval(found[2] or "''")
+    except (ValueError, SyntaxError):
+        return found[0]
     if value is None:
         return f"no {option}"
     if not isinstance(value, dict):
