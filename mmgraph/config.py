@@ -65,7 +65,8 @@ class BenchConfig(BaseModel):
         models: Names of models; empty means all.
         missing: Test missing rates, in [0, .95]; 0 is what the data itself lacks.
         train_missing: Train missing rates, on top of what the data lacks.
-        seeds: Mask seeds per test rate; training seeds on an official split.
+        seeds: Training seeds on an official split.
+        mask_seeds: Masks per test rate; None means as many as `seeds`.
         folds: Folds of the cross-validation.
         repeats: Repeats of the cross-validation, each with other folds.
         metric: What tables and curves show; "auto" is what the card of the
@@ -83,6 +84,7 @@ class BenchConfig(BaseModel):
     missing: Rates = (0.0, 0.3, 0.5, 0.7)
     train_missing: Rates = (0.0,)
     seeds: Count = 3
+    mask_seeds: Count | None = None
     folds: Annotated[int, Field(ge=2)] = 5
     repeats: Count = 1
     metric: Literal[

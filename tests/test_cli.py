@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,15 @@ def benched(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("benched")
     assert "commits" not in bench(small, folder).stderr
     return folder
+
+
+def test_masks_per_rate_are_asked_for_apart_from_fits(small, tmp_path):
+    bench(small, tmp_path, "--mask-seeds", 2)
+    at_half = [x for x in Results(tmp_path).lines() if x["test_missing"] == 0.5]
+    per_unit = Counter(line["unit"] for line in at_half)
+    assert set(per_unit.values()) == {2}
+    assert len(per_unit) == 4
+    assert bench(small, tmp_path, "--mask-seeds", 1).stderr.startswith("4 units were")
 
 
 def test_bench_writes_lines_page_and_table_and_resumes(small, tmp_path):

@@ -199,7 +199,7 @@ def _units(bench: BenchData, config: BenchConfig) -> Iterator[Unit]:
                     bench.scheme,
                     split,
                     config.missing,
-                    config.seeds,
+                    config.mask_seeds or config.seeds,
                 )
 
 

@@ -73,8 +73,10 @@ TrainMissing = Annotated[
     typer.Option(metavar="RATE...", help="Train missing rates (default: 0)."),
 ]
 Seeds = Annotated[
-    int | None,
-    typer.Option(help="Masks per test rate; fits on an official split (default: 3)."),
+    int | None, typer.Option(help="Fits on an official split (default: 3).")
+]
+MaskSeeds = Annotated[
+    int | None, typer.Option(help="Masks per test rate (default: as --seeds).")
 ]
 Folds = Annotated[
     int | None, typer.Option(help="Folds of the cross-validation (default: 5).")
@@ -109,13 +111,14 @@ Typed = Annotated[str, typer.Option(hidden=True)]
 
 @app.command(
     cls=Recorded,
-    epilog="Example: mmgraph bench heart --missing 0 .3 .5 .7 --seeds 3",
+    epilog="Example: mmgraph bench heart --missing 0 .3 .5 .7 --mask-seeds 3",
 )
 def bench(
     names: Names = None,
     missing: Missing = None,
     train_missing: TrainMissing = None,
     seeds: Seeds = None,
+    mask_seeds: MaskSeeds = None,
     folds: Folds = None,
     repeats: Repeats = None,
     models: Models = None,
@@ -140,8 +143,9 @@ def bench(
         "missing": parse_rates(missing, "--missing"),
         "train_missing": parse_rates(train_missing, "--train-missing"),
         "models": parse_names(models),
-        **{"seeds": seeds, "folds": folds, "repeats": repeats, "suite": suite},
-        **{"metric": metric, "output": output, "jobs": jobs, "fresh": fresh or None},
+        **{"seeds": seeds, "mask_seeds": mask_seeds, "folds": folds},
+        **{"repeats": repeats, "suite": suite, "metric": metric},
+        **{"output": output, "jobs": jobs, "fresh": fresh or None},
     }
     settings = build_config(BenchConfig, values, run_file=config)
     check_folder(settings.output)
