@@ -31,9 +31,9 @@ class Batch:
             modalities that have time.
         held_out: ``[B, M]`` Bool, True where an observed modality is hidden on purpose
             (a target of reconstruction), or None. What is held out is never an input.
-        missing: ``[B, M]`` Bool of a regular batch (see :meth:`regular`), where every
-            sample has a row of every modality: True where that row only keeps the
-            place of a missing one. None otherwise.
+        missing: ``[N_m]`` Bool by modality of a regular batch (see :meth:`regular`),
+            where every sample has equally many rows of a modality: True where a row
+            only keeps the place of one that is not there. None otherwise.
         most: Most rows of a sample, by modality, where it is known beforehand.
         y: ``[B]`` or ``[B, K]`` targets, or None.
 
@@ -47,7 +47,7 @@ class Batch:
     time: dict[str, Tensor] = field(default_factory=dict)
     held_out: Tensor | None = None
     y: Tensor | None = None
-    missing: Tensor | None = None
+    missing: dict[str, Tensor] | None = None
     most: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,18 +66,27 @@ class Batch:
 
     @classmethod
     def regular(
-        cls, x: Mapping[str, Tensor], present: Tensor, *, y: Tensor | None = None
+        cls,
+        x: Mapping[str, Tensor],
+        present: Tensor,
+        *,
+        lengths: Mapping[str, Tensor] | None = None,
+        time: Mapping[str, Tensor] | None = None,
+        y: Tensor | None = None,
     ) -> "Batch":
-        """Give every sample one row of every modality; a mask says which are there.
+        """Give all samples equally many rows of a modality; masks say what is there.
 
-        Shapes then depend on the number of samples alone, which exported and compiled
-        models need. Predictions equal those of the packed batch; placeholders cost
-        what rows cost.
+        Shapes then depend on the number of samples and the longest sequences alone,
+        which exported and compiled models need. Predictions equal those of the packed
+        batch; placeholders cost what rows cost.
 
         Args:
-            x: ``[B, C_m]`` rows by modality. What stands where a modality is missing
-                is never read.
+            x: ``[B, C_m]`` rows by modality, or ``[B, T_m, C_m]`` padded sequences.
+                What stands where a modality is missing, or behind the end of a
+                sequence, is never read.
             present: ``[B, M]`` Bool, in the order of ``x``.
+            lengths: ``[B]`` rows of each padded sequence; all of them by default.
+            time: ``[B]`` or ``[B, T_m]`` seconds, for the modalities that have time.
             y: Targets.
 
         Raises:
@@ -89,13 +98,17 @@ class Batch:
             tensor([], size=(0, 4))
         """
         each = torch.arange(present.shape[0], device=present.device)
+        lengths = lengths or {}
+        _check_lengths(lengths, x, each)
+        laid = {n: _lay_rows(rows, each, lengths.get(n)) for n, rows in x.items()}
         batch = cls(
             present.shape[0],
-            dict(x),
-            dict.fromkeys(x, each),
+            {name: rows for name, (rows, _, _) in laid.items()},
+            {name: sample for name, (_, sample, _) in laid.items()},
+            {name: seconds.flatten() for name, seconds in (time or {}).items()},
             y=y,
-            missing=torch.zeros_like(present),
-            most=dict.fromkeys(x, 1),
+            missing={name: gaps for name, (_, _, gaps) in laid.items()},
+            most={n: rows.shape[1] if rows.ndim == 3 else 1 for n, rows in x.items()},
         )
         return batch.drop(present)
 
@@ -103,7 +116,8 @@ class Batch:
         """Return the batch without rows that only keep a place."""
         if self.missing is None:
             return self
-        return replace(self, missing=None).drop(~self.missing)
+        present = {name: ~gaps for name, gaps in self.missing.items()}
+        return replace(self, missing=None)._keep(present)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -114,7 +128,11 @@ class Batch:
     def observed(self) -> Tensor:
         """``[B, M]`` Bool: the modality has rows, held out or not."""
         if self.missing is not None:
-            return ~self.missing
+            rows = [
+                (~gaps).unflatten(0, (self.num_samples, self.most[name])).any(1)
+                for name, gaps in self.missing.items()
+            ]
+            return torch.stack(rows, dim=1)
         rows = [filled_slots(s, self.num_samples) for s in self.sample.values()]
         return torch.stack(rows, dim=1)
 
@@ -150,7 +168,7 @@ class Batch:
             time={name: place(t) for name, t in self.time.items()},
             held_out=None if self.held_out is None else move(self.held_out),
             y=None if self.y is None else move(self.y),
-            missing=None if self.missing is None else move(self.missing),
+            missing=self.missing and {n: move(m) for n, m in self.missing.items()},
         )
 
     def drop(self, present: Tensor) -> "Batch":
@@ -159,14 +177,22 @@ class Batch:
         A regular batch stays one: its rows become placeholders.
         """
         self._check_table("present", present)
-        if self.missing is not None:
-            missing = self.missing | ~present
-            x = {
-                name: rows.masked_fill(missing[:, i, None], 0)
-                for i, (name, rows) in enumerate(self.x.items())
-            }
-            return replace(self, x=x, missing=missing)
         keep = {name: present[self.sample[name], i] for i, name in enumerate(self.x)}
+        if self.missing is None:
+            return self._keep(keep)
+        gaps = {name: missing | ~keep[name] for name, missing in self.missing.items()}
+        return replace(
+            self,
+            x={
+                name: x.masked_fill(gaps[name][:, None], 0)
+                for name, x in self.x.items()
+            },
+            time={name: t.masked_fill(gaps[name], 0) for name, t in self.time.items()},
+            missing=gaps,
+        )
+
+    def _keep(self, keep: Mapping[str, Tensor]) -> "Batch":
+        """Return the rows of each modality where ``keep [N_m]`` is True."""
         return replace(
             self,
             x={name: x[keep[name]] for name, x in self.x.items()},
@@ -203,7 +229,7 @@ class Batch:
             sample={name: self.sample[name] for name in names},
             time={name: self.time[name] for name in names if name in self.time},
             held_out=None if self.held_out is None else self.held_out[:, columns],
-            missing=None if self.missing is None else self.missing[:, columns],
+            missing=self.missing and {name: self.missing[name] for name in names},
         )
 
     def to_hetero_data(self) -> "HeteroData":
@@ -250,3 +276,28 @@ class Batch:
         largest = max((int(s.max()) + 1 for s in sample.values() if len(s)), default=0)
         num_samples = int(data.get("num_samples", None) or largest)
         return cls(num_samples, x, sample, time, y=data.get("y", None))
+
+
+def _check_lengths(
+    lengths: Mapping[str, Tensor], x: Mapping[str, Tensor], each: Tensor
+) -> None:
+    for name, length in lengths.items():
+        if name not in x or x[name].ndim != 3 or length.shape != each.shape:
+            got = f"rows {list(x[name].shape)}" if name in x else "no rows"
+            raise DataError(
+                f"lengths[{name!r}] must be [B] rows of a padded sequence [B, T, C], "
+                f"got {list(length.shape)} for {got}."
+            )
+
+
+def _lay_rows(
+    rows: Tensor, each: Tensor, length: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows of a regular batch, their samples, and which keep a place."""
+    if rows.ndim == 2:
+        return rows, each, torch.zeros_like(each, dtype=torch.bool)
+    place = torch.arange(rows.shape[1], device=each.device)
+    sample = each[:, None].expand(-1, rows.shape[1])
+    end = rows.shape[1] if length is None else length[:, None]
+    gaps = (place >= end).expand(sample.shape)
+    return rows.flatten(0, 1), sample.flatten(), gaps.flatten()

@@ -238,6 +238,14 @@ def test_single_rows_may_have_times():
     assert data.columns["a"].time.tolist() == [5, 7]
 
 
+@pytest.mark.parametrize("shape", [(2, 1), (2, 3, 1)])
+def test_times_of_what_nobody_has_are_not_read(shape):
+    nothing, junk = np.full(shape, NAN), np.full(shape[:-1], NAN)
+    data = MultimodalData.from_arrays({"a": nothing}, times={"a": junk})
+    assert not data.present.any()
+    assert data.columns["a"].time.shape == (0,)
+
+
 # Labels, ids, groups
 
 

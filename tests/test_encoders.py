@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmgraph.nn import EmbeddingEncoder, SequenceEncoder, VectorEncoder
+from mmgraph.nn.encoders import Encoded
 from mmgraph.nn.scaling import CLIP, Standardiser
 
 NAN = math.nan
@@ -12,7 +13,7 @@ NAN = math.nan
 def vector_of(rows, encoder):
     """What the encoder's affine map gets: a map that passes its input on."""
     sample = torch.zeros(len(rows)).long()
-    return encoder.prepare(rows, sample, None, 1).h
+    return encoder.prepare(Encoded(rows, sample, None), 1).h
 
 
 # Standardisation

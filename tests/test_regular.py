@@ -10,10 +10,12 @@ from mmgraph import (
     Classification,
     DataError,
     FusionModel,
+    KNearest,
     Latent,
     Modality,
     Relation,
     Schema,
+    TimeWindow,
 )
 
 MODALITIES = (
@@ -55,8 +57,8 @@ def mask(num_samples):
     return present
 
 
-def build(name, **options):
-    schema, own = MODELS[name]
+def build(name, models=MODELS, **options):
+    schema, own = models[name]
     model = FusionModel(schema, Classification(3), hidden_channels=8, **own, **options)
     return model.double()
 
@@ -125,6 +127,100 @@ def test_a_regular_batch_needs_a_row_for_every_sample():
         Batch.regular(x | {"labs": x["labs"][:3]}, torch.ones(4, 3, dtype=torch.bool))
 
 
+SEQUENCES = (
+    Modality("labs", 3),
+    Modality("ecg", 2, tokens="ragged", max_nodes=4),
+    Modality("move", 1, tokens="ragged", time=True),
+)
+OF_SEQUENCES = {
+    "star": (Schema.star(SEQUENCES), {}),
+    "complete-members": (Schema.complete(SEQUENCES), {"members": 2}),
+    "mixture": (Schema.complete(SEQUENCES), {"feed_forward": "mixture"}),
+    "mean": (Schema.late(SEQUENCES), {"evidence_channels": 2}),
+    "max": (Schema.late(SEQUENCES), {"readout": "max"}),
+    "attention": (Schema.late(SEQUENCES), {"readout": "attention"}),
+    "windows": (
+        Schema(
+            SEQUENCES,
+            [Latent("fuse")],
+            [
+                Relation("move", "move", topology=TimeWindow(2.0)),
+                Relation("move", "move", "again", KNearest(2)),
+                Relation("*", "fuse"),
+            ],
+        ),
+        {},
+    ),
+}
+STEPS = {"ecg": 9, "move": 5}
+
+
+def padded(num_samples, dtype=torch.float64):
+    """Sequences of all lengths: none, one, as many as nodes and more."""
+    x = {"labs": torch.randn(num_samples, 3, dtype=dtype)}
+    x["ecg"] = torch.randn(num_samples, 9, 2, dtype=dtype)
+    x["move"] = torch.randn(num_samples, 5, 1, dtype=dtype)
+    each = torch.arange(num_samples)
+    lengths = {"ecg": each.add(7) % 10, "move": each.add(5) % 6}
+    time = {"move": torch.rand(num_samples, 5, dtype=dtype).cumsum(1)}
+    return x, lengths, time
+
+
+def poison(x, lengths, time, present):
+    """The same with NaN wherever nothing is."""
+    gone = {"labs": ~present[:, 0]}
+    for i, (name, length) in enumerate(lengths.items(), start=1):
+        gone[name] = torch.arange(STEPS[name]) >= length[:, None]
+        gone[name] = gone[name] | ~present[:, i, None]
+    filled = {n: v.masked_fill(gone[n][..., None], torch.nan) for n, v in x.items()}
+    seconds = {n: t.masked_fill(gone[n], torch.inf) for n, t in time.items()}
+    return filled, lengths, seconds
+
+
+@pytest.mark.parametrize("execution", ["dense", "sparse"])
+@pytest.mark.parametrize("name", OF_SEQUENCES)
+def test_padded_sequences_say_what_packed_ones_say(name, execution):
+    model = build(name, OF_SEQUENCES, execution=execution)
+    (x, lengths, time), present = padded(11), mask(11)
+    regular = Batch.regular(x, present, lengths=lengths, time=time)
+    packed = regular.packed()
+    kept = torch.where(present[:, 1], lengths["ecg"], 0)
+    assert torch.equal(packed.sample["ecg"].bincount(minlength=11), kept)
+    assert torch.equal(regular.present, packed.present)
+    result, expected = run(model, regular), run(model, packed)
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+    x, lengths, time = poison(x, lengths, time, present)
+    again = run(model, Batch.regular(x, present, lengths=lengths, time=time))
+    assert torch.equal(again[0], result[0])
+    assert all(torch.equal(a, b) for a, b in zip(again[1], result[1], strict=True))
+
+
+def test_padded_sequences_are_whole_unless_lengths_say_otherwise():
+    x = {"ecg": torch.randn(3, 4, 2)}
+    there = torch.tensor([[True], [True], [False]])
+    batch = Batch.regular(x, there)
+    assert batch.packed().sample["ecg"].bincount(minlength=3).tolist() == [4, 4, 0]
+    hidden = batch.hold_out(torch.tensor([[True], [False], [False]])).visible()
+    assert hidden.x["ecg"].shape == (12, 2)
+    assert torch.equal(hidden.packed().x["ecg"], x["ecg"][1])
+    empty = Batch.regular({"ecg": torch.empty(0, 4, 2)}, there[:0])
+    assert not empty.packed().x["ecg"].numel()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "got"),
+    [
+        ({"ecg": torch.ones(2).long()}, r"\[2\] for rows \[3, 4, 2\]"),
+        ({"labs": torch.ones(3).long()}, r"\[3\] for rows \[3, 1\]"),
+        ({"egc": torch.ones(3).long()}, r"\[3\] for no rows"),
+    ],
+)
+def test_lengths_belong_to_padded_sequences(lengths, got):
+    x = {"ecg": torch.randn(3, 4, 2), "labs": torch.randn(3, 1)}
+    with pytest.raises(DataError, match=rf"must be \[B\] rows of a padded .*{got}"):
+        Batch.regular(x, torch.ones(3, 2, dtype=torch.bool), lengths=lengths)
+
+
 class Served(nn.Module):
     """A model as a function of tensors alone."""
 
@@ -132,8 +228,9 @@ class Served(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x, present):
-        return self.model(Batch.regular(x, present)).logits
+    def forward(self, x, present, lengths=None, time=None):
+        batch = Batch.regular(x, present, lengths=lengths, time=time)
+        return self.model(batch).logits
 
 
 @pytest.fixture
@@ -158,3 +255,30 @@ def test_a_model_of_regular_batches_is_exported_for_any_batch_size(name):
     for size in (2, 9):
         x, present = rows(size), mask(size)
         torch.testing.assert_close(program.module()(x, present), served(x, present))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_sizes_may_be_symbols")
+@pytest.mark.parametrize("name", ["star", "complete-members"])
+def test_a_model_of_sequences_is_exported_for_any_lengths(name):
+    served = Served(build(name, OF_SEQUENCES)).eval()
+    batch = torch.export.Dim("batch", min=1)
+    steps = {n: torch.export.Dim(n, min=1) for n in STEPS}
+    shapes = {"labs": {0: batch}} | {n: {0: batch, 1: t} for n, t in steps.items()}
+    (x, lengths, time), present = padded(5), mask(5)
+    program = torch.export.export(
+        served,
+        (x, present, lengths, time),
+        dynamic_shapes=(
+            shapes,
+            {0: batch},
+            {n: {0: batch} for n in STEPS},
+            {"move": shapes["move"]},
+        ),
+    )
+    for size in (2, 9):
+        (x, lengths, time), present = padded(size), mask(size)
+        x["ecg"] = torch.cat([x["ecg"], x["ecg"].flip(1)], 1)
+        lengths["ecg"] = lengths["ecg"] * 2
+        given = x, present, lengths, time
+        torch.testing.assert_close(program.module()(*given), served(*given))

@@ -279,14 +279,142 @@ def test_a_missing_package_is_named(extra, monkeypatch, tmp_path):
 def test_what_cannot_be_exported_is_said():
     labs, ecg = Modality("labs", 2), Modality("ecg", 2, tokens="ragged", time=True)
     check = serving.program.check_servable
-    check(Schema.complete([labs]))
-    with pytest.raises(SchemaError, match=r"'ecg' must have .* got ragged rows"):
-        check(Schema.star([labs, ecg]))
-    timed = Modality("labs", 2, time=True)
-    with pytest.raises(SchemaError, match=r"'labs' must have .* got time stamps"):
-        check(Schema.star([timed]))
+    check(Schema.complete([labs, ecg]))
     pair = Relation("labs", "gene", topology=SameIndex())
     modalities = [labs, Modality("gene", 2)]
     relations = [pair, Relation("*", "fuse")]
     with pytest.raises(SchemaError, match=r"topology Full .*got SameIndex"):
         check(Schema(modalities, [Latent("fuse")], relations))
+
+
+# Sequences
+
+RAGGED = {"ecg": 2, "move": 1}  # the second one with time, as vectors have
+
+
+TIMED = (
+    Modality("labs", 3, time=True),
+    Modality("ecg", 2, tokens="ragged"),
+    Modality("move", 1, tokens="ragged", time=True),
+)
+
+
+def make_sequences(num, seed=0, kept=(True, True, True)):
+    """Data of vectors and sequences, of which some are missing, or all."""
+    rng = np.random.default_rng(seed)
+    labs = 9 * rng.normal(size=(num, 3)).astype(np.float32)
+    labs[rng.random(num) < 0.3] = np.nan
+    content, seconds = {"labs": labs}, {}
+    for name, width in RAGGED.items():
+        lengths = rng.integers(0, 30, size=num)
+        rows = [rng.normal(size=(t, width)).astype(np.float32) for t in lengths]
+        for each in rows:
+            each[rng.random(each.shape) < 0.1] = np.nan
+        content[name] = rows
+        seconds[name] = [1e9 + rng.random(t).cumsum() for t in lengths]
+    present = {n: np.full(num, k) for n, k in zip(content, kept, strict=True)}
+    y = np.arange(num) % 2
+    times = {"move": seconds["move"], "labs": 1e9 - 5 * rng.random(num)}
+    data = MultimodalData.from_arrays(content, y=y, times=times, present=present)
+    return data.with_schema(Schema.complete(TIMED))
+
+
+@pytest.fixture(scope="module")
+def of_sequences():
+    clf = FusionClassifier(**SMALL, num_layers=2, experts=("linear", "forest"))
+    clf.fit(make_sequences(80)).model_.beta.fill_(0.7)
+    for name, value in clf.model_.graph.named_parameters():
+        if name.endswith("clock.weight"):  # starts from zero
+            value.fill_(0.5)
+    return clf
+
+
+@pytest.fixture(scope="module")
+def served_sequences(of_sequences, tmp_path_factory):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    path = tmp_path_factory.mktemp("sequences") / "model.onnx"
+    serving.export(of_sequences, path)
+    return serving.load(path, threads=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [1, 17])
+def test_sequences_are_exported_for_every_subset(of_sequences, served_sequences, num):
+    changed = make_sequences(num)
+    earlier = changed.columns["labs"].time
+    if len(earlier):
+        earlier -= 100
+        before = of_sequences.predict_proba(make_sequences(num))
+        assert np.abs(of_sequences.predict_proba(changed) - before).max() > 1e-4
+    said = []
+    for seed, kept in enumerate(SUBSETS):
+        data = make_sequences(num, seed, kept)
+        said.append(served_sequences.predict_proba(data))
+        expected = of_sequences.predict_proba(data)
+        np.testing.assert_allclose(said[-1], expected, atol=1e-5)
+    prior = of_sequences.model_.panel.pool.prior.softmax(0)  # the last one is empty
+    np.testing.assert_allclose(said[-1], prior.expand(num, 2), atol=1e-6)
+    assert np.ptp(np.concatenate(said)) > 0.1
+
+
+@pytest.mark.slow
+def test_what_stands_behind_the_end_of_a_sequence_is_not_read(served_sequences):
+    data = make_sequences(9)
+    feed = serving.feeding.read_samples(data, served_sequences.schema)
+    most = {name: data.columns[name].lengths.max() for name in RAGGED}
+    assert feed["input.ecg"].shape == (9, most["ecg"], 2)
+    assert feed["length.ecg"].shape == (9,)
+    assert feed["time.move"].shape == (9, most["move"])
+    [result] = served_sequences.session.run(None, feed)
+    for name in RAGGED:
+        steps = np.arange(feed[f"input.{name}"].shape[1])
+        feed[f"input.{name}"][steps >= feed[f"length.{name}"][:, None]] = 1e30
+    steps = np.arange(most["move"])
+    feed["time.move"][steps >= feed["length.move"][:, None]] = np.nan
+    assert np.array_equal(served_sequences.session.run(None, feed)[0], result)
+    longer = np.pad(feed["input.ecg"], ((0, 0), (0, 40), (0, 0)))
+    [again] = served_sequences.session.run(None, feed | {"input.ecg": longer})
+    np.testing.assert_allclose(again, result, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_sequences_are_taken_as_arrays_and_lists(of_sequences, served_sequences):
+    rng = np.random.default_rng(0)
+    ecg = rng.normal(size=(4, 12, 2))
+    expected = of_sequences.predict_proba(MultimodalData.from_arrays({"ecg": ecg}))
+    for given in (ecg, list(ecg)):
+        said = served_sequences.predict_proba({"ecg": given})
+        np.testing.assert_allclose(said, expected, atol=1e-5)
+    some = served_sequences.predict_proba({"ecg": [ecg[0], None]})
+    np.testing.assert_allclose(some[0], expected[0], atol=1e-5)
+    one_row = {"ecg": [ecg[0, 0]]}  # looks like a vector
+    said = served_sequences.predict_proba(MultimodalData.from_arrays(one_row))
+    again = served_sequences.predict_proba({"ecg": [ecg[0, :1]]})
+    np.testing.assert_allclose(said, again, atol=1e-6)
+    assert served_sequences.predict_proba({"ecg": []}).shape == (0, 2)
+
+
+@pytest.mark.slow
+def test_sequences_that_do_not_fit_are_refused(served_sequences):
+    with pytest.raises(DataError, match=r"'move' must have times .* got arrays"):
+        served_sequences.predict_proba({"move": np.zeros((2, 3, 1))})
+    untimed = MultimodalData.from_arrays({"move": np.zeros((2, 3, 1))})
+    with pytest.raises(DataError, match="'move' must have times, got none"):
+        served_sequences.predict_proba(untimed)
+    with pytest.raises(DataError, match=r"'ecg' must .*2.* got .*5"):
+        served_sequences.predict_proba({"ecg": np.zeros((2, 3, 5))})
+    with pytest.raises(DataError, match="'ecg' must be finite"):
+        served_sequences.predict_proba({"ecg": np.full((2, 3, 2), np.inf)})
+
+
+def test_inputs_are_named_with_their_shapes():
+    vector = Modality("labs", 3, time=True)
+    modalities = [vector, Modality("move", 2, tokens="ragged", time=True)]
+    assert serving.inputs_of(Schema.star(modalities)) == {
+        "input.labs": ("B", 3),
+        "time.labs": ("B",),
+        "input.move": ("B", "T", 2),
+        "length.move": ("B",),
+        "time.move": ("B", "T"),
+    }

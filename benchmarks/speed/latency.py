@@ -67,7 +67,7 @@ def _served(clf: FusionClassifier, row: MultimodalData) -> dict[str, Answer]:
     ways: dict[str, Answer] = {}
     arrays = row.features()
     rows = [torch.from_numpy(x) for x in arrays.values()]
-    program = trace(ServedModel(clf), clf.feature_widths_).module()
+    program = trace(ServedModel(clf)).module()
     ways[TRACED] = _without_gradients(program, rows)
     if all(find_spec(package) for package in NEEDED):
         with tempfile.TemporaryDirectory() as folder:

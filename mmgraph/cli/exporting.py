@@ -19,8 +19,8 @@ def export(
 ) -> None:
     """Write a model as one file that takes any subset of the modalities.
 
-    Rows of NaN are missing modalities. ONNX needs the extra named export, and runs
-    without torch; .pt2 is an archive of torch.export.
+    Rows of NaN and sequences of length 0 are missing modalities. ONNX needs the extra
+    named export, and runs without torch; .pt2 is an archive of torch.export.
     """
     from mmgraph import serving
     from mmgraph.cli.workflow import load_any
@@ -29,7 +29,6 @@ def export(
     check_file(output, ".onnx", ".pt2")
     estimator = load_any(model, device="cpu", encoders=parse_encoders(encoder))
     serving.export(estimator, output)
-    names = estimator.schema_.modality_names
-    widths = zip(names, estimator.feature_widths_, strict=True)
-    shown = ", ".join(f"input.{name} [B, {width}]" for name, width in widths)
+    inputs = serving.inputs_of(estimator.schema_).items()
+    shown = ", ".join(f"{name} [{', '.join(map(str, s))}]" for name, s in inputs)
     typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, takes {shown}")

@@ -268,8 +268,7 @@ def _with_times(
     if entries.dtype == object:
         parts = [_time_array(name, entries[i]) for i in observed]
     else:
-        kept = entries[observed]
-        parts = list(kept.reshape(len(kept), -1))
+        parts = [each.ravel() for each in entries[observed]]
     got = np.array([len(p) for p in parts], dtype=np.int64)
     wrong = np.flatnonzero(got != column.lengths[observed])
     if len(wrong):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mmgraph.data.column import Column
 from mmgraph.data.pictures import NUM_PICTURE_FEATURES, describe_picture
@@ -46,7 +47,11 @@ def describe_rows(column: Column, kind: str) -> npt.NDArray[np.float32]:
     if column.is_text:
         rows = _describe_raw(column, kind)
     elif column.ragged:
-        rows = _describe_sequences(column)
+        lengths = torch.from_numpy(column.lengths[column.present])
+        sample = torch.repeat_interleave(lengths)
+        position = position_in(sample, len(lengths))
+        values = torch.from_numpy(column.values)
+        rows = describe_sequences(values, sample, position, lengths).numpy()
     else:
         rows = column.values
     table = np.full((len(column), rows.shape[1]), np.nan, dtype=np.float32)
@@ -54,17 +59,23 @@ def describe_rows(column: Column, kind: str) -> npt.NDArray[np.float32]:
     return table
 
 
-def _describe_sequences(column: Column) -> npt.NDArray[np.float32]:
-    """Return ``[n, 25 C]`` for the n samples that have rows."""
-    lengths = torch.from_numpy(column.lengths[column.present])
-    num = len(lengths)
-    x = torch.from_numpy(column.values)
-    sample = torch.repeat_interleave(lengths)
-    part = NUM_PARTS * position_in(sample, num) // lengths[sample]
+def describe_sequences(
+    x: Tensor, sample: Tensor, position: Tensor, lengths: Tensor
+) -> Tensor:
+    """Return ``[n, 25 C]`` of n sequences; see :func:`describe_rows`.
+
+    Args:
+        x: ``[L, C]`` rows of all sequences; all-NaN ones at the end of a sequence add
+            nothing to it where they stand at its last place.
+        sample: ``[L]`` ascending sequence of each row.
+        position: ``[L]`` place of each row in its sequence, below its length.
+        lengths: ``[n]``, at least 1.
+    """
+    num, width = lengths.shape[0], 5 * x.shape[1]
+    part = NUM_PARTS * position // lengths[sample]
     whole = segment_statistics(x, sample, num)
     parts = segment_statistics(x, NUM_PARTS * sample + part, NUM_PARTS * num)
-    table = torch.cat([whole, parts.reshape(num, NUM_PARTS * whole.shape[1])], dim=1)
-    return np.asarray(table.numpy(), dtype=np.float32)
+    return torch.cat([whole, parts.reshape(num, NUM_PARTS * width)], dim=1)
 
 
 def _describe_raw(column: Column, kind: str) -> npt.NDArray[np.float32]:

@@ -34,7 +34,7 @@ from mmgraph.nn.readout import (
     MeanReadout,
 )
 from mmgraph.pretrained import PretrainedEncoder
-from mmgraph.schema import Schema
+from mmgraph.schema import Full, Schema
 
 FeedForwardKind: TypeAlias = Literal["typed", "mixture", "none"]
 ReadoutKind: TypeAlias = Literal["auto", "fuse", "mean", "max", "attention"]
@@ -188,6 +188,12 @@ class FusionModel(nn.Module):
         return self.nodes.encoders
 
     @property
+    def _takes_regular(self) -> bool:
+        """Whether rows that only keep a place can stay: no edge depends on places."""
+        relations = self.schema.relations
+        return all(isinstance(each.topology, Full) for each in relations)
+
+    @property
     def auxiliary_lengths(self) -> dict[str, int]:
         """How many sums each auxiliary loss that may occur is made of, by its name."""
         feeds = [layer.feed_forward for layer in self.layers]
@@ -251,7 +257,7 @@ class FusionModel(nn.Module):
         """
         self._check(batch, complete)
         asked = self.ghosts.asked(batch, complete) if self.ghosts is not None else {}
-        batch = batch.packed() if asked else batch
+        batch = batch.packed() if asked or not self._takes_regular else batch
         graph, h = self.nodes(batch.visible(), evidence, self.ghosts, asked)
         balance: list[LossSums] = []
         completed: dict[str, Completed] = {}

@@ -127,9 +127,9 @@ class Ghosts(nn.Module):
             if name not in hidden.x or not len(hidden.x[name]):
                 continue
             with torch.no_grad():
-                h, sample, _ = encode(name, hidden)
-                rows = torch.unique(sample)
-                state = segment_mean(h, sample, batch.num_samples)
+                found = encode(name, hidden)
+                rows = torch.unique(found.sample)
+                state = segment_mean(found.h, found.sample, batch.num_samples)
                 state = state.index_select(-2, rows)
                 x = self._features(name, hidden.x[name], encoders[name])
             losses[name] = completion_loss(_rows_of(done, rows), state, x)

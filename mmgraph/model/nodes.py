@@ -135,8 +135,8 @@ class NodeBuilder(nn.Module):
             batch.num_samples,
         )
         nodes = {
-            name: self._node_set(name, each, batch)
-            for name, each in zip(names, encoded, strict=True)
+            name: NodeSet(x.sample, batch.num_samples, x.time, x.missing, most=x.most)
+            for name, x in zip(names, encoded, strict=True)
         }
         h = _stack(tables)
         if evidence is not None:
@@ -149,15 +149,6 @@ class NodeBuilder(nn.Module):
             reps = [1] * (latent.ndim - 2) + [batch.num_samples, 1]
             states.append(latent.repeat(*reps))
         return Nodes(Graph(nodes, batch.num_samples), _stack(states))
-
-    def _node_set(self, name: str, encoded: Encoded, batch: Batch) -> NodeSet:
-        """Return the nodes of a modality; placeholders are silent."""
-        _, sample, time = encoded
-        most = batch.most.get(name) if sample is batch.sample.get(name) else None
-        silent = None
-        if batch.missing is not None and name in batch.x:
-            silent = batch.missing[:, batch.modalities.index(name)]
-        return NodeSet(sample, batch.num_samples, time, silent, most=most)
 
     def _merge(
         self,
@@ -181,14 +172,15 @@ class NodeBuilder(nn.Module):
         Raises:
             DataError: Rows without time where the schema says that they have time.
         """
-        rows = self._rows(name, batch)
-        encoded: Encoded = self.encoders[name](*rows, batch.num_samples)
+        x, sample, time, _, _ = self._rows(name, batch)
+        encoded: Encoded = self.encoders[name](x, sample, time, batch.num_samples)
         return encoded
 
     def _rows(self, name: str, batch: Batch) -> Encoded:
         """Return the rows of a modality as its encoder takes them."""
         modality = self.schema.modality(name)
-        x, sample, time = self._present_rows(modality, batch)
+        rows = self._present_rows(modality, batch)
+        x, time = rows.h, rows.time
         if modality.time and time is None:
             if x.shape[0]:
                 raise DataError(
@@ -198,18 +190,19 @@ class NodeBuilder(nn.Module):
             time = x.new_zeros(0)
         if time is not None:  # seconds have more digits than bfloat16
             time = time.to(torch.promote_types(x.dtype, torch.float32))
-        return Encoded(x, sample, time)
+        return rows._replace(time=time)
 
-    def _present_rows(
-        self, modality: Modality, batch: Batch
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _present_rows(self, modality: Modality, batch: Batch) -> Encoded:
         name = modality.name
         if name in batch.x and batch.x[name].shape[0]:
-            return batch.x[name], batch.sample[name], batch.time.get(name)
+            missing = None if batch.missing is None else batch.missing[name]
+            time, most = batch.time.get(name), batch.most.get(name)
+            return Encoded(batch.x[name], batch.sample[name], time, missing, most)
         some = [x for x in batch.x.values() if x.is_floating_point()]
         some = some or list(self.parameters())  # tokens of texts are whole numbers
         sample = next(iter(batch.sample.values()))
-        return some[0].new_zeros(0, modality.channels or 0), sample[:0], None
+        x = some[0].new_zeros(0, modality.channels or 0)
+        return Encoded(x, sample[:0], None, most=0)
 
     def _check_evidence(self, batch: Batch, evidence: Tensor | None) -> None:
         shape = (

@@ -32,11 +32,16 @@ class Encoded(NamedTuple):
         h: ``[..., N, D]`` states, or ``[N, C]`` before they are mapped.
         sample: ``[N]`` ascending sample numbers.
         time: ``[N]`` seconds, or None.
+        missing: ``[N]`` Bool where every sample has equally many rows: True where one
+            only keeps the place of what is not there. None otherwise.
+        most: Most rows of a sample, where it is known beforehand.
     """
 
     h: Tensor
     sample: Tensor
     time: Tensor | None
+    missing: Tensor | None = None
+    most: int | None = None
 
 
 class RowEncoder(nn.Module):
@@ -51,9 +56,7 @@ class RowEncoder(nn.Module):
         """The affine maps, first to last, and the normalisation."""
         raise AssertionError("an encoder of rows must say what they go through")
 
-    def prepare(
-        self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
-    ) -> Encoded:
+    def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
         """Return one row ``[N, C']`` for every node, from rows ``[L, C]``."""
         raise AssertionError("an encoder of rows must make them ready")
 
@@ -61,7 +64,7 @@ class RowEncoder(nn.Module):
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
     ) -> Encoded:
         """Encode rows ``[L, C]`` as the states ``[..., N, D]`` of nodes."""
-        ready = self.prepare(x, sample, time, num_samples)
+        ready = self.prepare(Encoded(x, sample, time), num_samples)
         return ready._replace(h=_map_rows([self], [ready.h]))
 
 
@@ -88,15 +91,24 @@ def encode_together(
     for alike, neighbours in groupby(pairs, key=lambda pair: _widths(pair[0])):
         some = list(neighbours)
         if alike is None:
-            nodes = [encoder(*each, num_samples) for encoder, each in some]
+            nodes = [
+                _encode_alone(encoder, each, num_samples) for encoder, each in some
+            ]
             tables += [each.h for each in nodes]
         else:
             together = [cast("RowEncoder", encoder) for encoder, _ in some]
             ready = zip(together, (each for _, each in some), strict=True)
-            nodes = [encoder.prepare(*each, num_samples) for encoder, each in ready]
+            nodes = [encoder.prepare(each, num_samples) for encoder, each in ready]
             tables.append(_map_rows(together, [each.h for each in nodes]))
         found += nodes
     return tables, found
+
+
+def _encode_alone(encoder: nn.Module, rows: Encoded, num_samples: int) -> Encoded:
+    """Ask a module that knows rows, samples and time only."""
+    found: Encoded = encoder(rows.h, rows.sample, rows.time, num_samples)
+    most = rows.most if found.sample is rows.sample else None
+    return found._replace(missing=rows.missing, most=most)
 
 
 def _widths(encoder: nn.Module) -> tuple[torch.Size, ...] | None:
@@ -157,11 +169,9 @@ class VectorEncoder(RowEncoder):
         """Fit the standardisation on observed training rows ``[N, C]``."""
         self.scaler.fit(x)
 
-    def prepare(
-        self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
-    ) -> Encoded:
+    def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
         """Return the standardised values and flags of rows ``[N, C]``."""
-        return Encoded(self.scaler(x), sample, time)
+        return rows._replace(h=self.scaler(rows.h))
 
 
 class EmbeddingEncoder(RowEncoder):
@@ -185,11 +195,27 @@ class EmbeddingEncoder(RowEncoder):
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
         """Nothing to fit: an embedding is taken as it is."""
 
-    def prepare(
-        self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
-    ) -> Encoded:
+    def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
         """Normalise rows ``[N, C]``."""
-        return Encoded(standardise(x.masked_fill(x.isnan(), 0)), sample, time)
+        return rows._replace(h=standardise(rows.h.masked_fill(rows.h.isnan(), 0)))
+
+
+def _places(rows: Encoded, num_samples: int) -> tuple[Tensor, Tensor]:
+    """Return each row's place in its sequence ``[N]``, and all lengths ``[B]``."""
+    sample, missing, most = rows.sample, rows.missing, rows.most
+    if missing is None:
+        offsets = offsets_of(sample, num_samples)
+        return position_in(sample, num_samples), offsets[1:] - offsets[:-1]
+    assert most is not None
+    position = torch.arange(sample.shape[0], device=sample.device) - sample * most
+    return position, (~missing).unflatten(0, (num_samples, most)).sum(1)
+
+
+def _without_gaps(rows: Encoded) -> Encoded:
+    assert rows.missing is not None
+    there = ~rows.missing
+    time = None if rows.time is None else rows.time[there]
+    return Encoded(rows.h[there], rows.sample[there], time, None, rows.most)
 
 
 class SequenceEncoder(RowEncoder):
@@ -225,32 +251,35 @@ class SequenceEncoder(RowEncoder):
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
         """Fit the standardisation on the segments of training rows ``[N, C]``."""
-        rows, owner, _ = self._summarise(x, sample, None, num_samples)
-        self.vector.fit(rows, owner, num_samples)
+        ready = self._summarise(Encoded(x, sample, None), num_samples)
+        self.vector.fit(ready.h, ready.sample, num_samples)
 
-    def prepare(
-        self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
-    ) -> Encoded:
+    def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
         """Summarise the rows ``[N, C]`` of sequences; fewer rows may result."""
-        rows, owner, when = self._summarise(x, sample, time, num_samples)
-        return self.vector.prepare(rows, owner, when, num_samples)
+        ready = self._summarise(rows, num_samples)
+        return self.vector.prepare(ready, num_samples)
 
-    def _summarise(
-        self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        offsets = offsets_of(sample, num_samples)
-        length = offsets[1:] - offsets[:-1]  # [B]
-        nodes = length.clamp(max=self.max_nodes)
-        position = position_in(sample, num_samples)
-        within = position * nodes[sample] // length[sample]
-        first = nodes.cumsum(0) - nodes
-        segment = first[sample] + within  # [N], ascending
-        count = int(nodes.sum())
-        owner = torch.repeat_interleave(nodes)
-        place = position_in(owner, num_samples) / nodes[owner].to(x.dtype)
-        summary = segment_statistics(x, segment, count)
+    def _summarise(self, rows: Encoded, num_samples: int) -> Encoded:
+        """Return a row for every segment; a regular batch stays one."""
+        x, sample, time, missing, most = rows
+        width = self.max_nodes
+        if missing is None and most is not None:
+            width = min(width, most)
+        position, length = _places(rows, num_samples)
+        nodes = length.clamp(max=width)
+        segment = sample * width + position * nodes[sample] // length[sample].clamp(1)
+        count = num_samples * width
+        if missing is not None:  # what only keeps a place is in none of the segments
+            segment = segment.masked_fill(missing, count)
+        each = torch.arange(num_samples, device=x.device)
+        number = torch.arange(width, device=x.device)  # of a segment in its sequence
+        owner = each[:, None].expand(-1, width).flatten()
+        gaps = number >= nodes[:, None]
+        place = number / nodes.clamp(1)[:, None].to(x.dtype)
+        summary = segment_statistics(x, segment, count + 1)[:-1]
+        table = torch.cat([summary, place.to(x.dtype).flatten()[:, None]], dim=1)
         when = None
         if time is not None:
-            when = segment_mean(time[:, None], segment, count)[:, 0]
-        rows = torch.cat([summary, place[:, None].to(x.dtype)], dim=1)
-        return rows, owner, when
+            when = segment_mean(time[:, None], segment, count + 1)[:-1, 0]
+        ready = Encoded(table, owner, when, gaps.flatten(), width)
+        return ready if missing is not None else _without_gaps(ready)

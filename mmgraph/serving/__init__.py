@@ -2,5 +2,6 @@
 
 from mmgraph.serving.exporting import export
 from mmgraph.serving.loading import ExportedModel, load
+from mmgraph.serving.program import inputs_of
 
-__all__ = ["ExportedModel", "export", "load"]
+__all__ = ["ExportedModel", "export", "inputs_of", "load"]

@@ -17,8 +17,7 @@ from mmgraph.serving.program import ServedModel, replace_forests, trace
 from mmgraph.serving.trees import ForestNode, translation
 
 METADATA = "mmgraph"
-# dots keep names of modalities from those of operations
-INPUT, PROBABILITY, VALUE = "input.", "output.probability", "output.value"
+PROBABILITY, VALUE = "output.probability", "output.value"
 FORMATS = (".onnx", ".pt2")
 CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
 
@@ -27,8 +26,11 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
     """Write a fitted classifier or regressor as one file.
 
     Its inputs are ``input.NAME``, float32 ``[B, C_m]`` for each modality and any ``B``
-    from 1 on; all-NaN rows are missing modalities, other NaN missing cells. Its output
-    is ``output.probability [B, K]``, float32, of a regressor ``output.value [B, K]``,
+    from 1 on; all-NaN rows are missing modalities, other NaN missing cells. A sequence
+    has ``input.NAME [B, T, C_m]`` for any ``T`` from 1 on and ``length.NAME [B]``,
+    int64, behind which nothing is read; 0 is a missing one. Modalities with time have
+    ``time.NAME``, float64 seconds, ``[B]`` or ``[B, T]``. Its output is
+    ``output.probability [B, K]``, float32, of a regressor ``output.value [B, K]``,
     float64.
 
     ``.onnx`` runs in ONNX Runtime; :func:`mmgraph.serving.load` reads it. ``.pt2`` is
@@ -43,7 +45,7 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
     Raises:
         ConfigError: Another estimator or suffix, or ``mmgraph[export]`` is not
             installed.
-        SchemaError: Ragged modalities, time, or topologies other than ``Full``.
+        SchemaError: Topologies other than ``Full``.
     """
     path = Path(path)
     if not isinstance(estimator, FusionClassifier | FusionRegressor):
@@ -59,7 +61,7 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
     served = ServedModel(estimator)
     with _quiet():
         if path.suffix == ".pt2":
-            torch.export.save(trace(served, estimator.feature_widths_), path)
+            torch.export.save(trace(served), path)
         else:
             _write_onnx(served, estimator, path)
 
@@ -68,9 +70,9 @@ def _write_onnx(served: ServedModel, estimator: FusionEstimator, path: Path) -> 
     require_onnx()
     forests = replace_forests(served.model, ForestNode)
     written = torch.onnx.export(
-        trace(served, estimator.feature_widths_),
+        trace(served),
         dynamo=True,
-        input_names=[INPUT + name for name in served.names],
+        input_names=list(served.inputs),
         output_names=[VALUE if served.scaled else PROBABILITY],
         custom_translation_table=translation(forests),
         verbose=False,
@@ -101,11 +103,10 @@ def _describe(estimator: FusionEstimator) -> dict[str, Any]:
     """Return what a reader must know beyond the graph of operations."""
     from mmgraph import __version__
 
-    names = estimator.schema_.modality_names
     return {
         "version": __version__,
         "estimator": type(estimator).__name__,
-        "widths": dict(zip(names, estimator.feature_widths_, strict=True)),
+        "schema": estimator.schema_.to_json(),
         "target": estimator._target_state(),
     }
 

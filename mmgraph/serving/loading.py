@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.data import MultimodalData
-from mmgraph.data.features import NUM_FEATURES
-from mmgraph.errors import CheckpointError, ConfigError, DataError
-from mmgraph.estimators.raw import RawInputs
-from mmgraph.serving.exporting import INPUT, METADATA
+from mmgraph.errors import CheckpointError, ConfigError
+from mmgraph.schema import Schema
+from mmgraph.serving.exporting import METADATA
+from mmgraph.serving.feeding import Feed, Samples, nothing, read_samples
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
-Samples: TypeAlias = MultimodalData | Mapping[str, npt.ArrayLike]
 PLAIN = "fiubU"
 
 
@@ -34,7 +32,7 @@ class ExportedModel:
         description: What was written beside it.
 
     Attributes:
-        widths: ``C_m`` by modality.
+        schema: What the inputs are.
         classes_: Classes or numbers of labels; None for a regressor.
     """
 
@@ -43,7 +41,7 @@ class ExportedModel:
     ) -> None:
         target = description["target"]
         self.session = session
-        self.widths = {str(k): int(v) for k, v in description["widths"].items()}
+        self.schema = Schema.from_json(description["schema"])
         self.classes_ = _read_classes(target) if "classes" in target else None
         self._several = bool(target.get("multi_label", False))
         self._flat = bool(target.get("flat", False))
@@ -52,12 +50,14 @@ class ExportedModel:
         """Return probabilities ``[N, K]`` of classes, or of labels.
 
         Args:
-            X: The data, or ``[N, C_m]`` numbers by modality: a modality that is left
-                out is missing from all samples, an all-NaN row from one; other NaN are
-                missing cells.
+            X: The data, or by modality ``[N, C_m]`` numbers or what ``from_arrays``
+                takes for sequences: a modality that is left out is missing from all
+                samples, an all-NaN row from one; other NaN are missing cells. Data
+                alone have times.
 
         Raises:
-            DataError: An unknown modality, another width, infinite cells.
+            DataError: An unknown modality, another width, infinite cells, no times
+                where the training had them.
             ConfigError: The model is a regressor.
         """
         if self.classes_ is None:
@@ -82,70 +82,15 @@ class ExportedModel:
 
     def _run(self, X: Samples) -> FloatArray:  # noqa: N803
         """Return what the graph says, ``[N, K]``."""
-        rows = self._read(X)
-        num_samples = len(next(iter(rows.values())))
+        feed = read_samples(X, self.schema)
+        num_samples = len(next(iter(feed.values())))
         if not num_samples:  # the graph is made for one sample or more
-            return self._run(self._nothing(1))[:0]
-        feed = {INPUT + name: table for name, table in rows.items()}
+            return self._ask(nothing(self.schema, 1))[:0]
+        return self._ask(feed)
+
+    def _ask(self, feed: Feed) -> FloatArray:
         said: FloatArray = self.session.run(None, feed)[0].astype(np.float64)
         return said
-
-    def _nothing(self, num_samples: int) -> dict[str, npt.NDArray[np.float32]]:
-        shapes = {name: (num_samples, width) for name, width in self.widths.items()}
-        return {
-            name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()
-        }
-
-    def _read(self, X: Samples) -> dict[str, npt.NDArray[np.float32]]:  # noqa: N803
-        """Return ``[N, C_m]`` of every modality."""
-        if isinstance(X, MultimodalData):
-            self._check_raw(X)
-        given: Mapping[str, npt.ArrayLike] = (
-            RawInputs().as_numbers(X).features() if isinstance(X, MultimodalData) else X
-        )
-        unknown = [name for name in given if name not in self.widths]
-        if unknown or not given:
-            raise DataError(
-                f"Samples must have some of the modalities {', '.join(self.widths)}, "
-                f"got {', '.join(map(repr, unknown)) or 'none of them'}."
-            )
-        rows = {name: self._table(name, values) for name, values in given.items()}
-        sizes = {name: len(table) for name, table in rows.items()}
-        if len(set(sizes.values())) > 1:
-            raise DataError(
-                f"Modalities must have equally many samples, got {sizes}. Mark missing "
-                "ones by rows of NaN."
-            )
-        return self._nothing(len(next(iter(rows.values())))) | rows
-
-    def _check_raw(self, data: MultimodalData) -> None:
-        for modality in data.schema.modalities:
-            plain = NUM_FEATURES.get(modality.kind)
-            width = self.widths.get(modality.name, plain)
-            if plain is not None and width != plain:
-                raise DataError(
-                    f"Modality {modality.name!r} must be the vectors [N, {width}] of "
-                    f"its pretrained encoder, got {modality.kind}. Compute them with "
-                    "PretrainedEncoder.encode."
-                )
-
-    def _table(self, name: str, values: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        with np.errstate(over="ignore"):  # what overflows is refused as infinite
-            table = np.asarray(values, dtype=np.float32)
-        width = self.widths[name]
-        if table.ndim == 2 and not table.size:  # nothing observed has no width
-            table = np.full((len(table), width), np.nan, dtype=np.float32)
-        if table.ndim != 2 or table.shape[1] != width:
-            raise DataError(
-                f"Modality {name!r} must have shape [N, {width}], got "
-                f"{list(table.shape)}."
-            )
-        if np.isinf(table).any():
-            raise DataError(
-                f"Modality {name!r} must be finite or NaN in float32, got an infinite "
-                "value. Mark missing cells by NaN."
-            )
-        return table
 
 
 def load(path: str | os.PathLike[str], *, threads: int | None = None) -> ExportedModel:
