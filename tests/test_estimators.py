@@ -184,6 +184,17 @@ def test_one_class_is_certain(experts):
     assert fitted.predict(make()).tolist() == [7] * NUM
 
 
+@pytest.mark.parametrize("unknown", [[3, None, 1], [3.0, np.nan, 1.0]])
+def test_whole_numbers_stay_whole_where_some_are_unknown(unknown):
+    data = make(unknown * (NUM // 3))
+    fitted = classifier().fit(data)
+    assert fitted.classes_.dtype.kind == fitted.predict(data).dtype.kind == "i"
+    assert fitted.classes_.tolist() == [1, 3]
+    assert fitted.score(data) > 0
+    with pytest.raises(DataError, match="FusionRegressor"):
+        classifier().fit(make([0.5, np.nan, 1.0] * (NUM // 3)))
+
+
 def test_balanced_predictions_weigh_classes_by_their_frequency():
     rare = (A[:, 0] > np.sort(A[:, 0])[-5]).astype(int)
     fitted = classifier().fit(make(rare))

@@ -27,6 +27,7 @@ PLAIN_NAMES = {
     **{"groups": Usual("group"), "split_name": Usual("split")},
 }
 _MAX_CLASSES = 50
+MAX_WHOLE = 2.0**53  # up to which floats tell whole numbers apart
 _MAX_FOLDS = 10  # finer ones are worth their time for a whole 1 / share only
 _SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
 
@@ -118,9 +119,19 @@ def missing_labels(values: AnyArray) -> AnyArray:
 
 
 def known_labels(values: AnyArray) -> AnyArray:
-    """Return the labels that are not missing, of one type."""
-    known = values[~missing_labels(values)]
-    return known.astype(str) if known.dtype == object else known
+    """Return the labels that are not missing, of one type.
+
+    Whole numbers among which some are missing are integers, as they would be if all
+    were known: only NaN made them floats.
+    """
+    missing = missing_labels(values)
+    known = values[~missing]
+    if known.dtype == object:
+        return known.astype(str)
+    if not missing.any():
+        return known
+    whole = (known == known.round()) & (np.abs(known) < MAX_WHOLE)
+    return known.astype(np.int64) if whole.all() else known
 
 
 def labelled_rows(values: AnyArray) -> AnyArray:
