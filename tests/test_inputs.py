@@ -1,9 +1,16 @@
 """What estimators accept, in the form that models take."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from mmgraph import DataError, Modality, MultimodalData, Schema
+from mmgraph import (
+    DataError,
+    FusionClassifier,
+    Modality,
+    MultimodalData,
+    Schema,
+)
 from mmgraph.estimators.inputs import features_of, labelled, labels_to_score
 from mmgraph.estimators.raw import RawInputs
 
@@ -77,3 +84,17 @@ def test_labels_to_score_have_the_shape_of_predictions():
         labels_to_score(data, None, (4,))
     with pytest.raises(DataError, match="score needs at least one known label"):
         labels_to_score(data, [None] * 3, (3,))
+
+
+def test_a_table_with_words_is_told_how_to_become_data():
+    frame = pd.DataFrame({"age": [61.0, 70.0] * 4, "sex": ["f", "m"] * 4})
+    y = [0, 1] * 4
+    said = r"got a table of age, sex: .*'f'.*from_pandas\(X, modalities"
+    with pytest.raises(DataError, match=said):
+        FusionClassifier().fit(frame, y)
+    numbers = frame.assign(sex=y)
+    fitted = FusionClassifier(epochs=1, members=1, experts=("linear",)).fit(numbers, y)
+    with pytest.raises(DataError, match=said):
+        fitted.predict(frame)
+    with pytest.raises(ValueError, match="could not convert string"):
+        FusionClassifier().fit(frame.to_numpy(), y)

@@ -26,6 +26,7 @@ from mmgraph.estimators.inputs import (
     check_modalities,
     features_of,
     labelled,
+    naming_frames,
     refuse_mapping,
 )
 from mmgraph.estimators.options import check_options, resolve_device
@@ -137,7 +138,8 @@ class FusionEstimator(StoredEstimator):
             data = X
         else:
             refuse_mapping(X)
-            array = validate_data(self, X, reset=reset, **READ_ARRAY)
+            with naming_frames(X):
+                array = validate_data(self, X, reset=reset, **READ_ARRAY)
             with np.errstate(over="ignore"):  # what overflows is refused as infinite
                 array = array.astype(np.float32)
             data = MultimodalData.from_arrays({ARRAY_MODALITY: array})
@@ -161,9 +163,9 @@ class FusionEstimator(StoredEstimator):
         check_options(self.get_params(deep=False))
         if not isinstance(X, MultimodalData):
             refuse_mapping(X)
-            _, y = validate_data(
-                self, X, y, validate_separately=(READ_ARRAY, READ_LABELS)
-            )
+            how = READ_ARRAY, READ_LABELS
+            with naming_frames(X):
+                _, y = validate_data(self, X, y, validate_separately=how)
             check_consistent_length(X, y)
         return labelled(self._read(X, reset=True), y)
 

@@ -1,6 +1,7 @@
 """What estimators accept, brought into the form that models take."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,26 @@ def refuse_mapping(X: Any) -> None:  # noqa: ANN401, N803
             f"{', '.join(map(str, X)) or 'nothing'}. Build it with "
             "MultimodalData.from_arrays(X)."
         )
+
+
+@contextmanager
+def naming_frames(X: Any) -> Iterator[None]:  # noqa: ANN401, N803
+    """Tell how to build data where a table is no array of numbers.
+
+    Raises:
+        DataError: Saying how to build them.
+    """
+    try:
+        yield
+    except ValueError as error:
+        columns = getattr(X, "columns", None)
+        if columns is None:
+            raise
+        raise DataError(
+            "X must be MultimodalData, a stream or numbers [N, C], got a table of "
+            f"{', '.join(map(str, columns[:5]))}: {error}.",
+            "Build it with MultimodalData.from_pandas(X, modalities={name: columns}).",
+        ) from None
 
 
 def labels_to_score(
