@@ -128,6 +128,8 @@ class TrainConfig(BaseModel):
         modalities: Columns of each modality; empty means as the file says.
         encoders: Folder or name of a pretrained model by modality of text, or of
             paths of pictures or sounds; empty means plain features.
+        graph: JSON file of the schema, "schema" in run files; None is a star of what
+            the file holds.
         group: Column whose values must not be torn apart in a split, or None.
         id: Column that names the samples, or None for the row number.
         output: Folder that the model is saved in.
@@ -147,6 +149,7 @@ class TrainConfig(BaseModel):
     label: Annotated[str, Field(min_length=1)] | None = None
     modalities: dict[str, tuple[str, ...]] = {}
     encoders: dict[str, str] = {}
+    graph: Annotated[Path | None, Field(alias="schema")] = None
     group: str | None = None
     id: str | None = None
     output: Path

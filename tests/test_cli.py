@@ -23,7 +23,7 @@ from mmgraph.cli.catalogue import dataset_table
 from mmgraph.cli.commands import app
 from mmgraph.cli.outputs import check_file, check_folder
 from mmgraph.cli.workflow import Columns, read_samples
-from mmgraph.config import BenchConfig, build_config
+from mmgraph.config import BenchConfig, TrainConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.schema import Schema
@@ -77,7 +77,7 @@ def test_every_command_shows_an_example(command):
 def test_paragraphs_of_help_are_wrapped_by_the_screen_alone():
     command = typer.main.get_command(app).get_command(None, "train")
     paragraphs = command.help.split("\n\n")
-    assert len(paragraphs) == 3
+    assert len(paragraphs) == 4
     assert not any("\n" in paragraph for paragraph in paragraphs)
 
 
@@ -501,3 +501,48 @@ def test_sequences_of_one_length_are_read_as_in_the_training(tmp_path):
     assert run("evaluate", model, tmp_path / "folder").exit_code == 0
     output = ("--output", tmp_path / "z.npy")
     assert run("embed", tmp_path / "folder", "--model", model, *output).exit_code == 0
+
+
+def test_a_schema_says_what_to_train(tmp_path):
+    """Relations of one's own, and sequences that look like vectors at the beginning."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "folder").mkdir()
+    for name, lengths in (("0", [3] * 70), ("1", [1, 2, 5] * 10)):
+        waves = [rng.normal(size=length).tolist() for length in lengths]
+        columns = {"wave": waves, "age": rng.normal(size=len(lengths))}
+        columns["died"] = np.arange(len(lengths)) % 2
+        pq.write_table(pa.table(columns), tmp_path / "folder" / f"{name}.parquet")
+    columns = ("--modality", "wave=wave", "--modality", "age=age")
+    asked = ("--label", "died", *columns, "--epochs", 1, "--output", tmp_path / "m")
+    refused = run("train", tmp_path / "folder", *asked)
+    assert refused.exit_code == 2
+    assert "or a --schema that says sequences" in refused.stderr
+
+    path = tmp_path / "schema.json"
+    star = run("schema", tmp_path / "folder" / "1.parquet", *columns, "--json").stdout
+    path.write_text(
+        star.replace(
+            '"source": "age", "target": "fuse"', '"source": "age", "target": "wave"'
+        )
+    )
+    for file in ("folder", "folder/0.parquet", "folder/1.parquet"):
+        done = run("train", tmp_path / file, *asked, "--schema", path)
+        assert done.exit_code == 0, done.stderr
+        schema = FusionClassifier.from_pretrained(tmp_path / "m").schema_
+        assert schema == Schema.from_json(path.read_text())
+        assert ("age", "to", "wave") in schema.edge_types
+    assert run("predict", tmp_path / "m", tmp_path / "folder").exit_code == 0
+    (tmp_path / "run.json").write_text(json.dumps({"schema": str(path)}))
+    done = run("train", tmp_path / "folder", *asked, "--config", tmp_path / "run.json")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_options_of_training_are_those_of_its_run_file():
+    import inspect
+
+    from mmgraph.cli.training import train
+
+    fields = {field.alias or name for name, field in TrainConfig.model_fields.items()}
+    options = {"modalities": "modality", "encoders": "encoder", "id": "id_"}
+    fields = {options.get(name, name) for name in fields}
+    assert fields == set(inspect.signature(train).parameters) - {"config"}

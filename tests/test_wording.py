@@ -10,7 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from mmgraph import FusionClassifier, FusionRegressor, FusionRetriever, MultimodalData
+from mmgraph import (
+    FusionClassifier,
+    FusionRegressor,
+    FusionRetriever,
+    Modality,
+    MultimodalData,
+    Schema,
+)
 from mmgraph.cli.commands import app
 from mmgraph.cli.wording import AS_TRAINED, in_options
 from mmgraph.errors import ConfigError, DataError
@@ -42,6 +49,10 @@ def home(tmp_path_factory):
     (home / "files").mkdir()
     (home / "files" / "a.txt").write_text("a")
     (home / "not.parquet").write_text("no table")
+    for name, channels in (("ecg", 2), ("labs", 3)):
+        text = Schema.star([Modality(name, channels)]).to_json()
+        (home / {"labs": "wide.json"}.get(name, "ecg.json")).write_text(text)
+    (home / "bad.json").write_text("[]")
 
     labs, notes = np.stack([wbc, crp], 1), ["a b", "c d"] * 20
     data = MultimodalData.from_arrays({"labs": labs, "note": notes}, y=y)
@@ -101,6 +112,12 @@ MISTAKES = {
     "and none; name modalities of both sides with --left and --right.",
     f"{TRAIN} --task matching --left labs --right ecg": "--right must name known "
     "modalities (labs), got 'ecg'.",
+    f"{TRAIN} --label died --schema no.json": "Schema file must exist, got 'no.json'",
+    f"{TRAIN} --label died --schema bad.json": "Schema must be a JSON object, got list",
+    f"{TRAIN} --label died --schema ecg.json": "Modality 'labs' must be in the schema, "
+    "which has ecg. Check what --modality and --schema say of the file.",
+    f"{TRAIN} --label died --schema wide.json": "Modality 'labs' must have 3 channels, "
+    "got 2. Give the channels of the schema, or a --schema that says sequences.",
     f"{TRAIN} --label died --encoder labs=x": "--encoder must name modalities of text",
     f"{TRAIN} --label died --modality n=note --encoder n=no": "got neither. Give the "
     "path of its folder.",

@@ -14,6 +14,7 @@ from mmgraph.cli.workflow import (
     Samples,
     Task,
     in_memory,
+    parse_schema_file,
     read_samples,
 )
 from mmgraph.config import (
@@ -70,6 +71,13 @@ Encoder = Annotated[
         "sounds: a folder of transformers; give it once for each.",
     ),
 ]
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Graph of a sample, as mmgraph schema --json prints it (default: a star "
+        "of all modalities)."
+    ),
+]
 Group = Annotated[
     str | None, typer.Option(help="Column whose values stay together in a split.")
 ]
@@ -117,6 +125,7 @@ def train(
     label: Label = None,
     modality: ModalityOption = None,
     encoder: Encoder = None,
+    schema: SchemaFile = None,
     group: Group = None,
     id_: Id = None,
     task: TaskName = None,
@@ -137,11 +146,15 @@ def train(
     Retrieval and matching learn which modalities belong to one sample: a retriever is
     for mmgraph index and search, a matcher says by mmgraph predict whether the left
     and the right side of each sample belong together.
+
+    The graph of a sample is a star of its modalities, or what a schema says: mmgraph
+    schema FILE --json prints the star to begin with.
     """
     values: dict[str, Any] = {
         **{"file": file, "label": label, "output": output, "group": group, "id": id_},
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
+        "schema": schema,
     }
     workers = join()
     settings = workers.together(lambda: _settings(values, modality, encoder, config))
@@ -208,6 +221,7 @@ def _open(config: TrainConfig, workers: Workers) -> Samples:
         group=config.group,
         id=config.id,
         memory=config.memory,
+        schema=None if config.graph is None else parse_schema_file(config.graph),
     )
 
 

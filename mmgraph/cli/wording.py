@@ -22,6 +22,7 @@ NAMES = {
 # What is told where a command lacks the option of a remedy.
 OTHERWISE = {"--download": "Give the path of its folder."}
 AS_TRAINED = "Give a file as in the training, or one that mmgraph wrote."
+TO_TRAIN = "Check what --modality and --schema say of the file."
 _SUBJECT = re.compile(r"^([a-z_]+)(?:\.\d+)?(?= (?:must|is) )", re.MULTILINE)
 _ARGUMENT = re.compile(r"\b([a-z_]+)=(\{.*?\}(?!\})|'[^']*'|None\b)?")
 _OPTION = re.compile(r"(?<!\S)--[a-z-]+")
@@ -56,7 +57,8 @@ def in_options(error: MMGraphError, options: Collection[str]) -> str:
     named = _OPTION.findall(remedy) + [_option(a) for a, _ in _ARGUMENT.findall(remedy)]
     lacking = [option for option in named if option not in options]
     if lacking:
-        remedy = OTHERWISE.get(lacking[0], AS_TRAINED)
+        usual = TO_TRAIN if "--schema" in options else AS_TRAINED
+        remedy = OTHERWISE.get(lacking[0], usual)
     else:
         remedy = _ARGUMENT.sub(_as_option, remedy)
     said = " ".join(filter(None, (fault, remedy)))

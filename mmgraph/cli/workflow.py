@@ -81,6 +81,7 @@ def read_samples(
     group: str | None = None,
     id: str | None = None,
     memory: int = 1024,
+    schema: Schema | None = None,
 ) -> Samples:
     """Read a Parquet file or a folder of files, or open a folder of them as a stream.
 
@@ -92,14 +93,17 @@ def read_samples(
         group: Column of groups, or None.
         id: Column of ids; None takes "id" where it can be used as such.
         memory: Megabytes that a stream may take.
+        schema: What the samples must fit, or None.
 
     Raises:
-        DataError: If the file or one of the columns is not there or unreadable.
+        DataError: If the file or one of the columns is not there or unreadable, or
+            does not fit the schema.
     """
     if is_folder_of_files(file):
         columns = {"--label": label, "--modality": modalities}
         refuse_columns(file, columns | {"--group": group, "--id": id})
-        return MultimodalData.from_folder(file, raw=True)  # estimators read them
+        found = MultimodalData.from_folder(file, raw=True)  # estimators read them
+        return found if schema is None else found.with_schema(schema)
     if not file.exists():
         raise DataError(f"Parquet file must exist, got '{file}'.")
     chosen = {
@@ -113,10 +117,12 @@ def read_samples(
     }
     check_columns(file, label=label, group=group, id=id, modalities=modalities)
     if file.is_dir():
-        stream = MultimodalStream.from_parquet(file, memory=memory << 20, **fields)
+        fields |= {"memory": memory << 20, "schema": schema}
+        stream = MultimodalStream.from_parquet(file, **fields)
         next(stream.chunks(1))
         return stream
-    return MultimodalData.from_parquet(file, **fields)
+    data = MultimodalData.from_parquet(file, **fields)
+    return data if schema is None else data.with_schema(schema)
 
 
 def check_columns(
@@ -277,9 +283,19 @@ def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:
     if path.suffix == ".parquet":
         return read_samples(path, modalities=modalities, label=None).schema
     if path.suffix == ".json":
-        if not path.is_file():
-            raise DataError(f"Schema file must exist, got '{path}'.")
-        return Schema.from_json(path.read_text(encoding="utf-8"))
+        return parse_schema_file(path)
     from mmgraph.datasets.load import load_dataset
 
     return load_dataset(source).schema
+
+
+def parse_schema_file(path: Path) -> Schema:
+    """Return the schema that a JSON file holds.
+
+    Raises:
+        DataError: If there is no such file.
+        SchemaError: If it holds no valid schema.
+    """
+    if not path.is_file():
+        raise DataError(f"Schema file must exist, got '{path}'.")
+    return Schema.from_json(path.read_text(encoding="utf-8"))

@@ -87,7 +87,8 @@ def _check_column(column: Column, modality: Modality) -> None:
     if modality.channels not in (None, column.channels):
         raise DataError(
             f"Modality {name!r} must have {modality.channels} channels, got "
-            f"{column.channels}. Give the channels that the schema was made for."
+            f"{column.channels}.",
+            "Give the channels of the schema, or a schema= that says sequences.",
         )
     if column.ragged and modality.tokens == "single":
         raise DataError(
