@@ -17,6 +17,7 @@ from mmgraph import (
     Schema,
     TimeWindow,
 )
+from mmgraph.nn.encoders import Encoded
 
 MODALITIES = (
     Modality("labs", 3),
@@ -193,6 +194,27 @@ def test_padded_sequences_say_what_packed_ones_say(name, execution):
     again = run(model, Batch.regular(x, present, lengths=lengths, time=time))
     assert torch.equal(again[0], result[0])
     assert all(torch.equal(a, b) for a, b in zip(again[1], result[1], strict=True))
+
+
+class Largest(nn.Module):
+    """An encoder of one's own: one node a sequence, which is its largest row."""
+
+    def forward(self, x, sample, time, num_samples):
+        owner = torch.unique(sample)
+        rows = torch.stack([x[sample == i].amax(0) for i in owner])
+        return Encoded(rows.repeat(1, 4), owner, None)
+
+
+def test_an_encoder_of_ones_own_does_not_see_what_keeps_a_place():
+    schema = Schema.star([Modality("ecg", 2, tokens="ragged"), Modality("labs", 3)])
+    encoders = {"ecg": Largest()}
+    task = Classification(3)
+    model = FusionModel(schema, task, hidden_channels=8, encoders=encoders).double()
+    (x, lengths, _), present = padded(11), mask(11)[:, :2]
+    some = {"ecg": x["ecg"] - 9, "labs": x["labs"]}  # below what stands in gaps
+    regular = Batch.regular(some, present, lengths={"ecg": lengths["ecg"]})
+    result, expected = model(regular).logits, model(regular.packed()).logits
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_padded_sequences_are_whole_unless_lengths_say_otherwise():

@@ -104,8 +104,18 @@ def encode_together(
     return tables, found
 
 
+def _without_gaps(rows: Encoded) -> Encoded:
+    """Return the rows that are there, of a regular batch."""
+    assert rows.missing is not None
+    there = ~rows.missing
+    time = None if rows.time is None else rows.time[there]
+    return Encoded(rows.h[there], rows.sample[there], time, None, rows.most)
+
+
 def _encode_alone(encoder: nn.Module, rows: Encoded, num_samples: int) -> Encoded:
-    """Ask a module that knows rows, samples and time only."""
+    """Ask a module that knows rows, samples and time only: no gaps in sequences."""
+    if rows.missing is not None and rows.most != 1:
+        rows = _without_gaps(rows)
     found: Encoded = encoder(rows.h, rows.sample, rows.time, num_samples)
     most = rows.most if found.sample is rows.sample else None
     return found._replace(missing=rows.missing, most=most)
@@ -209,13 +219,6 @@ def _places(rows: Encoded, num_samples: int) -> tuple[Tensor, Tensor]:
     assert most is not None
     position = torch.arange(sample.shape[0], device=sample.device) - sample * most
     return position, (~missing).unflatten(0, (num_samples, most)).sum(1)
-
-
-def _without_gaps(rows: Encoded) -> Encoded:
-    assert rows.missing is not None
-    there = ~rows.missing
-    time = None if rows.time is None else rows.time[there]
-    return Encoded(rows.h[there], rows.sample[there], time, None, rows.most)
 
 
 class SequenceEncoder(RowEncoder):
