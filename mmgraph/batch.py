@@ -16,6 +16,7 @@ from mmgraph.ops import filled_slots
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+    from torch_geometric.data.storage import NodeStorage
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Batch:
         x: ``[N_m, C_m]`` rows of each modality, sorted by sample. A NaN cell is an
             unobserved cell of an observed row.
         sample: ``[N_m]`` ascending sample number of each row.
-        time: ``[N_m]`` seconds since the first observation of the sample, for the
-            modalities that have time.
+        time: ``[N_m]`` seconds, for the modalities that have time, from an origin that
+            those of a sample share. Only differences count.
         held_out: ``[B, M]`` Bool, True where an observed modality is hidden on purpose
             (a target of reconstruction), or None. What is held out is never an input.
         missing: ``[N_m]`` Bool by modality of a regular batch (see :meth:`regular`),
@@ -90,7 +91,8 @@ class Batch:
             y: Targets.
 
         Raises:
-            DataError: Rows of another number of samples, or a mask of another shape.
+            DataError: Rows of another number of samples, or a mask, lengths or times
+                of another shape.
 
         Example:
             >>> x = {"labs": torch.randn(2, 3), "ecg": torch.full((2, 4), torch.nan)}
@@ -98,14 +100,14 @@ class Batch:
             tensor([], size=(0, 4))
         """
         each = torch.arange(present.shape[0], device=present.device)
-        lengths = lengths or {}
-        _check_lengths(lengths, x, each)
+        lengths, time = lengths or {}, time or {}
+        _check_regular(x, lengths, time, each)
         laid = {n: _lay_rows(rows, each, lengths.get(n)) for n, rows in x.items()}
         batch = cls(
             present.shape[0],
             {name: rows for name, (rows, _, _) in laid.items()},
             {name: sample for name, (_, sample, _) in laid.items()},
-            {name: seconds.flatten() for name, seconds in (time or {}).items()},
+            {name: seconds.flatten() for name, seconds in time.items()},
             y=y,
             missing={name: gaps for name, (_, _, gaps) in laid.items()},
             most={n: rows.shape[1] if rows.ndim == 3 else 1 for n, rows in x.items()},
@@ -150,7 +152,7 @@ class Batch:
     def to(self, target: torch.device | str | torch.dtype) -> "Batch":
         """Move to a device, or change the dtype of features and targets.
 
-        Times keep theirs: seconds have more digits than bfloat16.
+        Times keep theirs: seconds have more digits than features.
         """
 
         def move(value: Tensor) -> Tensor:
@@ -255,7 +257,8 @@ class Batch:
     def from_hetero_data(cls, data: "HeteroData") -> "Batch":
         """Read a PyTorch Geometric batch whose node types are the modalities.
 
-        Rows are sorted by sample. Edges are not read: the schema makes them.
+        Rows are sorted by sample, and by time within it. Edges are not read: the schema
+        makes them.
 
         Raises:
             DataError: A node type without ``batch``.
@@ -269,18 +272,27 @@ class Batch:
                     f"{', '.join(store.keys()) or 'nothing'}. Use "
                     "torch_geometric.data.Batch.from_data_list."
                 )
-            order = torch.argsort(store.batch, stable=True)
+            order = _sorted_rows(store)
             x[name], sample[name] = store.x[order], store.batch[order]
             if "time" in store:
                 time[name] = store.time[order]
         largest = max((int(s.max()) + 1 for s in sample.values() if len(s)), default=0)
-        num_samples = int(data.get("num_samples", None) or largest)
-        return cls(num_samples, x, sample, time, y=data.get("y", None))
+        given = data.get("num_samples", None) or getattr(data, "num_graphs", None)
+        return cls(int(given or largest), x, sample, time, y=data.get("y", None))
 
 
-def _check_lengths(
-    lengths: Mapping[str, Tensor], x: Mapping[str, Tensor], each: Tensor
+def _check_regular(
+    x: Mapping[str, Tensor],
+    lengths: Mapping[str, Tensor],
+    time: Mapping[str, Tensor],
+    each: Tensor,
 ) -> None:
+    for name, rows in x.items():
+        if rows.ndim not in (2, 3):
+            raise DataError(
+                f"x[{name!r}] must be rows [B, C] or padded sequences [B, T, C], got "
+                f"{list(rows.shape)}."
+            )
     for name, length in lengths.items():
         if name not in x or x[name].ndim != 3 or length.shape != each.shape:
             got = f"rows {list(x[name].shape)}" if name in x else "no rows"
@@ -288,6 +300,21 @@ def _check_lengths(
                 f"lengths[{name!r}] must be [B] rows of a padded sequence [B, T, C], "
                 f"got {list(length.shape)} for {got}."
             )
+    for name, seconds in time.items():
+        if name not in x or seconds.shape != x[name].shape[:-1]:
+            got = f"rows {list(x[name].shape)}" if name in x else "no rows"
+            raise DataError(
+                f"time[{name!r}] must have one entry a row, [B] or [B, T], got "
+                f"{list(seconds.shape)} for {got}."
+            )
+
+
+def _sorted_rows(store: "NodeStorage") -> Tensor:
+    """Return the order of a node type's rows by sample, and by time within it."""
+    order = torch.arange(len(store.batch), device=store.batch.device)
+    if "time" in store:
+        order = torch.argsort(store.time, stable=True)
+    return order[torch.argsort(store.batch[order], stable=True)]
 
 
 def _lay_rows(

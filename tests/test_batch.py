@@ -151,8 +151,8 @@ def test_a_pyg_batch_of_graphs_is_read_and_sorted():
         together["a"][key] = together["a"][key][order]
     mixed = Batch.from_hetero_data(together)
     assert mixed.sample["a"].tolist() == [0, 1, 1, 1]
-    assert torch.equal(mixed.x["a"], batch.x["a"][[0, 3, 2, 1]])
-    assert torch.equal(mixed.time["a"], batch.time["a"][[0, 3, 2, 1]])
+    assert torch.equal(mixed.x["a"], batch.x["a"])  # in the order of time
+    assert torch.equal(mixed.time["a"], batch.time["a"])
 
 
 def test_pyg_data_without_samples_is_refused():
@@ -164,3 +164,17 @@ def test_pyg_data_without_samples_is_refused():
     data["b"].num_nodes = None
     with pytest.raises(DataError, match=r"HeteroData\['b'\] must have x and batch"):
         Batch.from_hetero_data(data)
+
+
+def test_rows_of_graphs_are_sorted_by_time_and_empty_graphs_count():
+    graphs = []
+    for rows in ([3.0, 1.0, 2.0], [5.0, 4.0], []):
+        graph = HeteroData()
+        graph["s"].x = torch.tensor(rows)[:, None]
+        graph["s"].time = torch.tensor(rows, dtype=torch.float64)
+        graphs.append(graph)
+    batch = Batch.from_hetero_data(PyGBatch.from_data_list(graphs))
+    assert batch.num_samples == 3
+    assert batch.x["s"][:, 0].tolist() == [1, 2, 3, 4, 5]
+    assert batch.time["s"].tolist() == [1, 2, 3, 4, 5]
+    assert batch.sample["s"].tolist() == [0, 0, 0, 1, 1]

@@ -197,3 +197,23 @@ def test_completion_must_be_built_in_and_modalities_be_known():
         make_model(completion=False)(make_batch(), complete=["a", "c"])
     with pytest.raises(SchemaError, match="Modality 'zz' is unknown"):
         make_model()(make_batch(), complete=["zz"])
+
+
+def test_a_ghost_does_not_know_when_what_is_hidden_was_observed():
+    timed = [Modality("labs", 1, time=True), Modality("ecg", 1, time=True)]
+    schema = Schema.complete(timed)
+    model = FusionModel(
+        schema, Classification(2), hidden_channels=8, completion=True, promote=True
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    each, x = torch.arange(1), torch.ones(1, 1)
+    said = []
+    for seconds in (0.0, 5.0, 9.0):
+        time = {"labs": torch.tensor([seconds]), "ecg": torch.tensor([7.0])}
+        batch = Batch(1, dict.fromkeys(time, x), dict.fromkeys(time, each), time)
+        said.append(model(batch.hold_out(torch.tensor([[True, False]]))).logits)
+    gone = batch.drop(torch.tensor([[False, True]]))
+    said.append(model(gone, complete=["labs"]).logits)
+    assert all(torch.equal(each, said[0]) for each in said)

@@ -599,3 +599,32 @@ def test_damaged_pages_are_found_and_nothing_but_our_errors_escape(tmp_path):
             values = again.columns["a"].values
             assert np.array_equal(values, data.columns["a"].values)
     assert refused > 50
+
+
+def test_texts_of_graphs_are_strings_or_lists_of_one():
+    graphs = [HeteroData() for _ in range(3)]
+    for graph, text in zip(graphs, ("hello", ["you"], []), strict=True):
+        graph["note"].text, graph["note"].num_nodes = text, 1
+    data = MultimodalData.from_hetero_data(graphs)
+    assert data.columns["note"].values.tolist() == ["hello", "you"]
+    assert data.present[:, 0].tolist() == [True, True, False]
+    graphs[2]["note"].text = ["x", "y"]
+    with pytest.raises(DataError, match="text must be one string, got 2"):
+        MultimodalData.from_hetero_data(graphs)
+
+
+def test_labels_that_some_graphs_lack_are_missing():
+    graphs = MultimodalData.from_arrays({"a": [1.0, 2.0]}).to_hetero_data()
+    graphs[0].y = torch.tensor([[1.0, 0.0]])
+    y = MultimodalData.from_hetero_data(graphs).y
+    assert y.shape == (2, 2)
+    assert np.isnan(y[1]).all()
+    for graph in graphs:
+        graph.y = torch.tensor([0.5], dtype=torch.bfloat16)
+    assert MultimodalData.from_hetero_data(graphs).y.tolist() == [0.5, 0.5]
+
+
+def test_a_modality_is_not_named_like_an_entry_of_a_graph():
+    data = MultimodalData.from_arrays({"y": [1.0, 2.0]})
+    with pytest.raises(DataError, match="'y' must not be named like one of the entr"):
+        data.to_hetero_data()

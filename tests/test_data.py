@@ -19,6 +19,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import _safe_indexing
 
+from mmgraph import Classification, FusionModel
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column
 from mmgraph.data.selection import check_mapping
@@ -533,10 +534,34 @@ def test_batch_times_count_from_the_first_time_of_the_sample():
         times={"a": [[1e9 + 0.5, 1e9 + 1], None], "b": [[1e9], [7.0]]},
     )
     batch = data.batch()
-    assert batch.time["a"].dtype == torch.float32
+    assert batch.time["a"].dtype == torch.float64
     assert batch.time["a"].tolist() == [0.5, 1.0]
     assert batch.time["b"].tolist() == [0.0, 0.0]
     assert data.select(["a"]).batch().time["a"].tolist() == [0.0, 0.5]
+
+
+def test_late_times_keep_their_digits_and_masked_is_removed():
+    """Blood a year before an ECG of ten rows a second."""
+    schema = Schema(
+        [Modality("labs", 1, time=True), Modality("ecg", 1, "vector", "ragged", True)],
+        [Latent("fuse")],
+        [Relation("ecg", "ecg", topology=TimeWindow(0.15)), Relation("*", "fuse")],
+    )
+    data = MultimodalData.from_arrays(
+        {"labs": [[1.0]], "ecg": [np.arange(6.0)[:, None]]},
+        times={"labs": [[0.0]], "ecg": [3e7 + np.arange(6) / 10]},
+        schema=schema,
+    )
+    model = FusionModel(schema, Classification(2), hidden_channels=8)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+    keep = np.array([[False, True]])
+    dropped = model(data.batch().drop(torch.from_numpy(keep))).logits
+    removed = model(data.select(["ecg"]).batch()).logits
+    torch.testing.assert_close(dropped, removed, rtol=0, atol=5e-6)
+    graph, _ = model.nodes(data.batch(), None, None, {})
+    assert graph.edges(schema.relations[0]).shape[1] == 6 + 2 * 5  # neighbours
 
 
 def test_batch_targets_are_numbers_or_none():

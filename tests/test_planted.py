@@ -278,9 +278,9 @@ def test_dependence_on_the_order_of_modalities_is_caught():
 def test_schema_whose_order_matters_is_caught():
     class Numbered(NodeBuilder):
         def _rows(self, name: str, batch: Batch) -> Encoded:
-            x, sample, time = super()._rows(name, batch)
+            rows = super()._rows(name, batch)
             factor = 1 + self.schema.modality_names.index(name)
-            return Encoded(x * factor, sample, time)
+            return rows._replace(h=rows.h * factor)
 
     right = next(case for case in model_cases() if "star-dense" in case.name)
 

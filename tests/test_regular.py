@@ -217,6 +217,36 @@ def test_an_encoder_of_ones_own_does_not_see_what_keeps_a_place():
     torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
 
 
+class Two(nn.Module):
+    """An encoder of one's own: two nodes a row."""
+
+    def forward(self, x, sample, time, num_samples):
+        return Encoded(x.repeat(2, 4)[:, :8], sample.repeat(2).sort()[0], None)
+
+
+def test_an_encoder_may_give_other_nodes_than_rows():
+    task, encoders = Classification(3), {"labs": Two()}
+    schema = Schema.star([Modality("labs", 3), Modality("c", 2)])
+    model = FusionModel(schema, task, hidden_channels=8, encoders=encoders).double()
+    x, present = {n: rows(6)[n] for n in ("labs", "c")}, mask(6)[:, :2]
+    regular = Batch.regular(x, present)
+    result, expected = model(regular).logits, model(regular.packed()).logits
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["star", "mixture"])
+def test_what_keeps_a_place_is_not_learned_from(name):
+    (x, lengths, time), present = padded(11), mask(11)
+    regular = Batch.regular(x, present, lengths=lengths, time=time)
+    one, other = build(name, OF_SEQUENCES), build(name, OF_SEQUENCES)
+    one.fit_scaling(regular)
+    other.fit_scaling(regular.packed())
+    for a, b in zip(one.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
+    results, expected = one(regular).auxiliary, other(regular.packed()).auxiliary
+    torch.testing.assert_close(results, expected)
+
+
 def test_padded_sequences_are_whole_unless_lengths_say_otherwise():
     x = {"ecg": torch.randn(3, 4, 2)}
     there = torch.tensor([[True], [True], [False]])
@@ -241,6 +271,16 @@ def test_lengths_belong_to_padded_sequences(lengths, got):
     x = {"ecg": torch.randn(3, 4, 2), "labs": torch.randn(3, 1)}
     with pytest.raises(DataError, match=rf"must be \[B\] rows of a padded .*{got}"):
         Batch.regular(x, torch.ones(3, 2, dtype=torch.bool), lengths=lengths)
+
+
+def test_times_and_rows_have_the_shapes_of_regular_batches():
+    x, there = {"ecg": torch.randn(3, 4, 2)}, torch.ones(3, 1, dtype=torch.bool)
+    with pytest.raises(DataError, match=r"time\['ecg'\] must .* got \[3\] for rows"):
+        Batch.regular(x, there, time={"ecg": torch.zeros(3)})
+    with pytest.raises(DataError, match=r"time\['egc'\] must .* for no rows"):
+        Batch.regular(x, there, time={"egc": torch.zeros(3, 4)})
+    with pytest.raises(DataError, match=r"x\['ecg'\] must be rows .* got \[3\]"):
+        Batch.regular({"ecg": torch.zeros(3)}, there)
 
 
 class Served(nn.Module):

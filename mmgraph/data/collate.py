@@ -26,7 +26,7 @@ def collate(
 
     Returns:
         The batch. Times count from the sample's first time over all its timed
-        modalities, in float32.
+        modalities, in float64: the differences of late ones need its digits.
 
     Raises:
         DataError: when a modality is text, which has no numbers yet.
@@ -46,8 +46,7 @@ def collate(
         sample[name] = torch.from_numpy(owner)
         most[name] = int(lengths.max(initial=0))
         if column.time is not None:
-            relative = column.time[rows] - start[owner]
-            time[name] = torch.from_numpy(relative.astype(np.float32))
+            time[name] = torch.from_numpy(column.time[rows] - start[owner])
     labels = None if y is None else _as_target(y[indices])
     return Batch(
         num_samples=len(indices), x=x, sample=sample, time=time, y=labels, most=most

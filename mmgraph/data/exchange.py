@@ -272,6 +272,9 @@ class Exchange:
         """Return one PyTorch Geometric graph per sample, without edges.
 
         Channel names are not kept.
+
+        Raises:
+            DataError: when a modality is named like labels, ids, groups or splits.
         """
         return build_graphs(self.columns, self._plain)
 

@@ -61,9 +61,19 @@ def _in_order(parts: Sequence[tuple[str, ...]]) -> list[str]:
 def build_graphs(
     columns: Mapping[str, Column], plain: Mapping[str, AnyArray | None]
 ) -> list["HeteroData"]:
-    """Return one graph per sample; see ``MultimodalData.to_hetero_data``."""
+    """Return one graph per sample; see ``MultimodalData.to_hetero_data``.
+
+    Raises:
+        DataError: when a modality is named like labels, ids, groups or splits.
+    """
     from torch_geometric.data import HeteroData
 
+    taken = set(columns) & set(PLAIN_NAMES.values())
+    if taken:
+        raise DataError(
+            f"Modality {min(taken)!r} must not be named like one of the entries "
+            f"{', '.join(PLAIN_NAMES.values())} of a graph. Rename it."
+        )
     num_samples = len(next(iter(columns.values())))
     graphs = [HeteroData() for _ in range(num_samples)]
     for name, column in columns.items():
@@ -97,7 +107,7 @@ def _read_type(graphs: Sequence["HeteroData"], name: str, tokens: str | None) ->
                 f"HeteroData[{name!r}] must have x, got {', '.join(store.keys())} in "
                 f"sample {i}. Set x [T, C]."
             )
-        entries.append(store["text"][0] if "text" in store else store.get("x"))
+        entries.append(_text_of(store, name) if "text" in store else store.get("x"))
         times.append(store.get("time"))
     if tokens is None:
         sizes = [len(e) for e in entries if isinstance(e, torch.Tensor)]
@@ -106,13 +116,29 @@ def _read_type(graphs: Sequence["HeteroData"], name: str, tokens: str | None) ->
     return build_column(name, entries, times=times if timed else None, tokens=tokens)
 
 
+def _text_of(store: Mapping[str, Any], name: str) -> str | None:
+    """Return the one text of a node type; None where it has none."""
+    texts = [store["text"]] if isinstance(store["text"], str) else list(store["text"])
+    if len(texts) > 1:
+        raise DataError(
+            f"HeteroData[{name!r}].text must be one string, got {len(texts)}. Join "
+            "them, or make each a node type of its own."
+        )
+    return texts[0] if texts else None
+
+
 def _read_plain(graphs: Sequence["HeteroData"], key: str) -> AnyArray | None:
     """Read one entry of every graph; None when no graph has it."""
     values = [graph.get(key, None) for graph in graphs]
     if all(value is None for value in values):
         return None
-    if all(isinstance(value, torch.Tensor) for value in values):
-        entries = [v.reshape(1) if v.ndim == 0 else v for v in values]
-        return np.asarray(torch.cat(entries).cpu().numpy())
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    several = any(tensor.numel() > 1 for tensor in tensors)
+    if several or len(tensors) == len(values):
+        gap = torch.full_like(tensors[0], torch.nan, dtype=torch.float64)
+        entries = [torch.atleast_1d(gap if v is None else v).cpu() for v in values]
+        joined = torch.cat(entries)
+        exact = joined.dtype != torch.bfloat16  # which NumPy does not have
+        return np.asarray((joined if exact else joined.float()).numpy())
     plain = [v.item() if isinstance(v, torch.Tensor) else v for v in values]
     return np.fromiter(plain, dtype=object, count=len(plain))

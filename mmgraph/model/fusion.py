@@ -231,7 +231,7 @@ class FusionModel(nn.Module):
 
     def fit_scaling(self, batch: Batch) -> None:
         """Fit the standardisation of every encoder on a batch of training rows."""
-        seen = batch.visible()
+        seen = batch.visible().packed()
         for name, encoder in self.encoders.items():
             if name in seen.x and isinstance(encoder, ScaledEncoder):
                 encoder.fit(seen.x[name], seen.sample[name], seen.num_samples)

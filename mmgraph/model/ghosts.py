@@ -29,7 +29,7 @@ class Ghosts(nn.Module):
     """A silent node in the place of a modality that is missing or held out.
 
     A ghost receives and does not send, unless it is promoted once it is completed. In
-    a modality with time it stands at the sample's first time.
+    a modality with time it stands at the first time that is seen of the sample.
 
     Args:
         schema: Node types.
@@ -76,9 +76,12 @@ class Ghosts(nn.Module):
         return {name: where for name, where in wanted.items() if bool(where.any())}
 
     def merge(
-        self, name: str, h: Tensor, nodes: NodeSet, where: Tensor
+        self, name: str, h: Tensor, nodes: NodeSet, where: Tensor, first: Tensor
     ) -> tuple[Tensor, NodeSet]:
-        """Add one ghost for each sample in ``where [B]`` to a modality's nodes."""
+        """Add one ghost for each sample in ``where [B]`` to a modality's nodes.
+
+        It stands at ``first [B]`` seconds, where the modality has time.
+        """
         ghost = torch.nonzero(where)[:, 0]
         state = self.states[name].expand(*h.shape[:-2], len(ghost), -1)
         sample = torch.cat([nodes.sample, ghost])
@@ -86,7 +89,7 @@ class Ghosts(nn.Module):
         silent = torch.arange(len(sample), device=sample.device) >= len(nodes)
         time = nodes.time
         if time is not None:
-            time = torch.cat([time, time.new_zeros(len(ghost))])[order]
+            time = torch.cat([time, first[ghost].to(time.dtype)])[order]
         merged = torch.cat([h, state], dim=-2).index_select(-2, order)
         return merged, NodeSet(sample[order], nodes.num_samples, time, silent[order])
 

@@ -142,7 +142,7 @@ class NodeBuilder(nn.Module):
         if evidence is not None:
             h = h + self._map_evidence(evidence, Graph(nodes, batch.num_samples))
         if ghosts is not None and asked:
-            h = self._merge(ghosts, h, nodes, asked)
+            h = self._merge(ghosts, h, nodes, asked, batch)
         states = [h]
         for name, latent in self.latents.items():
             nodes[name] = _latent_nodes(latent.shape[-2], batch)
@@ -156,13 +156,15 @@ class NodeBuilder(nn.Module):
         h: Tensor,
         nodes: dict[str, NodeSet],
         asked: dict[str, Tensor],
+        batch: Batch,
     ) -> Tensor:
         """Add ghosts to the table and to the nodes of the modalities."""
+        first = _first_times(batch)
         rows = h.split([found.num_nodes for found in nodes.values()], -2)
         states = dict(zip(nodes, rows, strict=True))
         for name, where in asked.items():
             states[name], nodes[name] = ghosts.merge(
-                name, states[name], nodes[name], where
+                name, states[name], nodes[name], where, first
             )
         return _stack(list(states.values()))
 
@@ -188,8 +190,6 @@ class NodeBuilder(nn.Module):
                     "modality has time."
                 )
             time = x.new_zeros(0)
-        if time is not None:  # seconds have more digits than bfloat16
-            time = time.to(torch.promote_types(x.dtype, torch.float32))
         return rows._replace(time=time)
 
     def _present_rows(self, modality: Modality, batch: Batch) -> Encoded:
@@ -226,6 +226,16 @@ class NodeBuilder(nn.Module):
             heard = torch.cat([x.heard_in for x in graph.nodes.values()])
             said = said.masked_fill((heard == graph.num_samples)[:, None], 0)
         return self.evidence(said, graph.rows)
+
+
+def _first_times(batch: Batch) -> Tensor:
+    """Return ``[B]`` the first time that is seen of each sample; 0 without any."""
+    shape = (batch.num_samples,)
+    first = torch.full(shape, torch.inf, dtype=torch.float64, device=batch.device)
+    for name, seconds in batch.time.items():
+        sample = batch.sample[name]
+        first = first.scatter_reduce(0, sample, seconds.to(first.dtype), "amin")
+    return first.masked_fill(first.isinf(), 0)
 
 
 def _stack(tables: list[Tensor]) -> Tensor:

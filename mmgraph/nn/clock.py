@@ -39,8 +39,9 @@ class Clock(nn.Module):
         """Map ``[E]`` seconds to ``[..., E, H]`` logits of relation ``number``."""
         omega = self.frequency.select(-2, number)[..., None, :]
         phase = self.phase.select(-2, number)[..., None, :]
-        delta = delta[:, None]
         weight = self.weight.select(-3, number)  # [..., K + 1, H]
+        # differences are exact first: seconds have more digits than features
+        delta = delta.to(torch.promote_types(weight.dtype, torch.float32))[:, None]
         waves = torch.sin(delta * omega + phase).to(weight.dtype)  # [..., E, K]
         linear = delta.to(weight.dtype) @ weight[..., :1, :]
         return linear + waves @ weight[..., 1:, :]

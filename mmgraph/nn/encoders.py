@@ -117,8 +117,11 @@ def _encode_alone(encoder: nn.Module, rows: Encoded, num_samples: int) -> Encode
     if rows.missing is not None and rows.most != 1:
         rows = _without_gaps(rows)
     found: Encoded = encoder(rows.h, rows.sample, rows.time, num_samples)
-    most = rows.most if found.sample is rows.sample else None
-    return found._replace(missing=rows.missing, most=most)
+    if found.sample is rows.sample:
+        return found._replace(missing=rows.missing, most=rows.most)
+    if rows.missing is not None:  # its nodes are not those rows
+        return _encode_alone(encoder, _without_gaps(rows), num_samples)
+    return found._replace(missing=None, most=None)
 
 
 def _widths(encoder: nn.Module) -> tuple[torch.Size, ...] | None:

@@ -97,7 +97,9 @@ class MixtureFeedForward(nn.Module):
             seen = code.index_select(-2, graph.nodes[name].sample)
             weight = self._route(rows + seen)
             result[name] = self._mix(rows, weight)
-            weights.append(weight)
+            silent = graph.nodes[name].silent  # only keeps a place, or is a ghost
+            alone = None if silent is None else silent[:, None]
+            weights.append(weight if alone is None else weight.masked_fill(alone, 0))
         if auxiliary is not None:
             auxiliary.append(_imbalance(torch.cat(weights, -2)))
         return result

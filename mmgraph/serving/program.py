@@ -130,7 +130,7 @@ class ServedModel(nn.Module):
         ]
         start = torch.stack(first, 1).amin(1)
         return {
-            name: (t - (start if t.ndim == 1 else start[:, None])).float()
+            name: t - (start if t.ndim == 1 else start[:, None])
             for name, t in seconds.items()
         }
 
