@@ -185,6 +185,14 @@ def test_estimators_of_pairs_are_refused(estimator, tmp_path):
         serving.export(estimator, tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(suffix, tmp_path):
+    (tmp_path / f"model{suffix}").mkdir()
+    for path in (tmp_path / f"nodir/x{suffix}", tmp_path / f"model{suffix}"):
+        with pytest.raises(ConfigError, match=r"a folder that exists .* got '.*Make"):
+            serving.export(FusionClassifier(), path)  # not fitted: no work yet
+
+
 @pytest.mark.slow
 def test_labels_that_may_hold_together_are_exported(tmp_path):
     pytest.importorskip("onnxruntime")

@@ -43,8 +43,8 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
         path: File to write; its suffix says which.
 
     Raises:
-        ConfigError: Another estimator or suffix, or ``mmgraph[export]`` is not
-            installed.
+        ConfigError: Another estimator or suffix, a path that cannot be written, or
+            ``mmgraph[export]`` is not installed.
         SchemaError: Topologies other than ``Full``.
     """
     path = Path(path)
@@ -58,12 +58,22 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
         raise ConfigError(
             f"An exported model must end in {' or '.join(FORMATS)}, got '{path}'."
         )
+    _check_place(path)
     served = ServedModel(estimator)
     with _quiet():
         if path.suffix == ".pt2":
             torch.export.save(trace(served), path)
         else:
             _write_onnx(served, estimator, path)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a path that cannot be written before anything is computed."""
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(
+            "An exported model must be a file in a folder that exists and can be "
+            f"written, got '{path}'. Make '{path.parent}' first, or give another path."
+        )
 
 
 def _write_onnx(served: ServedModel, estimator: FusionEstimator, path: Path) -> None:
