@@ -13,6 +13,7 @@ import torch
 
 from mmgraph.errors import ConfigError
 from mmgraph.estimators import FusionClassifier, FusionEstimator, FusionRegressor
+from mmgraph.serving.feeding import Learned
 from mmgraph.serving.program import ServedModel, replace_forests, trace
 from mmgraph.serving.trees import ForestNode, translation
 
@@ -72,7 +73,7 @@ def _check_place(path: Path) -> None:
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigError(
             "An exported model must be a file in a folder that exists and can be "
-            f"written, got '{path}'. Make '{path.parent}' first, or give another path."
+            f"written, got '{path}'. Give another path, or make its folder first."
         )
 
 
@@ -116,7 +117,7 @@ def _describe(estimator: FusionEstimator) -> dict[str, Any]:
     return {
         "version": __version__,
         "estimator": type(estimator).__name__,
-        "schema": estimator.schema_.to_json(),
+        "learned": Learned.of(estimator).to_json(),
         "target": estimator._target_state(),
     }
 

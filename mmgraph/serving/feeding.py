@@ -4,6 +4,7 @@ Letters: ``N`` samples, ``T`` rows of the longest sequence, ``C`` channels.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,44 +12,83 @@ import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column
-from mmgraph.data.convert import build_column
-from mmgraph.data.features import NUM_FEATURES, describe_rows
+from mmgraph.data.features import describe_rows
+from mmgraph.data.selection import count_samples
 from mmgraph.errors import DataError
+from mmgraph.estimators import FusionEstimator
 from mmgraph.estimators.raw import RawInputs
-from mmgraph.schema import Modality, Schema
+from mmgraph.schema import Kind, Modality, Schema
 from mmgraph.serving.program import INPUT, LENGTH, TIME, dtype_of, inputs_of
 
-Samples: TypeAlias = MultimodalData | Mapping[str, npt.ArrayLike]
+Samples: TypeAlias = MultimodalData | Mapping[str, Any]
 Feed: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
-def read_samples(X: Samples, schema: Schema) -> Feed:  # noqa: N803
+@dataclass(frozen=True)
+class Learned:
+    """What the training of an exported model was about.
+
+    Attributes:
+        schema: Its modalities, as numbers.
+        kinds: "text", "image" or "audio" of those that were raw.
+        encoded: Those of them that a pretrained encoder made vectors of.
+        unseen: Modalities that no sample of the training had; they are not read.
+    """
+
+    schema: Schema
+    kinds: Mapping[str, Kind]
+    encoded: frozenset[str]
+    unseen: frozenset[str]
+
+    @classmethod
+    def of(cls, estimator: FusionEstimator) -> "Learned":
+        """Describe a fitted estimator."""
+        raw, unseen = estimator.raw_, frozenset(estimator.unseen_)
+        return cls(estimator.schema_, raw.kinds, frozenset(raw.encoders), unseen)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what :meth:`from_json` reads."""
+        names = {"encoded": sorted(self.encoded), "unseen": sorted(self.unseen)}
+        return {"schema": self.schema.to_json(), "kinds": dict(self.kinds), **names}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Learned":
+        """Read what :meth:`to_json` returned."""
+        names = frozenset(found["encoded"]), frozenset(found["unseen"])
+        return cls(Schema.from_json(found["schema"]), dict(found["kinds"]), *names)
+
+
+def read_samples(X: Samples, learned: Learned) -> Feed:  # noqa: N803
     """Return every input of a model, see :func:`mmgraph.serving.export`.
 
     Args:
-        X: The data, or numbers by modality.
-        schema: What the model has learned from.
+        X: The data, or by modality what ``from_arrays`` takes.
+        learned: What the model has learned from.
 
     Raises:
         DataError: An unknown modality, another width, infinite cells, no times where
-            the training had them, modalities of different numbers of samples.
+            the training had them, modalities of different numbers of samples, or raw
+            ones where it had numbers.
     """
+    names = learned.schema.modality_names
     given = X.columns if isinstance(X, MultimodalData) else X
-    unknown = [name for name in given if name not in schema.modality_names]
+    unknown = [name for name in given if name not in names]
     if unknown or not given:
         got = ", ".join(map(repr, unknown)) or "none of them"
-        known = ", ".join(schema.modality_names)
-        raise DataError(f"Samples must have some of the modalities {known}, got {got}.")
-    if isinstance(X, MultimodalData):
-        return _read_data(X, schema)
-    feeds = [_read_array(schema.modality(name), values) for name, values in X.items()]
-    sizes = [len(next(iter(feed.values()))) for feed in feeds]
-    if len(set(sizes)) > 1:
         raise DataError(
-            "Modalities must have equally many samples, got "
-            f"{dict(zip(X, sizes, strict=True))}. Mark missing ones by rows of NaN."
+            f"Samples must have some of the modalities {', '.join(names)}, got {got}."
         )
-    return nothing(schema, sizes[0]) | {k: v for feed in feeds for k, v in feed.items()}
+    if isinstance(X, MultimodalData):
+        return nothing(learned.schema, len(X)) | _read_data(X, learned)
+    num_samples = count_samples(X)
+    feed = nothing(learned.schema, num_samples)
+    for name, values in X.items():
+        modality = learned.schema.modality(name)
+        if _is_table(values) and modality.tokens == "single" and not modality.time:
+            feed |= _of_table(modality, values)
+        else:
+            feed |= _read_data(MultimodalData.from_arrays({name: values}), learned)
+    return feed
 
 
 def nothing(schema: Schema, num_samples: int) -> Feed:
@@ -61,38 +101,34 @@ def nothing(schema: Schema, num_samples: int) -> Feed:
     return feed
 
 
-def _read_data(data: MultimodalData, schema: Schema) -> Feed:
-    for modality in data.schema.modalities:
-        _check_raw(modality, schema.modality(modality.name))
-    numbers = RawInputs().as_numbers(data).conform(schema)
-    feed = nothing(schema, len(data))
-    for name, column in numbers.columns.items():
+def _read_data(data: MultimodalData, learned: Learned) -> Feed:
+    """Return the inputs of the modalities that the data have."""
+    schema = learned.schema
+    seen = [name for name in data.modalities if name not in learned.unseen]
+    if not seen:
+        return {}
+    data = data.select(seen)
+    for name in learned.encoded.intersection(seen):
+        if data.columns[name].is_text:
+            raise DataError(
+                f"Modality {name!r} must be the vectors [N, "
+                f"{schema.modality(name).channels}] of its pretrained encoder, got "
+                f"{learned.kinds[name]}. Compute them with PretrainedEncoder.encode."
+            )
+    raw = RawInputs(learned.kinds)
+    raw.check(data, schema.modalities)
+    columns = raw.as_numbers(data).conform(schema).columns
+    feed: Feed = {}
+    for name, column in columns.items():
         feed |= _from_column(schema.modality(name), column)
     return feed
 
 
-def _check_raw(given: Modality, learned: Modality) -> None:
-    plain = NUM_FEATURES.get(given.kind)
-    if plain is not None and learned.channels != plain:
-        raise DataError(
-            f"Modality {given.name!r} must be the vectors [N, {learned.channels}] of "
-            f"its pretrained encoder, got {given.kind}. Compute them with "
-            "PretrainedEncoder.encode."
-        )
-
-
-def _read_array(modality: Modality, values: npt.ArrayLike) -> Feed:
-    if modality.time:
-        raise DataError(
-            f"Modality {modality.name!r} must have times as in the training, got "
-            "arrays. Build MultimodalData.from_arrays(..., times=...)."
-        )
-    if modality.tokens == "ragged":
-        column = build_column(modality.name, values, tokens="ragged")
-        return _from_column(modality, column)
-    with np.errstate(over="ignore"):  # what overflows is refused as infinite
-        table = np.asarray(values, dtype=np.float32)
-    return _of_table(modality, table)
+def _is_table(values: npt.ArrayLike) -> bool:
+    """Tell plain numbers ``[N, C]``, which need no reading."""
+    return (
+        type(values) is np.ndarray and values.ndim == 2 and values.dtype.kind in "fiub"
+    )
 
 
 def _from_column(modality: Modality, column: Column) -> Feed:
@@ -107,12 +143,14 @@ def _from_column(modality: Modality, column: Column) -> Feed:
     return feed
 
 
-def _of_table(modality: Modality, table: npt.NDArray[np.float32]) -> Feed:
+def _of_table(modality: Modality, values: npt.ArrayLike) -> Feed:
     """Return the input of single rows ``[N, C]``."""
     name, width = modality.name, modality.channels
-    if table.ndim == 2 and np.isnan(table).all():  # nothing observed has no width
+    with np.errstate(over="ignore"):  # what overflows is refused as infinite
+        table = np.asarray(values, dtype=np.float32)
+    if np.isnan(table).all():  # nothing observed has no width
         table = np.full((len(table), width or 0), np.nan, dtype=np.float32)
-    if table.ndim != 2 or table.shape[1] != width:
+    if table.shape[1] != width:
         raise DataError(
             f"Modality {name!r} must have shape [N, {width}], got {list(table.shape)}."
         )

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.errors import CheckpointError, ConfigError
-from mmgraph.schema import Schema
 from mmgraph.serving.exporting import METADATA
-from mmgraph.serving.feeding import Feed, Samples, nothing, read_samples
+from mmgraph.serving.feeding import Feed, Learned, Samples, nothing, read_samples
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -32,7 +31,7 @@ class ExportedModel:
         description: What was written beside it.
 
     Attributes:
-        schema: What the inputs are.
+        learned: What the inputs are, and what the training had.
         classes_: Classes or numbers of labels; None for a regressor.
     """
 
@@ -41,7 +40,7 @@ class ExportedModel:
     ) -> None:
         target = description["target"]
         self.session = session
-        self.schema = Schema.from_json(description["schema"])
+        self.learned = Learned.from_json(description["learned"])
         self.classes_ = _read_classes(target) if "classes" in target else None
         self._several = bool(target.get("multi_label", False))
         self._flat = bool(target.get("flat", False))
@@ -50,10 +49,9 @@ class ExportedModel:
         """Return probabilities ``[N, K]`` of classes, or of labels.
 
         Args:
-            X: The data, or by modality ``[N, C_m]`` numbers or what ``from_arrays``
-                takes for sequences: a modality that is left out is missing from all
-                samples, an all-NaN row from one; other NaN are missing cells. Data
-                alone have times.
+            X: The data, or by modality what ``from_arrays`` takes: a modality that is
+                left out is missing from all samples, an all-NaN row from one; other
+                NaN are missing cells. Data alone have times.
 
         Raises:
             DataError: An unknown modality, another width, infinite cells, no times
@@ -82,10 +80,10 @@ class ExportedModel:
 
     def _run(self, X: Samples) -> FloatArray:  # noqa: N803
         """Return what the graph says, ``[N, K]``."""
-        feed = read_samples(X, self.schema)
+        feed = read_samples(X, self.learned)
         num_samples = len(next(iter(feed.values())))
         if not num_samples:  # the graph is made for one sample or more
-            return self._ask(nothing(self.schema, 1))[:0]
+            return self._ask(nothing(self.learned.schema, 1))[:0]
         return self._ask(feed)
 
     def _ask(self, feed: Feed) -> FloatArray:
