@@ -194,7 +194,43 @@ def test_matching_scores_are_those_of_two_classes():
         metrics.matching_scores(y, p * 2)
 
 
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_booleans_are_the_codes_0_and_1(num_classes):
+    rng = np.random.default_rng(0)
+    y, proba = rng.random(20) < 0.4, rng.dirichlet(np.ones(num_classes), size=20)
+    for score in (
+        metrics.classification_scores,
+        lambda y, proba: metrics.matching_scores(y, proba[:, 1]),
+        lambda y, proba: metrics.average_precision(y, proba),
+        lambda y, proba: np.array(metrics.reliability_curve(y, proba)),
+    ):
+        np.testing.assert_equal(score(y, proba), score(y.astype(int), proba))
+    scores = metrics.matching_scores(np.array([True, False]), np.array([0.9, 0.2]))
+    assert scores["log_loss"] == pytest.approx(-np.log([0.9, 0.8]).mean())
+
+
 HALF = np.full((2, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    "y", [np.array([0.0, 1.0]), np.array([0, np.nan]), np.array(["0", "1"])]
+)
+@pytest.mark.parametrize(
+    "score",
+    [
+        metrics.auroc,
+        metrics.average_precision,
+        metrics.log_loss,
+        metrics.brier,
+        metrics.reliability_curve,
+        metrics.expected_calibration_error,
+        metrics.classification_scores,
+        lambda y, proba: metrics.matching_scores(y, proba[:, 1]),
+    ],
+)
+def test_codes_are_integers(score, y):
+    with pytest.raises(DataError, match=r"y must hold codes 0\.\.1 as integers or bool"):
+        score(y, HALF)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +258,11 @@ HALF = np.full((2, 2), 0.5)
         ),
         (
             lambda: metrics.log_loss(np.array([0, 1]), HALF * np.nan),
+            DataError,
+            "proba must be finite",
+        ),
+        (
+            lambda: metrics.log_loss(np.array([0, 1]), HALF.astype(str)),
             DataError,
             "proba must be finite",
         ),
