@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmgraph import ConfigError, DataError, MaskPlan, MultimodalData
+from mmgraph import (
+    ConfigError,
+    DataError,
+    Latent,
+    MaskPlan,
+    MultimodalData,
+    Relation,
+    Schema,
+)
 from mmgraph.missing import (
     block,
     imbalanced,
@@ -148,6 +156,15 @@ def test_mar_depends_on_the_content_of_a_modality_that_stays():
     unseen = ~had[:, 0] & had[:, 1] & had[:, 2]
     # 0.3 less the half of 0.3 ** 2 that the floor gives back
     assert 1 - present[unseen, 1].mean() == pytest.approx(0.255, abs=0.05)
+
+
+def test_mar_does_not_depend_on_the_relations_of_the_schema(data):
+    chain = [Relation("a", "b"), Relation("b", "fuse"), Relation("c", "fuse")]
+    schema = Schema(data.schema.modalities, [Latent("fuse")], chain)
+    related = MultimodalData.from_arrays(data.features(), schema=schema)
+    plain = MultimodalData.from_arrays(data.features())
+    plan = mar(0.3, on="a").plan(related)
+    assert np.array_equal(plan.present, mar(0.3, on="a").plan(plain).present)
 
 
 @pytest.mark.parametrize("kind", ["codes", "strings", "float"])
