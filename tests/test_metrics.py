@@ -117,6 +117,36 @@ def test_regression_scores_match_sklearn(shape):
     assert scores["rmse"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "score",
+    [
+        metrics.accuracy,
+        metrics.balanced_accuracy,
+        metrics.macro_f1,
+        metrics.r2,
+        metrics.rmse,
+        metrics.regression_scores,
+    ],
+)
+def test_samples_without_a_label_are_refused(score, wrong):
+    known, holed = np.array([0.0, 1.0, 1.0]), np.array([0.0, 1.0, wrong])
+    with pytest.raises(DataError, match="y must be finite, got NaN or infinity"):
+        score(holed, known)
+    with pytest.raises(DataError, match="predictions must be finite, got NaN or inf"):
+        score(known, holed)
+
+
+@pytest.mark.parametrize("score", [metrics.r2, metrics.rmse])
+def test_targets_are_numbers(score):
+    with pytest.raises(
+        DataError, match=r"y must be numbers of shape \[N\] or \[N, K\]"
+    ):
+        score(np.array(["1", "2"]), np.array(["1", "2"]))
+    with pytest.raises(DataError, match=r"got float64 of shape \[2, 2, 2\]. Convert"):
+        score(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)))
+
+
 def test_aurc_is_the_mean_height():
     rates = np.array([0, 0.1, 0.3, 0.7])
     assert metrics.aurc(rates, np.full(4, 0.8)) == pytest.approx(0.8)
@@ -229,7 +259,9 @@ HALF = np.full((2, 2), 0.5)
     ],
 )
 def test_codes_are_integers(score, y):
-    with pytest.raises(DataError, match=r"y must hold codes 0\.\.1 as integers or bool"):
+    with pytest.raises(
+        DataError, match=r"y must hold codes 0\.\.1 as integers or bool"
+    ):
         score(y, HALF)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mmgraph.errors import ConfigError
-from mmgraph.metrics.shapes import Array, check_arrays, check_proba, check_rows
+from mmgraph.metrics.shapes import Array, check_arrays, check_labels, check_proba
 
 
 def accuracy(y: Array, predicted: Array) -> float:
@@ -22,14 +22,14 @@ def accuracy(y: Array, predicted: Array) -> float:
         A share in [0, 1]; nan for no samples.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If the shapes differ, or numbers are not finite.
 
     Example:
         >>> import numpy as np
         >>> metrics.accuracy(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0]))
         0.75
     """
-    check_rows(y, predicted)
+    check_labels(y, predicted)
     return float(np.mean(y == predicted)) if len(y) else float("nan")
 
 
@@ -44,11 +44,11 @@ def balanced_accuracy(y: Array, predicted: Array) -> float:
         A share in [0, 1]; nan for no samples.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If the shapes differ, or numbers are not finite.
     """
     from sklearn.metrics import recall_score
 
-    check_rows(y, predicted)
+    check_labels(y, predicted)
     if len(y) == 0:
         return float("nan")
     return float(recall_score(y, predicted, labels=np.unique(y), average="macro"))
@@ -65,11 +65,11 @@ def macro_f1(y: Array, predicted: Array) -> float:
         A share in [0, 1]; a class that is never right counts 0; nan for no samples.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If the shapes differ, or numbers are not finite.
     """
     from sklearn.metrics import f1_score
 
-    check_rows(y, predicted)
+    check_labels(y, predicted)
     if len(y) == 0:
         return float("nan")
     return float(f1_score(y, predicted, average="macro", zero_division=0.0))

@@ -30,6 +30,43 @@ def check_rows(y: Array, predicted: Array) -> None:
         )
 
 
+def check_labels(y: Array, predicted: Array) -> None:
+    """Refuse what check_rows refuses, and numbers that are not finite.
+
+    Raises:
+        DataError: If shapes or types differ, or there is NaN or infinity.
+    """
+    check_rows(y, predicted)
+    _check_finite(y=y, predictions=predicted)
+
+
+def check_targets(y: Array, predicted: Array) -> None:
+    """Refuse what is not finite numbers [N] or [N, K] of one shape.
+
+    Raises:
+        DataError: If shapes differ, or there are strings, NaN or infinity.
+    """
+    check_rows(y, predicted)
+    for name, array in (("y", y), ("predictions", predicted)):
+        known = np.asarray(array)
+        if known.dtype.kind not in "fiub" or known.ndim not in (1, 2):
+            raise DataError(
+                f"{name} must be numbers of shape [N] or [N, K], got {known.dtype} of "
+                f"shape {list(known.shape)}. Convert them first."
+            )
+    _check_finite(y=y, predictions=predicted)
+
+
+def _check_finite(**arrays: Array) -> None:
+    for name, array in arrays.items():
+        known = np.asarray(array)
+        if known.dtype.kind == "f" and not np.isfinite(known).all():
+            raise DataError(
+                f"{name} must be finite, got NaN or infinity. Exclude samples without "
+                "a label."
+            )
+
+
 def check_arrays(**arrays: Array) -> None:
     """Refuse what is no array, by its name.
 
