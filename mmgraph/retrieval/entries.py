@@ -64,7 +64,8 @@ def check_ids(ids: Any, num_entries: int) -> NDArray[Any]:  # noqa: ANN401
     """Return unique ids as int64 or strings.
 
     Raises:
-        DataError: If they repeat, are missing, too large, or of another type or number.
+        DataError: If they repeat, are missing, of another type or number, or cannot
+            be saved.
     """
     array = as_plain("ids", ids, num_entries)
     if len(array) and array.dtype.kind not in "iuU":
@@ -77,4 +78,19 @@ def check_ids(ids: Any, num_entries: int) -> NDArray[Any]:  # noqa: ANN401
             "Give them as strings."
         )
     check_unique(array)
-    return array if array.dtype.kind == "U" else array.astype(np.int64)
+    if array.dtype.kind == "U":
+        _check_text(array)
+        return array
+    return array.astype(np.int64)
+
+
+def _check_text(ids: NDArray[Any]) -> None:
+    """Refuse strings that no file can hold: with half of a pair of surrogates."""
+    for text in ids.tolist():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"ids must be strings that UTF-8 can write, got {text!r}. Remove its "
+                "surrogates, or read the text with its right encoding."
+            ) from None
