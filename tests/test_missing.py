@@ -96,6 +96,27 @@ def test_another_seed_gives_another_plan(pattern, data):
     assert pattern.plan(data, seed=0).hash != pattern.plan(data, seed=1).hash
 
 
+@pytest.mark.parametrize("pattern", ALL, ids=lambda p: p.describe())
+@pytest.mark.parametrize("y", [np.arange(9) % 2, np.arange(9.0), np.eye(9, 2)])
+def test_no_samples_give_an_empty_plan(pattern, y):
+    plan = pattern.plan(make_data(9, y=y)[[]])
+    assert plan.present.shape == (0, 3)
+    assert plan.realised_rate == 0
+
+
+def test_numpy_seeds_are_seeds(data, tmp_path):
+    plan = mcar(0.3).plan(data, seed=np.int64(3))
+    assert plan.hash == mcar(0.3).plan(data, seed=3).hash
+    plan.save(tmp_path / "plan.json")
+    assert MaskPlan.load(tmp_path / "plan.json").seed == 3
+
+
+@pytest.mark.parametrize("seed", [-1, np.int64(-1)])
+def test_a_seed_is_a_whole_number(seed, data):
+    with pytest.raises(ConfigError, match="seed must be a whole number of at least 0"):
+        mcar(0.3).plan(data, seed=seed)
+
+
 def test_mcar_rate_and_its_floor():
     data = make_data(20_000, rate=0.0)
     assert mcar(0.1).plan(data).realised_rate == pytest.approx(0.1, abs=0.01)

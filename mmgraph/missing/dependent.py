@@ -83,7 +83,7 @@ class mnar(Pattern):  # noqa: N801  (used like a function)
         numbers = data.y.dtype.kind in "fiub"
         labels = data.y[known]
         y[known] = labels if numbers else np.unique(labels, return_inverse=True)[1]
-        score = _row_mean(_standardised(y.reshape(len(y), -1)))
+        score = _row_mean(_standardised(y if y.ndim > 1 else y[:, None]))
         return thin(data.present, _rates(score, self.rate)[:, None], rng)
 
 
