@@ -290,6 +290,8 @@ def test_a_foreign_file_is_not_a_plan(content, tmp_path):
         ("present", "no base64", "must be a mask plan saved"),
         ("num_samples", 9, "must be a mask plan saved"),
         ("modalities", ["a", "b", "x"], "must match its hash"),
+        ("num_observed", 2, "num_observed between the 3 pairs .* all 15, got 2. Save"),
+        ("num_observed", 16, "num_observed between the 3 pairs .* all 15, got 16"),
     ],
 )
 def test_a_changed_file_is_refused(key, value, message, tmp_path):
