@@ -117,6 +117,36 @@ def test_regression_scores_match_sklearn(shape):
     assert scores["rmse"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "score",
+    [
+        metrics.accuracy,
+        metrics.balanced_accuracy,
+        metrics.macro_f1,
+        metrics.r2,
+        metrics.rmse,
+        metrics.regression_scores,
+    ],
+)
+def test_samples_without_a_label_are_refused(score, wrong):
+    known, holed = np.array([0.0, 1.0, 1.0]), np.array([0.0, 1.0, wrong])
+    with pytest.raises(DataError, match="y must be finite, got NaN or infinity"):
+        score(holed, known)
+    with pytest.raises(DataError, match="predictions must be finite, got NaN or inf"):
+        score(known, holed)
+
+
+@pytest.mark.parametrize("score", [metrics.r2, metrics.rmse])
+def test_targets_are_numbers(score):
+    with pytest.raises(
+        DataError, match=r"y must be numbers of shape \[N\] or \[N, K\]"
+    ):
+        score(np.array(["1", "2"]), np.array(["1", "2"]))
+    with pytest.raises(DataError, match=r"got float64 of shape \[2, 2, 2\]. Convert"):
+        score(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)))
+
+
 def test_aurc_is_the_mean_height():
     rates = np.array([0, 0.1, 0.3, 0.7])
     assert metrics.aurc(rates, np.full(4, 0.8)) == pytest.approx(0.8)
@@ -194,7 +224,45 @@ def test_matching_scores_are_those_of_two_classes():
         metrics.matching_scores(y, p * 2)
 
 
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_booleans_are_the_codes_0_and_1(num_classes):
+    rng = np.random.default_rng(0)
+    y, proba = rng.random(20) < 0.4, rng.dirichlet(np.ones(num_classes), size=20)
+    for score in (
+        metrics.classification_scores,
+        lambda y, proba: metrics.matching_scores(y, proba[:, 1]),
+        lambda y, proba: metrics.average_precision(y, proba),
+        lambda y, proba: np.array(metrics.reliability_curve(y, proba)),
+    ):
+        np.testing.assert_equal(score(y, proba), score(y.astype(int), proba))
+    scores = metrics.matching_scores(np.array([True, False]), np.array([0.9, 0.2]))
+    assert scores["log_loss"] == pytest.approx(-np.log([0.9, 0.8]).mean())
+
+
 HALF = np.full((2, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    "y", [np.array([0.0, 1.0]), np.array([0, np.nan]), np.array(["0", "1"])]
+)
+@pytest.mark.parametrize(
+    "score",
+    [
+        metrics.auroc,
+        metrics.average_precision,
+        metrics.log_loss,
+        metrics.brier,
+        metrics.reliability_curve,
+        metrics.expected_calibration_error,
+        metrics.classification_scores,
+        lambda y, proba: metrics.matching_scores(y, proba[:, 1]),
+    ],
+)
+def test_codes_are_integers(score, y):
+    with pytest.raises(
+        DataError, match=r"y must hold codes 0\.\.1 as integers or bool"
+    ):
+        score(y, HALF)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +290,11 @@ HALF = np.full((2, 2), 0.5)
         ),
         (
             lambda: metrics.log_loss(np.array([0, 1]), HALF * np.nan),
+            DataError,
+            "proba must be finite",
+        ),
+        (
+            lambda: metrics.log_loss(np.array([0, 1]), HALF.astype(str)),
             DataError,
             "proba must be finite",
         ),

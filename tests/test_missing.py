@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmgraph import ConfigError, DataError, MaskPlan, MultimodalData
+from mmgraph import (
+    ConfigError,
+    DataError,
+    Latent,
+    MaskPlan,
+    MultimodalData,
+    Relation,
+    Schema,
+)
 from mmgraph.missing import (
     block,
     imbalanced,
@@ -88,6 +96,27 @@ def test_another_seed_gives_another_plan(pattern, data):
     assert pattern.plan(data, seed=0).hash != pattern.plan(data, seed=1).hash
 
 
+@pytest.mark.parametrize("pattern", ALL, ids=lambda p: p.describe())
+@pytest.mark.parametrize("y", [np.arange(9) % 2, np.arange(9.0), np.eye(9, 2)])
+def test_no_samples_give_an_empty_plan(pattern, y):
+    plan = pattern.plan(make_data(9, y=y)[[]])
+    assert plan.present.shape == (0, 3)
+    assert plan.realised_rate == 0
+
+
+def test_numpy_seeds_are_seeds(data, tmp_path):
+    plan = mcar(0.3).plan(data, seed=np.int64(3))
+    assert plan.hash == mcar(0.3).plan(data, seed=3).hash
+    plan.save(tmp_path / "plan.json")
+    assert MaskPlan.load(tmp_path / "plan.json").seed == 3
+
+
+@pytest.mark.parametrize("seed", [-1, np.int64(-1)])
+def test_a_seed_is_a_whole_number(seed, data):
+    with pytest.raises(ConfigError, match="seed must be a whole number of at least 0"):
+        mcar(0.3).plan(data, seed=seed)
+
+
 def test_mcar_rate_and_its_floor():
     data = make_data(20_000, rate=0.0)
     assert mcar(0.1).plan(data).realised_rate == pytest.approx(0.1, abs=0.01)
@@ -148,6 +177,15 @@ def test_mar_depends_on_the_content_of_a_modality_that_stays():
     unseen = ~had[:, 0] & had[:, 1] & had[:, 2]
     # 0.3 less the half of 0.3 ** 2 that the floor gives back
     assert 1 - present[unseen, 1].mean() == pytest.approx(0.255, abs=0.05)
+
+
+def test_mar_does_not_depend_on_the_relations_of_the_schema(data):
+    chain = [Relation("a", "b"), Relation("b", "fuse"), Relation("c", "fuse")]
+    schema = Schema(data.schema.modalities, [Latent("fuse")], chain)
+    related = MultimodalData.from_arrays(data.features(), schema=schema)
+    plain = MultimodalData.from_arrays(data.features())
+    plan = mar(0.3, on="a").plan(related)
+    assert np.array_equal(plan.present, mar(0.3, on="a").plan(plain).present)
 
 
 @pytest.mark.parametrize("kind", ["codes", "strings", "float"])
@@ -252,6 +290,8 @@ def test_a_foreign_file_is_not_a_plan(content, tmp_path):
         ("present", "no base64", "must be a mask plan saved"),
         ("num_samples", 9, "must be a mask plan saved"),
         ("modalities", ["a", "b", "x"], "must match its hash"),
+        ("num_observed", 2, "num_observed between the 3 pairs .* all 15, got 2. Save"),
+        ("num_observed", 16, "num_observed between the 3 pairs .* all 15, got 16"),
     ],
 )
 def test_a_changed_file_is_refused(key, value, message, tmp_path):

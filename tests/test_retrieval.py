@@ -329,6 +329,23 @@ def test_wrong_ids_are_told():
     assert len(index) == len(make("exact"))
 
 
+def test_ids_that_int64_cannot_hold_are_refused():
+    largest = 2**63 - 1
+    ids = np.array([largest, 3], np.uint64)
+    assert Index(ids, np.eye(2)).ids.tolist() == [largest, 3]
+    with pytest.raises(DataError, match=f"at most {largest}, got {largest + 1}. Give"):
+        Index(ids + np.uint64(1), np.eye(2))
+    with pytest.raises(DataError, match="ids must be whole numbers of at most"):
+        Index([3], np.eye(1, 2)).add([2**64 - 1], np.eye(1, 2))
+
+
+def test_ids_that_no_file_can_hold_are_refused():
+    with pytest.raises(
+        DataError, match=r"that UTF-8 can write, got 'a\\ud800'. Remove"
+    ):
+        Index(["b", "a\ud800"], np.eye(2))
+
+
 def test_wrong_tables_are_told():
     with pytest.raises(DataError, match=r"present must be booleans of shape \[2, 1\]"):
         Index([1, 2], np.eye(2), present=np.ones((2, 2), bool), modalities=["image"])

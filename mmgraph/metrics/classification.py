@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mmgraph.errors import ConfigError
-from mmgraph.metrics.shapes import Array, check_proba, check_rows
+from mmgraph.metrics.shapes import Array, check_arrays, check_labels, check_proba
 
 
 def accuracy(y: Array, predicted: Array) -> float:
@@ -22,14 +22,14 @@ def accuracy(y: Array, predicted: Array) -> float:
         A share in [0, 1]; nan for no samples.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If the shapes differ, or numbers are not finite.
 
     Example:
         >>> import numpy as np
         >>> metrics.accuracy(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0]))
         0.75
     """
-    check_rows(y, predicted)
+    check_labels(y, predicted)
     return float(np.mean(y == predicted)) if len(y) else float("nan")
 
 
@@ -44,11 +44,11 @@ def balanced_accuracy(y: Array, predicted: Array) -> float:
         A share in [0, 1]; nan for no samples.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If the shapes differ, or numbers are not finite.
     """
     from sklearn.metrics import recall_score
 
-    check_rows(y, predicted)
+    check_labels(y, predicted)
     if len(y) == 0:
         return float("nan")
     return float(recall_score(y, predicted, labels=np.unique(y), average="macro"))
@@ -65,11 +65,11 @@ def macro_f1(y: Array, predicted: Array) -> float:
         A share in [0, 1]; a class that is never right counts 0; nan for no samples.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If the shapes differ, or numbers are not finite.
     """
     from sklearn.metrics import f1_score
 
-    check_rows(y, predicted)
+    check_labels(y, predicted)
     if len(y) == 0:
         return float("nan")
     return float(f1_score(y, predicted, average="macro", zero_division=0.0))
@@ -123,7 +123,7 @@ def _one_against_rest(
     score: Callable[[Array, Array], float], y: Array, proba: Array
 ) -> float:
     """Return the mean score of a class against the rest; of two, that of class 1."""
-    check_proba(y, proba)
+    y = check_proba(y, proba)
     found = np.unique(y)
     if len(found) < 2:
         return float("nan")
@@ -146,7 +146,7 @@ def log_loss(y: Array, proba: Array) -> float:
     Raises:
         DataError: If shapes, codes or probabilities are wrong.
     """
-    check_proba(y, proba)
+    y = check_proba(y, proba)
     if len(y) == 0:
         return float("nan")
     # Not sklearn's: it refuses a single class.
@@ -173,7 +173,7 @@ def brier(y: Array, proba: Array) -> float:
     Raises:
         DataError: If shapes, codes or probabilities are wrong.
     """
-    check_proba(y, proba)
+    y = check_proba(y, proba)
     if len(y) == 0:
         return float("nan")
     num_classes = proba.shape[1]
@@ -202,7 +202,7 @@ def reliability_curve(
         ConfigError: If num_bins is below 1.
         DataError: If shapes, codes or probabilities are wrong.
     """
-    check_proba(y, proba)
+    y = check_proba(y, proba)
     if num_bins < 1:
         raise ConfigError(
             f"num_bins must be at least 1, got {num_bins}. The usual number is 15."
@@ -258,7 +258,7 @@ def classification_scores(y: Array, proba: Array) -> dict[str, float]:
     Raises:
         DataError: If shapes, codes or probabilities are wrong.
     """
-    check_proba(y, proba)
+    y = check_proba(y, proba)
     predicted = proba.argmax(axis=1) if len(y) else y
     return {
         "accuracy": accuracy(y, predicted),
@@ -275,7 +275,7 @@ def matching_scores(y: Array, p: Array) -> dict[str, float]:
     """Return every score of pairs that belong together or not, by its name.
 
     Args:
-        y: 1 where a pair belongs together, else 0, [P].
+        y: 1 or True where a pair belongs together, else 0, [P].
         p: Probability that it does, [P].
 
     Returns:
@@ -292,6 +292,7 @@ def matching_scores(y: Array, p: Array) -> dict[str, float]:
         >>> found["auroc"], round(found["average_precision"], 3)
         (0.75, 0.833)
     """
+    check_arrays(y=y, p=p)
     proba = np.stack([1 - p, p], axis=1)
     return {
         "auroc": auroc(y, proba),

@@ -3,7 +3,7 @@
 Letters: `N` samples, `K` targets.
 """
 
-from mmgraph.metrics.shapes import Array, check_rows
+from mmgraph.metrics.shapes import Array, check_targets
 
 
 def r2(y: Array, predicted: Array) -> float:
@@ -17,11 +17,11 @@ def r2(y: Array, predicted: Array) -> float:
         A value <= 1; nan for fewer than two samples.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If the shapes differ, or numbers are not finite.
     """
     from sklearn.metrics import r2_score
 
-    check_rows(y, predicted)
+    check_targets(y, predicted)
     return float(r2_score(y, predicted)) if len(y) > 1 else float("nan")
 
 
@@ -36,11 +36,11 @@ def rmse(y: Array, predicted: Array) -> float:
         An error >= 0 in the unit of y; nan for no samples.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If the shapes differ, or numbers are not finite.
     """
     from sklearn.metrics import root_mean_squared_error
 
-    check_rows(y, predicted)
+    check_targets(y, predicted)
     return float(root_mean_squared_error(y, predicted)) if len(y) else float("nan")
 
 
@@ -55,6 +55,6 @@ def regression_scores(y: Array, predicted: Array) -> dict[str, float]:
         r2 and rmse; nan where there are too few samples.
 
     Raises:
-        DataError: If the shapes differ.
+        DataError: If the shapes differ, or numbers are not finite.
     """
     return {"r2": r2(y, predicted), "rmse": rmse(y, predicted)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmgraph.data import MultimodalData
+from mmgraph.data.features import describe_rows
 from mmgraph.data.labels import missing_labels
 from mmgraph.errors import DataError
 from mmgraph.missing.base import FloatArray, Pattern, check_names, check_rate, thin
@@ -42,7 +43,8 @@ class mar(Pattern):  # noqa: N801  (used like a function)
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
         check_names([self.on], data)
         column = data.modalities.index(self.on)
-        x = data.select([self.on]).features()[self.on].astype(np.float64)
+        kind = data.schema.modality(self.on).kind
+        x = describe_rows(data.columns[self.on], kind).astype(np.float64)
         score = _row_mean(_standardised(x))
         rates = np.repeat(_rates(score, self.rate)[:, None], data.shape[1], axis=1)
         rates[:, column] = 0
@@ -81,7 +83,7 @@ class mnar(Pattern):  # noqa: N801  (used like a function)
         numbers = data.y.dtype.kind in "fiub"
         labels = data.y[known]
         y[known] = labels if numbers else np.unique(labels, return_inverse=True)[1]
-        score = _row_mean(_standardised(y.reshape(len(y), -1)))
+        score = _row_mean(_standardised(y if y.ndim > 1 else y[:, None]))
         return thin(data.present, _rates(score, self.rate)[:, None], rng)
 
 

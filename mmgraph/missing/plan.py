@@ -146,4 +146,11 @@ class MaskPlan:
                 f"{str(path)!r} must match its hash, got a plan that was changed. "
                 "Save the plan again."
             )
+        kept, size = int(plan.present.sum()), plan.present.size
+        if not kept <= int(content["num_observed"]) <= size:
+            raise DataError(
+                f"{str(path)!r} must have num_observed between the {kept} pairs that "
+                f"it keeps and all {size}, got {content['num_observed']}. Save the "
+                "plan again."
+            )
         return plan

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from mmgraph.data.labels import as_plain, check_unique
 from mmgraph.errors import DataError
 
+_LARGEST = np.iinfo(np.int64).max
+
 
 def as_directions(
     subject: str,
@@ -62,12 +64,33 @@ def check_ids(ids: Any, num_entries: int) -> NDArray[Any]:  # noqa: ANN401
     """Return unique ids as int64 or strings.
 
     Raises:
-        DataError: If they repeat, are missing, or of another type or number.
+        DataError: If they repeat, are missing, of another type or number, or cannot
+            be saved.
     """
     array = as_plain("ids", ids, num_entries)
     if len(array) and array.dtype.kind not in "iuU":
         raise DataError(
             f"ids must be whole numbers or strings, got {array.dtype}. Convert them."
         )
+    if len(array) and array.dtype.kind == "u" and array.max() > _LARGEST:
+        raise DataError(
+            f"ids must be whole numbers of at most {_LARGEST}, got {array.max()}. "
+            "Give them as strings."
+        )
     check_unique(array)
-    return array if array.dtype.kind == "U" else array.astype(np.int64)
+    if array.dtype.kind == "U":
+        _check_text(array)
+        return array
+    return array.astype(np.int64)
+
+
+def _check_text(ids: NDArray[Any]) -> None:
+    """Refuse strings that no file can hold: with half of a pair of surrogates."""
+    for text in ids.tolist():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"ids must be strings that UTF-8 can write, got {text!r}. Remove its "
+                "surrogates, or read the text with its right encoding."
+            ) from None
