@@ -243,7 +243,7 @@ HALF = np.full((2, 2), 0.5)
 
 
 @pytest.mark.parametrize(
-    "y", [np.array([0.0, 1.0]), np.array([0, np.nan]), np.array(["0", "1"])]
+    "y", [np.array([0.5, 1.0]), np.array([0, np.nan]), np.array(["0", "1"])]
 )
 @pytest.mark.parametrize(
     "score",
@@ -258,11 +258,11 @@ HALF = np.full((2, 2), 0.5)
         lambda y, proba: metrics.matching_scores(y, proba[:, 1]),
     ],
 )
-def test_codes_are_integers(score, y):
-    with pytest.raises(
-        DataError, match=r"y must hold codes 0\.\.1 as integers or bool"
-    ):
+def test_codes_are_whole_numbers(score, y):
+    with pytest.raises(DataError, match=r"y must hold codes 0\.\.1 as whole numbers"):
         score(y, HALF)
+    codes = np.array([0, 1])
+    np.testing.assert_equal(score(codes.astype(float), HALF), score(codes, HALF))
 
 
 @pytest.mark.parametrize(

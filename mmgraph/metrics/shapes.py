@@ -92,7 +92,8 @@ def is_text(array: Array) -> bool:
 def check_proba(y: Array, proba: Array) -> NDArray[np.int64]:
     """Return y as codes; refuse what is not codes [N] with probabilities [N, K].
 
-    Booleans are the codes 0 and 1: used as they are, they would choose rows.
+    Booleans are the codes 0 and 1: used as they are, they would choose rows. Whole
+    numbers may be floats.
 
     Returns:
         Codes, int64 [N].
@@ -119,9 +120,9 @@ def check_proba(y: Array, proba: Array) -> NDArray[np.int64]:
 
 def _as_codes(y: Array, num_classes: int) -> NDArray[np.int64]:
     codes = np.asarray(y)
-    if codes.dtype.kind not in "iub":
+    if codes.dtype.kind not in "iubf" or np.mod(codes, 1).any():
         raise DataError(
-            f"y must hold codes 0..{num_classes - 1} as integers or booleans, got "
+            f"y must hold codes 0..{num_classes - 1} as whole numbers or booleans, got "
             f"{codes.dtype}. Exclude samples without a label and encode the classes."
         )
     if codes.min() < 0 or codes.max() >= num_classes:
