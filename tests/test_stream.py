@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmgraph import Modality, MultimodalData, MultimodalStream, Schema
+from mmgraph import FusionClassifier, Modality, MultimodalData, MultimodalStream, Schema
+from mmgraph.data.labels import missing_labels
 from mmgraph.data.stream.sample import LEAST, draw_sample
 from mmgraph.data.stream.source import Span, deal_spans, hash_keys
 from mmgraph.errors import DataError
@@ -301,6 +302,34 @@ def test_records_are_read_like_lists():
     assert flat(ids_of(stream.chunks(1))) == [0, 1, 2]
     ids = [flat(ids_of(stream.shard(r, 2).chunks(1, shuffle=True))) for r in (0, 1)]
     assert [sorted(i) for i in ids] == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize("key", [{}, {"y": "y"}])
+@pytest.mark.parametrize("labels", [["a", "b"], [0, 1]])
+def test_records_in_a_row_may_lack_labels(key, labels):
+    some = [{"labs": [1.0, 2.0], "y": labels[i % 2]} for i in range(10)]
+    records = [*some, *({"labs": [1.0, 2.0]} for _ in range(600)), *some]
+    stream = MultimodalStream.from_iterable(records, modalities={"labs": "labs"}, **key)
+    for y in (stream.labels(), stream.load().y):
+        assert y[:2].tolist() == y[-10:-8].tolist() == labels
+        assert missing_labels(y[10:610]).all()
+
+
+def test_labels_that_a_shard_lacks_are_missing_there(tmp_path):
+    labs = np.ones((40, 2))
+    parts = [
+        MultimodalData.from_arrays({"labs": labs}, y=y)
+        for y in ([None] * 40, ["a", "b"] * 20, [None] * 40)
+    ]
+    for number, part in enumerate(parts):
+        part.to_parquet(tmp_path / f"{number}.parquet")
+    stream = MultimodalStream.from_parquet(tmp_path)
+    expected = [None] * 40 + ["a", "b"] * 20 + [None] * 40
+    assert MultimodalData.concat(parts).y.tolist() == expected
+    assert stream.labels().tolist() == stream.load().y.tolist() == expected
+    assert [len(chunk) for chunk in stream.chunks(60)] == [60, 60]
+    fitted = FusionClassifier(epochs=1, experts=("linear",)).fit(stream)
+    assert fitted.classes_.tolist() == ["a", "b"]
 
 
 def test_records_may_come_from_a_function_and_several_keys():
