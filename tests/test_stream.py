@@ -174,6 +174,32 @@ def test_ids_are_kept_where_they_say_something(parts, tmp_path):
     assert MultimodalStream.from_parquet(shifted).load().ids[[0, 50]].tolist() == [5, 5]
 
 
+def test_ids_that_were_asked_for_are_not_numbered_anew(tmp_path):
+    for number, ids in enumerate(([2, 0, 1], [1, 2, 0])):
+        table = pa.table({"wbc": [0.0, 1.0, 2.0], "pid": ids, "y": [0, 1, 0]})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    labs = {"labs": ["wbc"]}
+    stream = MultimodalStream.from_parquet(tmp_path, modalities=labs, ids="pid")
+    assert stream.load().ids.tolist() == [2, 0, 1, 1, 2, 0]
+    for number in range(2):
+        table = pa.table({"wbc": [0.0, 1.0, 2.0], "pid": [0, 1, 2], "y": [0, 1, 0]})
+        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=2)
+    stream = MultimodalStream.from_parquet(tmp_path, modalities=labs, ids="pid")
+    assert stream.load().ids.tolist() == [0, 1, 2, 3, 4, 5]
+    repeated = pa.table({"wbc": [0.0, 1.0, 2.0], "pid": [0, 0, 2], "y": [0, 1, 0]})
+    pq.write_table(repeated, tmp_path / "1.parquet")
+    stream = MultimodalStream.from_parquet(tmp_path, modalities=labs, ids="pid")
+    with pytest.raises(DataError, match="ids must be unique, got 0 again"):
+        stream.load()
+
+
+def test_files_without_samples_are_numbered_too(parts, tmp_path):
+    for number, part in enumerate([parts[1][:0], parts[1], parts[1]]):
+        part.to_parquet(tmp_path / f"{number}.parquet")
+    ids = MultimodalStream.from_parquet(tmp_path).load().ids
+    assert ids.tolist() == list(range(14))
+
+
 @pytest.mark.parametrize(
     ("ids", "kept"),
     [
