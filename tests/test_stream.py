@@ -139,6 +139,21 @@ def test_lists_of_one_length_are_vectors_unless_a_schema_says_otherwise(tmp_path
     assert loaded.equals(whole)
 
 
+def test_schema_says_what_lists_are_that_have_one_length_in_some_files(tmp_path):
+    waves = [[[1.0, 2.0, 3.0]] * 3, [[1.0], [1.0, 2.0], [3.0]]]
+    for number, wave in enumerate(waves):
+        labs = pa.array([float(number) or None] * 3, pa.float64())
+        table = pa.table({"wave": wave, "wbc": labs, "y": [0, 1, 0]})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    schema = Schema.star(
+        [Modality("wave", channels=1, tokens="ragged"), Modality("labs", channels=1)]
+    )
+    stream = MultimodalStream.from_parquet(
+        tmp_path, modalities={"wave": "wave", "labs": ["wbc"]}, schema=schema
+    )
+    assert stream.load().columns["wave"].lengths.tolist() == [3, 3, 3, 1, 2, 1]
+
+
 def test_modality_that_a_shard_lacks_is_missing_there(parts, tmp_path):
     first, second = parts[0].select(["labs", "note"]), parts[1].select(["ecg", "labs"])
     first.to_parquet(tmp_path / "a.parquet")
