@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmgraph import Modality, MultimodalData, MultimodalStream, Schema
+from mmgraph import FusionClassifier, Modality, MultimodalData, MultimodalStream, Schema
+from mmgraph.data.labels import missing_labels
 from mmgraph.data.stream.sample import LEAST, draw_sample
 from mmgraph.data.stream.source import Span, deal_spans, hash_keys
 from mmgraph.errors import DataError
@@ -138,6 +139,21 @@ def test_lists_of_one_length_are_vectors_unless_a_schema_says_otherwise(tmp_path
     assert loaded.equals(whole)
 
 
+def test_schema_says_what_lists_are_that_have_one_length_in_some_files(tmp_path):
+    waves = [[[1.0, 2.0, 3.0]] * 3, [[1.0], [1.0, 2.0], [3.0]]]
+    for number, wave in enumerate(waves):
+        labs = pa.array([float(number) or None] * 3, pa.float64())
+        table = pa.table({"wave": wave, "wbc": labs, "y": [0, 1, 0]})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    schema = Schema.star(
+        [Modality("wave", channels=1, tokens="ragged"), Modality("labs", channels=1)]
+    )
+    stream = MultimodalStream.from_parquet(
+        tmp_path, modalities={"wave": "wave", "labs": ["wbc"]}, schema=schema
+    )
+    assert stream.load().columns["wave"].lengths.tolist() == [3, 3, 3, 1, 2, 1]
+
+
 def test_modality_that_a_shard_lacks_is_missing_there(parts, tmp_path):
     first, second = parts[0].select(["labs", "note"]), parts[1].select(["ecg", "labs"])
     first.to_parquet(tmp_path / "a.parquet")
@@ -171,6 +187,32 @@ def test_ids_are_kept_where_they_say_something(parts, tmp_path):
     for part, name in zip(parts[:2], "ab", strict=True):
         part.replace(ids=part.ids + 5).to_parquet(shifted / f"{name}.parquet")
     assert MultimodalStream.from_parquet(shifted).load().ids[[0, 50]].tolist() == [5, 5]
+
+
+def test_ids_that_were_asked_for_are_not_numbered_anew(tmp_path):
+    for number, ids in enumerate(([2, 0, 1], [1, 2, 0])):
+        table = pa.table({"wbc": [0.0, 1.0, 2.0], "pid": ids, "y": [0, 1, 0]})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    labs = {"labs": ["wbc"]}
+    stream = MultimodalStream.from_parquet(tmp_path, modalities=labs, ids="pid")
+    assert stream.load().ids.tolist() == [2, 0, 1, 1, 2, 0]
+    for number in range(2):
+        table = pa.table({"wbc": [0.0, 1.0, 2.0], "pid": [0, 1, 2], "y": [0, 1, 0]})
+        pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=2)
+    stream = MultimodalStream.from_parquet(tmp_path, modalities=labs, ids="pid")
+    assert stream.load().ids.tolist() == [0, 1, 2, 3, 4, 5]
+    repeated = pa.table({"wbc": [0.0, 1.0, 2.0], "pid": [0, 0, 2], "y": [0, 1, 0]})
+    pq.write_table(repeated, tmp_path / "1.parquet")
+    stream = MultimodalStream.from_parquet(tmp_path, modalities=labs, ids="pid")
+    with pytest.raises(DataError, match="ids must be unique, got 0 again"):
+        stream.load()
+
+
+def test_files_without_samples_are_numbered_too(parts, tmp_path):
+    for number, part in enumerate([parts[1][:0], parts[1], parts[1]]):
+        part.to_parquet(tmp_path / f"{number}.parquet")
+    ids = MultimodalStream.from_parquet(tmp_path).load().ids
+    assert ids.tolist() == list(range(14))
 
 
 @pytest.mark.parametrize(
@@ -301,6 +343,34 @@ def test_records_are_read_like_lists():
     assert flat(ids_of(stream.chunks(1))) == [0, 1, 2]
     ids = [flat(ids_of(stream.shard(r, 2).chunks(1, shuffle=True))) for r in (0, 1)]
     assert [sorted(i) for i in ids] == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize("key", [{}, {"y": "y"}])
+@pytest.mark.parametrize("labels", [["a", "b"], [0, 1]])
+def test_records_in_a_row_may_lack_labels(key, labels):
+    some = [{"labs": [1.0, 2.0], "y": labels[i % 2]} for i in range(10)]
+    records = [*some, *({"labs": [1.0, 2.0]} for _ in range(600)), *some]
+    stream = MultimodalStream.from_iterable(records, modalities={"labs": "labs"}, **key)
+    for y in (stream.labels(), stream.load().y):
+        assert y[:2].tolist() == y[-10:-8].tolist() == labels
+        assert missing_labels(y[10:610]).all()
+
+
+def test_labels_that_a_shard_lacks_are_missing_there(tmp_path):
+    labs = np.ones((40, 2))
+    parts = [
+        MultimodalData.from_arrays({"labs": labs}, y=y)
+        for y in ([None] * 40, ["a", "b"] * 20, [None] * 40)
+    ]
+    for number, part in enumerate(parts):
+        part.to_parquet(tmp_path / f"{number}.parquet")
+    stream = MultimodalStream.from_parquet(tmp_path)
+    expected = [None] * 40 + ["a", "b"] * 20 + [None] * 40
+    assert MultimodalData.concat(parts).y.tolist() == expected
+    assert stream.labels().tolist() == stream.load().y.tolist() == expected
+    assert [len(chunk) for chunk in stream.chunks(60)] == [60, 60]
+    fitted = FusionClassifier(epochs=1, experts=("linear",)).fit(stream)
+    assert fitted.classes_.tolist() == ["a", "b"]
 
 
 def test_records_may_come_from_a_function_and_several_keys():

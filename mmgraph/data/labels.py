@@ -151,12 +151,17 @@ def same_plain(a: AnyArray | None, b: AnyArray | None) -> bool:
 def concat_plain(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray | None:
     """Join plain columns; None when no part has one.
 
+    A part of which all is missing fits any other: nothing says of what type it is.
+
     Raises:
         DataError: when only some parts have one or their shapes differ.
     """
     filled = [part for part in parts if part is not None]
     if not filled:
         return None
+    known = [part for part in filled if not missing_labels(part).all()]
+    if known:
+        filled = [_missing_like(known[0], part) for part in filled]
     shapes = {part.shape[1:] for part in filled}
     if len(filled) < len(parts) or len(shapes) > 1:
         raise DataError(
@@ -167,6 +172,13 @@ def concat_plain(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray | N
     if len(kinds) > 1:
         raise _mixed(subject, "numbers in one part and strings in another")
     return np.concatenate(filled)
+
+
+def _missing_like(known: AnyArray, part: AnyArray) -> AnyArray:
+    """Return a part of which all is missing in the form of known strings."""
+    if known.dtype.kind in "UO" and missing_labels(part).all():
+        return np.full(part.shape, None, dtype=object)
+    return part
 
 
 def class_codes(y: AnyArray | None) -> IntArray | None:

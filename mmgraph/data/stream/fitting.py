@@ -41,6 +41,7 @@ def peek(source: Source, schema: Schema | None) -> Beginning:
         DataError: when there are no samples, or the first ones do not fit each other.
     """
     columns: dict[str, list[Column]] = {name: [] for name in source.modalities}
+    known = schema or source.schema
     total, count = 0, 0
     for size in (PEEKED, MAX_PEEKED):
         for part, length in enumerate(source.sizes):
@@ -52,7 +53,8 @@ def peek(source: Source, schema: Schema | None) -> Beginning:
                 for name, seen in columns.items():
                     column = piece.data.columns.get(name)
                     if column is not None and len(column.values):
-                        seen.append(column.take(np.flatnonzero(column.present)[:64]))
+                        some = column.take(np.flatnonzero(column.present)[:64])
+                        seen.append(_fit(name, some, known))
                 if size == PEEKED or all(columns.values()):
                     break
             if count and all(columns.values()):
@@ -65,9 +67,14 @@ def peek(source: Source, schema: Schema | None) -> Beginning:
         name: concat_columns(name, seen or [empty_column(0)])
         for name, seen in columns.items()
     }
-    found = schema or source.schema or infer_schema(joined)
+    found = known or infer_schema(joined)
     fit_columns(joined, found)
     return Beginning(found, max(1, -(-total // count)))
+
+
+def _fit(name: str, column: Column, schema: Schema | None) -> Column:
+    """Bring a column into the form that a schema says, where there is one."""
+    return column if schema is None else fit_columns({name: column}, schema)[name]
 
 
 def memory_of(data: MultimodalData) -> int:

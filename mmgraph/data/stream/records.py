@@ -5,6 +5,7 @@ Shapes: n samples of a piece.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,7 @@ from mmgraph.data.stream.tables import Fields, naming
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
+LOOKED_AT = 4096  # samples that are searched for labels where some have none
 Records = Iterable[Mapping[str, Any]]
 
 
@@ -55,14 +57,22 @@ class RecordSource:
         Raises:
             DataError: when a record is no dict, or its values cannot be read.
         """
-        again = self.records() if callable(self.records) else self.records
-        records = islice(again, span.start, None, span.step)
+        records = islice(self._again(), span.start, None, span.step)
         row = span.start
         while found := list(islice(records, size)):
             keys = row + span.step * np.arange(len(found))
             row += span.step * len(found)
             with naming(f"samples {keys[0]} to {keys[-1]}"):
                 yield self._parse(found, keys)
+
+    def _again(self) -> Iterable[Any]:
+        return self.records() if callable(self.records) else self.records
+
+    @cached_property
+    def _has_labels(self) -> bool:
+        """Whether one of the first samples has the key of labels."""
+        first = islice(self._again(), LOOKED_AT)
+        return any(isinstance(r, Mapping) and self.fields.y in r for r in first)
 
     def _parse(self, records: list[Any], keys: IntArray) -> Piece:
         for record in records:
@@ -73,6 +83,8 @@ class RecordSource:
                 )
         known = {key for record in records for key in record}
         fields = self.fields
+        if fields.y is not None and fields.y not in known and self._has_labels:
+            known.add(fields.y)
         for key in (fields.y, fields.ids, fields.groups):
             if not isinstance(key, Usual | None) and key not in known:
                 raise DataError(

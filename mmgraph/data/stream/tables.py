@@ -202,7 +202,8 @@ def open_folder(path: str | PathLike[str], fields: Fields) -> ParquetSource:
                     raise AssertionError("a table without modalities is refused")
             modalities |= dict.fromkeys(document["modalities"])
             given.append(document["schema"] if document["schema_given"] else None)
-        numbered = numbered and _is_numbered(footer, sum(counts), fields.ids)
+        if sum(counts):
+            numbered = numbered and _is_numbered(file, footer, fields.ids)
     offsets = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(int)
     same = len(set(given)) == 1
     return ParquetSource(
@@ -247,21 +248,43 @@ def _usable_ids(files: Sequence[Path], name: Usual) -> Usual | None:
     return name
 
 
-def _is_numbered(footer: Any, num_rows: int, ids: str | None) -> bool:  # noqa: ANN401
-    """Tell by the statistics of a file whether its ids are 0 to its last sample."""
-    bounds = []
-    for g in range(footer.num_row_groups):
-        group = footer.row_group(g)
-        for c in range(group.num_columns):
-            column = group.column(c)
-            if column.path_in_schema == ids and column.physical_type == "INT64":
-                stats = column.statistics
-                if stats is not None and stats.has_min_max:
-                    bounds.append((stats.min, stats.max))
-    if not bounds:
+def _is_numbered(path: Path, footer: Any, ids: str | None) -> bool:  # noqa: ANN401
+    """Tell whether the ids of a file are 0 to its last sample.
+
+    The statistics of the file answer for a column that nobody asked for; one that was
+    asked for is read, and must hold them in order.
+    """
+    groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
+    bounds = [found for group in groups for found in _bounds(group, ids)]
+    if not bounds or ids is None:
         return False
     low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
-    return bool(low == 0 and high == num_rows - 1)
+    if low != 0 or high != footer.num_rows - 1:
+        return False
+    return isinstance(ids, Usual) or _counts_up(path, len(groups), ids)
+
+
+def _bounds(group: Any, name: str | None) -> list[tuple[int, int]]:  # noqa: ANN401
+    """Return the least and greatest number of a column of a row group, where known."""
+    columns = [group.column(c) for c in range(group.num_columns)]
+    found = [
+        column.statistics
+        for column in columns
+        if column.path_in_schema == name and column.physical_type == "INT64"
+    ]
+    return [(s.min, s.max) for s in found if s is not None and s.has_min_max]
+
+
+def _counts_up(path: Path, num_groups: int, name: str) -> bool:
+    """Tell whether a column of a file is 0, 1, 2, ... in order."""
+    row = 0
+    for group in range(num_groups):
+        for batch in _read_batches(path, group, IDS_AT_ONCE, [name]):
+            found = batch.column(name).to_numpy(zero_copy_only=False)
+            if not np.array_equal(found, np.arange(row, row + len(found))):
+                return False
+            row += len(found)
+    return True
 
 
 @dataclass(frozen=True)
