@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from mmgraph import (
     DataError,
     FusionClassifier,
     FusionRegressor,
+    FusionRetriever,
     Modality,
     MultimodalData,
     Schema,
@@ -531,3 +533,52 @@ def test_progress_names_what_is_going_on(capfd, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     classifier(verbose=True, epochs=5).fit(make())
     assert "fitting the graph" in capfd.readouterr().err
+
+
+# Names of channels
+
+
+def named(*channels: str) -> MultimodalData:
+    """A table of the channels of "a", in this order, beside "b" without names."""
+    table = {name: A[:, i] for i, name in enumerate(("wbc", "crp", "age"))}
+    frame = pd.DataFrame({name: table[name] for name in channels} | {"died": Y})
+    return MultimodalData.from_pandas(frame, modalities={"a": list(channels)}, y="died")
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_channels_are_known_by_their_names(saved, tmp_path):
+    data = named("wbc", "crp", "age")
+    fitted = classifier().fit(data)
+    if saved:
+        fitted.save_pretrained(tmp_path)
+        fitted = FusionClassifier.from_pretrained(tmp_path)
+    said = fitted.predict_proba(data)
+    swapped = named("age", "wbc", "crp")
+    assert not np.array_equal(swapped.columns["a"].values, data.columns["a"].values)
+    assert np.array_equal(fitted.predict_proba(swapped), said)
+    assert fitted.score(swapped) == fitted.score(data)
+    unnamed = MultimodalData.from_arrays({"a": A.astype(np.float32)})
+    assert np.array_equal(fitted.predict_proba(unnamed), said)
+    message = r"'a' must have the channels wbc, crp, age .* got wbc, crp\."
+    with pytest.raises(DataError, match=message):
+        fitted.predict(named("wbc", "crp"))
+
+
+def test_names_of_channels_do_not_matter_where_the_training_had_none():
+    fitted = classifier().fit(MultimodalData.from_arrays({"a": A}, y=Y))
+    plain = fitted.predict_proba(
+        MultimodalData.from_arrays({"a": A.astype(np.float32)})
+    )
+    assert np.array_equal(fitted.predict_proba(named("wbc", "crp", "age")), plain)
+
+
+def test_a_retriever_knows_channels_by_their_names():
+    pairs = {"left": ["wbc", "crp"], "right": ["age", "dose"]}
+    table = dict(zip(["wbc", "crp", "age", "dose"], np.c_[A, A[:, :1]].T, strict=True))
+    frame = pd.DataFrame(table)
+    fitted = FusionRetriever().fit(MultimodalData.from_pandas(frame, modalities=pairs))
+    z = [
+        fitted.embed(MultimodalData.from_pandas(frame, modalities={"left": channels}))
+        for channels in (["wbc", "crp"], ["crp", "wbc"])
+    ]
+    assert np.array_equal(*z)

@@ -1,5 +1,6 @@
 """Exported models say what estimators say, whatever is missing."""
 
+import json
 import sys
 from dataclasses import replace
 from itertools import product
@@ -144,6 +145,25 @@ def test_arrays_are_read_as_from_arrays_reads_them(served):
         served.predict_proba({"gene": 3})
     with pytest.raises(DataError, match="'gene' must have 4 channels, got 2"):
         served.predict_proba({"gene": np.ma.zeros((2, 2))})
+
+
+def test_channels_of_an_exported_model_are_known_by_their_names():
+    schema = Schema.star([Modality("labs", 2)])
+    channels = {"labs": ("wbc", "crp")}
+    nobody = frozenset()
+    learned = serving.feeding.Learned(schema, {}, nobody, nobody, channels)
+    again = serving.feeding.Learned.from_json(json.loads(json.dumps(learned.to_json())))
+    assert again == learned
+    frame = pd.DataFrame({"wbc": [1.0], "crp": [2.0], "age": [3.0]})
+    read = serving.feeding.read_samples
+
+    def ask(*columns):
+        given = MultimodalData.from_pandas(frame, modalities={"labs": list(columns)})
+        return read(given, learned)["input.labs"].tolist()
+
+    assert ask("wbc", "crp") == ask("crp", "wbc") == [[1.0, 2.0]]
+    with pytest.raises(DataError, match="must have the channels wbc, crp as in the"):
+        ask("wbc", "age")
 
 
 def test_raw_content_is_read_only_where_the_training_had_it():

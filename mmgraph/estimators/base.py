@@ -23,8 +23,10 @@ from mmgraph.estimators.budget import Budget
 from mmgraph.estimators.fitting import Fitting, fingerprint
 from mmgraph.estimators.inputs import (
     ARRAY_MODALITY,
+    channel_names,
     check_modalities,
     features_of,
+    in_order,
     labelled,
     naming_frames,
     refuse_mapping,
@@ -146,8 +148,10 @@ class FusionEstimator(StoredEstimator):
         if reset and self.schema is not None:
             data = data.with_schema(self.schema)
         if reset:
+            self.channels_ = channel_names(data)
             self.raw_ = RawInputs.of(data, self.encoders, self.device)
         if not reset:
+            data = in_order(data, self.channels_)
             seen = [m for m in self.schema_.modalities if m.name not in self.unseen_]
             self.raw_.check(data, seen)
         data = self.raw_.as_numbers(data, progress=self.verbose)

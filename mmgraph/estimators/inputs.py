@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,41 @@ def features_of(
             )
         result.append(torch.from_numpy(x))
     return result
+
+
+def channel_names(data: MultimodalData) -> dict[str, tuple[str, ...]]:
+    """Return the names of the channels of the modalities that have them."""
+    return {name: c.names for name, c in data.columns.items() if c.names}
+
+
+def in_order(
+    data: MultimodalData, names: Mapping[str, tuple[str, ...]]
+) -> MultimodalData:
+    """Return the data with the channels of each modality in the order of the training.
+
+    Channels without names are taken as they come.
+
+    Args:
+        data: The samples.
+        names: Channels by modality, as :func:`channel_names` returned them.
+
+    Raises:
+        DataError: Other channels than those of the training.
+    """
+    columns = dict(data.columns)
+    for name in names.keys() & columns.keys():
+        column, wanted = columns[name], names[name]
+        if not len(column.values) or column.names in ((), wanted):
+            continue
+        if sorted(column.names) != sorted(wanted):
+            raise DataError(
+                f"Modality {name!r} must have the channels {', '.join(wanted)} as in "
+                f"the training, got {', '.join(column.names)}. Rename them, or check "
+                "which columns they are."
+            )
+        order = [column.names.index(channel) for channel in wanted]
+        columns[name] = replace(column, values=column.values[:, order], names=wanted)
+    return replace(data, columns=columns)
 
 
 def labelled(data: MultimodalData, y: Any) -> MultimodalData:  # noqa: ANN401

@@ -28,6 +28,7 @@ class StoredEstimator(BaseEstimator):
     schema_: Schema
     feature_widths_: list[int]
     unseen_: list[str]
+    channels_: dict[str, tuple[str, ...]]
     raw_: RawInputs
     model_: Any  # the module of the estimator
 
@@ -44,6 +45,7 @@ class StoredEstimator(BaseEstimator):
             "schema_hash": self.schema_.hash,
             "feature_widths": self.feature_widths_,
             "unseen": self.unseen_,
+            "channels": self.channels_,
             "raw": self.raw_.describe(),
             **self._described(),
         }
@@ -119,6 +121,8 @@ class StoredEstimator(BaseEstimator):
         estimator.feature_widths_ = [int(width) for width in manifest["feature_widths"]]
         unseen: list[str] = manifest["unseen"]
         estimator.unseen_ = [estimator.schema_.modality(m).name for m in unseen]
+        channels = manifest.get("channels", {})  # which older files lack
+        estimator.channels_ = {m: tuple(names) for m, names in channels.items()}
         with torch.device("meta"):  # shapes are compared before memory is taken
             model = estimator._empty_model(manifest)
         saving.fill(model, tensors)

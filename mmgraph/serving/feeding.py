@@ -4,7 +4,7 @@ Letters: ``N`` samples, ``T`` rows of the longest sequence, ``C`` channels.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from mmgraph.data.features import describe_rows
 from mmgraph.data.selection import count_samples
 from mmgraph.errors import DataError
 from mmgraph.estimators import FusionEstimator
+from mmgraph.estimators.inputs import in_order
 from mmgraph.estimators.raw import RawInputs
 from mmgraph.schema import Kind, Modality, Schema
 from mmgraph.serving.program import INPUT, LENGTH, TIME, dtype_of, inputs_of
@@ -33,29 +34,35 @@ class Learned:
         kinds: "text", "image" or "audio" of those that were raw.
         encoded: Those of them that a pretrained encoder made vectors of.
         unseen: Modalities that no sample of the training had; they are not read.
+        channels: Names of the channels of those that had names.
     """
 
     schema: Schema
     kinds: Mapping[str, Kind]
     encoded: frozenset[str]
     unseen: frozenset[str]
+    channels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, estimator: FusionEstimator) -> "Learned":
         """Describe a fitted estimator."""
         raw, unseen = estimator.raw_, frozenset(estimator.unseen_)
-        return cls(estimator.schema_, raw.kinds, frozenset(raw.encoders), unseen)
+        names = frozenset(raw.encoders), unseen, estimator.channels_
+        return cls(estimator.schema_, raw.kinds, *names)
 
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`from_json` reads."""
         names = {"encoded": sorted(self.encoded), "unseen": sorted(self.unseen)}
-        return {"schema": self.schema.to_json(), "kinds": dict(self.kinds), **names}
+        known = {"kinds": dict(self.kinds), "channels": dict(self.channels)}
+        return {"schema": self.schema.to_json(), **known, **names}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> "Learned":
         """Read what :meth:`to_json` returned."""
         names = frozenset(found["encoded"]), frozenset(found["unseen"])
-        return cls(Schema.from_json(found["schema"]), dict(found["kinds"]), *names)
+        channels = {name: tuple(each) for name, each in found["channels"].items()}
+        schema = Schema.from_json(found["schema"])
+        return cls(schema, dict(found["kinds"]), *names, channels)
 
 
 def read_samples(X: Samples, learned: Learned) -> Feed:  # noqa: N803
@@ -107,7 +114,7 @@ def _read_data(data: MultimodalData, learned: Learned) -> Feed:
     seen = [name for name in data.modalities if name not in learned.unseen]
     if not seen:
         return {}
-    data = data.select(seen)
+    data = in_order(data.select(seen), learned.channels)
     for name in learned.encoded.intersection(seen):
         if data.columns[name].is_text:
             raise DataError(
