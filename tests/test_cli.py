@@ -554,6 +554,19 @@ def test_a_schema_says_what_to_train(tmp_path):
     assert done.exit_code == 0, done.stderr
 
 
+@pytest.mark.parametrize("option", ["train --schema", "train --config", "schema"])
+def test_json_that_is_not_utf8_is_told_in_one_line(option, small, tmp_path):
+    path = tmp_path / "bin.json"
+    path.write_bytes(b"\xff\xfe\x00{}")
+    command, *options = option.split()
+    file = (small, "--label", "y", "--output", tmp_path / "m") if options else ()
+    result = run(command, *file, *options, path)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "bin.json" in result.stderr
+    assert "invalid start byte" in result.stderr
+
+
 def test_options_of_training_are_those_of_its_run_file():
     import inspect
 
