@@ -210,9 +210,8 @@ def read_run_file(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"Run file must exist, got '{path}'.")
-    text = path.read_text(encoding="utf-8")
     try:
-        values = _parse(text, path)
+        values = _parse(path.read_text(encoding="utf-8"), path)
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise

@@ -422,6 +422,23 @@ def test_fractional_labels_are_a_regression(table, tmp_path):
     assert "rmse" in run("evaluate", folder, some).stdout
 
 
+def test_labels_that_may_hold_together_are_each_predicted(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, size=(60, 3))
+    data = MultimodalData.from_arrays({"a": y + rng.normal(size=(60, 3)) / 5}, y=y)
+    data.to_parquet(tmp_path / "several.parquet")
+    model = FusionClassifier(epochs=1, experts=("linear",)).fit(data)
+    model.save_pretrained(tmp_path / "m")
+    asked = (tmp_path / "m", tmp_path / "several.parquet")
+    assert run("predict", *asked, "--output", tmp_path / "said.csv").exit_code == 0
+    (said,) = answer(Request("predict", *asked))
+    names = [f"{kind}_{k}" for kind in ("prediction", "probability") for k in range(3)]
+    assert said.column_names == ["id", *names]
+    columns = np.stack([said[name].to_numpy() for name in names], axis=1)
+    assert np.array_equal(columns[:, :3], model.predict(data))
+    assert np.allclose(columns[:, 3:], model.predict_proba(data))
+
+
 def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):
     columns = Columns("classification", "died", {"labs": ("wbc",)}, None, "who")
     columns.save(tmp_path)
@@ -535,6 +552,19 @@ def test_a_schema_says_what_to_train(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"schema": str(path)}))
     done = run("train", tmp_path / "folder", *asked, "--config", tmp_path / "run.json")
     assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.parametrize("option", ["train --schema", "train --config", "schema"])
+def test_json_that_is_not_utf8_is_told_in_one_line(option, small, tmp_path):
+    path = tmp_path / "bin.json"
+    path.write_bytes(b"\xff\xfe\x00{}")
+    command, *options = option.split()
+    file = (small, "--label", "y", "--output", tmp_path / "m") if options else ()
+    result = run(command, *file, *options, path)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "bin.json" in result.stderr
+    assert "invalid start byte" in result.stderr
 
 
 def test_options_of_training_are_those_of_its_run_file():

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
-from mmgraph.data import MultimodalData
+from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Custom, Latent, Modality, Relation, Schema
 
@@ -112,6 +112,18 @@ def test_hetero_data_round_trip_is_equal(drawn):
     graphs = data.to_hetero_data()
     again = MultimodalData.from_hetero_data(graphs, schema=data.schema)
     assert again.equals(data.select(again.modalities).with_schema(data.schema))
+
+
+def test_times_of_text_are_read_back(tmp_path):
+    data = MultimodalData.from_arrays(
+        {"note": ["stable", None, "worse"], "labs": [[1.0], [2.0], [3.0]]},
+        times={"note": [[2.5], None, [0.0]]},
+    )
+    data.to_parquet(tmp_path / "notes.parquet")
+    again = MultimodalData.from_parquet(tmp_path / "notes.parquet")
+    assert again.equals(data)
+    assert again.columns["note"].time.tolist() == [2.5, 0.0]
+    assert MultimodalStream.from_parquet(tmp_path).load().equals(data)
 
 
 def test_hetero_data_round_trip_keeps_the_order_of_modalities():

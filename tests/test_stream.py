@@ -4,6 +4,7 @@ import dataclasses
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -349,11 +350,11 @@ def test_records_are_read_like_lists():
 @pytest.mark.parametrize("labels", [["a", "b"], [0, 1]])
 def test_records_in_a_row_may_lack_labels(key, labels):
     some = [{"labs": [1.0, 2.0], "y": labels[i % 2]} for i in range(10)]
-    records = [*some, *({"labs": [1.0, 2.0]} for _ in range(600)), *some]
+    records = [*some, *({"labs": [1.0, 2.0]} for _ in range(1200)), *some]
     stream = MultimodalStream.from_iterable(records, modalities={"labs": "labs"}, **key)
     for y in (stream.labels(), stream.load().y):
         assert y[:2].tolist() == y[-10:-8].tolist() == labels
-        assert missing_labels(y[10:610]).all()
+        assert missing_labels(y[10:1210]).all()
 
 
 def test_labels_that_a_shard_lacks_are_missing_there(tmp_path):
@@ -387,6 +388,22 @@ def test_records_may_come_from_a_function_and_several_keys():
     again = stream.chunks(2)
     again.load_state_dict({"epoch": 0, "done": 2})
     assert flat(ids_of(again)) == ["p2", "p3", "p4"]
+
+
+def test_one_of_several_keys_must_hold_numbers():
+    def read(value):
+        records = [{"a": 1.0, "b": 2.0}, {"a": value, "b": None}]
+        names = {"both": ["a", "b"]}
+        return MultimodalStream.from_iterable(records, modalities=names).load()
+
+    assert read(pd.NA).columns["both"].present.tolist() == [True, False]
+    for value in ("high", [1.0, 2.0], {}):
+        with pytest.raises(DataError, match="Modality 'both' must hold numbers, got"):
+            read(value)
+    lists = [{"a": [1.0, 2.0], "b": [3.0, 4.0]}]
+    stream = MultimodalStream.from_iterable(lists, modalities={"both": ["a", "b"]})
+    with pytest.raises(DataError, match="Modality 'both' must hold numbers, got"):
+        stream.load()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from mmgraph.cli.workflow import (
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.selection import check_names
 from mmgraph.errors import CheckpointError
+from mmgraph.nn.heads import MultiLabel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,11 +156,26 @@ class Answerer:
             said = np.asarray(self.model.predict(data))
             return {"prediction": pa.array(said) if said.ndim == 1 else _vectors(said)}
         proba = self.model.predict_proba(data)
+        if isinstance(self.model.model_.graph.task, MultiLabel):
+            return _label_columns(classes, proba)
         likeliest = classes[proba.argmax(1)] if len(proba) else classes[:0]
         columns = {"prediction": pa.array(likeliest.tolist())}
         for code, name in enumerate(classes):
             columns[f"probability_{name}"] = pa.array(proba[:, code])
         return columns
+
+
+def _label_columns(labels: npt.NDArray[Any], proba: npt.NDArray[Any]) -> dict[str, Any]:
+    """Return what is said of each of the labels, which may hold together."""
+    import pyarrow as pa
+
+    said = (proba > 0.5).astype(np.int64)  # as the model's predict does
+    found = {
+        f"prediction_{name}": pa.array(said[:, k]) for k, name in enumerate(labels)
+    }
+    for k, name in enumerate(labels):
+        found[f"probability_{name}"] = pa.array(proba[:, k])
+    return found
 
 
 def answer(request: Request) -> Iterator["pa.Table"]:

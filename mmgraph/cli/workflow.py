@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data.folder import read_text
 from mmgraph.data.storage import column_names
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema
@@ -293,9 +294,9 @@ def parse_schema_file(path: Path) -> Schema:
     """Return the schema that a JSON file holds.
 
     Raises:
-        DataError: If there is no such file.
+        DataError: If there is no such file, or it is not UTF-8.
         SchemaError: If it holds no valid schema.
     """
     if not path.is_file():
         raise DataError(f"Schema file must exist, got '{path}'.")
-    return Schema.from_json(path.read_text(encoding="utf-8"))
+    return Schema.from_json(read_text(path))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offsets_of
-from mmgraph.data.convert import from_rows
+from mmgraph.data.convert import from_rows, sort_by_time
 from mmgraph.data.fitting import fit_columns
 from mmgraph.data.labels import PLAIN_NAMES, Usual
 from mmgraph.data.selection import check_mapping, read_sources
@@ -238,7 +238,7 @@ def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
     array = _get(table, field, "Name the columns in modalities=.")
     kind = array.type
     if _is_string(kind):
-        return _read_text(array)
+        return _read_text(table, name, array, field)
     if pa.types.is_fixed_size_list(kind) and _is_number(kind.value_type):
         lengths = _lengths(array, 1)
         values, ragged = _matrix(name, array), False
@@ -266,9 +266,7 @@ def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
         )
     if not len(values) and values.shape[1] == 0:
         return empty_column(len(array))
-    time = None
-    if f"{field}.time" in table.column_names:
-        time = _read_times(_get(table, f"{field}.time", ""), field, lengths)
+    time = _read_times(table, field, lengths)
     return from_rows(name, values, lengths, ragged=ragged, time=time)
 
 
@@ -316,13 +314,19 @@ def _matrix(name: str, rows: "pa.Array") -> AnyArray:
     )
 
 
-def _read_text(array: "pa.Array") -> Column:
+def _read_text(table: "pa.Table", name: str, array: "pa.Array", field: str) -> Column:
     cells = np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
     observed = np.array([bool(cell) for cell in cells], dtype=bool)
-    return Column(cells[observed], offsets_of(observed))
+    column = Column(cells[observed], offsets_of(observed))
+    time = _read_times(table, field, column.lengths)
+    return column if time is None else sort_by_time(name, column, time)
 
 
-def _read_times(array: "pa.Array", field: str, lengths: IntArray) -> AnyArray:
+def _read_times(table: "pa.Table", field: str, lengths: IntArray) -> AnyArray | None:
+    """Return the times of all rows of a column; None where the table has none."""
+    if f"{field}.time" not in table.column_names:
+        return None
+    array = _get(table, f"{field}.time", "")
     numeric = _is_list(array.type) and _is_number(array.type.value_type)
     if numeric and np.array_equal(_lengths(array), lengths):
         return _numbers(array.flatten()).astype(np.float64)

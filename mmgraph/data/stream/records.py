@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray
+from mmgraph.data.convert import to_float32
 from mmgraph.data.labels import PLAIN_NAMES, Usual
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.source import Piece, Span
@@ -102,7 +103,7 @@ class RecordSource:
         times = {m: plain(f"{s}.time") for m, s in sources.items()}
         ids = plain(fields.ids)
         data = MultimodalData.from_arrays(
-            {name: _content(records, source) for name, source in modalities.items()},
+            {name: _content(records, name, s) for name, s in modalities.items()},
             y=plain(fields.y),
             ids=keys if ids is None else ids,
             groups=plain(fields.groups),
@@ -114,13 +115,18 @@ class RecordSource:
 
 
 def _content(
-    records: list[Mapping[str, Any]], source: str | Sequence[str]
+    records: list[Mapping[str, Any]], name: str, source: str | Sequence[str]
 ) -> list[Any] | AnyArray:
-    """Return one entry per sample, or ``[n, C]`` where a modality has several keys."""
+    """Return one entry per sample, or ``[n, C]`` where a modality has several keys.
+
+    Raises:
+        DataError: when one of several keys holds no number.
+    """
     if isinstance(source, str):
         return [record.get(source) for record in records]
-    rows = [[record.get(key) for key in source] for record in records]
-    return np.array(rows, dtype=object).astype(np.float64)
+    cells = [record.get(key) for record in records for key in source]
+    numbers = np.fromiter(cells, dtype=object, count=len(cells))
+    return to_float32(name, numbers).reshape(len(records), len(source))
 
 
 def check_again(records: object) -> None:
