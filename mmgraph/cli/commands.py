@@ -62,7 +62,7 @@ def _root(
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", help="Data sets, or Parquet files with a column y."),
+    typer.Argument(metavar="NAME", help="Data sets, or Parquet files of to_parquet."),
 ]
 Missing = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""Data sets by name: three that ship, five that are looked up, three controls.
+"""Data sets by name: those that ship, those that are looked up, three controls.
 
 Every set has a card. Sets that may be shared lie beside the card as ``data.parquet``;
 the others are read from a folder of mirrored files; controls are drawn from known laws.

@@ -30,7 +30,8 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
 
     Unimodal experts give evidence, a pool adds it up, and an ensemble of graph models
     learns what modalities say only together. Probabilities are calibrated out of fold;
-    a sample with nothing observed gets the class frequencies of the training data.
+    a sample with nothing observed gets the class frequencies of the training data, half
+    a sample added to each class: ``(n_k + 1/2) / (n + K/2)``.
     Labels that are missing (NaN, None) are left out of training. ``y [N, K]`` of zeros
     and ones is a multi-label problem.
 
