@@ -121,7 +121,7 @@ class StoredEstimator(BaseEstimator):
         estimator.feature_widths_ = [int(width) for width in manifest["feature_widths"]]
         unseen: list[str] = manifest["unseen"]
         estimator.unseen_ = [estimator.schema_.modality(m).name for m in unseen]
-        channels = manifest.get("channels", {})  # which older files lack
+        channels: dict[str, list[str]] = manifest["channels"]
         estimator.channels_ = {m: tuple(names) for m, names in channels.items()}
         with torch.device("meta"):  # shapes are compared before memory is taken
             model = estimator._empty_model(manifest)
