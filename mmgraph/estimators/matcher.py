@@ -30,7 +30,11 @@ from mmgraph.estimators.matching import (
     sides_of,
 )
 from mmgraph.estimators.options import check_options
-from mmgraph.estimators.paired import PairedEstimator, check_multimodal
+from mmgraph.estimators.paired import (
+    PairedEstimator,
+    build_space,
+    check_multimodal,
+)
 from mmgraph.estimators.raw import Encoder
 from mmgraph.estimators.space import EmbeddingSpace
 from mmgraph.estimators.spacing import FittedSpace, Supervision
@@ -49,9 +53,9 @@ class FusionMatcher(PairedEstimator):
 
     Learns from samples that have both sides, against pairs of different samples: half
     of them drawn at random, half among the most similar. The log-odds begin with the
-    closed-form similarity of :class:`FusionRetriever`, fitted out of sample; a graph of
-    the modalities of both sides is added as far as that helps pairs that it was not
-    trained on.
+    closed-form similarity of :class:`FusionRetriever`, fitted out of sample, beyond
+    what is usual for either side among training samples; a graph of the modalities of
+    both sides is added as far as that helps pairs that it was not trained on.
 
     A probability is calibrated for pairs of which half match and the rest is mixed as
     in training. With nothing present on one side it is one half.
@@ -149,16 +153,25 @@ class FusionMatcher(PairedEstimator):
         self._fit_pairs(model, data, samples, fitted)
         return self
 
-    def _build(self, space: EmbeddingSpace) -> MatchFusion:
+    def _build(self, space: EmbeddingSpace, num_crowd: int = 0) -> MatchFusion:
         left = [self.left] if isinstance(self.left, str) else self.left
         sides = [name in left for name in self.schema_.modality_names]
-        pool = MatchPool(space, sides)
+        pool = MatchPool(space, sides, num_crowd)
         graph = self._graph(MultiLabel(1), space.evidence_channels)
         return MatchFusion(pool, graph)
 
     @property
     def _space(self) -> EmbeddingSpace:
         return self.model_.pool.space
+
+    def _described(self) -> dict[str, Any]:
+        return super()._described() | {"num_crowd": self.model_.pool.crowd.num_samples}
+
+    def _empty_model(  # type: ignore[override]
+        self, manifest: dict[str, Any]
+    ) -> MatchFusion:
+        space = build_space(manifest["space"], self.feature_widths_)
+        return self._build(space, int(manifest["num_crowd"]))
 
     def _fit_pairs(
         self,
@@ -182,7 +195,8 @@ class FusionMatcher(PairedEstimator):
             )
         present = pairs.of(fitted.present)
         evidence = pairs.of(fitted.evidence)[:, :, None]
-        model.pool.fit(evidence, present, pairs.y, pairs.share)
+        groups = samples.groups[torch.stack([pairs.left, pairs.right])]
+        model.pool.fit(evidence, present, pairs.y, pairs.share, groups)
         self.model_ = model.to(self._device(ALONE))
         self.model_.requires_grad_(False)
         if self.epochs != 0:
@@ -332,24 +346,23 @@ class FusionMatcher(PairedEstimator):
     ) -> FloatArray:
         """Return the probability of each pair of rows."""
         device, pool, said = self.model_.beta.device, self.model_.pool, []
-        sides = [
-            pool.space.evidence([x.to(device) for x in features])
-            for features in (
-                features_of(side, self.schema_, self.feature_widths_)
-                for side in (left, right)
-            )
-        ]
+        sides = []
+        for side in (left, right):
+            features = features_of(side, self.schema_, self.feature_widths_)
+            found = pool.space.evidence([x.to(device) for x in features])
+            sides.append((*found, pool.usual(found[0][:, :, None], found[1])))
         for start in range(0, len(a), PREDICT_BATCH):
             i, j = (rows[start : start + PREDICT_BATCH] for rows in (a, b))
             at = [torch.from_numpy(rows).to(device) for rows in (i, j)]
-            evidence, present = (
-                torch.stack([sides[0][k][at[0]], sides[1][k][at[1]]]).sum(0)
-                for k in (0, 1)
+            evidence, present, usual = (
+                torch.stack([of_left[at[0]], of_right[at[1]]]).sum(0)
+                for of_left, of_right in zip(*sides, strict=True)
             )
             p = self.model_(
                 lambda i=i, j=j: join(left.batch(i), right.batch(j)).to(device),
                 evidence,
                 present.bool(),
+                usual,
             )
             said.append(p.double().cpu().numpy())
         return np.concatenate(said) if said else np.empty(0)

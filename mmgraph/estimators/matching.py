@@ -1,7 +1,7 @@
 """What a matcher is made of, and its two sides.
 
 Letters: ``N`` samples, ``P`` pairs, ``M`` modalities of both sides, ``C`` channels of
-evidence.
+evidence, ``L`` samples of the crowd.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmgraph.batch import Batch
 from mmgraph.errors import ConfigError
+from mmgraph.estimators.crowd import Crowd
 from mmgraph.estimators.lbfgs import minimise
 from mmgraph.estimators.space import EmbeddingSpace
 from mmgraph.losses import binary_cross_entropy
@@ -25,23 +26,29 @@ PENALTY = 1e-3
 class MatchPool(nn.Module):
     r"""The log-odds that two sides belong together, from closed-form embeddings.
 
-    ``a s + b`` with the cosine s of both sides, and, where the space has classes, the
-    probability that both are of one class as a second term. A pair with a side of which
-    nothing is present has log-odds of zero: nothing is known.
+    ``w (2 s - u) + b`` with the likeness s of both sides by pairs, and, where the space
+    has classes, the probability that both are of one class as a second term. What is
+    usual, u, is the sum over both sides of the mean likeness to the ten nearest other
+    sides of training samples, see :class:`mmgraph.estimators.crowd.Crowd`. A pair with
+    a side of which nothing is present has log-odds of zero: nothing is known.
 
     Args:
         space: Embeds any subset of modalities.
         left: ``[M]`` booleans, which modalities are of the left side.
+        num_crowd: Samples of the crowd, as far as that is known before the fit.
     """
 
     left: Tensor
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, space: EmbeddingSpace, left: Sequence[bool]) -> None:
+    def __init__(
+        self, space: EmbeddingSpace, left: Sequence[bool], num_crowd: int = 0
+    ) -> None:
         super().__init__()
         self.space = space
         self.register_buffer("left", torch.tensor(left))
+        self.crowd = Crowd(space.channels, num_crowd)
         self.register_buffer("weight", torch.zeros(2))
         self.register_buffer("bias", torch.zeros(()))
 
@@ -56,37 +63,77 @@ class MatchPool(nn.Module):
         a, b = (self.space(said, present & side) for side in sides)
         return a, b
 
-    def similarities(self, evidence: Tensor, present: Tensor) -> Tensor:
+    def usual(
+        self, evidence: Tensor, present: Tensor, own: Tensor | None = None
+    ) -> Tensor:
+        """Return how near the sides of ``[P, M, 1, C]`` are to the crowd, ``[P]``.
+
+        A sum over sides; one of which nothing is present adds zero.
+
+        Args:
+            evidence: Of both sides.
+            present: ``[P, M]`` Bool.
+            own: ``[2, P, L]`` Bool, whom of the crowd to leave out for each side.
+        """
+        a, b = (z[:, : self.space.channels] for z in self.sides(evidence, present))
+        of_a, of_b = (None, None) if own is None else own
+        return self.crowd.nearness(a, 1, of_a) + self.crowd.nearness(b, 0, of_b)
+
+    def similarities(
+        self, evidence: Tensor, present: Tensor, usual: Tensor | None = None
+    ) -> Tensor:
         """Return ``[P, 2]``: likeness by pairs, and of class; zero where unknown."""
+        usual = self.usual(evidence, present) if usual is None else usual
         a, b = self.sides(evidence, present)
         width = self.space.channels
         parts = [(a[:, :width], b[:, :width]), (a[:, width:], b[:, width:])]
-        return torch.stack([(x * y).sum(1) for x, y in parts], dim=1)
+        by_pairs, by_class = ((x * y).sum(1) for x, y in parts)
+        return torch.stack([2 * by_pairs - usual, by_class], dim=1)
 
     def forward(
-        self, evidence: Tensor, present: Tensor, joint: Tensor | None = None
+        self,
+        evidence: Tensor,
+        present: Tensor,
+        joint: Tensor | None = None,
+        *,
+        usual: Tensor | None = None,
     ) -> Tensor:
         """Return log-odds ``[P, 1]`` where ``present [P, M]``.
 
         Joint experts, which :class:`mmgraph.nn.EvidencePool` takes, have no say here.
+        What is usual is found anew unless it is given.
         """
-        logits = self.similarities(evidence, present) @ self.weight + self.bias
+        found = self.similarities(evidence, present, usual)
+        logits = found @ self.weight + self.bias
         return torch.where(self.two_sided(present), logits, 0)[:, None]
 
     def two_sided(self, present: Tensor) -> Tensor:
         """Tell where both sides have something, ``[P]`` Bool."""
         return (present & self.left).any(1) & (present & ~self.left).any(1)
 
-    def fit(self, evidence: Tensor, present: Tensor, y: Tensor, share: Tensor) -> None:
+    def fit(
+        self,
+        evidence: Tensor,
+        present: Tensor,
+        y: Tensor,
+        share: Tensor,
+        groups: Tensor,
+    ) -> None:
         """Fit weights and bias by logistic regression to ``y [P, 1]``.
 
-        Pairs count by their ``share [P]``.
+        Pairs count by their ``share [P]``; those that match are the crowd, where a
+        side is not compared with its own group, of ``groups [2, P]``.
 
         References:
             Probabilistic Outputs for Support Vector Machines, Platt, 1999.
         """
         seen = self.two_sided(present)
-        x, target = self.similarities(evidence, present)[seen], y[seen, 0]
+        match = torch.nonzero(seen & (y[:, 0] > 0))[:, 0]
+        a, b = self.sides(evidence[match], present[match])
+        width = self.space.channels
+        crowd = groups[0, match[self.crowd.keep(a[:, :width], b[:, :width])]]
+        usual = self.usual(evidence, present, groups[..., None] == crowd)
+        x, target = self.similarities(evidence, present, usual)[seen], y[seen, 0]
         share = share[seen]
         weight = torch.zeros(3, requires_grad=True)
 
@@ -116,7 +163,11 @@ class MatchFusion(nn.Module):
         self.register_buffer("beta", torch.zeros(()))
 
     def forward(
-        self, batch_of: Callable[[], Batch], evidence: Tensor, present: Tensor
+        self,
+        batch_of: Callable[[], Batch],
+        evidence: Tensor,
+        present: Tensor,
+        usual: Tensor,
     ) -> Tensor:
         """Return the probability ``[P]`` that the sides of each pair match.
 
@@ -124,8 +175,9 @@ class MatchFusion(nn.Module):
             batch_of: Packs the joint samples, where the graph has a say.
             evidence: ``[P, M, C]``.
             present: ``[P, M]`` Bool.
+            usual: ``[P]``, see :meth:`MatchPool.usual`.
         """
-        logits = self.pool(evidence[:, :, None], present)[None]
+        logits = self.pool(evidence[:, :, None], present, usual=usual)[None]
         if float(self.beta):
             joint = self.graph(batch_of(), self.pool.space.by_modality(evidence)).logits
             share = interaction_share(present) * self.pool.two_sided(present)[:, None]
