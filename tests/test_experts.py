@@ -12,6 +12,7 @@ from mmgraph.estimators.evidence import Evidence, fit_evidence
 from mmgraph.estimators.pooling import fit_pool, frequent_patterns
 from mmgraph.estimators.targets import prior_of
 from mmgraph.estimators.unimodal import MAX_SPLINE_WIDTH, fit_unimodal
+from mmgraph.nn import experts
 from mmgraph.nn.experts import (
     SMALLEST_PROBABILITY,
     LinearExpert,
@@ -82,6 +83,21 @@ def test_fits_of_other_rows_and_penalties_do_not_know_each_other():
     strong = exact_fit(x, y, 20.0, "sigmoid")
     assert torch.allclose(together[2], strong, atol=1e-3)
     assert together[2, :-1].norm() < together[0, :-1].norm()
+
+
+@pytest.mark.parametrize("num", [20, 80])
+@pytest.mark.parametrize("link", ["softmax", "identity"])
+def test_wide_rows_are_fitted_one_by_one_to_the_same_optimum(num, link, monkeypatch):
+    x = rows(num, 30, seed=6)
+    y = torch.eye(2, dtype=x.dtype)[(x[:, 0] > 0).long()]
+    weight = torch.ones(2, num, dtype=x.dtype)
+    weight[1, ::3] = 0
+    ridge = torch.tensor([1.0, 5.0], dtype=x.dtype)
+    options = {"max_steps": 5000, "tolerance": 1e-7}
+    together = fit_linear(x, y, weight, ridge, link, **options)
+    monkeypatch.setattr(experts, "MAX_TOGETHER", 10)
+    apart = fit_linear(x, y, weight, ridge, link, **options)
+    assert torch.allclose(apart, together, atol=1e-4)
 
 
 @pytest.mark.parametrize("link", ["softmax", "sigmoid", "identity"])

@@ -6,7 +6,7 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
-from mmgraph.estimators.boosting import OPTIONS, boosted_trees
+from mmgraph.estimators.boosting import MAX_INPUTS, OPTIONS, boosted_trees
 from mmgraph.estimators.evidence import fit_evidence
 from mmgraph.estimators.joint import fit_boosted, fit_joint
 from mmgraph.estimators.panel import ask_joint
@@ -151,9 +151,24 @@ def test_boosted_trees_say_what_scikit_learn_says(num_classes):
     assert (said[:, seen:] < 1e-3).all()
 
 
+def test_boosting_of_wide_rows_reads_what_goes_with_the_target():
+    """The one feature that tells is the last of 1600; trees name it by its number."""
+    x = torch.randn(300, 1600, generator=torch.Generator().manual_seed(3))
+    target = np.eye(2, dtype=np.float32)[(x[:, -1] > 0).long()]
+    trees = boosted_trees(x.numpy(), target, Classification(num_classes=2), 0)
+    used = {int(f) for t in trees for f in t.feature[t.children_left >= 0]}
+    assert 1599 in used
+    assert len(used) <= MAX_INPUTS
+    said = Forest.from_trees(trees)(x)
+    x[:, -1] = -x[:, -1]
+    assert accuracy(said, torch.from_numpy(target.argmax(1))) > 0.95
+    turned = Forest.from_trees(trees)(x)
+    assert accuracy(turned, torch.from_numpy(target.argmax(1))) < 0.5
+
+
 def test_boosting_is_left_out_where_it_cannot_or_should_not_be():
     features, y = crossed()
     task, same = Classification(num_classes=2), torch.zeros(NUM, dtype=torch.int64)
     assert fit_boosted(features, all_present(), same, task, folds()) is None
-    wide = [x.repeat(1, 1000) for x in features]
-    assert fit_boosted(wide, all_present(), y, task, folds()) is None
+    wide, many = [x.repeat(1, 1000) for x in features], Classification(num_classes=12)
+    assert fit_boosted(wide, all_present(), y, many, folds()) is None

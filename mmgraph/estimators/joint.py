@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mmgraph.estimators.boosting import boosted_trees
+from mmgraph.estimators.boosting import MAX_INPUTS, boosted_trees
 from mmgraph.estimators.targets import link_of, targets_of
 from mmgraph.missing import modality_dropout
 from mmgraph.nn.experts import JointForest
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NUM_TREES = 200
 MIN_LEAF = 5
-SHARE_TRIED, MIN_TRIED = 0.2, 6  # features a split may choose from
+SHARE_TRIED, MIN_TRIED, MAX_TRIED = 0.2, 6, 750  # features a split may choose from
 DROPOUT = 0.35
 MAX_BAG = 20_000
 COPIES = 3
@@ -118,11 +118,12 @@ def fit_boosted(
 
     Returns:
         The fits as one forest; None where they would take too long (more than 20
-        million of samples x inputs x outputs x copies), or a fold leaves fewer than
-        two classes, or others than the rest.
+        million of samples x inputs x outputs x copies, where no more than 1500 inputs
+        count), or a fold leaves fewer than two classes, or others than the rest.
     """
     forest, ground = _prepare(features, present, y, task, folds, boosted=True)
-    cost = COPIES * min(len(y), MAX_BAG) * ground.z.shape[1] * task.out_channels
+    rows, inputs = min(len(y), MAX_BAG), min(ground.z.shape[1], MAX_INPUTS)
+    cost = COPIES * rows * inputs * task.out_channels
     if cost > MAX_COST:
         return None
     fits = []
@@ -214,9 +215,10 @@ class _Ground:
         own = (seed * 1_000_003 + number) % 2**32
         seen, target = self.bag(fold, 0, own)
         width = seen.shape[1]
+        share = min(max(round(SHARE_TRIED * width), MIN_TRIED), MAX_TRIED)
         tree = ExtraTreeRegressor(
             min_samples_leaf=MIN_LEAF,
-            max_features=min(width, max(MIN_TRIED, round(SHARE_TRIED * width))),
+            max_features=min(width, share),
             random_state=own,
         )
         return tree.fit(seen, target.squeeze(1) if target.shape[1] == 1 else target)

@@ -24,6 +24,7 @@ Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 
 _CURVATURE = {"softmax": 0.5, "sigmoid": 0.25, "identity": 1.0}
 SMALLEST_PROBABILITY = 1e-4
+MAX_TOGETHER = 2000  # features; fits of more have no memory beside each other
 
 
 def to_score(logits: Tensor, link: Link) -> Tensor:
@@ -50,7 +51,9 @@ def fit_linear(
 
     Minimises ``sum_n w_n loss(x_n W, y_n) + ridge/2 |W|^2`` (intercept free) by
     accelerated descent in the metric of a fixed upper bound of the Hessian, with
-    restarts: every step is two matrix products for all fits.
+    restarts: every step is two matrix products for all fits. Of more than 2000
+    features, fits are made one after the other, and in coordinates of the span of the
+    rows where that has fewer: there the optimum lies, and its length stays the same.
 
     References:
         Multinomial Logistic Regression Algorithm, Boehning, 1992 (the bound). A Method
@@ -70,6 +73,28 @@ def fit_linear(
     Returns:
         ``[J, F + 1, K]`` weights; the last row is the intercept.
     """
+    rest = (link, max_steps, tolerance)
+    if x.shape[1] <= MAX_TOGETHER:
+        return _descend(x, y, weight, ridge, *rest)
+    basis = torch.linalg.qr(x.T).Q if len(x) < x.shape[1] else None  # [F, N]
+    rows = x if basis is None else x @ basis
+    pairs = zip(weight.split(1), ridge.split(1), strict=True)
+    fits = torch.cat([_descend(rows, y, w, r, *rest) for w, r in pairs])
+    if basis is None:
+        return fits
+    return torch.cat([basis @ fits[:, :-1], fits[:, -1:]], dim=1)
+
+
+def _descend(
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    ridge: Tensor,
+    link: Link,
+    max_steps: int,
+    tolerance: float,
+) -> Tensor:
+    """Return the weights of all fits at once; see :func:`fit_linear`."""
     x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
     penalty = ridge[:, None, None] * torch.ones_like(x[0])[None, :, None]
     penalty[:, -1] = 1e-6 * ridge[:, None]
