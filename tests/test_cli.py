@@ -22,7 +22,8 @@ from mmgraph.cli.arguments import join_values
 from mmgraph.cli.catalogue import dataset_table
 from mmgraph.cli.commands import app
 from mmgraph.cli.outputs import check_file, check_folder
-from mmgraph.cli.workflow import Columns, read_samples
+from mmgraph.cli.reading import read_samples
+from mmgraph.cli.workflow import Columns
 from mmgraph.config import BenchConfig, TrainConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError

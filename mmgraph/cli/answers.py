@@ -9,15 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.checkpoint import replacing
+from mmgraph.cli.reading import Samples, read_samples
 from mmgraph.cli.workflow import (
     COLUMNS_FILE,
     Columns,
-    Samples,
     Task,
     as_trained,
     load_any,
     load_model,
-    read_samples,
     there,
 )
 from mmgraph.data import MultimodalData, MultimodalStream

@@ -310,7 +310,7 @@ def schema(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the graph that a sample becomes, and draw it."""
-    from mmgraph.cli.workflow import read_schema
+    from mmgraph.cli.reading import read_schema
     from mmgraph.config import parse_modalities
     from mmgraph.report.drawing import describe_schema
 

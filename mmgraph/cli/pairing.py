@@ -5,16 +5,9 @@ from typing import Any
 import numpy as np
 
 from mmgraph.benchmark.pairs import mean_scores
+from mmgraph.cli.reading import Samples, in_memory, is_folder_of_files, read_samples
 from mmgraph.cli.scoring import Measured, Question, names_of, thin
-from mmgraph.cli.workflow import (
-    Columns,
-    Samples,
-    as_trained,
-    in_memory,
-    is_folder_of_files,
-    read_samples,
-    there,
-)
+from mmgraph.cli.workflow import Columns, as_trained, there
 from mmgraph.data import MultimodalData
 from mmgraph.data.labels import class_numbers
 from mmgraph.errors import ConfigError, DataError

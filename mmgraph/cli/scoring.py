@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 
 from mmgraph.benchmark.pairs import Scores, mean_scores
-from mmgraph.cli.workflow import (
-    Columns,
-    Samples,
-    Task,
-    as_trained,
-    load_model,
-    read_samples,
-    there,
-)
+from mmgraph.cli.reading import Samples, read_samples
+from mmgraph.cli.workflow import Columns, Task, as_trained, load_model, there
 from mmgraph.config import PAIR_TASKS
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.labels import labelled_rows

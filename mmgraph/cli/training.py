@@ -9,14 +9,8 @@ import typer
 
 from mmgraph.cli.commands import ModalityOption, RunFile, app
 from mmgraph.cli.outputs import check_folder
-from mmgraph.cli.workflow import (
-    Columns,
-    Samples,
-    Task,
-    in_memory,
-    parse_schema_file,
-    read_samples,
-)
+from mmgraph.cli.reading import Samples, in_memory, parse_schema_file, read_samples
+from mmgraph.cli.workflow import Columns, Task
 from mmgraph.config import (
     PAIR_TASKS,
     TrainConfig,
