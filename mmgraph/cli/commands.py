@@ -36,6 +36,11 @@ def main() -> None:
     app()
 
 
+def notice(line: str) -> None:
+    """Print a line that is not part of the answer."""
+    typer.echo(f"Notice: {line}", err=True)
+
+
 def _show_version(value: bool) -> bool:
     if value:
         import mmgraph
@@ -257,8 +262,8 @@ ModelFolder = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL_DIR",
-        help="Folder of mmgraph train; or of save_pretrained, for samples in a file "
-        "that mmgraph wrote.",
+        help="Folder of mmgraph train, which remembers the columns; or of "
+        "save_pretrained, for a file that mmgraph wrote, or --modality.",
     ),
 ]
 ModalityOption = Annotated[
@@ -268,6 +273,9 @@ ModalityOption = Annotated[
         metavar="NAME=COLUMN,COLUMN",
         help="Columns of one modality; give it once for each.",
     ),
+]
+IdOption = Annotated[
+    str | None, typer.Option("--id", help="Column that names the samples.")
 ]
 MovedEncoderOption = Annotated[
     list[str] | None,

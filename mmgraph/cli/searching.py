@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmgraph.cli.commands import ModalityOption, MovedEncoderOption, app, show
+from mmgraph.cli.commands import IdOption, ModalityOption, MovedEncoderOption, app, show
 from mmgraph.cli.outputs import check_file
 
 
@@ -28,9 +28,7 @@ def index(
         str, typer.Option(help="exact, or with faiss: flat, hnsw, ivf.")
     ] = "exact",
     modality: ModalityOption = None,
-    id_: Annotated[
-        str | None, typer.Option("--id", help="Column that names the samples.")
-    ] = None,
+    id_: IdOption = None,
     picture: Annotated[
         str | None,
         typer.Option(help="Column with the file of a picture, for the page."),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from mmgraph.cli.commands import ModalityOption, RunFile, app
+from mmgraph.cli.commands import IdOption, ModalityOption, RunFile, app
 from mmgraph.cli.outputs import check_folder
 from mmgraph.cli.reading import Samples, in_memory, parse_schema_file, read_samples
 from mmgraph.cli.workflow import Columns, Task
@@ -75,7 +75,6 @@ SchemaFile = Annotated[
 Group = Annotated[
     str | None, typer.Option(help="Column whose values stay together in a split.")
 ]
-Id = Annotated[str | None, typer.Option("--id", help="Column that names the samples.")]
 TaskName = Annotated[
     str | None,
     typer.Option(
@@ -121,7 +120,7 @@ def train(
     encoder: Encoder = None,
     schema: SchemaFile = None,
     group: Group = None,
-    id_: Id = None,
+    id_: IdOption = None,
     task: TaskName = None,
     left: Left = None,
     right: Right = None,

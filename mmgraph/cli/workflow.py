@@ -6,19 +6,21 @@ read as mmgraph writes them.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mmgraph.cli.reading import Samples
 from mmgraph.data import MultimodalStream
+from mmgraph.data.selection import check_names
 from mmgraph.data.storage import column_names
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema
 
 COLUMNS_FILE = "columns.json"
 Task = Literal["classification", "regression", "retrieval", "matching"]
+Tell = Callable[[str], None]
 TASKS: dict[str, Task] = {
     "FusionClassifier": "classification",
     "FusionRegressor": "regression",
@@ -144,13 +146,64 @@ def check_model(folder: Path) -> None:
         raise CheckpointError(f"Model folder must exist, got '{folder}'.")
 
 
-def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
-    """Return the modalities of which the file has at least one column."""
+def check_given(
+    given: Mapping[str, Sequence[str]] | None,
+    model: Any,  # noqa: ANN401
+) -> None:
+    """Refuse columns of a modality that a fitted estimator does not know.
+
+    Raises:
+        DataError: If it is not one of its schema.
+    """
+    check_names("--modality", given or (), model.schema_.modality_names)
+
+
+def silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def tell_missing(
+    file: Path,
+    samples: Samples,
+    model: Any,  # noqa: ANN401
+    tell: Tell,
+) -> None:
+    """Tell which modalities of a model a whole file has none of.
+
+    Args:
+        file: Where the samples are from.
+        samples: All of them.
+        model: A fitted estimator.
+        tell: Takes a line, if there is one to tell.
+    """
+    have = {*samples.schema.modality_names, *model.unseen_}
+    none = [name for name in model.schema_.modality_names if name not in have]
+    if none:
+        tell(
+            f"{file} has no {', '.join(none)}: missing in every sample. Columns "
+            "of other names are given by --modality."
+        )
+
+
+def there(
+    columns: Columns, file: Path, given: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each modality to read of a file.
+
+    Args:
+        columns: Those of the training; what the file has no column of is missing.
+        file: Parquet file, or a folder.
+        given: Columns to read whatever those of the training are, by modality.
+
+    Raises:
+        DataError: If it has no column of any of them.
+    """
+    asked = {name: tuple(names) for name, names in (given or {}).items()}
     first = next(iter(sorted(file.rglob("*.parquet"))), file)
     if not columns.modalities or not first.is_file():
-        return dict(columns.modalities)
+        return {**columns.modalities, **asked}
     names = set(column_names(first))
-    found = {m: c for m, c in columns.modalities.items() if names & set(c)}
+    found = {m: c for m, c in columns.modalities.items() if names & set(c)} | asked
     if not found:
         raise DataError(
             f"{file} must hold columns of at least one of the modalities "
