@@ -488,9 +488,9 @@ def test_the_module_is_the_same_command(tmp_path):
 def test_the_options_of_the_command_are_those_of_the_run_file():
     import inspect
 
-    from mmgraph.cli.commands import bench as command
+    from mmgraph.cli.benching import bench as command
 
-    fields = set(BenchConfig.model_fields) - {"datasets"}
+    fields = set(BenchConfig.model_fields) - {"datasets", "modalities"} | {"modality"}
     assert fields <= set(inspect.signature(command).parameters)
     assert build_config(BenchConfig, {}).dataset_names == ()
 

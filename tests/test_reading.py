@@ -1,5 +1,7 @@
 """Which columns of a file of one's own a command reads, and what it lacks."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,3 +118,62 @@ def test_a_folder_of_files_has_no_columns_to_give(here, tmp_path):
     for words in (["predict", here / "python"], ["evaluate", here / "retriever"]):
         _, told = run(*words, tmp_path, *LABS, code=2)
         assert "must hold Parquet files to have columns, got --modality" in told
+
+
+BENCH = ("--models", "late_logistic", "--folds", 2, "--jobs", 1, "--missing", 0)
+
+
+def test_a_table_of_a_user_is_benchmarked(here, tmp_path):
+    asked = ("bench", here / "icu.parquet", *LABS, *ECG, "--label", "died")
+    said, _ = run(*asked, *BENCH, "--output", tmp_path)
+    assert "AUROC, 2 stratified folds" in said
+    assert "(labs)" in said or "(ecg)" in said  # without which it is worst
+    said, told = run(*asked, *BENCH, "--output", tmp_path)
+    assert told == "2 units were already there.\n"
+    said, told = run(*asked, "--group", "place", *BENCH, "--output", tmp_path)
+    assert "AUROC, 2 grouped folds" in said
+    assert "[2/2]" in told
+
+
+def test_a_run_file_names_the_columns_of_a_bench(here, tmp_path):
+    options = {"datasets": [str(here / "icu.parquet")], "label": "died"}
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**options, "modalities": KINDS}))
+    run("bench", "--config", path, *BENCH, "--output", tmp_path / "out")
+    line = json.loads((tmp_path / "out" / "runs.jsonl").read_text())
+    assert line["options"]["modalities"] == KINDS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "must hold the label column 'y', got wbc, crp, rate, died"),
+        (("--label", "died"), "Give --modality labs=wbc,crp."),
+        (("--label", "dead", *LABS), "'dead', got wbc, crp, rate, died, who, place. N"),
+        (("--label", "died", "--modality", "a=x"), "must hold the modality column 'x'"),
+        (("--label", "died", *LABS, "--group", "x"), "must hold the group column 'x'"),
+        (("--label", "rate", *ECG), "'ecg' must not hold the label 'rate'"),
+    ],
+)
+def test_columns_that_a_bench_cannot_use_are_told(here, tmp_path, options, message):
+    asked = ("bench", here / "icu.parquet", *options, *BENCH)
+    _, told = run(*asked, "--output", tmp_path, code=2)
+    assert len(told.splitlines()) == 1
+    assert message in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_go_with_a_file(tmp_path):
+    _, told = run("bench", "heart", *LABS, "--output", tmp_path, code=2)
+    assert "--modality must go with a Parquet file of one's own, got heart" in told
+
+
+def test_a_folder_has_a_schema(here, tmp_path):
+    said, _ = run("schema", here / "parts", *ECG)
+    assert "ecg: vector, single, 1 channels" in said
+    _, told = run("schema", here / "parts", code=2)
+    assert "Give --modality labs=wbc,crp." in told
+    (tmp_path / "a.txt").write_text("a")
+    assert "text" in run("schema", tmp_path)[0]
+    _, told = run("schema", here / "nowhere", code=2)
+    assert "name must be one of" in told

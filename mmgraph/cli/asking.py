@@ -59,7 +59,7 @@ def predict(
     A matcher says whether the left and the right side of each sample belong together.
     A folder of Parquet files is read piece by piece.
     """
-    from mmgraph.config import parse_encoders, parse_modalities
+    from mmgraph.cli.arguments import parse_encoders, parse_modalities
 
     if output is not None:
         check_file(output, ".parquet", ".csv")
@@ -99,7 +99,7 @@ def embed(
     states of its graph, members side by side. Parquet gets the columns id and z. A
     folder of Parquet files is read piece by piece.
     """
-    from mmgraph.config import parse_encoders, parse_modalities, parse_names
+    from mmgraph.cli.arguments import parse_encoders, parse_modalities, parse_names
 
     check_file(output, ".parquet", ".npy")
     chosen = parse_modalities(modality)

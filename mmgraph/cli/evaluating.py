@@ -93,13 +93,13 @@ def evaluate(
     partners are drawn at random, among the most similar and, with labels, from the
     same category. Missing rates remove modalities at random, three times each.
     """
-    from mmgraph.cli.scoring import Question, measure
-    from mmgraph.config import (
+    from mmgraph.cli.arguments import (
         parse_encoders,
         parse_modalities,
         parse_names,
         parse_rates,
     )
+    from mmgraph.cli.scoring import Question, measure
 
     question = Question(
         model,

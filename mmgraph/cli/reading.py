@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmgraph.config import as_sources
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.folder import read_text
 from mmgraph.data.storage import column_names
@@ -46,13 +47,9 @@ def read_samples(
         return found if schema is None else found.with_schema(schema)
     if not file.exists():
         raise DataError(f"Parquet file must exist, got '{file}'.")
-    chosen = {
-        name: columns[0] if len(columns) == 1 else list(columns)
-        for name, columns in modalities.items()
-    }
     asked = {"ids": id, "groups": group}
     fields: dict[str, Any] = {
-        **{"modalities": chosen or None, "y": label},
+        **{"modalities": as_sources(modalities), "y": label},
         **{field: name for field, name in asked.items() if name is not None},
     }
     check_columns(file, label=label, group=group, id=id, modalities=modalities)
@@ -123,23 +120,25 @@ def in_memory(samples: Samples) -> MultimodalData:
 
 
 def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:
-    """Return the schema of a data set by name, a Parquet file or a JSON file.
+    """Return the schema of a data set by name, of samples, or in a JSON file.
 
     Args:
-        source: Name of a data set, or path that ends in .parquet or .json.
-        modalities: Columns of each modality, for a file that mmgraph did not write.
+        source: Name of a data set; else a Parquet file, a folder of them or of
+            pictures, texts and sounds, or a path that ends in .json.
+        modalities: Columns of each modality, for files that mmgraph did not write.
 
     Raises:
-        DataError: If it is no known data set or file.
+        DataError: If it is no known data set, file or folder.
         SchemaError: If the JSON file holds no valid schema.
     """
+    from mmgraph.datasets.load import dataset_names, load_dataset
+
     path = Path(source)
-    if path.suffix == ".parquet":
-        return read_samples(path, modalities=modalities, label=None).schema
     if path.suffix == ".json":
         return parse_schema_file(path)
-    from mmgraph.datasets.load import load_dataset
-
+    own = path.suffix == ".parquet" or path.exists()
+    if own and source not in dataset_names():
+        return read_samples(path, modalities=modalities, label=None).schema
     return load_dataset(source).schema
 
 

@@ -40,8 +40,8 @@ def index(
     A sample that has none of the modalities is left out. The folder of the index
     holds a copy of the model, so that it can be searched by itself.
     """
+    from mmgraph.cli.arguments import parse_encoders, parse_modalities, parse_names
     from mmgraph.cli.gallery import build_index
-    from mmgraph.config import parse_encoders, parse_modalities, parse_names
 
     made = build_index(
         gallery,
@@ -82,8 +82,8 @@ def search(
     encoder: MovedEncoderOption = None,
 ) -> None:
     """Find the samples of an index by words, a picture, a sound, or all of them."""
+    from mmgraph.cli.arguments import parse_encoders, parse_names
     from mmgraph.cli.gallery import find
-    from mmgraph.config import parse_encoders, parse_names
 
     if page is not None:
         check_file(page)

@@ -7,18 +7,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from mmgraph.cli.arguments import parse_encoders, parse_modalities, parse_names
 from mmgraph.cli.commands import IdOption, ModalityOption, RunFile, app
 from mmgraph.cli.outputs import check_folder
 from mmgraph.cli.reading import Samples, in_memory, parse_schema_file, read_samples
 from mmgraph.cli.workflow import Columns, Task
-from mmgraph.config import (
-    PAIR_TASKS,
-    TrainConfig,
-    build_config,
-    parse_encoders,
-    parse_modalities,
-    parse_names,
-)
+from mmgraph.config import PAIR_TASKS, TrainConfig, build_config
 from mmgraph.data import MultimodalStream
 from mmgraph.data.selection import check_names
 from mmgraph.distributed import Workers, join
