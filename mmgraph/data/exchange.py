@@ -214,8 +214,8 @@ class Exchange:
     def from_pandas(
         cls: type[Data],
         frame: "pd.DataFrame",
-        *,
         modalities: Mapping[str, str | Sequence[str]],
+        *,
         y: str | Sequence[str] | None = None,
         ids: str | None = None,
         groups: str | None = None,
