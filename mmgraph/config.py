@@ -56,7 +56,7 @@ Config = TypeVar("Config", bound=BaseModel)
 
 def is_file(name: str) -> bool:
     """Tell whether the name of a data set is that of a file."""
-    return name.endswith(".parquet")
+    return name.endswith((".parquet", ".csv"))
 
 
 class FileColumns(BaseModel):
@@ -100,8 +100,8 @@ class BenchConfig(FileColumns):
     """What `mmgraph bench` runs; label, modalities and group are of the files.
 
     Attributes:
-        datasets: Names of data sets, or Parquet files; the label of a file is its
-            column "y" unless one is given.
+        datasets: Names of data sets, or Parquet or CSV files; the label of a file is
+            its column "y" unless one is given.
         suite: A named list of data sets, added to `datasets`. Sets of a suite
             that are not on this machine are skipped with a notice.
         models: Names of models; empty means all.
@@ -155,7 +155,7 @@ class BenchConfig(FileColumns):
         given = [name for name in FileColumns.model_fields if getattr(self, name)]
         if given and not self.files:
             raise ValueError(
-                f"{given[0]} must go with a Parquet file of one's own, got "
+                f"{given[0]} must go with a Parquet or CSV file of one's own, got "
                 f"{', '.join(self.dataset_names) or 'none'}; name one or leave it out"
             )
         return self

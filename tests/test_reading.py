@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mmgraph import FusionClassifier, FusionRetriever, MultimodalData
+from mmgraph import DataError, FusionClassifier, FusionRetriever, MultimodalData
 from mmgraph.cli import app
 from mmgraph.cli.workflow import Columns
 
@@ -120,6 +120,38 @@ def test_a_folder_of_files_has_no_columns_to_give(here, tmp_path):
         assert "must hold Parquet files to have columns, got --modality" in told
 
 
+def test_a_table_in_csv_is_the_same_table(here, frame, tmp_path):
+    file = tmp_path / "icu.csv"
+    frame.to_csv(file, index=False)
+    model = here / "trained"
+    assert run("predict", model, file) == run("predict", model, here / "icu.parquet")
+    less = tmp_path / "less.csv"
+    frame.drop(columns=["wbc", "crp"]).to_csv(less, index=False)
+    assert "has no labs" in run("predict", model, less)[1]
+    said, _ = run("schema", file, *LABS, *ECG)
+    assert "labs: vector, single, 2 channels" in said
+    data = MultimodalData.from_parquet(file, modalities=KINDS, y="died", ids="who")
+    assert data.ids[3] == "patient 3"
+
+
+def test_empty_cells_of_csv_are_missing_and_damage_is_told(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("x,note,y\n1.5,words,0\n,,1\n")
+    kinds = {"a": ["x"], "note": "note"}
+    data = MultimodalData.from_parquet(file, modalities=kinds)
+    assert data.present.tolist() == [[True, True], [False, False]]
+    many = "\n".join(f"{i},words words,1" for i in range(200_000))
+    file.write_text(f"x,note,y\n{many}\n1.5,words,0\n")  # fractional at the end alone
+    data = MultimodalData.from_parquet(file, modalities=kinds)
+    assert float(data.columns["a"].values[-1, 0]) == 1.5
+    file.write_text("x,y\n1,2\n1,2,3\n")
+    with pytest.raises(DataError, match="must be a readable CSV file, got CSV parse"):
+        MultimodalData.from_parquet(file, modalities=kinds)
+    file.write_text("")
+    _, told = run("train", file, "--label", "y", "--output", tmp_path / "m", code=2)
+    assert "a.csv must be a readable CSV file" in told
+
+
 BENCH = ("--models", "late_logistic", "--folds", 2, "--jobs", 1, "--missing", 0)
 
 
@@ -165,7 +197,9 @@ def test_columns_that_a_bench_cannot_use_are_told(here, tmp_path, options, messa
 
 def test_columns_go_with_a_file(tmp_path):
     _, told = run("bench", "heart", *LABS, "--output", tmp_path, code=2)
-    assert "--modality must go with a Parquet file of one's own, got heart" in told
+    assert (
+        "--modality must go with a Parquet or CSV file of one's own, got heart" in told
+    )
 
 
 def test_a_folder_has_a_schema(here, tmp_path):

@@ -23,7 +23,9 @@ LABEL = "y"  # what mmgraph calls the column of labels
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", help="Data sets, or Parquet files of your own."),
+    typer.Argument(
+        metavar="NAME", help="Data sets, or your own files: .parquet, .csv."
+    ),
 ]
 Label = Annotated[
     str | None, typer.Option(help="Column of classes of a file (default: y).")

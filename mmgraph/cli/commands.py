@@ -89,7 +89,8 @@ def show(table: "Table") -> None:
 File = Annotated[
     Path,
     typer.Argument(
-        metavar="FILE.parquet", help="One row per sample; or a folder of such files."
+        metavar="FILE.parquet",
+        help="One row per sample (.parquet, .csv); or a folder of Parquet files.",
     ),
 ]
 ModelFolder = Annotated[
@@ -149,8 +150,8 @@ def schema(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Data set; Parquet file, folder of such files or of pictures, texts "
-            "and sounds; or schema as .json.",
+            help="Data set; Parquet or CSV file; folder of Parquet files, or of "
+            "pictures, texts and sounds; or schema as .json.",
         ),
     ],
     modality: ModalityOption = None,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmgraph.config import as_sources
+from mmgraph.config import as_sources, is_file
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.folder import read_text
 from mmgraph.data.storage import column_names
@@ -24,7 +24,7 @@ def read_samples(
     memory: int = 1024,
     schema: Schema | None = None,
 ) -> Samples:
-    """Read a Parquet file or a folder of files, or open a folder of them as a stream.
+    """Read a file or a folder of files; a folder of Parquet files is a stream.
 
     Args:
         file: One row per sample; a folder of such files; or a folder of pictures,
@@ -136,7 +136,7 @@ def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:
     path = Path(source)
     if path.suffix == ".json":
         return parse_schema_file(path)
-    own = path.suffix == ".parquet" or path.exists()
+    own = is_file(source) or path.exists()
     if own and source not in dataset_names():
         return read_samples(path, modalities=modalities, label=None).schema
     return load_dataset(source).schema

@@ -41,7 +41,8 @@ FileOrFolder = Annotated[
     Path,
     typer.Argument(
         metavar="FILE_OR_FOLDER",
-        help="Parquet file with one row per sample, a folder of such files, or "
+        help="File with one row per sample (.parquet, .csv), a folder of Parquet "
+        "files, or "
         "(retrieval, matching) of pictures, texts and sounds: a.png, a.txt, a.wav "
         "are one sample.",
     ),
