@@ -44,7 +44,7 @@ def open_bench_data(name: str, config: BenchConfig) -> BenchData:
 
 def _open_file(path: str, config: BenchConfig) -> tuple[MultimodalData, dict[str, Any]]:
     if not Path(path).is_file():
-        raise DataError(f"Parquet file must exist, got '{path}'.")
+        raise DataError(f"Parquet or CSV file must exist, got '{path}'.")
     modalities = as_sources(config.modalities)
     asked = {"modalities": modalities, "y": config.label, "groups": config.group}
     given: dict[str, Any] = {k: v for k, v in asked.items() if v is not None}

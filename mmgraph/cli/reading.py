@@ -46,7 +46,7 @@ def read_samples(
         found = MultimodalData.from_folder(file, raw=True)  # estimators read them
         return found if schema is None else found.with_schema(schema)
     if not file.exists():
-        raise DataError(f"Parquet file must exist, got '{file}'.")
+        raise DataError(f"Parquet or CSV file must exist, got '{file}'.")
     asked = {"ids": id, "groups": group}
     fields: dict[str, Any] = {
         **{"modalities": as_sources(modalities), "y": label},
