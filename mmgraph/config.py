@@ -6,7 +6,7 @@ command line wins). Everything that is wrong is told at once, one line each.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -52,14 +52,56 @@ Rate = Annotated[float, Field(ge=0.0, le=0.95)]
 Rates = Annotated[tuple[Rate, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Config = TypeVar("Config", bound=BaseModel)
-Value = TypeVar("Value")
 
 
-class BenchConfig(BaseModel):
-    """What `mmgraph bench` runs.
+def is_file(name: str) -> bool:
+    """Tell whether the name of a data set is that of a file."""
+    return name.endswith((".parquet", ".csv"))
+
+
+class FileColumns(BaseModel):
+    """Which columns of a file of one's own are what.
 
     Attributes:
-        datasets: Names of data sets, or Parquet files with a column "y".
+        label: Column to predict, or None.
+        modalities: Columns of each modality; empty means as the file says.
+        group: Column whose values must not be torn apart in a split, or None.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: Annotated[str, Field(min_length=1)] | None = None
+    modalities: dict[str, tuple[str, ...]] = {}
+    group: str | None = None
+
+    @model_validator(mode="after")
+    def _label_is_not_a_feature(self) -> "FileColumns":
+        for name, columns in self.modalities.items():
+            if self.label in columns:
+                raise ValueError(
+                    f"modality {name!r} must not hold the label {self.label!r}, "
+                    "got it among its columns; leave it out"
+                )
+        return self
+
+
+def as_sources(
+    modalities: Mapping[str, Sequence[str]],
+) -> dict[str, str | list[str]] | None:
+    """Return columns as `from_parquet` takes them: one by its name may be of text."""
+    found = {
+        name: columns[0] if len(columns) == 1 else list(columns)
+        for name, columns in modalities.items()
+    }
+    return found or None
+
+
+class BenchConfig(FileColumns):
+    """What `mmgraph bench` runs; label, modalities and group are of the files.
+
+    Attributes:
+        datasets: Names of data sets, or Parquet or CSV files; the label of a file is
+            its column "y" unless one is given.
         suite: A named list of data sets, added to `datasets`. Sets of a suite
             that are not on this machine are skipped with a notice.
         models: Names of models; empty means all.
@@ -75,8 +117,6 @@ class BenchConfig(BaseModel):
         jobs: Processes; the default is one per core.
         fresh: Forget earlier results in `output`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     datasets: tuple[str, ...] = ()
     suite: Literal["medical", "sensor", "all", "retrieval"] | None = None
@@ -110,6 +150,24 @@ class BenchConfig(BaseModel):
     def _sort(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(sorted(set(rates)))
 
+    @model_validator(mode="after")
+    def _columns_are_of_files(self) -> "BenchConfig":
+        given = [name for name in FileColumns.model_fields if getattr(self, name)]
+        if given and not self.files:
+            raise ValueError(
+                f"{given[0]} must go with a Parquet or CSV file of one's own, got "
+                f"{', '.join(self.dataset_names) or 'none'}; name one or leave it out"
+            )
+        return self
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The data sets that are files of one's own."""
+        return tuple(name for name in self.datasets if is_file(name))
+
     @property
     def dataset_names(self) -> tuple[str, ...]:
         """Names given plus those of the suite, each once, in order."""
@@ -117,20 +175,19 @@ class BenchConfig(BaseModel):
         return tuple(dict.fromkeys((*self.datasets, *suite)))
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(FileColumns):
     """What `mmgraph train` fits.
+
+    Where pairs are learned from there may be no label; given there, what is of one
+    class belongs together, too.
 
     Attributes:
         file: Parquet file with one row per sample, a folder of such files, or a
             folder of pictures, texts and sounds.
-        label: Column to predict; None where pairs are learned from. Given there, what
-            is of one class belongs together, too.
-        modalities: Columns of each modality; empty means as the file says.
         encoders: Folder or name of a pretrained model by modality of text, or of
             paths of pictures or sounds; empty means plain features.
         graph: JSON file of the schema, "schema" in run files; None is a star of what
             the file holds.
-        group: Column whose values must not be torn apart in a split, or None.
         id: Column that names the samples, or None for the row number.
         output: Folder that the model is saved in.
         task: "auto" is regression for fractional numbers, else classification;
@@ -143,14 +200,9 @@ class TrainConfig(BaseModel):
         fresh: Forget the progress of an interrupted training in `output`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     file: Path
-    label: Annotated[str, Field(min_length=1)] | None = None
-    modalities: dict[str, tuple[str, ...]] = {}
     encoders: dict[str, str] = {}
     graph: Annotated[Path | None, Field(alias="schema")] = None
-    group: str | None = None
     id: str | None = None
     output: Path
     task: Literal["auto", "classification", "regression", "retrieval", "matching"] = (
@@ -181,16 +233,6 @@ class TrainConfig(BaseModel):
                 f"left and right are sides of matching, got task {self.task!r}; "
                 "leave them out or use --task matching"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _label_is_not_a_feature(self) -> "TrainConfig":
-        for name, columns in self.modalities.items():
-            if self.label in columns:
-                raise ValueError(
-                    f"modality {name!r} must not hold the label {self.label!r}, "
-                    "got it among its columns; leave it out"
-                )
         return self
 
 
@@ -287,93 +329,3 @@ def _line(error: Mapping[str, Any]) -> str:
     rule = error["msg"].removeprefix("Input ").removeprefix("should ")
     rule = rule.replace("valid tuple", "list")
     return f"{path} must {rule}, got {error['input']!r}."
-
-
-def parse_rates(text: str | None, option: str) -> tuple[float, ...] | None:
-    """Read rates that were written with commas or spaces between them.
-
-    Args:
-        text: For example "0,.3,.5", or None for not given.
-        option: Name of the option, for the message.
-
-    Raises:
-        ConfigError: If one of them is not a number.
-
-    Example:
-        >>> from mmgraph.config import parse_rates
-        >>> parse_rates("0,.3", "--missing")
-        (0.0, 0.3)
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        raise ConfigError(
-            f"{option} must be numbers such as 0 .3 .5, got {text!r}."
-        ) from None
-
-
-def parse_names(text: str | None) -> tuple[str, ...] | None:
-    """Read names that were written with commas or spaces between them."""
-    return None if text is None else tuple(text.replace(",", " ").split())
-
-
-def parse_modalities(options: list[str] | None) -> dict[str, tuple[str, ...]] | None:
-    """Read `name=column,column` options.
-
-    Args:
-        options: One string for each modality, or None for not given.
-
-    Raises:
-        ConfigError: If one has no name, no "=" or no column, or a name is twice.
-
-    Example:
-        >>> from mmgraph.config import parse_modalities
-        >>> parse_modalities(["labs=wbc,crp"])
-        {'labs': ('wbc', 'crp')}
-    """
-    return _by_name(options, "--modality", "NAME=COLUMN,COLUMN", "one", _columns)
-
-
-def _columns(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def parse_encoders(options: list[str] | None) -> dict[str, str] | None:
-    """Read `name=path` options.
-
-    Args:
-        options: One string for each modality, or None for not given.
-
-    Raises:
-        ConfigError: If one has no name, no "=" or no path, or a name is twice.
-
-    Example:
-        >>> from mmgraph.config import parse_encoders
-        >>> parse_encoders(["note=models/minilm"])
-        {'note': 'models/minilm'}
-    """
-    return _by_name(options, "--encoder", "NAME=PATH", "modality", str)
-
-
-def _by_name(
-    options: list[str] | None,
-    flag: str,
-    form: str,
-    what: str,
-    read: Callable[[str], Value],
-) -> dict[str, Value] | None:
-    """Read `name=value` options: what is behind the sign, by name."""
-    if not options:
-        return None
-    found: dict[str, Value] = {}
-    for option in options:
-        name, _, text = option.partition("=")
-        value = read(text)
-        if not name or not value:
-            raise ConfigError(f"{flag} must be {form}, got {option!r}.")
-        if name in found:
-            raise ConfigError(f"{flag} must name each {what} once, got {name!r} twice.")
-        found[name] = value
-    return found

@@ -362,7 +362,7 @@ def test_ours_come_first_among_the_models():
 
 
 def test_a_file_must_exist(tmp_path):
-    with pytest.raises(DataError, match=r"Parquet file must exist, got .*none"):
+    with pytest.raises(DataError, match=r"Parquet or CSV file must exist, got .*none"):
         run_bench(settings(tmp_path / "none.parquet", tmp_path))
 
 

@@ -22,7 +22,8 @@ from mmgraph.cli.arguments import join_values
 from mmgraph.cli.catalogue import dataset_table
 from mmgraph.cli.commands import app
 from mmgraph.cli.outputs import check_file, check_folder
-from mmgraph.cli.workflow import Columns, read_samples
+from mmgraph.cli.reading import read_samples
+from mmgraph.cli.workflow import Columns
 from mmgraph.config import BenchConfig, TrainConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
@@ -196,7 +197,10 @@ def test_a_run_file_gives_the_options(small, tmp_path):
     [
         (["bench", "hart"], "'hart'; did you mean 'heart'?"),
         (["bench", "heart", "--models", "mgraph"], "did you mean 'mmgraph'?"),
-        (["bench", "none.parquet"], "Parquet file must exist, got 'none.parquet'"),
+        (
+            ["bench", "none.parquet"],
+            "Parquet or CSV file must exist, got 'none.parquet'",
+        ),
         (["bench"], "must be given a data set"),
         (["bench", "heart", "--missing", "0", "2"], "--missing must be less than"),
         (["bench", "heart", "--missing", "a"], "--missing must be numbers"),
@@ -209,7 +213,7 @@ def test_a_run_file_gives_the_options(small, tmp_path):
         (["evaluate", "nowhere", "x.parquet"], "Model folder must exist"),
         (
             ["train", "none.parquet", "--label", "y", "--output", "out"],
-            "Parquet file must exist, got 'none.parquet'",
+            "Parquet or CSV file must exist, got 'none.parquet'",
         ),
     ],
 )
@@ -239,7 +243,7 @@ def test_mistakes_in_a_users_table_are_told_in_one_line(table, small, tmp_path):
         assert (result.exit_code, result.stdout) == (2, "")
         assert message in result.stderr
         assert len(result.stderr.splitlines()) == 1
-    with pytest.raises(DataError, match="Parquet file must exist"):
+    with pytest.raises(DataError, match="Parquet or CSV file must exist"):
         read_samples(tmp_path / "none.parquet", modalities={}, label=None)
     result = run("train", small, "--label", "nope", *out)
     assert result.exit_code == 2
@@ -487,9 +491,9 @@ def test_the_module_is_the_same_command(tmp_path):
 def test_the_options_of_the_command_are_those_of_the_run_file():
     import inspect
 
-    from mmgraph.cli.commands import bench as command
+    from mmgraph.cli.benching import bench as command
 
-    fields = set(BenchConfig.model_fields) - {"datasets"}
+    fields = set(BenchConfig.model_fields) - {"datasets", "modalities"} | {"modality"}
     assert fields <= set(inspect.signature(command).parameters)
     assert build_config(BenchConfig, {}).dataset_names == ()
 

@@ -2,17 +2,13 @@
 
 import pytest
 
-from mmgraph.config import (
-    SUITES,
-    BenchConfig,
-    TrainConfig,
-    build_config,
+from mmgraph.cli.arguments import (
     parse_encoders,
     parse_modalities,
     parse_names,
     parse_rates,
-    read_run_file,
 )
+from mmgraph.config import SUITES, BenchConfig, TrainConfig, build_config, read_run_file
 from mmgraph.errors import ConfigError
 
 

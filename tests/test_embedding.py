@@ -125,7 +125,7 @@ def test_embed_tells_mistakes_in_one_line(folder, file, tmp_path):
     out = tmp_path / "z.parquet"
     mistakes = {
         "must end in .parquet or .npy": (file, "--output", tmp_path / "z.txt"),
-        "Parquet file must exist": (tmp_path / "no.parquet", "--output", out),
+        "Parquet or CSV file must exist": (tmp_path / "no.parquet", "--output", out),
         "must name known modalities (a, b)": (file, "--output", out, "--only", "c"),
     }
     for message, arguments in mistakes.items():

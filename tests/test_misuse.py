@@ -5,9 +5,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from scipy import sparse
+from torch import nn
+from torch_geometric.nn import SAGEConv
 
-from mmgraph import FusionModel, Modality, MultimodalData, Schema, metrics, missing
+from mmgraph import (
+    Classification,
+    FusionModel,
+    FusionRetriever,
+    Modality,
+    MultimodalData,
+    MultimodalStream,
+    Schema,
+    metrics,
+    missing,
+)
 from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.retrieval import Index
 
@@ -45,7 +58,7 @@ FRAME = pd.DataFrame({"x": [1.0, 2.0]})
 
 def from_pandas(frame=FRAME, modalities=None, **options):
     asked = {"a": ["x"]} if modalities is None else modalities
-    return MultimodalData.from_pandas(frame, modalities=asked, **options)
+    return MultimodalData.from_pandas(frame, asked, **options)
 
 
 def join(*parts):
@@ -106,3 +119,80 @@ def test_a_task_is_no_string():
         ConfigError, match=r"task must be Classification, .* got 'classi"
     ):
         FusionModel(schema, task="classification")
+
+
+def test_what_is_compared_are_embeddings():
+    ret = FusionRetriever()
+    data, z = from_pandas(), np.eye(2, dtype=np.float32)
+    message = r"must be vectors of numbers, got MultimodalData\. Embed"
+    with pytest.raises(DataError, match=f"queries {message}"):
+        ret.similarity(data, z)
+    with pytest.raises(DataError, match=f"gallery {message}"):
+        ret.similarity(z, data)
+    with pytest.raises(DataError, match=f"bank {message}"):
+        ret.similarity(z, z, bank=data)
+    with pytest.raises(DataError, match=r"shape \[N, 2\], got \[2, 1\]"):
+        ret.similarity(z, z[:, :1])
+    assert np.array_equal(ret.similarity(z.tolist(), torch.eye(2)), z)
+    assert np.array_equal(ret.similarity(z[0], z), z[:1])
+
+
+def make_model(**options):
+    schema = Schema.star([Modality("a", 1), Modality("b", 1)])
+    return FusionModel(schema, Classification(num_classes=2), **options)
+
+
+class Plain(nn.Module):
+    """An encoder that forgets which samples its rows are of."""
+
+    def forward(self, x, sample, time, num_samples):
+        return x.expand(-1, 32)
+
+
+def test_an_encoder_returns_its_nodes():
+    model = make_model(encoders={"a": Plain()})
+    message = r"must return Encoded, got Tensor of Plain\. Return mmgraph"
+    with pytest.raises(ConfigError, match=message):
+        model(from_pandas().batch())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "got"),
+    [
+        (nn.Linear(1, 32), r"got Linear\. Call it in a module"),
+        (Plain, r"got the class Plain\. Give an instance"),
+        ("some/path", r"got 'some/path'\. Give an instance"),
+    ],
+)
+def test_an_encoder_is_called_with_rows(encoder, got):
+    rule = (
+        r"encoders\['a'\] must be a module that takes \(x, sample, time, num_samples\)"
+    )
+    with pytest.raises(ConfigError, match=f"{rule}, {got}"):
+        make_model(encoders={"a": encoder})
+
+
+@pytest.mark.parametrize(
+    ("conv", "got"),
+    [
+        (SAGEConv, "the class SAGEConv"),
+        (SAGEConv((32, 32), 32), "SAGEConv"),
+        (lambda: SAGEConv, "the class SAGEConv"),
+        ("SAGEConv", "str"),
+    ],
+)
+def test_a_convolution_is_built_by_a_function(conv, got):
+    message = rf"conv must be a function .* got {got}\. Give lambda: SAGEConv"
+    with pytest.raises(SchemaError, match=message):
+        make_model(conv=conv)
+
+
+def test_a_plan_is_of_data_in_memory(tmp_path):
+    from_pandas().to_parquet(tmp_path / "0.parquet")
+    stream = MultimodalStream.from_parquet(tmp_path, y=None)
+    message = r"must get MultimodalData, got MultimodalStream\. Of a stream, take each"
+    with pytest.raises(DataError, match=f"plan {message}"):
+        missing.mcar(0.5).plan(stream)
+    plan = missing.mcar(0.5).plan(from_pandas())
+    with pytest.raises(DataError, match=f"apply {message}"):
+        plan.apply(stream)

@@ -191,7 +191,7 @@ def test_mistakes_are_told_in_one_line(stamps):
     said = run("search", "--image", "none.png", "--index", "found", code=2)
     assert "File of --image must exist" in said
     said = run("index", "none", "--model", "model", "--output", "found", code=2)
-    assert "Parquet file must exist" in said
+    assert "Parquet or CSV file must exist" in said
     assert "kind must be one of exact" in run(
         *("index", "stamps", "--model", "model", "--output", "b", "--kind", "c"), code=2
     )

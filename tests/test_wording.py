@@ -133,7 +133,7 @@ MISTAKES = {
     "predict clf number.parquet": "Modality 'note' must hold strings as in the "
     "training, got numbers. Check which column it is.",
     "predict clf own.parquet --encoder note=x": "--encoder must name modalities that",
-    "predict clf none.parquet": "Parquet file must exist, got 'none.parquet'.",
+    "predict clf none.parquet": "Parquet or CSV file must exist, got 'none.parquet'.",
     "embed t.parquet --model clf --output z.npy": "Give --modality labs=wbc,crp.",
     "embed other.parquet --model clf --output z.npy": "Leave it out with --only.",
     "embed own.parquet --model clf --output z.npy --only ecg": "--only must name known "

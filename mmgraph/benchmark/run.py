@@ -120,8 +120,7 @@ def _open_sets(
 
     if not config.dataset_names:
         raise ConfigError("bench must be given a data set or --suite, got none.")
-    files = [name for name in config.dataset_names if name.endswith(".parquet")]
-    named = [name for name in config.datasets if name not in files]
+    named = [name for name in config.datasets if name not in config.files]
     check_names(named, (*dataset_names(), *FEW, *PAIR_TASKS), "Data set")
     sets, skipped = {}, []
     for name in config.dataset_names:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmgraph.benchmark.pairs import PAIR_TASKS, PairTask
 from mmgraph.benchmark.protocol import BenchData, Scheme
-from mmgraph.config import BenchConfig
+from mmgraph.config import BenchConfig, as_sources, is_file
 from mmgraph.data import MultimodalData
 from mmgraph.data.labels import missing_labels
 from mmgraph.errors import DataError
@@ -21,7 +21,7 @@ FEW = {"mfeat20": ("mfeat", 20)}  # a set with few training samples of each clas
 
 
 def open_bench_data(name: str, config: BenchConfig) -> BenchData:
-    """Load a data set by name, or a Parquet file with a column "y".
+    """Load a data set by name, or a Parquet file of one's own.
 
     Samples without a label are left out.
 
@@ -31,8 +31,8 @@ def open_bench_data(name: str, config: BenchConfig) -> BenchData:
     """
     if name in PAIR_TASKS:
         return _open_pairs(name, PAIR_TASKS[name], config)
-    if name.endswith(".parquet"):
-        data, card = _open_file(name)
+    if is_file(name):
+        data, card = _open_file(name, config)
     else:
         data, card = _open_named(name)
     data = _labelled(name, data)
@@ -42,10 +42,13 @@ def open_bench_data(name: str, config: BenchConfig) -> BenchData:
     return BenchData(name, data, codes, classes, scheme, digest(data), card)
 
 
-def _open_file(path: str) -> tuple[MultimodalData, dict[str, Any]]:
+def _open_file(path: str, config: BenchConfig) -> tuple[MultimodalData, dict[str, Any]]:
     if not Path(path).is_file():
-        raise DataError(f"Parquet file must exist, got '{path}'.")
-    data = MultimodalData.from_parquet(path)
+        raise DataError(f"Parquet or CSV file must exist, got '{path}'.")
+    modalities = as_sources(config.modalities)
+    asked = {"modalities": modalities, "y": config.label, "groups": config.group}
+    given: dict[str, Any] = {k: v for k, v in asked.items() if v is not None}
+    data = MultimodalData.from_parquet(path, **given)
     grouped = data.groups is not None
     return data, {"title": Path(path).name, "grouped": grouped, "official": False}
 
@@ -87,7 +90,8 @@ def _open_pairs(name: str, task: PairTask, config: BenchConfig) -> BenchData:
 def _labelled(name: str, data: MultimodalData) -> MultimodalData:
     if data.y is None:
         raise DataError(
-            f"Data set '{name}' must have labels, got none; add a column 'y'."
+            f"Data set '{name}' must have labels, got none.",
+            "Name their column by y='label'.",
         )
     if data.y.ndim != 1 or _is_fractional(data.y):
         raise DataError(

@@ -9,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.checkpoint import replacing
+from mmgraph.cli.reading import Samples, read_samples
 from mmgraph.cli.workflow import (
-    COLUMNS_FILE,
     Columns,
-    Samples,
     Task,
+    Tell,
     as_trained,
+    check_given,
     load_any,
     load_model,
-    read_samples,
+    silent,
+    tell_missing,
     there,
 )
 from mmgraph.data import MultimodalData, MultimodalStream
@@ -79,7 +81,7 @@ class Request:
         ask: "predict" or "embed".
         model: Folder of the saved model.
         file: Parquet file, folder of them, or folder of pictures, texts and sounds.
-        modalities: Columns of each modality; None is as in the training.
+        modalities: Columns of modalities; those of others are as in the training.
         id: Column of ids; None is as in the training.
         only: Modalities to use; None is all that the file has.
         encoders: Where pretrained encoders are now, by modality, if they have moved.
@@ -99,11 +101,10 @@ class Request:
         Raises:
             DataError: If they cannot be read.
         """
-        modalities, id = self.modalities, self.id
-        if modalities is None and (self.model / COLUMNS_FILE).is_file():
-            columns = Columns.load(self.model)
-            modalities, id = there(columns, self.file), id or columns.id
-        return read_samples(self.file, modalities=modalities or {}, label=None, id=id)
+        columns = Columns.load(self.model)
+        modalities = there(columns, self.file, self.modalities)
+        id = self.id or columns.id
+        return read_samples(self.file, modalities=modalities, label=None, id=id)
 
 
 class Answerer:
@@ -123,13 +124,21 @@ class Answerer:
         moved = request.encoders
         if request.ask == "predict":
             self.model: Any = load_model(request.model, *PREDICT, encoders=moved)[0]
-            return
-        self.model = load_any(request.model, encoders=moved)
-        if not isinstance(self.model, Embeds | Transforms):
-            raise CheckpointError(
-                f"{request.model} must hold a model that embeds samples, got a "
-                f"{type(self.model).__name__}."
-            )
+        else:
+            self.model = load_any(request.model, encoders=moved)
+            if not isinstance(self.model, Embeds | Transforms):
+                raise CheckpointError(
+                    f"{request.model} must hold a model that embeds samples, got a "
+                    f"{type(self.model).__name__}."
+                )
+        check_given(request.modalities, self.model)
+
+    def open(self, tell: Tell = silent) -> Samples:
+        """Open the samples as the model was trained on such, telling what they lack."""
+        samples = as_trained(self.request.open(), self.model)
+        if self.request.only is None:
+            tell_missing(self.request.file, samples, self.model, tell)
+        return samples
 
     def __call__(self, data: MultimodalData) -> "pa.Table":
         """Return one row per sample: ``id``, and the answer."""
@@ -178,10 +187,10 @@ def _label_columns(labels: npt.NDArray[Any], proba: npt.NDArray[Any]) -> dict[st
     return found
 
 
-def answer(request: Request) -> Iterator["pa.Table"]:
-    """Yield the answers of all samples, in their order."""
+def answer(request: Request, tell: Tell = silent) -> Iterator["pa.Table"]:
+    """Yield the answers of all samples, in their order, telling what these lack."""
     answerer = Answerer(request)
-    samples = as_trained(request.open(), answerer.model)
+    samples = answerer.open(tell)
     parts = samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
     return map(answerer, parts)
 

@@ -3,15 +3,17 @@
 import inspect
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mmgraph.cli.wording import in_options
-from mmgraph.errors import MMGraphError, PeerError
+from mmgraph.errors import ConfigError, MMGraphError, PeerError
+
+Value = TypeVar("Value")
 
 # What typer raises for a wrong command line; it has no public name there.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
@@ -129,3 +131,93 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def parse_rates(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Read rates that were written with commas or spaces between them.
+
+    Args:
+        text: For example "0,.3,.5", or None for not given.
+        option: Name of the option, for the message.
+
+    Raises:
+        ConfigError: If one of them is not a number.
+
+    Example:
+        >>> from mmgraph.cli.arguments import parse_rates
+        >>> parse_rates("0,.3", "--missing")
+        (0.0, 0.3)
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise ConfigError(
+            f"{option} must be numbers such as 0 .3 .5, got {text!r}."
+        ) from None
+
+
+def parse_names(text: str | None) -> tuple[str, ...] | None:
+    """Read names that were written with commas or spaces between them."""
+    return None if text is None else tuple(text.replace(",", " ").split())
+
+
+def parse_modalities(options: list[str] | None) -> dict[str, tuple[str, ...]] | None:
+    """Read `name=column,column` options.
+
+    Args:
+        options: One string for each modality, or None for not given.
+
+    Raises:
+        ConfigError: If one has no name, no "=" or no column, or a name is twice.
+
+    Example:
+        >>> from mmgraph.cli.arguments import parse_modalities
+        >>> parse_modalities(["labs=wbc,crp"])
+        {'labs': ('wbc', 'crp')}
+    """
+    return _by_name(options, "--modality", "NAME=COLUMN,COLUMN", "one", _columns)
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_encoders(options: list[str] | None) -> dict[str, str] | None:
+    """Read `name=path` options.
+
+    Args:
+        options: One string for each modality, or None for not given.
+
+    Raises:
+        ConfigError: If one has no name, no "=" or no path, or a name is twice.
+
+    Example:
+        >>> from mmgraph.cli.arguments import parse_encoders
+        >>> parse_encoders(["note=models/minilm"])
+        {'note': 'models/minilm'}
+    """
+    return _by_name(options, "--encoder", "NAME=PATH", "modality", str)
+
+
+def _by_name(
+    options: list[str] | None,
+    flag: str,
+    form: str,
+    what: str,
+    read: Callable[[str], Value],
+) -> dict[str, Value] | None:
+    """Read `name=value` options: what is behind the sign, by name."""
+    if not options:
+        return None
+    found: dict[str, Value] = {}
+    for option in options:
+        name, _, text = option.partition("=")
+        value = read(text)
+        if not name or not value:
+            raise ConfigError(f"{flag} must be {form}, got {option!r}.")
+        if name in found:
+            raise ConfigError(f"{flag} must name each {what} once, got {name!r} twice.")
+        found[name] = value
+    return found

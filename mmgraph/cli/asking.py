@@ -15,10 +15,12 @@ from mmgraph.cli.answers import (
 )
 from mmgraph.cli.commands import (
     File,
+    IdOption,
     ModalityOption,
     ModelFolder,
     MovedEncoderOption,
     app,
+    notice,
 )
 from mmgraph.cli.outputs import check_file
 
@@ -35,7 +37,9 @@ WorkersOption = Annotated[
 
 
 @app.command(
-    epilog="Example: mmgraph predict icu_model new.parquet --output predictions.csv"
+    epilog="Example: mmgraph predict icu_model new.parquet --output predictions.csv. "
+    "Of a model of save_pretrained: mmgraph predict icu_model new.parquet --id patient "
+    "--modality labs=wbc,crp --modality ecg=rate,qt"
 )
 def predict(
     model: ModelFolder,
@@ -44,6 +48,8 @@ def predict(
         Path | None,
         typer.Option(help="Where to write; .parquet or .csv (default: screen)."),
     ] = None,
+    modality: ModalityOption = None,
+    id_: IdOption = None,
     encoder: MovedEncoderOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
@@ -53,11 +59,12 @@ def predict(
     A matcher says whether the left and the right side of each sample belong together.
     A folder of Parquet files is read piece by piece.
     """
-    from mmgraph.config import parse_encoders
+    from mmgraph.cli.arguments import parse_encoders, parse_modalities
 
     if output is not None:
         check_file(output, ".parquet", ".csv")
-    request = Request("predict", model, file, encoders=parse_encoders(encoder))
+    chosen, encoders = parse_modalities(modality), parse_encoders(encoder)
+    request = Request("predict", model, file, chosen, id_, encoders=encoders)
     tables = _answers(request, ray, workers)
     if output is None:
         for text in to_csv(tables):
@@ -77,9 +84,7 @@ def embed(
     ],
     output: Annotated[Path, typer.Option(help="Where to write; .parquet or .npy.")],
     modality: ModalityOption = None,
-    id_: Annotated[
-        str | None, typer.Option("--id", help="Column that names the samples.")
-    ] = None,
+    id_: IdOption = None,
     only: Annotated[
         str | None,
         typer.Option(metavar="NAME,NAME", help="Embed these modalities alone."),
@@ -94,7 +99,7 @@ def embed(
     states of its graph, members side by side. Parquet gets the columns id and z. A
     folder of Parquet files is read piece by piece.
     """
-    from mmgraph.config import parse_encoders, parse_modalities, parse_names
+    from mmgraph.cli.arguments import parse_encoders, parse_modalities, parse_names
 
     check_file(output, ".parquet", ".npy")
     chosen = parse_modalities(modality)
@@ -106,7 +111,8 @@ def embed(
 
 def _answers(request: Request, ray: bool, workers: int | None) -> "Iterator[pa.Table]":
     if not ray:
-        return answer(request)
+        return answer(request, notice)
     from mmgraph.cli.cluster import answer_on_ray
 
-    return answer_on_ray(request, workers=workers or os.cpu_count() or 1)
+    num = workers or os.cpu_count() or 1
+    return answer_on_ray(request, workers=num, tell=notice)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmgraph.cli.answers import Answerer, Request
-from mmgraph.cli.workflow import as_trained
+from mmgraph.cli.workflow import Tell, silent
 from mmgraph.data import MultimodalStream
 from mmgraph.errors import ConfigError, DataError, MMGraphError
 
@@ -25,7 +25,7 @@ class Worker:
 
     def __init__(self, request: Request) -> None:
         self.answerer = Answerer(request)
-        self.samples = as_trained(request.open(), self.answerer.model)
+        self.samples = self.answerer.open()
 
     def __call__(self, tasks: "pa.Table") -> Iterator["pa.Table"]:
         """Yield the answers for the row groups of these numbers."""
@@ -35,7 +35,9 @@ class Worker:
             yield from map(self.answerer, self.samples.shard(part, total).chunks())
 
 
-def answer_on_ray(request: Request, *, workers: int) -> Iterator["pa.Table"]:
+def answer_on_ray(
+    request: Request, *, workers: int, tell: Tell = silent
+) -> Iterator["pa.Table"]:
     """Yield the answers of all samples of a folder, in their order.
 
     Uses the cluster that ``RAY_ADDRESS`` names, or starts one on this machine.
@@ -43,6 +45,7 @@ def answer_on_ray(request: Request, *, workers: int) -> Iterator["pa.Table"]:
     Args:
         request: What is asked; its file must be a folder.
         workers: Processes that hold the model.
+        tell: Takes a line that names the modalities of the model that they lack.
 
     Raises:
         ConfigError: If Ray is not installed, or the file is no folder.
@@ -56,8 +59,8 @@ def answer_on_ray(request: Request, *, workers: int) -> Iterator["pa.Table"]:
         raise ConfigError(
             "--ray must have Ray Data, got none installed. Install mmgraph[ray]."
         ) from None
-    Answerer(request)  # what is wrong with the model is told before workers start
-    samples = request.open()
+    # what is wrong with the model is told before workers start
+    samples = Answerer(request).open(tell)
     if not isinstance(samples, MultimodalStream):
         raise ConfigError(
             f"--ray must get a folder of Parquet files, got the file '{request.file}'. "

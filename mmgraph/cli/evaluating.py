@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmgraph.cli.arguments import SeveralValues
-from mmgraph.cli.commands import ModelFolder, MovedEncoderOption, app, show
+from mmgraph.cli.commands import (
+    ModalityOption,
+    ModelFolder,
+    MovedEncoderOption,
+    app,
+    notice,
+    show,
+)
 
 if TYPE_CHECKING:
     from mmgraph.cli.scoring import Measured
@@ -26,7 +33,8 @@ FileOrFolder = Annotated[
     Path,
     typer.Argument(
         metavar="FILE_OR_FOLDER",
-        help="Parquet file with one row per sample, a folder of such files, or "
+        help="File with one row per sample (.parquet, .csv), a folder of Parquet "
+        "files, or "
         "(retrieval, matching) of pictures, texts and sounds.",
     ),
 ]
@@ -62,12 +70,15 @@ Seed = Annotated[int, typer.Option(help="Seed of masks and of wrong partners.")]
     cls=SeveralValues,
     epilog="Example: mmgraph evaluate icu_model test.parquet --missing 0 .3 .5. "
     "Of a retriever, one direction: mmgraph evaluate stamp_model stamps "
-    "--query image,sound --gallery text",
+    "--query image,sound --gallery text. "
+    "Of a model of save_pretrained: mmgraph evaluate icu_model test.parquet "
+    "--label died --modality labs=wbc,crp --modality ecg=rate,qt",
 )
 def evaluate(
     model: ModelFolder,
     file: FileOrFolder,
     label: Label = None,
+    modality: ModalityOption = None,
     missing: Missing = None,
     query: Query = None,
     gallery: Gallery = None,
@@ -83,13 +94,19 @@ def evaluate(
     partners are drawn at random, among the most similar and, with labels, from the
     same category. Missing rates remove modalities at random, three times each.
     """
+    from mmgraph.cli.arguments import (
+        parse_encoders,
+        parse_modalities,
+        parse_names,
+        parse_rates,
+    )
     from mmgraph.cli.scoring import Question, measure
-    from mmgraph.config import parse_encoders, parse_names, parse_rates
 
     question = Question(
         model,
         file,
         label=label,
+        modalities=parse_modalities(modality),
         group=group,
         rates=parse_rates(missing, "--missing") or (0.0,),
         query=parse_names(query),
@@ -97,7 +114,7 @@ def evaluate(
         seed=seed,
         encoders=parse_encoders(encoder),
     )
-    show(_table(f"{model} on {file}", measure(question)))
+    show(_table(f"{model} on {file}", measure(question, notice)))
 
 
 def _table(title: str, measured: "Measured") -> "Table":

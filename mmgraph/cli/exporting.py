@@ -23,8 +23,8 @@ def export(
     named export, and runs without torch; .pt2 is an archive of torch.export.
     """
     from mmgraph import serving
+    from mmgraph.cli.arguments import parse_encoders
     from mmgraph.cli.workflow import load_any
-    from mmgraph.config import parse_encoders
 
     check_file(output, ".onnx", ".pt2")
     estimator = load_any(model, device="cpu", encoders=parse_encoders(encoder))

@@ -5,16 +5,9 @@ from typing import Any
 import numpy as np
 
 from mmgraph.benchmark.pairs import mean_scores
+from mmgraph.cli.reading import Samples, in_memory, is_folder_of_files, read_samples
 from mmgraph.cli.scoring import Measured, Question, names_of, thin
-from mmgraph.cli.workflow import (
-    Columns,
-    Samples,
-    as_trained,
-    in_memory,
-    is_folder_of_files,
-    read_samples,
-    there,
-)
+from mmgraph.cli.workflow import Columns, Tell, as_trained, tell_missing, there
 from mmgraph.data import MultimodalData
 from mmgraph.data.labels import class_numbers
 from mmgraph.errors import ConfigError, DataError
@@ -34,6 +27,7 @@ def measure_pairs(
     model: Any,  # noqa: ANN401
     columns: Columns,
     question: Question,
+    tell: Tell,
 ) -> Measured:
     """Score a retriever in each direction, or a matcher against wrong partners.
 
@@ -41,12 +35,14 @@ def measure_pairs(
         model: Fitted.
         columns: Which columns of the file are what.
         question: What is to be measured.
+        tell: Takes a line that names the modalities of the model that the file lacks.
 
     Raises:
         ConfigError: If the sides that were asked for cannot be asked.
         DataError: If the file lacks two sides, or its labels are no classes.
     """
     data = in_memory(as_trained(_read(columns, question), model))
+    tell_missing(question.file, data, model, tell)
     known = [m for m in model.schema_.modality_names if m not in model.unseen_]
     names = tuple(m for m in known if m in data.modalities)
     data = model.raw_.as_numbers(data.select(names), progress=model.verbose)
@@ -85,8 +81,9 @@ def _read(columns: Columns, question: Question) -> Samples:
     file = question.file
     if is_folder_of_files(file):
         label, group = question.label, question.group
-        return read_samples(file, modalities={}, label=label, group=group)
-    modalities = there(columns, file)
+        given = question.modalities or {}
+        return read_samples(file, modalities=given, label=label, group=group)
+    modalities = there(columns, file, question.modalities)
     have = _column_names(file)
     # those of the training are used where the file has them
     label = question.label or (columns.label if columns.label in have else None)

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from mmgraph.benchmark.pairs import Scores, mean_scores
+from mmgraph.cli.reading import Samples, read_samples
 from mmgraph.cli.workflow import (
     Columns,
-    Samples,
     Task,
+    Tell,
     as_trained,
+    check_given,
     load_model,
-    read_samples,
+    silent,
+    tell_missing,
     there,
 )
 from mmgraph.config import PAIR_TASKS
@@ -34,6 +37,7 @@ class Question:
         model: Folder of `mmgraph train`.
         file: Parquet file, folder of them, or of pictures, texts and sounds.
         label: Column of labels; None is that of the training.
+        modalities: Columns of modalities; those of others are as in the training.
         group: Column whose equal values belong together, for retrieval and matching;
             None is that of the training.
         rates: Shares of the observed modalities to remove; 0 is the file as it is.
@@ -46,6 +50,7 @@ class Question:
     model: Path
     file: Path
     label: str | None = None
+    modalities: Mapping[str, tuple[str, ...]] | None = None
     group: str | None = None
     rates: tuple[float, ...] = (0.0,)
     query: tuple[str, ...] | None = None
@@ -100,8 +105,12 @@ class Measured:
     notes: tuple[str, ...] = ()
 
 
-def measure(question: Question) -> Measured:
+def measure(question: Question, tell: Tell = silent) -> Measured:
     """Score a saved model on a file, at each test missing rate.
+
+    Args:
+        question: What is to be measured.
+        tell: Takes a line that names the modalities of the model that the file lacks.
 
     Raises:
         CheckpointError: If the folder is not one of a model.
@@ -111,25 +120,28 @@ def measure(question: Question) -> Measured:
     """
     model, columns = load_model(question.model, *TASKS, encoders=question.encoders)
     question.check(columns.task)
+    check_given(question.modalities, model)
     if columns.task in PAIR_TASKS:
         from mmgraph.cli.pairing import measure_pairs
 
-        return measure_pairs(model, columns, question)
-    return _measure_labels(model, columns, question)
+        return measure_pairs(model, columns, question, tell)
+    return _measure_labels(model, columns, question, tell)
 
 
 def _measure_labels(
     model: Any,  # noqa: ANN401
     columns: Columns,
     question: Question,
+    tell: Tell,
 ) -> Measured:
     samples = read_samples(
         question.file,
-        modalities=there(columns, question.file),
+        modalities=there(columns, question.file, question.modalities),
         label=question.label or columns.label,
         id=columns.id,
     )
     samples, lines = as_trained(samples, model), []
+    tell_missing(question.file, samples, model, tell)
     for rate in question.rates:
         scores = {
             str(seed): _scores(model, columns.task, _scored(samples, rate, seed))

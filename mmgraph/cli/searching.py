@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmgraph.cli.commands import ModalityOption, MovedEncoderOption, app, show
+from mmgraph.cli.commands import IdOption, ModalityOption, MovedEncoderOption, app, show
 from mmgraph.cli.outputs import check_file
 
 
@@ -28,9 +28,7 @@ def index(
         str, typer.Option(help="exact, or with faiss: flat, hnsw, ivf.")
     ] = "exact",
     modality: ModalityOption = None,
-    id_: Annotated[
-        str | None, typer.Option("--id", help="Column that names the samples.")
-    ] = None,
+    id_: IdOption = None,
     picture: Annotated[
         str | None,
         typer.Option(help="Column with the file of a picture, for the page."),
@@ -42,8 +40,8 @@ def index(
     A sample that has none of the modalities is left out. The folder of the index
     holds a copy of the model, so that it can be searched by itself.
     """
+    from mmgraph.cli.arguments import parse_encoders, parse_modalities, parse_names
     from mmgraph.cli.gallery import build_index
-    from mmgraph.config import parse_encoders, parse_modalities, parse_names
 
     made = build_index(
         gallery,
@@ -84,8 +82,8 @@ def search(
     encoder: MovedEncoderOption = None,
 ) -> None:
     """Find the samples of an index by words, a picture, a sound, or all of them."""
+    from mmgraph.cli.arguments import parse_encoders, parse_names
     from mmgraph.cli.gallery import find
-    from mmgraph.config import parse_encoders, parse_names
 
     if page is not None:
         check_file(page)

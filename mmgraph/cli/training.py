@@ -7,24 +7,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from mmgraph.cli.commands import ModalityOption, RunFile, app
+from mmgraph.cli.arguments import parse_encoders, parse_modalities, parse_names
+from mmgraph.cli.commands import IdOption, ModalityOption, RunFile, app
 from mmgraph.cli.outputs import check_folder
-from mmgraph.cli.workflow import (
-    Columns,
-    Samples,
-    Task,
-    in_memory,
-    parse_schema_file,
-    read_samples,
-)
-from mmgraph.config import (
-    PAIR_TASKS,
-    TrainConfig,
-    build_config,
-    parse_encoders,
-    parse_modalities,
-    parse_names,
-)
+from mmgraph.cli.reading import Samples, in_memory, parse_schema_file, read_samples
+from mmgraph.cli.workflow import Columns, Task
+from mmgraph.config import PAIR_TASKS, TrainConfig, build_config
 from mmgraph.data import MultimodalStream
 from mmgraph.data.selection import check_names
 from mmgraph.distributed import Workers, join
@@ -53,7 +41,8 @@ FileOrFolder = Annotated[
     Path,
     typer.Argument(
         metavar="FILE_OR_FOLDER",
-        help="Parquet file with one row per sample, a folder of such files, or "
+        help="File with one row per sample (.parquet, .csv), a folder of Parquet "
+        "files, or "
         "(retrieval, matching) of pictures, texts and sounds: a.png, a.txt, a.wav "
         "are one sample.",
     ),
@@ -81,7 +70,6 @@ SchemaFile = Annotated[
 Group = Annotated[
     str | None, typer.Option(help="Column whose values stay together in a split.")
 ]
-Id = Annotated[str | None, typer.Option("--id", help="Column that names the samples.")]
 TaskName = Annotated[
     str | None,
     typer.Option(
@@ -127,7 +115,7 @@ def train(
     encoder: Encoder = None,
     schema: SchemaFile = None,
     group: Group = None,
-    id_: Id = None,
+    id_: IdOption = None,
     task: TaskName = None,
     left: Left = None,
     right: Right = None,

@@ -1,4 +1,4 @@
-"""Samples of files and folders of one's own, and models that were trained on them.
+"""Models that were trained on files and folders of one's own.
 
 A trained model is a folder: what `save_pretrained` writes, and `columns.json`, which
 remembers which columns of the file are which modality. Without the latter, samples are
@@ -6,20 +6,21 @@ read as mmgraph writes them.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.data.folder import read_text
+from mmgraph.cli.reading import Samples
+from mmgraph.data import MultimodalStream
+from mmgraph.data.selection import check_names
 from mmgraph.data.storage import column_names
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema
 
 COLUMNS_FILE = "columns.json"
 Task = Literal["classification", "regression", "retrieval", "matching"]
-Samples = MultimodalData | MultimodalStream
+Tell = Callable[[str], None]
 TASKS: dict[str, Task] = {
     "FusionClassifier": "classification",
     "FusionRegressor": "regression",
@@ -72,115 +73,6 @@ class Columns:
                 f"{path} must be JSON as mmgraph train writes it, got something "
                 "else; train again."
             ) from None
-
-
-def read_samples(
-    file: Path,
-    *,
-    modalities: Mapping[str, Sequence[str]],
-    label: str | None,
-    group: str | None = None,
-    id: str | None = None,
-    memory: int = 1024,
-    schema: Schema | None = None,
-) -> Samples:
-    """Read a Parquet file or a folder of files, or open a folder of them as a stream.
-
-    Args:
-        file: One row per sample; a folder of such files; or a folder of pictures,
-            texts and sounds, see `MultimodalData.from_folder`.
-        modalities: Columns of each modality; empty where mmgraph wrote the file.
-        label: Column of labels; None reads none.
-        group: Column of groups, or None.
-        id: Column of ids; None takes "id" where it can be used as such.
-        memory: Megabytes that a stream may take.
-        schema: What the samples must fit, or None.
-
-    Raises:
-        DataError: If the file or one of the columns is not there or unreadable, or
-            does not fit the schema.
-    """
-    if is_folder_of_files(file):
-        columns = {"--label": label, "--modality": modalities}
-        refuse_columns(file, columns | {"--group": group, "--id": id})
-        found = MultimodalData.from_folder(file, raw=True)  # estimators read them
-        return found if schema is None else found.with_schema(schema)
-    if not file.exists():
-        raise DataError(f"Parquet file must exist, got '{file}'.")
-    chosen = {
-        name: columns[0] if len(columns) == 1 else list(columns)
-        for name, columns in modalities.items()
-    }
-    asked = {"ids": id, "groups": group}
-    fields: dict[str, Any] = {
-        **{"modalities": chosen or None, "y": label},
-        **{field: name for field, name in asked.items() if name is not None},
-    }
-    check_columns(file, label=label, group=group, id=id, modalities=modalities)
-    if file.is_dir():
-        fields |= {"memory": memory << 20, "schema": schema}
-        stream = MultimodalStream.from_parquet(file, **fields)
-        next(stream.chunks(1))
-        return stream
-    data = MultimodalData.from_parquet(file, **fields)
-    return data if schema is None else data.with_schema(schema)
-
-
-def check_columns(
-    file: Path,
-    *,
-    label: str | None = None,
-    group: str | None = None,
-    id: str | None = None,
-    modalities: Mapping[str, Sequence[str]] | None = None,
-) -> None:
-    """Refuse columns that were asked for and are not in a file, or one of a folder.
-
-    Raises:
-        DataError: If one of them is missing, or a file is unreadable.
-    """
-    asked = {"--label": [label], "--group": [group], "--id": [id]}
-    asked["--modality"] = [
-        name for names in (modalities or {}).values() for name in names
-    ]
-    for path in sorted(file.rglob("*.parquet")) if file.is_dir() else [file]:
-        have = column_names(path)
-        for option, names in asked.items():
-            missing = [name for name in names if name is not None and name not in have]
-            if missing:
-                noun = option.removeprefix("--")
-                raise DataError(
-                    f"{path} must hold the {noun} column '{missing[0]}', got "
-                    f"{', '.join(have[:20])}.",
-                    f"Name one of these by {option}.",
-                )
-
-
-def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
-    """Refuse columns of a folder of pictures, texts and sounds: it has none.
-
-    Raises:
-        DataError: Naming the first option that asks for one.
-    """
-    given = [option for option, value in columns.items() if value]
-    if given:
-        raise DataError(
-            f"{folder} must hold Parquet files to have columns, got {given[0]} for a "
-            "folder without one.",
-            f"Leave {given[0]} out.",
-        )
-
-
-def is_folder_of_files(path: Path) -> bool:
-    """Tell whether a path is a folder of pictures, texts and sounds."""
-    return path.is_dir() and not any(path.rglob("*.parquet"))
-
-
-def in_memory(samples: Samples) -> MultimodalData:
-    """Return all samples, those of a stream one part after the other."""
-    if isinstance(samples, MultimodalData):
-        return samples
-    return MultimodalData.concat(list(samples.chunks()))
 
 
 def as_trained(samples: Samples, model: Any) -> Samples:  # noqa: ANN401
@@ -254,49 +146,67 @@ def check_model(folder: Path) -> None:
         raise CheckpointError(f"Model folder must exist, got '{folder}'.")
 
 
-def there(columns: Columns, file: Path) -> dict[str, tuple[str, ...]]:
-    """Return the modalities of which the file has at least one column."""
+def check_given(
+    given: Mapping[str, Sequence[str]] | None,
+    model: Any,  # noqa: ANN401
+) -> None:
+    """Refuse columns of a modality that a fitted estimator does not know.
+
+    Raises:
+        DataError: If it is not one of its schema.
+    """
+    check_names("--modality", given or (), model.schema_.modality_names)
+
+
+def silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def tell_missing(
+    file: Path,
+    samples: Samples,
+    model: Any,  # noqa: ANN401
+    tell: Tell,
+) -> None:
+    """Tell which modalities of a model a whole file has none of.
+
+    Args:
+        file: Where the samples are from.
+        samples: All of them.
+        model: A fitted estimator.
+        tell: Takes a line, if there is one to tell.
+    """
+    have = {*samples.schema.modality_names, *model.unseen_}
+    none = [name for name in model.schema_.modality_names if name not in have]
+    if none:
+        tell(
+            f"{file} has no {', '.join(none)}: missing in every sample. Columns "
+            "of other names are given by --modality."
+        )
+
+
+def there(
+    columns: Columns, file: Path, given: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each modality to read of a file.
+
+    Args:
+        columns: Those of the training; what the file has no column of is missing.
+        file: Parquet file, or a folder.
+        given: Columns to read whatever those of the training are, by modality.
+
+    Raises:
+        DataError: If it has no column of any of them.
+    """
+    asked = {name: tuple(names) for name, names in (given or {}).items()}
     first = next(iter(sorted(file.rglob("*.parquet"))), file)
     if not columns.modalities or not first.is_file():
-        return dict(columns.modalities)
+        return {**columns.modalities, **asked}
     names = set(column_names(first))
-    found = {m: c for m, c in columns.modalities.items() if names & set(c)}
+    found = {m: c for m, c in columns.modalities.items() if names & set(c)} | asked
     if not found:
         raise DataError(
             f"{file} must hold columns of at least one of the modalities "
             f"{', '.join(columns.modalities)}, got none."
         )
     return found
-
-
-def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:
-    """Return the schema of a data set by name, a Parquet file or a JSON file.
-
-    Args:
-        source: Name of a data set, or path that ends in .parquet or .json.
-        modalities: Columns of each modality, for a file that mmgraph did not write.
-
-    Raises:
-        DataError: If it is no known data set or file.
-        SchemaError: If the JSON file holds no valid schema.
-    """
-    path = Path(source)
-    if path.suffix == ".parquet":
-        return read_samples(path, modalities=modalities, label=None).schema
-    if path.suffix == ".json":
-        return parse_schema_file(path)
-    from mmgraph.datasets.load import load_dataset
-
-    return load_dataset(source).schema
-
-
-def parse_schema_file(path: Path) -> Schema:
-    """Return the schema that a JSON file holds.
-
-    Raises:
-        DataError: If there is no such file, or it is not UTF-8.
-        SchemaError: If it holds no valid schema.
-    """
-    if not path.is_file():
-        raise DataError(f"Schema file must exist, got '{path}'.")
-    return Schema.from_json(read_text(path))

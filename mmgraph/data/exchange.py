@@ -149,7 +149,8 @@ class Exchange:
         """Read a Parquet file, one's own or any other with a row per sample.
 
         Args:
-            path: of the file.
+            path: of the file; one that ends in .csv is read as such, and an empty
+                cell is null.
             modalities: for files that ``to_parquet`` did not write: modality to its
                 columns of numbers, or to the name of one column of strings (text),
                 numbers or lists. Nulls are unknown or missing.
@@ -214,8 +215,8 @@ class Exchange:
     def from_pandas(
         cls: type[Data],
         frame: "pd.DataFrame",
-        *,
         modalities: Mapping[str, str | Sequence[str]],
+        *,
         y: str | Sequence[str] | None = None,
         ids: str | None = None,
         groups: str | None = None,

@@ -6,8 +6,10 @@ A modality is a column: ``FixedSizeList<float>`` for single rows,
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,43 +96,58 @@ def write_table(table: "pa.Table", path: str | PathLike[str]) -> None:
 
 
 def read_table(path: str | PathLike[str]) -> "pa.Table":
-    """Read a Parquet file and verify its checksums and its structure.
+    """Read a Parquet file and verify its checksums and its structure; or a CSV file.
 
     Raises:
-        DataError: when the file is missing, no Parquet file, or damaged.
+        DataError: when the file is missing, of another kind, or damaged.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
+    from pyarrow import csv
 
-    try:
+    with _readable(path):
+        if is_csv(path):
+            nulls = csv.ConvertOptions(strings_can_be_null=True)
+            return csv.read_csv(path, convert_options=nulls)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
         table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
-        raise DataError(
-            f"{path} must be a readable Parquet file, got {_one_line(error)}. Write it "
-            "again."
-        ) from None
-    return table
+        return table
 
 
 def column_names(path: str | PathLike[str]) -> list[str]:
-    """Return the names of the columns of a Parquet file, from its footer alone.
+    """Return the names of the columns of a file, from its footer or its first lines.
 
     Raises:
-        DataError: when the file is no Parquet file, or damaged.
+        DataError: when the file is no Parquet or CSV file, or damaged.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
+    from pyarrow import csv
+
+    with _readable(path):
+        if is_csv(path):
+            with csv.open_csv(path) as rows:
+                return list(rows.schema.names)
+        return list(pq.read_schema(path).names)
+
+
+def is_csv(path: str | PathLike[str]) -> bool:
+    """Tell whether a file is one of CSV, by its name; else it is one of Parquet."""
+    return Path(path).suffix == ".csv"
+
+
+@contextmanager
+def _readable(path: str | PathLike[str]) -> Iterator[None]:
+    """Tell what goes wrong inside as a fault of the file."""
+    import pyarrow as pa
 
     try:
-        names: list[str] = pq.read_schema(path).names
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        kind = "CSV" if is_csv(path) else "Parquet"
         raise DataError(
-            f"{path} must be a readable Parquet file, got {_one_line(error)}. Write it "
+            f"{path} must be a readable {kind} file, got {_one_line(error)}. Write it "
             "again."
         ) from None
-    return names
 
 
 def _one_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.selection import check_names
+from mmgraph.data.vectors import as_vectors
 from mmgraph.distributed import ALONE
 from mmgraph.estimators.base import FITTING
 from mmgraph.estimators.budget import Budget
@@ -270,6 +271,12 @@ class FusionRetriever(PairedEstimator):
 
         Returns:
             Higher is better: -inf for an all-NaN entry, else NaN for an all-NaN query.
+
+        Raises:
+            DataError: Samples in place of their embeddings, or another width.
         """
-        bank = queries if bank is None else bank
-        return hub_corrected(queries, gallery, bank, self.hubness)
+        asked = as_vectors("queries", queries)
+        width = asked.shape[1]
+        found = as_vectors("gallery", gallery, width=width)
+        shown = asked if bank is None else as_vectors("bank", bank, width=width)
+        return hub_corrected(asked, found, shown, self.hubness)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.missing.plan import BoolArray, MaskPlan
+from mmgraph.missing.plan import BoolArray, MaskPlan, check_in_memory
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -43,8 +43,9 @@ class Pattern(ABC):
 
         Raises:
             ConfigError: If the seed is negative or no whole number.
-            DataError: If the data lack what the rule needs.
+            DataError: If the data lack what the rule needs, or are a stream.
         """
+        check_in_memory("plan", data)
         if not isinstance(seed, Integral) or seed < 0:
             raise ConfigError(
                 f"seed must be a whole number of at least 0, got {seed!r}. Usual is 0."

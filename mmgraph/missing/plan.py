@@ -83,6 +83,7 @@ class MaskPlan:
         Raises:
             DataError: If the modalities or the number of samples differ.
         """
+        check_in_memory("apply", data)
         if data.modalities != self.modalities:
             raise DataError(
                 f"MaskPlan must have the modalities of the data, "
@@ -154,3 +155,16 @@ class MaskPlan:
                 "plan again."
             )
         return plan
+
+
+def check_in_memory(subject: str, data: MultimodalData) -> None:
+    """Refuse what is not data in memory: a plan has a row for each sample.
+
+    Raises:
+        DataError: Naming the type.
+    """
+    if not isinstance(data, MultimodalData):
+        raise DataError(
+            f"{subject} must get MultimodalData, got {type(data).__name__}. Of a "
+            "stream, take each of its chunks()."
+        )

@@ -109,7 +109,7 @@ class FusionModel(nn.Module):
         seed: Of the initial parameters; the global random state is left alone.
 
     Raises:
-        ConfigError: A task of another type.
+        ConfigError: A task or an encoder of another type.
         SchemaError: A modality without an encoder; a relation that cannot matter.
 
     Example:

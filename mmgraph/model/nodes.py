@@ -3,6 +3,7 @@
 Letters: ``B`` samples, ``M`` modalities, ``N`` nodes, ``D`` width.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.batch import Batch
-from mmgraph.errors import DataError, SchemaError
+from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.graph import Graph, NodeSet
 from mmgraph.model.ghosts import Ghosts
 from mmgraph.nn.encoders import (
@@ -26,6 +27,8 @@ from mmgraph.nn.named import ByName
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import NEEDS_ENCODER, Latent, Modality, Schema
 
+ROWS = ("x", "sample", "time", "num_samples")  # what an encoder takes
+
 
 def build_encoder(
     modality: Modality,
@@ -33,7 +36,13 @@ def build_encoder(
     members: int | None,
     given: nn.Module | PretrainedEncoder | None = None,
 ) -> nn.Module:
-    """Return the encoder of a modality's kind; text, image, audio need one given."""
+    """Return the encoder of a modality's kind; text, image, audio need one given.
+
+    Raises:
+        ConfigError: Given something that does not encode.
+        SchemaError: A modality that needs one and has none.
+    """
+    _check_encoder(modality.name, given)
     if isinstance(given, nn.Module):
         return given
     if given is None and modality.encoder and modality.kind in NEEDS_ENCODER:
@@ -55,6 +64,23 @@ def build_encoder(
         )
     kinds = {"vector": VectorEncoder, "embedding": EmbeddingEncoder}
     return kinds[modality.kind](modality.channels, hidden_channels, members=members)
+
+
+def _check_encoder(name: str, given: object) -> None:
+    """Refuse what cannot be called as an encoder is."""
+    if given is None or isinstance(given, PretrainedEncoder):
+        return
+    said = f"encoders[{name!r}] must be a module that takes ({', '.join(ROWS)}), got "
+    if not isinstance(given, nn.Module):
+        kind = "the class " if isinstance(given, type) else ""
+        shown = given.__name__ if isinstance(given, type) else repr(given)
+        raise ConfigError(f"{said}{kind}{shown}. Give an instance.")
+    try:
+        inspect.signature(given.forward).bind(*ROWS)
+    except TypeError:
+        raise ConfigError(
+            f"{said}{type(given).__name__}. Call it in a module of your own that does."
+        ) from None
 
 
 class Nodes(NamedTuple):

@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from mmgraph.errors import ConfigError
 from mmgraph.nn.linear import Linear, Norm, standardise
 from mmgraph.nn.ranges import map_parts, scale_parts
 from mmgraph.nn.scaling import Standardiser
@@ -84,6 +85,9 @@ def encode_together(
     Returns:
         Tables ``[..., N, D]`` that follow each other, and of each modality its nodes;
         their ``h`` is not to be used.
+
+    Raises:
+        ConfigError: An encoder that returns something else than ``Encoded``.
     """
     tables: list[Tensor] = []
     found: list[Encoded] = []
@@ -116,7 +120,13 @@ def _encode_alone(encoder: nn.Module, rows: Encoded, num_samples: int) -> Encode
     """Ask a module that knows rows, samples and time only: no gaps in sequences."""
     if rows.missing is not None and rows.most != 1:
         rows = _without_gaps(rows)
-    found: Encoded = encoder(rows.h, rows.sample, rows.time, num_samples)
+    found = encoder(rows.h, rows.sample, rows.time, num_samples)
+    if not isinstance(found, Encoded):
+        raise ConfigError(
+            f"An encoder must return Encoded, got {type(found).__name__} of "
+            f"{type(encoder).__name__}. Return "
+            "mmgraph.nn.encoders.Encoded(h, sample, time)."
+        )
     if found.sample is rows.sample:
         return found._replace(missing=rows.missing, most=rows.most)
     if rows.missing is not None:  # its nodes are not those rows

@@ -31,6 +31,10 @@ class PyGConv(nn.Module):
         build: Called without arguments; returns the convolution.
         relations: The typed edges.
 
+    Raises:
+        SchemaError: Something else than a function that returns a convolution, or one
+            that takes other things than states and edges.
+
     Example:
         >>> from torch_geometric.nn import SAGEConv
         >>> conv = nn.PyGConv(lambda: SAGEConv((16, 16), 16), [Relation("a", "b")])
@@ -41,7 +45,7 @@ class PyGConv(nn.Module):
     ) -> None:
         super().__init__()
         self.relations = tuple(relations)
-        first = build()
+        first = _first_of(build)
         names = set(inspect.signature(first.forward).parameters)
         self.kind = (
             "hetero"
@@ -97,3 +101,32 @@ class PyGConv(nn.Module):
             previous = heard.get(relation.target)
             heard[relation.target] = result if previous is None else previous + result
         return heard
+
+
+def _first_of(build: Callable[[], nn.Module]) -> nn.Module:
+    """Return the first convolution that a function builds.
+
+    Raises:
+        SchemaError: Something else than such a function.
+    """
+    made = build() if _takes_nothing(build) else None
+    if isinstance(made, nn.Module):
+        return made
+    got: object = build if made is None else made
+    kind = "the class " if isinstance(got, type) else ""
+    name = getattr(got, "__name__", type(got).__name__)
+    raise SchemaError(
+        "conv must be a function without arguments that returns a convolution, got "
+        f"{kind}{name}. Give lambda: SAGEConv((32, 32), 32)."
+    )
+
+
+def _takes_nothing(build: object) -> bool:
+    """Tell whether it can be called without arguments, to build something."""
+    if isinstance(build, nn.Module) or not callable(build):
+        return False
+    try:
+        inspect.signature(build).bind()
+    except TypeError:
+        return False
+    return True

@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mmgraph.data.labels import as_plain, check_unique
+from mmgraph.data.vectors import as_vectors
 from mmgraph.errors import DataError
 
 _LARGEST = np.iinfo(np.int64).max
@@ -28,21 +28,7 @@ def as_directions(
     Raises:
         DataError: If the shape is another, or a row is zero, infinite or partly NaN.
     """
-    if isinstance(vectors, torch.Tensor):
-        vectors = vectors.detach().float().cpu().numpy()
-    try:
-        x = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{subject} must be vectors of numbers, got {type(vectors).__name__}. "
-            "Embed what they stand for first."
-        ) from None
-    if x.ndim != 2 or not x.shape[1] or (width is not None and x.shape[1] != width):
-        wanted = "D" if width is None else width
-        raise DataError(
-            f"{subject} must have shape [N, {wanted}], got {list(np.shape(vectors))}. "
-            "Embed them with the same model."
-        )
+    x = as_vectors(subject, vectors, width=width)
     # divided by the largest first: a tiny or huge row has a direction, too
     largest = np.abs(x).max(axis=1, keepdims=True)
     bad = ~(np.isfinite(largest) & (largest > 0))[:, 0] & ~is_nothing(x)
