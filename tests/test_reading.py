@@ -71,6 +71,9 @@ def test_a_modality_that_a_whole_file_lacks_is_told(here, tmp_path):
             _, told = run(*words)
             assert len(told.splitlines()) == 1
             assert told.startswith(f"Notice: {file} has no labs: missing in every")
+    two = (here / "retriever", here / "less.parquet", *ECG)
+    _, told = run("evaluate", *two, code=2)
+    assert told.startswith("Error: ")  # which says it all
     for words in (["predict"], ["evaluate"]):
         assert run(*words, model, here / "icu.parquet")[1] == ""
 

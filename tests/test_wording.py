@@ -125,7 +125,7 @@ MISTAKES = {
     "evaluate clf own.parquet --missing 2": "--missing must be rates from 0 to 1, got",
     "datasets nope": "got 'nope'. See mmgraph datasets.",
     # a model and a file that do not fit each other
-    "predict clf t.parquet": f"the columns of each modality, got none. {AS_TRAINED}",
+    "predict clf t.parquet": "of each modality, got none. Give --modality labs=wbc",
     "predict clf other.parquet": "Modality 'ecg' must be in the schema, which has "
     f"labs, note. {AS_TRAINED}",
     "predict clf text.parquet": "Modality 'labs' must hold numbers as in the training, "

@@ -20,9 +20,10 @@ from mmgraph.cli.commands import (
     ModelFolder,
     MovedEncoderOption,
     app,
-    notice,
+    notices,
 )
 from mmgraph.cli.outputs import check_file
+from mmgraph.cli.workflow import Tell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,13 +66,14 @@ def predict(
         check_file(output, ".parquet", ".csv")
     chosen, encoders = parse_modalities(modality), parse_encoders(encoder)
     request = Request("predict", model, file, chosen, id_, encoders=encoders)
-    tables = _answers(request, ray, workers)
-    if output is None:
-        for text in to_csv(tables):
-            typer.echo(text, nl=False)
-        return
-    num, _ = write_answers(tables, output)
-    typer.echo(f"{num} predictions: {output}")
+    with notices() as tell:
+        tables = _answers(request, tell, ray, workers)
+        if output is None:
+            for text in to_csv(tables):
+                typer.echo(text, nl=False)
+        else:
+            num, _ = write_answers(tables, output)
+            typer.echo(f"{num} predictions: {output}")
 
 
 @app.command(
@@ -105,14 +107,18 @@ def embed(
     chosen = parse_modalities(modality)
     names, encoders = parse_names(only), parse_encoders(encoder)
     request = Request("embed", model, file, chosen, id_, names, encoders)
-    num, width = write_answers(_answers(request, ray, workers), output)
-    typer.echo(f"{num} embeddings of {width} numbers: {output}")
+    with notices() as tell:
+        tables = _answers(request, tell, ray, workers)
+        num, width = write_answers(tables, output)
+        typer.echo(f"{num} embeddings of {width} numbers: {output}")
 
 
-def _answers(request: Request, ray: bool, workers: int | None) -> "Iterator[pa.Table]":
+def _answers(
+    request: Request, tell: Tell, ray: bool, workers: int | None
+) -> "Iterator[pa.Table]":
     if not ray:
-        return answer(request, notice)
+        return answer(request, tell)
     from mmgraph.cli.cluster import answer_on_ray
 
     num = workers or os.cpu_count() or 1
-    return answer_on_ray(request, workers=num, tell=notice)
+    return answer_on_ray(request, workers=num, tell=tell)

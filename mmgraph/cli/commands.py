@@ -5,6 +5,8 @@ error; a model that failed in a benchmark with 1; an interrupt with 130.
 """
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,9 +32,13 @@ def main() -> None:
     app()
 
 
-def notice(line: str) -> None:
-    """Print a line that is not part of the answer."""
-    typer.echo(f"Notice: {line}", err=True)
+@contextmanager
+def notices() -> Iterator[Callable[[str], None]]:
+    """Print what was told beside the answer, after it; an error stands alone."""
+    told: list[str] = []
+    yield told.append
+    for line in told:
+        typer.echo(f"Notice: {line}", err=True)
 
 
 def _show_version(value: bool) -> bool:

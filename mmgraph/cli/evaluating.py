@@ -11,7 +11,7 @@ from mmgraph.cli.commands import (
     ModelFolder,
     MovedEncoderOption,
     app,
-    notice,
+    notices,
     show,
 )
 
@@ -114,7 +114,8 @@ def evaluate(
         seed=seed,
         encoders=parse_encoders(encoder),
     )
-    show(_table(f"{model} on {file}", measure(question, notice)))
+    with notices() as tell:
+        show(_table(f"{model} on {file}", measure(question, tell)))
 
 
 def _table(title: str, measured: "Measured") -> "Table":
