@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from mmgraph import CheckpointError, FusionClassifier, MultimodalData
 from mmgraph.cli import app, gallery
+from mmgraph.cli.workflow import Columns
 from mmgraph.report.search import Answer, Found, write_search_page
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -48,6 +49,7 @@ def stamps(tmp_path, monkeypatch):
     (folder / "poem.txt").write_text("nothing at all", encoding="utf-8")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("of a model")
+    Columns("retrieval", None, {}, None, None).save(tmp_path / "model")
     monkeypatch.setattr(gallery, "load_retriever", lambda *_: Colours())
     monkeypatch.chdir(tmp_path)
     return folder
@@ -224,7 +226,8 @@ def test_the_model_that_is_indexed_survives_wherever_it_is(stamps):
     for inside in ("found/model", "found/model/index", "found/model/../model/a/b"):
         said = run(*words, inside, code=2)
         assert f"got '{inside}' in that of the model 'found/model'" in said
-    assert [path.name for path in Path("found/model").iterdir()] == ["weights"]
+    held = sorted(path.name for path in Path("found/model").iterdir())
+    assert held == ["columns.json", "weights"]
 
 
 def test_another_model_is_not_replaced_by_the_copy(stamps):
