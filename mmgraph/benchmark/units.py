@@ -137,7 +137,7 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
         "num_test": len(split.test),
         "num_classes": len(bench.classes),
         "train_plan_hash": plan.hash,
-        "fit_s": round(cost.seconds, 4),
+        "fit_s": round(cost.seconds, 6),
         "fit_mb": None if cost.peak_mb is None else round(cost.peak_mb, 1),
         "commit": read_commit(),
         "versions": read_versions(),
@@ -175,7 +175,7 @@ def _what_was_scored(pattern: Pattern, predict_s: float) -> Record:
         "realised_rate": round(pattern.plan.realised_rate, 6),
         "seed": pattern.plan.seed,
         "plan_hash": pattern.plan.hash,
-        "predict_s": round(predict_s, 4),
+        "predict_s": round(predict_s, 6),
     }
 
 
