@@ -312,6 +312,21 @@ def test_a_trained_model_predicts_ids_classes_and_probabilities(model, table, tm
 
 
 @pytest.mark.slow
+def test_predictions_are_explained_by_modality(model, table, tmp_path):
+    import pandas as pd
+
+    path = tmp_path / "explained.csv"
+    assert run("predict", model, table, "--explain", "--output", path).exit_code == 0
+    frame = pd.read_csv(path)
+    assert list(frame)[-2:] == ["adds_labs", "adds_ecg"]
+    likeliest = frame[["probability_0", "probability_1"]].max(axis=1)
+    base = likeliest - frame["adds_labs"] - frame["adds_ecg"]
+    assert base.to_numpy() == pytest.approx(np.full(80, 0.5), abs=1e-6)
+    assert (frame["adds_labs"][::5] == 0).all()
+    assert (frame["adds_labs"].drop(range(0, 80, 5)) != 0).all()
+
+
+@pytest.mark.slow
 def test_a_modality_that_the_file_lacks_is_missing(model, table, tmp_path):
 
     path = tmp_path / "less.parquet"

@@ -185,6 +185,28 @@ def test_sample_alone_equals_sample_among_others(name):
         np.testing.assert_allclose(alone, together[group], atol=1e-6, rtol=0)
 
 
+EXPLAINING = [
+    name
+    for name in BUILDERS
+    if hasattr(getattr(mmgraph, name.split("-")[0], None), "explain")
+]
+
+
+@pytest.mark.parametrize("name", EXPLAINING)
+def test_what_is_explained_is_what_is_predicted(name):
+    estimator, test = fitted(name), make_data()[TRAIN:]
+    told = estimator.explain(test)
+    said = predict(estimator, test).reshape(len(test), -1)
+    np.testing.assert_allclose(told.base + told.values.sum(1), said, atol=1e-6)
+    assert not told.values[~test.present].any()
+    for content in CONTENTS:
+        poisoned = estimator.explain(make_data(content)[TRAIN:])
+        assert np.array_equal(poisoned.values, told.values)
+    for group in ([0], [1], [4, 7], [6, 6, 1]):
+        alone = estimator.explain(test[np.array(group)]).values
+        np.testing.assert_allclose(alone, told.values[group], atol=1e-6, rtol=0)
+
+
 @every
 def test_order_of_samples_does_not_matter(name):
     test = make_data()[TRAIN:]

@@ -164,6 +164,10 @@ def test_mistakes_are_told_in_one_line(here):
     said = told("matching", "--gallery", "b")
     assert "--gallery must go with a retriever, got a model of matching" in said
     assert "--seed must be at least 0, got -1" in told("matching", "--seed", "-1")
+    said = run(
+        *("predict", here / "matching", here / "test.parquet", "--explain"), code=2
+    )
+    assert "--explain must go with a classifier or regressor, got a matcher" in said
     said = told("matching", file="a")
     assert "Data of the right side must have one of b, c, got a" in said
 

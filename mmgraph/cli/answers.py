@@ -24,8 +24,8 @@ from mmgraph.cli.workflow import (
 )
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.selection import check_names
-from mmgraph.errors import CheckpointError
-from mmgraph.nn.heads import MultiLabel
+from mmgraph.errors import CheckpointError, ConfigError
+from mmgraph.nn.heads import Classification, MultiLabel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,6 +85,7 @@ class Request:
         id: Column of ids; None is as in the training.
         only: Modalities to use; None is all that the file has.
         encoders: Where pretrained encoders are now, by modality, if they have moved.
+        explain: Tell what each modality adds to a prediction, too.
     """
 
     ask: Literal["predict", "embed"]
@@ -94,6 +95,7 @@ class Request:
     id: str | None = None
     only: tuple[str, ...] | None = None
     encoders: dict[str, str] | None = None
+    explain: bool = False
 
     def open(self) -> Samples:
         """Open the samples: a file as data, a folder as a stream.
@@ -116,7 +118,8 @@ class Answerer:
     Raises:
         CheckpointError: If the folder holds no model that can answer it, or a
             pretrained encoder is not where it was.
-        ConfigError: If an encoder is of a modality that had none.
+        ConfigError: If an encoder is of a modality that had none, or a matcher is asked
+            to explain.
     """
 
     def __init__(self, request: Request) -> None:
@@ -132,6 +135,11 @@ class Answerer:
                     f"{type(self.model).__name__}."
                 )
         check_given(request.modalities, self.model)
+        if request.explain and isinstance(self.model, Matches):
+            raise ConfigError(
+                "--explain must go with a classifier or regressor, got a matcher. "
+                "Leave it out."
+            )
 
     def open(self, tell: Tell = silent) -> Samples:
         """Open the samples as the model was trained on such, telling what they lack."""
@@ -149,7 +157,8 @@ class Answerer:
             data = data.select(self.request.only)
         columns = {"id": pa.array(data.ids.tolist())}
         if self.request.ask == "predict":
-            return pa.table(columns | self._predictions(data))
+            said = self._predictions(data)
+            return pa.table(columns | said | self._added(data))
         embeds = isinstance(self.model, Embeds)
         z = self.model.embed(data) if embeds else self.model.transform(data)
         return pa.table(columns | {EMBEDDING: _vectors(z)})
@@ -172,6 +181,23 @@ class Answerer:
         for code, name in enumerate(classes):
             columns[f"probability_{name}"] = pa.array(proba[:, code])
         return columns
+
+    def _added(self, data: MultimodalData) -> dict[str, Any]:
+        """Return what each modality adds to the prediction, or to each of several."""
+        import pyarrow as pa
+
+        if not self.request.explain:
+            return {}
+        told = self.model.explain(data)
+        values = told.values
+        if isinstance(self.model.model_.graph.task, Classification):
+            likeliest = (told.base + values.sum(1)).argmax(1)
+            values = np.take_along_axis(values, likeliest[:, None, None], axis=2)
+        parts = [values[:, m] for m in range(len(told.modalities))]
+        return {
+            f"adds_{name}": pa.array(x[:, 0]) if x.shape[1] == 1 else _vectors(x)
+            for name, x in zip(told.modalities, parts, strict=True)
+        }
 
 
 def _label_columns(labels: npt.NDArray[Any], proba: npt.NDArray[Any]) -> dict[str, Any]:

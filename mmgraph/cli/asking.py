@@ -51,6 +51,14 @@ def predict(
     ] = None,
     modality: ModalityOption = None,
     id_: IdOption = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Add columns adds_NAME: what each modality adds to the prediction "
+            "(to the probability of the predicted class), 0 where it is missing.",
+        ),
+    ] = False,
     encoder: MovedEncoderOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
@@ -65,7 +73,9 @@ def predict(
     if output is not None:
         check_file(output, ".parquet", ".csv")
     chosen, encoders = parse_modalities(modality), parse_encoders(encoder)
-    request = Request("predict", model, file, chosen, id_, encoders=encoders)
+    request = Request(
+        "predict", model, file, chosen, id_, encoders=encoders, explain=explain
+    )
     with notices() as tell:
         tables = _answers(request, tell, ray, workers)
         if output is None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data.column import empty_column
 from mmgraph.data.labels import as_plain, missing_labels
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
@@ -38,6 +39,15 @@ def features_of(
             )
         result.append(torch.from_numpy(x))
     return result
+
+
+def with_all(data: MultimodalData, schema: Schema) -> MultimodalData:
+    """Return the data with every modality of a schema, in its order."""
+    columns = {
+        name: data.columns.get(name) or empty_column(len(data))
+        for name in schema.modality_names
+    }
+    return replace(data, columns=columns)
 
 
 def channel_names(data: MultimodalData) -> dict[str, tuple[str, ...]]:

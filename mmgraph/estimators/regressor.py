@@ -74,8 +74,12 @@ class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
 
     def predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
         """Return predictions ``[N]``, or ``[N, K]`` where the targets were 2-D."""
-        values: FloatArray = self._predict(X) * self.scale_ + self.mean_
+        values = self._predict(X)
         return values[:, 0] if self.flat_ else values
+
+    def _in_units(self, said: Tensor) -> FloatArray:
+        values: FloatArray = super()._in_units(said) * self.scale_ + self.mean_
+        return values
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401, N803
         """Return R squared over known targets.

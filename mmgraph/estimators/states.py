@@ -13,9 +13,11 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from mmgraph.data import MultimodalStream
+from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.estimators.base import FloatArray, FusionEstimator
+from mmgraph.estimators.inputs import with_all
 from mmgraph.estimators.residual import ResidualFusion
+from mmgraph.estimators.shapley import Explanation, explain
 
 
 class StateTransformer(
@@ -24,9 +26,13 @@ class StateTransformer(
     """Gives each sample an answer, and scikit-learn's ``transform`` its state."""
 
     def _predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
-        """Return the model's outputs ``[N, K]``."""
-        said: FloatArray = self._ask(X, lambda model: model).double().numpy()
-        return said
+        """Return answers ``[N, K]``: probabilities, or values of targets."""
+        return self._in_units(self._ask(X, lambda model: model))
+
+    def _in_units(self, said: Tensor) -> FloatArray:
+        """Return outputs of the model as users read them."""
+        answers: FloatArray = said.double().numpy()
+        return answers
 
     def _ask(
         self,
@@ -38,6 +44,54 @@ class StateTransformer(
         if isinstance(X, MultimodalStream):
             return torch.cat([self._ask(chunk, question) for chunk in X.chunks()])
         return self._answer(self._read(X, reset=False), question(self.model_))
+
+    def explain(
+        self,
+        X: Any,  # noqa: ANN401, N803
+        *,
+        orders: int | None = None,
+        seed: int = 0,
+    ) -> Explanation:
+        """Tell what each modality of a sample adds to its answer: Shapley values.
+
+        The answer is that of ``predict_proba`` or, of a regressor, of ``predict``; what
+        is shared out among the modalities is how far it is from the answer where
+        nothing is observed. A coalition of modalities is worth what the model answers
+        from just these, so that nothing is imputed. A missing modality gets exactly 0;
+        if it tells something that it is missing, those that are present get that.
+
+        Up to 8 modalities are asked about in every coalition: ``2 ** present`` answers
+        a sample. With more of them, they are added in random orders; what the values
+        sum up to does not depend on these.
+
+        Args:
+            X: The data, with any of the modalities of the training.
+            orders: Random orders to use, each with its reverse; default: all orders of
+                up to 8 modalities, 32 random ones of more.
+            seed: Of the orders. They are the same for every sample.
+
+        Returns:
+            ``base [K]``, ``values [N, M, K]`` and the names of the modalities of the
+            training; ``base + values.sum(1)`` is the answer ``[N, K]``.
+
+        Raises:
+            DataError: A modality that the training did not have, or of another width;
+                fewer than one order.
+
+        References:
+            A Value for n-Person Games, Shapley, 1953. Polynomial Calculation of the
+            Shapley Value Based on Sampling, Castro, Gomez, Tejada, 2009.
+        """
+        check_is_fitted(self, "model_")
+        if isinstance(X, MultimodalStream):
+            parts = [self.explain(x, orders=orders, seed=seed) for x in X.chunks()]
+            return parts[0]._replace(values=np.concatenate([x.values for x in parts]))
+
+        def ask(part: MultimodalData) -> FloatArray:
+            return self._in_units(self._answer(part, self.model_))
+
+        data = with_all(self._read(X, reset=False), self.schema_)
+        return explain(ask, data, orders=orders, seed=seed)
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401, N803
         """Return what the graph's readout holds of each sample, ``[N, E D]``.
