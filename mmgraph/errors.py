@@ -47,3 +47,7 @@ class PeerError(MMGraphError):
     """
 
     told = False
+
+
+class DataWarning(UserWarning):
+    """Data that can be used, but perhaps not as they were meant."""

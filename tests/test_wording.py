@@ -94,9 +94,8 @@ MISTAKES = {
     "train t.parquet --label died --output out": "t.parquet: a table that mmgraph did "
     "not write must come with the columns of each modality, got none. Give --modality "
     "labs=wbc,crp.",
-    f"{TRAIN} --label died --modality a=sex,wbc": "Modality 'a' must hold numbers, got "
-    "column 'sex' of strings. Encode it as numbers, or read it alone, as text: "
-    "--modality sex=sex.",
+    f"{TRAIN} --label died --modality a=wbc=3": "Modality 'a' must name words of "
+    "columns that hold words, got 'wbc=3', and column 'wbc' holds numbers. Give 'wbc'.",
     f"{TRAIN} --label died --modality a=when": "got date32[day]. Convert it first.",
     "train not.parquet --label y --output out": "must be a readable Parquet file",
     "train files --label y --output out": "files must hold Parquet files to have "

@@ -5,6 +5,7 @@ error; a model that failed in a benchmark with 1; an interrupt with 130.
 """
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 
 from mmgraph.cli.arguments import OneLineErrors
 from mmgraph.cli.outputs import check_file
+from mmgraph.errors import DataWarning
 
 if TYPE_CHECKING:
     from mmgraph.table import Table
@@ -34,10 +36,22 @@ def main() -> None:
 
 @contextmanager
 def notices() -> Iterator[Callable[[str], None]]:
-    """Print what was told beside the answer, after it; an error stands alone."""
+    """Print what was told beside the answer, after it; an error stands alone.
+
+    Warnings about the data are told, too, each once.
+    """
     told: list[str] = []
-    yield told.append
-    for line in told:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        yield told.append
+    for warning in caught:
+        if issubclass(warning.category, DataWarning):
+            told.append(str(warning.message))
+        else:
+            warnings.showwarning(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    for line in dict.fromkeys(told):
         typer.echo(f"Notice: {line}", err=True)
 
 
@@ -112,7 +126,8 @@ ModalityOption = Annotated[
     typer.Option(
         "--modality",
         metavar="NAME=COLUMN,COLUMN",
-        help="Columns of one modality; give it once for each.",
+        help="Columns of one modality; give it once for each. Of several columns one "
+        "of words has a channel for each; sex=f names one.",
     ),
 ]
 RunFile = Annotated[

@@ -8,6 +8,7 @@ from mmgraph.config import as_sources, is_file
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.folder import read_text
 from mmgraph.data.storage import column_names
+from mmgraph.data.words import column_of
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
@@ -82,7 +83,8 @@ def check_columns(
     for path in sorted(file.rglob("*.parquet")) if file.is_dir() else [file]:
         have = column_names(path)
         for option, names in asked.items():
-            missing = [name for name in names if name is not None and name not in have]
+            asked_for = [name for name in names if name is not None]
+            missing = [name for name in asked_for if column_of(name, have) not in have]
             if missing:
                 noun = option.removeprefix("--")
                 raise DataError(

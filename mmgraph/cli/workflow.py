@@ -15,6 +15,7 @@ from mmgraph.cli.reading import Samples
 from mmgraph.data import MultimodalStream
 from mmgraph.data.selection import check_names
 from mmgraph.data.storage import column_names
+from mmgraph.data.words import column_of
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema
 
@@ -202,8 +203,12 @@ def there(
     first = next(iter(sorted(file.rglob("*.parquet"))), file)
     if not columns.modalities or not first.is_file():
         return {**columns.modalities, **asked}
-    names = set(column_names(first))
-    found = {m: c for m, c in columns.modalities.items() if names & set(c)} | asked
+    have = set(column_names(first))
+    found = {
+        modality: fields
+        for modality, fields in columns.modalities.items()
+        if have & {column_of(field, have) for field in fields}
+    } | asked
     if not found:
         raise DataError(
             f"{file} must hold columns of at least one of the modalities "

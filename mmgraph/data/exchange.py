@@ -151,9 +151,10 @@ class Exchange:
         Args:
             path: of the file; one that ends in .csv is read as such, and an empty
                 cell is null.
-            modalities: for files that ``to_parquet`` did not write: modality to its
-                columns of numbers, or to the name of one column of strings (text),
-                numbers or lists. Nulls are unknown or missing.
+            modalities: for files that ``to_parquet`` did not write: modality to a list
+                of its columns of numbers or words (see ``from_pandas``), or to the name
+                of one column of strings (text), numbers or lists. Nulls are unknown or
+                missing.
             y: column of labels; None reads none. A file that ``to_parquet`` wrote
                 without labels has none.
             ids: column of ids; default: "id" where it is there, else samples are
@@ -225,15 +226,25 @@ class Exchange:
 
         Args:
             frame: booleans become 0 and 1; a missing cell is unknown.
-            modalities: modality to its columns of numbers, or to one column of
-                strings (text; by name, not in a list) or of arrays (sequences). Times
-                of a column "ecg" are read from "ecg.time" where it exists.
+            modalities: modality to a list of its columns, or to one column of strings
+                (text; by name, not in a list) or of arrays (sequences). Times of a
+                column "ecg" are read from "ecg.time" where it exists. A column of words
+                in a list, of at most 64 different ones, becomes a channel for each:
+                "sex=f" and "sex=m" are 1 or 0, both NaN where the cell is missing.
+                "sex=f" in a list names one word.
             y: column of labels, or several columns; None reads none.
             ids: column of ids; default: samples are numbered.
             groups: column of groups, or None.
 
         Raises:
-            DataError: when a column is unknown or does not hold numbers.
+            DataError: when a column is unknown, or holds neither numbers nor words.
+
+        Example:
+            >>> import pandas as pd
+            >>> frame = pd.DataFrame({"age": [61, 58], "sex": ["f", None]})
+            >>> data = MultimodalData.from_pandas(frame, {"history": ["age", "sex"]})
+            >>> data.columns["history"].names
+            ('age', 'sex=f')
         """
         return cls.from_columns(**parse_frame(frame, modalities, y, ids, groups))
 

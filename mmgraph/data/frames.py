@@ -12,6 +12,7 @@ from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.convert import build_column, from_rows
 from mmgraph.data.labels import PLAIN_NAMES
 from mmgraph.data.selection import check_mapping, read_sources
+from mmgraph.data.words import column_of, read_channels
 from mmgraph.errors import DataError
 
 if TYPE_CHECKING:
@@ -129,17 +130,13 @@ def _is_numeric(series: "pd.Series") -> bool:
 
 
 def _read_numbers(frame: "pd.DataFrame", name: str, field: str) -> AnyArray:
-    import pandas as pd
 
     series = _get(frame, field)
     if not _is_numeric(series):
         raise DataError(
             f"Modality {name!r} must hold numbers, got column {field!r} of "
             f"{frame[field].dtype}.",
-            "Encode it as numbers, or read it alone, as text: "
-            f"modalities={{{field!r}: {field!r}}}."
-            if pd.api.types.infer_dtype(series, skipna=True) == "string"
-            else "Convert it first.",
+            "Convert it first.",
         )
     if series.dtype == object:
         series = series.where(series.notna(), np.nan)
@@ -147,9 +144,20 @@ def _read_numbers(frame: "pd.DataFrame", name: str, field: str) -> AnyArray:
         return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
+def _read_cells(frame: "pd.DataFrame", name: str, field: str) -> Any:  # noqa: ANN401
+    """Return a column as numbers, or as an Arrow array of words."""
+    import pandas as pd
+    import pyarrow as pa
+
+    series = _get(frame, field)
+    if not _is_numeric(series) and pd.api.types.infer_dtype(series) == "string":
+        return pa.array(series, pa.large_string(), from_pandas=True)
+    return _read_numbers(frame, name, field)
+
+
 def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # noqa: ANN401
     fields = read_sources(name, source)
-    if len(fields) == 1:
+    if len(fields) == 1 and column_of(str(fields[0]), frame.columns) == fields[0]:
         series = _get(frame, fields[0])
         text = isinstance(source, str) and not _is_numeric(series)
         if text or _holds_arrays(series):
@@ -158,7 +166,9 @@ def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # 
             return build_column(
                 name, cells, times=None if times is None else times.tolist()
             )
-    values = np.stack([_read_numbers(frame, name, f) for f in fields], axis=1)
+    names, values = read_channels(
+        name, fields, frame.columns, lambda f: _read_cells(frame, name, f)
+    )
     with np.errstate(over="ignore"):
         rows = values.astype(np.float32)
     time = None
@@ -167,7 +177,7 @@ def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # 
         rows[np.isnan(time)] = np.nan
         time = np.where(np.isnan(time), 0, time)
     ones = np.ones(len(frame), dtype=np.int64)
-    names = _channel_names(name, fields)
+    names = _channel_names(name, names)
     return from_rows(name, rows, ones, ragged=False, time=time, names=names)
 
 

@@ -14,10 +14,13 @@ from mmgraph.data.fitting import fit_columns
 from mmgraph.data.labels import PLAIN_NAMES, Usual
 from mmgraph.data.selection import check_mapping, read_sources
 from mmgraph.data.storage import read_document
+from mmgraph.data.words import column_of, read_channels
 from mmgraph.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+CHECK_NAMES = "Check the names in modalities=."
 
 
 def parse_table(
@@ -27,18 +30,20 @@ def parse_table(
     y: str | None,
     ids: str | None,
     groups: str | None,
+    piecewise: bool = False,
 ) -> dict[str, Any]:
     """Read columns, plain columns and the schema out of a table.
 
     Args:
         table: made by ``to_arrow``, or any other when ``modalities`` are given.
-        modalities: modality to its columns of numbers, or to one column of numbers,
-            strings or lists.
+        modalities: modality to its columns of numbers or words, or to one column of
+            numbers, strings or lists.
         y: column of labels; None reads none.
         ids: column of ids; where a `Usual` one is not there, samples are numbered.
         groups: column of groups; where a `Usual` one is not there, there are none.
             `Usual` columns that ``to_arrow`` did not write and that do not hold numbers
             or strings are other things, and are not read.
+        piecewise: the table is a piece of the data: words must be named.
 
     Returns:
         The arguments of ``MultimodalData.from_columns``.
@@ -59,7 +64,7 @@ def parse_table(
             field: read_plain(table, field, name, field in required)
             for field, name in wanted.items()
         }
-        parts["columns"] = _read_columns(table, document, modalities)
+        parts["columns"] = _read_columns(table, document, modalities, piecewise)
     except (pa.ArrowException, OverflowError) as error:
         shown = " ".join(str(error).split())[:200].rstrip(".")
         raise DataError(
@@ -95,10 +100,13 @@ def _read_columns(
     table: "pa.Table",
     document: dict[str, Any] | None,
     modalities: Mapping[str, str | Sequence[str]] | None,
+    piecewise: bool,
 ) -> dict[str, Column]:
     if document is None:
-        sources = (modalities or {}).items()
-        return {name: _read_modality(table, name, source) for name, source in sources}
+        return {
+            name: _read_modality(table, name, source, piecewise)
+            for name, source in (modalities or {}).items()
+        }
     names = document["names"]
     return {
         name: _read_named(table, name, names.get(name, ()))
@@ -199,36 +207,50 @@ def _read_named(table: "pa.Table", name: str, names: tuple[str, ...]) -> Column:
     return Column(column.values, column.offsets, column.time, names, column.ragged)
 
 
-def _read_modality(table: "pa.Table", name: str, source: Any) -> Column:  # noqa: ANN401
-    """Read a modality from one column, or from several columns of numbers."""
+def _read_modality(
+    table: "pa.Table",
+    name: str,
+    source: Any,  # noqa: ANN401
+    piecewise: bool,
+) -> Column:
+    """Read a modality from one column, or from several columns of numbers and words."""
     fields = read_sources(name, source)
-    remedy = "Check the names in modalities=."
-    kinds = [_get(table, field, remedy).type for field in fields]
-    if len(fields) == 1 and not _is_number(kinds[0]):
-        if not isinstance(source, str) and _is_string(kinds[0]):
-            raise _not_numbers(name, fields[0], kinds[0])
-        return _read_nested(table, name, fields[0])
-    for field, kind in zip(fields, kinds, strict=True):
-        if not _is_number(kind):
-            raise _not_numbers(name, field, kind)
-    values = np.stack([_float32(_get(table, f, remedy)) for f in fields], axis=1)
-    lengths = np.ones(len(values), dtype=np.int64)
-    return from_rows(name, values, lengths, ragged=False, names=tuple(fields))
-
-
-def _not_numbers(name: str, field: str, kind: "pa.DataType") -> DataError:
-    shown = "strings" if _is_string(kind) else kind
-    return DataError(
-        f"Modality {name!r} must hold numbers, got column {field!r} of {shown}.",
-        "Encode it as numbers, or read it alone, as text: "
-        f"modalities={{{field!r}: {field!r}}}.",
+    known = table.column_names
+    if len(fields) == 1 and column_of(fields[0], known) == fields[0]:
+        kind = _get(table, fields[0], CHECK_NAMES).type
+        words = _is_string(kind) and not isinstance(source, str)
+        if not words and not _is_number(kind):
+            return _read_nested(table, name, fields[0])
+    names, values = read_channels(
+        name, fields, known, lambda f: _read_cells(table, name, f), piecewise=piecewise
     )
+    rows = _as_float32(values)
+    lengths = np.ones(len(rows), dtype=np.int64)
+    return from_rows(name, rows, lengths, ragged=False, names=names)
+
+
+def _read_cells(table: "pa.Table", name: str, field: str) -> Any:  # noqa: ANN401
+    """Return a column as numbers, or as an Arrow array of words."""
+    array = _get(table, field, CHECK_NAMES)
+    if _is_string(array.type):
+        return array
+    if not _is_number(array.type):
+        raise DataError(
+            f"Modality {name!r} must hold numbers, got column {field!r} of "
+            f"{array.type}.",
+            "Convert it first.",
+        )
+    return _numbers(array)
 
 
 def _float32(array: "pa.Array") -> AnyArray:
     """Return the numbers as float32, NaN where they are null."""
+    return _as_float32(_numbers(array))
+
+
+def _as_float32(values: AnyArray) -> AnyArray:
     with np.errstate(over="ignore", invalid="ignore"):
-        return _numbers(array).astype(np.float32)
+        return values.astype(np.float32)
 
 
 def _read_nested(table: "pa.Table", name: str, field: str) -> Column:

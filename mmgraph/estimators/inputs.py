@@ -13,6 +13,7 @@ from torch import Tensor
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import empty_column
 from mmgraph.data.labels import as_plain, missing_labels
+from mmgraph.data.words import align_channels
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
@@ -60,7 +61,7 @@ def in_order(
 ) -> MultimodalData:
     """Return the data with the channels of each modality in the order of the training.
 
-    Channels without names are taken as they come.
+    Channels without names are taken as they come; words as :func:`align_channels` does.
 
     Args:
         data: The samples.
@@ -74,14 +75,7 @@ def in_order(
         column, wanted = columns[name], names[name]
         if not len(column.values) or column.names in ((), wanted):
             continue
-        if sorted(column.names) != sorted(wanted):
-            raise DataError(
-                f"Modality {name!r} must have the channels {', '.join(wanted)} as in "
-                f"the training, got {', '.join(column.names)}. Rename them, or check "
-                "which columns they are."
-            )
-        order = [column.names.index(channel) for channel in wanted]
-        columns[name] = replace(column, values=column.values[:, order], names=wanted)
+        columns[name] = align_channels(name, column, wanted)
     return replace(data, columns=columns)
 
 

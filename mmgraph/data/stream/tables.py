@@ -18,6 +18,7 @@ from mmgraph.data.reading import parse_table, read_plain
 from mmgraph.data.selection import read_sources
 from mmgraph.data.storage import read_document
 from mmgraph.data.stream.source import Piece, Span
+from mmgraph.data.words import may_be_in
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Schema
 
@@ -44,7 +45,7 @@ class Fields:
         if self.modalities is None:
             return None
         several = [read_sources(name, s) for name, s in self.modalities.items()]
-        names = [name for fields in several for name in fields]
+        names = [name for f in several for field in f for name in may_be_in(field)]
         names += [f"{name}.time" for name in names] + ["split"]
         names += [name for name in (self.y, self.ids, self.groups) if name]
         return names
@@ -57,6 +58,7 @@ class Fields:
             y=self.y,
             ids=self.ids,
             groups=self.groups,
+            piecewise=True,
         )
         if numbered or parts["ids"] is None:
             parts["ids"] = keys
