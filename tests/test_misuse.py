@@ -173,6 +173,20 @@ def test_an_encoder_is_called_with_rows(encoder, got):
 
 
 @pytest.mark.parametrize(
+    ("encoders", "message"),
+    [
+        ({"c": Plain()}, r"of the schema \(a, b\), got 'c'\. Check the spelling"),
+        ({1: Plain()}, r"of the schema \(a, b\), got 1\."),
+        ([Plain()], r"a dict of modules by modality, got \[Plain\(\)\]\. Give"),
+        ([], r"a dict of modules by modality, got \[\]"),
+    ],
+)
+def test_encoders_are_of_modalities_of_the_schema(encoders, message):
+    with pytest.raises(ConfigError, match=f"^encoders must .*{message}"):
+        make_model(encoders=encoders)
+
+
+@pytest.mark.parametrize(
     ("conv", "got"),
     [
         (SAGEConv, "the class SAGEConv"),

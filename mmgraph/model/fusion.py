@@ -109,7 +109,8 @@ class FusionModel(nn.Module):
         seed: Of the initial parameters; the global random state is left alone.
 
     Raises:
-        ConfigError: A task or an encoder of another type.
+        ConfigError: A task or an encoder of another type; an encoder of a modality
+            that the schema does not have.
         SchemaError: A modality without an encoder; a relation that cannot matter.
 
     Example:
@@ -163,7 +164,7 @@ class FusionModel(nn.Module):
                 schema,
                 tuple(latent for latent in schema.latents if latent.name in used),
                 hidden_channels,
-                encoders=encoders or {},
+                encoders={} if encoders is None else encoders,
                 evidence_channels=evidence_channels,
                 members=members,
             )
