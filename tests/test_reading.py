@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mmgraph import DataError, FusionClassifier, FusionRetriever, MultimodalData
+from mmgraph import (
+    DataError,
+    FusionClassifier,
+    FusionRetriever,
+    MultimodalData,
+    MultimodalStream,
+)
 from mmgraph.cli import app
 from mmgraph.cli.workflow import Columns
 
@@ -135,6 +141,48 @@ def test_a_table_in_csv_is_the_same_table(here, frame, tmp_path):
     assert "labs: vector, single, 2 channels" in said
     data = MultimodalData.from_parquet(file, modalities=KINDS, y="died", ids="who")
     assert data.ids[3] == "patient 3"
+
+
+def test_the_case_of_an_ending_does_not_matter(here, frame, tmp_path):
+    expected = run("predict", here / "trained", here / "icu.parquet")
+    frame.to_csv(tmp_path / "A.CSV", index=False)
+    frame.to_csv(tmp_path / "b.csv.gz", index=False)
+    frame.to_csv(tmp_path / "B.CSV.GZ", index=False, compression="gzip")
+    frame.to_parquet(tmp_path / "C.PARQUET")
+    for name in ("A.CSV", "b.csv.gz", "B.CSV.GZ", "C.PARQUET"):
+        assert run("predict", here / "trained", tmp_path / name) == expected
+    parts = tmp_path / "parts" / "part.parquet"  # as Spark names folders
+    parts.mkdir(parents=True)
+    frame[:40].to_parquet(parts / "0.PARQUET")
+    frame[40:].to_parquet(parts / "1.parquet")
+    assert run("predict", here / "trained", parts.parent) == expected
+
+
+def test_what_is_no_table_names_the_endings_of_tables(frame, tmp_path):
+    frame.to_csv(tmp_path / "icu.tsv", sep="\t")
+    with pytest.raises(DataError, match=r"Write it as \.parquet, \.csv, \.csv\.gz\."):
+        MultimodalData.from_parquet(tmp_path / "icu.tsv", modalities=KINDS)
+    (tmp_path / "icu.csv.gz").write_bytes(b"no gzip")
+    with pytest.raises(DataError, match=r"must be a readable CSV file, got .*again"):
+        MultimodalData.from_parquet(tmp_path / "icu.csv.gz", modalities=KINDS)
+
+
+def test_csv_is_not_streamed(here, frame, tmp_path):
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    remedy = "CSV files are read one by one: join them, or write each as Parquet."
+    asked = [
+        ("predict", here / "trained", tmp_path),
+        ("predict", here / "python", tmp_path, *LABS),
+        ("train", tmp_path, *LABS, "--label", "died", "--output", tmp_path / "m"),
+        ("evaluate", here / "trained", tmp_path),
+        ("schema", tmp_path),
+    ]
+    for words in asked:
+        assert run(*words, code=2)[1].rstrip().endswith(remedy)
+    with pytest.raises(DataError, match=remedy):
+        MultimodalStream.from_parquet(tmp_path, modalities=KINDS)
+    with pytest.raises(DataError, match="must be Parquet to be streamed, got CSV"):
+        MultimodalStream.from_parquet(tmp_path / "a.csv", modalities=KINDS)
 
 
 def test_empty_cells_of_csv_are_missing_and_damage_is_told(tmp_path):

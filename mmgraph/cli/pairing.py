@@ -93,9 +93,9 @@ def _read(columns: Columns, question: Question) -> Samples:
 
 
 def _column_names(file: Any) -> set[str]:  # noqa: ANN401
-    from mmgraph.data.storage import column_names
+    from mmgraph.data.storage import column_names, parquet_files
 
-    first = next(iter(sorted(file.rglob("*.parquet"))), file)
+    first = next(iter(parquet_files(file)), file)
     return set(column_names(first)) if first.is_file() else set()
 
 

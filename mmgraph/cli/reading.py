@@ -7,7 +7,7 @@ from typing import Any
 from mmgraph.config import as_sources, is_file
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.folder import read_text
-from mmgraph.data.storage import column_names
+from mmgraph.data.storage import column_names, csv_remedy, parquet_files
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
@@ -79,7 +79,7 @@ def check_columns(
     asked["--modality"] = [
         name for names in (modalities or {}).values() for name in names
     ]
-    for path in sorted(file.rglob("*.parquet")) if file.is_dir() else [file]:
+    for path in parquet_files(file) if file.is_dir() else [file]:
         have = column_names(path)
         for option, names in asked.items():
             missing = [name for name in names if name is not None and name not in have]
@@ -103,13 +103,13 @@ def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
         raise DataError(
             f"{folder} must hold Parquet files to have columns, got {given[0]} for a "
             "folder without one.",
-            f"Leave {given[0]} out.",
+            csv_remedy(folder) or f"Leave {given[0]} out.",
         )
 
 
 def is_folder_of_files(path: Path) -> bool:
     """Tell whether a path is a folder of pictures, texts and sounds."""
-    return path.is_dir() and not any(path.rglob("*.parquet"))
+    return path.is_dir() and not parquet_files(path)
 
 
 def in_memory(samples: Samples) -> MultimodalData:
@@ -134,7 +134,7 @@ def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:
     from mmgraph.datasets.load import dataset_names, load_dataset
 
     path = Path(source)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return parse_schema_file(path)
     own = is_file(source) or path.exists()
     if own and source not in dataset_names():

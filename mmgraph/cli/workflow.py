@@ -14,7 +14,7 @@ from typing import Any, Literal
 from mmgraph.cli.reading import Samples
 from mmgraph.data import MultimodalStream
 from mmgraph.data.selection import check_names
-from mmgraph.data.storage import column_names
+from mmgraph.data.storage import column_names, parquet_files
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema
 
@@ -199,7 +199,7 @@ def there(
         DataError: If it has no column of any of them.
     """
     asked = {name: tuple(names) for name, names in (given or {}).items()}
-    first = next(iter(sorted(file.rglob("*.parquet"))), file)
+    first = next(iter(parquet_files(file)), file)
     if not columns.modalities or not first.is_file():
         return {**columns.modalities, **asked}
     names = set(column_names(first))

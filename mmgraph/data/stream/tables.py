@@ -16,7 +16,7 @@ from mmgraph.data.labels import PLAIN_NAMES, Usual, can_be_ids
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.reading import parse_table, read_plain
 from mmgraph.data.selection import read_sources
-from mmgraph.data.storage import read_document
+from mmgraph.data.storage import csv_remedy, is_csv, parquet_files, read_document
 from mmgraph.data.stream.source import Piece, Span
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Schema
@@ -170,11 +170,16 @@ def open_folder(path: str | PathLike[str], fields: Fields) -> ParquetSource:
         DataError: when there is no file, or one is not like the others.
     """
     root = Path(path)
-    files = tuple(sorted(root.rglob("*.parquet"))) if root.is_dir() else (root,)
+    files = tuple(parquet_files(root)) if root.is_dir() else (root,)
     if not files or not root.exists():
         raise DataError(
-            f"{root} must be a folder with files that end in .parquet, got none. "
-            "Check the path."
+            f"{root} must be a folder with files that end in .parquet, got none.",
+            csv_remedy(root) or "Check the path.",
+        )
+    if is_csv(root):
+        raise DataError(
+            f"{root} must be Parquet to be streamed, got CSV.",
+            "Read it whole with MultimodalData.from_parquet, or write it as Parquet.",
         )
     if fields.modalities is not None and isinstance(fields.ids, Usual):
         fields = replace(fields, ids=_usable_ids(files, fields.ids))
