@@ -84,6 +84,32 @@ def test_a_modality_that_a_whole_file_lacks_is_told(here, tmp_path):
         assert run(*words, model, here / "icu.parquet")[1] == ""
 
 
+def test_a_column_that_is_empty_throughout_is_told(here, frame, tmp_path):
+    model, z = here / "trained", tmp_path / "z.parquet"
+    empty = frame.assign(wbc=np.nan, crp=None)
+    empty.to_parquet(tmp_path / "icu.parquet")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    empty[:40].to_parquet(parts / "0.parquet")
+    empty[40:].to_parquet(parts / "1.parquet")
+    for file in (tmp_path / "icu.parquet", parts):
+        line = f"Notice: {file} has no labs: missing in every sample.\n"
+        for words in (
+            ["predict", model, file],
+            ["evaluate", model, file, "--missing", 0, 0.5],
+            ["embed", file, "--model", model, "--output", z],
+        ):
+            assert run(*words)[1] == line
+    frame[40:].to_parquet(parts / "1.parquet")  # some have it
+    assert run("predict", model, parts)[1] == ""
+    frame[:0].to_parquet(file := tmp_path / "none.parquet")  # nobody lacks it
+    assert run("predict", model, file)[1] == ""
+    wide = (here / "retriever", tmp_path / "icu.parquet", *LABS, *ECG)
+    assert "has no labs" in run("evaluate", *wide)[1]
+    said = run("embed", wide[1], "--model", wide[0], *LABS, *ECG, "--output", z)[1]
+    assert "has no labs: missing in every sample" in said
+
+
 def test_a_retriever_that_lacks_a_modality_is_told(here, tmp_path):
     words = ("embed", here / "icu.parquet", "--model", here / "retriever")
     words = (*words, "--output", tmp_path / "z.npy")

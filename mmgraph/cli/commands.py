@@ -34,9 +34,9 @@ def main() -> None:
 
 @contextmanager
 def notices() -> Iterator[Callable[[str], None]]:
-    """Print what was told beside the answer, after it; an error stands alone."""
-    told: list[str] = []
-    yield told.append
+    """Print what was told beside the answer, once after it; an error stands alone."""
+    told: dict[str, None] = {}
+    yield told.setdefault
     for line in told:
         typer.echo(f"Notice: {line}", err=True)
 

@@ -1,6 +1,6 @@
 """Samples in files and folders of one's own, read as options say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,11 @@ def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
 def is_folder_of_files(path: Path) -> bool:
     """Tell whether a path is a folder of pictures, texts and sounds."""
     return path.is_dir() and not parquet_files(path)
+
+
+def parts_of(samples: Samples) -> Iterable[MultimodalData]:
+    """Return all samples, those of a stream some at a time."""
+    return samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
 
 
 def in_memory(samples: Samples) -> MultimodalData:
