@@ -229,6 +229,27 @@ def test_empty_cells_of_csv_are_missing_and_damage_is_told(tmp_path):
     assert "a.csv must be a readable CSV file" in told
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_classes_with_unknown_labels_stay_integers(frame, tmp_path, ending):
+    unknown = frame["died"].astype("Int64").mask(frame["place"] == 2)
+    table, file = frame.assign(died=unknown), tmp_path / f"icu.{ending}"
+    table.to_csv(file) if ending == "csv" else table.to_parquet(file)
+    model, said = tmp_path / "model", tmp_path / f"said.{ending}"
+    asked = ("train", file, *LABS, *ECG, "--label", "died", "--output", model)
+    run(*asked, "--epochs", 1)
+    run("predict", model, file, "--output", said)
+    read = pd.read_csv if ending == "csv" else pd.read_parquet
+    answers = read(said)
+    assert answers["prediction"].dtype == np.int64
+    assert {"probability_0", "probability_1"} <= set(answers.columns)
+    data = MultimodalData.from_pandas(table, KINDS, y="died")
+    train, test = data.split(0.3, seed=0)
+    known = train[~np.isnan(train.y)]
+    for part in (data, known):
+        fitted = FusionClassifier(epochs=1, experts=("linear",)).fit(part)
+        assert fitted.classes_.dtype == fitted.predict(test).dtype == np.int64
+
+
 BENCH = ("--models", "late_logistic", "--folds", 2, "--jobs", 1, "--missing", 0)
 
 
