@@ -151,7 +151,7 @@ class Plain(nn.Module):
 
 def test_an_encoder_returns_its_nodes():
     model = make_model(encoders={"a": Plain()})
-    message = r"must return Encoded, got Tensor of Plain\. Return mmgraph"
+    message = r"must return Encoded, got Tensor of Plain\. Return mmgraph\.nn\.Enc"
     with pytest.raises(ConfigError, match=message):
         model(from_pandas().batch())
 

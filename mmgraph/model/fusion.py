@@ -99,10 +99,10 @@ class FusionModel(nn.Module):
         promote: Let completed nodes send in the last layer, by their reliability.
         conv: Builds a PyTorch Geometric convolution to use instead of attention.
         encoders: Modules in place of the default ones, by modality; each takes
-            ``(x, sample, time, num_samples)`` and returns ``Encoded``. Or a
-            :class:`mmgraph.PretrainedEncoder` of text, image or audio, which becomes
-            a part of the model and is trained with it, as does one that the schema
-            names; :meth:`batch` makes what it reads.
+            ``(x, sample, time, num_samples)`` and returns
+            :class:`mmgraph.nn.Encoded`. Or a :class:`mmgraph.PretrainedEncoder` of
+            text, image or audio, which becomes a part of the model and is trained with
+            it, as does one that the schema names; :meth:`batch` makes what it reads.
         evidence_channels: Width of per-modality evidence given to ``forward``, or 0.
         execution: See :class:`RelationalAttention`.
         members: Ensemble members computed together, or None for one model.
