@@ -250,6 +250,18 @@ def test_classes_with_unknown_labels_stay_integers(frame, tmp_path, ending):
         assert fitted.classes_.dtype == fitted.predict(test).dtype == np.int64
 
 
+def test_a_folder_whose_labels_begin_late_is_fitted_to_what_they_are(frame, tmp_path):
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    wide = pd.concat([frame] * 40, ignore_index=True).drop(columns="who")
+    wide.assign(died=np.nan).to_parquet(parts / "0.parquet")
+    wide.assign(died=wide["wbc"]).to_parquet(parts / "1.parquet")
+    asked = ("train", parts, *LABS, *ECG, "--label", "died", "--epochs", 1)
+    run(*asked, "--output", tmp_path / "model")
+    columns = json.loads((tmp_path / "model" / "columns.json").read_text())
+    assert columns["task"] == "regression"
+
+
 BENCH = ("--models", "late_logistic", "--folds", 2, "--jobs", 1, "--missing", 0)
 
 
