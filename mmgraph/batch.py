@@ -39,7 +39,7 @@ class Batch:
         y: ``[B]`` or ``[B, K]`` targets, or None.
 
     Raises:
-        DataError: Shapes that do not fit each other.
+        DataError: Shapes that do not fit each other; times of what is not in ``x``.
     """
 
     num_samples: int
@@ -64,6 +64,13 @@ class Batch:
                     f"a row, got {list(x.shape)} and "
                     f"{list(self.sample[name].shape)} sample numbers."
                 )
+        for field_name in ("time", "missing"):
+            for name in getattr(self, field_name) or ():
+                if name not in self.x:
+                    raise DataError(
+                        f"Batch.{field_name} must name modalities of Batch.x "
+                        f"({', '.join(self.x)}), got {name!r}."
+                    )
 
     @classmethod
     def regular(

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from mmgraph.data.storage import is_table
 from mmgraph.errors import ConfigError
 
 SUITES: dict[str, tuple[str, ...]] = {
@@ -56,7 +57,7 @@ Config = TypeVar("Config", bound=BaseModel)
 
 def is_file(name: str) -> bool:
     """Tell whether the name of a data set is that of a file."""
-    return name.endswith((".parquet", ".csv"))
+    return is_table(name)
 
 
 class FileColumns(BaseModel):

@@ -178,3 +178,12 @@ def test_rows_of_graphs_are_sorted_by_time_and_empty_graphs_count():
     assert batch.x["s"][:, 0].tolist() == [1, 2, 3, 4, 5]
     assert batch.time["s"].tolist() == [1, 2, 3, 4, 5]
     assert batch.sample["s"].tolist() == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("field", ["time", "missing"])
+def test_a_batch_says_nothing_of_modalities_it_does_not_have(field):
+    x, sample = {"a": torch.zeros(2, 3)}, {"a": torch.arange(2)}
+    said = {"a": torch.zeros(2), "z": torch.zeros(2)}
+    message = rf"Batch\.{field} must name modalities of Batch\.x \(a\), got 'z'\."
+    with pytest.raises(DataError, match=message):
+        Batch(2, x, sample, **{field: said})

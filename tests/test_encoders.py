@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 
-from mmgraph.nn import EmbeddingEncoder, SequenceEncoder, VectorEncoder
-from mmgraph.nn.encoders import Encoded
+from mmgraph.nn import EmbeddingEncoder, Encoded, SequenceEncoder, VectorEncoder
 from mmgraph.nn.scaling import CLIP, Standardiser
 
 NAN = math.nan

@@ -151,7 +151,7 @@ class Plain(nn.Module):
 
 def test_an_encoder_returns_its_nodes():
     model = make_model(encoders={"a": Plain()})
-    message = r"must return Encoded, got Tensor of Plain\. Return mmgraph"
+    message = r"must return Encoded, got Tensor of Plain\. Return mmgraph\.nn\.Enc"
     with pytest.raises(ConfigError, match=message):
         model(from_pandas().batch())
 
@@ -170,6 +170,20 @@ def test_an_encoder_is_called_with_rows(encoder, got):
     )
     with pytest.raises(ConfigError, match=f"{rule}, {got}"):
         make_model(encoders={"a": encoder})
+
+
+@pytest.mark.parametrize(
+    ("encoders", "message"),
+    [
+        ({"c": Plain()}, r"of the schema \(a, b\), got 'c'\. Check the spelling"),
+        ({1: Plain()}, r"of the schema \(a, b\), got 1\."),
+        ([Plain()], r"a dict of modules by modality, got \[Plain\(\)\]\. Give"),
+        ([], r"a dict of modules by modality, got \[\]"),
+    ],
+)
+def test_encoders_are_of_modalities_of_the_schema(encoders, message):
+    with pytest.raises(ConfigError, match=f"^encoders must .*{message}"):
+        make_model(encoders=encoders)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mmgraph import DataError, FusionClassifier, FusionRetriever, MultimodalData
+from mmgraph import (
+    DataError,
+    FusionClassifier,
+    FusionRetriever,
+    MultimodalData,
+    MultimodalStream,
+)
 from mmgraph.cli import app
 from mmgraph.cli.workflow import Columns
 
@@ -78,6 +84,32 @@ def test_a_modality_that_a_whole_file_lacks_is_told(here, tmp_path):
         assert run(*words, model, here / "icu.parquet")[1] == ""
 
 
+def test_a_column_that_is_empty_throughout_is_told(here, frame, tmp_path):
+    model, z = here / "trained", tmp_path / "z.parquet"
+    empty = frame.assign(wbc=np.nan, crp=None)
+    empty.to_parquet(tmp_path / "icu.parquet")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    empty[:40].to_parquet(parts / "0.parquet")
+    empty[40:].to_parquet(parts / "1.parquet")
+    for file in (tmp_path / "icu.parquet", parts):
+        line = f"Notice: {file} has no labs: missing in every sample.\n"
+        for words in (
+            ["predict", model, file],
+            ["evaluate", model, file, "--missing", 0, 0.5],
+            ["embed", file, "--model", model, "--output", z],
+        ):
+            assert run(*words)[1] == line
+    frame[40:].to_parquet(parts / "1.parquet")  # some have it
+    assert run("predict", model, parts)[1] == ""
+    frame[:0].to_parquet(file := tmp_path / "none.parquet")  # nobody lacks it
+    assert run("predict", model, file)[1] == ""
+    wide = (here / "retriever", tmp_path / "icu.parquet", *LABS, *ECG)
+    assert "has no labs" in run("evaluate", *wide)[1]
+    said = run("embed", wide[1], "--model", wide[0], *LABS, *ECG, "--output", z)[1]
+    assert "has no labs: missing in every sample" in said
+
+
 def test_a_retriever_that_lacks_a_modality_is_told(here, tmp_path):
     words = ("embed", here / "icu.parquet", "--model", here / "retriever")
     words = (*words, "--output", tmp_path / "z.npy")
@@ -137,6 +169,48 @@ def test_a_table_in_csv_is_the_same_table(here, frame, tmp_path):
     assert data.ids[3] == "patient 3"
 
 
+def test_the_case_of_an_ending_does_not_matter(here, frame, tmp_path):
+    expected = run("predict", here / "trained", here / "icu.parquet")
+    frame.to_csv(tmp_path / "A.CSV", index=False)
+    frame.to_csv(tmp_path / "b.csv.gz", index=False)
+    frame.to_csv(tmp_path / "B.CSV.GZ", index=False, compression="gzip")
+    frame.to_parquet(tmp_path / "C.PARQUET")
+    for name in ("A.CSV", "b.csv.gz", "B.CSV.GZ", "C.PARQUET"):
+        assert run("predict", here / "trained", tmp_path / name) == expected
+    parts = tmp_path / "parts" / "part.parquet"  # as Spark names folders
+    parts.mkdir(parents=True)
+    frame[:40].to_parquet(parts / "0.PARQUET")
+    frame[40:].to_parquet(parts / "1.parquet")
+    assert run("predict", here / "trained", parts.parent) == expected
+
+
+def test_what_is_no_table_names_the_endings_of_tables(frame, tmp_path):
+    frame.to_csv(tmp_path / "icu.tsv", sep="\t")
+    with pytest.raises(DataError, match=r"Write it as \.parquet, \.csv, \.csv\.gz\."):
+        MultimodalData.from_parquet(tmp_path / "icu.tsv", modalities=KINDS)
+    (tmp_path / "icu.csv.gz").write_bytes(b"no gzip")
+    with pytest.raises(DataError, match=r"must be a readable CSV file, got .*again"):
+        MultimodalData.from_parquet(tmp_path / "icu.csv.gz", modalities=KINDS)
+
+
+def test_csv_is_not_streamed(here, frame, tmp_path):
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    remedy = "CSV files are read one by one: join them, or write each as Parquet."
+    asked = [
+        ("predict", here / "trained", tmp_path),
+        ("predict", here / "python", tmp_path, *LABS),
+        ("train", tmp_path, *LABS, "--label", "died", "--output", tmp_path / "m"),
+        ("evaluate", here / "trained", tmp_path),
+        ("schema", tmp_path),
+    ]
+    for words in asked:
+        assert run(*words, code=2)[1].rstrip().endswith(remedy)
+    with pytest.raises(DataError, match=remedy):
+        MultimodalStream.from_parquet(tmp_path, modalities=KINDS)
+    with pytest.raises(DataError, match="must be Parquet to be streamed, got CSV"):
+        MultimodalStream.from_parquet(tmp_path / "a.csv", modalities=KINDS)
+
+
 def test_empty_cells_of_csv_are_missing_and_damage_is_told(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("x,note,y\n1.5,words,0\n,,1\n")
@@ -153,6 +227,39 @@ def test_empty_cells_of_csv_are_missing_and_damage_is_told(tmp_path):
     file.write_text("")
     _, told = run("train", file, "--label", "y", "--output", tmp_path / "m", code=2)
     assert "a.csv must be a readable CSV file" in told
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_classes_with_unknown_labels_stay_integers(frame, tmp_path, ending):
+    unknown = frame["died"].astype("Int64").mask(frame["place"] == 2)
+    table, file = frame.assign(died=unknown), tmp_path / f"icu.{ending}"
+    table.to_csv(file) if ending == "csv" else table.to_parquet(file)
+    model, said = tmp_path / "model", tmp_path / f"said.{ending}"
+    asked = ("train", file, *LABS, *ECG, "--label", "died", "--output", model)
+    run(*asked, "--epochs", 1)
+    run("predict", model, file, "--output", said)
+    read = pd.read_csv if ending == "csv" else pd.read_parquet
+    answers = read(said)
+    assert answers["prediction"].dtype == np.int64
+    assert {"probability_0", "probability_1"} <= set(answers.columns)
+    data = MultimodalData.from_pandas(table, KINDS, y="died")
+    train, test = data.split(0.3, seed=0)
+    known = train[~np.isnan(train.y)]
+    for part in (data, known):
+        fitted = FusionClassifier(epochs=1, experts=("linear",)).fit(part)
+        assert fitted.classes_.dtype == fitted.predict(test).dtype == np.int64
+
+
+def test_a_folder_whose_labels_begin_late_is_fitted_to_what_they_are(frame, tmp_path):
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    wide = pd.concat([frame] * 40, ignore_index=True).drop(columns="who")
+    wide.assign(died=np.nan).to_parquet(parts / "0.parquet")
+    wide.assign(died=wide["wbc"]).to_parquet(parts / "1.parquet")
+    asked = ("train", parts, *LABS, *ECG, "--label", "died", "--epochs", 1)
+    run(*asked, "--output", tmp_path / "model")
+    columns = json.loads((tmp_path / "model" / "columns.json").read_text())
+    assert columns["task"] == "regression"
 
 
 BENCH = ("--models", "late_logistic", "--folds", 2, "--jobs", 1, "--missing", 0)

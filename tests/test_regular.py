@@ -17,7 +17,7 @@ from mmgraph import (
     Schema,
     TimeWindow,
 )
-from mmgraph.nn.encoders import Encoded
+from mmgraph.nn import Encoded
 
 MODALITIES = (
     Modality("labs", 3),

@@ -187,7 +187,10 @@ def test_ids_are_kept_where_they_say_something(parts, tmp_path):
     shifted.mkdir()
     for part, name in zip(parts[:2], "ab", strict=True):
         part.replace(ids=part.ids + 5).to_parquet(shifted / f"{name}.parquet")
-    assert MultimodalStream.from_parquet(shifted).load().ids[[0, 50]].tolist() == [5, 5]
+    stream = MultimodalStream.from_parquet(shifted)
+    assert ids_of(stream.chunks(50)) == [list(range(5, 55)), list(range(5, 12))]
+    with pytest.raises(DataError, match="ids must be unique, got 5 again at sample 50"):
+        stream.load()
 
 
 def test_ids_that_were_asked_for_are_not_numbered_anew(tmp_path):
@@ -196,7 +199,7 @@ def test_ids_that_were_asked_for_are_not_numbered_anew(tmp_path):
         pq.write_table(table, tmp_path / f"{number}.parquet")
     labs = {"labs": ["wbc"]}
     stream = MultimodalStream.from_parquet(tmp_path, modalities=labs, ids="pid")
-    assert stream.load().ids.tolist() == [2, 0, 1, 1, 2, 0]
+    assert ids_of(stream.chunks(3)) == [[2, 0, 1], [1, 2, 0]]
     for number in range(2):
         table = pa.table({"wbc": [0.0, 1.0, 2.0], "pid": [0, 1, 2], "y": [0, 1, 0]})
         pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=2)
@@ -223,6 +226,8 @@ def test_files_without_samples_are_numbered_too(parts, tmp_path):
         ([list("abc"), list("def")], True),
         ([[1, 1, 1], [1, 1, 1]], False),
         ([[1, 2, 3], [4, 4, 5]], False),
+        ([[1, 2, 3], [5, 4, 3]], False),
+        ([list("abc"), list("ade")], False),
         ([[1, 2, 3], [4, None, 5]], False),
         ([[1, 2, 3], None], False),
         ([[[1], [2], [3]], [[4], [5], [6]]], False),
@@ -239,7 +244,7 @@ def test_column_id_of_foreign_files_is_read_only_where_it_holds_ids(
     expected = [name for column in ids for name in column] if kept else list(range(6))
     assert stream.load().ids.tolist() == expected
     if not kept:
-        with pytest.raises(DataError, match=r"\.parquet: "):
+        with pytest.raises(DataError, match=r"\.parquet: |again at sample"):
             MultimodalStream.from_parquet(
                 tmp_path, modalities={"labs": ["wbc"]}, ids="id"
             ).load()
@@ -355,6 +360,18 @@ def test_records_in_a_row_may_lack_labels(key, labels):
     for y in (stream.labels(), stream.load().y):
         assert y[:2].tolist() == y[-10:-8].tolist() == labels
         assert missing_labels(y[10:1210]).all()
+
+
+def test_the_key_of_labels_must_be_there_in_the_beginning(monkeypatch):
+    monkeypatch.setattr("mmgraph.data.stream.records.LOOKED_AT", 100)
+    late = [{"labs": [1.0]}] * 150 + [{"labs": [1.0], "y": 1}] * 20
+    stream = MultimodalStream.from_iterable(late, modalities={"labs": "labs"})
+    message = r"samples must have the key 'y' among the first 100 .* Yield None where"
+    with pytest.raises(DataError, match=message):
+        stream.labels()
+    told = [{"y": None, **record} for record in late]
+    stream = MultimodalStream.from_iterable(told, modalities={"labs": "labs"})
+    assert stream.labels()[[0, -1]].tolist() == pytest.approx([np.nan, 1], nan_ok=True)
 
 
 def test_labels_that_a_shard_lacks_are_missing_there(tmp_path):

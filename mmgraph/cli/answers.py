@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.checkpoint import replacing
-from mmgraph.cli.reading import Samples, read_samples
+from mmgraph.cli.reading import Samples, parts_of, read_samples
 from mmgraph.cli.workflow import (
     Columns,
     Task,
@@ -19,10 +19,10 @@ from mmgraph.cli.workflow import (
     load_any,
     load_model,
     silent,
-    tell_missing,
+    telling_missing,
     there,
 )
-from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data import MultimodalData
 from mmgraph.data.selection import check_names
 from mmgraph.errors import CheckpointError, ConfigError
 from mmgraph.nn.heads import Classification, MultiLabel
@@ -141,12 +141,9 @@ class Answerer:
                 "Leave it out."
             )
 
-    def open(self, tell: Tell = silent) -> Samples:
-        """Open the samples as the model was trained on such, telling what they lack."""
-        samples = as_trained(self.request.open(), self.model)
-        if self.request.only is None:
-            tell_missing(self.request.file, samples, self.model, tell)
-        return samples
+    def open(self) -> Samples:
+        """Open the samples as the model was trained on such."""
+        return as_trained(self.request.open(), self.model)
 
     def __call__(self, data: MultimodalData) -> "pa.Table":
         """Return one row per sample: ``id``, and the answer."""
@@ -214,11 +211,12 @@ def _label_columns(labels: npt.NDArray[Any], proba: npt.NDArray[Any]) -> dict[st
 
 
 def answer(request: Request, tell: Tell = silent) -> Iterator["pa.Table"]:
-    """Yield the answers of all samples, in their order, telling what these lack."""
+    """Yield the answers of all samples, in their order; then tell what these lack."""
     answerer = Answerer(request)
-    samples = answerer.open(tell)
-    parts = samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
-    return map(answerer, parts)
+    samples = answerer.open()
+    if request.only is not None:
+        return map(answerer, parts_of(samples))
+    return map(answerer, telling_missing(request.file, samples, answerer.model, tell))
 
 
 def write_answers(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:

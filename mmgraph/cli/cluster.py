@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmgraph.cli.answers import Answerer, Request
-from mmgraph.cli.workflow import Tell, silent
+from mmgraph.cli.workflow import Tell, silent, tell_missing
 from mmgraph.data import MultimodalStream
 from mmgraph.errors import ConfigError, DataError, MMGraphError
 
@@ -45,7 +45,7 @@ def answer_on_ray(
     Args:
         request: What is asked; its file must be a folder.
         workers: Processes that hold the model.
-        tell: Takes a line that names the modalities of the model that they lack.
+        tell: Takes a line that names the modalities that they have no column of.
 
     Raises:
         ConfigError: If Ray is not installed, or the file is no folder.
@@ -60,12 +60,15 @@ def answer_on_ray(
             "--ray must have Ray Data, got none installed. Install mmgraph[ray]."
         ) from None
     # what is wrong with the model is told before workers start
-    samples = Answerer(request).open(tell)
+    answerer = Answerer(request)
+    samples = answerer.open()
     if not isinstance(samples, MultimodalStream):
         raise ConfigError(
             f"--ray must get a folder of Parquet files, got the file '{request.file}'. "
             "Leave --ray out."
         )
+    if request.only is None:
+        tell_missing(request.file, samples, answerer.model, tell)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False

@@ -7,7 +7,7 @@ import numpy as np
 from mmgraph.benchmark.pairs import mean_scores
 from mmgraph.cli.reading import Samples, in_memory, is_folder_of_files, read_samples
 from mmgraph.cli.scoring import Measured, Question, names_of, thin
-from mmgraph.cli.workflow import Columns, Tell, as_trained, tell_missing, there
+from mmgraph.cli.workflow import Columns, Tell, as_trained, telling_missing, there
 from mmgraph.data import MultimodalData
 from mmgraph.data.labels import class_numbers
 from mmgraph.errors import ConfigError, DataError
@@ -42,7 +42,8 @@ def measure_pairs(
         DataError: If the file lacks two sides, or its labels are no classes.
     """
     data = in_memory(as_trained(_read(columns, question), model))
-    tell_missing(question.file, data, model, tell)
+    for _ in telling_missing(question.file, data, model, tell):
+        pass
     known = [m for m in model.schema_.modality_names if m not in model.unseen_]
     names = tuple(m for m in known if m in data.modalities)
     data = model.raw_.as_numbers(data.select(names), progress=model.verbose)
@@ -93,9 +94,9 @@ def _read(columns: Columns, question: Question) -> Samples:
 
 
 def _column_names(file: Any) -> set[str]:  # noqa: ANN401
-    from mmgraph.data.storage import column_names
+    from mmgraph.data.storage import column_names, parquet_files
 
-    first = next(iter(sorted(file.rglob("*.parquet"))), file)
+    first = next(iter(parquet_files(file)), file)
     return set(column_names(first)) if first.is_file() else set()
 
 

@@ -1,13 +1,13 @@
 """Samples in files and folders of one's own, read as options say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmgraph.config import as_sources, is_file
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.folder import read_text
-from mmgraph.data.storage import column_names
+from mmgraph.data.storage import column_names, csv_remedy, parquet_files
 from mmgraph.data.words import column_of
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
@@ -80,7 +80,7 @@ def check_columns(
     asked["--modality"] = [
         name for names in (modalities or {}).values() for name in names
     ]
-    for path in sorted(file.rglob("*.parquet")) if file.is_dir() else [file]:
+    for path in parquet_files(file) if file.is_dir() else [file]:
         have = column_names(path)
         for option, names in asked.items():
             asked_for = [name for name in names if name is not None]
@@ -105,13 +105,18 @@ def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
         raise DataError(
             f"{folder} must hold Parquet files to have columns, got {given[0]} for a "
             "folder without one.",
-            f"Leave {given[0]} out.",
+            csv_remedy(folder) or f"Leave {given[0]} out.",
         )
 
 
 def is_folder_of_files(path: Path) -> bool:
     """Tell whether a path is a folder of pictures, texts and sounds."""
-    return path.is_dir() and not any(path.rglob("*.parquet"))
+    return path.is_dir() and not parquet_files(path)
+
+
+def parts_of(samples: Samples) -> Iterable[MultimodalData]:
+    """Return all samples, those of a stream some at a time."""
+    return samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
 
 
 def in_memory(samples: Samples) -> MultimodalData:
@@ -136,7 +141,7 @@ def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:
     from mmgraph.datasets.load import dataset_names, load_dataset
 
     path = Path(source)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return parse_schema_file(path)
     own = is_file(source) or path.exists()
     if own and source not in dataset_names():

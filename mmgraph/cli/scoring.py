@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmgraph.benchmark.pairs import Scores, mean_scores
-from mmgraph.cli.reading import Samples, read_samples
+from mmgraph.cli.reading import read_samples
 from mmgraph.cli.workflow import (
     Columns,
     Task,
@@ -17,11 +17,11 @@ from mmgraph.cli.workflow import (
     check_given,
     load_model,
     silent,
-    tell_missing,
+    telling_missing,
     there,
 )
 from mmgraph.config import PAIR_TASKS
-from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data import MultimodalData
 from mmgraph.data.labels import labelled_rows
 from mmgraph.errors import ConfigError, DataError
 
@@ -141,19 +141,20 @@ def _measure_labels(
         id=columns.id,
     )
     samples, lines = as_trained(samples, model), []
-    tell_missing(question.file, samples, model, tell)
     for rate in question.rates:
-        scores = {
-            str(seed): _scores(model, columns.task, _scored(samples, rate, seed))
-            for seed in question.mask_seeds(rate)
-        }
+        scores = {}
+        for seed in question.mask_seeds(rate):
+            parts = telling_missing(question.file, samples, model, tell)
+            kept = _scored(parts, rate, seed)
+            scores[str(seed)] = _scores(model, columns.task, kept)
         lines.append((rate, "", mean_scores(scores)))
     return Measured(tuple(lines))
 
 
-def _scored(samples: Samples, rate: float, seed: int) -> Iterator[MultimodalData]:
+def _scored(
+    parts: Iterable[MultimodalData], rate: float, seed: int
+) -> Iterator[MultimodalData]:
     """Yield the samples with labels, a chunk at a time, with modalities removed."""
-    parts = samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
     for number, data in enumerate(parts):
         known = labelled_rows(np.asarray(data.y))
         if known.any():

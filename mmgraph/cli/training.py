@@ -10,10 +10,16 @@ import typer
 from mmgraph.cli.arguments import parse_encoders, parse_modalities, parse_names
 from mmgraph.cli.commands import IdOption, ModalityOption, RunFile, app
 from mmgraph.cli.outputs import check_folder
-from mmgraph.cli.reading import Samples, in_memory, parse_schema_file, read_samples
+from mmgraph.cli.reading import (
+    Samples,
+    in_memory,
+    parse_schema_file,
+    parts_of,
+    read_samples,
+)
 from mmgraph.cli.workflow import Columns, Task
 from mmgraph.config import PAIR_TASKS, TrainConfig, build_config
-from mmgraph.data import MultimodalStream
+from mmgraph.data.labels import missing_labels
 from mmgraph.data.selection import check_names
 from mmgraph.distributed import Workers, join
 from mmgraph.errors import ConfigError
@@ -214,11 +220,11 @@ def _open(config: TrainConfig, workers: Workers) -> Samples:
 
 
 def _task(config: TrainConfig, data: Samples) -> Task:
-    """Return what was asked for, or what the labels (of a folder: the first) are."""
+    """Return what was asked for, or what the first labels that are known are."""
     if config.task != "auto":
         return config.task
-    first = next(data.chunks()) if isinstance(data, MultimodalStream) else data
-    y = np.asarray(first.y)
+    labels = (np.asarray(part.y) for part in parts_of(data))
+    y = next((y for y in labels if not missing_labels(y).all()), np.empty(0))
     if y.dtype.kind != "f":
         return "classification"
     known = y[np.isfinite(y)]

@@ -6,15 +6,15 @@ read as mmgraph writes them.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mmgraph.cli.reading import Samples
-from mmgraph.data import MultimodalStream
+from mmgraph.cli.reading import Samples, parts_of
+from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.selection import check_names
-from mmgraph.data.storage import column_names
+from mmgraph.data.storage import column_names, parquet_files
 from mmgraph.data.words import column_of
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema
@@ -169,7 +169,7 @@ def tell_missing(
     model: Any,  # noqa: ANN401
     tell: Tell,
 ) -> None:
-    """Tell which modalities of a model a whole file has none of.
+    """Tell which modalities of a model a file has no column of.
 
     Args:
         file: Where the samples are from.
@@ -177,13 +177,49 @@ def tell_missing(
         model: A fitted estimator.
         tell: Takes a line, if there is one to tell.
     """
-    have = {*samples.schema.modality_names, *model.unseen_}
-    none = [name for name in model.schema_.modality_names if name not in have]
+    _tell_missing(file, samples, model, samples.schema.modality_names, tell)
+
+
+def telling_missing(
+    file: Path,
+    samples: Samples,
+    model: Any,  # noqa: ANN401
+    tell: Tell,
+) -> Iterator[MultimodalData]:
+    """Yield samples part after part, then tell what they all lack of a model.
+
+    What a file has a column of may be missing in every sample too.
+
+    Args:
+        file: Where the samples are from.
+        samples: All of them.
+        model: A fitted estimator.
+        tell: Takes a line, if there is one to tell.
+    """
+    seen: set[str] = set()
+    num = 0
+    for data in parts_of(samples):
+        seen.update(name for name, c in data.columns.items() if c.present.any())
+        num += len(data)
+        yield data
+    have = seen if num else samples.schema.modality_names
+    _tell_missing(file, samples, model, have, tell)
+
+
+def _tell_missing(
+    file: Path,
+    samples: Samples,
+    model: Any,  # noqa: ANN401
+    have: Collection[str],
+    tell: Tell,
+) -> None:
+    known = [name for name in model.schema_.modality_names if name not in model.unseen_]
+    none = [name for name in known if name not in have]
     if none:
-        tell(
-            f"{file} has no {', '.join(none)}: missing in every sample. Columns "
-            "of other names are given by --modality."
-        )
+        said = f"{file} has no {', '.join(none)}: missing in every sample."
+        if not set(none) <= set(samples.schema.modality_names):
+            said += " Columns of other names are given by --modality."
+        tell(said)
 
 
 def there(
@@ -200,7 +236,7 @@ def there(
         DataError: If it has no column of any of them.
     """
     asked = {name: tuple(names) for name, names in (given or {}).items()}
-    first = next(iter(sorted(file.rglob("*.parquet"))), file)
+    first = next(iter(parquet_files(file)), file)
     if not columns.modalities or not first.is_file():
         return {**columns.modalities, **asked}
     have = set(column_names(first))

@@ -149,8 +149,8 @@ class Exchange:
         """Read a Parquet file, one's own or any other with a row per sample.
 
         Args:
-            path: of the file; one that ends in .csv is read as such, and an empty
-                cell is null.
+            path: of the file; one that ends in .csv or .csv.gz is read as such, and an
+                empty cell is null.
             modalities: for files that ``to_parquet`` did not write: modality to a list
                 of its columns of numbers or words (see ``from_pandas``), or to the name
                 of one column of strings (text), numbers or lists. Nulls are unknown or

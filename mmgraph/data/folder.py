@@ -15,6 +15,7 @@ from mmgraph.data.column import Column
 from mmgraph.data.convert import build_column
 from mmgraph.data.pictures import describe_picture
 from mmgraph.data.sounds import describe_sound
+from mmgraph.data.storage import csv_remedy
 from mmgraph.errors import DataError
 from mmgraph.schema import Kind, Modality, Schema
 
@@ -78,7 +79,8 @@ def find_files(folder: Path) -> dict[str, dict[str, Path]]:
     if not found:
         raise DataError(
             f"{folder} must hold files that end in .parquet, or in "
-            f"{', '.join(SUFFIXES)}, got none."
+            f"{', '.join(SUFFIXES)}, got none.",
+            csv_remedy(folder),
         )
     return found
 

@@ -29,6 +29,7 @@ from mmgraph.data.labels import (
     concat_plain,
     same_plain,
     split_indices,
+    take_labels,
 )
 from mmgraph.data.selection import (
     check_mapping,
@@ -170,7 +171,7 @@ class MultimodalData(Exchange):
             self,
             columns={name: c.take(indices) for name, c in self.columns.items()},
             ids=self.ids[indices],
-            y=pick(self.y),
+            y=None if self.y is None else take_labels(self.y, indices),
             groups=pick(self.groups),
             split_name=pick(self.split_name),
         )

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 METADATA_KEY = b"mmgraph"
 PAGE_BYTES = 1 << 16  # readers hold a page and a dictionary of every column
+PARQUET = ".parquet"
+CSV = (".csv", ".csv.gz")
 
 
 def build_table(
@@ -107,7 +109,8 @@ def read_table(path: str | PathLike[str]) -> "pa.Table":
     with _readable(path):
         if is_csv(path):
             nulls = csv.ConvertOptions(strings_can_be_null=True)
-            return csv.read_csv(path, convert_options=nulls)
+            with _open_csv(path) as rows:
+                return csv.read_csv(rows, convert_options=nulls)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
         table.validate(full=True)
@@ -125,14 +128,43 @@ def column_names(path: str | PathLike[str]) -> list[str]:
 
     with _readable(path):
         if is_csv(path):
-            with csv.open_csv(path) as rows:
-                return list(rows.schema.names)
+            with _open_csv(path) as rows, csv.open_csv(rows) as blocks:
+                return list(blocks.schema.names)
         return list(pq.read_schema(path).names)
 
 
 def is_csv(path: str | PathLike[str]) -> bool:
     """Tell whether a file is one of CSV, by its name; else it is one of Parquet."""
-    return Path(path).suffix == ".csv"
+    return str(path).lower().endswith(CSV)
+
+
+def is_table(path: str | PathLike[str]) -> bool:
+    """Tell whether a name ends as those of files with a row per sample do."""
+    return str(path).lower().endswith((PARQUET, *CSV))
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the Parquet files of a folder and of those in it, by name."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() == PARQUET and path.is_file()
+    )
+
+
+def csv_remedy(folder: Path) -> str:
+    """Return what to do about the CSV files of a folder; empty if it has none."""
+    if not any(is_csv(path) for path in folder.rglob("*")):
+        return ""
+    return "CSV files are read one by one: join them, or write each as Parquet."
+
+
+def _open_csv(path: str | PathLike[str]) -> "pa.NativeFile":
+    """Open a file for reading, whatever the case of its ending."""
+    import pyarrow as pa
+
+    packed = str(path).lower().endswith(".gz")
+    return pa.input_stream(path, compression="gzip" if packed else None)
 
 
 @contextmanager
@@ -144,9 +176,11 @@ def _readable(path: str | PathLike[str]) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         kind = "CSV" if is_csv(path) else "Parquet"
+        known = is_table(path) or not Path(path).suffix
+        remedy = "again" if known else f"as {', '.join((PARQUET, *CSV))}"
         raise DataError(
             f"{path} must be a readable {kind} file, got {_one_line(error)}. Write it "
-            "again."
+            f"{remedy}."
         ) from None
 
 

@@ -99,17 +99,18 @@ class FusionModel(nn.Module):
         promote: Let completed nodes send in the last layer, by their reliability.
         conv: Builds a PyTorch Geometric convolution to use instead of attention.
         encoders: Modules in place of the default ones, by modality; each takes
-            ``(x, sample, time, num_samples)`` and returns ``Encoded``. Or a
-            :class:`mmgraph.PretrainedEncoder` of text, image or audio, which becomes
-            a part of the model and is trained with it, as does one that the schema
-            names; :meth:`batch` makes what it reads.
+            ``(x, sample, time, num_samples)`` and returns
+            :class:`mmgraph.nn.Encoded`. Or a :class:`mmgraph.PretrainedEncoder` of
+            text, image or audio, which becomes a part of the model and is trained with
+            it, as does one that the schema names; :meth:`batch` makes what it reads.
         evidence_channels: Width of per-modality evidence given to ``forward``, or 0.
         execution: See :class:`RelationalAttention`.
         members: Ensemble members computed together, or None for one model.
         seed: Of the initial parameters; the global random state is left alone.
 
     Raises:
-        ConfigError: A task or an encoder of another type.
+        ConfigError: A task or an encoder of another type; an encoder of a modality
+            that the schema does not have.
         SchemaError: A modality without an encoder; a relation that cannot matter.
 
     Example:
@@ -163,7 +164,7 @@ class FusionModel(nn.Module):
                 schema,
                 tuple(latent for latent in schema.latents if latent.name in used),
                 hidden_channels,
-                encoders=encoders or {},
+                encoders={} if encoders is None else encoders,
                 evidence_channels=evidence_channels,
                 members=members,
             )

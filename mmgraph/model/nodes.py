@@ -66,6 +66,21 @@ def build_encoder(
     return kinds[modality.kind](modality.channels, hidden_channels, members=members)
 
 
+def _check_encoders(given: object, known: tuple[str, ...]) -> None:
+    """Refuse what is no dict, and names that are no modality of the schema."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"encoders must be a dict of modules by modality, got {given!r}. Give "
+            f"{{{known[0]!r}: module}}."
+        )
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"encoders must name modalities of the schema ({', '.join(known)}), "
+                f"got {name!r}. Check the spelling."
+            )
+
+
 def _check_encoder(name: str, given: object) -> None:
     """Refuse what cannot be called as an encoder is."""
     if given is None or isinstance(given, PretrainedEncoder):
@@ -121,6 +136,7 @@ class NodeBuilder(nn.Module):
         super().__init__()
         self.schema = schema
         self.evidence_channels = evidence_channels
+        _check_encoders(encoders, schema.modality_names)
         built = {
             m.name: build_encoder(m, hidden_channels, members, encoders.get(m.name))
             for m in schema.modalities

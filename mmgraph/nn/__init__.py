@@ -2,7 +2,12 @@
 
 from mmgraph.nn.completion import CompletionDecoder
 from mmgraph.nn.conv import RelationalAttention
-from mmgraph.nn.encoders import EmbeddingEncoder, SequenceEncoder, VectorEncoder
+from mmgraph.nn.encoders import (
+    EmbeddingEncoder,
+    Encoded,
+    SequenceEncoder,
+    VectorEncoder,
+)
 from mmgraph.nn.heads import Classification, Head, MultiLabel, Regression
 from mmgraph.nn.hgt import HGTLayer, relational_from_hgt
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
@@ -20,6 +25,7 @@ __all__ = [
     "Classification",
     "CompletionDecoder",
     "EmbeddingEncoder",
+    "Encoded",
     "EvidencePool",
     "FeedForward",
     "FuseReadout",

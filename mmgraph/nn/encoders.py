@@ -29,6 +29,10 @@ __all__ = ["EmbeddingEncoder", "Encoded", "SequenceEncoder", "VectorEncoder"]
 class Encoded(NamedTuple):
     """Rows of one modality: what its nodes are made of, or their states.
 
+    An encoder of one's own takes observed rows ``[N, C]``, their samples and times, and
+    the number of samples; what it returns need not have as many rows. The nodes of a
+    sample must depend on its own rows alone.
+
     Attributes:
         h: ``[..., N, D]`` states, or ``[N, C]`` before they are mapped.
         sample: ``[N]`` ascending sample numbers.
@@ -36,6 +40,22 @@ class Encoded(NamedTuple):
         missing: ``[N]`` Bool where every sample has equally many rows: True where one
             only keeps the place of what is not there. None otherwise.
         most: Most rows of a sample, where it is known beforehand.
+
+    Example:
+        >>> from mmgraph.nn import Encoded
+        >>> class Spectrum(torch.nn.Module):
+        ...     def __init__(self, channels, hidden_channels):
+        ...         super().__init__()
+        ...         self.linear = torch.nn.Linear(channels // 2 + 1, hidden_channels)
+        ...
+        ...     def forward(self, x, sample, time, num_samples):
+        ...         return Encoded(self.linear(torch.fft.rfft(x).abs()), sample, time)
+        >>> schema = Schema.star([Modality("labs", 3), Modality("ecg", 64)])
+        >>> own = {"ecg": Spectrum(64, hidden_channels=32)}
+        >>> model = FusionModel(schema, Classification(num_classes=2), encoders=own)
+        >>> batch = Batch(2, {"ecg": torch.randn(1, 64)}, {"ecg": torch.tensor([1])})
+        >>> model(batch).logits.shape
+        torch.Size([2, 2])
     """
 
     h: Tensor
@@ -125,7 +145,7 @@ def _encode_alone(encoder: nn.Module, rows: Encoded, num_samples: int) -> Encode
         raise ConfigError(
             f"An encoder must return Encoded, got {type(found).__name__} of "
             f"{type(encoder).__name__}. Return "
-            "mmgraph.nn.encoders.Encoded(h, sample, time)."
+            "mmgraph.nn.Encoded(h, sample, time)."
         )
     if found.sample is rows.sample:
         return found._replace(missing=rows.missing, most=rows.most)

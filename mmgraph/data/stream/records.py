@@ -86,6 +86,11 @@ class RecordSource:
         fields = self.fields
         if fields.y is not None and fields.y not in known and self._has_labels:
             known.add(fields.y)
+        if isinstance(fields.y, Usual) and fields.y in known and not self._has_labels:
+            raise DataError(
+                f"samples must have the key {fields.y!r} among the first {LOOKED_AT} "
+                "where some have it, got it later. Yield None where a label is unknown."
+            )
         for key in (fields.y, fields.ids, fields.groups):
             if not isinstance(key, Usual | None) and key not in known:
                 raise DataError(

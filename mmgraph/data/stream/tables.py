@@ -16,7 +16,7 @@ from mmgraph.data.labels import PLAIN_NAMES, Usual, can_be_ids
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.reading import parse_table, read_plain
 from mmgraph.data.selection import read_sources
-from mmgraph.data.storage import read_document
+from mmgraph.data.storage import csv_remedy, is_csv, parquet_files, read_document
 from mmgraph.data.stream.source import Piece, Span
 from mmgraph.data.words import may_be_in
 from mmgraph.errors import DataError, MMGraphError
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 READ_BUFFER = 1 << 16  # bytes of a column that are read ahead
 PART_KEYS = 1 << 40  # distance of the keys of parts whose sizes are unknown
-IDS_AT_ONCE = 1 << 16  # ids that are compared with each other
+IDS_AT_ONCE = 1 << 16  # ids that are read at a time
+MAX_IDS = 1 << 24  # ids that are compared with each other, 8 bytes each
 
 
 @dataclass(frozen=True)
@@ -172,11 +173,16 @@ def open_folder(path: str | PathLike[str], fields: Fields) -> ParquetSource:
         DataError: when there is no file, or one is not like the others.
     """
     root = Path(path)
-    files = tuple(sorted(root.rglob("*.parquet"))) if root.is_dir() else (root,)
+    files = tuple(parquet_files(root)) if root.is_dir() else (root,)
     if not files or not root.exists():
         raise DataError(
-            f"{root} must be a folder with files that end in .parquet, got none. "
-            "Check the path."
+            f"{root} must be a folder with files that end in .parquet, got none.",
+            csv_remedy(root) or "Check the path.",
+        )
+    if is_csv(root):
+        raise DataError(
+            f"{root} must be Parquet to be streamed, got CSV.",
+            "Read it whole with MultimodalData.from_parquet, or write it as Parquet.",
         )
     if fields.modalities is not None and isinstance(fields.ids, Usual):
         fields = replace(fields, ids=_usable_ids(files, fields.ids))
@@ -237,16 +243,23 @@ def _read_footer(path: Path) -> tuple[Any, Any]:
 def _usable_ids(files: Sequence[Path], name: Usual) -> Usual | None:
     """Return the column of ids that nobody asked for; None where it holds no ids."""
     import pyarrow as pa
+    from pandas.util import hash_array
 
+    seen = np.empty(0, dtype=np.uint64)
     for path in files:
         footer, arrow = _read_footer(path)
         if name not in arrow.names:
             return None
+        found = [seen]
         for group in range(footer.num_row_groups):
             for batch in _read_batches(path, group, IDS_AT_ONCE, [name]):
                 ids = read_plain(pa.Table.from_batches([batch]), "ids", name)
                 if ids is None or not can_be_ids(ids):
                     return None
+                found.append(hash_array(ids, categorize=False))
+        seen = np.concatenate(found)[-MAX_IDS:]
+        if len(np.unique(seen)) < len(seen):
+            return None
     return name
 
 
