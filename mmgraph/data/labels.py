@@ -128,20 +128,10 @@ def known_labels(values: AnyArray) -> AnyArray:
     known = values[~missing]
     if known.dtype == object:
         return known.astype(str)
-    return known.astype(np.int64) if missing.any() and _whole(known) else known
-
-
-def take_labels(values: AnyArray, indices: IntArray) -> AnyArray:
-    """Return the labels of some samples; integers as soon as no NaN is among them."""
-    taken = values[indices]
-    if values.ndim > 1 or values.dtype.kind != "f" or np.isnan(taken).any():
-        return taken
-    rest = known_labels(values)
-    return taken.astype(rest.dtype) if len(taken) else taken
-
-
-def _whole(numbers: AnyArray) -> bool:
-    return bool(((numbers == numbers.round()) & (np.abs(numbers) < MAX_WHOLE)).all())
+    if not missing.any():
+        return known
+    whole = (known == known.round()) & (np.abs(known) < MAX_WHOLE)
+    return known.astype(np.int64) if whole.all() else known
 
 
 def labelled_rows(values: AnyArray) -> AnyArray:

@@ -29,7 +29,6 @@ from mmgraph.data.labels import (
     concat_plain,
     same_plain,
     split_indices,
-    take_labels,
 )
 from mmgraph.data.selection import (
     check_mapping,
@@ -171,7 +170,7 @@ class MultimodalData(Exchange):
             self,
             columns={name: c.take(indices) for name, c in self.columns.items()},
             ids=self.ids[indices],
-            y=None if self.y is None else take_labels(self.y, indices),
+            y=pick(self.y),
             groups=pick(self.groups),
             split_name=pick(self.split_name),
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray
-from mmgraph.data.labels import PLAIN_NAMES, check_unique, concat_plain
+from mmgraph.data.labels import PLAIN_NAMES, concat_plain
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.chunks import Chunks
 from mmgraph.data.stream.fitting import Beginning, fit_piece, peek
@@ -248,15 +248,9 @@ class MultimodalStream:
         return replace(self, source=source, given_schema=schema)
 
     def load(self) -> MultimodalData:
-        """Read all samples into memory, in their order.
-
-        Raises:
-            DataError: when ids repeat, also those of different shards.
-        """
+        """Read all samples into memory, in their order."""
         pieces = [Piece(chunk, chunk.ids) for chunk in self.chunks()]
-        data = join(pieces).data
-        check_unique(data.ids)
-        return data
+        return join(pieces).data
 
     def labels(self) -> AnyArray | None:
         """Return ``y`` of all samples in their order; None without labels."""

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 READ_BUFFER = 1 << 16  # bytes of a column that are read ahead
 PART_KEYS = 1 << 40  # distance of the keys of parts whose sizes are unknown
-IDS_AT_ONCE = 1 << 16  # ids that are read at a time
-MAX_IDS = 1 << 24  # ids that are compared with each other, 8 bytes each
+IDS_AT_ONCE = 1 << 16  # ids that are compared with each other
 
 
 @dataclass(frozen=True)
@@ -243,23 +242,16 @@ def _read_footer(path: Path) -> tuple[Any, Any]:
 def _usable_ids(files: Sequence[Path], name: Usual) -> Usual | None:
     """Return the column of ids that nobody asked for; None where it holds no ids."""
     import pyarrow as pa
-    from pandas.util import hash_array
 
-    seen = np.empty(0, dtype=np.uint64)
     for path in files:
         footer, arrow = _read_footer(path)
         if name not in arrow.names:
             return None
-        found = [seen]
         for group in range(footer.num_row_groups):
             for batch in _read_batches(path, group, IDS_AT_ONCE, [name]):
                 ids = read_plain(pa.Table.from_batches([batch]), "ids", name)
                 if ids is None or not can_be_ids(ids):
                     return None
-                found.append(hash_array(ids, categorize=False))
-        seen = np.concatenate(found)[-MAX_IDS:]
-        if len(np.unique(seen)) < len(seen):
-            return None
     return name
 
 
