@@ -18,13 +18,7 @@ from mmgraph.estimators.shapley import explain
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
-SMALL: dict[str, Any] = {
-    "members": 2,
-    "epochs": 1,
-    "hidden_channels": 8,
-    "num_heads": 2,
-    "experts": ("linear",),
-}
+SMALL: dict[str, Any] = {"members": 2, "epochs": 1, "experts": ("linear",)}
 NUM, NAMES = 40, ("a", "b", "c")
 RNG = np.random.default_rng(0)
 PRESENT = RNG.random((NUM, 3)) > 0.3

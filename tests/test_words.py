@@ -37,13 +37,7 @@ FRAME = pd.DataFrame(
     }
 )
 HISTORY = {"history": ["age", "sex", "smokes"], "lab": ["crp"]}
-SMALL: dict[str, Any] = {
-    "members": 2,
-    "epochs": 1,
-    "hidden_channels": 8,
-    "num_heads": 2,
-    "experts": ("linear",),
-}
+SMALL: dict[str, Any] = {"members": 2, "epochs": 1, "experts": ("linear",)}
 
 
 def read(frame: pd.DataFrame = FRAME, *fields: str) -> MultimodalData:

@@ -122,15 +122,9 @@ def join_values(arguments: list[str]) -> list[str]:
 def _ends(option: str, argument: str) -> bool:
     if option == "--models":
         return argument.startswith("-")
-    return not all(_is_number(part) for part in argument.split(","))
+    from mmgraph.data.words import is_number
 
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return not all(map(is_number, argument.split(",")))
 
 
 def parse_rates(text: str | None, option: str) -> tuple[float, ...] | None:

@@ -93,9 +93,9 @@ def _encode(cells: "pa.Array") -> tuple[list[str], AnyArray]:
 
 def _all_words(name: str, field: str, found: list[str]) -> list[str]:
     """Return the words of a column in order, if they are words and not too many."""
-    numbers = sum(map(_is_number, found))
+    numbers = sum(map(is_number, found))
     if numbers > len(found) / 2:
-        example = next(filter(_is_number, found))
+        example = next(filter(is_number, found))
         raise DataError(
             f"Modality {name!r} must hold numbers or words, got column {field!r} of "
             f"strings that are numbers, such as {example!r}.",
@@ -112,7 +112,8 @@ def _all_words(name: str, field: str, found: list[str]) -> list[str]:
     return sorted(found)
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
+    """Tell whether a string is that of a number."""
     try:
         float(word)
     except ValueError:
