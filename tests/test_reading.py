@@ -293,6 +293,10 @@ def test_a_run_file_names_the_columns_of_a_bench(here, tmp_path):
         (("--label", "died", "--modality", "a=x"), "must hold the modality column 'x'"),
         (("--label", "died", *LABS, "--group", "x"), "must hold the group column 'x'"),
         (("--label", "rate", *ECG), "'ecg' must not hold the label 'rate'"),
+        (
+            ("--label", "place", *LABS, "--modality", "where=place=2"),
+            "'where' must not hold the label 'place'",
+        ),
     ],
 )
 def test_columns_that_a_bench_cannot_use_are_told(here, tmp_path, options, message):
