@@ -197,7 +197,7 @@ class Schema:
             _require(isinstance(m, Modality), f"Schema must be of Modality, got {m!r}.")
         _set(self, "latents", tuple(self.latents))
         _require(bool(self.modalities), "Schema must have at least 1 modality, got 0.")
-        _check_unique("node type", self.node_types)
+        _check_unique("modality and latent", self.node_types)
         _set(self, "relations", tuple(self._written_out()))
         self._check_relations()
         _set(self, "readout", self._resolved_readout())
@@ -379,10 +379,10 @@ def _check_name(kind: str, name: str) -> None:
 
 
 def _check_unique(kind: str, names: Sequence[object]) -> None:
-    doubles = sorted({str(name) for name in names if names.count(name) > 1})
+    twice = ", ".join(sorted({str(n) for n in names if names.count(n) > 1}))
     _require(
-        not doubles,
-        f"Schema must name each {kind} once, got {', '.join(doubles)} twice.",
+        not twice,
+        f"Schema must name each {kind} once, got {twice} twice. Rename one.",
     )
 
 

@@ -12,6 +12,8 @@ from torch_geometric.nn import SAGEConv
 
 from mmgraph import (
     Classification,
+    FusionClassifier,
+    FusionMatcher,
     FusionModel,
     FusionRetriever,
     Modality,
@@ -87,6 +89,38 @@ def test_modalities_name_columns():
     table = pa.Table.from_pandas(FRAME)
     with pytest.raises(DataError, match=message):
         MultimodalData.from_arrow(table, modalities={"a": 5}, y=None)
+
+
+@pytest.mark.parametrize("y", ["x", ["x"]])
+def test_a_modality_does_not_hold_the_label(y, tmp_path):
+    message = r"modalities\['a'\] must not hold the label 'x', got .* or give y=None"
+    with pytest.raises(DataError, match=message):
+        from_pandas(modalities={"a": ["x"]}, y=y)
+    if y == "x":
+        FRAME.to_parquet(file := tmp_path / "a.parquet")
+        for read in (MultimodalData.from_parquet, MultimodalStream.from_parquet):
+            with pytest.raises(DataError, match=message):
+                read(file, modalities={"a": "x"}, y=y)
+            assert read(file, modalities={"a": "x"}, y=None).modalities == ("a",)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(DataError, match=r"must be a file, got a folder\. Open"):
+        MultimodalData.from_parquet(tmp_path, modalities={"a": "x"})
+
+
+def test_a_matcher_names_the_option_with_an_unknown_modality():
+    data = MultimodalData.from_arrays({"a": np.eye(4), "b": np.eye(4)})
+    message = r"left and right must name known modalities \(a, b\), got 'z'\. Check"
+    with pytest.raises(DataError, match=message):
+        FusionMatcher(["a"], ["z"]).fit(data)
+
+
+def test_an_expert_is_named_once():
+    message = r"experts must be .*, got \('linear', 'linear'\)"
+    data = MultimodalData.from_arrays({"a": np.eye(4)}, y=[0, 1, 0, 1])
+    with pytest.raises(ConfigError, match=message):
+        FusionClassifier(experts=("linear", "linear")).fit(data)
 
 
 def test_a_rate_is_a_number():

@@ -188,6 +188,9 @@ def test_what_is_no_table_names_the_endings_of_tables(frame, tmp_path):
     frame.to_csv(tmp_path / "icu.tsv", sep="\t")
     with pytest.raises(DataError, match=r"Write it as \.parquet, \.csv, \.csv\.gz\."):
         MultimodalData.from_parquet(tmp_path / "icu.tsv", modalities=KINDS)
+    frame.to_csv(tmp_path / "icu.csv", sep=";", decimal=",")
+    with pytest.raises(DataError, match="again, in UTF-8 with commas between columns"):
+        MultimodalData.from_parquet(tmp_path / "icu.csv", modalities=KINDS)
     (tmp_path / "icu.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(DataError, match=r"must be a readable CSV file, got .*again"):
         MultimodalData.from_parquet(tmp_path / "icu.csv.gz", modalities=KINDS)

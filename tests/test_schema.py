@@ -67,8 +67,12 @@ HASH_OF_STAR = "65d4a41b8adb299d2644e06b11e2a316a2c31bbd9b3beb1213ed74d13b739647
         (lambda: TimeWindow(math.inf), r"finite number of seconds .*, got inf\."),
         (lambda: KNearest(0), r"KNearest must have k of at least 1, got 0\."),
         (lambda: Schema([]), r"Schema must have at least 1 modality, got 0\."),
-        (lambda: Schema([A, A]), r"name each node type once, got a twice\."),
-        (lambda: Schema([A], [Latent("a")]), r"each node type once, got a twice\."),
+        (lambda: Schema([A, A]), r"each modality and latent once, got a twice\."),
+        (
+            lambda: Schema.star([Modality("fuse", 1)]),
+            r"and latent once, got fuse twice",
+        ),
+        (lambda: Schema([A], [Latent("a")]), r"once, got a twice\. Rename one\."),
         (
             lambda: Schema([A, B], [], [Relation("a", "b"), Relation("a", "b")]),
             r"each relation once, got \('a', 'to', 'b'\) twice\.",

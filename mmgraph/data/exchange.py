@@ -25,6 +25,7 @@ from mmgraph.data.labels import (
     check_unique,
 )
 from mmgraph.data.reading import parse_table
+from mmgraph.data.selection import check_labels_apart
 from mmgraph.data.storage import build_table, read_table, write_table
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Schema
@@ -118,6 +119,7 @@ class Exchange:
         Raises:
             DataError: when a column is missing or cannot be read.
         """
+        check_labels_apart(modalities, y)
         parts = parse_table(table, modalities=modalities, y=y, ids=ids, groups=groups)
         foreign = modalities is not None and isinstance(ids, Usual)
         if foreign and parts["ids"] is not None and not can_be_ids(parts["ids"]):
@@ -246,6 +248,7 @@ class Exchange:
             >>> data.columns["history"].names
             ('age', 'sex=f')
         """
+        check_labels_apart(modalities, y)
         return cls.from_columns(**parse_frame(frame, modalities, y, ids, groups))
 
     def to_pandas(self) -> "pd.DataFrame":

@@ -118,6 +118,25 @@ def read_sources(name: str, source: Any) -> list[str]:  # noqa: ANN401
     return fields
 
 
+def check_labels_apart(
+    modalities: Mapping[str, str | Sequence[str]] | None, y: str | Sequence[str] | None
+) -> None:
+    """Refuse a modality that holds a label, which would then be told beforehand.
+
+    Raises:
+        DataError: naming the first.
+    """
+    labels = list(y) if isinstance(y, list | tuple) else [y]
+    for name, source in modalities.items() if isinstance(modalities, Mapping) else ():
+        told = [field for field in read_sources(name, source) if field in labels]
+        if told:
+            raise DataError(
+                f"modalities[{name!r}] must not hold the label {str(told[0])!r}, got "
+                "it among its columns.",
+                "Leave it out, or give y=None.",
+            )
+
+
 def read_present(
     present: Any,  # noqa: ANN401
     names: Sequence[str],

@@ -172,12 +172,18 @@ def _readable(path: str | PathLike[str]) -> Iterator[None]:
     """Tell what goes wrong inside as a fault of the file."""
     import pyarrow as pa
 
+    if Path(path).is_dir():
+        raise DataError(
+            f"{path} must be a file, got a folder.",
+            "Open a folder of Parquet files with MultimodalStream.from_parquet.",
+        )
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
         kind = "CSV" if is_csv(path) else "Parquet"
         known = is_table(path) or not Path(path).suffix
         remedy = "again" if known else f"as {', '.join((PARQUET, *CSV))}"
+        remedy += ", in UTF-8 with commas between columns" if kind == "CSV" else ""
         raise DataError(
             f"{path} must be a readable {kind} file, got {_one_line(error)}. Write it "
             f"{remedy}."

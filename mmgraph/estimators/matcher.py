@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmgraph.batch import Batch
 from mmgraph.data import MultimodalData
+from mmgraph.data.selection import check_names
 from mmgraph.distributed import ALONE
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import PREDICT_BATCH
@@ -146,6 +147,7 @@ class FusionMatcher(PairedEstimator):
         names = sides_of(self.left, self.right)
         data = check_multimodal(X)
         data = data if y is None else data.replace(y=y)
+        check_names("left and right", names, data.modalities)
         data = self._read(data.select(names), reset=True)
         data, samples, fitted = self._fit_space(data)
         model = self._build(fitted.space)

@@ -58,6 +58,7 @@ def check_options(params: Mapping[str, Any]) -> None:
     experts = params["experts"]
     fits = isinstance(experts, list | tuple) and len(experts) > 0
     fits = fits and all(isinstance(e, str) and e in kinds for e in experts)
+    fits = fits and len(set(experts)) == len(experts)
     _require(fits, "experts", f"a list of some of {', '.join(kinds)}", params)
     alone = set(experts) != {"joint"}
     _require(alone, "experts", "a list with an expert of one modality too", params)

@@ -15,7 +15,7 @@ from mmgraph.data.column import IntArray
 from mmgraph.data.labels import PLAIN_NAMES, Usual, can_be_ids
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.reading import parse_table, read_plain
-from mmgraph.data.selection import read_sources
+from mmgraph.data.selection import check_labels_apart, read_sources
 from mmgraph.data.storage import csv_remedy, is_csv, parquet_files, read_document
 from mmgraph.data.stream.source import Piece, Span
 from mmgraph.data.words import may_be_in
@@ -38,6 +38,9 @@ class Fields:
     y: str | None = PLAIN_NAMES["y"]
     ids: str | None = PLAIN_NAMES["ids"]
     groups: str | None = PLAIN_NAMES["groups"]
+
+    def __post_init__(self) -> None:
+        check_labels_apart(self.modalities, self.y)
 
     @property
     def columns(self) -> list[str] | None:
