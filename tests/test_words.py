@@ -139,18 +139,20 @@ ERRORS = [
     (LONG, ["word", "x"], "alone, as text: modalities={'word': 'word'}; or name the w"),
     (LONG, ["x=1"], "got 'x=1', and column 'x' holds numbers. Give 'x'"),
     (LONG, ["wrod=1"], "column 'wrod=1' must be there once"),
+    (LONG.assign(y="a"), ["x", "y=a"], "must not hold the label 'y'"),
     (DIGITS, ["code"], "strings that are numbers, such as '1.5'. .* 'code=1.5'"),
 ]
 
 
 @pytest.mark.parametrize(("frame", "fields", "message"), ERRORS)
 def test_what_are_no_words_is_named(frame, fields, message, tmp_path):
+    y = "y" if "y" in frame else None
     with pytest.raises(DataError, match=message):
-        MultimodalData.from_pandas(frame, {"a": fields})
+        MultimodalData.from_pandas(frame, {"a": fields}, y=y)
     frame.to_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match=message):
         MultimodalData.from_parquet(
-            tmp_path / "a.parquet", modalities={"a": fields}, y=None
+            tmp_path / "a.parquet", modalities={"a": fields}, y=y
         )
 
 

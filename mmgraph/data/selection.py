@@ -10,6 +10,7 @@ import numpy as np
 
 from mmgraph.data.column import AnyArray, BoolArray, IntArray
 from mmgraph.data.convert import as_entries
+from mmgraph.data.words import may_be_in
 from mmgraph.errors import DataError
 
 
@@ -128,7 +129,8 @@ def check_labels_apart(
     """
     labels = list(y) if isinstance(y, list | tuple) else [y]
     for name, source in modalities.items() if isinstance(modalities, Mapping) else ():
-        told = [field for field in read_sources(name, source) if field in labels]
+        fields = read_sources(name, source)
+        told = [x for field in fields for x in may_be_in(field) if x in labels]
         if told:
             raise DataError(
                 f"modalities[{name!r}] must not hold the label {str(told[0])!r}, got "

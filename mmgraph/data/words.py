@@ -25,7 +25,8 @@ def may_be_in(field: str) -> list[str]:
 
     A column of just its name comes first.
     """
-    return [field, *(field[:i] for i, letter in enumerate(field) if letter == "=")]
+    text = str(field)
+    return [field, *(text[:i] for i, letter in enumerate(text) if letter == "=")]
 
 
 def column_of(field: str, columns: Collection[str]) -> str:
