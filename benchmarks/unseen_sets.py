@@ -276,7 +276,10 @@ SETS = {
         "sksurv",
         _metastasis,
         "e.tdm",
-        {"clinical": ("age", "size", "grade", "er")} | blocks(3, numbered(76), "genes"),
+        {
+            "clinical": ("age", "size", "grade", "er"),
+            **blocks(3, numbered(76), "genes"),
+        },
         198,
     ),
     "gun_point": UnseenSet(  # four equal stretches of 150 steps
