@@ -5,6 +5,7 @@ distributed package is not touched.
 """
 
 import atexit
+import gc
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -182,7 +183,13 @@ def local_device() -> torch.device:
 
 
 def _leave() -> None:
+    """Leave the group while its threads can still give back what they hold.
+
+    A thread of gloo that lets go of a tensor when the interpreter has gone aborts the
+    process. What a training kept in cycles keeps the group, so that it goes first.
+    """
     if torch.distributed.is_initialized():
+        gc.collect()
         torch.distributed.destroy_process_group()
 
 
