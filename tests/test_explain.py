@@ -66,6 +66,8 @@ def test_random_orders_come_near_and_sum_up_exactly(monkeypatch):
     exact = explain(game, make()).values
     few, many = (explain(game, make(), orders=n).values for n in (1, 400))
     np.testing.assert_allclose(few.sum(1), exact.sum(1), atol=1e-12)
+    # an order and its reverse are exact where only pairs interact
+    np.testing.assert_allclose(few[..., 0], exact[..., 0], atol=1e-12)
     assert np.abs(many - exact).max() < 0.1
     assert not few[~PRESENT].any()
     other = explain(game, make(), orders=1, seed=5).values
