@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 SCATTER := .venv-scatter
+BUILT_FROM := pyproject.toml constraints.txt hatch_build.py mmgraph/native/attention.cpp
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
@@ -51,11 +52,11 @@ clean: ## remove the environment and every cache
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(CORE): pyproject.toml constraints.txt | $(BIN)/python
+$(CORE): $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+$(DEV): $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	@touch $@ $(CORE)
 

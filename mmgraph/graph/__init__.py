@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mmgraph import native
 from mmgraph.graph.layout import Layout, count_gaps, lay_out
 from mmgraph.graph.nodes import NodeSet
 from mmgraph.graph.slots import MIN_GAPS, Packing, pack
@@ -45,6 +46,9 @@ class Graph:
     nodes: dict[str, NodeSet]
     num_samples: int
     _layouts: dict[tuple[str, ...], Layout] = field(default_factory=dict, repr=False)
+    _bounds: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(
+        default_factory=dict, repr=False
+    )
     _packings: dict[tuple[tuple[str, ...], tuple[str, ...]], Packing | None] = field(
         default_factory=dict, repr=False
     )
@@ -87,6 +91,29 @@ class Graph:
                 [self.nodes[name] for name in types], self.num_samples
             )
         return self._layouts[types]
+
+    def bounds(self, types: tuple[str, ...], among: tuple[str, ...]) -> Tensor:
+        """Return ``[types, B + 1]``: where each sample's rows begin, and the end.
+
+        Rows are those of the table of types ``among``; computed once a graph, on the
+        CPU, where kernels are available.
+        """
+        both = types, among
+        if both not in self._bounds:
+            rows = self.rows_among(among)
+            self._bounds[both] = native.row_bounds(
+                [self.nodes[name].sample for name in types],
+                [rows[name].start for name in types],
+                self.num_samples,
+            )
+        return self._bounds[both]
+
+    def silent_rows(self, types: tuple[str, ...]) -> Tensor | None:
+        """Return ``[N]`` Bool of the table of these types: it is not heard."""
+        nodes = [self.nodes[name] for name in self.rows_among(types)]
+        if all(n.silent is None for n in nodes):
+            return None
+        return torch.cat([n.heard_in == n.num_samples for n in nodes])
 
     def pack(
         self, targets: tuple[str, ...], sources: tuple[str, ...]

@@ -15,6 +15,7 @@ from mmgraph.errors import SchemaError
 from mmgraph.graph import Graph, Layout, Packing, TypedRows
 from mmgraph.nn.attention import Scores, attend
 from mmgraph.nn.clock import Clock
+from mmgraph.nn.fused import FusedAttention
 from mmgraph.nn.grouping import Group, group_relations
 from mmgraph.nn.linear import TypedLinear, parameter
 from mmgraph.nn.panels import attend_packed
@@ -52,8 +53,10 @@ class RelationalAttention(nn.Module):
             mu and s; ``"full"``: also d x d maps of keys and values (HGT).
         null_sink: Let a node ignore everything. Without it, weights sum to one.
         gelu: Apply GELU before the output map, as HGT does.
-        execution: ``"dense"`` slots, ``"sparse"`` edges, or ``"auto"``: sparse where
-            a topology is Custom or slots would be mostly padding. Equal results.
+        execution: ``"dense"`` slots, ``"sparse"`` edges, or ``"auto"``: a compiled
+            kernel where there is one (float32 on CPUs, capacity "bias", no time, Full
+            relations), else sparse where a topology is Custom or slots would be mostly
+            padding, else dense. Equal results.
         members: Ensemble members computed together, or None for one plain model.
     """
 
@@ -110,6 +113,7 @@ class RelationalAttention(nn.Module):
         if self.timed:
             self.clock = Clock(len(self.timed), num_heads, members=members)
         self._groups = group_relations(self.relations, joint=capacity == "bias")
+        self._fused = FusedAttention(self._groups, self.targets, self.sources)
 
     def forward(self, h: Tensor, graph: Graph) -> TypedRows:
         """Attend.
@@ -122,9 +126,13 @@ class RelationalAttention(nn.Module):
             ``[..., N_t, D]`` for every target type.
         """
         q = self.query(h, graph.rows)
-        key, value = self.key_value.tables(h, graph.rows, 2)
-        run = self._dense if self._is_dense(graph) else self._sparse
-        heard = run(q, key, value, graph)
+        if self._is_fused(q, graph):
+            source = self.key_value(h, graph.rows)
+            heard = self._fused(q, source, self.bias, self.sink, graph)
+        else:
+            key, value = self.key_value.tables(h, graph.rows, 2)
+            run = self._dense if self._is_dense(graph) else self._sparse
+            heard = run(q, key, value, graph)
         if self.gelu:
             heard = gelu(heard)
         rows = graph.rows_among(self.targets)
@@ -140,6 +148,14 @@ class RelationalAttention(nn.Module):
         rows = sum(len(graph.nodes[name]) for name in self.sources)
         slots = graph.num_samples * sum(graph.nodes[s].width for s in self.sources)
         return slots <= MAX_PADDING * max(rows, 1)
+
+    def _is_fused(self, query: Tensor, graph: Graph) -> bool:
+        """Scores depend on types alone, and there is a kernel for what is given."""
+        if self.execution != "auto" or self.capacity != "bias":
+            return False
+        if any(map(self._looks_at_edges, self._groups)):
+            return False
+        return self._fused.serves(query, self.bias, graph)
 
     # Dense: one attention call a group of targets, on slots.
 

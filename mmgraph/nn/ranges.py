@@ -5,7 +5,7 @@ slice, unbind or cat copies anything. The gradient of a slice, in particular, wo
 whole table of zeros for each range.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -109,38 +109,40 @@ class _MapRanges(torch.autograd.Function):
         parts: int,
     ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(h, weight)
-        ctx.ranges = ranges
-        total = sum(stop - start for _, start, stop in ranges)
-        width = weight.shape[-1] // parts
-        shape = (*h.shape[:-2], total, width)
-        tables = [h.new_empty(shape) for _ in range(parts)]
-        for k, table in enumerate(tables):
-            weights = weight.narrow(-1, k * width, width).unbind(-3)
-            biases = bias.narrow(-1, k * width, width).unbind(-3)
-            for (n, start, count), first in _places(ranges):
-                rows = h.narrow(-2, start, count)
-                out = table.narrow(-2, first, count)
-                _product(rows, weights[n], out, biases[n])
-        return tuple(tables)
+        ctx.ranges = ranges = tuple(r for r in ranges if r[1] < r[2])
+        counts = [stop - start for _, start, stop in ranges]
+        shape = (*h.shape[:-2], sum(counts), weight.shape[-1] // parts)
+        tables = tuple(h.new_empty(shape) for _ in range(parts))
+        rows = _cut(h, ranges)
+        columns = _columns(weight, parts), _columns(bias, parts)
+        for table, weights, biases in zip(tables, *columns, strict=True):
+            outs = table.split(counts, -2)
+            for (n, _, _), x, out in zip(ranges, rows, outs, strict=True):
+                _product(x, weights[n], out, biases[n])
+        return tables
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         h, weight = ctx.saved_tensors
+        ranges, parts = ctx.ranges, len(gradients)
         covered = gradients[0].shape[-2] == h.shape[-2]
         back = torch.empty_like(h) if covered else torch.zeros_like(h)
-        new = torch.empty_like if _all_filled(ctx.ranges, weight) else torch.zeros_like
+        filled = len(ranges) == weight.shape[-3]
+        new = torch.empty_like if filled else torch.zeros_like
         change, shift = new(weight), new(weight[..., :1, :])
-        width = weight.shape[-1] // len(gradients)
-        for k, gradient in enumerate(gradients):
-            weights, changes, shifts = (
-                x.narrow(-1, k * width, width).unbind(-3)
-                for x in (weight, change, shift)
-            )
-            for (n, start, count), first in _places(ctx.ranges):
-                part = gradient.narrow(-2, first, count)
-                _product(part, weights[n].mT, back.narrow(-2, start, count), add=k > 0)
-                _product(h.narrow(-2, start, count).mT, part, changes[n])
+        rows, backs = _cut(h.mT, ranges, -1), _cut(back, ranges)
+        columns = (
+            _columns(weight.mT, parts, -2),
+            _columns(change, parts),
+            _columns(shift, parts),
+        )
+        counts = [stop - start for _, start, stop in ranges]
+        for gradient, weights, changes, shifts in zip(gradients, *columns, strict=True):
+            each = zip(ranges, gradient.split(counts, -2), rows, backs, strict=True)
+            for (n, _, _), part, x, to in each:
+                _product(part, weights[n], to, add=gradient is not gradients[0])
+                _product(x, part, changes[n])
                 torch.sum(part, -2, keepdim=True, out=shifts[n])
         return back, change, shift, None, None
 
@@ -215,17 +217,24 @@ def _shared(rows: Tensor, weight: Tensor) -> Tensor:
     return rows.expand(*weight.shape[:-2], *rows.shape[-2:])
 
 
-def _places(ranges: Ranges) -> Iterator[tuple[tuple[int, int, int], int]]:
-    """Yield weight, first row and rows of each range that has some, and their place."""
-    first = 0
-    for number, start, stop in ranges:
-        if start < stop:
-            yield (number, start, stop - start), first
-        first += stop - start
+def _cut(table: Tensor, ranges: Ranges, axis: int = -2) -> list[Tensor]:
+    """Return the rows of each range, by one split of the table."""
+    sizes, wanted, end = [], [], 0
+    for _, start, stop in ranges:
+        if start > end:
+            sizes.append(start - end)  # rows that are in no range
+        wanted.append(len(sizes))
+        sizes.append(stop - start)
+        end = stop
+    sizes.append(table.shape[axis] - end)
+    parts = table.split(sizes, axis)
+    return [parts[i] for i in wanted]
 
 
-def _all_filled(ranges: Ranges, weight: Tensor) -> bool:
-    return sum(start < stop for _, start, stop in ranges) == weight.shape[-3]
+def _columns(table: Tensor, parts: int, axis: int = -1) -> list[Sequence[Tensor]]:
+    """Return columns of ``[..., T, in, out]`` by part, and in each by range."""
+    whole = [table] if parts == 1 else table.chunk(parts, axis)
+    return [x.unbind(-3) for x in whole]
 
 
 def _product(
