@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 SCATTER := .venv-scatter
-BUILT_FROM := pyproject.toml constraints.txt hatch_build.py mmgraph/native/attention.cpp
+BUILT_FROM := pyproject.toml constraints.txt hatch_build.py \
+	$(wildcard mmgraph/native/*.cpp mmgraph/native/*.h)
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help

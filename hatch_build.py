@@ -15,6 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("mmgraph", "native")
+SOURCES = ("attention.cpp", "maps.cpp")
 OPTIONS = ("-std=c++17", "-O3", "-shared", "-fPIC")
 ARITHMETIC = ("-fno-math-errno", "-ffp-contract=fast")
 # One library for each generation of processors: the fastest that runs is loaded.
@@ -49,7 +50,7 @@ def compile_kernels(root: Path) -> list[Path]:
     variants = {"any": (), **(GENERATIONS if x86 else {})}
     built = []
     for name, options in variants.items():
-        path = FOLDER / f"attention-{name}.so"
+        path = FOLDER / f"kernels-{name}.so"
         if _compile(root, compiler, path, options):
             built.append(path)
     return built
@@ -57,11 +58,11 @@ def compile_kernels(root: Path) -> list[Path]:
 
 def _compile(root: Path, compiler: str, path: Path, options: tuple[str, ...]) -> bool:
     """Compile one library, with threads if the compiler has OpenMP."""
-    source = str(FOLDER / "attention.cpp")
+    sources = [str(FOLDER / name) for name in SOURCES]
     said = ""
     for threads in (("-fopenmp",), ()):
         flags = *OPTIONS, *ARITHMETIC, *options, *threads
-        command = [compiler, *flags, source, "-o", str(path)]
+        command = [compiler, *flags, *sources, "-o", str(path)]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
         if done.returncode == 0:
             return True

@@ -29,7 +29,7 @@ class TypedRows(dict[str, Tensor]):
     """
 
     def __init__(self, table: Tensor, counts: Mapping[str, int]) -> None:
-        parts = table.split(list(counts.values()), -2)
+        parts = torch.split_with_sizes(table, list(counts.values()), -2)
         super().__init__(zip(counts, parts, strict=True))
         self.table = table
 

@@ -180,16 +180,17 @@ class NodeBuilder(nn.Module):
             name: NodeSet(x.sample, batch.num_samples, x.time, x.missing, most=x.most)
             for name, x in zip(names, encoded, strict=True)
         }
-        h = _stack(tables)
         if evidence is not None:
-            h = h + self._map_evidence(evidence, Graph(nodes, batch.num_samples))
+            said = self._map_evidence(evidence, Graph(nodes, batch.num_samples))
+            tables = [_stack(tables) + said]
         if ghosts is not None and asked:
-            h = self._merge(ghosts, h, nodes, asked, batch)
-        states = [h]
+            tables = [self._merge(ghosts, _stack(tables), nodes, asked, batch)]
+        states = [*tables]
         for name, latent in self.latents.items():
             nodes[name] = _latent_nodes(latent.shape[-2], batch)
-            reps = [1] * (latent.ndim - 2) + [batch.num_samples, 1]
-            states.append(latent.repeat(*reps))
+            each = latent.unsqueeze(-3)  # the same in every sample
+            shape = *each.shape[:-3], batch.num_samples, *latent.shape[-2:]
+            states.append(each.expand(shape).flatten(-3, -2))
         return Nodes(Graph(nodes, batch.num_samples), _stack(states))
 
     def _merge(

@@ -19,6 +19,7 @@ from mmgraph.nn.fused import FusedAttention
 from mmgraph.nn.grouping import Group, group_relations
 from mmgraph.nn.linear import TypedLinear, parameter
 from mmgraph.nn.panels import attend_packed
+from mmgraph.nn.ranges import map_ranges
 from mmgraph.ops import gelu, segment_softmax, segment_sum
 from mmgraph.schema import Custom, Full, Relation
 
@@ -125,18 +126,19 @@ class RelationalAttention(nn.Module):
         Returns:
             ``[..., N_t, D]`` for every target type.
         """
-        q = self.query(h, graph.rows)
-        if self._is_fused(q, graph):
-            source = self.key_value(h, graph.rows)
-            heard = self._fused(q, source, self.bias, self.sink, graph)
+        rows = graph.rows
+        maps = self.query.over(rows), self.key_value.over(rows)
+        query, source = map_ranges(h, *maps)
+        if self._is_fused(query, graph):
+            heard = self._fused(query, source, self.bias, self.sink, graph)
         else:
-            key, value = self.key_value.tables(h, graph.rows, 2)
+            key, value = (x.contiguous() for x in source.chunk(2, -1))
             run = self._dense if self._is_dense(graph) else self._sparse
-            heard = run(q, key, value, graph)
+            heard = run(query, key, value, graph)
         if self.gelu:
             heard = gelu(heard)
-        rows = graph.rows_among(self.targets)
-        return graph.split(self.out(heard, rows), rows)
+        own = graph.rows_among(self.targets)
+        return graph.split(self.out(heard, own), own)
 
     def _is_dense(self, graph: Graph) -> bool:
         if self.execution != "auto":

@@ -42,14 +42,10 @@ class FusedAttention:
 
     def serves(self, query: Tensor, bias: Tensor, graph: Graph) -> bool:
         """Tell whether there is a kernel for such rows."""
-        if torch.compiler.is_compiling() or query.device.type != "cpu":
-            return False
-        if query.dtype != torch.float32 or bias.dtype != torch.float32:
-            return False
         if any(graph.nodes[s].log_reliability is not None for s in self.sources):
             return False
         width = query.shape[-1] // bias.shape[-1]
-        return width % native.CHANNELS == 0 and native.is_available()
+        return width % native.CHANNELS == 0 and native.serves(query, bias)
 
     def __call__(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.nn.ranges import map_ranges
+from mmgraph.nn.ranges import Map, map_ranges
 
 
 def parameter(
@@ -86,18 +86,16 @@ class TypedLinear(nn.Module):
             ``[..., N', out]``: the results of ``types`` in the order of the table; a
             type without rows gives none.
         """
-        return self.tables(h, rows, 1)[0]
+        return map_ranges(h, self.over(rows))[0]
 
-    def tables(
-        self, h: Tensor, rows: Mapping[str, slice], parts: int
-    ) -> tuple[Tensor, ...]:
-        """Return equal parts of the result, ``[..., N', out / parts]``, as tables."""
+    def over(self, rows: Mapping[str, slice]) -> Map:
+        """Return the map of a table with these rows of each type."""
         ranges = tuple(
             (self.types.index(name), part.start, part.stop)
             for name, part in rows.items()
             if name in self.types
         )
-        return map_ranges(h, self.weight, self.bias, ranges, parts)
+        return Map(self.weight, self.bias, ranges)
 
 
 class Norm(nn.Module):

@@ -5,44 +5,55 @@ slice, unbind or cat copies anything. The gradient of a slice, in particular, wo
 whole table of zeros for each range.
 """
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Ranges: TypeAlias = tuple[tuple[int, int, int], ...]
+from mmgraph import native
+
+Range: TypeAlias = tuple[int, int, int]
+Ranges: TypeAlias = Sequence[Range]
 
 
-def map_ranges(
-    h: Tensor, weight: Tensor, bias: Tensor, ranges: Ranges, parts: int = 1
-) -> tuple[Tensor, ...]:
+class Map(NamedTuple):
+    """Affine maps of ranges of rows.
+
+    Attributes:
+        weight: ``[..., T, in, out]``.
+        bias: ``[..., T, 1, out]``.
+        ranges: Number of the weight, first row and end of each range, in the order of
+            the rows. No weight is in two of them.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    ranges: Ranges
+
+
+def map_ranges(h: Tensor, *maps: Map) -> tuple[Tensor, ...]:
     """Map ranges of the rows ``[..., N, in]``, each by a weight and bias of its own.
 
     Args:
         h: Rows; shared by all members where it has no axis of them.
-        weight: ``[..., T, in, out]``.
-        bias: ``[..., T, 1, out]``.
-        ranges: Number of the weight, first row and end of each range. No weight and
-            no row is in two of them.
-        parts: Tables in which the columns of the result are laid out.
+        maps: One or more. Their ranges are the same or apart.
 
     Returns:
-        ``[..., N', out / parts]`` range after range, for every part.
+        ``[..., N', out]`` range after range, for every map.
     """
-    h, weight, bias = _cast(h, weight, bias)
-    if h.ndim != weight.ndim - 1:  # one of them has no axis of members
-        leading = torch.broadcast_shapes(h.shape[:-2], weight.shape[:-3])
+    h, *parameters = _cast(h, *(x for each in maps for x in each[:2]))
+    if any(x.ndim != h.ndim + 1 for x in parameters):  # some have no axis of members
+        leading = max((h.shape[:-2], *(x.shape[:-3] for x in parameters)), key=len)
         h = h.expand(*leading, *h.shape[-2:])
-        weight = weight.expand(*leading, *weight.shape[-3:])
-        bias = bias.expand(*leading, *bias.shape[-3:])
+        parameters = [x.expand(*leading, *x.shape[-3:]) for x in parameters]
+    ranges = tuple(each.ranges for each in maps)
     if torch.compiler.is_compiling():  # the compiler plans memory by itself
-        w, b = weight.unbind(-3), bias.unbind(-3)
-        rows = [h[..., i:j, :] @ w[n] + b[n] for n, i, j in ranges]
-        return torch.cat(rows, -2).chunk(parts, -1)
-    result = _MapRanges.apply(h, weight, bias, ranges, parts)  # type: ignore[no-untyped-call]
-    return cast("tuple[Tensor, ...]", result)
+        each = zip(maps, parameters[::2], parameters[1::2], strict=True)
+        return tuple(_map_plainly(h, m.ranges, w, b) for m, w, b in each)
+    tables = _MapRanges.apply(h, ranges, *parameters)  # type: ignore[no-untyped-call]
+    return cast("tuple[Tensor, ...]", tables)
 
 
 def map_parts(
@@ -83,7 +94,9 @@ def scale_parts(
         biases: The same.
     """
     if torch.compiler.is_compiling():
-        each = zip(h.split(list(counts), -2), weights, biases, strict=True)
+        each = zip(
+            torch.split_with_sizes(h, list(counts), -2), weights, biases, strict=True
+        )
         return torch.cat([x * w + b for x, w, b in each], -2)
     result = _ScaleParts.apply(h, tuple(counts), *weights, *biases)  # type: ignore[no-untyped-call]
     return cast("Tensor", result)
@@ -103,48 +116,63 @@ class _MapRanges(torch.autograd.Function):
     def forward(
         ctx: Any,  # noqa: ANN401
         h: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        ranges: Ranges,
-        parts: int,
+        ranges: tuple[Ranges, ...],
+        *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(h, weight)
-        ctx.ranges = ranges = tuple(r for r in ranges if r[1] < r[2])
-        counts = [stop - start for _, start, stop in ranges]
-        shape = (*h.shape[:-2], sum(counts), weight.shape[-1] // parts)
-        tables = tuple(h.new_empty(shape) for _ in range(parts))
-        rows = _cut(h, ranges)
-        columns = _columns(weight, parts), _columns(bias, parts)
-        for table, weights, biases in zip(tables, *columns, strict=True):
-            outs = table.split(counts, -2)
-            for (n, _, _), x, out in zip(ranges, rows, outs, strict=True):
-                _product(x, weights[n], out, biases[n])
-        return tables
+        h = h if h.stride(-1) == 1 and h.stride(-2) == h.shape[-1] else h.contiguous()
+        parameters = tuple(x.contiguous() for x in parameters)
+        ctx.save_for_backward(h, *parameters)
+        ctx.ranges = [[r for r in each if r[1] < r[2]] for each in ranges]
+        run = native.map_forward if native.serves(h, *parameters) else _forward
+        given = zip(parameters[::2], parameters[1::2], ctx.ranges, strict=True)
+        return tuple(run(native.RangeMaps(h, *each)) for each in given)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        h, weight = ctx.saved_tensors
-        ranges, parts = ctx.ranges, len(gradients)
-        covered = gradients[0].shape[-2] == h.shape[-2]
-        back = torch.empty_like(h) if covered else torch.zeros_like(h)
-        filled = len(ranges) == weight.shape[-3]
-        new = torch.empty_like if filled else torch.zeros_like
-        change, shift = new(weight), new(weight[..., :1, :])
-        rows, backs = _cut(h.mT, ranges, -1), _cut(back, ranges)
-        columns = (
-            _columns(weight.mT, parts, -2),
-            _columns(change, parts),
-            _columns(shift, parts),
-        )
-        counts = [stop - start for _, start, stop in ranges]
-        for gradient, weights, changes, shifts in zip(gradients, *columns, strict=True):
-            each = zip(ranges, gradient.split(counts, -2), rows, backs, strict=True)
-            for (n, _, _), part, x, to in each:
-                _product(part, weights[n], to, add=gradient is not gradients[0])
-                _product(x, part, changes[n])
-                torch.sum(part, -2, keepdim=True, out=shifts[n])
-        return back, change, shift, None, None
+        h, *parameters = ctx.saved_tensors
+        back = _blank(h, ctx.ranges) if ctx.needs_input_grad[0] else None
+        begun: set[int] = set()
+        changes: list[Tensor] = []
+        run = native.map_backward if native.serves(h, *parameters) else _backward
+        given = zip(parameters[::2], parameters[1::2], ctx.ranges, strict=True)
+        for each, gradient in zip(given, gradients, strict=True):
+            maps = native.RangeMaps(h, *each)
+            changes += run(maps, gradient.contiguous(), back, begun)
+            begun.update(start for _, start, _ in maps.ranges)
+        return back, None, *changes
+
+
+def _forward(maps: native.RangeMaps) -> Tensor:
+    """Map by torch, range after range."""
+    h, weight, bias, ranges = maps
+    table = h.new_empty(*h.shape[:-2], maps.num_mapped, weight.shape[-1])
+    counts = [stop - start for _, start, stop in ranges]
+    w, b = weight.unbind(-3), bias.unbind(-3)
+    outs = torch.split_with_sizes(table, counts, -2)
+    for (n, _, _), rows, out in zip(ranges, _cut(h, ranges), outs, strict=True):
+        _product(rows, w[n], out, b[n])
+    return table
+
+
+def _backward(
+    maps: native.RangeMaps, gradient: Tensor, back: Tensor | None, begun: set[int]
+) -> tuple[Tensor, Tensor]:
+    """Do by torch what :func:`mmgraph.native.map_backward` does."""
+    h, weight, bias, ranges = maps
+    new = torch.zeros_like if len(ranges) < weight.shape[-3] else torch.empty_like
+    change, shift = new(weight), new(bias)
+    to, by, w = (x.unbind(-3) for x in (change, shift, weight.mT))
+    counts = [stop - start for _, start, stop in ranges]
+    parts = torch.split_with_sizes(gradient, counts, -2)
+    backs = [None] * len(ranges) if back is None else _cut(back, ranges)
+    places = zip(ranges, _cut(h.mT, ranges, -1), parts, backs, strict=True)
+    for (n, start, _), columns, part, out in places:
+        _product(columns, part, to[n])
+        torch.sum(part, -2, keepdim=True, out=by[n])
+        if out is not None:
+            _product(part, w[n], out, add=start in begun)
+    return change, shift
 
 
 class _MapParts(torch.autograd.Function):
@@ -155,7 +183,7 @@ class _MapParts(torch.autograd.Function):
         counts = [x.shape[-2] for x in rows]
         shape = (*weights[0].shape[:-2], sum(counts), weights[0].shape[-1])
         table = rows[0].new_empty(shape)
-        places = table.split(counts, -2)
+        places = torch.split_with_sizes(table, counts, -2)
         for x, w, b, out in zip(rows, weights, biases, places, strict=True):
             _product(_shared(x, w), w, out, b)
         return table
@@ -164,7 +192,7 @@ class _MapParts(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         count = len(ctx.saved_tensors) // 2
         rows, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        parts = gradient.split([x.shape[-2] for x in rows], -2)
+        parts = torch.split_with_sizes(gradient, [x.shape[-2] for x in rows], -2)
         needed = ctx.needs_input_grad[1:]
         back = [
             (part @ w.mT).sum_to_size(x.shape) if wanted else None
@@ -190,7 +218,10 @@ class _ScaleParts(torch.autograd.Function):
         ctx.save_for_backward(h, *weights)
         ctx.counts = counts
         table = torch.empty_like(h)
-        places = h.split(counts, -2), table.split(counts, -2)
+        places = (
+            torch.split_with_sizes(h, counts, -2),
+            torch.split_with_sizes(table, counts, -2),
+        )
         for x, out, w, b in zip(*places, weights, biases, strict=True):
             torch.addcmul(b, x, w, out=out)
         return table
@@ -200,11 +231,11 @@ class _ScaleParts(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         h, *weights = ctx.saved_tensors
         back, product = torch.empty_like(gradient), gradient * h
-        parts = gradient.split(ctx.counts, -2)
-        places = back.split(ctx.counts, -2)
+        parts = torch.split_with_sizes(gradient, ctx.counts, -2)
+        places = torch.split_with_sizes(back, ctx.counts, -2)
         for part, w, out in zip(parts, weights, places, strict=True):
             torch.mul(part, w, out=out)
-        products = product.split(ctx.counts, -2)
+        products = torch.split_with_sizes(product, ctx.counts, -2)
         change = [part.sum(-2, keepdim=True) for part in products]
         shift = [part.sum(-2, keepdim=True) for part in parts]
         return back, None, *change, *shift
@@ -217,7 +248,7 @@ def _shared(rows: Tensor, weight: Tensor) -> Tensor:
     return rows.expand(*weight.shape[:-2], *rows.shape[-2:])
 
 
-def _cut(table: Tensor, ranges: Ranges, axis: int = -2) -> list[Tensor]:
+def _cut(table: Tensor, ranges: Iterable[Range], axis: int = -2) -> list[Tensor]:
     """Return the rows of each range, by one split of the table."""
     sizes, wanted, end = [], [], 0
     for _, start, stop in ranges:
@@ -227,14 +258,21 @@ def _cut(table: Tensor, ranges: Ranges, axis: int = -2) -> list[Tensor]:
         sizes.append(stop - start)
         end = stop
     sizes.append(table.shape[axis] - end)
-    parts = table.split(sizes, axis)
+    parts = torch.split_with_sizes(table, sizes, axis)
     return [parts[i] for i in wanted]
 
 
-def _columns(table: Tensor, parts: int, axis: int = -1) -> list[Sequence[Tensor]]:
-    """Return columns of ``[..., T, in, out]`` by part, and in each by range."""
-    whole = [table] if parts == 1 else table.chunk(parts, axis)
-    return [x.unbind(-3) for x in whole]
+def _blank(h: Tensor, maps: Sequence[Ranges]) -> Tensor:
+    """Return a table like ``h``; zero where no range writes to it."""
+    covered = {(start, stop) for ranges in maps for _, start, stop in ranges}
+    whole = sum(stop - start for start, stop in covered) == h.shape[-2]
+    return torch.empty_like(h) if whole else torch.zeros_like(h)
+
+
+def _map_plainly(h: Tensor, ranges: Ranges, weight: Tensor, bias: Tensor) -> Tensor:
+    w, b = weight.unbind(-3), bias.unbind(-3)
+    rows = [h[..., i:j, :] @ w[n] + b[n] for n, i, j in ranges]
+    return torch.cat(rows, -2)
 
 
 def _product(
