@@ -14,6 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+WITHOUT = "mmgraph runs on torch alone, slower"
 FOLDER = Path("mmgraph", "native")
 SOURCES = ("attention.cpp", "maps.cpp")
 OPTIONS = ("-std=c++17", "-O3", "-shared", "-fPIC")
@@ -42,9 +43,9 @@ class KernelHook(BuildHookInterface):
 
 def compile_kernels(root: Path) -> list[Path]:
     """Compile what this machine can; return the libraries, relative to ``root``."""
-    compiler = os.environ.get("CXX") or shutil.which("c++")
+    compiler = shutil.which(os.environ.get("CXX") or "c++")
     if compiler is None or sys.platform == "win32":
-        print("mmgraph: no C++ compiler, so kernels are left out", file=sys.stderr)
+        print(f"{WITHOUT}: no C++ compiler was found", file=sys.stderr)
         return []
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     variants = {"any": (), **(GENERATIONS if x86 else {})}
@@ -67,7 +68,7 @@ def _compile(root: Path, compiler: str, path: Path, options: tuple[str, ...]) ->
         if done.returncode == 0:
             return True
         said = done.stderr
-    print(f"mmgraph: {path.name} was not compiled: {said}", file=sys.stderr)
+    print(f"{WITHOUT}: {path.name} was not compiled: {said}", file=sys.stderr)
     return False
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmgraph.nn.attention import Scores, attend
-from mmgraph.nn.ranges import map_ranges
+from mmgraph.nn.ranges import Map, map_ranges
 
 NUM_SAMPLES, HEADS, WIDTH = 2, 2, 2
 
@@ -78,21 +78,24 @@ def test_nobody_may_listen(sources):
 
 
 @pytest.mark.parametrize("members", [(), (2,)])
-def test_typed_products_in_two_tables_and_their_derivative(members):
+def test_two_maps_of_a_table_and_their_derivative(members):
     def draw(*shape):
         return torch.randn(*members, *shape, dtype=torch.float64, requires_grad=True)
 
-    tensors = draw(5, 3), draw(3, 3, 4), draw(3, 1, 4)
+    tensors = draw(5, 3), draw(3, 3, 4), draw(3, 1, 4), draw(1, 3, 2), draw(1, 1, 2)
     ranges = ((2, 0, 2), (0, 2, 2), (1, 3, 5))  # type 0 has no rows, row 2 no type
 
-    def function(h, weight, bias):
-        return map_ranges(h, weight, bias, ranges, 2)
+    def function(h, weight, bias, other, shift):
+        own = Map(weight, bias, ranges)
+        return map_ranges(h, own, Map(other, shift, ((0, 3, 5),)))
 
-    h, weight, bias = tensors
+    h, weight, bias, other, shift = tensors
     parts = (
         h[..., rows, :] @ weight[..., i, :, :] + bias[..., i, :, :]
         for i, rows in ((2, slice(0, 2)), (1, slice(3, 5)))
     )
-    expected = torch.cat(list(parts), -2)
-    torch.testing.assert_close(torch.cat(function(*tensors), -1), expected)
+    first, second = function(*tensors)
+    torch.testing.assert_close(first, torch.cat(list(parts), -2))
+    expected = h[..., 3:, :] @ other[..., 0, :, :] + shift[..., 0, :, :]
+    torch.testing.assert_close(second, expected)
     assert torch.autograd.gradcheck(function, tensors)

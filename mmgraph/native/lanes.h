@@ -1,4 +1,4 @@
-// Vectors of the width that the processor has, and squares of numbers on their sides.
+// Vectors of the width that the processor has, and what is done with them.
 
 #pragma once
 
@@ -57,6 +57,60 @@ inline void transpose(const float *const *from, int rows, float *to, int64_t str
   for (int i = 0; i < kBlock; i++)
     for (int j = 0; j < kBlock; j++) to[i * stride + j] = j < rows ? from[j][i] : 0;
 #endif
+}
+
+// Halves of a vector, and pairs of lanes of the smallest one, swapped.
+inline Eight low(Sixteen x) {
+  return __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+inline Eight high(Sixteen x) {
+  return __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+inline Four low(Eight x) { return __builtin_shufflevector(x, x, 0, 1, 2, 3); }
+inline Four high(Eight x) { return __builtin_shufflevector(x, x, 4, 5, 6, 7); }
+inline Four far(Four x) { return __builtin_shufflevector(x, x, 2, 3, 0, 1); }
+inline Four near(Four x) { return __builtin_shufflevector(x, x, 1, 0, 3, 2); }
+
+// All lanes in one, by a function of two vectors.
+template <class V, class F> inline float reduce(V x, F f) {
+  if constexpr (sizeof(V) == sizeof(Four)) {
+    x = f(x, far(x));
+    return f(x, near(x))[0];
+  } else {
+    return reduce(f(low(x), high(x)), f);
+  }
+}
+
+template <class V> inline float add_up(V x) {
+  return reduce(x, [](auto a, auto b) { return a + b; });
+}
+
+inline float largest(Wide x) {
+  return reduce(x, [](auto a, auto b) { return a > b ? a : b; });
+}
+
+// e to the x for x <= 0, zero below -80: 2^n times the Taylor series of the rest, whose
+// first term left out is below 1e-8.
+inline Wide exponential(Wide x) {
+  const float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to whole numbers
+  const Wide shifted = x * 1.44269504f + round;
+  const Wide n = shifted - round;
+  const Wide rest = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
+  Wide series = rest * (1.0f / 5040) + 1.0f / 720;
+  series = series * rest + 1.0f / 120;
+  series = series * rest + 1.0f / 24;
+  series = series * rest + 1.0f / 6;
+  series = series * rest + 0.5f;
+  series = series * rest + 1.0f;
+  series = series * rest + 1.0f;
+  Bits power, result;
+  std::memcpy(&power, &shifted, sizeof power);
+  std::memcpy(&result, &series, sizeof result);
+  result += power << 23;
+  result = (x < -80.0f) ? Bits{} : result;
+  Wide value;
+  std::memcpy(&value, &result, sizeof value);
+  return value;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -29,8 +30,17 @@ def find_library() -> ctypes.CDLL | None:
     capability = torch.backends.cpu.get_cpu_capability()
     for variant in VARIANTS.get(capability, ("any",)):
         path = Path(__file__).with_name(f"kernels-{variant}.so")
-        if path.exists():
+        if not path.exists():
+            continue
+        try:
             return declare(path)
+        except OSError as error:
+            warnings.warn(
+                f"{path.name} cannot be loaded ({error}): mmgraph runs on torch alone, "
+                "slower. Install it anew on this machine.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     return None
 
 
