@@ -5,6 +5,7 @@ machine, which are arguments. Nothing here is measured on a GPU.
 """
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -154,6 +155,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     """Count, divide, print."""
     args = read_arguments()
+    os.environ["MMGRAPH_NATIVE"] = "0"  # counters see the operations of torch alone
     machine = Machine(args.tflops, args.gb_per_s, args.use, args.network_gb_per_s)
     clf = fitted()
     predict, train = costs(clf, args.batch)
