@@ -46,7 +46,7 @@ def row_bounds(
     bounds = torch.empty(shape, dtype=torch.int64, device="cpu")
     row, step = bounds.data_ptr(), bounds.stride(0) * bounds.element_size()
     for sample, start in zip(samples, first, strict=True):
-        sample = sample.contiguous()
+        sample = sample.to(torch.int64).contiguous()
         library.row_bounds(sample.data_ptr(), len(sample), num_samples, start, row)
         row += step
     return bounds
