@@ -75,7 +75,7 @@ class Arena:
         self.x_dict = {**self.batch.x, "fuse": fuse}
 
     def products(self) -> Contender:
-        """What no layer of our shape can beat: its matrix products alone.
+        """The matrix products of our layer alone, as torch does them.
 
         One product of the multiply-adds of our layer with feed-forward, and the two of
         its backward pass.
@@ -233,7 +233,7 @@ class Arena:
         return torch.cat(place)
 
     def floor(self) -> Contender:
-        """One matrix product with the multiply-adds of our forward pass."""
+        """One product of torch with the multiply-adds of our forward pass."""
         width = self.workload.width
         columns = round(self.multiply_adds / (self.num_nodes * width))
         x = torch.randn(self.num_nodes, width)

@@ -112,7 +112,7 @@ class Report:
 
         HGTConv has maps of its own for relations: how does it compare with our layer
         that computes its function, and with the matrix products of our layer with
-        feed-forward alone, which no layer of that shape can beat?
+        feed-forward alone, as torch does them?
         """
         found: dict[str, float | None] = {}
         subjects = {
