@@ -222,6 +222,21 @@ def test_scores_that_leave_nothing_to_others(kernels, by_torch, large):
     assert_near(found, by_torch(lambda: outcome(layer, h, graph)))
 
 
+def test_without_a_sink_who_may_hear_nobody_hears_zero(kernels):
+    """Both targets attend together; in the first sample u has no source of its own."""
+    names = [("a", "t"), ("b", "t"), ("c", "t"), ("a", "u"), ("b", "u")]
+    layer = RelationalAttention(
+        [Relation(*pair) for pair in names], 16, num_heads=2, null_sink=False
+    )
+    assert len(layer._groups) == 1
+    counts = {"a": [0, 1], "b": [0, 2], "c": [1, 1], "t": [1, 1], "u": [1, 1]}
+    graph = Graph({name: node_set(count) for name, count in counts.items()}, 2)
+    h = torch.randn(10, 16).requires_grad_()
+    with torch.no_grad():
+        assert torch.equal(layer(h, graph)["u"][0], layer.out.bias[1, 0])
+    assert_near(outcome(layer, h, graph), in_double(layer, h, graph))
+
+
 def test_a_nan_is_passed_on_to_its_own_sample_alone(kernels):
     layer, h, graph = layer_and_states(2)
     with torch.no_grad():
