@@ -5,6 +5,7 @@ Without one the package is pure Python and runs on torch alone.
 
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,6 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 WITHOUT = "mmgraph runs on torch alone, slower"
 FOLDER = Path("mmgraph", "native")
-SOURCES = ("attention.cpp", "maps.cpp")
 OPTIONS = ("-std=c++17", "-O3", "-shared", "-fPIC")
 ARITHMETIC = ("-fno-math-errno", "-ffp-contract=fast")
 # One library for each generation of processors: the fastest that runs is loaded.
@@ -59,10 +59,12 @@ def compile_kernels(root: Path) -> list[Path]:
 
 def _compile(root: Path, compiler: str, path: Path, options: tuple[str, ...]) -> bool:
     """Compile one library, with threads if the compiler has OpenMP."""
-    sources = [str(FOLDER / name) for name in SOURCES]
+    read = runpy.run_path(str(root / FOLDER / "sources.py"))
+    sources = [str(FOLDER / name) for name in read["SOURCES"]]
+    digest = f'-DMMGRAPH_SOURCES="{read["digest_sources"]()}"'
     said = ""
     for threads in (("-fopenmp",), ()):
-        flags = *OPTIONS, *ARITHMETIC, *options, *threads
+        flags = *OPTIONS, *ARITHMETIC, *options, *threads, digest
         command = [compiler, *flags, *sources, "-o", str(path)]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
         if done.returncode == 0:

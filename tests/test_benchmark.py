@@ -548,7 +548,9 @@ def test_ctrl_c_leaves_complete_lines_and_the_rest_runs_later(file, tmp_path):
         )
         path = tmp_path / "results.jsonl"
         deadline = time.monotonic() + 60
-        while not path.exists() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if path.exists() and path.stat().st_size:
+                break
             time.sleep(0.002)
         os.kill(program.pid, signal.SIGINT)
         code = program.wait(60)

@@ -75,7 +75,14 @@ def test_an_environment_variable_leaves_them_unused():
 def test_a_library_that_cannot_be_loaded_is_told_and_left(monkeypatch, tmp_path):
     (tmp_path / "kernels-any.so").write_bytes(b"not a library")
     monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
-    with pytest.warns(RuntimeWarning, match=r"kernels-any\.so cannot be loaded"):
+    with pytest.warns(RuntimeWarning, match=r"kernels-any\.so cannot be used"):
+        assert library.find_library.__wrapped__() is None
+
+
+@needs_kernels
+def test_a_library_of_other_sources_is_told_and_left(monkeypatch):
+    monkeypatch.setattr(library, "digest_sources", lambda: "of other sources")
+    with pytest.warns(RuntimeWarning, match="compiled from other sources"):
         assert library.find_library.__wrapped__() is None
 
 
@@ -86,8 +93,11 @@ def test_without_a_compiler_the_package_is_pure(
     monkeypatch.syspath_prepend(str(ROOT))
     from hatch_build import compile_kernels
 
+    folder = tmp_path / "mmgraph" / "native"
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("*.so"))
     monkeypatch.setenv("CXX", compiler)
     assert compile_kernels(tmp_path) == []
+    assert not list(folder.glob("*.so"))
     assert "torch alone" in capsys.readouterr().err
 
 

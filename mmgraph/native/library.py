@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmgraph.native.sources import digest_sources
+
 VARIANTS = {"AVX512": ("v4", "v3", "any"), "AVX2": ("v3", "any")}
 ALONE = 1 << 15  # numbers in a table below which one thread is as fast as many
 
@@ -34,10 +36,10 @@ def find_library() -> ctypes.CDLL | None:
             continue
         try:
             return declare(path)
-        except OSError as error:
+        except (OSError, AttributeError, ValueError) as error:
             warnings.warn(
-                f"{path.name} cannot be loaded ({error}): mmgraph runs on torch alone, "
-                "slower. Install it anew on this machine.",
+                f"{path.name} cannot be used ({error}): mmgraph runs on torch alone, "
+                "slower. Install mmgraph anew on this machine.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -45,8 +47,17 @@ def find_library() -> ctypes.CDLL | None:
 
 
 def declare(path: Path) -> ctypes.CDLL:
-    """Load a library and declare its functions."""
+    """Load a library and declare its functions.
+
+    Raises:
+        OSError: It is no library for this machine.
+        AttributeError: It lacks a function.
+        ValueError: It was compiled from other sources than those beside it.
+    """
     library = ctypes.CDLL(str(path))
+    library.compiled_from.restype = ctypes.c_char_p
+    if library.compiled_from() != digest_sources().encode():
+        raise ValueError("compiled from other sources")
     for name, types in SIGNATURES.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None

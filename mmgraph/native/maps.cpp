@@ -162,6 +162,9 @@ void run_all(const std::vector<Product> &products, int threads) {
 
 extern "C" {
 
+// The hash of the sources, by which stale libraries are told.
+const char *compiled_from() { return MMGRAPH_SOURCES; }
+
 // Range after range of every member: table is [members, mapped, out].
 void maps_forward(const Maps *m, float *table, int64_t mapped, int threads) {
   std::vector<Product> products;
