@@ -55,7 +55,8 @@ def draw_costs(rows: list[dict[str, Any]], path: Path) -> None:
         for panel, axis in zip(panels, AXES, strict=True):
             _draw_panel(panel, axis, [row for row in costs if row["axis"] == axis])
         panels[0].set_ylabel(f"time of a step\n(1 = mmgraph, {BASE.name})")
-        panels[0].legend(frameon=False, fontsize=8)
+        named = panels[0].get_legend_handles_labels()
+        figure.legend(*named, loc="outside upper center", ncols=3, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
