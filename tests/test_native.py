@@ -344,12 +344,22 @@ def test_results_of_maps_do_not_depend_on_threads(kernels):
 
 
 def test_rows_in_another_order_of_memory(kernels, by_torch):
-    """Transposed states, and weights that members share, are copied first."""
+    """States that are transposed or a part of others; weights that members share."""
     h, maps = random_maps(3, [6, 9], (8, 8, 8), members=2)
-    turned = h.detach().mT.contiguous().mT.requires_grad_()
     shared = [Map(m.weight[0], m.bias[0], m.ranges) for m in maps]
-    found = map_ranges(turned, *shared)
-    assert_near(found, by_torch(lambda: map_ranges(h, *shared)))
+    expected = by_torch(lambda: map_ranges(h, *shared))
+    turned = h.detach().mT.contiguous().mT
+    longer = torch.empty(2, 8 * 15 + 5)[:, : 8 * 15].unflatten(1, (15, 8))
+    for given in (turned, longer.copy_(h.detach())):
+        assert_near(map_ranges(given, *shared), expected)
+
+
+def test_attention_in_another_order_of_memory(kernels):
+    layer, h, graph = layer_and_states(4, heads=2, width=16)
+    query, source = layer.query(h, graph.rows), layer.key_value(h, graph.rows)
+    heard = layer._fused(query, source, layer.bias, layer.sink, graph)
+    turned = (x.mT.contiguous().mT for x in (query, source, layer.bias, layer.sink))
+    assert torch.equal(layer._fused(*turned, graph), heard)
 
 
 @needs_kernels

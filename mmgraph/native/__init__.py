@@ -6,8 +6,8 @@ environment leaves them unused.
 
 from mmgraph.native.attention import (
     CHANNELS,
-    Call,
-    Table,
+    Attention,
+    Hearing,
     attend,
     attend_back,
     row_bounds,
@@ -17,9 +17,9 @@ from mmgraph.native.maps import RangeMaps, map_backward, map_forward
 
 __all__ = [
     "CHANNELS",
-    "Call",
+    "Attention",
+    "Hearing",
     "RangeMaps",
-    "Table",
     "attend",
     "attend_back",
     "is_available",

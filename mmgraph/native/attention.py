@@ -52,7 +52,7 @@ def row_bounds(
     return bounds
 
 
-class Table(NamedTuple):
+class Hearing(NamedTuple):
     """Which rows attend to which.
 
     Attributes:
@@ -68,7 +68,7 @@ class Table(NamedTuple):
     sink: Tensor
 
 
-class Call(NamedTuple):
+class Attention(NamedTuple):
     """What is attended, float32 on the CPU; E, where it is, leads all of them.
 
     Attributes:
@@ -85,15 +85,15 @@ class Call(NamedTuple):
     sink: Tensor | None
     silent: Tensor | None
 
-    def pack(self, table: Table) -> _Attention:
+    def pack(self, hearing: Hearing) -> _Attention:
         """Return the structure that kernels read; it does not own what it names."""
         query, source, heads = self.query, self.source, self.bias.shape[-1]
         width = query.shape[-1]
         return _Attention(
             members=query.shape[0] if query.ndim == 3 else 1,
-            samples=table.targets.shape[1] - 1,
-            target_types=table.relation.shape[0],
-            source_types=table.relation.shape[1],
+            samples=hearing.targets.shape[1] - 1,
+            target_types=hearing.relation.shape[0],
+            source_types=hearing.relation.shape[1],
             relations=self.bias.shape[-2],
             sinks=0 if self.sink is None else self.sink.shape[-2],
             heads=heads,
@@ -105,44 +105,44 @@ class Call(NamedTuple):
             query=query.data_ptr(),
             key=source.data_ptr(),
             value=source.data_ptr() + width * source.element_size(),
-            target_bounds=table.targets.data_ptr(),
-            source_bounds=table.sources.data_ptr(),
-            relation=table.relation.data_ptr(),
-            sink_row=table.sink.data_ptr(),
+            target_bounds=hearing.targets.data_ptr(),
+            source_bounds=hearing.sources.data_ptr(),
+            relation=hearing.relation.data_ptr(),
+            sink_row=hearing.sink.data_ptr(),
             bias=self.bias.data_ptr(),
             sink=address(self.sink),
             silent=address(self.silent),
         )
 
 
-def attend(call: Call, tables: Sequence[Table]) -> tuple[Tensor, Tensor]:
-    """Attend, table by table; every target row is in one of them.
+def attend(given: Attention, hearings: Sequence[Hearing]) -> tuple[Tensor, Tensor]:
+    """Attend, hearing by hearing; every target row is in one of them.
 
     Returns:
         ``[E, N, H d]``, and for :func:`attend_back` ``[2, E, N, H]``.
     """
-    out = torch.empty_like(call.query)
-    kept = out.new_empty(2, *out.shape[:-1], call.bias.shape[-1])
+    out = torch.empty_like(given.query)
+    kept = out.new_empty(2, *out.shape[:-1], given.bias.shape[-1])
     peak, inverse = kept.data_ptr(), kept[1].data_ptr()
-    threads = threads_for(call.source)
-    for table in tables:
-        packed = ctypes.byref(call.pack(table))
+    threads = threads_for(given.source)
+    for hearing in hearings:
+        packed = ctypes.byref(given.pack(hearing))
         loaded().attention_forward(packed, out.data_ptr(), peak, inverse, threads)
     return out, kept
 
 
 def attend_back(
-    call: Call, tables: Sequence[Table], kept: Tensor, gradient: Tensor
+    given: Attention, hearings: Sequence[Hearing], kept: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Return gradients of query, source, bias and sink from that of the result."""
-    query, source = torch.empty_like(call.query), torch.zeros_like(call.source)
-    bias = torch.zeros_like(call.bias)
-    sink = None if call.sink is None else torch.zeros_like(call.sink)
+    query, source = torch.empty_like(given.query), torch.zeros_like(given.source)
+    bias = torch.zeros_like(given.bias)
+    sink = None if given.sink is None else torch.zeros_like(given.sink)
     threads, key = threads_for(source), source.data_ptr()
     value = key + query.shape[-1] * source.element_size()
-    for table in tables:
+    for hearing in hearings:
         loaded().attention_backward(
-            ctypes.byref(call.pack(table)),
+            ctypes.byref(given.pack(hearing)),
             gradient.data_ptr(),
             kept.data_ptr(),
             kept[1].data_ptr(),

@@ -13,7 +13,7 @@ extern "C" struct Maps {
   int64_t members, types, in, out;  // of weights [members, types, in, out]
   int64_t ranges;
   const int64_t *range;             // [ranges, 3]: type, first row, end
-  int64_t rows, member_rows;        // of a member; from one member to the next, or 0
+  int64_t rows, member_stride;      // of a member; floats to the next one, or 0
   const float *h;                   // [members, rows, in]
   const float *weight, *bias;       // [members, types, in, out], [members, types, out]
 };
@@ -173,7 +173,7 @@ void maps_forward(const Maps *m, float *table, int64_t mapped, int threads) {
     for (int64_t r = 0; r < m->ranges; r++) {
       const int64_t *range = m->range + 3 * r, rows = range[2] - range[1];
       const int64_t type = e * m->types + range[0];
-      const float *from = m->h + (e * m->member_rows + range[1]) * m->in;
+      const float *from = m->h + e * m->member_stride + range[1] * m->in;
       products.push_back({rows, m->in, m->out, from, m->in, 1,
                           m->weight + type * m->in * m->out, m->out, false,
                           m->bias + type * m->out, to, m->out, false});
@@ -194,7 +194,7 @@ void maps_backward(const Maps *m, const float *gradient, int64_t mapped, float *
     for (int64_t r = 0; r < m->ranges; r++) {
       const int64_t *range = m->range + 3 * r, rows = range[2] - range[1];
       const int64_t type = e * m->types + range[0], at = type * m->in * m->out;
-      const float *from = m->h + (e * m->member_rows + range[1]) * m->in;
+      const float *from = m->h + e * m->member_stride + range[1] * m->in;
       products.push_back({m->in, rows, m->out, from, 1, m->in, part, m->out, false,
                           nullptr, weight + at, m->out, false});
       products.push_back({1, rows, m->out, &one, 0, 0, part, m->out, false, nullptr,

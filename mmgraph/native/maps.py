@@ -20,7 +20,7 @@ class _Maps(ctypes.Structure):
     _fields_ = (
         *((name, INT) for name in ("members", "types", "in", "out", "ranges")),
         ("range", POINTER),
-        *((name, INT) for name in ("rows", "member_rows")),
+        *((name, INT) for name in ("rows", "member_stride")),
         *((name, POINTER) for name in ("h", "weight", "bias")),
     )
 
@@ -29,7 +29,7 @@ class RangeMaps(NamedTuple):
     """Rows and what maps them; E, where it is, leads all.
 
     Attributes:
-        h: ``[E, N, in]``; E may have stride 0.
+        h: ``[E, N, in]``, rows one after the other; E may have any stride.
         weight: ``[E, T, in, out]``, contiguous.
         bias: ``[E, T, 1, out]``, contiguous.
         ranges: Number of the weight, first row and end of each, without empty ones.
@@ -58,7 +58,7 @@ class RangeMaps(NamedTuple):
             len(self.ranges),
             ctypes.addressof(numbers),
             h.shape[-2],
-            h.stride(0) // width if h.ndim == 3 else 0,
+            h.stride(0) if h.ndim == 3 else 0,
             h.data_ptr(),
             self.weight.data_ptr(),
             self.bias.data_ptr(),

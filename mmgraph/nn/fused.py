@@ -69,8 +69,8 @@ class FusedAttention:
         """
         if not source.shape[-2]:
             return torch.zeros_like(query)
-        tables = [
-            native.Table(
+        hearings = [
+            native.Hearing(
                 graph.bounds(group.targets, self.targets),
                 graph.bounds(group.sources, self.sources),
                 *numbers,
@@ -78,7 +78,7 @@ class FusedAttention:
             for group, numbers in zip(self.groups, self._numbers, strict=True)
         ]
         silent = graph.silent_rows(self.sources)
-        heard = _AttendRows.apply(query, source, bias, sink, silent, tables)  # type: ignore[no-untyped-call]
+        heard = _AttendRows.apply(query, source, bias, sink, silent, hearings)  # type: ignore[no-untyped-call]
         return cast("Tensor", heard)
 
 
@@ -91,12 +91,18 @@ class _AttendRows(torch.autograd.Function):
         bias: Tensor,
         sink: Tensor | None,
         silent: Tensor | None,
-        tables: Sequence[native.Table],
+        hearings: Sequence[native.Hearing],
     ) -> Tensor:
-        call = native.Call(query, source, bias, sink, silent)
-        heard, kept = native.attend(call, tables)
-        ctx.save_for_backward(*call, kept)
-        ctx.tables = tables
+        given = native.Attention(
+            query.contiguous(),
+            source.contiguous(),
+            bias.contiguous(),
+            None if sink is None else sink.contiguous(),
+            silent,
+        )
+        heard, kept = native.attend(given, hearings)
+        ctx.save_for_backward(*given, kept)
+        ctx.hearings = hearings
         return heard
 
     @staticmethod
@@ -104,6 +110,6 @@ class _AttendRows(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         *given, kept = ctx.saved_tensors
         changes = native.attend_back(
-            native.Call(*given), ctx.tables, kept, gradient.contiguous()
+            native.Attention(*given), ctx.hearings, kept, gradient.contiguous()
         )
         return *changes, None, None
