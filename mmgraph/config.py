@@ -196,6 +196,8 @@ class TrainConfig(FileColumns):
             "retrieval" and "matching" learn which modalities are of one sample.
         left: Modalities of the left side, of matching.
         right: Modalities of the right side, of matching.
+        aligned: Modalities whose vectors one model put into one space, of retrieval
+            and matching; None leaves it to the estimator.
         seed: Seed of everything random.
         epochs: Most epochs of the training; None is the estimator's default.
         memory: Megabytes that training on a folder may take, beyond the model.
@@ -212,6 +214,7 @@ class TrainConfig(FileColumns):
     )
     left: tuple[str, ...] = ()
     right: tuple[str, ...] = ()
+    aligned: tuple[str, ...] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     epochs: Count | None = None
     memory: Count = 1024
@@ -234,6 +237,11 @@ class TrainConfig(FileColumns):
             raise ValueError(
                 f"left and right are sides of matching, got task {self.task!r}; "
                 "leave them out or use --task matching"
+            )
+        if self.aligned is not None and self.task not in PAIR_TASKS:
+            raise ValueError(
+                "aligned modalities are compared by retrieval and matching, got task "
+                f"{self.task!r}; leave them out or give one of these tasks"
             )
         return self
 

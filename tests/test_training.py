@@ -110,6 +110,16 @@ def test_a_folder_of_tables_trains_the_same_retriever(table, here):
     assert "got one of retrieval" in run("predict", "one", table, code=2)
 
 
+@pytest.mark.slow
+def test_aligned_modalities_are_those_that_were_named(table, here):
+    halves = ("--modality", "a=b0", "--modality", "b=b1")
+    for names in ("a,b", ""):
+        asked = ("--task", "retrieval", "--aligned", names, "--output", "ret")
+        run("train", table, *asked, *halves)
+        space = FusionRetriever.from_pretrained(here / "ret").model_.space
+        assert space.aligned.aligned == (bool(names), bool(names))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -124,6 +134,14 @@ def test_a_folder_of_tables_trains_the_same_retriever(table, here):
             "no modality in common, got 'a' on both",
         ),
         (("--task", "retrieval", "--left", "a", *MODALITIES), "are sides of matching"),
+        (
+            ("--task", "retrieval", "--aligned", "a,c", *MODALITIES),
+            "--aligned must name none or at least two different modalities, of a, b",
+        ),
+        (
+            ("--label", "y", "--aligned", "a,b", *MODALITIES),
+            "are compared by retrieval and matching, got task 'auto'",
+        ),
         (("--task", "search", *MODALITIES), "task must be 'auto', 'classification'"),
         (MODALITIES, "label is required, got nothing; only --task retrieval"),
     ],

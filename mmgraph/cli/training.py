@@ -90,6 +90,14 @@ Left = Annotated[
 Right = Annotated[
     str | None, typer.Option(metavar="NAME,NAME", help="Those of the other side.")
 ]
+Aligned = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Modalities of retrieval or matching whose vectors one model, such as "
+        "CLIP, put into one space.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of the training (default: 0).")]
 Epochs = Annotated[
     int | None, typer.Option(help="Most epochs (default: chosen by the estimator).")
@@ -125,6 +133,7 @@ def train(
     task: TaskName = None,
     left: Left = None,
     right: Right = None,
+    aligned: Aligned = None,
     seed: Seed = None,
     epochs: Epochs = None,
     memory: Memory = None,
@@ -148,7 +157,7 @@ def train(
         **{"file": file, "label": label, "output": output, "group": group, "id": id_},
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
-        "schema": schema,
+        **{"schema": schema, "aligned": parse_names(aligned)},
     }
     workers = join()
     settings = workers.together(lambda: _settings(values, modality, encoder, config))
@@ -261,5 +270,9 @@ def _fit_pairs(config: TrainConfig, task: Task, data: Samples) -> Trained:
 
 def _options(config: TrainConfig) -> dict[str, Any]:
     """Return what was given of what estimators choose themselves."""
-    given = {"epochs": config.epochs, "encoders": config.encoders or None}
+    given = {
+        "epochs": config.epochs,
+        "encoders": config.encoders or None,
+        "aligned": config.aligned,
+    }
     return {name: value for name, value in given.items() if value is not None}

@@ -81,6 +81,7 @@ class FusionMatcher(PairedEstimator):
         weight_decay: Of AdamW.
         missing_rate: Mean rate of modality dropout in training.
         encoders: Pretrained models of raw modalities, as of :class:`FusionRetriever`.
+        aligned: As of :class:`FusionRetriever`.
         device: Where to compute; default: a GPU if there is one.
         seed: Of everything that is random.
         verbose: Show a progress bar; default: only on a terminal.
@@ -124,6 +125,7 @@ class FusionMatcher(PairedEstimator):
         weight_decay: float = 0.05,
         missing_rate: float = 0.2,
         encoders: Mapping[str, Encoder] | None = None,
+        aligned: Sequence[str] | None = None,
         device: str | None = None,
         seed: int = 0,
         verbose: bool | None = None,

@@ -48,7 +48,7 @@ class MatchPool(nn.Module):
         super().__init__()
         self.space = space
         self.register_buffer("left", torch.tensor(left))
-        self.crowd = Crowd(space.channels, num_crowd)
+        self.crowd = Crowd(space.pair_channels, num_crowd)
         self.register_buffer("weight", torch.zeros(2))
         self.register_buffer("bias", torch.zeros(()))
 
@@ -75,7 +75,7 @@ class MatchPool(nn.Module):
             present: ``[P, M]`` Bool.
             own: ``[2, P, L]`` Bool, whom of the crowd to leave out for each side.
         """
-        a, b = (z[:, : self.space.channels] for z in self.sides(evidence, present))
+        a, b = (z[:, : self.space.pair_channels] for z in self.sides(evidence, present))
         of_a, of_b = (None, None) if own is None else own
         return self.crowd.nearness(a, 1, of_a) + self.crowd.nearness(b, 0, of_b)
 
@@ -85,7 +85,7 @@ class MatchPool(nn.Module):
         """Return ``[P, 2]``: likeness by pairs, and of class; zero where unknown."""
         usual = self.usual(evidence, present) if usual is None else usual
         a, b = self.sides(evidence, present)
-        width = self.space.channels
+        width = self.space.pair_channels
         parts = [(a[:, :width], b[:, :width]), (a[:, width:], b[:, width:])]
         by_pairs, by_class = ((x * y).sum(1) for x, y in parts)
         return torch.stack([2 * by_pairs - usual, by_class], dim=1)
@@ -130,7 +130,7 @@ class MatchPool(nn.Module):
         seen = self.two_sided(present)
         match = torch.nonzero(seen & (y[:, 0] > 0))[:, 0]
         a, b = self.sides(evidence[match], present[match])
-        width = self.space.channels
+        width = self.space.pair_channels
         crowd = groups[0, match[self.crowd.keep(a[:, :width], b[:, :width])]]
         usual = self.usual(evidence, present, groups[..., None] == crowd)
         x, target = self.similarities(evidence, present, usual)[seen], y[seen, 0]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmgraph.data import MultimodalData
 from mmgraph.data.labels import class_numbers
 from mmgraph.errors import DataError
+from mmgraph.estimators.aligned import AlignedMap, aligned_modalities
 from mmgraph.estimators.base import FusionEstimator
 from mmgraph.estimators.folds import assign_folds, count_folds, number_groups
 from mmgraph.estimators.inputs import check_modalities
@@ -34,6 +35,7 @@ class PairedEstimator(FusionEstimator):
 
     supervision: Supervision
     out_channels: int
+    aligned: Sequence[str] | None
     completion = False
     model_: nn.Module  # type: ignore[assignment]
 
@@ -62,6 +64,7 @@ class PairedEstimator(FusionEstimator):
             supervision=self.supervision,
             channels=int(self.out_channels),
             kinds=tuple(self.experts),
+            aligned=aligned_modalities(self.aligned, self.schema_, self.raw_),
             seed=int(self.seed),
         )
         self.unseen_ = self._unseen(fitted)
@@ -75,7 +78,10 @@ class PairedEstimator(FusionEstimator):
             return [
                 n for n, seen in zip(names, present.any(0), strict=True) if not seen
             ]
-        return modalities_without_partner(present, names)
+        alone = modalities_without_partner(present, names)
+        aligned = dict(zip(names, fitted.space.aligned.aligned, strict=True))
+        known = dict(zip(names, present.any(0).tolist(), strict=True))
+        return [n for n in alone if not (aligned[n] and known[n])]
 
     def _build(self, space: EmbeddingSpace) -> nn.Module:
         raise AssertionError("a paired estimator says what is built on its space")
@@ -141,6 +147,8 @@ def describe_space(space: EmbeddingSpace) -> dict[str, Any]:
         "experts": describe_experts(
             experts for experts in space.experts if isinstance(experts, nn.ModuleList)
         ),
+        "aligned": list(space.aligned.aligned),
+        "aligned_channels": space.aligned.channels,
         "channels": space.channels,
         "num_classes": space.num_classes,
     }
@@ -153,6 +161,7 @@ def build_space(described: dict[str, Any], widths: Sequence[int]) -> EmbeddingSp
         widths,
         described["landmarks"],
         build_experts(described["experts"], widths, task),
+        AlignedMap(described["aligned"], int(described["aligned_channels"])),
         int(described["channels"]),
         int(described["num_classes"]),
     )

@@ -98,6 +98,18 @@ class RawInputs:
         numbers = Schema(modalities, schema.latents, schema.relations, schema.readout)
         return replace(data, columns=columns).with_schema(numbers)
 
+    def sharing(self) -> list[str]:
+        """Name the modalities whose vectors are of the space of one pretrained model.
+
+        Two texts of one model, or what a model such as CLIP puts into a common space;
+        of several such models, the one of most modalities.
+        """
+        shared: dict[tuple[object, ...], list[str]] = {}
+        for name, encoder in self.encoders.items():
+            shared.setdefault(encoder.space, []).append(name)
+        names = max(shared.values(), key=len, default=[])
+        return names if len(names) > 1 else []
+
     def check(self, data: MultimodalData, modalities: Sequence[Modality]) -> None:
         """Refuse strings where the training had numbers, and numbers for strings.
 

@@ -77,6 +77,12 @@ class FusionRetriever(PairedEstimator):
         encoders: By modality of text, image or audio: a pretrained model that turns
             it into vectors, as a :class:`mmgraph.PretrainedEncoder` or as the path or
             name of one; default: what the schema names, else plain features.
+        aligned: Modalities whose vectors can be compared before anything is learned,
+            such as pictures and texts by CLIP: their cosines have a share of the
+            similarity, chosen by how well training samples find their partner. One
+            vector a sample, all of one length; none: (); default: those that one
+            pretrained model of ``encoders`` puts into one space. With them, a fit
+            needs no sample that has two modalities.
         device: Where to compute; default: a GPU if there is one.
         seed: Of everything that is random.
         verbose: Show a progress bar; default: only on a terminal.
@@ -119,6 +125,7 @@ class FusionRetriever(PairedEstimator):
         learning_rate: float = 2e-3,
         weight_decay: float = 0.05,
         encoders: Mapping[str, Encoder] | None = None,
+        aligned: Sequence[str] | None = None,
         device: str | None = None,
         seed: int = 0,
         verbose: bool | None = None,

@@ -1,7 +1,8 @@
 """The space in which rows of different modalities meet.
 
 Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``D`` coordinates of pairs,
-``K`` classes, ``C = D + K`` channels of evidence, ``W`` width of an embedding.
+``G`` channels of aligned modalities, ``K`` classes, ``C = D + G + K`` channels of
+evidence, ``W`` width of an embedding.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmgraph.estimators.aligned import AlignedMap
 from mmgraph.nn.radial import RadialMap
 from mmgraph.ops import present_rows
 
@@ -23,7 +25,9 @@ class EmbeddingSpace(nn.Module):
     ``1 - balance`` of every inner product:
 
     - *pairs*: a weighted sum over the modalities present of how much each is like
-      every training pair (see :mod:`mmgraph.estimators.anchors`);
+      every training pair (see :mod:`mmgraph.estimators.anchors`); beside it, with
+      the share ``known``, the mean of the vectors of aligned modalities, whose cosines
+      say something before anything is learned;
     - *classes*: a weighted mean over the modalities present of class probabilities p,
       and, in a coordinate of each modality of its own, the ``sqrt(1 - |p|^2)`` that
       gives unit length. The inner product of rows of different modalities is then
@@ -38,33 +42,37 @@ class EmbeddingSpace(nn.Module):
         pair_maps: ``M`` maps of features to ``D`` coordinates; none without pairs.
         class_maps: ``M`` maps to ``K`` scores; none without classes.
         experts: ``M`` lists of experts of log-probabilities, averaged with the maps.
+        aligned: Vectors of ``M`` modalities, of ``G`` channels, 0 where none share a
+            space.
         channels: ``D``, 0 without pairs.
         num_classes: ``K``, 0 without classes.
-        num_modalities: ``M``.
     """
 
     pair_trust: Tensor
     class_trust: Tensor
     prior: Tensor
     balance: Tensor
+    known: Tensor
 
     def __init__(
         self,
         pair_maps: nn.ModuleList,
         class_maps: nn.ModuleList,
         experts: nn.ModuleList,
+        aligned: AlignedMap,
         *,
         channels: int,
         num_classes: int,
-        num_modalities: int,
     ) -> None:
         super().__init__()
         self.pair_maps, self.class_maps, self.experts = pair_maps, class_maps, experts
-        self.channels, self.num_classes = channels, num_classes
+        self.aligned, self.channels, self.num_classes = aligned, channels, num_classes
+        num_modalities = len(aligned.aligned)
         self.register_buffer("pair_trust", torch.ones(num_modalities))
         self.register_buffer("class_trust", torch.ones(num_modalities))
         self.register_buffer("prior", torch.zeros(num_classes))
         self.register_buffer("balance", torch.ones(()))
+        self.register_buffer("known", torch.zeros(()))
 
     @property
     def num_modalities(self) -> int:
@@ -72,9 +80,14 @@ class EmbeddingSpace(nn.Module):
         return len(self.pair_trust)
 
     @property
+    def pair_channels(self) -> int:
+        """D + G: what tells samples apart, first in evidence and in embeddings."""
+        return self.channels + self.aligned.channels
+
+    @property
     def evidence_channels(self) -> int:
         """C."""
-        return self.channels + self.num_classes
+        return self.pair_channels + self.num_classes
 
     @property
     def out_channels(self) -> int:
@@ -97,6 +110,7 @@ class EmbeddingSpace(nn.Module):
             parts = []
             if self.channels:
                 parts.append(self.pair_maps[m](x[rows]))
+            parts.append(self.aligned(m, x[rows]))
             if self.num_classes:
                 parts.append(self.probabilities(m, x[rows]))
             found = torch.cat(parts, dim=1)
@@ -114,8 +128,13 @@ class EmbeddingSpace(nn.Module):
 
     def by_modality(self, evidence: Tensor) -> Tensor:
         """Bring evidence ``[N, M, C]`` to the scale that a graph takes."""
-        pairs, classes = evidence.split([self.channels, self.num_classes], dim=-1)
-        return torch.cat([F.normalize(pairs, dim=-1), classes], dim=-1)
+        pairs, vectors, classes = self._parts(evidence)
+        return torch.cat([F.normalize(pairs, dim=-1), vectors, classes], dim=-1)
+
+    def _parts(self, evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        sizes = [self.channels, self.aligned.channels, self.num_classes]
+        pairs, vectors, classes = evidence.split(sizes, dim=-1)
+        return pairs, vectors, classes
 
     def forward(self, evidence: Tensor, present: Tensor) -> Tensor:
         """Embed ``[N, M, C]`` where ``present [N, M]``: unit vectors ``[N, W]``.
@@ -123,11 +142,12 @@ class EmbeddingSpace(nn.Module):
         Evidence of what is not present is not read; with nothing present it is zero.
         """
         evidence = torch.where(present[..., None], evidence, 0)
-        pairs, classes = evidence.split([self.channels, self.num_classes], dim=-1)
+        pairs, vectors, classes = self._parts(evidence)
         parts = []
-        if self.channels:
+        if self.pair_channels:
             weighted = (pairs * self.pair_trust[:, None]).sum(1)
-            parts.append(self.balance.sqrt() * F.normalize(weighted, dim=1))
+            part = beside_known(weighted, vectors.sum(1), self.known)
+            parts.append(self.balance.sqrt() * part)
         if self.num_classes:
             weight = self.class_trust * present
             total = weight.sum(1, keepdim=True).clamp(min=CERTAIN)
@@ -137,6 +157,22 @@ class EmbeddingSpace(nn.Module):
             part = torch.where(present.any(1, keepdim=True), part, 0)
             parts.append((1 - self.balance).sqrt() * part)
         return F.normalize(torch.cat(parts, dim=1), dim=1)
+
+
+def beside_known(pairs: Tensor, vectors: Tensor, known: Tensor) -> Tensor:
+    """Put ``[..., D]`` and ``[..., G]`` side by side: ``[..., D + G]`` of unit length.
+
+    Args:
+        pairs: Likeness to training pairs.
+        vectors: Of aligned modalities, which have the share ``known`` of an inner
+            product. Where one of both is zero the other is all.
+        known: Between 0 and 1.
+    """
+    pairs = F.normalize(pairs, dim=-1)
+    if not vectors.shape[-1]:
+        return pairs
+    parts = (1 - known).sqrt() * pairs, known.sqrt() * F.normalize(vectors, dim=-1)
+    return F.normalize(torch.cat(parts, dim=-1), dim=-1)
 
 
 def as_probabilities(scores: Tensor) -> Tensor:
@@ -149,6 +185,7 @@ def empty_space(
     widths: Sequence[int],
     landmarks: Sequence[Sequence[int]],
     experts: nn.ModuleList,
+    aligned: AlignedMap,
     channels: int,
     num_classes: int,
 ) -> EmbeddingSpace:
@@ -158,6 +195,7 @@ def empty_space(
         widths: ``M`` numbers of features.
         landmarks: ``M`` numbers of landmarks of pair maps, and of class maps.
         experts: ``M`` lists of experts.
+        aligned: Of ``M`` modalities.
         channels: ``D``.
         num_classes: ``K``.
     """
@@ -171,7 +209,7 @@ def empty_space(
         maps(of_pairs, channels),
         maps(of_classes, num_classes),
         experts,
+        aligned,
         channels=channels,
         num_classes=num_classes,
-        num_modalities=len(widths),
     )

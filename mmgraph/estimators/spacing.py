@@ -1,7 +1,7 @@
 """Fitting the space in which modalities meet, out of sample.
 
 Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``D`` coordinates of pairs,
-``K`` classes, ``C = D + K``.
+``G`` channels of aligned modalities, ``K`` classes, ``C = D + G + K``.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.errors import DataError
+from mmgraph.estimators.aligned import AlignedMap, fit_aligned
 from mmgraph.estimators.anchors import Smoother, fit_smoother, principal_anchors
 from mmgraph.estimators.evidence import fit_evidence
-from mmgraph.estimators.space import EmbeddingSpace, as_probabilities
+from mmgraph.estimators.space import (
+    EmbeddingSpace,
+    as_probabilities,
+    beside_known,
+)
 from mmgraph.estimators.trust import Samples, TrustFitter, mean_of_some
 from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.nn.heads import Classification
@@ -55,12 +60,30 @@ class _Part:
     evidence: Tensor  # [N, M, .]
 
 
+@dataclass(frozen=True)
+class _Likeness:
+    """What tells samples apart: likeness to training pairs, and aligned vectors."""
+
+    maps: list[RadialMap]  # none without pairs
+    pairs: Tensor  # [N, M, D] out of sample
+    trust: Tensor  # [M] of pairs
+    aligned: AlignedMap
+    vectors: Tensor  # [N, M, G]
+    known: Tensor  # share of vectors
+
+    @property
+    def evidence(self) -> Tensor:
+        """``[N, M, D + G]``, each modality alone."""
+        return beside_known(self.pairs, self.vectors, self.known)
+
+
 def fit_space(
     samples: Samples,
     *,
     supervision: Supervision,
     channels: int,
     kinds: Sequence[ExpertKind],
+    aligned: Sequence[str],
     seed: int,
 ) -> FittedSpace:
     """Fit maps, how much each modality is trusted, and which part leads.
@@ -69,7 +92,7 @@ def fit_space(
     judged on samples that they were not fitted on; classes lead where they do not.
 
     Raises:
-        DataError: Neither pairs nor classes to learn from.
+        DataError: Neither pairs nor classes to learn from, nor aligned modalities.
     """
     generator = torch.Generator().manual_seed(seed)
     present = samples.present
@@ -78,7 +101,7 @@ def fit_space(
         pairing = _PairFitter(samples, channels, generator)
     if supervision != "pairs" and samples.classes is not None:
         fitter = _ClassFitter(samples, samples.classes, pairing, generator)
-    if pairing is None and fitter is None:
+    if pairing is None and fitter is None and not aligned:
         raise DataError(
             "fit needs samples with two modalities"
             + ("" if supervision == "pairs" else ", or labels")
@@ -86,17 +109,18 @@ def fit_space(
             f"{', '.join(samples.features)}. Give samples that have more than one."
         )
     trust = TrustFitter(samples, present, generator)
-    pairs = pairing.fit() if pairing else None
+    likeness = _fit_likeness(samples, pairing, aligned, trust)
     classes = fitter.fit(fitter.labels()) if fitter else None
-    by_class = pairs is None
-    if pairs is not None and classes is not None:
-        by_class = trust.classes_lead(pairs.evidence)
+    by_class = pairing is None and fitter is not None
+    if pairing is not None and classes is not None:
+        by_class = trust.classes_lead(likeness.evidence)
     if by_class and fitter and classes:
         classes = fitter.refine(classes, trust, kinds, seed)
-    space = _assemble(pairs, classes, fitter, trust)
-    if pairs is not None and classes is not None:
+    space = _assemble(likeness, classes, fitter, trust)
+    if space.pair_channels and classes is not None:
         space.balance.fill_(1 - LEAD if by_class else LEAD)
-    parts = [part.evidence for part in (pairs, classes) if part]
+    parts = [likeness.pairs, likeness.vectors]
+    parts += [classes.evidence] if classes else []
     folded = [pairing.held_out(samples.folds), *parts[1:]] if pairing else parts
     return FittedSpace(
         space,
@@ -107,8 +131,26 @@ def fit_space(
     )
 
 
+def _fit_likeness(
+    samples: Samples,
+    pairing: "_PairFitter | None",
+    aligned: Sequence[str],
+    trust: TrustFitter,
+) -> _Likeness:
+    """Fit maps to pairs where there are any, and what is known beside them."""
+    part = _Part([], torch.zeros(*samples.present.shape, 0))
+    weight = torch.ones(samples.present.shape[1])
+    if pairing is not None:
+        part = pairing.fit()
+        weight = trust.pair_trust(part.evidence)
+    fitted = fit_aligned(samples.features, aligned)
+    vectors = fitted.evidence(list(samples.features.values()))
+    known = trust.known_share(part.evidence * weight[:, None], vectors)
+    return _Likeness(part.maps, part.evidence, weight, fitted, vectors, known)
+
+
 def _assemble(
-    pairs: _Part | None,
+    likeness: _Likeness,
     classes: _Part | None,
     fitter: "_ClassFitter | None",
     trust: TrustFitter,
@@ -117,15 +159,15 @@ def _assemble(
     num_modalities = trust.present.shape[1]
     none = nn.ModuleList(nn.ModuleList() for _ in range(num_modalities))
     space = EmbeddingSpace(
-        nn.ModuleList(pairs.maps if pairs else ()),
+        nn.ModuleList(likeness.maps),
         nn.ModuleList(classes.maps if classes else ()),
         fitter.experts if fitter else none,
-        channels=pairs.evidence.shape[-1] if pairs else 0,
+        likeness.aligned,
+        channels=likeness.pairs.shape[-1],
         num_classes=classes.evidence.shape[-1] if classes else 0,
-        num_modalities=num_modalities,
     )
-    if pairs is not None:
-        space.pair_trust.copy_(trust.pair_trust(pairs.evidence))
+    space.pair_trust.copy_(likeness.trust)
+    space.known.copy_(likeness.known)
     if classes is not None and fitter is not None:
         space.prior.copy_(fitter.prior)
         space.class_trust.copy_(trust.class_trust(classes.evidence))

@@ -20,6 +20,7 @@ MAX_ROWS, DRAWS, MAX_ITERATIONS = 512, 4, 25
 PENALTY = 1e-3
 WITHIN_CLASS = 0.65  # pairs that find the partner within a class more often lead
 ENOUGH_ROWS = 20
+KNOWN = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # shares that are tried
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,35 @@ class TrustFitter:
                 best = max(best, float(won.sum() / rival.sum()))
         return best <= WITHIN_CLASS
 
+    def known_share(self, pairs: Tensor, vectors: Tensor) -> Tensor:
+        """Return the share of aligned vectors with which partners rank best.
+
+        Each aligned modality is compared with all others of a sample, where enough
+        samples have vectors on both sides; the largest share where there are none.
+
+        Args:
+            pairs: ``[N, M, D]`` out of sample, as much as each modality is trusted.
+            vectors: ``[N, M, G]``.
+        """
+        if not vectors.shape[-1]:
+            return torch.zeros(())
+        here = [x[self.rows] for x in (pairs, vectors)]
+        gain = torch.zeros(len(KNOWN))
+        for m in range(pairs.shape[1]):
+            sides = [(x[:, m], x.sum(1) - x[:, m]) for x in here]
+            both = torch.stack([x.ne(0).any(1) for x in sides[1]]).all(0)
+            if int(both.sum()) < ENOUGH_ROWS:
+                continue
+            learned, known = (
+                F.normalize(a[both], dim=1) @ F.normalize(b[both], dim=1).T
+                for a, b in sides
+            )
+            apart = self.apart[both][:, both]
+            mixed = [torch.lerp(learned, known, share) for share in KNOWN]
+            gain += torch.tensor([partner_gain(each, apart) for each in mixed])
+        best = int(gain.argmax()) if bool(gain.any()) else len(KNOWN) - 1
+        return torch.tensor(KNOWN[best])
+
     def pair_trust(self, pairs: Tensor) -> Tensor:
         """Return the weight ``[M]`` of each modality in a sum over modalities."""
         size = pairs.norm(dim=-1)
@@ -131,6 +161,19 @@ class TrustFitter:
 
         minimise([trust], loss, MAX_ITERATIONS)
         return trust.detach().exp()
+
+
+def partner_gain(similarity: Tensor, apart: Tensor) -> float:
+    """Return the mean nDCG of finding the diagonal, in rows and in columns.
+
+    Args:
+        similarity: ``[N, N]``.
+        apart: ``[N, N]`` Bool, the diagonal and what does not belong to it.
+    """
+    own = similarity.diagonal()
+    ahead = (similarity >= own[:, None]) & apart, (similarity >= own) & apart
+    ranks = torch.cat([ahead[0].sum(1), ahead[1].sum(0)])  # its own place is one
+    return float((1 / (1 + ranks).log2()).mean())
 
 
 def _pair_part(pairs: Tensor, mask: Tensor, log_trust: Tensor) -> Tensor:

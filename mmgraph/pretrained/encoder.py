@@ -178,6 +178,13 @@ class PretrainedEncoder:
         return self._kind or self.loaded.backbone.kind
 
     @property
+    def space(self) -> tuple[str, ...]:
+        """What encoders have in common whose vectors can be compared."""
+        backbone = self.loaded.backbone
+        own = () if backbone.joint else (backbone.kind, backbone.pooling)
+        return (self.found.fingerprint, *own)
+
+    @property
     def channels(self) -> int:
         """Width ``C`` of a vector."""
         return self.encode([SMALLEST[self.kind]], progress=False).shape[1]

@@ -1,0 +1,108 @@
+"""Vectors of modalities that are comparable before anything is learned.
+
+Letters: ``N`` samples, ``n`` rows of a modality, ``M`` modalities, ``F`` features,
+``G`` channels of the space that they share.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmgraph.errors import ConfigError
+from mmgraph.estimators.raw import RawInputs
+from mmgraph.schema import Modality, Schema
+
+FEW_ROWS = 10  # about as many rows as move the centre half of the way to their mean
+
+
+class AlignedMap(nn.Module):
+    """Centre the vectors of modalities that share a space, and give them unit length.
+
+    Pictures and texts of one model such as CLIP lie in cones of their own: without the
+    mean of its modality a vector says more. Few rows move the centre little.
+
+    References:
+        Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive
+        Representation Learning, Liang, Zhang, Kwon, Yeung, Zou, 2022.
+
+    Args:
+        aligned: ``M`` booleans, which modalities share the space.
+        channels: ``G``; 0 where none do.
+    """
+
+    centre: Tensor
+
+    def __init__(self, aligned: Sequence[bool], channels: int) -> None:
+        super().__init__()
+        self.aligned, self.channels = tuple(aligned), channels
+        self.register_buffer("centre", torch.zeros(len(self.aligned), channels))
+
+    def fit(self, features: Sequence[Tensor]) -> None:
+        """Set the centres from ``[N, F_m]`` of each modality; NaN is no value."""
+        for m, x in enumerate(features):
+            if self.aligned[m]:
+                count = (~x.isnan()).sum(0)
+                self.centre[m] = x.nansum(0) / (count + FEW_ROWS)
+
+    def evidence(self, features: Sequence[Tensor]) -> Tensor:
+        """Map ``[N, F_m]`` of each modality to ``[N, M, G]``: zero where missing."""
+        return torch.stack([self(m, x) for m, x in enumerate(features)], dim=1)
+
+    def forward(self, m: int, x: Tensor) -> Tensor:
+        """Map rows ``[n, F]`` of modality m to ``[n, G]``: zero if it shares nothing.
+
+        A NaN cell is taken for the centre.
+        """
+        if not self.aligned[m]:
+            return x.new_zeros(len(x), self.channels)
+        beyond = x - self.centre[m]
+        return F.normalize(torch.where(x.isnan(), 0, beyond), dim=1)
+
+
+def fit_aligned(features: Mapping[str, Tensor], names: Sequence[str]) -> AlignedMap:
+    """Fit the map of the modalities named, to ``[N, F_m]`` of all."""
+    channels = features[names[0]].shape[1] if names else 0
+    fitted = AlignedMap([name in names for name in features], channels)
+    fitted.fit(list(features.values()))
+    return fitted
+
+
+def aligned_modalities(
+    given: Sequence[str] | None, schema: Schema, raw: RawInputs
+) -> list[str]:
+    """Return the modalities that share a space, of a schema of numbers.
+
+    Args:
+        given: Their names, none or at least two; None: those that one pretrained model
+            encodes.
+        schema: What was read, pretrained vectors in the place of texts and pictures.
+        raw: Knows the pretrained models.
+
+    Raises:
+        ConfigError: An unknown modality, one alone, or such as cannot share a space:
+            sequences, or vectors of different lengths.
+    """
+    names = raw.sharing() if given is None else list(given)
+    known = {m.name: m for m in schema.modalities}
+    unknown = [name for name in names if name not in known]
+    if unknown or len(names) == 1 or len(set(names)) < len(names):
+        raise ConfigError(
+            "aligned must name none or at least two different modalities, of "
+            f"{', '.join(known)}, got {', '.join(map(repr, names))}."
+        )
+    widths = {name: _width(known[name]) for name in names}
+    if len(set(widths.values())) > 1 or None in widths.values():
+        told = ", ".join(
+            f"{name} ({of or 'a sequence'})" for name, of in widths.items()
+        )
+        raise ConfigError(
+            "aligned must name modalities of one vector a sample, all of one length, "
+            f"got {told}. Name those that one model put into one space."
+        )
+    return names
+
+
+def _width(modality: Modality) -> int | None:
+    return None if modality.tokens == "ragged" else modality.channels
