@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import aligned
 import numpy as np
 import pytest
 import tiny_models
@@ -15,6 +16,7 @@ from mmgraph import (
     MultimodalData,
     PretrainedEncoder,
 )
+from mmgraph.benchmark.pairs import PAIR_TASKS
 from mmgraph.estimators.aligned import FEW_ROWS, AlignedMap
 from mmgraph.estimators.trust import partner_gain
 
@@ -254,3 +256,34 @@ def test_texts_of_one_model_are_aligned_unless_told_otherwise(models):
     ):
         ret = FusionRetriever(**options).fit(data)
         assert not ret.model_.space.aligned.channels
+
+
+# The measurement of benchmarks/aligned.py
+
+
+def test_a_vector_is_the_mean_of_the_likeliest_classes():
+    logits = torch.tensor([[0.0, 0.0, -torch.inf], [9.0, 9.0, 9.0 + np.log(2)]])
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [4.0, 4.0]])
+    expected = torch.tensor([[0.5, 0.5], [2.25, 2.25]])
+    torch.testing.assert_close(aligned.mean_of_likely(logits, vectors), expected)
+    many = torch.cat([torch.arange(20.0)[None], torch.zeros(1, 20)])
+    sharp = aligned.mean_of_likely(many, torch.eye(20))
+    assert (sharp > 0).sum(1).tolist() == [aligned.TOP, aligned.TOP]
+
+
+def test_names_are_there_where_the_picture_is_and_stand_beside_it():
+    data = make().mask({"image": np.arange(NUM) % 2 > 0})
+    names = dict.fromkeys(data.ids.tolist(), np.ones(4))
+    more = aligned.with_names(data, names)
+    present = more.columns["names"].present
+    np.testing.assert_array_equal(present, data.columns["image"].present)
+    np.testing.assert_array_equal(more.ids, data.ids)
+    task = aligned.asking(PAIR_TASKS["tuxpaint-retrieval"], ["names"])
+    told = [str(direction) for direction in task.directions]
+    assert told[:2] == ["image+names to text", "text to image+names"]
+
+
+def test_measurement_says_which_package_is_not_there(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        aligned.read_arguments(["--packages", str(tmp_path)])
+    assert "must hold timm/data/_info; see --help" in capsys.readouterr().err

@@ -12,14 +12,14 @@ from mmgraph.estimators import FusionMatcher, FusionRetriever
 
 
 class Retriever:
-    """`FusionRetriever` with its defaults.
+    """A `FusionRetriever`.
 
     Args:
-        seed: Seed of everything random in it.
+        estimator: Unfitted.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._estimator = FusionRetriever(seed=seed)
+    def __init__(self, estimator: FusionRetriever) -> None:
+        self._estimator: Any = estimator
 
     def fit(self, data: MultimodalData) -> "Retriever":
         """Learn from samples."""
@@ -40,18 +40,14 @@ class Retriever:
 
 
 class Matcher(Retriever):
-    """`FusionMatcher` with its defaults, for the one direction of a task.
+    """A `FusionMatcher`.
 
     Args:
-        task: Matching in one direction.
-        seed: Seed of everything random in it.
+        estimator: Unfitted, for the one direction of a task.
     """
 
-    def __init__(self, task: PairTask, seed: int) -> None:
-        [direction] = task.directions
-        self._estimator: Any = FusionMatcher(
-            left=list(direction.source), right=list(direction.target), seed=seed
-        )
+    def __init__(self, estimator: FusionMatcher) -> None:
+        self._estimator = estimator
 
     def match(
         self,
@@ -64,6 +60,18 @@ class Matcher(Retriever):
         return np.asarray(self._estimator.predict_proba(left, right))
 
 
-def default_model(task: PairTask, seed: int) -> PairModel:
-    """Return the unfitted default estimator of a task."""
-    return Retriever(seed) if task.kind == "retrieval" else Matcher(task, seed)
+def default_model(
+    task: PairTask, seed: int, aligned: Sequence[str] | None = None
+) -> PairModel:
+    """Return the unfitted default estimator of a task.
+
+    Args:
+        task: Retrieval, or matching in one direction.
+        seed: Seed of everything random in it.
+        aligned: Modalities that share a space; None: as the estimator finds.
+    """
+    if task.kind == "retrieval":
+        return Retriever(FusionRetriever(aligned=aligned, seed=seed))
+    [direction] = task.directions
+    sides = list(direction.source), list(direction.target)
+    return Matcher(FusionMatcher(*sides, aligned=aligned, seed=seed))
