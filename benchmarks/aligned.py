@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from old_weights import read_tensors
 from torch import Tensor
 
 from mmgraph import MultimodalData, PretrainedEncoder
@@ -67,9 +68,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     found = parser.parse_args(arguments)
     for each in (NAMES, HEAD, TEXTS):
         if not (found.packages / each).exists():
-            parser.error(
-                f"{found.packages} must hold {each}; see the example of --help"
-            )
+            parser.error(f"{found.packages} must hold {each}; see --help")
     return found
 
 
@@ -96,7 +95,7 @@ def mean_of_likely(logits: Tensor, vectors: Tensor) -> Tensor:
 
 def names_of(features: np.ndarray, packages: Path) -> np.ndarray:
     """Return what pictures [N, 1280] are taken for, as texts [N, 384] would be."""
-    head = torch.load(packages / HEAD, weights_only=True)
+    head = read_tensors(packages / HEAD)
     x = torch.from_numpy(features)
     logits = x @ head["_fc.weight"].T + head["_fc.bias"]
     vectors = PretrainedEncoder(packages / TEXTS).encode(class_sentences(packages))

@@ -1,5 +1,6 @@
 """Modalities whose vectors can be compared before anything is learned."""
 
+import math
 from typing import Any
 
 import aligned
@@ -262,10 +263,11 @@ def test_texts_of_one_model_are_aligned_unless_told_otherwise(models):
 
 
 def test_a_vector_is_the_mean_of_the_likeliest_classes():
-    logits = torch.tensor([[0.0, 0.0, -torch.inf], [9.0, 9.0, 9.0 + np.log(2)]])
+    logits = torch.tensor([[0.0, 0.0, -torch.inf], [9.0, 9.0, 9.0 + math.log(2)]])
     vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [4.0, 4.0]])
     expected = torch.tensor([[0.5, 0.5], [2.25, 2.25]])
-    torch.testing.assert_close(aligned.mean_of_likely(logits, vectors), expected)
+    found = aligned.mean_of_likely(logits, vectors)
+    torch.testing.assert_close(found, expected)
     many = torch.cat([torch.arange(20.0)[None], torch.zeros(1, 20)])
     sharp = aligned.mean_of_likely(many, torch.eye(20))
     assert (sharp > 0).sum(1).tolist() == [aligned.TOP, aligned.TOP]
