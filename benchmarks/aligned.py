@@ -23,7 +23,13 @@ from torch import Tensor
 from mmgraph import MultimodalData, PretrainedEncoder
 from mmgraph.benchmark.pair_models import default_model
 from mmgraph.benchmark.pairs import PairTask, score_pairs
-from mmgraph.benchmark.protocol import BenchData, Split, make_splits, train_plan
+from mmgraph.benchmark.protocol import (
+    BenchData,
+    Split,
+    make_splits,
+    scored_patterns,
+    train_plan,
+)
 from mmgraph.benchmark.provenance import read_commit
 from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.config import BenchConfig
@@ -128,7 +134,8 @@ def scores_of(
     """Fit one model on a split; return the scores that the table shows."""
     aligned = ALIGNED if "names" in train.modalities else []
     model = default_model(task, split.number, aligned).fit(train)
-    found = score_pairs(model, task, test, test, split.number)
+    [whole] = scored_patterns(test, (0.0,), 1, split, task)
+    found = score_pairs(model, task, test, test, whole.plan.seed)
     return [scores[kind] for scores in found.values() for kind in SHOWN[task.kind]]
 
 

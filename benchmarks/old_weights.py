@@ -26,7 +26,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     ends, place = [], 0
     for _ in range(5):
         ops = list(pickletools.genops(content[place:]))
-        place += ops[-1][2] + 1
+        place += int(ops[-1][2] or 0) + 1
         ends.append((place, ops))
     described = _described(ends[3][1])
     order = [str(arg) for op, arg, _ in ends[4][1] if op.name == "BINUNICODE"]
