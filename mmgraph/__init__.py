@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         FusionRegressor,
         FusionRetriever,
     )
+    from mmgraph.evaluation import Evaluation, evaluate
     from mmgraph.missing import MaskPlan
     from mmgraph.model import FusionModel
     from mmgraph.nn.heads import Classification, MultiLabel, Regression
@@ -54,6 +55,7 @@ _HOME = {
     "Custom": "schema",
     "DataError": "errors",
     "DataWarning": "errors",
+    "Evaluation": "evaluation",
     "Full": "schema",
     "FusionClassifier": "estimators",
     "FusionMatcher": "estimators",
@@ -77,6 +79,7 @@ _HOME = {
     "Schema": "schema",
     "SchemaError": "errors",
     "TimeWindow": "schema",
+    "evaluate": "evaluation",
     "load_dataset": "datasets",
 }
 _MODULES = ("baselines", "metrics", "missing", "nn")
@@ -89,6 +92,7 @@ __all__ = [
     "Custom",
     "DataError",
     "DataWarning",
+    "Evaluation",
     "Full",
     "FusionClassifier",
     "FusionMatcher",
@@ -113,6 +117,7 @@ __all__ = [
     "SchemaError",
     "TimeWindow",
     "baselines",
+    "evaluate",
     "load_dataset",
     "metrics",
     "missing",

@@ -17,6 +17,7 @@ from mmgraph.benchmark.tables import direction_tables, result_table
 from mmgraph.benchmark.units import make_pair_model, model_names
 from mmgraph.config import BenchConfig
 from mmgraph.errors import DataError
+from mmgraph.metrics.scores import mean_scores
 from mmgraph.report.page import write_report
 
 BOTH = (Direction(("image", "sound"), ("text",)), Direction(("text",), ("image",)))
@@ -92,8 +93,8 @@ def test_query_that_lost_everything_is_not_asked():
     assert model.asked == []
     assert np.isnan(found["text to image"]["recall_at_1"])
     half = {"a": {"x": 0.5, "y": np.nan}, "b": {"x": 0.7, "y": 0.2}}
-    assert pairs.mean_scores(half) == pytest.approx({"x": 0.6, "y": 0.2})
-    assert np.isnan(pairs.mean_scores(found)["map"])
+    assert mean_scores(half) == pytest.approx({"x": 0.6, "y": 0.2})
+    assert np.isnan(mean_scores(found)["map"])
 
 
 def test_matching_tells_pairs_from_strangers():

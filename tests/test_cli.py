@@ -342,7 +342,7 @@ def test_a_trained_model_is_evaluated_at_missing_rates(model, table):
     result = run("evaluate", model, table, "--missing", 0, ".5")
     assert result.exit_code == 0, result.output
     _, header, full, half, *_ = result.stdout.splitlines()
-    assert "auroc" in header
+    assert "AUROC" in header
     assert full.startswith("0 ")
     assert half.startswith("0.5 ")
     unknown = run("evaluate", model, table, "--label", "cost")

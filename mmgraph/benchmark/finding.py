@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from mmgraph.benchmark.summary import Block, Difference, mean_ranks, reference_of
 from mmgraph.benchmark.tables import (
     cell,
-    metric_title,
     name_of,
     rank_table,
 )
+from mmgraph.metrics.scores import metric_title
 from mmgraph.table import DASH, Table, number, signed
 
 

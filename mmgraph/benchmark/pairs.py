@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
 from mmgraph.metrics import auroc, retrieval_scores, same_key
+from mmgraph.metrics.scores import Scores
 from mmgraph.pairs import (
     Direction,
     contents,
@@ -25,7 +26,6 @@ from mmgraph.pairs import (
     side_vectors,
 )
 
-Scores = dict[str, float]
 BLOCK = 256  # rows that are matched at once
 
 
@@ -157,17 +157,6 @@ def score_pairs(
         str(direction): score(model, task, direction, test, masked)
         for direction in task.directions
     }
-
-
-def mean_scores(found: dict[str, Scores]) -> Scores:
-    """Return each score averaged over the directions in which there is one."""
-    names = next(iter(found.values()))
-    return {name: _known_mean([s[name] for s in found.values()]) for name in names}
-
-
-def _known_mean(values: list[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def _retrieve(

@@ -16,28 +16,9 @@ from mmgraph.benchmark.summary import (
     ModelSummary,
     mean_ranks,
 )
+from mmgraph.metrics.scores import HEADINGS, metric_title
 from mmgraph.pairs import HARD
 from mmgraph.table import Table, number, signed
-
-METRIC_TITLES = {
-    "auroc": "AUROC",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "recall_at_1": "Recall@1",
-    "recall_at_5": "Recall@5",
-    "recall_at_10": "Recall@10",
-    "mrr": "mean reciprocal rank",
-    "map": "mAP",
-    "auroc_random": "AUROC against random pairs",
-    "auroc_hard": "AUROC against hard pairs",
-}
-HEADINGS = {"mrr": "MRR", "auroc_random": "random pairs", "auroc_hard": "hard pairs"}
-
-
-def metric_title(metric: str) -> str:
-    """Return the name of a metric for people."""
-    return METRIC_TITLES.get(metric, metric.replace("_", " "))
 
 
 def cell(estimate: Estimate, digits: int = 3) -> str:

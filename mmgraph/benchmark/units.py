@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 
 from mmgraph.benchmark.cost import Cost
-from mmgraph.benchmark.pairs import PairModel, PairTask, mean_scores, score_pairs
+from mmgraph.benchmark.pairs import PairModel, PairTask, score_pairs
 from mmgraph.benchmark.protocol import (
     BenchData,
     Pattern,
@@ -25,6 +25,7 @@ from mmgraph.benchmark.records import Record, short_hash
 from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.config import BenchConfig
 from mmgraph.data import MultimodalData
+from mmgraph.metrics.scores import mean_scores
 
 OURS = ("mmgraph", "mmgraph_no_edges")
 NUM_BINS = 15

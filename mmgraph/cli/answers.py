@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.checkpoint import replacing
-from mmgraph.cli.reading import Samples, parts_of, read_samples
+from mmgraph.cli.reading import read_samples
 from mmgraph.cli.workflow import (
     Columns,
     Task,
@@ -24,6 +24,7 @@ from mmgraph.cli.workflow import (
 )
 from mmgraph.data import MultimodalData
 from mmgraph.data.selection import check_names
+from mmgraph.data.stream.parts import Samples, parts_of
 from mmgraph.errors import CheckpointError, ConfigError
 from mmgraph.nn.heads import Classification, MultiLabel
 

@@ -1,7 +1,7 @@
 """`mmgraph evaluate`: scores of a saved model, in a table."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,20 +14,6 @@ from mmgraph.cli.commands import (
     notices,
     show,
 )
-
-if TYPE_CHECKING:
-    from mmgraph.cli.scoring import Measured
-    from mmgraph.table import Table
-
-TITLES = {
-    "num_queries": "queries",
-    "num_entries": "gallery",
-    "num_pairs": "pairs",
-    "category_map": "category mAP",
-    "expected_calibration_error": "ECE",
-}
-DIGITS = {"num_queries": 0, "num_entries": 0, "num_pairs": 0, "median_rank": 1}
-
 
 FileOrFolder = Annotated[
     Path,
@@ -115,26 +101,4 @@ def evaluate(
         encoders=parse_encoders(encoder),
     )
     with notices() as tell:
-        show(_table(f"{model} on {file}", measure(question, tell)))
-
-
-def _table(title: str, measured: "Measured") -> "Table":
-    from mmgraph.benchmark.tables import HEADINGS, METRIC_TITLES
-    from mmgraph.table import Table, number
-
-    names = list(measured.lines[0][2])
-    rows = tuple(
-        (
-            f"{rate:g}",
-            *([asked] if measured.asked else []),
-            *(number(scores[name], DIGITS.get(name, 3)) for name in names),
-        )
-        for rate, asked, scores in measured.lines
-    )
-    words = [measured.asked] if measured.asked else []
-    known = METRIC_TITLES | HEADINGS | TITLES if measured.asked else {}
-    titles = [known.get(name, name.replace("_", " ")) for name in names]
-    columns = ("missing rate", *words, *titles)
-    left = frozenset(range(1 + len(words)))
-    best = (frozenset[int](),) * len(columns)
-    return Table(title, columns, rows, best, measured.notes, left)
+        show(measure(question, tell).table(f"{model} on {file}"))

@@ -16,11 +16,12 @@ import numpy as np
 from mmgraph import checkpoint
 from mmgraph.cli.answers import Embeds, Request
 from mmgraph.cli.outputs import check_folder
-from mmgraph.cli.reading import in_memory, is_folder_of_files, refuse_columns
+from mmgraph.cli.reading import is_folder_of_files, refuse_columns
 from mmgraph.cli.workflow import as_trained, load_any
 from mmgraph.data import MultimodalData
 from mmgraph.data.folder import KINDS
 from mmgraph.data.selection import check_names
+from mmgraph.data.stream.parts import in_memory
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.report.search import Answer, Found
 from mmgraph.retrieval import Index

@@ -1,6 +1,6 @@
 """Samples in files and folders of one's own, read as options say."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,10 @@ from mmgraph.config import as_sources, is_file
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.folder import read_text
 from mmgraph.data.storage import column_names, csv_remedy, parquet_files
+from mmgraph.data.stream.parts import Samples
 from mmgraph.data.words import column_of
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
-
-Samples = MultimodalData | MultimodalStream
 
 
 def read_samples(
@@ -112,18 +111,6 @@ def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
 def is_folder_of_files(path: Path) -> bool:
     """Tell whether a path is a folder of pictures, texts and sounds."""
     return path.is_dir() and not parquet_files(path)
-
-
-def parts_of(samples: Samples) -> Iterable[MultimodalData]:
-    """Return all samples, those of a stream some at a time."""
-    return samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
-
-
-def in_memory(samples: Samples) -> MultimodalData:
-    """Return all samples, those of a stream one part after the other."""
-    if isinstance(samples, MultimodalData):
-        return samples
-    return MultimodalData.concat(list(samples.chunks()))
 
 
 def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:

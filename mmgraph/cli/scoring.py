@@ -1,14 +1,12 @@
 """How good a saved model is on samples that it has not seen."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mmgraph.benchmark.pairs import Scores, mean_scores
-from mmgraph.cli.reading import read_samples
+from mmgraph.cli.reading import is_folder_of_files, read_samples
 from mmgraph.cli.workflow import (
     Columns,
     Task,
@@ -21,9 +19,14 @@ from mmgraph.cli.workflow import (
     there,
 )
 from mmgraph.config import PAIR_TASKS
-from mmgraph.data import MultimodalData
-from mmgraph.data.labels import labelled_rows
+from mmgraph.data.labels import class_numbers
+from mmgraph.data.storage import column_names, parquet_files
+from mmgraph.data.stream.parts import Samples, in_memory
 from mmgraph.errors import ConfigError, DataError
+from mmgraph.evaluation import Evaluation
+from mmgraph.evaluation.labels import score_labels
+from mmgraph.evaluation.pairs import score_matcher, score_retriever
+from mmgraph.evaluation.patterns import Removal, removals
 
 TASKS: tuple[Task, ...] = ("classification", "regression", "retrieval", "matching")
 SEEDS = 3  # masks per rate above 0
@@ -58,10 +61,6 @@ class Question:
     seed: int = 0
     encoders: Mapping[str, str] | None = None
 
-    def mask_seeds(self, rate: float) -> range:
-        """Return the seeds of the masks at a rate; scores are their mean."""
-        return range(self.seed * SEEDS, self.seed * SEEDS + (SEEDS if rate else 1))
-
     def check(self, task: Task) -> None:
         """Refuse options that a model of this task has no use for.
 
@@ -78,34 +77,13 @@ class Question:
                 f"{given[0]} must go with a retriever{_or_matcher(given[0])}, got a "
                 f"model of {task}. Leave it out."
             )
-        if self.seed < 0:
-            raise ConfigError(f"--seed must be at least 0, got {self.seed}.")
-        wrong = [rate for rate in self.rates if not 0 <= rate <= 1]
-        if wrong:
-            raise ConfigError(f"--missing must be rates from 0 to 1, got {wrong[0]}.")
 
 
 def _or_matcher(option: str) -> str:
     return " or matcher" if option == "--group" else ""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Scores of a model.
-
-    Attributes:
-        lines: Missing rate, what was asked ("" where there is one thing to ask), and
-            scores by name.
-        asked: What the second is; "" where it is not shown.
-        notes: What a reader has to know.
-    """
-
-    lines: tuple[tuple[float, str, Scores], ...]
-    asked: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def measure(question: Question, tell: Tell = silent) -> Measured:
+def measure(question: Question, tell: Tell = silent) -> Evaluation:
     """Score a saved model on a file, at each test missing rate.
 
     Args:
@@ -121,90 +99,58 @@ def measure(question: Question, tell: Tell = silent) -> Measured:
     model, columns = load_model(question.model, *TASKS, encoders=question.encoders)
     question.check(columns.task)
     check_given(question.modalities, model)
+    asked = removals(question.rates, SEEDS, question.seed)
     if columns.task in PAIR_TASKS:
-        from mmgraph.cli.pairing import measure_pairs
-
-        return measure_pairs(model, columns, question, tell)
-    return _measure_labels(model, columns, question, tell)
-
-
-def _measure_labels(
-    model: Any,  # noqa: ANN401
-    columns: Columns,
-    question: Question,
-    tell: Tell,
-) -> Measured:
+        return _measure_pairs(model, columns, question, asked, tell)
     samples = read_samples(
         question.file,
         modalities=there(columns, question.file, question.modalities),
         label=question.label or columns.label,
         id=columns.id,
     )
-    samples, lines = as_trained(samples, model), []
-    for rate in question.rates:
-        scores = {}
-        for seed in question.mask_seeds(rate):
-            parts = telling_missing(question.file, samples, model, tell)
-            kept = _scored(parts, rate, seed)
-            scores[str(seed)] = _scores(model, columns.task, kept)
-        lines.append((rate, "", mean_scores(scores)))
-    return Measured(tuple(lines))
+    samples = as_trained(samples, model)
+    read = partial(telling_missing, question.file, samples, model, tell)
+    return score_labels(model, read, asked)
 
 
-def _scored(
-    parts: Iterable[MultimodalData], rate: float, seed: int
-) -> Iterator[MultimodalData]:
-    """Yield the samples with labels, a chunk at a time, with modalities removed."""
-    for number, data in enumerate(parts):
-        known = labelled_rows(np.asarray(data.y))
-        if known.any():
-            yield thin(data, rate, seed + 1000 * number)[known]
-
-
-def thin(data: MultimodalData, rate: float, seed: int) -> MultimodalData:
-    """Remove a share of the observed modalities, completely at random."""
-    from mmgraph.missing import mcar
-
-    return mcar(rate).plan(data, seed=seed).apply(data)
-
-
-def _scores(
+def _measure_pairs(
     model: Any,  # noqa: ANN401
-    task: Task,
-    parts: Iterable[MultimodalData],
-) -> Scores:
-    from mmgraph.metrics import classification_scores, regression_scores
-
-    ask = model.predict if task == "regression" else model.predict_proba
-    pairs = [(np.asarray(data.y), np.asarray(ask(data))) for data in parts]
-    if not pairs:
+    columns: Columns,
+    question: Question,
+    asked: list[Removal],
+    tell: Tell,
+) -> Evaluation:
+    data = in_memory(as_trained(_read_pairs(columns, question), model))
+    for _ in telling_missing(question.file, data, model, tell):
+        pass
+    if question.label is not None and class_numbers(data.y) is None:
         raise DataError(
-            "evaluate must get at least one sample with a label, got none. Give "
-            "another file or --label."
+            f"--label must name a column of at least two classes of which samples "
+            f"share one, got '{question.label}'. Leave it out to measure without."
         )
-    y, said = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    if task == "regression":
-        if y.dtype.kind not in "fiub":
-            raise DataError(
-                "Labels must be numbers for a model of regression, got strings.",
-                "Choose another column by --label.",
-            )
-        return regression_scores(y, said)
-    if y.ndim > 1:
-        raise DataError(
-            f"evaluate must get one label a sample, got {y.shape[1]}. Score several in "
-            "Python with FusionClassifier.score."
-        )
-    classes = np.asarray(model.classes_)
-    unknown = sorted(set(y.tolist()) - set(classes.tolist()), key=str)
-    if unknown:
-        raise DataError(
-            f"Labels must be classes of the training, {classes.tolist()}, "
-            f"got {unknown[0]!r}."
-        )
-    return classification_scores(np.searchsorted(classes, y), said)
+    group = question.group or columns.group or "group"
+    if columns.task == "matching":
+        return score_matcher(model, data, asked, group=group)
+    sides = {"query": question.query, "gallery": question.gallery}
+    return score_retriever(model, data, asked, group=group, **sides)
 
 
-def names_of(values: Sequence[str]) -> str:
-    """Return names as a sentence takes them."""
-    return ", ".join(values) or "none"
+def _read_pairs(columns: Columns, question: Question) -> Samples:
+    """Read the samples, with labels and groups where there are any."""
+    file = question.file
+    if is_folder_of_files(file):
+        label, group = question.label, question.group
+        given = question.modalities or {}
+        return read_samples(file, modalities=given, label=label, group=group)
+    modalities = there(columns, file, question.modalities)
+    have = _column_names(file)
+    # those of the training are used where the file has them
+    label = question.label or (columns.label if columns.label in have else None)
+    group = question.group or (columns.group if columns.group in have else None)
+    id = columns.id if columns.id in have else None
+    return read_samples(file, modalities=modalities, label=label, group=group, id=id)
+
+
+def _column_names(file: Path) -> set[str]:
+    first = next(iter(parquet_files(file)), file)
+    return set(column_names(first)) if first.is_file() else set()

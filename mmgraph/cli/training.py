@@ -11,16 +11,14 @@ from mmgraph.cli.arguments import parse_encoders, parse_modalities, parse_names
 from mmgraph.cli.commands import IdOption, ModalityOption, RunFile, app
 from mmgraph.cli.outputs import check_folder
 from mmgraph.cli.reading import (
-    Samples,
-    in_memory,
     parse_schema_file,
-    parts_of,
     read_samples,
 )
 from mmgraph.cli.workflow import Columns, Task
 from mmgraph.config import PAIR_TASKS, TrainConfig, build_config
 from mmgraph.data.labels import missing_labels
 from mmgraph.data.selection import check_names
+from mmgraph.data.stream.parts import Samples, in_memory, parts_of
 from mmgraph.distributed import Workers, join
 from mmgraph.errors import ConfigError
 from mmgraph.train.folder import remove_progress

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mmgraph.cli.reading import Samples, parts_of
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.selection import check_names
 from mmgraph.data.storage import column_names, parquet_files
+from mmgraph.data.stream.parts import Samples, parts_of
 from mmgraph.data.words import column_of
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.schema import Schema

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmgraph.benchmark.summary import OURS, Block, ModelSummary
-from mmgraph.benchmark.tables import metric_title
+from mmgraph.metrics.scores import metric_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

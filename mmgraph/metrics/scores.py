@@ -1,0 +1,39 @@
+"""Scores by their names: what they are called, and their means."""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+Scores: TypeAlias = dict[str, float]
+
+METRIC_TITLES = {
+    "auroc": "AUROC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "recall_at_1": "Recall@1",
+    "recall_at_5": "Recall@5",
+    "recall_at_10": "Recall@10",
+    "mrr": "mean reciprocal rank",
+    "map": "mAP",
+    "auroc_random": "AUROC against random pairs",
+    "auroc_hard": "AUROC against hard pairs",
+}
+HEADINGS = {"mrr": "MRR", "auroc_random": "random pairs", "auroc_hard": "hard pairs"}
+
+
+def metric_title(metric: str) -> str:
+    """Return the name of a metric for people."""
+    return METRIC_TITLES.get(metric, metric.replace("_", " "))
+
+
+def mean_scores(found: Mapping[str, Scores]) -> Scores:
+    """Return each score averaged over those in which there is one."""
+    names = next(iter(found.values()))
+    return {name: _known_mean([s[name] for s in found.values()]) for name in names}
+
+
+def _known_mean(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
