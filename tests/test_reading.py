@@ -191,6 +191,9 @@ def test_what_is_no_table_names_the_endings_of_tables(frame, tmp_path):
     frame.to_csv(tmp_path / "icu.csv", sep=";", decimal=",")
     with pytest.raises(DataError, match="again, in UTF-8 with commas between columns"):
         MultimodalData.from_parquet(tmp_path / "icu.csv", modalities=KINDS)
+    (tmp_path / "icu.csv").write_text("x,who\n1,José\n", encoding="latin-1")
+    with pytest.raises(DataError, match=r"got column 'who' in another enc.* in UTF-8"):
+        MultimodalData.from_parquet(tmp_path / "icu.csv", modalities={"a": ["x"]})
     (tmp_path / "icu.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(DataError, match=r"must be a readable CSV file, got .*again"):
         MultimodalData.from_parquet(tmp_path / "icu.csv.gz", modalities=KINDS)

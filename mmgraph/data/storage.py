@@ -110,7 +110,9 @@ def read_table(path: str | PathLike[str]) -> "pa.Table":
         if is_csv(path):
             nulls = csv.ConvertOptions(strings_can_be_null=True)
             with _open_csv(path) as rows:
-                return csv.read_csv(rows, convert_options=nulls)
+                table = csv.read_csv(rows, convert_options=nulls)
+            _check_encoding(table)
+            return table
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
         table.validate(full=True)
@@ -165,6 +167,15 @@ def _open_csv(path: str | PathLike[str]) -> "pa.NativeFile":
 
     packed = str(path).lower().endswith(".gz")
     return pa.input_stream(path, compression="gzip" if packed else None)
+
+
+def _check_encoding(table: "pa.Table") -> None:
+    """Refuse words that are not UTF-8, which CSV gives as bytes."""
+    import pyarrow as pa
+
+    for column in table.schema:
+        if pa.types.is_binary(column.type):
+            raise ValueError(f"column {column.name!r} in another encoding")
 
 
 @contextmanager
