@@ -55,6 +55,30 @@ def test_a_constant_channel_is_scaled_by_one(constant):
     assert scaler(x + 3)[0, 0].item() == pytest.approx(3, abs=0.1)
 
 
+@pytest.mark.parametrize("value", [1e20, -1e30, 3e38, -99999.0])
+def test_a_fill_value_has_no_say_in_the_scale(value):
+    x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    clean, spoilt = x.clone(), x.clone()
+    clean[::40, 0], spoilt[::40, 0] = NAN, value
+    expected, scaler = Standardiser(2), Standardiser(2)
+    expected.fit(clean)
+    scaler.fit(spoilt)
+    torch.testing.assert_close(scaler.state_dict(), expected.state_dict())
+    said = scaler(spoilt)
+    assert torch.equal(said[::40, 0], torch.full((5,), CLIP if value > 0 else -CLIP))
+    assert torch.equal(said[:, 2:], torch.zeros(200, 2))
+
+
+def test_what_is_only_far_is_counted():
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    x[0, 0], x[:, 1] = 1000.0, (x[:, 1] > 2.5).float()  # an error, a rare flag
+    x[:, 2] = x[:, 2].mul(2).exp()  # a long tail
+    scaler = Standardiser(3)
+    scaler.fit(x)
+    torch.testing.assert_close(scaler.mean, x.mean(0))
+    torch.testing.assert_close(scaler.scale, x.std(0, correction=0))
+
+
 def test_a_channel_that_was_never_observed_and_no_rows_at_all_are_harmless():
     for x in (torch.full((3, 1), NAN), torch.empty(0, 1)):
         scaler = Standardiser(1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmgraph import FusionClassifier, MultimodalData
+from mmgraph import FusionClassifier, MultimodalData, evaluate, load_dataset
 from mmgraph.baselines import BASELINES
 from mmgraph.benchmark.protocol import mask_shortcut
 from mmgraph.benchmark.sources import open_bench_data
@@ -66,3 +66,19 @@ def test_redundant_copies_are_fused_as_well_as_late():
 def test_shortcut_is_flagged():
     assert mask_shortcut(open_bench_data("shortcut", BenchConfig())) > 0.7
     assert mask_shortcut(open_bench_data("synergy", BenchConfig())) == 0.5
+
+
+@pytest.mark.parametrize("value", [1e6, 1e30])
+def test_fill_values_in_every_channel_cost_little(value):
+    train, test = load_dataset("heart").split(test_size=0.4, seed=0)
+    rng, spoilt = np.random.default_rng(0), {}
+    for name, x in train.features().items():
+        spoilt[name] = x.copy()
+        for c in range(x.shape[1]):
+            spoilt[name][rng.choice(np.flatnonzero(~np.isnan(x[:, c]))), c] = value
+    data = MultimodalData.from_arrays(spoilt, y=train.y)
+    areas = [
+        evaluate(FusionClassifier().fit(each), test, [0]).rows[0]["auroc"]
+        for each in (train, data)
+    ]
+    assert areas[1] > areas[0] - 0.03

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 CLIP = 8.0
 ROUNDING = 2e-7  # of float32: a smaller relative spread is none
 QUANTILE_ROWS = 1_000_000  # torch.quantile takes at most 16 million
+ABSURD = 1e4  # times the width of nine tenths of the values, away from the median
+ABSURD_ROWS = 10_000  # that are enough to tell that width
 
 
 class Standardiser(nn.Module):
@@ -16,7 +18,9 @@ class Standardiser(nn.Module):
 
     Fitted on the observed training rows only. A channel that is constant there, or
     never observed, is scaled by one. Values are clipped at eight standard deviations,
-    so that one absurd reading cannot dominate.
+    and what is ten thousand times as far from the median as nine tenths of the values
+    are apart, such as a fill value of 1e20, has no say in these: one absurd reading
+    cannot dominate.
     """
 
     mean: Tensor
@@ -36,7 +40,7 @@ class Standardiser(nn.Module):
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
         """Set mean and scale from rows ``[N, C]``; NaN cells are left out."""
-        seen = ~x.isnan()
+        seen = ~x.isnan() & ~_absurd(x)
         count = seen.sum(0).clamp(min=1)
         clean = torch.where(seen, x, 0).double()
         mean = clean.sum(0) / count
@@ -50,6 +54,18 @@ class Standardiser(nn.Module):
         missing = x.isnan()
         z = ((x - self.mean) / self.scale).clamp(-CLIP, CLIP).masked_fill(missing, 0)
         return torch.cat([z, missing.to(z.dtype)], dim=1)
+
+
+def _absurd(x: Tensor) -> Tensor:
+    """Tell which cells of ``[N, C]`` are no readings of their channel, Bool."""
+    step = max(1, len(x) // ABSURD_ROWS)
+    shares = torch.tensor([0.05, 0.5, 0.95], dtype=torch.double, device=x.device)
+    some = x[::step].double()
+    if not len(some):
+        return torch.zeros_like(x, dtype=torch.bool)
+    low, middle, high = torch.nanquantile(some, shares, dim=0)
+    limit = torch.where(high > low, ABSURD * (high - low), torch.inf)
+    return (x - middle).abs() > limit
 
 
 class Hinges(nn.Module):
