@@ -412,7 +412,7 @@ def test_command_line_takes_folders(folder, data, tmp_path):
     assert said[0][:3] == said[1][:3]
     done = run("evaluate", model, folder, "--missing", 0, ".5")
     assert done.exit_code == 0, done.output
-    assert "auroc" in done.stdout
+    assert "AUROC" in done.stdout
     done = run("embed", folder, "--model", model, "--output", tmp_path / "z.npy")
     assert done.exit_code == 0, done.output
     assert "600 embeddings" in done.stdout
