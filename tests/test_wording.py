@@ -140,7 +140,7 @@ MISTAKES = {
     "embed own.parquet --model none --output z.npy": "Model folder must exist",
     "evaluate clf t.parquet": "must hold the label column 'y', got wbc",
     "evaluate reg words.parquet": "Labels must be numbers for a model of "
-    "regression, got strings. Choose another column by --label.",
+    "regression, got strings. Give other labels by --label.",
     # searching and exporting
     "index own.parquet --model ret --output f --only ecg": "--only must name known",
     "index own.parquet --model ret --output f --kind no": "--kind must be one of",
