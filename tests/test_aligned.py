@@ -122,6 +122,27 @@ def test_a_sample_alone_is_what_it_is_among_others():
     np.testing.assert_allclose(np.stack(alone), together, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_only_directions_count(scale):
+    data = make()
+    arrays = dict(data.features())
+    arrays["image"] = arrays["image"] * np.float32(scale)
+    other = MultimodalData.from_arrays(arrays)
+    scores = [
+        recall(FusionRetriever(aligned=NAMES).fit(d[:TRAIN]), d[TRAIN:], *NAMES)
+        for d in (data, other)
+    ]
+    assert scores[1] == pytest.approx(scores[0], abs=0.05)
+
+
+def test_without_any_vector_there_is_nothing_to_learn_from():
+    data = make().select(NAMES)[:TRAIN]
+    none = np.zeros(TRAIN, bool)
+    for empty in (data[:0], data.mask({"image": none, "text": none})):
+        with pytest.raises(DataError, match="needs samples with two modalities"):
+            FusionRetriever(aligned=NAMES).fit(empty)
+
+
 def test_map_takes_the_mean_off_and_gives_unit_length():
     x = torch.tensor([[1.0, 3.0], [3.0, torch.nan], [torch.nan, torch.nan]])
     aligned = AlignedMap([True, False], 2)

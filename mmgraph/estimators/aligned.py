@@ -57,8 +57,9 @@ class AlignedMap(nn.Module):
         """
         if not self.aligned[m]:
             return x.new_zeros(len(x), self.channels)
-        beyond = x - self.centre[m]
-        return F.normalize(torch.where(x.isnan(), 0, beyond), dim=1)
+        beyond = torch.where(x.isnan(), 0, x - self.centre[m])
+        largest = beyond.abs().amax(1, keepdim=True)  # its square may be no number
+        return F.normalize(beyond / torch.where(largest > 0, largest, 1), dim=1)
 
 
 def fit_aligned(features: Mapping[str, Tensor], names: Sequence[str]) -> AlignedMap:

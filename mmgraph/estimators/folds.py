@@ -36,7 +36,7 @@ def assign_folds(
     rng = np.random.default_rng(seed)
     if groups is not None:
         return _deal_groups(np.asarray(groups), num_folds, rng)
-    keys = y.reshape(len(y), -1).T
+    keys = np.atleast_2d(y.T)
     order = np.lexsort((rng.random(len(y)), *keys[::-1]))
     folds = np.empty(len(y), dtype=np.int64)
     folds[order] = np.arange(len(y)) % num_folds

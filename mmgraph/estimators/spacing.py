@@ -25,6 +25,7 @@ from mmgraph.estimators.trust import Samples, TrustFitter, mean_of_some
 from mmgraph.estimators.unimodal import ExpertKind
 from mmgraph.nn.heads import Classification
 from mmgraph.nn.radial import RadialMap
+from mmgraph.ops import present_rows
 
 Supervision: TypeAlias = Literal["auto", "pairs", "labels"]
 
@@ -101,7 +102,8 @@ def fit_space(
         pairing = _PairFitter(samples, channels, generator)
     if supervision != "pairs" and samples.classes is not None:
         fitter = _ClassFitter(samples, samples.classes, pairing, generator)
-    if pairing is None and fitter is None and not aligned:
+    known = [bool(present_rows([samples.features[name]]).any()) for name in aligned]
+    if pairing is None and fitter is None and not any(known):
         raise DataError(
             "fit needs samples with two modalities"
             + ("" if supervision == "pairs" else ", or labels")
