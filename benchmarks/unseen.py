@@ -13,11 +13,11 @@ from pathlib import Path
 
 from unseen_sets import SETS
 
-from mmgraph.benchmark.finding import headline
+from mmgraph.benchmark.overview import headline
 from mmgraph.benchmark.provenance import read_commit
+from mmgraph.benchmark.report import write_report
 from mmgraph.benchmark.run import Outcome, Progress, run_bench
 from mmgraph.config import BenchConfig
-from mmgraph.report.page import write_report
 
 EXAMPLE = """examples:
   python -m pip install --no-deps --target runs/packages \\

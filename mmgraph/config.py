@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from mmgraph.data.storage import is_table
-from mmgraph.data.words import may_be_in
+from mmgraph.data.categorical import may_be_in
+from mmgraph.data.io.parquet import is_table
 from mmgraph.errors import ConfigError
 
 SUITES: dict[str, tuple[str, ...]] = {

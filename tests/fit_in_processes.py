@@ -6,7 +6,7 @@ import signal
 import sys
 
 import mmgraph as mg
-from mmgraph.train import folder
+from mmgraph.train import progress_dir
 from mmgraph.train.step import TrainStep
 
 OPTIONS = {
@@ -28,7 +28,7 @@ def samples() -> mg.MultimodalData:
 
 def main(output: str) -> None:
     """Fit, and save under the number of the process."""
-    folder.MAX_SAVES = 0  # every check is kept
+    progress_dir.MAX_SAVES = 0  # every check is kept
     take_step, taken = TrainStep.__call__, []
     marker = os.path.join(output, "killed")
 

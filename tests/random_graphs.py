@@ -2,7 +2,8 @@
 
 import torch
 
-from mmgraph.graph import Graph, NodeSet
+from mmgraph.graph import NodeSet
+from mmgraph.graph.graph import Graph
 from mmgraph.schema import (
     Custom,
     Full,

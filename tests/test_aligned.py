@@ -18,8 +18,8 @@ from mmgraph import (
     PretrainedEncoder,
 )
 from mmgraph.benchmark.pairs import PAIR_TASKS
-from mmgraph.estimators.aligned import FEW_ROWS, AlignedMap
-from mmgraph.estimators.trust import partner_gain
+from mmgraph.embedding.aligned import FEW_ROWS, AlignedMap
+from mmgraph.embedding.modality_weights import partner_gain
 
 NUM, TRAIN, WIDTH = 160, 80, 12
 NAMES = ["image", "text"]

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from mmgraph.nn.attention import Scores, attend
-from mmgraph.nn.ranges import Map, map_ranges
+from mmgraph.nn.attention.dot_product import Scores, attend
+from mmgraph.nn.segment_linear import Map, map_ranges
 
 NUM_SAMPLES, HEADS, WIDTH = 2, 2, 2
 

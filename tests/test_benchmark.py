@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from mmgraph.benchmark.cost import Cost
-from mmgraph.benchmark.pool import in_pool
+from mmgraph.benchmark.datasets import open_bench_data
+from mmgraph.benchmark.executor import in_pool
+from mmgraph.benchmark.models import model_names
 from mmgraph.benchmark.protocol import (
     Scheme,
     Unit,
@@ -24,11 +26,10 @@ from mmgraph.benchmark.protocol import (
     mask_shortcut,
 )
 from mmgraph.benchmark.provenance import read_commit, read_versions
-from mmgraph.benchmark.records import Results, append_lines, read_lines
+from mmgraph.benchmark.results import Results, append_lines, read_lines
 from mmgraph.benchmark.run import check_names, choose_metric, run_bench
-from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.benchmark.summary import summarise
-from mmgraph.benchmark.units import align_proba, model_names, reliability_counts
+from mmgraph.benchmark.unit import align_proba, reliability_counts
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import ConfigError, DataError
@@ -68,7 +69,7 @@ def fast(monkeypatch):
     """Replace the models by stand-ins that cost nothing, and count from zero."""
     Prior.fits = Present.fits = 0
     monkeypatch.setattr(
-        "mmgraph.benchmark.units.make_model",
+        "mmgraph.benchmark.unit.make_model",
         lambda name, data, seed: MODELS[name](seed),
     )
 
@@ -319,14 +320,14 @@ def test_a_failing_model_is_recorded_and_the_others_go_on(file, tmp_path, monkey
             raise RuntimeError("no luck\nsecond line")
         return Prior(seed)
 
-    monkeypatch.setattr("mmgraph.benchmark.units.make_model", make)
+    monkeypatch.setattr("mmgraph.benchmark.unit.make_model", make)
     outcome = run_bench(settings(file, tmp_path))
     assert outcome.finished == 3
     assert len(outcome.failed) == 3
     assert outcome.failed[0].endswith("mmgraph r0f0: RuntimeError: no luck")
     failures = Results(tmp_path).failures()
     assert [f["error"] for f in failures] == ["RuntimeError: no luck"] * 3
-    monkeypatch.setattr("mmgraph.benchmark.units.make_model", lambda *_: Prior(0))
+    monkeypatch.setattr("mmgraph.benchmark.unit.make_model", lambda *_: Prior(0))
     assert run_bench(settings(file, tmp_path)).finished == 3
     assert Results(tmp_path).failures() == []
 
@@ -336,7 +337,7 @@ def test_probabilities_that_are_not_finite_are_a_failure(file, tmp_path, monkeyp
         def predict_proba(self, data):
             return np.full((len(data), 2), np.nan)
 
-    monkeypatch.setattr("mmgraph.benchmark.units.make_model", lambda *_: Broken(0))
+    monkeypatch.setattr("mmgraph.benchmark.unit.make_model", lambda *_: Broken(0))
     outcome = run_bench(settings(file, tmp_path, models=("mmgraph",)))
     assert "predict_proba must be finite" in outcome.failed[0]
 
@@ -496,7 +497,7 @@ def die_in_the_second(unit, config):
 
 @pytest.mark.slow
 def test_only_the_unit_that_kills_its_process_fails(file, tmp_path, monkeypatch):
-    monkeypatch.setattr("mmgraph.benchmark.pool.try_unit", die_in_the_second)
+    monkeypatch.setattr("mmgraph.benchmark.executor.try_unit", die_in_the_second)
     scheme = Scheme("stratified", 4, 1)
     units = [Unit("x", "prior", 0.0, scheme, i, (0.0,), 1) for i in range(4)]
     finished = list(in_pool(units, settings(file, tmp_path, jobs=2)))

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from mmgraph import ConfigError, MultimodalData
-from mmgraph.benchmark import pairs
+from mmgraph.benchmark import datasets, pairs
+from mmgraph.benchmark.datasets import open_bench_data
+from mmgraph.benchmark.models import make_pair_model, model_names
 from mmgraph.benchmark.pairs import PAIR_TASKS, Direction, PairTask, score_pairs
 from mmgraph.benchmark.protocol import Split, make_splits, scored_patterns
-from mmgraph.benchmark.records import Results
+from mmgraph.benchmark.report import write_report
+from mmgraph.benchmark.results import Results
 from mmgraph.benchmark.run import choose_metric, run_bench
-from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.benchmark.summary import summarise
 from mmgraph.benchmark.tables import direction_tables, result_table
-from mmgraph.benchmark.units import make_pair_model, model_names
 from mmgraph.config import BenchConfig
 from mmgraph.errors import DataError
 from mmgraph.metrics.scores import mean_scores
-from mmgraph.report.page import write_report
 
 BOTH = (Direction(("image", "sound"), ("text",)), Direction(("text",), ("image",)))
 
@@ -154,14 +154,13 @@ def test_rows_are_matched_in_blocks(monkeypatch):
 @pytest.fixture
 def bench(monkeypatch):
     """A retrieval task on made-up stamps, with models that cost nothing."""
-    from mmgraph.benchmark import sources
 
     facts = {"title": "Stamps", "grouped": True, "official": False}
     monkeypatch.setitem(PAIR_TASKS, "stamps-retrieval", task())
     monkeypatch.setitem(PAIR_TASKS, "stamps-matching", task("matching"))
-    monkeypatch.setattr(sources, "_open_named", lambda name: (stamps(), dict(facts)))
+    monkeypatch.setattr(datasets, "_open_named", lambda name: (stamps(), dict(facts)))
     monkeypatch.setattr(
-        "mmgraph.benchmark.units.make_pair_model", lambda name, task, seed: Oracle()
+        "mmgraph.benchmark.unit.make_pair_model", lambda name, task, seed: Oracle()
     )
 
 

@@ -16,18 +16,18 @@ from typer.testing import CliRunner
 
 import mmgraph
 from mmgraph import FusionClassifier, FusionMatcher, FusionRetriever
-from mmgraph.benchmark.records import Results
-from mmgraph.cli.answers import Request, answer, write_answers
-from mmgraph.cli.arguments import join_values
-from mmgraph.cli.catalogue import dataset_table
-from mmgraph.cli.commands import app
-from mmgraph.cli.outputs import check_file, check_folder
-from mmgraph.cli.reading import read_samples
-from mmgraph.cli.workflow import Columns
+from mmgraph.benchmark.results import Results
+from mmgraph.cli.app import app
+from mmgraph.cli.datasets import dataset_table
+from mmgraph.cli.options import join_values
 from mmgraph.config import BenchConfig, TrainConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.schema import Schema
+from mmgraph.workflows.outputs import check_file, check_folder
+from mmgraph.workflows.predict import Request, answer, write_answers
+from mmgraph.workflows.samples import read_samples
+from mmgraph.workflows.saved_model import Columns
 
 COMMANDS = (
     *("bench", "train", "predict", "evaluate", "embed", "index", "search"),
@@ -168,14 +168,14 @@ def test_results_of_several_commits_are_pointed_out(benched, tmp_path):
 def test_a_failing_model_exits_1_and_the_others_are_reported(
     small, tmp_path, monkeypatch
 ):
-    from mmgraph.benchmark.units import make_model as original
+    from mmgraph.benchmark.models import make_model as original
 
     def make(name, data, seed):
         if name == "mean_logistic":
             raise RuntimeError("no luck")
         return original(name, data, seed)
 
-    monkeypatch.setattr("mmgraph.benchmark.units.make_model", make)
+    monkeypatch.setattr("mmgraph.benchmark.unit.make_model", make)
     result = bench(small, tmp_path)
     assert result.exit_code == 1
     assert "mean_logistic r0f0: RuntimeError: no luck" in result.stderr
@@ -506,7 +506,7 @@ def test_the_module_is_the_same_command(tmp_path):
 def test_the_options_of_the_command_are_those_of_the_run_file():
     import inspect
 
-    from mmgraph.cli.benching import bench as command
+    from mmgraph.cli.bench import bench as command
 
     fields = set(BenchConfig.model_fields) - {"datasets", "modalities"} | {"modality"}
     assert fields <= set(inspect.signature(command).parameters)
@@ -589,7 +589,7 @@ def test_json_that_is_not_utf8_is_told_in_one_line(option, small, tmp_path):
 def test_options_of_training_are_those_of_its_run_file():
     import inspect
 
-    from mmgraph.cli.training import train
+    from mmgraph.cli.train import train
 
     fields = {field.alias or name for name, field in TrainConfig.model_fields.items()}
     options = {"modalities": "modality", "encoders": "encoder", "id": "id_"}

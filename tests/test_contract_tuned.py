@@ -9,8 +9,8 @@ from contract import laws
 from contract.batches import corner_batch
 from contract.tuned import MODALITIES, tuned_cases
 
+from mmgraph._threads import one_thread
 from mmgraph.nn import finetuning
-from mmgraph.threads import one_thread
 
 pytest.importorskip("transformers")
 

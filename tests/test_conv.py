@@ -9,7 +9,8 @@ from random_graphs import TOPOLOGIES, mixed_relations, node_set, ragged_graph
 from torch_geometric.nn import HGTConv
 
 from mmgraph import Full, Relation, SchemaError
-from mmgraph.graph import Graph, NodeSet
+from mmgraph.graph import NodeSet
+from mmgraph.graph.graph import Graph
 from mmgraph.nn import MeanReadout, RelationalAttention
 from mmgraph.nn.hgt import HGTLayer, relational_from_hgt
 

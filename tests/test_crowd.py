@@ -2,9 +2,8 @@
 
 import torch
 
-from mmgraph.estimators import crowd as module
-from mmgraph.estimators.crowd import Crowd
-from mmgraph.estimators.hubness import NEIGHBOURS
+from mmgraph.embedding import hubness as module
+from mmgraph.embedding.hubness import NEIGHBOURS, Crowd
 
 
 def unit(*shape: int) -> torch.Tensor:

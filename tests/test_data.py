@@ -22,7 +22,7 @@ from sklearn.utils import _safe_indexing
 from mmgraph import Classification, FusionModel
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column
-from mmgraph.data.selection import check_mapping
+from mmgraph.data.validation import check_mapping
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Latent, Modality, Relation, Schema, TimeWindow
 

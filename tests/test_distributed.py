@@ -15,7 +15,7 @@ import torch
 
 import mmgraph as mg
 from mmgraph import checkpoint
-from mmgraph.cli.training import train_file
+from mmgraph.cli.train import train_file
 from mmgraph.config import TrainConfig
 from mmgraph.distributed import ALONE, Workers, join
 from mmgraph.train.step import Objective

@@ -10,9 +10,9 @@ from sklearn.pipeline import make_pipeline
 from typer.testing import CliRunner
 
 from mmgraph import FusionClassifier, FusionRegressor, MultimodalData
-from mmgraph.cli.commands import app
+from mmgraph.cli.app import app
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.loading import load_estimator
+from mmgraph.estimators.load import load_estimator
 
 SMALL = {
     "members": 2,

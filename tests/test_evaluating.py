@@ -13,8 +13,8 @@ from mmgraph import (
     MultimodalData,
 )
 from mmgraph.cli import app
-from mmgraph.cli.scoring import Question, measure
-from mmgraph.cli.workflow import Columns
+from mmgraph.workflows.evaluate import Question, measure
+from mmgraph.workflows.saved_model import Columns
 
 pytestmark = pytest.mark.slow
 

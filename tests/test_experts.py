@@ -7,20 +7,14 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import Tensor
 
-from mmgraph.estimators import unimodal
-from mmgraph.estimators.evidence import Evidence, fit_evidence
-from mmgraph.estimators.pooling import fit_pool, frequent_patterns
-from mmgraph.estimators.targets import prior_of
-from mmgraph.estimators.unimodal import MAX_SPLINE_WIDTH, fit_unimodal
-from mmgraph.nn import experts
-from mmgraph.nn.experts import (
-    SMALLEST_PROBABILITY,
-    LinearExpert,
-    TreeExpert,
-    fit_linear,
-)
+from mmgraph.experts import linear
+from mmgraph.experts.forest import TreeExpert
+from mmgraph.experts.linear import MAX_SPLINE_WIDTH, LinearExpert, fit_linear
+from mmgraph.experts.links import SMALLEST_PROBABILITY, prior_of
+from mmgraph.experts.pooling import fit_pool, frequent_patterns
+from mmgraph.experts.stacking import Evidence, fit_evidence, fit_unimodal
+from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.nn.heads import Classification, Regression
-from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.scaling import CLIP, Standardiser
 
 
@@ -95,7 +89,7 @@ def test_wide_rows_are_fitted_one_by_one_to_the_same_optimum(num, link, monkeypa
     ridge = torch.tensor([1.0, 5.0], dtype=x.dtype)
     options = {"max_steps": 5000, "tolerance": 1e-7}
     together = fit_linear(x, y, weight, ridge, link, **options)
-    monkeypatch.setattr(experts, "MAX_TOGETHER", 10)
+    monkeypatch.setattr(linear, "MAX_TOGETHER", 10)
     apart = fit_linear(x, y, weight, ridge, link, **options)
     assert torch.allclose(apart, together, atol=1e-4)
 
@@ -214,7 +208,7 @@ def test_a_forest_of_eight_samples_grows_without_a_warning(grouped, few_trees):
 def test_splines_without_knots_are_not_fitted_again(width, fits, monkeypatch):
     fitted = []
     counted = lambda *a: fitted.append(a) or fit_linear(*a)  # noqa: E731
-    monkeypatch.setattr(unimodal, "fit_linear", counted)
+    monkeypatch.setattr("mmgraph.experts.linear.fit_linear", counted)
     x, y, folds = rows(20, width).float(), torch.arange(20) % 2, torch.arange(20) // 10
     task = Classification(num_classes=2)
     linear, _, spline, _ = fit_unimodal(["linear", "spline"], x, y, task, folds)

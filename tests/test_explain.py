@@ -13,8 +13,7 @@ from mmgraph import (
     MultimodalData,
     MultimodalStream,
 )
-from mmgraph.estimators import shapley
-from mmgraph.estimators.shapley import explain
+from mmgraph.estimators.explain import ORDERS, explain
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -72,8 +71,8 @@ def test_random_orders_come_near_and_sum_up_exactly(monkeypatch):
     assert not few[~PRESENT].any()
     other = explain(game, make(), orders=1, seed=5).values
     assert not np.array_equal(few, other)
-    monkeypatch.setattr(shapley, "MAX_EXACT", 2)
-    drawn = explain(game, make(), orders=shapley.ORDERS)
+    monkeypatch.setattr("mmgraph.estimators.explain.MAX_EXACT", 2)
+    drawn = explain(game, make(), orders=ORDERS)
     np.testing.assert_array_equal(explain(game, make()).values, drawn.values)
 
 
@@ -86,7 +85,9 @@ def test_samples_are_asked_about_in_pieces_and_never_twice(monkeypatch):
 
     whole = explain(count, make()).values
     assert asked == [1, (2 ** PRESENT.sum(1)).sum()]
-    monkeypatch.setattr(shapley, "ASKED_AT_ONCE", 20)  # two samples of 8 coalitions
+    monkeypatch.setattr(
+        "mmgraph.estimators.explain.ASKED_AT_ONCE", 20
+    )  # two samples of 8 coalitions
     np.testing.assert_array_equal(explain(count, make()).values, whole)
     assert len(asked) == 2 + 1 + NUM // 2
     assert explain(game, make()[:0]).values.shape == (0, 3, 2)

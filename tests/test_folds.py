@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmgraph import FusionClassifier, MultimodalData
-from mmgraph.estimators.folds import assign_folds, count_folds, member_bags
+from mmgraph.data.splits import assign_folds, count_folds, member_bags
 
 
 def test_every_fold_has_its_share_of_every_class():

@@ -134,5 +134,3 @@ def test_options_of_the_command_line_only_grow():
     new = make.options()
     for command, names in old.items():
         assert set(names) <= set(new[command]), command
-
-

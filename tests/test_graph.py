@@ -5,7 +5,8 @@ import torch
 from random_graphs import TOPOLOGIES, node_set, ragged_graph
 
 from mmgraph import Custom, Full, KNearest, Relation, SchemaError, TimeWindow
-from mmgraph.graph import Graph, NodeSet, ranges
+from mmgraph.graph import NodeSet, ranges
+from mmgraph.graph.graph import Graph
 from mmgraph.schema import SameIndex
 
 PAIRS = [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]

@@ -11,8 +11,8 @@ from mmgraph import (
     MultimodalData,
     Schema,
 )
-from mmgraph.estimators.inputs import features_of, labelled, labels_to_score
-from mmgraph.estimators.raw import RawInputs
+from mmgraph.estimators.featurize import RawInputs
+from mmgraph.estimators.validation import features_of, labelled, labels_to_score
 
 
 def embed_text(data: MultimodalData) -> MultimodalData:

@@ -6,12 +6,12 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
-from mmgraph.estimators.boosting import MAX_INPUTS, OPTIONS, boosted_trees
-from mmgraph.estimators.evidence import fit_evidence
-from mmgraph.estimators.joint import fit_boosted, fit_joint
-from mmgraph.estimators.panel import ask_joint
+from mmgraph.experts.boosting import MAX_INPUTS, OPTIONS, boosted_trees
+from mmgraph.experts.ensemble import ask_joint
+from mmgraph.experts.joint import fit_boosted, fit_joint
+from mmgraph.experts.stacking import fit_evidence
+from mmgraph.experts.trees import Forest
 from mmgraph.nn.heads import Classification, MultiLabel, Regression
-from mmgraph.nn.trees import Forest
 
 NUM, FOLDS = 400, 4
 

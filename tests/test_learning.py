@@ -5,8 +5,8 @@ import pytest
 
 from mmgraph import FusionClassifier, MultimodalData, evaluate, load_dataset
 from mmgraph.baselines import BASELINES
+from mmgraph.benchmark.datasets import open_bench_data
 from mmgraph.benchmark.protocol import mask_shortcut
-from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.config import BenchConfig
 from mmgraph.datasets.controls import synthetic
 from mmgraph.metrics import auroc

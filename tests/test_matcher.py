@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from mmgraph import ConfigError, DataError, FusionMatcher, MultimodalData
-from mmgraph.estimators.drawing import draw_pairs
+from mmgraph.embedding.negatives import draw_pairs
 
 NUM, TRAIN = 120, 80
 RNG = np.random.default_rng(0)

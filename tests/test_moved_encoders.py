@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from mmgraph import FusionClassifier, FusionRetriever, MultimodalData, serving
 from mmgraph.cli import app
-from mmgraph.cli.workflow import Columns
+from mmgraph.workflows.saved_model import Columns
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow

@@ -13,10 +13,11 @@ from random_graphs import TOPOLOGIES, mixed_relations, node_set, ragged_graph
 
 import mmgraph
 from mmgraph import Full, Relation, native
-from mmgraph.graph import Graph, NodeSet
+from mmgraph.graph import NodeSet
+from mmgraph.graph.graph import Graph
 from mmgraph.native import library
 from mmgraph.nn import RelationalAttention
-from mmgraph.nn.ranges import Map, map_ranges
+from mmgraph.nn.segment_linear import Map, map_ranges
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(native.__file__).parent

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mmgraph import Relation
-from mmgraph.graph import Graph, NodeSet
+from mmgraph.graph import NodeSet
+from mmgraph.graph.graph import Graph
 from mmgraph.graph.slots import MIN_GAPS, PANEL_COST, Panel, pack, plan_panels
 from mmgraph.nn import RelationalAttention
 

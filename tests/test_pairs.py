@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 
 from mmgraph import MultimodalData, metrics
-from mmgraph.pairs import (
+from mmgraph.evaluation import pairs, retrieval
+from mmgraph.evaluation.matching import score_matching
+from mmgraph.evaluation.pairs import (
     Direction,
     contents,
     draw_partners,
-    finding,
-    partners,
     related,
-    score_finding,
-    score_matching,
     side_vectors,
 )
+from mmgraph.evaluation.retrieval import score_finding
 
 NUM = 60
 ACROSS = Direction(("image", "sound"), ("text",))
@@ -123,7 +122,7 @@ def test_what_cannot_be_embedded_is_a_miss():
 def test_queries_are_ranked_in_blocks(monkeypatch):
     data, options = stamps(), {"keys": CAPTION, "labels": CAPTION % 3}
     expected = find(data, **options)
-    monkeypatch.setattr(finding, "CELLS", 90)
+    monkeypatch.setattr(retrieval, "CELLS", 90)
     assert find(data, **options) == pytest.approx(expected)
 
 
@@ -152,7 +151,7 @@ def test_partners_are_wrong_similar_or_of_the_label():
 def test_partners_are_drawn_in_blocks(monkeypatch):
     x = side_vectors(stamps(), ("text",))
     expected = draw_partners(wrong, x, 0)
-    monkeypatch.setattr(partners, "CELLS", 7 * NUM)
+    monkeypatch.setattr(pairs, "CELLS", 7 * NUM)
     for kind, other in draw_partners(wrong, x, 0).items():
         assert np.array_equal(other, expected[kind])
 

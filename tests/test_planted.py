@@ -26,10 +26,10 @@ from contract.laws import Case, Outputs, Rows
 from contract.models import model_cases
 from torch import Tensor, nn
 
-from mmgraph.batch import Batch
-from mmgraph.graph import Graph
+from mmgraph.data.batch import Batch
+from mmgraph.graph.graph import Graph
 from mmgraph.model import FusionModel
-from mmgraph.model.nodes import NodeBuilder
+from mmgraph.model.node_builder import NodeBuilder
 from mmgraph.nn import (
     Classification,
     FeedForward,

@@ -4,7 +4,7 @@ from random_graphs import node_set
 from torch_geometric.nn import GATv2Conv, HGTConv, RGCNConv, SAGEConv
 
 from mmgraph import Batch, Classification, FusionModel, Modality, Schema, SchemaError
-from mmgraph.graph import Graph
+from mmgraph.graph.graph import Graph
 from mmgraph.nn import PyGConv
 from mmgraph.schema import Relation
 

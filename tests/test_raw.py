@@ -24,7 +24,7 @@ from mmgraph import (
     Schema,
 )
 from mmgraph.cli import app
-from mmgraph.estimators.raw import RawInputs
+from mmgraph.estimators.featurize import RawInputs
 from mmgraph.pretrained import encoder as module
 
 pytest.importorskip("transformers")

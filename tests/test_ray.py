@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mmgraph import FusionClassifier, MultimodalData
-from mmgraph.cli.answers import Request
-from mmgraph.cli.cluster import answer_on_ray
-from mmgraph.cli.commands import app
-from mmgraph.cli.workflow import Columns
+from mmgraph.cli.app import app
 from mmgraph.errors import ConfigError, DataError
+from mmgraph.workflows.predict import Request
+from mmgraph.workflows.ray import answer_on_ray
+from mmgraph.workflows.saved_model import Columns
 
 pytestmark = [
     pytest.mark.slow,

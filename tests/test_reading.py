@@ -15,7 +15,7 @@ from mmgraph import (
     MultimodalStream,
 )
 from mmgraph.cli import app
-from mmgraph.cli.workflow import Columns
+from mmgraph.workflows.saved_model import Columns
 
 KINDS = {"labs": ["wbc", "crp"], "ecg": ["rate"]}
 LABS, ECG = ("--modality", "labs=wbc,crp"), ("--modality", "ecg=rate")

@@ -2,7 +2,8 @@ import pytest
 import torch
 from random_graphs import node_set, ragged_graph
 
-from mmgraph.graph import Graph, NodeSet
+from mmgraph.graph import NodeSet
+from mmgraph.graph.graph import Graph
 from mmgraph.nn import AttentionReadout, FuseReadout, MaxReadout, MeanReadout
 
 CHANNELS = 8

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmgraph.benchmark.finding import headline, overview
-from mmgraph.benchmark.records import Results, append_lines, read_lines
+from mmgraph.benchmark.figures import STYLES, calibration_models, legend_svg, style_of
+from mmgraph.benchmark.overview import headline, overview
+from mmgraph.benchmark.report import draw_schema, markdown, write_report
+from mmgraph.benchmark.results import Results, append_lines, read_lines
 from mmgraph.benchmark.summary import estimate, mean_ranks, summarise
 from mmgraph.benchmark.tables import (
     cell,
@@ -19,10 +21,9 @@ from mmgraph.benchmark.tables import (
     result_table,
 )
 from mmgraph.errors import ConfigError
+from mmgraph.evaluation.table import DASH, number, signed, to_markdown
 from mmgraph.metrics import aurc, holm, paired_difference
-from mmgraph.report.drawing import edge_label
-from mmgraph.report.figures import STYLES, calibration_models, legend_svg, style_of
-from mmgraph.report.page import draw_schema, markdown, write_report
+from mmgraph.plotting import edge_label
 from mmgraph.schema import (
     Custom,
     Full,
@@ -34,7 +35,6 @@ from mmgraph.schema import (
     Schema,
     TimeWindow,
 )
-from mmgraph.table import DASH, number, signed, to_markdown
 
 MODELS = ("late_logistic", "mmgraph", "best_single")
 RATES = (0.0, 0.3, 0.7)

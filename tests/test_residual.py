@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph import Batch, Classification, FusionModel, Modality, Schema
-from mmgraph.estimators.panel import ExpertPanel
-from mmgraph.estimators.residual import ResidualFusion
-from mmgraph.nn.experts import LinearExpert
-from mmgraph.nn.pool import EvidencePool
+from mmgraph.experts.ensemble import ExpertPanel
+from mmgraph.experts.linear import LinearExpert
+from mmgraph.experts.residual import ResidualFusion
+from mmgraph.nn.evidence_pool import EvidencePool
 
 WIDTHS = (3, 2)
 

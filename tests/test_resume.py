@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mmgraph as mg
-from mmgraph.train import folder
+from mmgraph.train import progress_dir
 from mmgraph.train.step import TrainStep
 
 OPTIONS = {
@@ -21,7 +21,7 @@ STOPPED_AT = 14  # of 24
 
 @pytest.fixture(autouse=True)
 def _keep_every_check(monkeypatch):
-    monkeypatch.setattr(folder, "MAX_SAVES", 0)
+    monkeypatch.setattr(progress_dir, "MAX_SAVES", 0)
 
 
 @pytest.fixture
@@ -93,15 +93,15 @@ def test_damaged_progress_is_refused(data, tmp_path, monkeypatch):
 
 
 def test_saves_take_a_small_part_of_the_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "MAX_SAVES", 20)
+    monkeypatch.setattr(progress_dir, "MAX_SAVES", 20)
     now = [100.0]
-    monkeypatch.setattr(folder.time, "monotonic", lambda: now[0])
-    progress = folder.TrainingFolder(tmp_path, {})
+    monkeypatch.setattr(progress_dir.time, "monotonic", lambda: now[0])
+    progress = progress_dir.TrainingFolder(tmp_path, {})
 
     def slow(*_):
         now[0] += 2
 
-    monkeypatch.setattr(folder, "save", slow)
+    monkeypatch.setattr(progress_dir, "save", slow)
     assert progress.is_due("steps")
     progress.save("steps", {}, {})
     now[0] += 39

@@ -15,9 +15,9 @@ from mmgraph import (
     FusionRetriever,
     MultimodalData,
 )
-from mmgraph.estimators.anchors import fit_smoother
-from mmgraph.estimators.contrast import SimilarityScale, cached_step
-from mmgraph.estimators.hubness import hub_corrected
+from mmgraph.embedding.contrastive import SimilarityScale, cached_step
+from mmgraph.embedding.hubness import hub_corrected
+from mmgraph.embedding.kernel_ridge import fit_smoother
 from mmgraph.losses import sigmoid_contrastive
 
 GRAPH: dict[str, Any] = {

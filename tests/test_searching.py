@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mmgraph import CheckpointError, FusionClassifier, MultimodalData
-from mmgraph.cli import app, gallery
-from mmgraph.cli.workflow import Columns
-from mmgraph.report.search import Answer, Found, write_search_page
+from mmgraph.cli import app
+from mmgraph.workflows import gallery
+from mmgraph.workflows.saved_model import Columns
+from mmgraph.workflows.search_page import Answer, Found, write_search_page
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 COLORS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmgraph.data import MultimodalData
-from mmgraph.estimators.sharing import fill_from_groups
+from mmgraph.embedding.group_imputation import fill_from_groups
 
 CAPTION, PICTURE = "text", "image"
 

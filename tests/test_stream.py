@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmgraph import FusionClassifier, Modality, MultimodalData, MultimodalStream, Schema
-from mmgraph.data.labels import missing_labels
-from mmgraph.data.stream.sample import LEAST, draw_sample
+from mmgraph.data.stream.sampling import LEAST, draw_sample
 from mmgraph.data.stream.source import Span, deal_spans, hash_keys
+from mmgraph.data.targets import missing_labels
 from mmgraph.errors import DataError
 
 SIZES = (50, 7, 33)

@@ -16,12 +16,12 @@ import torch
 from typer.testing import CliRunner
 
 from mmgraph import FusionClassifier, FusionRegressor, MultimodalData, MultimodalStream
-from mmgraph.cli.commands import app
-from mmgraph.data.stream.sample import draw_sample
+from mmgraph.cli.app import app
+from mmgraph.data.stream.sampling import draw_sample
 from mmgraph.distributed import ALONE, Workers
 from mmgraph.errors import DataError
-from mmgraph.estimators import stream_batches
-from mmgraph.estimators.streaming import StreamTraining, sample_size
+from mmgraph.estimators.supervised import sample_size
+from mmgraph.train.stream import StreamTraining, count_lanes
 
 SMALL = {
     "members": 2,
@@ -237,8 +237,8 @@ def first_batches(source, workers, num=80):
 
 @pytest.mark.parametrize(("size", "num_lanes"), [(2, 4), (3, 4), (4, 2), (6, 1)])
 def test_processes_prepare_the_parts_of_one_batch(source, size, num_lanes, monkeypatch):
-    monkeypatch.setattr(stream_batches, "PARTS_OF_LANE", 8 // num_lanes)
-    assert stream_batches.count_lanes(source.stream) == num_lanes
+    monkeypatch.setattr("mmgraph.train.stream.PARTS_OF_LANE", 8 // num_lanes)
+    assert count_lanes(source.stream) == num_lanes
     expected, whole = first_batches(source, ALONE)
     found = in_threads(size, lambda workers: first_batches(source, workers))
     for number, batch in enumerate(expected):

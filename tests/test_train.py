@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmgraph import Batch, Classification, FusionModel, Modality, Schema
-from mmgraph.nn.pool import EvidencePool
+from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.train import TrainingSet, TrainOptions, fit_members
 from mmgraph.train.validation import Validation
 

@@ -6,10 +6,10 @@ from typer.testing import CliRunner
 
 from mmgraph import FusionMatcher, FusionRetriever, MultimodalData
 from mmgraph.cli import app
-from mmgraph.cli.training import train_file
-from mmgraph.cli.workflow import Columns
+from mmgraph.cli.train import train_file
 from mmgraph.config import TrainConfig, build_config
 from mmgraph.errors import ConfigError
+from mmgraph.workflows.saved_model import Columns
 
 COLORS = ("red", "green", "blue", "white")
 
@@ -163,14 +163,13 @@ def test_a_folder_of_pictures_has_no_columns(here, option):
 
 
 def test_pairs_are_learned_in_one_process(table, monkeypatch):
-    from mmgraph.cli import training
     from mmgraph.distributed import ALONE, Workers
 
     class Two(Workers):
         def together(self, action):
             return action()
 
-    monkeypatch.setattr(training, "join", lambda: Two(ALONE.rank, 2))
+    monkeypatch.setattr("mmgraph.cli.train.join", lambda: Two(ALONE.rank, 2))
     config = build_config(
         TrainConfig, {"file": table, "task": "retrieval", "output": table.parent}
     )

@@ -11,7 +11,7 @@ from unseen import read_arguments, write_sets
 from unseen_sets import SETS, blocks, channels_of, encode, join, read_csv, steps_of
 
 from mmgraph import MultimodalData
-from mmgraph.benchmark.records import Results
+from mmgraph.benchmark.results import Results
 from mmgraph.benchmark.summary import summarise
 from mmgraph.datasets.load import dataset_names
 

@@ -18,8 +18,8 @@ from mmgraph import (
     MultimodalData,
     Schema,
 )
-from mmgraph.cli.commands import app
-from mmgraph.cli.wording import AS_TRAINED, in_options
+from mmgraph.cli.app import app
+from mmgraph.cli.errors import AS_TRAINED, in_options
 from mmgraph.errors import ConfigError, DataError
 
 PYTHON = re.compile(r"\b\w+=[\[{'(]|=None|\bselect\b|from_|Fusion\w+\.\w|\w\(\)")

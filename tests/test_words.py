@@ -15,8 +15,8 @@ from mmgraph import (
     MultimodalData,
     MultimodalStream,
 )
-from mmgraph.cli.commands import app
-from mmgraph.data.words import column_of
+from mmgraph.cli.app import app
+from mmgraph.data.categorical import column_of
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmgraph.baselines.inputs import FloatArray, FloatingArray, IntArray, observed
 from mmgraph.data import MultimodalData
-from mmgraph.data.labels import as_plain, known_labels, missing_labels
+from mmgraph.data.targets import as_plain, known_labels, missing_labels
 from mmgraph.errors import DataError
 
 Inputs = dict[str, FloatingArray]

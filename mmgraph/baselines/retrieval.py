@@ -14,7 +14,7 @@ import numpy as np
 
 from mmgraph.baselines.inputs import FloatArray, FloatingArray, Standardiser, observed
 from mmgraph.data import MultimodalData
-from mmgraph.data.labels import missing_labels
+from mmgraph.data.targets import missing_labels
 
 Rows = dict[str, FloatArray]
 Pair = tuple[FloatArray, FloatArray]

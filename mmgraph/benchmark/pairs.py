@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
-from mmgraph.metrics import auroc, retrieval_scores, same_key
-from mmgraph.metrics.scores import Scores
-from mmgraph.pairs import (
+from mmgraph.evaluation.pairs import (
     Direction,
     contents,
     draw_partners,
@@ -25,6 +23,8 @@ from mmgraph.pairs import (
     has_any,
     side_vectors,
 )
+from mmgraph.metrics import auroc, retrieval_scores, same_key
+from mmgraph.metrics.scores import Scores
 
 BLOCK = 256  # rows that are matched at once
 

@@ -8,8 +8,10 @@ that an interrupted run resumes where it stopped.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from mmgraph.benchmark.datasets import FEW, open_bench_data
+from mmgraph.benchmark.executor import in_pool, in_process, one_line
+from mmgraph.benchmark.models import model_names
 from mmgraph.benchmark.pairs import METRICS, PAIR_TASKS
-from mmgraph.benchmark.pool import in_pool, in_process, one_line
 from mmgraph.benchmark.protocol import (
     BenchData,
     Pattern,
@@ -19,9 +21,8 @@ from mmgraph.benchmark.protocol import (
     scored_patterns,
 )
 from mmgraph.benchmark.provenance import describe_run
-from mmgraph.benchmark.records import Record, Results
-from mmgraph.benchmark.sources import FEW, open_bench_data
-from mmgraph.benchmark.units import model_names, unit_key
+from mmgraph.benchmark.results import Record, Results
+from mmgraph.benchmark.unit import unit_key
 from mmgraph.config import BenchConfig
 from mmgraph.errors import ConfigError, MMGraphError
 

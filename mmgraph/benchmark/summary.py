@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmgraph.benchmark.records import Record, Results
+from mmgraph.benchmark.results import Record, Results
 
 OURS = "mmgraph"
 SHORTCUT_LIMIT = 0.6

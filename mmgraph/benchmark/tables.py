@@ -16,9 +16,9 @@ from mmgraph.benchmark.summary import (
     ModelSummary,
     mean_ranks,
 )
+from mmgraph.evaluation.pairs import HARD
+from mmgraph.evaluation.table import Table, number, signed
 from mmgraph.metrics.scores import HEADINGS, metric_title
-from mmgraph.pairs import HARD
-from mmgraph.table import Table, number, signed
 
 
 def cell(estimate: Estimate, digits: int = 3) -> str:

@@ -13,43 +13,36 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from mmgraph.batch import Batch
 from mmgraph.data import MultimodalData
-from mmgraph.data.selection import check_names
-from mmgraph.distributed import ALONE
+from mmgraph.data.batch import Batch
+from mmgraph.data.splits import count_folds, member_bags
+from mmgraph.data.validation import check_names
+from mmgraph.embedding.fit import FittedSpace, Supervision
+from mmgraph.embedding.hubness import FloatArray
+from mmgraph.embedding.matching import MatchFusion, MatchPool, join, sides_of
+from mmgraph.embedding.negatives import Pairs, draw_training_pairs
+from mmgraph.embedding.space import EmbeddingSpace
+from mmgraph.embedding.training_data import Samples
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import PREDICT_BATCH
-from mmgraph.estimators.budget import Budget
-from mmgraph.estimators.drawing import Pairs, draw_training_pairs
-from mmgraph.estimators.folds import count_folds, member_bags
-from mmgraph.estimators.hubness import FloatArray
-from mmgraph.estimators.inputs import features_of
-from mmgraph.estimators.matching import (
-    MatchFusion,
-    MatchPool,
-    join,
-    sides_of,
-)
-from mmgraph.estimators.options import check_options
-from mmgraph.estimators.paired import (
-    PairedEstimator,
-    build_space,
+from mmgraph.estimators.featurize import Encoder
+from mmgraph.estimators.pair_base import (
+    PairEstimator,
     check_multimodal,
+    space_from_config,
 )
-from mmgraph.estimators.raw import Encoder
-from mmgraph.estimators.space import EmbeddingSpace
-from mmgraph.estimators.spacing import FittedSpace, Supervision
-from mmgraph.estimators.trust import Samples
-from mmgraph.estimators.unimodal import ExpertKind
+from mmgraph.estimators.validation import check_options
+from mmgraph.experts.links import ExpertKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import MultiLabel
 from mmgraph.schema import Schema
 from mmgraph.train import TrainingSet, TrainOptions
+from mmgraph.train.schedule import Budget
 
 IntArray = npt.NDArray[np.int64]
 
 
-class FusionMatcher(PairedEstimator):
+class FusionMatcher(PairEstimator):
     """Decide whether a left and a right side belong to one sample.
 
     Learns from samples that have both sides, against pairs of different samples: half
@@ -130,7 +123,7 @@ class FusionMatcher(PairedEstimator):
         seed: int = 0,
         verbose: bool | None = None,
     ) -> None:
-        self._keep(locals())
+        self._set_params(locals())
 
     def fit(self, X: Any, y: Any = None) -> "FusionMatcher":  # noqa: ANN401, N803
         """Learn from samples: their left and right side belong together.
@@ -150,8 +143,7 @@ class FusionMatcher(PairedEstimator):
         data = check_multimodal(X)
         data = data if y is None else data.replace(y=y)
         check_names("left and right", names, data.modalities)
-        data = self._read(data.select(names), reset=True)
-        data, samples, fitted = self._fit_space(data)
+        data, samples, fitted = self._fit_space(data.select(names))
         model = self._build(fitted.space)
         model.graph.fit_scaling(data.batch())
         self._fit_pairs(model, data, samples, fitted)
@@ -161,20 +153,20 @@ class FusionMatcher(PairedEstimator):
         left = [self.left] if isinstance(self.left, str) else self.left
         sides = [name in left for name in self.schema_.modality_names]
         pool = MatchPool(space, sides, num_crowd)
-        graph = self._graph(MultiLabel(1), space.evidence_channels)
+        graph = self._build_graph(MultiLabel(1), space.evidence_channels)
         return MatchFusion(pool, graph)
 
     @property
     def _space(self) -> EmbeddingSpace:
         return self.model_.pool.space
 
-    def _described(self) -> dict[str, Any]:
-        return super()._described() | {"num_crowd": self.model_.pool.crowd.num_samples}
+    def _model_config(self) -> dict[str, Any]:
+        return super()._model_config() | {
+            "num_crowd": self.model_.pool.crowd.num_samples
+        }
 
-    def _empty_model(  # type: ignore[override]
-        self, manifest: dict[str, Any]
-    ) -> MatchFusion:
-        space = build_space(manifest["space"], self.feature_widths_)
+    def _model_from_config(self, manifest: dict[str, Any]) -> MatchFusion:
+        space = space_from_config(manifest["space"], self.input_spec_.widths)
         return self._build(space, int(manifest["num_crowd"]))
 
     def _fit_pairs(
@@ -201,7 +193,7 @@ class FusionMatcher(PairedEstimator):
         evidence = pairs.of(fitted.evidence)[:, :, None]
         groups = samples.groups[torch.stack([pairs.left, pairs.right])]
         model.pool.fit(evidence, present, pairs.y, pairs.share, groups)
-        self.model_ = model.to(self._device(ALONE))
+        self.model_ = model.to(self._resolve_device())
         self.model_.requires_grad_(False)
         if self.epochs != 0:
             model.graph.requires_grad_(True)
@@ -213,7 +205,7 @@ class FusionMatcher(PairedEstimator):
         self, data: MultimodalData, pairs: Pairs, present: Tensor, evidence: Tensor
     ) -> TrainingSet:
         """Return what the graph's members learn from."""
-        device = self._device(ALONE)
+        device = self._resolve_device()
         bags = member_bags(
             pairs.y[:, 0].numpy(),
             pairs.groups.numpy(),
@@ -232,8 +224,8 @@ class FusionMatcher(PairedEstimator):
             groups=pairs.groups.to(device),
         )
 
-    def _options(self, num_samples: int) -> TrainOptions:
-        return replace(super()._options(num_samples), checks=10, patience=4)
+    def _train_options(self, num_samples: int) -> TrainOptions:
+        return replace(super()._train_options(num_samples), checks=10, patience=4)
 
     def _joined(
         self, left: MultimodalData, right: MultimodalData, a: Tensor, b: Tensor
@@ -341,7 +333,7 @@ class FusionMatcher(PairedEstimator):
                     f"Data of the {'left' if wanted else 'right'} side must have one "
                     f"of {', '.join(names)}, got {', '.join(data.modalities)}."
                 )
-            read.append(self._read(data.select(have), reset=False))
+            read.append(self.input_spec_.read(data.select(have), progress=self.verbose))
         return read[0], read[1]
 
     @torch.no_grad()
@@ -352,7 +344,7 @@ class FusionMatcher(PairedEstimator):
         device, pool, said = self.model_.beta.device, self.model_.pool, []
         sides = []
         for side in (left, right):
-            features = features_of(side, self.schema_, self.feature_widths_)
+            features = self.input_spec_.features(side)
             found = pool.space.evidence([x.to(device) for x in features])
             sides.append((*found, pool.usual(found[0][:, :, None], found[1])))
         for start in range(0, len(a), PREDICT_BATCH):

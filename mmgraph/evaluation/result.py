@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mmgraph.evaluation.table import Table, number, to_plain
 from mmgraph.metrics.scores import HEADINGS, METRIC_TITLES
-from mmgraph.table import Table, number, to_plain
 
 TITLES = {
     "num_queries": "queries",

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.errors import SchemaError
-from mmgraph.graph import Graph, Layout, Packing, TypedRows
-from mmgraph.nn.attention import Scores, attend
-from mmgraph.nn.clock import Clock
-from mmgraph.nn.fused import FusedAttention
-from mmgraph.nn.grouping import Group, group_relations
+from mmgraph.graph import Layout, Packing
+from mmgraph.graph.graph import Graph, TypedRows
+from mmgraph.nn.attention.dot_product import Scores, attend
+from mmgraph.nn.attention.groups import Group, group_relations
+from mmgraph.nn.attention.kernel import FusedAttention
+from mmgraph.nn.attention.packed import attend_packed
+from mmgraph.nn.attention.time_encoding import Clock
 from mmgraph.nn.linear import TypedLinear, parameter
-from mmgraph.nn.panels import attend_packed
-from mmgraph.nn.ranges import map_ranges
+from mmgraph.nn.segment_linear import map_ranges
 from mmgraph.ops import gelu, segment_softmax, segment_sum
 from mmgraph.schema import Custom, Full, Relation
 

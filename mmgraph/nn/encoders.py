@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mmgraph.errors import ConfigError
 from mmgraph.nn.linear import Linear, Norm, standardise
-from mmgraph.nn.ranges import map_parts, scale_parts
 from mmgraph.nn.scaling import Standardiser
+from mmgraph.nn.segment_linear import map_parts, scale_parts
 from mmgraph.ops import (
     gelu,
     offsets_of,

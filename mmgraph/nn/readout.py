@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.graph import Graph
+from mmgraph.graph.graph import Graph
 from mmgraph.nn.linear import Linear, parameter, standardise
 from mmgraph.ops import (
     segment_max,

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgraph.data.labels import as_plain, check_unique
-from mmgraph.data.vectors import as_vectors
+from mmgraph.data.targets import as_plain, check_unique
+from mmgraph.data.validation import as_vectors
 from mmgraph.errors import DataError
 
 _LARGEST = np.iinfo(np.int64).max

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from mmgraph.batch import Batch
+from mmgraph.data.batch import Batch
 from mmgraph.distributed import ALONE, Workers
 
 

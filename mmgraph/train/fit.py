@@ -10,9 +10,9 @@ import torch
 
 from mmgraph.distributed import ALONE, Workers
 from mmgraph.model import FusionModel
-from mmgraph.nn.pool import Pool
+from mmgraph.nn.evidence_pool import Pool
 from mmgraph.train.batches import BatchSource
-from mmgraph.train.folder import TrainingFolder
+from mmgraph.train.progress_dir import TrainingFolder
 from mmgraph.train.resume import Progress
 from mmgraph.train.step import TrainOptions, TrainStep
 from mmgraph.train.validation import Validation

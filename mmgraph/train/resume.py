@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmgraph.distributed import Workers
 from mmgraph.train.batches import Batches
-from mmgraph.train.folder import TrainingFolder
+from mmgraph.train.progress_dir import TrainingFolder
 from mmgraph.train.step import TrainStep
 from mmgraph.train.validation import Validation
 

@@ -15,7 +15,7 @@ from mmgraph.distributed import ALONE, Workers, peers
 from mmgraph.losses import LossSums, label_weight, ratio
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
-from mmgraph.nn.pool import Pool, interaction_share
+from mmgraph.nn.evidence_pool import Pool, interaction_share
 from mmgraph.train.batches import TrainingBatch
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmgraph.distributed import ALONE, Workers
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
-from mmgraph.nn.pool import Pool, interaction_share
+from mmgraph.nn.evidence_pool import Pool, interaction_share
 from mmgraph.train.batches import TrainingBatch
 
 BETAS = tuple(0.25 * i for i in range(6))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mmgraph.batch import Batch
+from mmgraph.data.batch import Batch
 from mmgraph.schema import Modality
 
 MODALITIES = (

@@ -13,8 +13,9 @@ from torch_geometric.nn import GATv2Conv, HGTConv, RGCNConv, SAGEConv
 
 from contract.batches import MODALITIES, NAMES, corner_batch
 from contract.laws import Case, Outputs, Rows
-from mmgraph.batch import Batch
-from mmgraph.graph import Graph, NodeSet
+from mmgraph.data.batch import Batch
+from mmgraph.graph import NodeSet
+from mmgraph.graph.graph import Graph
 from mmgraph.nn import (
     AttentionReadout,
     Classification,

@@ -20,7 +20,7 @@ from contract.batches import (
     shuffle_rows,
     take,
 )
-from mmgraph.batch import Batch
+from mmgraph.data.batch import Batch
 from mmgraph.nn import Classification
 from mmgraph.nn.conv import RelationalAttention
 from mmgraph.nn.heads import Task

@@ -10,7 +10,7 @@ from torch_geometric.nn import GATv2Conv, RGCNConv, SAGEConv
 from contract.batches import MODALITIES, NAMES, corner_batch
 from contract.blocks import by_sample
 from contract.laws import Case, Outputs, Rows
-from mmgraph.batch import Batch
+from mmgraph.data.batch import Batch
 from mmgraph.graph import NodeSet
 from mmgraph.model import FusionModel
 from mmgraph.nn import Classification, EmbeddingEncoder, Regression

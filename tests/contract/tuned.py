@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from contract.blocks import WIDTH, run_encoder, seeded
 from contract.laws import Case, Outputs
-from mmgraph.batch import Batch
+from mmgraph.data.batch import Batch
 from mmgraph.nn.finetuning import FineTunedEncoder
 from mmgraph.pretrained import PretrainedEncoder
 

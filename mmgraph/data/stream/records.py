@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray
-from mmgraph.data.convert import to_float32
-from mmgraph.data.labels import PLAIN_NAMES, Usual
+from mmgraph.data.io.arrays import to_float32
 from mmgraph.data.multimodal import MultimodalData
+from mmgraph.data.stream.parquet import Fields, naming
 from mmgraph.data.stream.source import Piece, Span
-from mmgraph.data.stream.tables import Fields, naming
+from mmgraph.data.targets import PLAIN_NAMES, Usual
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
