@@ -94,7 +94,7 @@ def load(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, A
         path, WEIGHTS, manifest.get("weights_sha256"), "the weights"
     )
     try:
-        return from_bytes(weights), manifest
+        return _migrate_names(from_bytes(weights), manifest), manifest
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file} is damaged: {error}.") from None
 
@@ -153,6 +153,32 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 # Migrations of format 1 (mmgraph 0.1)
 
+# parts of tensor names of format 1, and what they are called now
+RENAMED_TENSORS = {
+    "panel": "ensemble",
+    "trust": "modality_weight",
+    "joint_trust": "joint_weight",
+    "pair_trust": "pair_weights",
+    "class_trust": "modality_weights",
+    "known": "aligned_weight",
+    "crowd": "reference",
+    "clock": "time_encoding",
+}
+RENAMED_ENTRIES = {"panel": "ensemble", "num_crowd": "num_reference"}
+OLD_FORMAT = "migrated_from"
+
+
+def _migrate_names(
+    tensors: dict[str, Tensor], manifest: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Rename the tensors of a model of format 1."""
+    if OLD_FORMAT not in manifest:
+        return tensors
+    return {
+        ".".join(RENAMED_TENSORS.get(part, part) for part in name.split(".")): tensor
+        for name, tensor in tensors.items()
+    }
+
 
 def _migrate_manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Bring a manifest of format 1 into the current one.
@@ -160,6 +186,8 @@ def _migrate_manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     What was known of the inputs stood in several places of the manifest; it is one
     entry now.
     """
+    manifest = {RENAMED_ENTRIES.get(k, k): v for k, v in manifest.items()}
+    manifest[OLD_FORMAT] = manifest["format"]
     if "estimator" not in manifest:
         return manifest
     moved = {"schema", "schema_hash", "feature_widths", "unseen", "channels", "raw"}

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from mmgraph.data.categorical import may_be_in
+from mmgraph.data.categorical import candidate_columns
 from mmgraph.data.io.parquet import is_table
 from mmgraph.errors import ConfigError
 
@@ -79,7 +79,7 @@ class FileColumns(BaseModel):
     @model_validator(mode="after")
     def _label_is_not_a_feature(self) -> "FileColumns":
         for name, columns in self.modalities.items():
-            if self.label in {x for field in columns for x in may_be_in(field)}:
+            if self.label in {x for field in columns for x in candidate_columns(field)}:
                 raise ValueError(
                     f"modality {name!r} must not hold the label {self.label!r}, "
                     "got it among its columns; leave it out"

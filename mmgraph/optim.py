@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def minimise(
+def minimize(
     parameters: Iterable[Tensor], loss: Callable[[], Tensor], max_iter: int
 ) -> None:
     """Move parameters to where a loss is smallest, by L-BFGS.

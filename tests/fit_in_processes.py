@@ -29,7 +29,7 @@ def samples() -> mg.MultimodalData:
 def main(output: str) -> None:
     """Fit, and save under the number of the process."""
     progress_dir.MAX_SAVES = 0  # every check is kept
-    take_step, taken = TrainStep.__call__, []
+    optimizer_step, taken = TrainStep.__call__, []
     marker = os.path.join(output, "killed")
 
     def step(self, part):
@@ -38,7 +38,7 @@ def main(output: str) -> None:
         if last and not os.path.exists(marker):
             with open(marker, "w"):
                 os.kill(os.getpid(), signal.SIGKILL)
-        take_step(self, part)
+        optimizer_step(self, part)
 
     TrainStep.__call__ = step
     kept = os.path.join(output, "training")

@@ -56,7 +56,7 @@ def recall(ret: FusionRetriever, data: MultimodalData, a: str, b: str) -> float:
     return float(((scores > np.diag(scores)[:, None]).sum(1) < 5).mean())
 
 
-def known_share(ret: FusionRetriever) -> float:
+def fit_aligned_weight(ret: FusionRetriever) -> float:
     return float(ret.model_.space.known)
 
 
@@ -88,7 +88,7 @@ def test_vectors_that_share_nothing_lose_their_say():
     data = make(turned=WIDTH)
     ret = FusionRetriever(aligned=NAMES).fit(data[:TRAIN])
     plain = FusionRetriever().fit(data[:TRAIN])
-    assert known_share(ret) == 0
+    assert fit_aligned_weight(ret) == 0
     a, b = (r.embed(data, modalities=["image"]) for r in (ret, plain))
     np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-5)
 
@@ -96,7 +96,7 @@ def test_vectors_that_share_nothing_lose_their_say():
 def test_modalities_that_share_no_space_are_found_as_before():
     data = make()
     ret = FusionRetriever(aligned=NAMES).fit(data[:TRAIN])
-    assert 0 < known_share(ret) < 1
+    assert 0 < fit_aligned_weight(ret) < 1
     assert ret.schema_.modality_names == ("image", "text", "sound")
     assert recall(ret, data[TRAIN:], "sound", "image") > 0.15  # 5 of 80 by chance .06
 
@@ -259,7 +259,7 @@ def test_what_one_model_encodes_is_aligned(models, tmp_path):
     both = dict.fromkeys(("image", "text"), models["clip"])
     ret = FusionRetriever(encoders=both).fit(data)
     assert ret.model_.space.aligned.aligned == (True, True)
-    assert known_share(ret) == pytest.approx(0.9)  # too few samples to tell
+    assert fit_aligned_weight(ret) == pytest.approx(0.9)  # too few samples to tell
     two = {"image": models["image"], "text": models["text"]}
     ret = FusionRetriever(encoders=two).fit(data)
     assert not any(ret.model_.space.aligned.aligned)

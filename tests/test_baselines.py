@@ -6,7 +6,7 @@ from sklearn.impute import KNNImputer
 
 from mmgraph import DataError, MultimodalData
 from mmgraph.baselines import BASELINES
-from mmgraph.baselines.inputs import Standardiser, filled_table, fit_standardisers
+from mmgraph.baselines.inputs import StandardScaler, filled_table, fit_standardisers
 from mmgraph.baselines.neighbours import NearestDonors
 from mmgraph.baselines.nets import ConcatMLP, TokenTransformer, train_network
 
@@ -290,7 +290,7 @@ def test_filled_tables_by_hand():
     z = 2 / np.sqrt(8 / 3)
     expected = [[-z, 0, 0, 1, 0], [0, 0, 0, 1, 0], [z, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
     np.testing.assert_allclose(table, expected, atol=1e-12)
-    far = Standardiser.fit(x).filled(np.array([[1e9, 1.0, 5.0]]))
+    far = StandardScaler.fit(x).filled(np.array([[1e9, 1.0, 5.0]]))
     assert far[0, 0] == 10
 
 

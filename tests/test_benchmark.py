@@ -21,9 +21,9 @@ from mmgraph.benchmark.models import model_names
 from mmgraph.benchmark.protocol import (
     Scheme,
     Unit,
-    kept_alone,
     make_splits,
     mask_shortcut,
+    modality_subsets,
 )
 from mmgraph.benchmark.provenance import read_commit, read_versions
 from mmgraph.benchmark.results import Results, append_lines, read_lines
@@ -285,7 +285,7 @@ def test_more_repeats_add_to_what_is_there(file, tmp_path):
 @pytest.mark.parametrize(("total", "count"), [(1, 0), (2, 2), (6, 62), (7, 14)])
 def test_every_combination_of_few_modalities_is_scored_alone(total, count):
     names = tuple("abcdefg"[:total])
-    found = kept_alone(names)
+    found = modality_subsets(names)
     assert len(set(found)) == len(found) == count
     assert all(0 < len(kept) < total for kept in found)
 

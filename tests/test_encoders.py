@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmgraph.nn import EmbeddingEncoder, Encoded, SequenceEncoder, VectorEncoder
-from mmgraph.nn.scaling import CLIP, Standardiser
+from mmgraph.nn.scaling import CLIP, StandardScaler
 
 NAN = math.nan
 
@@ -20,7 +20,7 @@ def vector_of(rows, encoder):
 
 def test_scaling_reads_observed_cells_of_the_given_rows_only():
     x = torch.tensor([[1.0, NAN], [3.0, 10.0], [NAN, 14.0], [5.0, 12.0]])
-    scaler = Standardiser(2)
+    scaler = StandardScaler(2)
     scaler.fit(x)
     torch.testing.assert_close(scaler.mean, torch.tensor([3.0, 12.0]))
     torch.testing.assert_close(scaler.scale.square(), torch.tensor([8 / 3, 8 / 3]))
@@ -34,7 +34,7 @@ def test_scaling_reads_observed_cells_of_the_given_rows_only():
 def test_observed_training_cells_are_standardised():
     x = 5 + 3 * torch.randn(200, 3)
     x[torch.rand(200, 3) < 0.3] = NAN
-    scaler = Standardiser(3)
+    scaler = StandardScaler(3)
     scaler.fit(x)
     z, missing = scaler(x).chunk(2, 1)
     assert torch.equal(missing.bool(), x.isnan())
@@ -48,7 +48,7 @@ def test_observed_training_cells_are_standardised():
 @pytest.mark.parametrize("constant", [0.0, 7.5, -1e6, 1e-9])
 def test_a_constant_channel_is_scaled_by_one(constant):
     x = torch.full((5, 1), constant)
-    scaler = Standardiser(1)
+    scaler = StandardScaler(1)
     scaler.fit(x)
     assert scaler.scale.tolist() == [1]
     assert not scaler(x).any()
@@ -60,7 +60,7 @@ def test_a_fill_value_has_no_say_in_the_scale(value):
     x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     clean, spoilt = x.clone(), x.clone()
     clean[::40, 0], spoilt[::40, 0] = NAN, value
-    expected, scaler = Standardiser(2), Standardiser(2)
+    expected, scaler = StandardScaler(2), StandardScaler(2)
     expected.fit(clean)
     scaler.fit(spoilt)
     torch.testing.assert_close(scaler.state_dict(), expected.state_dict())
@@ -73,7 +73,7 @@ def test_what_is_only_far_is_counted():
     x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     x[0, 0], x[:, 1] = 1000.0, (x[:, 1] > 2.5).float()  # an error, a rare flag
     x[:, 2] = x[:, 2].mul(2).exp()  # a long tail
-    scaler = Standardiser(3)
+    scaler = StandardScaler(3)
     scaler.fit(x)
     torch.testing.assert_close(scaler.mean, x.mean(0))
     torch.testing.assert_close(scaler.scale, x.std(0, correction=0))
@@ -81,7 +81,7 @@ def test_what_is_only_far_is_counted():
 
 def test_a_channel_that_was_never_observed_and_no_rows_at_all_are_harmless():
     for x in (torch.full((3, 1), NAN), torch.empty(0, 1)):
-        scaler = Standardiser(1)
+        scaler = StandardScaler(1)
         scaler.fit(x)
         assert (scaler.mean.tolist(), scaler.scale.tolist()) == ([0], [1])
         assert scaler(torch.tensor([[2.0], [NAN]])).tolist() == [[2, 0], [0, 1]]

@@ -13,7 +13,7 @@ from mmgraph import (
     MultimodalData,
 )
 from mmgraph.cli import app
-from mmgraph.workflows.evaluate import Question, measure
+from mmgraph.workflows.evaluate import EvaluateRequest, evaluate_saved
 from mmgraph.workflows.saved_model import Columns
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,9 @@ def here(tmp_path_factory):
 
 
 def ask(here, task, file="test", **options):
-    return measure(Question(here / task, here / f"{file}.parquet", **options))
+    return evaluate_saved(
+        EvaluateRequest(here / task, here / f"{file}.parquet", **options)
+    )
 
 
 def test_retriever_is_scored_in_every_direction(here):
@@ -181,7 +183,7 @@ def test_mistakes_are_errors_of_the_library(here):
     with pytest.raises(ConfigError, match="seed must be a whole number of at least 0"):
         ask(here, "matching", seed=-1)
     with pytest.raises(ConfigError, match="--group must go with a retriever or match"):
-        Question(here, here, group="group").check("classification")
+        EvaluateRequest(here, here, group="group").check("classification")
     with pytest.raises(DataError, match="at least two of the modalities"):
         ask(here, "retrieval", "a")
 
@@ -198,7 +200,9 @@ def test_folder_of_files_is_scored(tmp_path):
     data = MultimodalData.from_folder(folder, raw=True)
     FusionRetriever(**SMALL).fit(data).save_pretrained(tmp_path / "model")
     Columns("retrieval", None, {}, None, None).save(tmp_path / "model")
-    (_, _, forth), (_, _, back) = measure(Question(tmp_path / "model", folder)).lines
+    (_, _, forth), (_, _, back) = evaluate_saved(
+        EvaluateRequest(tmp_path / "model", folder)
+    ).lines
     for scores in (forth, back):  # those that look the same count once
         assert scores["num_queries"] == scores["num_entries"] == 4
         assert scores["recall_at_1"] == 1

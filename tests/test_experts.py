@@ -15,7 +15,7 @@ from mmgraph.experts.pooling import fit_pool, frequent_patterns
 from mmgraph.experts.stacking import Evidence, fit_evidence, fit_unimodal
 from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.nn.heads import Classification, Regression
-from mmgraph.nn.scaling import CLIP, Standardiser
+from mmgraph.nn.scaling import CLIP, StandardScaler
 
 
 def rows(num: int = 80, width: int = 4, seed: int = 0) -> Tensor:
@@ -130,7 +130,7 @@ def test_tree_expert_says_what_the_forest_says(num_targets):
     x = rows(200).float()
     x[::7, 1] = torch.nan
     y = rows(200, num_targets, seed=5).float() + x[:, :1]
-    scaler = Standardiser(4)
+    scaler = StandardScaler(4)
     scaler.fit(x)
     forest = forest_of(scaler(x), y)
     expert = TreeExpert.from_forest(forest, scaler, "identity")
@@ -144,7 +144,7 @@ def test_cells_on_a_threshold_take_the_forests_side():
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 4, (300, 3), generator=generator).float() / 3
     y = rows(300, 1, seed=7).float()
-    scaler = Standardiser(3)  # leaves values as they are
+    scaler = StandardScaler(3)  # leaves values as they are
     forest = forest_of(scaler(x), y, trees=5)
     thresholds = np.concatenate([t.tree_.threshold for t in forest.estimators_])
     features = np.concatenate([t.tree_.feature for t in forest.estimators_])
@@ -163,7 +163,7 @@ def test_tree_expert_of_classes_says_smoothed_log_probabilities():
     x = rows(100).float()
     codes = (x[:, 0] > 0).long()
     y = torch.nn.functional.one_hot(codes, 2).float()
-    scaler = Standardiser(4)
+    scaler = StandardScaler(4)
     scaler.fit(x)
     forest = forest_of(scaler(x), y, min_samples_leaf=2)
     score = TreeExpert.from_forest(forest, scaler, "softmax")(x)
@@ -175,7 +175,7 @@ def test_tree_expert_of_classes_says_smoothed_log_probabilities():
 @pytest.mark.parametrize("kind", ["linear", "forest"])
 def test_expert_survives_its_state_dict(kind):
     x = rows().float()
-    scaler = Standardiser(4)
+    scaler = StandardScaler(4)
     scaler.fit(x)
     if kind == "forest":
         forest = forest_of(scaler(x), x[:, :1])
@@ -282,13 +282,13 @@ def test_pool_does_not_know_the_order_of_modalities(pool):
     present = everything()
     present[0, 1] = False
     with torch.no_grad():
-        pool.trust.add_(rows(3, 2).to(pool.trust.dtype))
-        pool.pattern_bias.add_(rows(2, 2).to(pool.trust.dtype))
+        pool.modality_weight.add_(rows(3, 2).to(pool.modality_weight.dtype))
+        pool.pattern_bias.add_(rows(2, 2).to(pool.modality_weight.dtype))
     other = empty_pool().to(pool.prior.dtype)
     other.load_state_dict(
         {
             **pool.state_dict(),
-            "trust": pool.trust[order].detach(),
+            "trust": pool.modality_weight[order].detach(),
             "patterns": pool.patterns[:, order],
         }
     )
@@ -370,30 +370,30 @@ def test_forests_of_many_classes_begin_with_more_trust(task, begin):
     target = y if isinstance(task, Classification) else y[:, None].float()
     evidence = Evidence(said, present, experts, prior, [], y, none)
     pool = fit_pool(evidence, target, task)  # nothing is said: trust stays
-    weights = torch.nn.functional.softplus(pool.trust)
+    weights = torch.nn.functional.softplus(pool.modality_weight)
     assert torch.allclose(weights, torch.tensor(begin).expand(2, 3), atol=1e-6)
 
 
 def test_a_pool_begins_where_it_is_told_and_is_not_punished_for_it():
-    pool = EvidencePool(3, 2, 2, first_trust=[0.25, 0.75])
+    pool = EvidencePool(3, 2, 2, init_weights=[0.25, 0.75])
     evidence = evidence_of(pool)
     assert pool.penalty().item() == pytest.approx(0, abs=1e-10)
     expected = 0.25 * evidence[:, :, 0] + 0.75 * evidence[:, :, 1]
     assert torch.allclose(pool.by_modality(evidence), expected, atol=1e-6)
     with torch.no_grad():
-        pool.trust[0, 1] += 2
+        pool.modality_weight[0, 1] += 2
     assert pool.penalty().item() == pytest.approx(4, abs=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [[1.0], [0.5, 0.0], [0.5, 0.5, 0.5]])
-def test_first_trust_is_a_weight_for_each_expert(wrong):
+def test_init_weights_is_a_weight_for_each_expert(wrong):
     with pytest.raises(ValueError, match="weight above zero for each of 2 experts"):
-        EvidencePool(3, 2, 2, first_trust=wrong)
+        EvidencePool(3, 2, 2, init_weights=wrong)
 
 
 def test_more_evidence_for_a_class_is_never_less_belief(pool):
     with torch.no_grad():
-        pool.trust.copy_(4 * rows(3, 2).to(pool.trust.dtype))
+        pool.modality_weight.copy_(4 * rows(3, 2).to(pool.modality_weight.dtype))
     evidence = evidence_of(pool)
     before = pool(evidence, everything())
     for m in range(3):
@@ -421,7 +421,7 @@ def test_pool_survives_its_state_dict(pool):
 
 def test_standardiser_scales_what_it_saw_and_flags_what_is_missing():
     x = torch.tensor([[1.0, 5.0, torch.nan], [3.0, 5.0, torch.nan]])
-    scaler = Standardiser(3)
+    scaler = StandardScaler(3)
     scaler.fit(x)
     new = torch.tensor([[2.0, 6.0, 7.0], [torch.nan, torch.nan, 1e30]])
     expected = torch.tensor([[0, 1, 7, 0, 0, 0], [0, 0, CLIP, 1, 1, 0]])
@@ -431,7 +431,7 @@ def test_standardiser_scales_what_it_saw_and_flags_what_is_missing():
 
 def test_standardiser_is_exact_far_from_zero():
     x = 1e5 + rows(1000, 2).float()
-    scaler = Standardiser(2)
+    scaler = StandardScaler(2)
     scaler.fit(x)
     z = scaler(x)[:, :2]
     assert z.mean(0).tolist() == pytest.approx([0, 0], abs=0.1)
@@ -439,7 +439,7 @@ def test_standardiser_is_exact_far_from_zero():
 
 
 def test_standardiser_of_no_rows_changes_nothing():
-    scaler = Standardiser(2)
+    scaler = StandardScaler(2)
     scaler.fit(torch.empty(0, 2))
     x = torch.tensor([[1.0, -2.0]])
     assert torch.equal(scaler(x)[:, :2], x)
@@ -447,7 +447,7 @@ def test_standardiser_of_no_rows_changes_nothing():
 
 def test_standardiser_does_not_depend_on_units():
     x = rows(100, 2).float()
-    scaler, tiny = Standardiser(2), Standardiser(2)
+    scaler, tiny = StandardScaler(2), StandardScaler(2)
     scaler.fit(x)
     tiny.fit(1e-9 * x)
     assert torch.allclose(tiny(1e-9 * x), scaler(x), atol=1e-4)

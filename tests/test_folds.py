@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmgraph import FusionClassifier, MultimodalData
-from mmgraph.data.splits import assign_folds, count_folds, member_bags
+from mmgraph.data.splits import assign_folds, member_weights, num_feasible_folds
 
 
 def test_every_fold_has_its_share_of_every_class():
@@ -54,7 +54,7 @@ def test_seed_decides(groups):
 
 @pytest.mark.parametrize("groups", [None, np.arange(40) // 4])
 def test_members_hold_out_every_sample_in_turn(groups):
-    bags = member_bags(np.arange(40) % 2, groups, 7, 5, seed=0)
+    bags = member_weights(np.arange(40) % 2, groups, 7, 5, seed=0)
     assert bags.shape == (7, 40)
     assert bags.dtype == np.float32
     assert set(np.unique(bags)) == {0, 1}
@@ -66,7 +66,7 @@ def test_members_hold_out_every_sample_in_turn(groups):
 
 
 def test_single_fold_holds_everything_out():
-    assert member_bags(np.zeros(1), None, 2, 1, seed=0).tolist() == [[0], [0]]
+    assert member_weights(np.zeros(1), None, 2, 1, seed=0).tolist() == [[0], [0]]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_single_fold_holds_everything_out():
     ],
 )
 def test_there_are_as_many_folds_as_can_have_samples(groups, samples, expected):
-    assert count_folds(groups, samples) == expected
+    assert num_feasible_folds(groups, samples) == expected
     folds = assign_folds(np.zeros(samples), groups, expected, seed=0)
     assert set(folds) == set(range(expected))
 

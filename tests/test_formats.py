@@ -120,13 +120,17 @@ def _numbers(table: str) -> list[str]:
     return [line for line in table.splitlines() if line.startswith(names)]
 
 
+# parameters of 0.1, which was not published, that have another name now
+RENAMED = {("nn.EvidencePool", "first_trust"): "init_weights"}
+
+
 def test_public_signatures_only_grow():
     old = json.loads((FIXTURES / "0.1" / "signatures.json").read_text())
     new = make.signatures()
     for name, parameters in old.items():
         assert name in new, name
-        kept = [p for p in new[name] if p in parameters]
-        assert kept == parameters, name
+        wanted = [[RENAMED.get((name, p[0]), p[0]), *p[1:]] for p in parameters]
+        assert [p for p in new[name] if p in wanted] == wanted, name
 
 
 def test_options_of_the_command_line_only_grow():

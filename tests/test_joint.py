@@ -7,7 +7,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
 from mmgraph.experts.boosting import MAX_INPUTS, OPTIONS, boosted_trees
-from mmgraph.experts.ensemble import ask_joint
+from mmgraph.experts.ensemble import predict_joint
 from mmgraph.experts.joint import fit_boosted, fit_joint
 from mmgraph.experts.stacking import fit_evidence
 from mmgraph.experts.trees import Forest
@@ -130,7 +130,7 @@ def test_one_modality_has_no_joint_expert():
     assert said.shape == (2, 2, 2)
     assert torch.allclose(said, both.joint_evidence(both.present)[rows], atol=1e-6)
     prior = both.prior
-    whole = ask_joint(both.joint, features, both.present, prior)
+    whole = predict_joint(both.joint, features, both.present, prior)
     assert not torch.allclose(whole[rows], said)
 
 

@@ -51,7 +51,7 @@ UNKNOWN = {
     "binary_cross_entropy": torch.full((4, 3), NAN, dtype=torch.float64),
     "squared_error": torch.full((4, 3), NAN, dtype=torch.float64),
 }
-KNOWN = {
+ALIGNED_WEIGHTS = {
     "cross_entropy": torch.tensor([0, 1, 2, 0]),
     "binary_cross_entropy": torch.ones(4, 3, dtype=torch.float64),
     "squared_error": torch.ones(4, 3, dtype=torch.float64),
@@ -64,17 +64,17 @@ def test_a_loss_without_a_valid_term_is_zero_with_zero_gradients(name):
     nobody = torch.zeros(4, dtype=torch.float64)
     for loss in (
         function(logits, UNKNOWN[name]),
-        function(logits, KNOWN[name], nobody),
-        function(logits[:0], KNOWN[name][:0]),
+        function(logits, ALIGNED_WEIGHTS[name], nobody),
+        function(logits[:0], ALIGNED_WEIGHTS[name][:0]),
     ):
         assert loss.item() == 0
         assert not gradient(loss, logits).any()
-    assert function(logits, KNOWN[name]).item() > 0
+    assert function(logits, ALIGNED_WEIGHTS[name]).item() > 0
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", ALIGNED_WEIGHTS)
 def test_members_have_a_loss_of_their_own_and_weights_count(name):
-    function, logits, y = getattr(losses, name), leaf(2, 4, 3), KNOWN[name]
+    function, logits, y = getattr(losses, name), leaf(2, 4, 3), ALIGNED_WEIGHTS[name]
     weight = torch.tensor([[1.0, 0, 0, 0], [0, 1, 1, 0]], dtype=torch.float64)
     expected = [function(logits[0, :1], y[:1]), function(logits[1, 1:3], y[1:3])]
     torch.testing.assert_close(function(logits, y, weight), torch.stack(expected))

@@ -63,9 +63,11 @@ def test_likeness_counts_beyond_what_is_usual():
     mat = FusionMatcher(**SIDES).fit(data[:TRAIN])
     before = mat.predict_proba(data, data)
     pool = mat.model_.pool
-    pool.crowd.sides[1] = pool.crowd.sides[0]  # left sides meet what is near to them
+    pool.reference.sides[1] = pool.reference.sides[
+        0
+    ]  # left sides meet what is near to them
     after = mat.predict_proba(data, data)
-    assert pool.crowd.num_samples == TRAIN
+    assert pool.reference.num_samples == TRAIN
     assert (after < before).mean() > 0.9
 
 

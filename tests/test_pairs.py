@@ -8,12 +8,12 @@ from mmgraph.evaluation import pairs, retrieval
 from mmgraph.evaluation.matching import score_matching
 from mmgraph.evaluation.pairs import (
     Direction,
-    contents,
+    content_ids,
     draw_partners,
-    related,
+    relevance_matrix,
     side_vectors,
 )
-from mmgraph.evaluation.retrieval import score_finding
+from mmgraph.evaluation.retrieval import score_retrieval
 
 NUM = 60
 ACROSS = Direction(("image", "sound"), ("text",))
@@ -46,7 +46,7 @@ def near(z, gallery, bank):
 
 def find(data, direction=ACROSS, keys=None, **options):
     keys = np.arange(len(data)) if keys is None else keys
-    return score_finding(embed, near, data, direction, keys, **options)
+    return score_retrieval(embed, near, data, direction, keys, **options)
 
 
 def test_scores_are_those_of_the_metrics():
@@ -73,16 +73,16 @@ def test_equal_contents_count_once_and_each_of_their_samples_is_right():
     assert (back["num_queries"], back["num_entries"]) == (30, 60)
     assert find(data, BACK, CAPTION) == back  # the caption is the text
     keys = np.array([0, 1, 2])
-    table = related(np.array([0, 0, 1]), np.array([-1, 1, 0]), keys).toarray()
+    table = relevance_matrix(np.array([0, 0, 1]), np.array([-1, 1, 0]), keys).toarray()
     assert table.tolist() == [[0, 1], [1, 0]]
 
 
 def test_contents_are_numbered_and_empty_ones_left_out():
     data = stamps()
-    numbers = contents(data, ["text"])
+    numbers = content_ids(data, ["text"])
     assert (numbers[::2] == numbers[1::2]).all()
     assert len(set(numbers.tolist())) == 30
-    sound = contents(data, ["sound"])
+    sound = content_ids(data, ["sound"])
     assert (sound[::3] == -1).all()
     assert len(set(sound.tolist())) == 41
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_embedded_is_a_miss():
         z[: len(z) // 2] = np.nan if names == ACROSS.source else z[: len(z) // 2]
         return z
 
-    half = score_finding(blind, near, data, ACROSS, CAPTION)
+    half = score_retrieval(blind, near, data, ACROSS, CAPTION)
     assert half["num_queries"] == 60
     assert half["recall_at_10"] <= 0.5
 

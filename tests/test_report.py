@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmgraph.benchmark.figures import STYLES, calibration_models, legend_svg, style_of
-from mmgraph.benchmark.overview import headline, overview
+from mmgraph.benchmark.overview import overview, summary_sentence
 from mmgraph.benchmark.report import draw_schema, markdown, write_report
 from mmgraph.benchmark.results import Results, append_lines, read_lines
 from mmgraph.benchmark.summary import estimate, mean_ranks, summarise
@@ -214,7 +214,7 @@ def test_mean_ranks_are_over_sets_and_train_rates(folder):
     ranks = mean_ranks(blocks)
     assert ranks == {"mmgraph": 1.0, "late_logistic": 2.0, "best_single": 3.0}
     assert rank_table(blocks).rows[0][:2] == ("mmgraph", "1.00")
-    assert "mean rank 1.00: first of 3" in headline(blocks)
+    assert "mean rank 1.00: first of 3" in summary_sentence(blocks)
     assert rank_table(blocks[:1]) is None
 
 
@@ -250,10 +250,10 @@ def test_the_page_links_to_settings_by_their_short_names(folder):
 
 def test_the_headline_says_who_is_better(folder):
     block = summarise(Results(folder))[0]
-    text = headline([block])
+    text = summary_sentence([block])
     assert text.startswith("On one, mmgraph has a mean AUROC of .")
     assert "first of 3. It is better than the best baseline, late_logistic" in text
-    assert headline([]) == "No results yet."
+    assert summary_sentence([]) == "No results yet."
 
 
 def test_models_without_a_common_rate_are_not_compared(tmp_path):
@@ -264,7 +264,7 @@ def test_models_without_a_common_rate_are_not_compared(tmp_path):
         append_lines(tmp_path / "results.jsonl", kept)
     (block,) = write_report(tmp_path)
     said = "On one, no test missing rate is common to all models."
-    assert headline([block]) == said
+    assert summary_sentence([block]) == said
     assert said in (tmp_path / "table.md").read_text()
     assert result_table(block).rows[0][1] == DASH
 
@@ -277,7 +277,7 @@ def test_one_split_has_no_spread_and_no_interval(tmp_path):
     block = summarise(Results(tmp_path))[0]
     assert "±" not in result_table(block).rows[0][4]
     assert math.isnan(block.differences[0].low)
-    assert "interval" not in headline([block])
+    assert "interval" not in summary_sentence([block])
 
 
 def test_failures_are_shown_with_their_reason(folder):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph import Batch, Classification, FusionModel, Modality, Schema
-from mmgraph.experts.ensemble import ExpertPanel
+from mmgraph.experts.ensemble import ExpertEnsemble
 from mmgraph.experts.linear import LinearExpert
 from mmgraph.experts.residual import ResidualFusion
 from mmgraph.nn.evidence_pool import EvidencePool
@@ -35,8 +35,8 @@ def model() -> ResidualFusion:
         evidence_channels=2,
         members=3,
     )
-    panel = ExpertPanel(experts, nn.ModuleList(), pool)
-    return ResidualFusion(panel, graph).requires_grad_(False)
+    ensemble = ExpertEnsemble(experts, nn.ModuleList(), pool)
+    return ResidualFusion(ensemble, graph).requires_grad_(False)
 
 
 def inputs() -> tuple[Batch, list[Tensor]]:
@@ -52,17 +52,19 @@ def inputs() -> tuple[Batch, list[Tensor]]:
 
 def test_evidence_is_what_experts_say_beyond_the_prior(model):
     _, features = inputs()
-    evidence, present = model.panel.evidence(features)
+    evidence, present = model.ensemble.evidence(features)
     assert present.tolist() == [[True, True], [False, True], [False, False]]
     assert evidence.shape == (3, 2, 2, 2)
-    said = model.panel.expert_lists[1][0](features[1][:2]) - model.panel.pool.prior
+    said = (
+        model.ensemble.expert_lists[1][0](features[1][:2]) - model.ensemble.pool.prior
+    )
     assert torch.allclose(evidence[:2, 1, 0], said)
     assert torch.equal(evidence[~present], torch.zeros(3, 2, 2))
 
 
 def test_without_beta_it_is_the_pool(model):
     batch, features = inputs()
-    pooled = model.panel.pool(*model.panel.evidence(features)).softmax(1)
+    pooled = model.ensemble.pool(*model.ensemble.evidence(features)).softmax(1)
     assert torch.allclose(model(batch, features), pooled)
     model.beta.fill_(1.0)
     assert not torch.allclose(model(batch, features)[:2], pooled[:2])
@@ -71,12 +73,12 @@ def test_without_beta_it_is_the_pool(model):
 def test_members_are_averaged_as_probabilities(model):
     batch, features = inputs()
     model.beta.fill_(0.5)
-    evidence, present = model.panel.evidence(features)
-    joint = model.graph(batch, model.panel.pool.by_modality(evidence)).logits
+    evidence, present = model.ensemble.evidence(features)
+    joint = model.graph(batch, model.ensemble.pool.by_modality(evidence)).logits
     assert joint.shape == (3, 3, 2)
     count = present.sum(1, keepdim=True)
     share = 1 - 1 / count.clamp(min=1)  # one modality alone has none to meet
-    logits = model.panel.pool(evidence, present) + 0.5 * share * joint
+    logits = model.ensemble.pool(evidence, present) + 0.5 * share * joint
     expected = logits.softmax(2).mean(0)
     assert torch.allclose(model(batch, features)[:2], expected[:2], atol=1e-6)
 
@@ -86,5 +88,5 @@ def test_sample_without_anything_gets_the_prior(model, beta):
     batch, features = inputs()
     model.beta.fill_(beta)
     with torch.no_grad():
-        model.panel.pool.bias.fill_(2.0)
+        model.ensemble.pool.bias.fill_(2.0)
     assert torch.allclose(model(batch, features)[2], torch.tensor([0.3, 0.7]))

@@ -32,13 +32,13 @@ def data():
 def interrupt(data, path, monkeypatch, **options):
     """Fit until the step ``STOPPED_AT``, and stop there."""
     with monkeypatch.context() as patch:
-        taken, take_step = [], TrainStep.__call__
+        taken, optimizer_step = [], TrainStep.__call__
 
         def step(self, part):
             if len(taken) == STOPPED_AT:
                 raise KeyboardInterrupt
             taken.append(len(part))
-            take_step(self, part)
+            optimizer_step(self, part)
 
         patch.setattr(TrainStep, "__call__", step)
         with pytest.raises(KeyboardInterrupt):
@@ -96,7 +96,7 @@ def test_saves_take_a_small_part_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr(progress_dir, "MAX_SAVES", 20)
     now = [100.0]
     monkeypatch.setattr(progress_dir.time, "monotonic", lambda: now[0])
-    progress = progress_dir.TrainingFolder(tmp_path, {})
+    progress = progress_dir.CheckpointDir(tmp_path, {})
 
     def slow(*_):
         now[0] += 2

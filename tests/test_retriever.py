@@ -17,7 +17,7 @@ from mmgraph import (
 )
 from mmgraph.embedding.contrastive import SimilarityScale, cached_step
 from mmgraph.embedding.hubness import hub_corrected
-from mmgraph.embedding.kernel_ridge import fit_smoother
+from mmgraph.embedding.kernel_ridge import fit_kernel_ridge
 from mmgraph.losses import sigmoid_contrastive
 
 GRAPH: dict[str, Any] = {
@@ -114,7 +114,7 @@ def test_held_out_predictions_are_those_of_a_fit_without_the_group():
     x = torch.from_numpy(ARRAYS["image"][:30]).float()
     groups = torch.arange(30) // 3
     target = torch.from_numpy(ARRAYS["text"][:30])
-    smoother = fit_smoother(x, torch.arange(30), groups, torch.Generator())
+    smoother = fit_kernel_ridge(x, torch.arange(30), groups, torch.Generator())
     kept = groups != 4
     kernel = smoother.kernel
     ridge = torch.eye(int(kept.sum()), dtype=torch.double)

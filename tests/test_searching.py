@@ -12,7 +12,7 @@ from mmgraph import CheckpointError, FusionClassifier, MultimodalData
 from mmgraph.cli import app
 from mmgraph.workflows import gallery
 from mmgraph.workflows.saved_model import Columns
-from mmgraph.workflows.search_page import Answer, Found, write_search_page
+from mmgraph.workflows.search_page import Hit, SearchResult, write_search_page
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 COLORS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
@@ -166,15 +166,15 @@ def test_page_shows_pictures_scores_and_what_is_missing(stamps):
 
 def test_nothing_found_is_said(tmp_path):
     path = tmp_path / "page.html"
-    answer = Answer({"text": "red"}, ("image",), (), 0)
+    answer = SearchResult({"text": "red"}, ("image",), (), 0)
     write_search_page(answer, path)
     assert "Nothing was found." in path.read_text(encoding="utf-8")
     assert answer.table().rows == ()
 
 
 def test_long_texts_are_cut_in_the_table():
-    found = Found("a", 0.5, ("text",), (True,), "word\n" * 40, "")
-    [row] = Answer({"text": "x"}, (), (found,), 1).table().rows
+    found = Hit("a", 0.5, ("text",), (True,), "word\n" * 40, "")
+    [row] = SearchResult({"text": "x"}, (), (found,), 1).table().rows
     assert row[-1].endswith("…")
     assert len(row[-1]) == 60
 

@@ -96,7 +96,7 @@ def test_it_says_what_the_estimator_says_of_every_subset(classifier, served, num
         given = {n: x for n, x in arrays.items() if subset[NAMES.index(n)]}
         if given:
             assert np.array_equal(served.predict_proba(given), result)
-    prior = classifier.model_.panel.pool.prior.softmax(0)  # the last subset is empty
+    prior = classifier.model_.ensemble.pool.prior.softmax(0)  # the last subset is empty
     np.testing.assert_allclose(result, prior.expand(num, 3), atol=1e-6)
 
 
@@ -237,7 +237,7 @@ def test_a_model_of_complete_data_is_exported(tmp_path):
     data = MultimodalData.from_arrays(arrays, y=np.arange(60) % 2)
     kinds = ("linear", "forest")
     clf = FusionClassifier(**SMALL, num_layers=1, experts=kinds).fit(data)
-    assert not len(clf.model_.panel.pool.patterns)
+    assert not len(clf.model_.ensemble.pool.patterns)
     serving.export(clf, tmp_path / "model.onnx")
     served = serving.load(tmp_path / "model.onnx", threads=1)
     for given in (arrays, make_arrays(9)):
@@ -430,7 +430,7 @@ def test_sequences_are_exported_for_every_subset(of_sequences, served_sequences,
         said.append(served_sequences.predict_proba(data))
         expected = of_sequences.predict_proba(data)
         np.testing.assert_allclose(said[-1], expected, atol=1e-5)
-    prior = of_sequences.model_.panel.pool.prior.softmax(0)  # the last one is empty
+    prior = of_sequences.model_.ensemble.pool.prior.softmax(0)  # the last one is empty
     np.testing.assert_allclose(said[-1], prior.expand(num, 2), atol=1e-6)
     assert np.ptp(np.concatenate(said)) > 0.1
 

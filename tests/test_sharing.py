@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmgraph.data import MultimodalData
-from mmgraph.embedding.group_imputation import fill_from_groups
+from mmgraph.embedding.group_imputation import impute_from_group
 
 CAPTION, PICTURE = "text", "image"
 
@@ -23,7 +23,7 @@ def grouped(num_groups=20, captions=None):
 
 def test_a_row_that_a_group_shares_is_known_of_all_its_samples():
     data = grouped()
-    filled = fill_from_groups(data)
+    filled = impute_from_group(data)
     text = filled.features()[CAPTION]
     assert not np.isnan(text).any()
     assert np.array_equal(text[2::3], text[0::3])
@@ -35,7 +35,7 @@ def test_a_row_that_a_group_shares_is_known_of_all_its_samples():
 
 def test_a_sample_may_come_twice():
     drawn = np.r_[np.arange(60), 2, 2]
-    filled = fill_from_groups(grouped()[drawn])
+    filled = impute_from_group(grouped()[drawn])
     assert filled.columns[CAPTION].present.all()
     assert filled.ids.tolist() == drawn.tolist()
 
@@ -45,11 +45,11 @@ def test_cells_that_nobody_knows_are_no_difference():
         text[:, 0] = np.nan
         return text
 
-    assert fill_from_groups(grouped(captions=hide)).columns[CAPTION].present.all()
+    assert impute_from_group(grouped(captions=hide)).columns[CAPTION].present.all()
 
 
 def test_rows_equal_up_to_rounding_are_the_same():
-    halved = fill_from_groups(grouped(captions=lambda x: x.astype(np.float16)))
+    halved = impute_from_group(grouped(captions=lambda x: x.astype(np.float16)))
     assert halved.columns[CAPTION].present.all()
 
 
@@ -69,19 +69,19 @@ def _one_differs(text):
     ids=["one differs", "too few to tell", "no groups", "one group of all"],
 )
 def test_what_groups_do_not_share_stays_missing(data):
-    filled = fill_from_groups(data)
+    filled = impute_from_group(data)
     assert np.array_equal(filled.present, data.present)
 
 
 def test_a_group_in_which_nobody_has_it_still_lacks_it():
     data = grouped()
     data = data.mask({CAPTION: data.groups != 4})
-    filled = fill_from_groups(data).columns[CAPTION].present
+    filled = impute_from_group(data).columns[CAPTION].present
     assert np.array_equal(filled, data.groups != 4)
 
 
 def test_words_are_shared_too():
     words = [f"caption {i // 2}" if i % 4 != 3 else None for i in range(60)]
     data = MultimodalData.from_arrays({CAPTION: words}, groups=np.arange(60) // 2)
-    filled = fill_from_groups(data).columns[CAPTION]
+    filled = impute_from_group(data).columns[CAPTION]
     assert filled.values.tolist() == [f"caption {i // 2}" for i in range(60)]

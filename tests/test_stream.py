@@ -11,7 +11,7 @@ import pytest
 
 from mmgraph import FusionClassifier, Modality, MultimodalData, MultimodalStream, Schema
 from mmgraph.data.stream.sampling import LEAST, draw_sample
-from mmgraph.data.stream.source import Span, deal_spans, hash_keys
+from mmgraph.data.stream.source import RowRange, hash_keys, shard_ranges
 from mmgraph.data.targets import missing_labels
 from mmgraph.errors import DataError
 
@@ -313,7 +313,7 @@ def test_readers_share_the_samples(narrow, world_size):
 
 
 def test_more_readers_than_samples_leave_some_without(narrow):
-    spans = [deal_spans([Span(0, 0, 2)], rank, 3)[0] for rank in range(3)]
+    spans = [shard_ranges([RowRange(0, 0, 2)], rank, 3)[0] for rank in range(3)]
     assert [s.stop - s.start for s in spans] == [0, 1, 1]
     endless = narrow.shard(0, 200).chunks(epochs=None)
     with pytest.raises(DataError, match="reader 0 must have at least one sample"):

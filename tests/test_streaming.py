@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from mmgraph import FusionClassifier, FusionRegressor, MultimodalData, MultimodalStream
 from mmgraph.cli.app import app
 from mmgraph.data.stream.sampling import draw_sample
-from mmgraph.distributed import ALONE, Workers
+from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 from mmgraph.errors import DataError
 from mmgraph.estimators.supervised import sample_size
 from mmgraph.train.stream import StreamTraining, count_lanes
@@ -158,7 +158,7 @@ def test_sampled_ones_keep_their_out_of_fold_evidence(stream):
     assert torch.equal(block.bags[:, keys], sample.bags)
     others = np.setdiff1d(np.arange(NUM), keys)
     assert (block.bags[:, others] == 1).all()
-    seen = source.estimator.model_.panel.evidence
+    seen = source.estimator.model_.ensemble.evidence
     features = [
         torch.from_numpy(x)
         for x in source.estimator._read(stream.load(), reset=False).features().values()
@@ -193,7 +193,7 @@ def source(stream):
     return dataclasses.replace(sources[0], stream=narrow)
 
 
-class Thread(Workers):
+class Thread(ProcessGroup):
     """A process that is a thread: what all give is laid on one board."""
 
     def __new__(cls, *_):
@@ -239,7 +239,7 @@ def first_batches(source, workers, num=80):
 def test_processes_prepare_the_parts_of_one_batch(source, size, num_lanes, monkeypatch):
     monkeypatch.setattr("mmgraph.train.stream.PARTS_OF_LANE", 8 // num_lanes)
     assert count_lanes(source.stream) == num_lanes
-    expected, whole = first_batches(source, ALONE)
+    expected, whole = first_batches(source, SINGLE_PROCESS)
     found = in_threads(size, lambda workers: first_batches(source, workers))
     for number, batch in enumerate(expected):
         mine = [batches[number] for batches, _ in found]
@@ -304,7 +304,7 @@ def read_a_pass(source, workers):
 
 
 def test_processes_read_lanes_of_their_own(source):
-    parts, samples = read_a_pass(source, ALONE)
+    parts, samples = read_a_pass(source, SINGLE_PROCESS)
     assert sorted(parts) == list(range(8))
     assert sorted(samples) == list(range(NUM))
     found = in_threads(2, lambda workers: read_a_pass(source, workers))

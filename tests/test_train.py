@@ -113,7 +113,7 @@ def test_any_source_feeds_the_loop():
     """A source of chunks, each shuffled, teaches what the whole set does."""
     data = make()
 
-    class Chunks:
+    class ChunkIterator:
         def validation_batch(self, most, generator):
             return data.take(torch.arange(most).clamp(max=NUM - 1).unique())
 
@@ -137,7 +137,7 @@ def test_any_source_feeds_the_loop():
         def load_state(self, state):
             assert not state
 
-    _, beta, history, _ = fit(Chunks())
+    _, beta, history, _ = fit(ChunkIterator())
     assert beta > 0.3
     assert len(history.beta_loss) == 6
 

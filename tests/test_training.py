@@ -163,13 +163,15 @@ def test_a_folder_of_pictures_has_no_columns(here, option):
 
 
 def test_pairs_are_learned_in_one_process(table, monkeypatch):
-    from mmgraph.distributed import ALONE, Workers
+    from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 
-    class Two(Workers):
-        def together(self, action):
+    class Two(ProcessGroup):
+        def run_on_all(self, action):
             return action()
 
-    monkeypatch.setattr("mmgraph.cli.train.join", lambda: Two(ALONE.rank, 2))
+    monkeypatch.setattr(
+        "mmgraph.cli.train.init_process_group", lambda: Two(SINGLE_PROCESS.rank, 2)
+    )
     config = build_config(
         TrainConfig, {"file": table, "task": "retrieval", "output": table.parent}
     )

@@ -19,7 +19,7 @@ from mmgraph import (
     Schema,
 )
 from mmgraph.cli.app import app
-from mmgraph.cli.errors import AS_TRAINED, in_options
+from mmgraph.cli.errors import AS_TRAINED, to_cli_message
 from mmgraph.errors import ConfigError, DataError
 
 PYTHON = re.compile(r"\b\w+=[\[{'(]|=None|\bselect\b|from_|Fusion\w+\.\w|\w\(\)")
@@ -189,7 +189,7 @@ def test_an_index_that_failed_can_be_made_again(home, monkeypatch, tmp_path):
 
 def test_all_that_is_wrong_is_told_a_line_each():
     error = ConfigError("epochs must be at least 1.\nfoo must be it.\nseed must be 0.")
-    assert in_options(error, {"--epochs", "--seed"}).splitlines() == [
+    assert to_cli_message(error, {"--epochs", "--seed"}).splitlines() == [
         "--epochs must be at least 1.",
         "foo must be it.",
         "--seed must be 0.",
@@ -209,7 +209,7 @@ def test_all_that_is_wrong_is_told_a_line_each():
     ],
 )
 def test_arguments_of_a_remedy_become_options(remedy, told):
-    said = in_options(DataError("It is wrong.", remedy), {"--modality", "--label"})
+    said = to_cli_message(DataError("It is wrong.", remedy), {"--modality", "--label"})
     assert said.startswith(f"It is wrong. {told}".rstrip())
     assert " d=e" in said or "'d'" not in remedy
 
@@ -220,10 +220,10 @@ def test_an_error_says_all_and_keeps_its_parts():
     assert str(error) == "a.parquet: It is wrong. Mend it."
     assert str(again) == "folder: a.parquet: It is wrong. Mend it."
     assert (again.fault, again.remedy) == ("It is wrong.", "Mend it.")
-    assert in_options(again, ()) == str(again)
+    assert to_cli_message(again, ()) == str(again)
 
 
 def test_an_example_in_words_is_told_as_it_is():
     error = DataError("a must be known.", "Give encoders={'note': module}.")
     told = "a must be known. Give encoders={'note': module}."
-    assert in_options(error, {"--encoder"}) == told
+    assert to_cli_message(error, {"--encoder"}) == told

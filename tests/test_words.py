@@ -16,7 +16,7 @@ from mmgraph import (
     MultimodalStream,
 )
 from mmgraph.cli.app import app
-from mmgraph.data.categorical import column_of
+from mmgraph.data.categorical import resolve_column
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -90,8 +90,8 @@ def test_a_column_of_just_this_name_comes_first():
     frame = FRAME.assign(**{"sex=f": np.arange(NUM, dtype=float)})
     column = read(frame, "sex=f", "age").columns["history"]
     np.testing.assert_array_equal(column.values[:, 0], np.arange(NUM))
-    assert column_of("a=b=c", ["a", "a=b"]) == "a"
-    assert column_of("x=y", ["a"]) == "x=y"
+    assert resolve_column("a=b=c", ["a", "a=b"]) == "a"
+    assert resolve_column("x=y", ["a"]) == "x=y"
 
 
 def test_a_column_without_any_word_is_unknown():

@@ -17,7 +17,7 @@ LARGE = 2000  # from this size on, an official split replaces cross-validation
 OFFICIAL = frozenset({"utd_mhad"})  # small, but published results use its split
 GROUPED = frozenset({"wesad", "tuxpaint"})  # neighbours in a group would leak
 
-FEW = {"mfeat20": ("mfeat", 20)}  # a set with few training samples of each class
+FEW_SHOT = {"mfeat20": ("mfeat", 20)}  # a set with few training samples of each class
 
 
 def open_bench_data(name: str, config: BenchConfig) -> BenchData:
@@ -56,7 +56,7 @@ def _open_file(path: str, config: BenchConfig) -> tuple[MultimodalData, dict[str
 def _open_named(name: str) -> tuple[MultimodalData, dict[str, Any]]:
     from mmgraph.datasets.load import dataset_card, load_dataset
 
-    source, per_class = FEW.get(name, (name, None))
+    source, per_class = FEW_SHOT.get(name, (name, None))
     card = dataset_card(source)
     title = f"{card.title}, {per_class} training samples per class"
     facts = {

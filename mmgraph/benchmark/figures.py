@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmgraph.benchmark.summary import OURS, Block, ModelSummary
+from mmgraph.benchmark.summary import REFERENCE_MODELS, ModelSummary, SettingSummary
 from mmgraph.metrics.scores import metric_title
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def legend_svg(model: str) -> str:
     )
 
 
-def curve_svg(block: Block) -> str:
+def curve_svg(block: SettingSummary) -> str:
     """Draw the metric over the test missing rate, with one standard error."""
     figure, (axes,) = _figure(1, (11.6, 4.7))
     for row in _back_to_front(block.rows):
@@ -85,7 +85,7 @@ def curve_svg(block: Block) -> str:
             rates, mean, style.dash, color=style.color, lw=style.width, zorder=_z(row)
         )
         axes.plot(rates, mean, "o", color=style.color, ms=style.width + 1.6)
-        strength = 0.22 if row.model == OURS else 0.07
+        strength = 0.22 if row.model == REFERENCE_MODELS else 0.07
         axes.fill_between(
             rates,
             mean - error,
@@ -100,7 +100,7 @@ def curve_svg(block: Block) -> str:
     return _svg(figure, f"{block.dataset}-{block.train_missing}-curve")
 
 
-def left_out_svg(block: Block) -> str:
+def left_out_svg(block: SettingSummary) -> str:
     """Draw the metric without each modality: mmgraph as bars, others as dots."""
     ours = _ours(block)
     names = sorted(ours.left_out, key=lambda name: -ours.left_out[name].mean)
@@ -126,7 +126,7 @@ def left_out_svg(block: Block) -> str:
     return _svg(figure, f"{block.dataset}-{block.train_missing}-left-out")
 
 
-def calibration_svg(block: Block) -> str:
+def calibration_svg(block: SettingSummary) -> str:
     """Draw accuracy over confidence at the lowest and the highest rate."""
     rates = sorted({block.rates[0], block.rates[-1]})
     figure, panels = _figure(len(rates), (3.2 * len(rates), 3.3))
@@ -155,17 +155,17 @@ def calibration_svg(block: Block) -> str:
     return _svg(figure, f"{block.dataset}-{block.train_missing}-calibration")
 
 
-def calibration_models(block: Block) -> tuple[str, ...]:
+def calibration_models(block: SettingSummary) -> tuple[str, ...]:
     """Return the models of the calibration figure: ours and the best three."""
     return tuple(row.model for row in _shown(block))
 
 
-def _shown(block: Block) -> tuple[ModelSummary, ...]:
-    ours = [row for row in block.rows if row.model.startswith(OURS)]
+def _shown(block: SettingSummary) -> tuple[ModelSummary, ...]:
+    ours = [row for row in block.rows if row.model.startswith(REFERENCE_MODELS)]
     return (*ours, *[row for row in block.rows if row not in ours][:3])
 
 
-def _ours(block: Block) -> ModelSummary:
+def _ours(block: SettingSummary) -> ModelSummary:
     return next(row for row in block.rows if row.model == block.reference)
 
 
@@ -177,7 +177,7 @@ def _z(row: ModelSummary) -> float:
     return {"mmgraph": 5.0, "mmgraph_no_edges": 4.0}.get(row.model, 3.0)
 
 
-def _left_out_values(block: Block, names: list[str]) -> list[float]:
+def _left_out_values(block: SettingSummary, names: list[str]) -> list[float]:
     return [row.left_out[n].mean for row in block.rows for n in names if row.left_out]
 
 

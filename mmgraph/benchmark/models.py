@@ -77,7 +77,7 @@ def default_model(
     return Matcher(FusionMatcher(*sides, aligned=aligned, seed=seed))
 
 
-OURS = ("mmgraph", "mmgraph_no_edges")
+REFERENCE_MODELS = ("mmgraph", "mmgraph_no_edges")
 
 
 @runtime_checkable
@@ -108,7 +108,11 @@ def model_names(pairs: PairTask | None = None) -> tuple[str, ...]:
     """
     from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
 
-    return (*OURS, *BASELINES) if pairs is None else (OURS[0], *RETRIEVAL_BASELINES)
+    return (
+        (*REFERENCE_MODELS, *BASELINES)
+        if pairs is None
+        else (REFERENCE_MODELS[0], *RETRIEVAL_BASELINES)
+    )
 
 
 def make_model(name: str, data: MultimodalData, seed: int) -> Model:
@@ -138,6 +142,6 @@ def make_pair_model(name: str, task: PairTask, seed: int) -> PairModel:
     """Return an unfitted model of retrieval or matching with its defaults."""
     from mmgraph.baselines import RETRIEVAL_BASELINES
 
-    if name == OURS[0]:
+    if name == REFERENCE_MODELS[0]:
         return default_model(task, seed)
     return RETRIEVAL_BASELINES[name](seed=seed)

@@ -3,7 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from mmgraph.benchmark.summary import Block, Difference, mean_ranks, reference_of
+from mmgraph.benchmark.summary import (
+    Difference,
+    SettingSummary,
+    mean_ranks,
+    reference_of,
+)
 from mmgraph.benchmark.tables import (
     cell,
     name_of,
@@ -13,7 +18,7 @@ from mmgraph.evaluation.table import DASH, Table, number, signed
 from mmgraph.metrics.scores import metric_title
 
 
-def headline(blocks: Sequence[Block]) -> str:
+def summary_sentence(blocks: Sequence[SettingSummary]) -> str:
     """Return what was found, in one or two sentences."""
     blocks = [block for block in blocks if block.rows]
     if not blocks:
@@ -21,15 +26,15 @@ def headline(blocks: Sequence[Block]) -> str:
     return _one_set(blocks[0]) if len(blocks) == 1 else _many_sets(blocks)
 
 
-def overview(blocks: Sequence[Block]) -> list[Table]:
+def overview(blocks: Sequence[SettingSummary]) -> list[Table]:
     """Return the tables over all settings; none for a single one."""
     if len(blocks) < 2:
         return []
-    tables = rank_table(blocks), rival_table(blocks)
+    tables = rank_table(blocks), best_baseline_table(blocks)
     return [table for table in tables if table is not None]
 
 
-def rival_table(blocks: Sequence[Block]) -> Table | None:
+def best_baseline_table(blocks: Sequence[SettingSummary]) -> Table | None:
     """Return, of each setting, mmgraph beside the baseline that is best there.
 
     A control, whose name begins with that of mmgraph, is no baseline. None where no
@@ -59,7 +64,7 @@ def rival_table(blocks: Sequence[Block]) -> Table | None:
     )
 
 
-def _one_set(block: Block) -> str:
+def _one_set(block: SettingSummary) -> str:
     names = [row.model for row in block.rows]
     if not block.rates:
         return f"On {block.dataset}, no test missing rate is common to all models."
@@ -74,7 +79,7 @@ def _one_set(block: Block) -> str:
     return f"{text} {_against(rival)}" if rival else text
 
 
-def _rival(block: Block) -> Difference | None:
+def _rival(block: SettingSummary) -> Difference | None:
     """Return the difference to the best model that is not mmgraph itself."""
     by_name = {d.model: d for d in block.differences}
     order = [row.model for row in block.rows if row.model in by_name]
@@ -97,7 +102,7 @@ def _against(difference: Difference) -> str:
     )
 
 
-def _many_sets(blocks: Sequence[Block]) -> str:
+def _many_sets(blocks: Sequence[SettingSummary]) -> str:
     ranks = mean_ranks(blocks)
     if not ranks:
         return f"{len(blocks)} settings; no model has results in all of them."

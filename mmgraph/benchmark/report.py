@@ -12,9 +12,9 @@ from mmgraph.benchmark.figures import (
     left_out_svg,
     legend_svg,
 )
-from mmgraph.benchmark.overview import headline, overview
+from mmgraph.benchmark.overview import overview, summary_sentence
 from mmgraph.benchmark.results import Record, Results, read_lines
-from mmgraph.benchmark.summary import Block, summarise
+from mmgraph.benchmark.summary import SettingSummary, summarise
 from mmgraph.benchmark.tables import (
     block_title,
     detail_table,
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-def write_report(folder: str | Path) -> tuple[Block, ...]:
+def write_report(folder: str | Path) -> tuple[SettingSummary, ...]:
     """Write `report.html` and `table.md` from the lines of a folder.
 
     Args:
@@ -68,7 +68,7 @@ def write_report(folder: str | Path) -> tuple[Block, ...]:
     return blocks
 
 
-def block_tables(block: Block) -> list[Table]:
+def block_tables(block: SettingSummary) -> list[Table]:
     """Return the tables of one block: results, directions, differences, details."""
     tables = [
         result_table(block),
@@ -79,17 +79,21 @@ def block_tables(block: Block) -> list[Table]:
     return [table for table in tables if table is not None]
 
 
-def markdown(blocks: Sequence[Block], runs: Sequence[Record]) -> str:
+def markdown(blocks: Sequence[SettingSummary], runs: Sequence[Record]) -> str:
     """Return all tables as Markdown, with the command and commit that made them."""
     tables = overview(blocks)
     tables += [table for block in blocks for table in block_tables(block)]
     made_by = [f"Made by `{r['command']}` at commit {r['commit'][:12]}." for r in runs]
-    parts = [headline(blocks), *map(to_markdown, tables), *dict.fromkeys(made_by)]
+    parts = [
+        summary_sentence(blocks),
+        *map(to_markdown, tables),
+        *dict.fromkeys(made_by),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
 def page(
-    blocks: Sequence[Block], runs: Sequence[Record], lines: Sequence[Record]
+    blocks: Sequence[SettingSummary], runs: Sequence[Record], lines: Sequence[Record]
 ) -> str:
     """Return one HTML page that loads nothing from elsewhere."""
     from markupsafe import Markup
@@ -97,7 +101,7 @@ def page(
     models = dict.fromkeys(row.model for block in blocks for row in block.rows)
     return render(
         "report.html",
-        headline=headline(blocks),
+        summary_sentence=summary_sentence(blocks),
         sections=[_section(block, lines) for block in blocks],
         overview=overview(blocks),
         runs=runs,
@@ -107,7 +111,7 @@ def page(
     )
 
 
-def _section(block: Block, lines: Sequence[Record]) -> dict[str, Any]:
+def _section(block: SettingSummary, lines: Sequence[Record]) -> dict[str, Any]:
     from markupsafe import Markup
 
     plans = sorted(

@@ -15,8 +15,8 @@ from mmgraph.benchmark.models import Fitted, Model, make_model, make_pair_model
 from mmgraph.benchmark.pairs import PairModel, PairTask, score_pairs
 from mmgraph.benchmark.protocol import (
     BenchData,
-    Pattern,
     Split,
+    TestCondition,
     Unit,
     make_splits,
     scored_patterns,
@@ -88,7 +88,7 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
 
 
 def _score_pairs(
-    model: PairModel, task: PairTask, test: MultimodalData, pattern: Pattern
+    model: PairModel, task: PairTask, test: MultimodalData, pattern: TestCondition
 ) -> Record:
     masked = pattern.plan.apply(test)
     start = time.perf_counter()
@@ -104,7 +104,7 @@ def _rounded(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in scores.items()}
 
 
-def _what_was_scored(pattern: Pattern, predict_s: float) -> Record:
+def _what_was_scored(pattern: TestCondition, predict_s: float) -> Record:
     return {
         "pattern": pattern.plan.pattern,
         "test_missing": pattern.test_missing,
@@ -121,7 +121,7 @@ def _score(
     test: MultimodalData,
     codes: np.ndarray,
     classes: np.ndarray,
-    pattern: Pattern,
+    pattern: TestCondition,
 ) -> Record:
     from mmgraph.metrics import classification_scores
 

@@ -1,9 +1,11 @@
-"""The command line: one file per command."""
+"""The command line: one file per command. Only this package prints."""
 
-from mmgraph.cli import bench as bench  # each adds its command to the app
+from mmgraph.cli import bench as bench  # each module adds its command to the app
+from mmgraph.cli import datasets as datasets
 from mmgraph.cli import evaluate as evaluate
 from mmgraph.cli import export as export
 from mmgraph.cli import predict as predict
+from mmgraph.cli import schema as schema
 from mmgraph.cli import search as search
 from mmgraph.cli import train as train
 from mmgraph.cli.app import app, main

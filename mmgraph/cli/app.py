@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmgraph.cli.errors import OneLineErrors
+from mmgraph.cli.errors import CLIGroup
 from mmgraph.errors import DataWarning
 
 if TYPE_CHECKING:
     from mmgraph.evaluation.table import Table
 
 app = typer.Typer(
-    cls=OneLineErrors,
+    cls=CLIGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 @contextmanager
-def notices() -> Iterator[Callable[[str], None]]:
+def print_warnings() -> Iterator[Callable[[str], None]]:
     """Print what was told beside the answer, after it; an error stands alone.
 
     Warnings about the data are told, too, each once.

@@ -146,8 +146,8 @@ def _run(settings: "BenchConfig", command: str) -> tuple[str, ...]:
     """Run the benchmark with progress; return one line for each failed unit."""
     from mmgraph.benchmark.run import run_bench
 
-    with _progress() as tell:
-        outcome = run_bench(settings, command=command, on_progress=tell)
+    with _progress() as warn:
+        outcome = run_bench(settings, command=command, on_progress=warn)
     for line in outcome.skipped:
         typer.echo(f"Skipped {line}", err=True)
     for line in outcome.failed:
@@ -185,7 +185,7 @@ def _progress() -> "Iterator[Callable[[Progress], None]]":
 
 def _show_report(folder: Path, failed: bool) -> None:
     """Rebuild the page and print its tables; nothing if all units failed."""
-    from mmgraph.benchmark.overview import headline, overview
+    from mmgraph.benchmark.overview import overview, summary_sentence
     from mmgraph.benchmark.report import block_tables, write_report
     from mmgraph.benchmark.results import Results
 
@@ -203,5 +203,5 @@ def _show_report(folder: Path, failed: bool) -> None:
     tables = [table for block in blocks for table in block_tables(block)]
     for table in (*tables, *overview(blocks)):
         show(table)
-    typer.echo(headline(blocks))
+    typer.echo(summary_sentence(blocks))
     typer.echo(f"Page: {folder / 'report.html'}   Table: {folder / 'table.md'}")

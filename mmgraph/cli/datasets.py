@@ -36,7 +36,7 @@ def _row(card: DatasetCard) -> tuple[str, ...]:
 
 
 def is_here(card: DatasetCard) -> bool:
-    """Tell whether the data set can be loaded on this machine."""
+    """Warn whether the data set can be loaded on this machine."""
     if card.shipped:
         return True
     try:

@@ -38,7 +38,7 @@ _ARGUMENT = re.compile(r"\b([a-z_]+)=(\{.*?\}(?!\})|'[^']*'|None\b)?")
 _OPTION = re.compile(r"(?<!\S)--[a-z-]+")
 
 
-def in_options(error: MMGraphError, options: Collection[str]) -> str:
+def to_cli_message(error: MMGraphError, options: Collection[str]) -> str:
     """Return what an error says, told to the user of a command.
 
     An argument at the beginning is the option of that name, and so is one that the
@@ -49,10 +49,10 @@ def in_options(error: MMGraphError, options: Collection[str]) -> str:
         options: The options of the command, such as ``--label``.
 
     Example:
-        >>> from mmgraph.cli.errors import in_options
+        >>> from mmgraph.cli.errors import to_cli_message
         >>> from mmgraph.errors import DataError
         >>> error = DataError("ids must be known.", "Give y='died'.")
-        >>> in_options(error, {"--id", "--label"})
+        >>> to_cli_message(error, {"--id", "--label"})
         '--id must be known. Give --label died.'
     """
 
@@ -104,7 +104,7 @@ def _as_option(found: re.Match[str]) -> str:
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
-class OneLineErrors(TyperGroup):
+class CLIGroup(TyperGroup):
     """Tells errors of the user in one line each, and wraps help as the screen is."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
@@ -119,16 +119,16 @@ class OneLineErrors(TyperGroup):
         """Parse what stands before the command; exit 2 for what is no option."""
         if not args:  # shows the help
             return list(super().parse_args(ctx, args))
-        with self._told_in_one_line(ctx):
+        with self._handle_errors(ctx):
             return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         """Run a command; exit 2 for what the user can mend."""
-        with self._told_in_one_line(ctx):
+        with self._handle_errors(ctx):
             return super().invoke(ctx)
 
     @contextmanager
-    def _told_in_one_line(self, ctx: Any) -> Iterator[None]:  # noqa: ANN401
+    def _handle_errors(self, ctx: Any) -> Iterator[None]:  # noqa: ANN401
         try:
             yield
         except BrokenPipeError:  # `mmgraph bench | head`: nobody reads on
@@ -139,10 +139,10 @@ class OneLineErrors(TyperGroup):
             asked = " ".join(filter(None, ("mmgraph", command, "--help")))
             _exit_saying(f"{said}. See {asked}.")
         except PeerError as error:
-            silent = error.told or os.environ.get("RANK", "0") != "0"
+            silent = error.reported or os.environ.get("RANK", "0") != "0"
             _exit_saying("" if silent else str(error))
         except MMGraphError as error:
-            _exit_saying(in_options(error, self._options(ctx)))
+            _exit_saying(to_cli_message(error, self._options(ctx)))
         except OSError as error:
             _exit_saying(str(error))
         except KeyboardInterrupt:
@@ -156,7 +156,7 @@ class OneLineErrors(TyperGroup):
 
 
 def _exit_saying(text: str) -> NoReturn:
-    """Tell what the user can mend, a line for each thing."""
+    """Warn what the user can mend, a line for each thing."""
     for line in text.splitlines():
         typer.echo(f"Error: {line}", err=True)
     raise typer.Exit(2) from None

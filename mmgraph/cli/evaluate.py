@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmgraph.cli.app import app, notices, show
+from mmgraph.cli.app import app, print_warnings, show
 from mmgraph.cli.options import (
     ModalityOption,
     ModelFolder,
@@ -84,9 +84,9 @@ def evaluate(
         parse_names,
         parse_rates,
     )
-    from mmgraph.workflows.evaluate import Question, measure
+    from mmgraph.workflows.evaluate import EvaluateRequest, evaluate_saved
 
-    question = Question(
+    question = EvaluateRequest(
         model,
         file,
         label=label,
@@ -98,5 +98,5 @@ def evaluate(
         seed=seed,
         encoders=parse_encoders(encoder),
     )
-    with notices() as tell:
-        show(measure(question, tell).table(f"{model} on {file}"))
+    with print_warnings() as warn:
+        show(evaluate_saved(question, warn).table(f"{model} on {file}"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmgraph.cli.app import app, notices
+from mmgraph.cli.app import app, print_warnings
 from mmgraph.cli.options import (
     File,
     IdOption,
@@ -16,8 +16,8 @@ from mmgraph.cli.options import (
     MovedEncoderOption,
 )
 from mmgraph.workflows.outputs import check_file
-from mmgraph.workflows.predict import Request, answer, to_csv, write_answers
-from mmgraph.workflows.saved_model import Tell
+from mmgraph.workflows.predict import PredictRequest, answer, to_csv, write_answers
+from mmgraph.workflows.saved_model import Warn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +27,7 @@ RayOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Workers of Ray (default: one per core)."),
+    typer.Option(min=1, help="ProcessGroup of Ray (default: one per core)."),
 ]
 
 
@@ -67,11 +67,11 @@ def predict(
     if output is not None:
         check_file(output, ".parquet", ".csv")
     chosen, encoders = parse_modalities(modality), parse_encoders(encoder)
-    request = Request(
+    request = PredictRequest(
         "predict", model, file, chosen, id_, encoders=encoders, explain=explain
     )
-    with notices() as tell:
-        tables = _answers(request, tell, ray, workers)
+    with print_warnings() as warn:
+        tables = _answers(request, warn, ray, workers)
         if output is None:
             for text in to_csv(tables):
                 typer.echo(text, nl=False)
@@ -110,19 +110,19 @@ def embed(
     check_file(output, ".parquet", ".npy")
     chosen = parse_modalities(modality)
     names, encoders = parse_names(only), parse_encoders(encoder)
-    request = Request("embed", model, file, chosen, id_, names, encoders)
-    with notices() as tell:
-        tables = _answers(request, tell, ray, workers)
+    request = PredictRequest("embed", model, file, chosen, id_, names, encoders)
+    with print_warnings() as warn:
+        tables = _answers(request, warn, ray, workers)
         num, width = write_answers(tables, output)
         typer.echo(f"{num} embeddings of {width} numbers: {output}")
 
 
 def _answers(
-    request: Request, tell: Tell, ray: bool, workers: int | None
+    request: PredictRequest, warn: Warn, ray: bool, workers: int | None
 ) -> "Iterator[pa.Table]":
     if not ray:
-        return answer(request, tell)
+        return answer(request, warn)
     from mmgraph.workflows.ray import answer_on_ray
 
     num = workers or os.cpu_count() or 1
-    return answer_on_ray(request, workers=num, tell=tell)
+    return answer_on_ray(request, workers=num, warn=warn)

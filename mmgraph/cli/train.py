@@ -17,10 +17,10 @@ from mmgraph.cli.options import (
     parse_names,
 )
 from mmgraph.config import PAIR_TASKS, TrainConfig, build_config
-from mmgraph.data.stream.stream import Samples, in_memory, parts_of
+from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
 from mmgraph.data.targets import missing_labels
 from mmgraph.data.validation import check_names
-from mmgraph.distributed import Workers, join
+from mmgraph.distributed import ProcessGroup, init_process_group
 from mmgraph.errors import ConfigError
 from mmgraph.train.progress_dir import remove_progress
 from mmgraph.workflows.outputs import check_folder
@@ -31,7 +31,7 @@ PROGRESS_FOLDER = "training"  # in the output folder, until the model is saved
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """What a training gave.
 
     Attributes:
@@ -41,7 +41,7 @@ class Trained:
     """
 
     model: Any
-    samples: Samples
+    samples: DataOrStream
     resumed: int = 0
 
 
@@ -161,10 +161,10 @@ def train(
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
         **{"schema": schema, "aligned": parse_names(aligned)},
     }
-    workers = join()
-    settings = workers.together(lambda: _settings(values, modality, encoder, config))
+    workers = init_process_group()
+    settings = workers.run_on_all(lambda: _settings(values, modality, encoder, config))
     trained = train_file(settings)
-    if workers.is_lead:
+    if workers.is_main_process:
         if trained.resumed:
             typer.echo(f"Went on after step {trained.resumed}.", err=True)
         typer.echo(repr(trained.samples))
@@ -186,7 +186,7 @@ def _settings(
     return build_config(TrainConfig, given, run_file=run_file)
 
 
-def train_file(config: TrainConfig) -> Trained:
+def train_file(config: TrainConfig) -> TrainResult:
     """Fit an estimator on a file or folder and save it with its columns.
 
     Raises:
@@ -194,8 +194,8 @@ def train_file(config: TrainConfig) -> Trained:
             matcher is asked of several processes.
         DataError: If the file, its columns or its labels cannot be used.
     """
-    workers = join()
-    data = workers.together(lambda: _open(config, workers))
+    workers = init_process_group()
+    data = workers.run_on_all(lambda: _open(config, workers))
     task = _task(config, data)
     if task in PAIR_TASKS:
         trained = _fit_pairs(config, task, data)
@@ -204,15 +204,15 @@ def train_file(config: TrainConfig) -> Trained:
     columns = Columns(task, config.label, config.modalities, config.group, config.id)
 
     def save() -> None:
-        if workers.is_lead:
+        if workers.is_main_process:
             trained.model.save_pretrained(config.output)
             columns.save(config.output)
 
-    workers.together(save)
+    workers.run_on_all(save)
     return trained
 
 
-def _open(config: TrainConfig, workers: Workers) -> Samples:
+def _open(config: TrainConfig, workers: ProcessGroup) -> DataOrStream:
     check_folder(config.output)
     if config.task in PAIR_TASKS and workers.size > 1:
         raise ConfigError(
@@ -230,7 +230,7 @@ def _open(config: TrainConfig, workers: Workers) -> Samples:
     )
 
 
-def _task(config: TrainConfig, data: Samples) -> Task:
+def _task(config: TrainConfig, data: DataOrStream) -> Task:
     """Return what was asked for, or what the first labels that are known are."""
     if config.task != "auto":
         return config.task
@@ -243,21 +243,21 @@ def _task(config: TrainConfig, data: Samples) -> Task:
 
 
 def _fit_labels(
-    config: TrainConfig, task: Task, data: Samples, workers: Workers
-) -> Trained:
+    config: TrainConfig, task: Task, data: DataOrStream, workers: ProcessGroup
+) -> TrainResult:
     """Fit under torchrun in all its processes; progress is kept in the output."""
     from mmgraph.estimators import FusionClassifier, FusionRegressor
 
     kind = FusionRegressor if task == "regression" else FusionClassifier
     progress = config.output / PROGRESS_FOLDER
-    if config.fresh and workers.is_lead:
+    if config.fresh and workers.is_main_process:
         remove_progress(progress)
     options = {"seed": config.seed, **_options(config)}
     model = kind(checkpoint_dir=progress, **options).fit(data)
-    return Trained(model, data, model.history_.resumed)
+    return TrainResult(model, data, model.history_.resumed)
 
 
-def _fit_pairs(config: TrainConfig, task: Task, data: Samples) -> Trained:
+def _fit_pairs(config: TrainConfig, task: Task, data: DataOrStream) -> TrainResult:
     from mmgraph.estimators import FusionMatcher, FusionRetriever
 
     options = {"seed": config.seed, **_options(config)}
@@ -265,9 +265,9 @@ def _fit_pairs(config: TrainConfig, task: Task, data: Samples) -> Trained:
     for side, names in (("left", config.left), ("right", config.right)):
         check_names(side, names, samples.modalities)
     if task == "retrieval":
-        return Trained(FusionRetriever(**options).fit(samples), samples)
+        return TrainResult(FusionRetriever(**options).fit(samples), samples)
     matcher = FusionMatcher(config.left, config.right, **options)
-    return Trained(matcher.fit(samples), samples)
+    return TrainResult(matcher.fit(samples), samples)
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:

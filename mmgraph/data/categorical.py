@@ -20,7 +20,7 @@ MAX_WORDS = 64
 SHOWN = 5  # words that a warning names
 
 
-def may_be_in(field: str) -> list[str]:
+def candidate_columns(field: str) -> list[str]:
     """Return the columns that a field may be read from: itself, ``sex`` for ``sex=f``.
 
     A column of just its name comes first.
@@ -29,9 +29,9 @@ def may_be_in(field: str) -> list[str]:
     return [field, *(text[:i] for i, letter in enumerate(text) if letter == "=")]
 
 
-def column_of(field: str, columns: Collection[str]) -> str:
+def resolve_column(field: str, columns: Collection[str]) -> str:
     """Return the column that a field is read from; itself where it names none."""
-    return next((name for name in may_be_in(field) if name in columns), field)
+    return next((name for name in candidate_columns(field) if name in columns), field)
 
 
 def read_channels(
@@ -63,7 +63,7 @@ def read_channels(
     names: list[str] = []
     parts: list[AnyArray] = []
     for field in map(str, fields):
-        column = column_of(field, columns)
+        column = resolve_column(field, columns)
         cells, word = read(column), field[len(column) + 1 :]
         if isinstance(cells, np.ndarray):
             if word and not np.isnan(cells).all():

@@ -30,15 +30,15 @@ from mmgraph.data.io.parquet import build_table, read_table, write_table
 from mmgraph.data.schema_inference import fit_columns, infer_schema, narrow_schema
 from mmgraph.data.splits import split_indices
 from mmgraph.data.targets import (
-    PLAIN_NAMES,
-    Usual,
-    as_plain,
+    METADATA_NAMES,
+    DefaultColumn,
+    as_metadata,
     can_be_ids,
     check_known,
     check_unique,
     class_codes,
-    concat_plain,
-    same_plain,
+    concat_metadata,
+    same_metadata,
 )
 from mmgraph.data.validation import (
     check_labels_apart,
@@ -290,10 +290,10 @@ class MultimodalData:
         schemas = {p.given_schema for p in parts}
         return MultimodalData.from_columns(
             columns,
-            y=concat_plain("y", [p.y for p in parts]),
-            ids=None if numbered else concat_plain("ids", ids),
-            groups=concat_plain("groups", [p.groups for p in parts]),
-            split_name=concat_plain("split_name", [p.split_name for p in parts]),
+            y=concat_metadata("y", [p.y for p in parts]),
+            ids=None if numbered else concat_metadata("ids", ids),
+            groups=concat_metadata("groups", [p.groups for p in parts]),
+            split_name=concat_metadata("split_name", [p.split_name for p in parts]),
             schema=schemas.pop() if len(schemas) == 1 else None,
         )
 
@@ -387,7 +387,7 @@ class MultimodalData:
         return (
             self.modalities == other.modalities
             and self.schema == other.schema
-            and all(same_plain(a, b) for a, b in plain)
+            and all(same_metadata(a, b) for a, b in plain)
             and all(c.equals(other.columns[n]) for n, c in self.columns.items())
         )
 
@@ -415,9 +415,9 @@ class MultimodalData:
         num = len(next(iter(columns.values())))
 
         def plain(subject: str, values: Any) -> AnyArray | None:  # noqa: ANN401
-            return None if values is None else as_plain(subject, values, num)
+            return None if values is None else as_metadata(subject, values, num)
 
-        known_ids = np.arange(num) if ids is None else as_plain("ids", ids, num)
+        known_ids = np.arange(num) if ids is None else as_metadata("ids", ids, num)
         check_unique(known_ids)
         known_groups = plain("groups", groups)
         if known_groups is not None:
@@ -438,9 +438,9 @@ class MultimodalData:
         table: "pa.Table",
         *,
         modalities: Mapping[str, str | Sequence[str]] | None = None,
-        y: str | None = PLAIN_NAMES["y"],
-        ids: str | None = PLAIN_NAMES["ids"],
-        groups: str | None = PLAIN_NAMES["groups"],
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
     ) -> "MultimodalData":
         """Read an Arrow table; see ``from_parquet`` for the arguments.
 
@@ -449,7 +449,7 @@ class MultimodalData:
         """
         check_labels_apart(modalities, y)
         parts = parse_table(table, modalities=modalities, y=y, ids=ids, groups=groups)
-        foreign = modalities is not None and isinstance(ids, Usual)
+        foreign = modalities is not None and isinstance(ids, DefaultColumn)
         if foreign and parts["ids"] is not None and not can_be_ids(parts["ids"]):
             parts["ids"] = None
         return cls.from_columns(**parts)
@@ -472,9 +472,9 @@ class MultimodalData:
         path: str | PathLike[str],
         *,
         modalities: Mapping[str, str | Sequence[str]] | None = None,
-        y: str | None = PLAIN_NAMES["y"],
-        ids: str | None = PLAIN_NAMES["ids"],
-        groups: str | None = PLAIN_NAMES["groups"],
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
     ) -> "MultimodalData":
         """Read a Parquet file, one's own or any other with a row per sample.
 

@@ -30,7 +30,7 @@ def assign_folds(
         groups: ``[N]``; samples of one group share a fold. Larger groups are dealt out
             first, each to the smallest fold.
         num_folds: ``J``; with fewer samples or groups some folds stay empty (see
-            :func:`count_folds`).
+            :func:`num_feasible_folds`).
         seed: Of the order of ties.
 
     Returns:
@@ -46,14 +46,14 @@ def assign_folds(
     return folds
 
 
-def count_folds(
+def num_feasible_folds(
     groups: npt.NDArray[Any] | None, num_samples: int, most: int = 5
 ) -> int:
     """Return how many folds can have samples: one a group, or a sample, at most."""
-    return min(most, len(np.unique(number_groups(groups, num_samples))))
+    return min(most, len(np.unique(encode_groups(groups, num_samples))))
 
 
-def number_groups(groups: npt.NDArray[Any] | None, num_samples: int) -> IntArray:
+def encode_groups(groups: npt.NDArray[Any] | None, num_samples: int) -> IntArray:
     """Return ``[N]`` numbers of groups; without groups every sample is its own."""
     if groups is None:
         return np.arange(num_samples)
@@ -63,7 +63,7 @@ def number_groups(groups: npt.NDArray[Any] | None, num_samples: int) -> IntArray
 def _deal_groups(
     groups: npt.NDArray[Any], num_folds: int, rng: np.random.Generator
 ) -> IntArray:
-    codes = number_groups(groups, len(groups))
+    codes = encode_groups(groups, len(groups))
     counts = np.bincount(codes)
     order = np.lexsort((rng.random(len(counts)), -counts))
     filled = np.zeros(num_folds, dtype=np.int64)
@@ -74,7 +74,7 @@ def _deal_groups(
     return fold_of[codes]
 
 
-def member_bags(
+def member_weights(
     y: npt.NDArray[Any],
     groups: npt.NDArray[Any] | None,
     members: int,

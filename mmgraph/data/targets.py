@@ -12,23 +12,23 @@ from mmgraph.data.column import AnyArray, IntArray, as_entries
 from mmgraph.errors import DataError
 
 
-class Usual(str):
+class DefaultColumn(str):
     """Name of a column that is read where it is there, but was not asked for."""
 
     __slots__ = ()
 
 
 # What the plain columns of data are called in tables, frames and graphs.
-PLAIN_NAMES = {
-    **{"ids": Usual("id"), "y": Usual("y")},
-    **{"groups": Usual("group"), "split_name": Usual("split")},
+METADATA_NAMES = {
+    **{"ids": DefaultColumn("id"), "y": DefaultColumn("y")},
+    **{"groups": DefaultColumn("group"), "split_name": DefaultColumn("split")},
 }
 _MAX_CLASSES = 50
 MAX_WHOLE = 2.0**53  # up to which floats tell whole numbers apart
 _SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
 
 
-def as_plain(subject: str, values: Any, num_samples: int) -> AnyArray:  # noqa: ANN401
+def as_metadata(subject: str, values: Any, num_samples: int) -> AnyArray:  # noqa: ANN401
     """Return one number or string per sample; missing ones become NaN or None.
 
     Args:
@@ -99,7 +99,7 @@ def check_unique(ids: AnyArray) -> None:
 def can_be_ids(values: AnyArray) -> bool:
     """Tell whether entries of a column are known and unique."""
     try:
-        check_unique(as_plain("ids", values, len(values)))
+        check_unique(as_metadata("ids", values, len(values)))
     except DataError:
         return False
     return True
@@ -136,7 +136,7 @@ def labelled_rows(values: AnyArray) -> AnyArray:
     return ~np.asarray(missing.any(axis=tuple(range(1, missing.ndim))))
 
 
-def same_plain(a: AnyArray | None, b: AnyArray | None) -> bool:
+def same_metadata(a: AnyArray | None, b: AnyArray | None) -> bool:
     """Tell whether two plain columns have the same entries; missing ones are equal."""
     if a is None or b is None:
         return a is b
@@ -144,7 +144,7 @@ def same_plain(a: AnyArray | None, b: AnyArray | None) -> bool:
     return np.array_equal(a, b, equal_nan=floats)
 
 
-def concat_plain(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray | None:
+def concat_metadata(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray | None:
     """Join plain columns; None when no part has one.
 
     A part of which all is missing fits any other: nothing says of what type it is.

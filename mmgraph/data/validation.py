@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.data.categorical import may_be_in
+from mmgraph.data.categorical import candidate_columns
 from mmgraph.data.column import AnyArray, BoolArray, IntArray, as_entries
 from mmgraph.errors import DataError
 
@@ -130,7 +130,7 @@ def check_labels_apart(
     labels = list(y) if isinstance(y, list | tuple) else [y]
     for name, source in modalities.items() if isinstance(modalities, Mapping) else ():
         fields = read_sources(name, source)
-        told = [x for field in fields for x in may_be_in(field) if x in labels]
+        told = [x for field in fields for x in candidate_columns(field) if x in labels]
         if told:
             raise DataError(
                 f"modalities[{name!r}] must not hold the label {str(told[0])!r}, got "

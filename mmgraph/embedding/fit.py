@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from mmgraph.embedding.aligned import AlignedMap, fit_aligned
 from mmgraph.embedding.kernel_ridge import (
-    RadialMap,
-    Smoother,
-    fit_smoother,
-    principal_anchors,
+    KernelRidge,
+    RBFMap,
+    fit_kernel_ridge,
+    shared_components,
 )
-from mmgraph.embedding.modality_weights import TrustFitter, mean_of_some
-from mmgraph.embedding.space import EmbeddingSpace, as_probabilities, beside_known
-from mmgraph.embedding.training_data import Samples
+from mmgraph.embedding.modality_weights import ModalityWeightFitter, mean_of_some
+from mmgraph.embedding.space import EmbeddingSpace, as_probabilities, concat_weighted
+from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.errors import DataError
 from mmgraph.experts.links import ExpertKind
 from mmgraph.experts.stacking import fit_evidence
@@ -30,7 +30,7 @@ from mmgraph.ops import present_rows
 
 Supervision: TypeAlias = Literal["auto", "pairs", "labels"]
 
-LEAD = 0.95  # share of the part that leads
+DOMINANT_WEIGHT = 0.95  # share of the part that leads
 OWN_LABEL = 0.5  # of the target; the rest is what all modalities say
 
 
@@ -58,7 +58,7 @@ class FittedSpace:
 class _Part:
     """One part of a space: maps of all modalities, what they say out of sample."""
 
-    maps: list[RadialMap]
+    maps: list[RBFMap]
     evidence: Tensor  # [N, M, .]
 
 
@@ -66,7 +66,7 @@ class _Part:
 class _Likeness:
     """What tells samples apart: likeness to training pairs, and aligned vectors."""
 
-    maps: list[RadialMap]  # none without pairs
+    maps: list[RBFMap]  # none without pairs
     pairs: Tensor  # [N, M, D] out of sample
     trust: Tensor  # [M] of pairs
     aligned: AlignedMap
@@ -76,11 +76,11 @@ class _Likeness:
     @property
     def evidence(self) -> Tensor:
         """``[N, M, D + G]``, each modality alone."""
-        return beside_known(self.pairs, self.vectors, self.known)
+        return concat_weighted(self.pairs, self.vectors, self.known)
 
 
 def fit_space(
-    samples: Samples,
+    samples: EmbeddingTrainingData,
     *,
     supervision: Supervision,
     channels: int,
@@ -111,17 +111,17 @@ def fit_space(
             + f", got none of {len(present)} with two of "
             f"{', '.join(samples.features)}. Give samples that have more than one."
         )
-    trust = TrustFitter(samples, present, generator)
+    trust = ModalityWeightFitter(samples, present, generator)
     likeness = _fit_likeness(samples, pairing, aligned, trust)
     classes = fitter.fit(fitter.labels()) if fitter else None
     by_class = pairing is None and fitter is not None
     if pairing is not None and classes is not None:
-        by_class = trust.classes_lead(likeness.evidence)
+        by_class = trust.prefer_class_space(likeness.evidence)
     if by_class and fitter and classes:
         classes = fitter.refine(classes, trust, kinds, seed)
     space = _assemble(likeness, classes, fitter, trust)
     if space.pair_channels and classes is not None:
-        space.balance.fill_(1 - LEAD if by_class else LEAD)
+        space.balance.fill_(1 - DOMINANT_WEIGHT if by_class else DOMINANT_WEIGHT)
     parts = [likeness.pairs, likeness.vectors]
     parts += [classes.evidence] if classes else []
     folded = [pairing.held_out(samples.folds), *parts[1:]] if pairing else parts
@@ -135,20 +135,20 @@ def fit_space(
 
 
 def _fit_likeness(
-    samples: Samples,
+    samples: EmbeddingTrainingData,
     pairing: "_PairFitter | None",
     aligned: Sequence[str],
-    trust: TrustFitter,
+    trust: ModalityWeightFitter,
 ) -> _Likeness:
     """Fit maps to pairs where there are any, and what is known beside them."""
     part = _Part([], torch.zeros(*samples.present.shape, 0))
     weight = torch.ones(samples.present.shape[1])
     if pairing is not None:
         part = pairing.fit()
-        weight = trust.pair_trust(part.evidence)
+        weight = trust.pair_weights(part.evidence)
     fitted = fit_aligned(samples.features, aligned)
     vectors = fitted.evidence(list(samples.features.values()))
-    known = trust.known_share(part.evidence * weight[:, None], vectors)
+    known = trust.fit_aligned_weight(part.evidence * weight[:, None], vectors)
     return _Likeness(part.maps, part.evidence, weight, fitted, vectors, known)
 
 
@@ -156,7 +156,7 @@ def _assemble(
     likeness: _Likeness,
     classes: _Part | None,
     fitter: "_ClassFitter | None",
-    trust: TrustFitter,
+    trust: ModalityWeightFitter,
 ) -> EmbeddingSpace:
     """Put the parts side by side, each modality trusted as far as it is right."""
     num_modalities = trust.present.shape[1]
@@ -169,23 +169,23 @@ def _assemble(
         channels=likeness.pairs.shape[-1],
         num_classes=classes.evidence.shape[-1] if classes else 0,
     )
-    space.pair_trust.copy_(likeness.trust)
-    space.known.copy_(likeness.known)
+    space.pair_weights.copy_(likeness.trust)
+    space.aligned_weight.copy_(likeness.known)
     if classes is not None and fitter is not None:
         space.prior.copy_(fitter.prior)
-        space.class_trust.copy_(trust.class_trust(classes.evidence))
+        space.modality_weights.copy_(trust.modality_weights(classes.evidence))
         space.balance.fill_(0.0)  # until pairs are weighed against them
     return space
 
 
 def _smoothers(
-    samples: Samples, used: Tensor, generator: torch.Generator
-) -> list[Smoother]:
+    samples: EmbeddingTrainingData, used: Tensor, generator: torch.Generator
+) -> list[KernelRidge]:
     """Prepare one regression a modality, from the rows that are ``used [N, M]``."""
     found = []
     for m, x in enumerate(samples.features.values()):
         rows = torch.nonzero(used[:, m])[:, 0]
-        found.append(fit_smoother(x[rows], rows, samples.groups[rows], generator))
+        found.append(fit_kernel_ridge(x[rows], rows, samples.groups[rows], generator))
     return found
 
 
@@ -193,12 +193,12 @@ class _PairFitter:
     """Coordinates of pairs from each modality, of samples that have two."""
 
     def __init__(
-        self, samples: Samples, channels: int, generator: torch.Generator
+        self, samples: EmbeddingTrainingData, channels: int, generator: torch.Generator
     ) -> None:
         present = samples.present
         self.used = present & (present.sum(1, keepdim=True) > 1)
         self.smoothers = _smoothers(samples, self.used, generator)
-        self.basis = principal_anchors(
+        self.basis = shared_components(
             self.smoothers, len(self.used), channels, generator
         )
 
@@ -212,7 +212,7 @@ class _PairFitter:
         evidence = torch.zeros(*self.used.shape, self.basis.shape[1])
         for m, s in enumerate(self.smoothers):
             apart = None if folds is None else folds[s.rows]
-            evidence[s.rows, m] = s.held_out(self.basis[s.rows], apart).float()
+            evidence[s.rows, m] = s.leave_group_out(self.basis[s.rows], apart).float()
         return evidence
 
 
@@ -226,7 +226,7 @@ class _ClassFitter:
 
     def __init__(
         self,
-        samples: Samples,
+        samples: EmbeddingTrainingData,
         classes: Tensor,
         pairing: _PairFitter | None,
         generator: torch.Generator,
@@ -256,19 +256,23 @@ class _ClassFitter:
         for m, (s, x) in enumerate(every):
             fitted = s.fit(beyond[s.rows])
             rest = torch.nonzero(self.present[:, m] & (self.classes < 0))[:, 0]
-            evidence[s.rows, m] = s.held_out(beyond[s.rows]).float()
+            evidence[s.rows, m] = s.leave_group_out(beyond[s.rows]).float()
             evidence[rest, m] = fitted(x[rest])
             maps.append(fitted)
         p = as_probabilities(evidence + self.prior)
         return _Part(maps, torch.where(self.present[..., None], p, 0))
 
     def refine(
-        self, part: _Part, trust: TrustFitter, kinds: Sequence[ExpertKind], seed: int
+        self,
+        part: _Part,
+        trust: ModalityWeightFitter,
+        kinds: Sequence[ExpertKind],
+        seed: int,
     ) -> _Part:
         """Add experts, and let weak modalities learn from strong ones."""
         if kinds:
             part = self.add_experts(part, kinds, seed)
-        part = self.distil(part, trust.class_trust(part.evidence))
+        part = self.distil(part, trust.modality_weights(part.evidence))
         return self.average(part) if kinds else part
 
     def add_experts(self, part: _Part, kinds: Sequence[ExpertKind], seed: int) -> _Part:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import IntArray
-from mmgraph.data.splits import number_groups
+from mmgraph.data.splits import encode_groups
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -20,7 +20,7 @@ SAME = 1e-3  # squared distance, of the mean squared size: equal up to rounding
 ENOUGH_REPEATS = 10  # that are not the first of their group
 
 
-def fill_from_groups(data: MultimodalData) -> MultimodalData:
+def impute_from_group(data: MultimodalData) -> MultimodalData:
     """Give samples that lack a modality the row that all others of their group share.
 
     Done where groups have one row in common: in every group with two or more, these
@@ -33,7 +33,7 @@ def fill_from_groups(data: MultimodalData) -> MultimodalData:
     """
     if data.groups is None or data.present.all():
         return data
-    groups = number_groups(data.groups, len(data))
+    groups = encode_groups(data.groups, len(data))
     columns = dict(data.columns)
     for name, x in data.features().items():
         present = columns[name].present

@@ -69,11 +69,11 @@ def _nearest(similarity: FloatArray) -> FloatArray:
     return mean
 
 
-MAX_CROWD = 2000
+MAX_REFERENCE = 2000
 PIECE = 4096  # rows that are compared at once
 
 
-class Crowd(nn.Module):
+class CSLSReference(nn.Module):
     """Training samples, embedded from either side, to compare a side with.
 
     Some rows are near to everything, others to nothing: how near two sides are says
@@ -99,30 +99,32 @@ class Crowd(nn.Module):
         """L."""
         return self.sides.shape[1]
 
-    def keep(self, left: Tensor, right: Tensor) -> Tensor:
-        """Take the crowd from both sides ``[n, D]`` of samples; return which, ``[L]``.
+    def fit(self, left: Tensor, right: Tensor) -> Tensor:
+        """Take the reference from both sides ``[n, D]`` of samples; return which, ``[L]``.
 
         Evenly spaced ones of more than two thousand.
         """
-        step = max(1, math.ceil(len(left) / MAX_CROWD))
+        step = max(1, math.ceil(len(left) / MAX_REFERENCE))
         rows = torch.arange(0, len(left), step, device=left.device)
         self.sides = torch.stack([left[rows], right[rows]])
         return rows
 
-    def nearness(self, z: Tensor, side: int, own: Tensor | None = None) -> Tensor:
+    def mean_knn_similarity(
+        self, z: Tensor, side: int, own: Tensor | None = None
+    ) -> Tensor:
         """Average the likeness of ``[P, D]`` to the ten nearest of a side, ``[P]``.
 
         Args:
-            z: Sides of pairs; of those that are zero it is zero, as without a crowd.
-            side: Of the crowd: 0 left, 1 right.
+            z: Sides of pairs; of those that are zero it is zero, as without a reference.
+            side: Of the reference: 0 left, 1 right.
             own: ``[P, L]`` Bool, who is left out; default: nobody.
         """
-        crowd, found = self.sides[side], []
+        reference, found = self.sides[side], []
         for rows in torch.arange(len(z), device=z.device).split(PIECE):
-            near = z[rows] @ crowd.T
+            near = z[rows] @ reference.T
             if own is not None:
                 near = near.masked_fill(own[rows], -torch.inf)
-            top = near.topk(min(NEIGHBOURS, len(crowd)), dim=1).values
+            top = near.topk(min(NEIGHBOURS, len(reference)), dim=1).values
             known = top > -torch.inf
             total = torch.where(known, top, 0).sum(1)
             found.append(total / known.sum(1).clamp(min=1))

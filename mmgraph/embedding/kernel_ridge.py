@@ -21,13 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmgraph.nn.scaling import Standardiser
+from mmgraph.nn.scaling import StandardScaler
 
 SCALES = (1.5, 3.0, 6.0)  # in units of one over the mean squared distance
 PIECE = 4096
 
 
-class RadialMap(nn.Module):
+class RBFMap(nn.Module):
     """A linear map of radial functions around landmarks, at three scales.
 
     Features are drawn towards zero by the square root of their size, then
@@ -52,7 +52,7 @@ class RadialMap(nn.Module):
 
     def __init__(self, in_features: int, out_channels: int, num_landmarks: int) -> None:
         super().__init__()
-        self.scaler = Standardiser(in_features)
+        self.scaler = StandardScaler(in_features)
         width = self.scaler.out_channels
         self.register_buffer("landmark", torch.zeros(num_landmarks, width))
         self.register_buffer("spread", torch.ones(()))
@@ -60,7 +60,7 @@ class RadialMap(nn.Module):
 
     def fit(self, x: Tensor, landmarks: Tensor) -> None:
         """Set scales and landmarks from rows ``[N, F]`` and ``[L]`` row numbers."""
-        self.scaler.fit(_drawn_in(x))
+        self.scaler.fit(_signed_sqrt(x))
         self.landmark.copy_(self._inputs(x[landmarks]))
         square = _squared_distances(self.landmark, self.landmark).mean()
         self.spread.copy_(torch.where(square > 0, square, 1))
@@ -80,10 +80,10 @@ class RadialMap(nn.Module):
         return torch.cat(pieces).to(self.weight.dtype)
 
     def _inputs(self, x: Tensor) -> Tensor:
-        return self.scaler(_drawn_in(x))
+        return self.scaler(_signed_sqrt(x))
 
 
-def _drawn_in(x: Tensor) -> Tensor:
+def _signed_sqrt(x: Tensor) -> Tensor:
     return x.sign() * x.abs().sqrt()
 
 
@@ -100,7 +100,7 @@ OVERSAMPLE, POWER_STEPS = 16, 3
 
 
 @dataclass(frozen=True)
-class Smoother:
+class KernelRidge:
     """A kernel ridge regression whose targets are not known yet.
 
     Attributes:
@@ -111,22 +111,22 @@ class Smoother:
         groups: ``[n]`` numbers of what belongs together.
     """
 
-    map: RadialMap
+    map: RBFMap
     rows: Tensor
     kernel: Tensor
     solver: Tensor
     groups: Tensor
 
-    def fit(self, target: Tensor) -> RadialMap:
+    def fit(self, target: Tensor) -> RBFMap:
         """Give the map the weights of these targets ``[n, D]``; return it."""
-        fitted = RadialMap(
+        fitted = RBFMap(
             self.map.scaler.channels, target.shape[1], len(self.map.landmark)
         )
         state = self.map.state_dict() | {"weight": (self.solver @ target).float()}
         fitted.load_state_dict(state)
         return fitted
 
-    def held_out(self, target: Tensor, groups: Tensor | None = None) -> Tensor:
+    def leave_group_out(self, target: Tensor, groups: Tensor | None = None) -> Tensor:
         """Predict each row by a fit without its group, ``[n, D]``, in closed form.
 
         With hat matrix H: ``(I - H_gg)^-1 (H y - H_gg y_g)`` for each group g.
@@ -148,9 +148,9 @@ class Smoother:
         return result
 
 
-def fit_smoother(
+def fit_kernel_ridge(
     x: Tensor, rows: Tensor, groups: Tensor, generator: torch.Generator
-) -> Smoother:
+) -> KernelRidge:
     """Prepare kernel ridge regression from one modality.
 
     Args:
@@ -162,7 +162,7 @@ def fit_smoother(
     exact = len(x) <= MAX_EXACT
     count = len(x) if exact else MAX_LANDMARKS
     chosen = torch.randperm(len(x), generator=generator)[:count].sort().values
-    radial = RadialMap(x.shape[1], 0, count)
+    radial = RBFMap(x.shape[1], 0, count)
     radial.fit(x, chosen)
     kernel = torch.cat([radial.kernel(piece) for piece in x.split(PIECE)])
     near = kernel[chosen]
@@ -173,11 +173,11 @@ def fit_smoother(
         normal = kernel.T @ kernel + RIDGE * near
         normal.diagonal().add_(JITTER * len(x))
         solver = torch.cholesky_solve(kernel.T, torch.linalg.cholesky(normal))
-    return Smoother(radial, rows, kernel, solver, groups)
+    return KernelRidge(radial, rows, kernel, solver, groups)
 
 
-def principal_anchors(
-    smoothers: Sequence[Smoother],
+def shared_components(
+    smoothers: Sequence[KernelRidge],
     num_samples: int,
     channels: int,
     generator: torch.Generator,
@@ -203,4 +203,4 @@ def principal_anchors(
     return basis @ left[:, :channels]
 
 
-__all__ = ["RadialMap"]
+__all__ = ["RBFMap"]

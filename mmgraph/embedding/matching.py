@@ -1,7 +1,7 @@
 """What a matcher is made of, and its two sides.
 
 Letters: ``N`` samples, ``P`` pairs, ``M`` modalities of both sides, ``C`` channels of
-evidence, ``L`` samples of the crowd.
+evidence, ``L`` samples of the reference.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.data.batch import Batch
-from mmgraph.embedding.hubness import Crowd
+from mmgraph.embedding.hubness import CSLSReference
 from mmgraph.embedding.space import EmbeddingSpace
 from mmgraph.errors import ConfigError
 from mmgraph.losses import binary_cross_entropy
 from mmgraph.model import FusionModel
-from mmgraph.nn.evidence_pool import interaction_share
-from mmgraph.optim import minimise
+from mmgraph.nn.evidence_pool import interaction_weight
+from mmgraph.optim import minimize
 
 MAX_ITERATIONS = 60
 PENALTY = 1e-3
@@ -28,14 +28,14 @@ class MatchPool(nn.Module):
 
     ``w (2 s - u) + b`` with the likeness s of both sides by pairs, and, where the space
     has classes, the probability that both are of one class as a second term. What is
-    usual, u, is the sum over both sides of the mean likeness to the ten nearest other
-    sides of training samples, see :class:`mmgraph.embedding.hubness.Crowd`. A pair with
+    hubness_offset, u, is the sum over both sides of the mean likeness to the ten nearest other
+    sides of training samples, see :class:`mmgraph.embedding.hubness.CSLSReference`. A pair with
     a side of which nothing is present has log-odds of zero: nothing is known.
 
     Args:
         space: Embeds any subset of modalities.
         left: ``[M]`` booleans, which modalities are of the left side.
-        num_crowd: Samples of the crowd, as far as that is known before the fit.
+        num_reference: Samples of the reference, as far as that is known before the fit.
     """
 
     left: Tensor
@@ -43,12 +43,12 @@ class MatchPool(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, space: EmbeddingSpace, left: Sequence[bool], num_crowd: int = 0
+        self, space: EmbeddingSpace, left: Sequence[bool], num_reference: int = 0
     ) -> None:
         super().__init__()
         self.space = space
         self.register_buffer("left", torch.tensor(left))
-        self.crowd = Crowd(space.pair_channels, num_crowd)
+        self.reference = CSLSReference(space.pair_channels, num_reference)
         self.register_buffer("weight", torch.zeros(2))
         self.register_buffer("bias", torch.zeros(()))
 
@@ -63,32 +63,38 @@ class MatchPool(nn.Module):
         a, b = (self.space(said, present & side) for side in sides)
         return a, b
 
-    def usual(
+    def hubness_offset(
         self, evidence: Tensor, present: Tensor, own: Tensor | None = None
     ) -> Tensor:
-        """Return how near the sides of ``[P, M, 1, C]`` are to the crowd, ``[P]``.
+        """Return how near the sides of ``[P, M, 1, C]`` are to the reference, ``[P]``.
 
         A sum over sides; one of which nothing is present adds zero.
 
         Args:
             evidence: Of both sides.
             present: ``[P, M]`` Bool.
-            own: ``[2, P, L]`` Bool, whom of the crowd to leave out for each side.
+            own: ``[2, P, L]`` Bool, whom of the reference to leave out for each side.
         """
         a, b = (z[:, : self.space.pair_channels] for z in self.sides(evidence, present))
         of_a, of_b = (None, None) if own is None else own
-        return self.crowd.nearness(a, 1, of_a) + self.crowd.nearness(b, 0, of_b)
+        return self.reference.mean_knn_similarity(
+            a, 1, of_a
+        ) + self.reference.mean_knn_similarity(b, 0, of_b)
 
     def similarities(
-        self, evidence: Tensor, present: Tensor, usual: Tensor | None = None
+        self, evidence: Tensor, present: Tensor, hubness_offset: Tensor | None = None
     ) -> Tensor:
         """Return ``[P, 2]``: likeness by pairs, and of class; zero where unknown."""
-        usual = self.usual(evidence, present) if usual is None else usual
+        hubness_offset = (
+            self.hubness_offset(evidence, present)
+            if hubness_offset is None
+            else hubness_offset
+        )
         a, b = self.sides(evidence, present)
         width = self.space.pair_channels
         parts = [(a[:, :width], b[:, :width]), (a[:, width:], b[:, width:])]
         by_pairs, by_class = ((x * y).sum(1) for x, y in parts)
-        return torch.stack([2 * by_pairs - usual, by_class], dim=1)
+        return torch.stack([2 * by_pairs - hubness_offset, by_class], dim=1)
 
     def forward(
         self,
@@ -96,14 +102,14 @@ class MatchPool(nn.Module):
         present: Tensor,
         joint: Tensor | None = None,
         *,
-        usual: Tensor | None = None,
+        hubness_offset: Tensor | None = None,
     ) -> Tensor:
         """Return log-odds ``[P, 1]`` where ``present [P, M]``.
 
         Joint experts, which :class:`mmgraph.nn.EvidencePool` takes, have no say here.
-        What is usual is found anew unless it is given.
+        The hubness offset is computed unless it is given.
         """
-        found = self.similarities(evidence, present, usual)
+        found = self.similarities(evidence, present, hubness_offset)
         logits = found @ self.weight + self.bias
         return torch.where(self.two_sided(present), logits, 0)[:, None]
 
@@ -121,7 +127,7 @@ class MatchPool(nn.Module):
     ) -> None:
         """Fit weights and bias by logistic regression to ``y [P, 1]``.
 
-        Pairs count by their ``share [P]``; those that match are the crowd, where a
+        Pairs count by their ``share [P]``; those that match are the reference, where a
         side is not compared with its own group, of ``groups [2, P]``.
 
         References:
@@ -131,9 +137,14 @@ class MatchPool(nn.Module):
         match = torch.nonzero(seen & (y[:, 0] > 0))[:, 0]
         a, b = self.sides(evidence[match], present[match])
         width = self.space.pair_channels
-        crowd = groups[0, match[self.crowd.keep(a[:, :width], b[:, :width])]]
-        usual = self.usual(evidence, present, groups[..., None] == crowd)
-        x, target = self.similarities(evidence, present, usual)[seen], y[seen, 0]
+        reference = groups[0, match[self.reference.fit(a[:, :width], b[:, :width])]]
+        hubness_offset = self.hubness_offset(
+            evidence, present, groups[..., None] == reference
+        )
+        x, target = (
+            self.similarities(evidence, present, hubness_offset)[seen],
+            y[seen, 0],
+        )
         share = share[seen]
         weight = torch.zeros(3, requires_grad=True)
 
@@ -142,7 +153,7 @@ class MatchPool(nn.Module):
             loss = binary_cross_entropy(logits[:, None], target[:, None], share)
             return loss + PENALTY * weight.square().mean()
 
-        minimise([weight], loss, MAX_ITERATIONS)
+        minimize([weight], loss, MAX_ITERATIONS)
         self.weight.copy_(F.softplus(weight[:2]).detach())
         self.bias.copy_(weight[2].detach())
 
@@ -167,7 +178,7 @@ class MatchFusion(nn.Module):
         batch_of: Callable[[], Batch],
         evidence: Tensor,
         present: Tensor,
-        usual: Tensor,
+        hubness_offset: Tensor,
     ) -> Tensor:
         """Return the probability ``[P]`` that the sides of each pair match.
 
@@ -175,12 +186,14 @@ class MatchFusion(nn.Module):
             batch_of: Packs the joint samples, where the graph has a say.
             evidence: ``[P, M, C]``.
             present: ``[P, M]`` Bool.
-            usual: ``[P]``, see :meth:`MatchPool.usual`.
+            hubness_offset: ``[P]``, see :meth:`MatchPool.hubness_offset`.
         """
-        logits = self.pool(evidence[:, :, None], present, usual=usual)[None]
+        logits = self.pool(
+            evidence[:, :, None], present, hubness_offset=hubness_offset
+        )[None]
         if float(self.beta):
             joint = self.graph(batch_of(), self.pool.space.by_modality(evidence)).logits
-            share = interaction_share(present) * self.pool.two_sided(present)[:, None]
+            share = interaction_weight(present) * self.pool.two_sided(present)[:, None]
             logits = logits + self.beta * share * joint
         result: Tensor = logits.sigmoid().mean(0)[:, 0]
         return result

@@ -9,23 +9,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmgraph.embedding.training_data import Samples
+from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.losses import info_nce
 from mmgraph.missing import modality_dropout
-from mmgraph.optim import minimise
+from mmgraph.optim import minimize
 
 MAX_ROWS, DRAWS, MAX_ITERATIONS = 512, 4, 25
 PENALTY = 1e-3
 WITHIN_CLASS = 0.65  # pairs that find the partner within a class more often lead
 ENOUGH_ROWS = 20
-KNOWN = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # shares that are tried
+ALIGNED_WEIGHTS = (
+    0.0,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+)  # shares that are tried
 
 
-class TrustFitter:
+class ModalityWeightFitter:
     """Fits how much modalities are trusted to samples with several of them."""
 
     def __init__(
-        self, samples: Samples, present: Tensor, generator: torch.Generator
+        self,
+        samples: EmbeddingTrainingData,
+        present: Tensor,
+        generator: torch.Generator,
     ) -> None:
         paired = torch.nonzero(present.sum(1) > 1)[:, 0]
         order = torch.randperm(len(paired), generator=generator)
@@ -42,7 +56,7 @@ class TrustFitter:
             modality_dropout(present, 0.5, generator) for _ in range(DRAWS)
         ]
 
-    def classes_lead(self, pairs: Tensor) -> bool:
+    def prefer_class_space(self, pairs: Tensor) -> bool:
         """Tell whether pairs say little about which sample of a class is meant.
 
         Their say is how often a row is nearer to its partner than to another sample of
@@ -62,7 +76,7 @@ class TrustFitter:
                 best = max(best, float(won.sum() / rival.sum()))
         return best <= WITHIN_CLASS
 
-    def known_share(self, pairs: Tensor, vectors: Tensor) -> Tensor:
+    def fit_aligned_weight(self, pairs: Tensor, vectors: Tensor) -> Tensor:
         """Return the share of aligned vectors with which partners rank best.
 
         Each aligned modality is compared with all others of a sample, where enough
@@ -75,7 +89,7 @@ class TrustFitter:
         if not vectors.shape[-1]:
             return torch.zeros(())
         here = [x[self.rows] for x in (pairs, vectors)]
-        gain = torch.zeros(len(KNOWN))
+        gain = torch.zeros(len(ALIGNED_WEIGHTS))
         for m in range(pairs.shape[1]):
             sides = [(x[:, m], x.sum(1) - x[:, m]) for x in here]
             both = torch.stack([x.ne(0).any(1) for x in sides[1]]).all(0)
@@ -86,12 +100,12 @@ class TrustFitter:
                 for a, b in sides
             )
             apart = self.apart[both][:, both]
-            mixed = [torch.lerp(learned, known, share) for share in KNOWN]
+            mixed = [torch.lerp(learned, known, share) for share in ALIGNED_WEIGHTS]
             gain += torch.tensor([partner_gain(each, apart) for each in mixed])
-        best = int(gain.argmax()) if bool(gain.any()) else len(KNOWN) - 1
-        return torch.tensor(KNOWN[best])
+        best = int(gain.argmax()) if bool(gain.any()) else len(ALIGNED_WEIGHTS) - 1
+        return torch.tensor(ALIGNED_WEIGHTS[best])
 
-    def pair_trust(self, pairs: Tensor) -> Tensor:
+    def pair_weights(self, pairs: Tensor) -> Tensor:
         """Return the weight ``[M]`` of each modality in a sum over modalities."""
         size = pairs.norm(dim=-1)
         seen = (size > 0).sum(0)
@@ -114,10 +128,10 @@ class TrustFitter:
             ]
             return torch.stack(found).mean() + ridge
 
-        minimise([trust, log_scale], loss, MAX_ITERATIONS)
+        minimize([trust, log_scale], loss, MAX_ITERATIONS)
         return scale * trust.detach().exp()
 
-    def class_trust(self, classes: Tensor) -> Tensor:
+    def modality_weights(self, classes: Tensor) -> Tensor:
         """Return the weight ``[M]`` of each modality in a mean over modalities.
 
         Fitted to the likelihood of the class, under thinned sets of modalities.
@@ -135,7 +149,7 @@ class TrustFitter:
                 found.append(-p.gather(1, y[some]).clamp(min=1e-4).log().mean())
             return torch.stack(found).mean() + PENALTY * trust.square().sum()
 
-        minimise([trust], loss, MAX_ITERATIONS)
+        minimize([trust], loss, MAX_ITERATIONS)
         return trust.detach().exp()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmgraph.embedding.fit import FittedSpace
 from mmgraph.embedding.matching import MatchPool
-from mmgraph.embedding.training_data import Samples
+from mmgraph.embedding.training_data import EmbeddingTrainingData
 
 MAX_SAMPLES = 4000  # that pairs are drawn from
 SHARPNESS = 15.0  # of the softmax that hard negatives are drawn from
@@ -52,7 +52,7 @@ class Pairs:
 def draw_training_pairs(
     pool: MatchPool,
     fitted: FittedSpace,
-    samples: Samples,
+    samples: EmbeddingTrainingData,
     negatives: int,
     generator: torch.Generator,
 ) -> Pairs:

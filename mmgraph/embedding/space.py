@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.embedding.aligned import AlignedMap
-from mmgraph.embedding.kernel_ridge import RadialMap
+from mmgraph.embedding.kernel_ridge import RBFMap
 from mmgraph.ops import present_rows
 
 CERTAIN = 1e-12
@@ -26,7 +26,7 @@ class EmbeddingSpace(nn.Module):
 
     - *pairs*: a weighted sum over the modalities present of how much each is like
       every training pair (see :mod:`mmgraph.embedding.kernel_ridge`); beside it, with
-      the share ``known``, the mean of the vectors of aligned modalities, whose cosines
+      the share ``aligned_weight``, the mean of the vectors of aligned modalities, whose cosines
       say something before anything is learned;
     - *classes*: a weighted mean over the modalities present of class probabilities p,
       and, in a coordinate of each modality of its own, the ``sqrt(1 - |p|^2)`` that
@@ -48,11 +48,11 @@ class EmbeddingSpace(nn.Module):
         num_classes: ``K``, 0 without classes.
     """
 
-    pair_trust: Tensor
-    class_trust: Tensor
+    pair_weights: Tensor
+    modality_weights: Tensor
     prior: Tensor
     balance: Tensor
-    known: Tensor
+    aligned_weight: Tensor
 
     def __init__(
         self,
@@ -68,16 +68,16 @@ class EmbeddingSpace(nn.Module):
         self.pair_maps, self.class_maps, self.experts = pair_maps, class_maps, experts
         self.aligned, self.channels, self.num_classes = aligned, channels, num_classes
         num_modalities = len(aligned.aligned)
-        self.register_buffer("pair_trust", torch.ones(num_modalities))
-        self.register_buffer("class_trust", torch.ones(num_modalities))
+        self.register_buffer("pair_weights", torch.ones(num_modalities))
+        self.register_buffer("modality_weights", torch.ones(num_modalities))
         self.register_buffer("prior", torch.zeros(num_classes))
         self.register_buffer("balance", torch.ones(()))
-        self.register_buffer("known", torch.zeros(()))
+        self.register_buffer("aligned_weight", torch.zeros(()))
 
     @property
     def num_modalities(self) -> int:
         """M."""
-        return len(self.pair_trust)
+        return len(self.pair_weights)
 
     @property
     def pair_channels(self) -> int:
@@ -145,11 +145,11 @@ class EmbeddingSpace(nn.Module):
         pairs, vectors, classes = self._parts(evidence)
         parts = []
         if self.pair_channels:
-            weighted = (pairs * self.pair_trust[:, None]).sum(1)
-            part = beside_known(weighted, vectors.sum(1), self.known)
+            weighted = (pairs * self.pair_weights[:, None]).sum(1)
+            part = concat_weighted(weighted, vectors.sum(1), self.aligned_weight)
             parts.append(self.balance.sqrt() * part)
         if self.num_classes:
-            weight = self.class_trust * present
+            weight = self.modality_weights * present
             total = weight.sum(1, keepdim=True).clamp(min=CERTAIN)
             p = (classes * weight[..., None]).sum(1) / total
             rest = (1 - p.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
@@ -159,19 +159,22 @@ class EmbeddingSpace(nn.Module):
         return F.normalize(torch.cat(parts, dim=1), dim=1)
 
 
-def beside_known(pairs: Tensor, vectors: Tensor, known: Tensor) -> Tensor:
+def concat_weighted(pairs: Tensor, vectors: Tensor, aligned_weight: Tensor) -> Tensor:
     """Put ``[..., D]`` and ``[..., G]`` side by side: ``[..., D + G]`` of unit length.
 
     Args:
         pairs: Likeness to training pairs.
-        vectors: Of aligned modalities, which have the share ``known`` of an inner
+        vectors: Of aligned modalities, which have the share ``aligned_weight`` of an inner
             product. Where one of both is zero the other is all.
-        known: Between 0 and 1.
+        aligned_weight: Between 0 and 1.
     """
     pairs = F.normalize(pairs, dim=-1)
     if not vectors.shape[-1]:
         return pairs
-    parts = (1 - known).sqrt() * pairs, known.sqrt() * F.normalize(vectors, dim=-1)
+    parts = (
+        (1 - aligned_weight).sqrt() * pairs,
+        aligned_weight.sqrt() * F.normalize(vectors, dim=-1),
+    )
     return F.normalize(torch.cat(parts, dim=-1), dim=-1)
 
 
@@ -203,7 +206,7 @@ def empty_space(
 
     def maps(counts: Sequence[int], out: int) -> nn.ModuleList:
         pairs = zip(widths, counts, strict=True) if counts else ()
-        return nn.ModuleList(RadialMap(width, out, count) for width, count in pairs)
+        return nn.ModuleList(RBFMap(width, out, count) for width, count in pairs)
 
     return EmbeddingSpace(
         maps(of_pairs, channels),

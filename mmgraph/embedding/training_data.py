@@ -9,7 +9,7 @@ from mmgraph.ops import present_rows
 
 
 @dataclass(frozen=True)
-class Samples:
+class EmbeddingTrainingData:
     """What a space is fitted on.
 
     Attributes:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmgraph._progress import show_progress
 from mmgraph.data import MultimodalData
 from mmgraph.data.batch import Batch
-from mmgraph.distributed import ALONE, Workers, local_device
+from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup, local_device
 from mmgraph.estimators.persistence import PersistenceMixin
 from mmgraph.estimators.validation import resolve_device
 from mmgraph.experts.links import ExpertKind
@@ -24,8 +24,8 @@ from mmgraph.nn.evidence_pool import Pool
 from mmgraph.nn.heads import Task
 from mmgraph.schema import Schema
 from mmgraph.train import BatchSource, TrainOptions, fit_members
-from mmgraph.train.progress_dir import TrainingFolder
-from mmgraph.train.schedule import Budget
+from mmgraph.train.progress_dir import CheckpointDir
+from mmgraph.train.schedule import StepSchedule
 
 FloatArray = npt.NDArray[np.floating[Any]]
 AnyArray = npt.NDArray[Any]
@@ -41,7 +41,7 @@ class FusionEstimator(PersistenceMixin):
     :meth:`_set_params`.
     """
 
-    _budget: Budget
+    _budget: StepSchedule
     schema: Schema | None
     hidden_channels: int
     num_heads: int
@@ -103,12 +103,12 @@ class FusionEstimator(PersistenceMixin):
         pool: Pool,
         samples: BatchSource,
         num_samples: int,
-        workers: Workers = ALONE,
-        folder: TrainingFolder | None = None,
+        workers: ProcessGroup = SINGLE_PROCESS,
+        folder: CheckpointDir | None = None,
     ) -> None:
         """Fit the graph networks to the residual of the pool, and their weight."""
         options = self._train_options(num_samples)
-        shown = self.verbose if workers.is_lead else False
+        shown = self.verbose if workers.is_main_process else False
         with show_progress(FITTING, options.max_steps, shown) as on_step:
             beta, self.history_ = fit_members(
                 self.model_.graph,
@@ -132,7 +132,7 @@ class FusionEstimator(PersistenceMixin):
             missing_rate=self.missing_rate,
         )
 
-    def _resolve_device(self, workers: Workers = ALONE) -> torch.device:
+    def _resolve_device(self, workers: ProcessGroup = SINGLE_PROCESS) -> torch.device:
         if self.device is None and workers.size > 1:
             return local_device()
         return resolve_device(self.device)

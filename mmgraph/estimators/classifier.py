@@ -199,7 +199,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
             ``[N]`` classes, or ``[N, K]`` zeros and ones.
         """
         proba = self._predict(X)
-        prior = self.model_.panel.pool.prior.double().cpu()
+        prior = self.model_.ensemble.pool.prior.double().cpu()
         if isinstance(self.model_.graph.task, MultiLabel):
             limit = prior.sigmoid().numpy() if balanced else 0.5
             return (proba > limit).astype(np.int64)

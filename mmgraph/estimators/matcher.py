@@ -15,14 +15,14 @@ from torch import Tensor
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.batch import Batch
-from mmgraph.data.splits import count_folds, member_bags
+from mmgraph.data.splits import member_weights, num_feasible_folds
 from mmgraph.data.validation import check_names
 from mmgraph.embedding.fit import FittedSpace, Supervision
 from mmgraph.embedding.hubness import FloatArray
 from mmgraph.embedding.matching import MatchFusion, MatchPool, join, sides_of
 from mmgraph.embedding.negatives import Pairs, draw_training_pairs
 from mmgraph.embedding.space import EmbeddingSpace
-from mmgraph.embedding.training_data import Samples
+from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import PREDICT_BATCH
 from mmgraph.estimators.featurize import Encoder
@@ -37,7 +37,7 @@ from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import MultiLabel
 from mmgraph.schema import Schema
 from mmgraph.train import TrainingSet, TrainOptions
-from mmgraph.train.schedule import Budget
+from mmgraph.train.schedule import StepSchedule
 
 IntArray = npt.NDArray[np.int64]
 
@@ -48,7 +48,7 @@ class FusionMatcher(PairEstimator):
     Learns from samples that have both sides, against pairs of different samples: half
     of them drawn at random, half among the most similar. The log-odds begin with the
     closed-form similarity of :class:`FusionRetriever`, fitted out of sample, beyond
-    what is usual for either side among training samples; a graph of the modalities of
+    the hubness offset of either side among training samples; a graph of the modalities of
     both sides is added as far as that helps pairs that it was not trained on.
 
     A probability is calibrated for pairs of which half match and the rest is mixed as
@@ -90,7 +90,7 @@ class FusionMatcher(PairEstimator):
         True
     """
 
-    _budget = Budget(10, 100, 600)
+    _budget = StepSchedule(10, 100, 600)
     left: Sequence[str]
     right: Sequence[str]
     negatives: int
@@ -149,10 +149,10 @@ class FusionMatcher(PairEstimator):
         self._fit_pairs(model, data, samples, fitted)
         return self
 
-    def _build(self, space: EmbeddingSpace, num_crowd: int = 0) -> MatchFusion:
+    def _build(self, space: EmbeddingSpace, num_reference: int = 0) -> MatchFusion:
         left = [self.left] if isinstance(self.left, str) else self.left
         sides = [name in left for name in self.schema_.modality_names]
-        pool = MatchPool(space, sides, num_crowd)
+        pool = MatchPool(space, sides, num_reference)
         graph = self._build_graph(MultiLabel(1), space.evidence_channels)
         return MatchFusion(pool, graph)
 
@@ -162,18 +162,18 @@ class FusionMatcher(PairEstimator):
 
     def _model_config(self) -> dict[str, Any]:
         return super()._model_config() | {
-            "num_crowd": self.model_.pool.crowd.num_samples
+            "num_reference": self.model_.pool.reference.num_samples
         }
 
     def _model_from_config(self, manifest: dict[str, Any]) -> MatchFusion:
         space = space_from_config(manifest["space"], self.input_spec_.widths)
-        return self._build(space, int(manifest["num_crowd"]))
+        return self._build(space, int(manifest["num_reference"]))
 
     def _fit_pairs(
         self,
         model: MatchFusion,
         data: MultimodalData,
-        samples: Samples,
+        samples: EmbeddingTrainingData,
         fitted: FittedSpace,
     ) -> None:
         """Fit the log-odds and the graph to pairs that match and pairs that do not."""
@@ -206,11 +206,11 @@ class FusionMatcher(PairEstimator):
     ) -> TrainingSet:
         """Return what the graph's members learn from."""
         device = self._resolve_device()
-        bags = member_bags(
+        bags = member_weights(
             pairs.y[:, 0].numpy(),
             pairs.groups.numpy(),
             int(self.members),
-            count_folds(pairs.groups.numpy(), len(pairs)),
+            num_feasible_folds(pairs.groups.numpy(), len(pairs)),
             seed=int(self.seed),
         )
         return TrainingSet(
@@ -346,11 +346,11 @@ class FusionMatcher(PairEstimator):
         for side in (left, right):
             features = self.input_spec_.features(side)
             found = pool.space.evidence([x.to(device) for x in features])
-            sides.append((*found, pool.usual(found[0][:, :, None], found[1])))
+            sides.append((*found, pool.hubness_offset(found[0][:, :, None], found[1])))
         for start in range(0, len(a), PREDICT_BATCH):
             i, j = (rows[start : start + PREDICT_BATCH] for rows in (a, b))
             at = [torch.from_numpy(rows).to(device) for rows in (i, j)]
-            evidence, present, usual = (
+            evidence, present, hubness_offset = (
                 torch.stack([of_left[at[0]], of_right[at[1]]]).sum(0)
                 for of_left, of_right in zip(*sides, strict=True)
             )
@@ -358,7 +358,7 @@ class FusionMatcher(PairEstimator):
                 lambda i=i, j=j: join(left.batch(i), right.batch(j)).to(device),
                 evidence,
                 present.bool(),
-                usual,
+                hubness_offset,
             )
             said.append(p.double().cpu().numpy())
         return np.concatenate(said) if said else np.empty(0)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data import MultimodalData
-from mmgraph.data.splits import assign_folds, count_folds, number_groups
+from mmgraph.data.splits import assign_folds, encode_groups, num_feasible_folds
 from mmgraph.data.targets import class_numbers
 from mmgraph.embedding.aligned import AlignedMap
 from mmgraph.embedding.fit import FittedSpace, Supervision, fit_space
-from mmgraph.embedding.group_imputation import fill_from_groups
-from mmgraph.embedding.kernel_ridge import RadialMap
+from mmgraph.embedding.group_imputation import impute_from_group
+from mmgraph.embedding.kernel_ridge import RBFMap
 from mmgraph.embedding.space import EmbeddingSpace, empty_space
-from mmgraph.embedding.training_data import Samples
+from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import FusionEstimator
 from mmgraph.estimators.featurize import Featurizer
@@ -42,7 +42,7 @@ class PairEstimator(FusionEstimator):
 
     def _fit_space(
         self, data: MultimodalData
-    ) -> tuple[MultimodalData, Samples, FittedSpace]:
+    ) -> tuple[MultimodalData, EmbeddingTrainingData, FittedSpace]:
         """Fit the space; return it with the data in the order of the schema.
 
         Modalities that nothing was learned about count as missing.
@@ -53,7 +53,7 @@ class PairEstimator(FusionEstimator):
             data, encoders=self.encoders, device=self.device, progress=self.verbose
         )
         self.input_spec_ = spec
-        data = fill_from_groups(data)
+        data = impute_from_group(data)
         samples = samples_of(data, self.supervision, int(self.seed))
         fitted = fit_space(
             samples,
@@ -112,7 +112,9 @@ def check_multimodal(data: Any) -> MultimodalData:  # noqa: ANN401
     return data
 
 
-def samples_of(data: MultimodalData, supervision: Supervision, seed: int) -> Samples:
+def samples_of(
+    data: MultimodalData, supervision: Supervision, seed: int
+) -> EmbeddingTrainingData:
     """Return what a space is fitted on.
 
     Raises:
@@ -125,10 +127,10 @@ def samples_of(data: MultimodalData, supervision: Supervision, seed: int) -> Sam
             "a sample, got none. Give labels, or use supervision='pairs'."
         )
     keys = np.zeros(len(data)) if classes is None else classes
-    num_folds = count_folds(data.groups, len(data))
-    return Samples(
+    num_folds = num_feasible_folds(data.groups, len(data))
+    return EmbeddingTrainingData(
         {name: torch.from_numpy(x) for name, x in data.features().items()},
-        torch.from_numpy(number_groups(data.groups, len(data))),
+        torch.from_numpy(encode_groups(data.groups, len(data))),
         None if classes is None else torch.from_numpy(classes),
         torch.from_numpy(assign_folds(keys, data.groups, num_folds, seed=seed)),
     )
@@ -138,7 +140,7 @@ def space_config(space: EmbeddingSpace) -> dict[str, Any]:
     """Return what :func:`space_from_config` needs, as JSON."""
     return {
         "landmarks": [
-            [len(m.landmark) for m in maps if isinstance(m, RadialMap)]
+            [len(m.landmark) for m in maps if isinstance(m, RBFMap)]
             for maps in (space.pair_maps, space.class_maps)
         ],
         "experts": experts_config(

@@ -24,7 +24,7 @@ from mmgraph.embedding.fit import FittedSpace, Supervision
 from mmgraph.embedding.hubness import FloatArray, Hubness, hub_corrected
 from mmgraph.embedding.model import EmbeddingFusion
 from mmgraph.embedding.space import EmbeddingSpace
-from mmgraph.embedding.training_data import Samples
+from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.estimators.base import FITTING
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.pair_base import PairEstimator, check_multimodal
@@ -33,7 +33,7 @@ from mmgraph.experts.links import ExpertKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Regression
 from mmgraph.schema import Schema
-from mmgraph.train.schedule import Budget
+from mmgraph.train.schedule import StepSchedule
 
 if TYPE_CHECKING:
     from mmgraph.retrieval import Index
@@ -96,7 +96,7 @@ class FusionRetriever(PairEstimator):
         array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
 
-    _budget = Budget(20, 60, 300)
+    _budget = StepSchedule(20, 60, 300)
     loss: ContrastKind
     contrast_size: int | None
     hubness: Hubness
@@ -162,7 +162,7 @@ class FusionRetriever(PairEstimator):
         return self.model_.space
 
     def _fit_residual(
-        self, data: MultimodalData, samples: Samples, fitted: FittedSpace
+        self, data: MultimodalData, samples: EmbeddingTrainingData, fitted: FittedSpace
     ) -> None:
         device = self._resolve_device()
         training = ContrastSet(

@@ -34,7 +34,7 @@ from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import BoolArray, IntArray
 from mmgraph.data.splits import assign_folds
 from mmgraph.data.stream.sampling import draw_sample
-from mmgraph.distributed import Workers, join
+from mmgraph.distributed import ProcessGroup, init_process_group
 from mmgraph.errors import DataError
 from mmgraph.estimators.base import AnyArray, FloatArray, FusionEstimator
 from mmgraph.estimators.explain import Explanation, explain
@@ -47,14 +47,14 @@ from mmgraph.estimators.validation import (
     naming_frames,
     refuse_mapping,
 )
-from mmgraph.experts.ensemble import ask_joint
+from mmgraph.experts.ensemble import predict_joint
 from mmgraph.experts.fit import Fitting, fingerprint
 from mmgraph.experts.residual import ResidualFusion
 from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
 from mmgraph.nn.heads import Task
 from mmgraph.train import BatchSource, TrainingSet
-from mmgraph.train.progress_dir import TrainingFolder
-from mmgraph.train.schedule import Budget
+from mmgraph.train.progress_dir import CheckpointDir
+from mmgraph.train.schedule import StepSchedule
 from mmgraph.train.stream import StreamTraining
 
 Extend: TypeAlias = Callable[[TrainingSet], tuple[BatchSource, int]]
@@ -73,7 +73,7 @@ class SupervisedEstimator(
 ):
     """Base class of classifier and regressor: fit, predict, explain, transform."""
 
-    _budget = Budget(80, 240, 2500, whole=True)
+    _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
 
     # Defined by the task
@@ -106,8 +106,8 @@ class SupervisedEstimator(
         if isinstance(X, MultimodalStream):
             self._fit_stream(X, y)
             return
-        workers = join()
-        data, targets, task = workers.together(lambda: self._prepare(X, y))
+        workers = init_process_group()
+        data, targets, task = workers.run_on_all(lambda: self._prepare(X, y))
         self._fit_all(data, targets, task, workers)
 
     def _prepare(
@@ -150,7 +150,7 @@ class SupervisedEstimator(
         data: MultimodalData,
         y: Tensor,
         task: Task,
-        workers: Workers,
+        workers: ProcessGroup,
         extend: Extend | None = None,
     ) -> None:
         """Fit base learners, pool and graph on data with encoded targets ``y``.
@@ -160,20 +160,22 @@ class SupervisedEstimator(
         """
         folder = self._training_folder(data, y, workers)
         fitting = Fitting(data, y, task, int(self.seed), workers, folder)
-        evidence, panel = fitting.experts(self.experts)
-        model = ResidualFusion(panel, self._build_graph(task, task.out_channels))
+        evidence, ensemble = fitting.experts(self.experts)
+        model = ResidualFusion(ensemble, self._build_graph(task, task.out_channels))
         model.graph.fit_scaling(data.batch())
         device = self._resolve_device(workers)
         self.model_ = model.to(device)
         known = fitting.training_set(evidence, int(self.members), device)
         samples, num_samples = extend(known) if extend else (known, len(known))
-        self._fit_graph(self.model_.panel.pool, samples, num_samples, workers, folder)
-        if folder is not None and workers.is_lead:
+        self._fit_graph(
+            self.model_.ensemble.pool, samples, num_samples, workers, folder
+        )
+        if folder is not None and workers.is_main_process:
             folder.remove()
 
     def _training_folder(
-        self, data: MultimodalData, y: Tensor, workers: Workers
-    ) -> TrainingFolder | None:
+        self, data: MultimodalData, y: Tensor, workers: ProcessGroup
+    ) -> CheckpointDir | None:
         """Return the checkpoint directory, if any; all processes must fit the same."""
         checkpoint_dir = getattr(self, "checkpoint_dir", None)
         if checkpoint_dir is None and workers.size == 1:
@@ -183,7 +185,7 @@ class SupervisedEstimator(
         workers.require_same("data and options", json.dumps(run, sort_keys=True))
         if checkpoint_dir is None:
             return None
-        return TrainingFolder(checkpoint_dir, run)
+        return CheckpointDir(checkpoint_dir, run)
 
     # Fitting on streams
 
@@ -206,13 +208,13 @@ class SupervisedEstimator(
                 "fit needs labels, got a stream without y. Name their column when you "
                 "open the stream."
             )
-        workers = join()
+        workers = init_process_group()
         targets, known, task = self._learn_targets(np.asarray(sample.data.y))
 
         def read() -> MultimodalData:
             return self._fit_inputs(sample.data[known])
 
-        data = workers.together(read)
+        data = workers.run_on_all(read)
 
         def extend(training: TrainingSet) -> tuple[BatchSource, int]:
             training = hold_out(training, seed)
@@ -330,7 +332,7 @@ class SupervisedEstimator(
     def _model_config(self) -> dict[str, Any]:
         return {
             "num_features_in": getattr(self, "n_features_in_", None),
-            "panel": ensemble_config(self.model_.panel),
+            "ensemble": ensemble_config(self.model_.ensemble),
             "target": self._target_config(),
         }
 
@@ -339,8 +341,8 @@ class SupervisedEstimator(
             self.n_features_in_ = int(manifest["num_features_in"])
         task = self._target_from_config(manifest["target"])
         widths = self.input_spec_.widths
-        panel = ensemble_from_config(manifest["panel"], widths, task)
-        return ResidualFusion(panel, self._build_graph(task, task.out_channels))
+        ensemble = ensemble_from_config(manifest["ensemble"], widths, task)
+        return ResidualFusion(ensemble, self._build_graph(task, task.out_channels))
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401
         tags = super().__sklearn_tags__()
@@ -409,11 +411,11 @@ class StreamPreparation:
         A sampled sample has the evidence of base learners that were not fitted on it,
         and the weight that it has in the sample.
         """
-        sample, panel = self.sample, self.model.panel
+        sample, ensemble = self.sample, self.model.ensemble
         data = self.inputs.read(chunk)
         device = sample.y.device
         features = [x.to(device) for x in self.inputs.features(data)]
-        evidence, present = panel.evidence(features)
+        evidence, present = ensemble.evidence(features)
         bags = sample.bags.new_ones(len(sample.bags), len(keys))
         place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         again = torch.from_numpy(self.keys[place] == keys)
@@ -424,7 +426,7 @@ class StreamPreparation:
 
         def joint_evidence(kept: Tensor, indices: Tensor) -> Tensor | None:
             rows = [x[indices] for x in features]
-            joint = ask_joint(panel.joint, rows, kept, panel.pool.prior)
+            joint = predict_joint(ensemble.joint, rows, kept, ensemble.pool.prior)
             mine = sampled[indices]
             own = sample.joint_evidence(kept[mine], numbers[indices][mine])
             if joint is not None and own is not None:

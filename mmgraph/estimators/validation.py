@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.data.targets import as_plain, missing_labels
+from mmgraph.data.targets import as_metadata, missing_labels
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.experts.links import ExpertKind
 from mmgraph.model.fusion import FeedForwardKind
@@ -191,7 +191,7 @@ def labels_to_score(
         y = X.labels() if isinstance(X, MultimodalStream) else y
     if y is None:
         raise DataError("score needs labels, got none. Pass score(data, y).")
-    truth = as_plain("y", y, shape[0])
+    truth = as_metadata("y", y, shape[0])
     if truth.ndim == 2 and truth.shape[1] == 1:
         truth = truth[:, 0]
     if truth.size == shape[0] and len(shape) == 2 and shape[1] == 1:

@@ -1,15 +1,17 @@
 """Scores of a fitted model under scenarios of missing modalities."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.data.stream.stream import Samples, in_memory, parts_of
-from mmgraph.errors import ConfigError, DataError
+from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
+from mmgraph.errors import ConfigError, DataError, DataWarning
+from mmgraph.estimators import FusionEstimator, FusionMatcher, FusionRetriever
 from mmgraph.evaluation.matching import score_matcher
 from mmgraph.evaluation.result import Evaluation
 from mmgraph.evaluation.retrieval import score_retriever
-from mmgraph.evaluation.scenarios import Missing, removals
+from mmgraph.evaluation.scenarios import Missing, build_scenarios
 from mmgraph.evaluation.supervised import score_labels
 
 RATES = (0.0, 0.3, 0.5, 0.7)
@@ -17,7 +19,7 @@ RATES = (0.0, 0.3, 0.5, 0.7)
 
 def evaluate(
     model: Any,  # noqa: ANN401
-    data: Samples,
+    data: DataOrStream,
     missing: Sequence[Missing] | None = None,
     *,
     query: Sequence[str] | None = None,
@@ -69,11 +71,9 @@ def evaluate(
         >>> found.rows[0]["auroc"] > found.rows[1]["auroc"]
         True
     """
-    from mmgraph.estimators import FusionMatcher, FusionRetriever
-
     pairs = isinstance(model, FusionMatcher | FusionRetriever)
     usual = (0.0,) if pairs else RATES
-    asked = removals(usual if missing is None else missing, seeds, seed)
+    asked = build_scenarios(usual if missing is None else missing, seeds, seed)
     if not isinstance(data, MultimodalData | MultimodalStream):
         raise DataError(
             f"Data must be MultimodalData, got {type(data).__name__}. Build it with "
@@ -89,4 +89,32 @@ def evaluate(
         )
     if isinstance(model, FusionMatcher):
         return score_matcher(model, in_memory(data), asked)
-    return score_labels(model, lambda: parts_of(data), asked)
+    observed: set[str] = set()
+    found = score_labels(model, lambda: _watch(parts_of(data), observed), asked)
+    _warn_unobserved(model, data, observed)
+    return found
+
+
+def _watch(
+    parts: Iterable[MultimodalData], observed: set[str]
+) -> Iterator[MultimodalData]:
+    """Yield the parts, and note which modalities have an observed value."""
+    for part in parts:
+        observed.update(name for name, c in part.columns.items() if c.present.any())
+        yield part
+
+
+def _warn_unobserved(model: object, data: DataOrStream, observed: set[str]) -> None:
+    """Warn about modalities of the model that data has, but without any value."""
+    if not isinstance(model, FusionEstimator):
+        return
+    names = data.schema.modality_names
+    empty = [n for n in names if n not in observed and n not in model.unseen_]
+    empty = [n for n in empty if n in model.schema_.modality_names]
+    if empty and observed:
+        warnings.warn(
+            f"No value of {', '.join(empty)} is observed; they are missing in every "
+            "sample.",
+            DataWarning,
+            stacklevel=3,
+        )

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
-from mmgraph.data.splits import number_groups
+from mmgraph.data.splits import encode_groups
 from mmgraph.data.targets import class_numbers
 from mmgraph.errors import DataError
 from mmgraph.evaluation.pairs import (
-    HARD,
+    NUM_HARD_NEGATIVES,
     BoolTable,
     Direction,
     IntArray,
@@ -22,14 +22,14 @@ from mmgraph.evaluation.pairs import (
     _check_left,
     _read,
     _written,
-    contents,
+    content_ids,
     draw_partners,
     has_any,
-    related,
+    relevance_matrix,
     side_vectors,
 )
-from mmgraph.evaluation.result import Evaluation, Line
-from mmgraph.evaluation.scenarios import Removal
+from mmgraph.evaluation.result import Evaluation, ScoreRow
+from mmgraph.evaluation.scenarios import Scenario
 from mmgraph.metrics import matching_scores
 from mmgraph.metrics.scores import mean_scores
 
@@ -72,9 +72,9 @@ def score_matching(
     masked = data if masked is None else masked
     sides = direction.source, direction.target
     rows = np.flatnonzero(has_any(masked, sides[0]) & has_any(masked, sides[1]))
-    left, right = (contents(data, side)[rows] for side in sides)
+    left, right = (content_ids(data, side)[rows] for side in sides)
     ours, asked = keys[rows], masked[rows]
-    together = related(left, right, ours)
+    together = relevance_matrix(left, right, ours)
 
     def wrong(part: slice) -> BoolTable:
         these = np.asarray(together[left[part]][:, right].toarray() == 0)
@@ -118,9 +118,7 @@ LOST_PAIRS = (
 def score_matcher(
     model: Any,  # noqa: ANN401
     data: MultimodalData,
-    asked: Sequence[Removal],
-    *,
-    group: str = "group",
+    asked: Sequence[Scenario],
 ) -> Evaluation:
     """Score a matcher against wrong partners, under each missing pattern.
 
@@ -128,7 +126,6 @@ def score_matcher(
         model: Fitted.
         data: Samples with both sides; those of one group belong together.
         asked: What is removed from both sides.
-        group: What a group is called.
 
     Raises:
         ConfigError: Sides that lose their only modality.
@@ -137,7 +134,7 @@ def score_matcher(
     names, data = _read(model, data)
     direction = _sides(model, names)
     _check_left([direction.source, direction.target], asked, "a matcher")
-    keys, labels = number_groups(data.groups, len(data)), class_numbers(data.y)
+    keys, labels = encode_groups(data.groups, len(data)), class_numbers(data.y)
     lines = []
     for removal in asked:
         found = [
@@ -154,11 +151,11 @@ def score_matcher(
         ]
         for kind in found[0]:
             scores = {str(i): each[kind] for i, each in enumerate(found)}
-            lines.append(Line(removal.name, kind, mean_scores(scores)))
+            lines.append(ScoreRow(removal.name, kind, mean_scores(scores)))
     notes = [
         "Half of the pairs are true. Wrong partners have another "
-        f"{'sample' if data.groups is None else group} and another content; similar is "
-        f"one of the {HARD} most like the right one. Probabilities are calibrated for "
+        f"{'sample' if data.groups is None else 'group'} and another content; similar is "
+        f"one of the {NUM_HARD_NEGATIVES} most like the right one. Probabilities are calibrated for "
         "random and similar ones in equal parts."
     ]
     notes += [LOST_PAIRS] if any(each.removes for each in asked) else []

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
 from mmgraph.errors import ConfigError
-from mmgraph.evaluation.scenarios import Removal
+from mmgraph.evaluation.scenarios import Scenario
 
 Names: TypeAlias = tuple[str, ...]
 
@@ -30,7 +30,9 @@ def _read(
     )
 
 
-def _check_left(sides: Sequence[Names], asked: Sequence[Removal], subject: str) -> None:
+def _check_left(
+    sides: Sequence[Names], asked: Sequence[Scenario], subject: str
+) -> None:
     """Refuse patterns where what loses a modality cannot be asked any more."""
     if any(each.removes for each in asked) and all(len(side) < 2 for side in sides):
         raise ConfigError(
@@ -46,7 +48,9 @@ def _written(names: str | Sequence[str]) -> str:
 
 IntArray = NDArray[np.int64]
 CELLS = 1 << 22  # pairs of which wrong partners are drawn at once
-HARD = 10  # wrong sides most like the right one, of which a hard one is drawn
+NUM_HARD_NEGATIVES = (
+    10  # wrong sides most like the right one, of which a hard one is drawn
+)
 
 BoolTable = NDArray[np.bool_]
 
@@ -61,10 +65,10 @@ def side_vectors(data: MultimodalData, names: tuple[str, ...]) -> NDArray[np.flo
         data: Samples whose modalities are numbers.
         names: The modalities of the side.
     """
-    from mmgraph.baselines.inputs import Standardiser
+    from mmgraph.baselines.inputs import StandardScaler
 
     tables = data.select(names).features().values()
-    x = np.concatenate([Standardiser.fit(t).filled(t) for t in tables], axis=1)
+    x = np.concatenate([StandardScaler.fit(t).filled(t) for t in tables], axis=1)
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
 
 
@@ -85,7 +89,7 @@ def draw_partners(
 
     Returns:
         The samples [N] whose right sides are the wrong partners, -1 where there is
-        none: "random"; "similar", one of the HARD wrong ones most like the right one;
+        none: "random"; "similar", one of the NUM_HARD_NEGATIVES wrong ones most like the right one;
         and, with labels, "same label".
     """
     rng, count = np.random.default_rng(seed), len(vectors)
@@ -95,8 +99,8 @@ def draw_partners(
     for part in (slice(i, i + size) for i in range(0, count, size)):
         allowed = {"random": wrong(part)}
         near = np.where(allowed["random"], vectors[part] @ vectors.T, -2)
-        least = np.partition(near, max(count - HARD, 0), axis=1)
-        limit = least[:, max(count - HARD, 0)][:, None]
+        least = np.partition(near, max(count - NUM_HARD_NEGATIVES, 0), axis=1)
+        limit = least[:, max(count - NUM_HARD_NEGATIVES, 0)][:, None]
         allowed["similar"] = allowed["random"] & (near >= limit)
         if alike is not None:
             allowed["same label"] = allowed["random"] & alike(part)
@@ -128,7 +132,7 @@ def has_any(data: MultimodalData, names: Sequence[str]) -> NDArray[np.bool_]:
     return np.asarray(data.select(names).present.any(axis=1))
 
 
-def contents(data: MultimodalData, names: Sequence[str]) -> IntArray:
+def content_ids(data: MultimodalData, names: Sequence[str]) -> IntArray:
     """Number the distinct contents of a side, [N]; -1 where it is empty.
 
     Two sides are the same where all their numbers are, to the bit.
@@ -145,21 +149,21 @@ def contents(data: MultimodalData, names: Sequence[str]) -> IntArray:
     return numbers
 
 
-def firsts(numbers: NDArray[Any]) -> IntArray:
+def first_unique(numbers: NDArray[Any]) -> IntArray:
     """Return the first sample of each number that is not -1, in the order of samples.
 
     Example:
         >>> import numpy as np
-        >>> from mmgraph.evaluation.pairs import firsts
-        >>> firsts(np.array([2, -1, 2, 0])).tolist()
+        >>> from mmgraph.evaluation.pairs import first_unique
+        >>> first_unique(np.array([2, -1, 2, 0])).tolist()
         [0, 3]
     """
     found, first = np.unique(numbers, return_index=True)
     return np.sort(first[found != -1]).astype(np.int64)
 
 
-def related(queries: IntArray, gallery: IntArray, keys: IntArray) -> Any:  # noqa: ANN401
-    """Tell which contents belong together: those that some key has on both sides.
+def relevance_matrix(queries: IntArray, gallery: IntArray, keys: IntArray) -> Any:  # noqa: ANN401
+    """Which contents belong together: those that some key has on both sides.
 
     With the number of the sample as key these are the sides of one sample, of which
     other samples may have the same content; with the number of a class, all sides of
@@ -176,9 +180,9 @@ def related(queries: IntArray, gallery: IntArray, keys: IntArray) -> Any:  # noq
 
     Example:
         >>> import numpy as np
-        >>> from mmgraph.evaluation.pairs import related
+        >>> from mmgraph.evaluation.pairs import relevance_matrix
         >>> sample = np.arange(3)
-        >>> related(np.array([0, 1, 1]), np.array([0, 0, 1]), sample).toarray()
+        >>> relevance_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), sample).toarray()
         array([[1, 0],
                [1, 1]])
     """

@@ -17,7 +17,7 @@ TITLES = {
 DIGITS = {"num_queries": 0, "num_entries": 0, "num_pairs": 0, "median_rank": 1}
 
 
-class Line(NamedTuple):
+class ScoreRow(NamedTuple):
     """Scores of one question under one missing pattern.
 
     Attributes:
@@ -37,11 +37,11 @@ class Evaluation:
 
     Attributes:
         lines: In the order of the patterns.
-        asked: What `Line.asked` is, such as "direction"; "" where it is nothing.
+        asked: What `ScoreRow.asked` is, such as "direction"; "" where it is nothing.
         notes: What a reader has to know.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[ScoreRow, ...]
     asked: str = ""
     notes: tuple[str, ...] = ()
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
-from mmgraph.data.splits import number_groups
+from mmgraph.data.splits import encode_groups
 from mmgraph.data.targets import class_numbers
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.evaluation.pairs import (
@@ -21,13 +21,13 @@ from mmgraph.evaluation.pairs import (
     _learned,
     _read,
     _written,
-    contents,
-    firsts,
+    content_ids,
+    first_unique,
     has_any,
-    related,
+    relevance_matrix,
 )
-from mmgraph.evaluation.result import Evaluation, Line
-from mmgraph.evaluation.scenarios import Removal
+from mmgraph.evaluation.result import Evaluation, ScoreRow
+from mmgraph.evaluation.scenarios import Scenario
 from mmgraph.metrics import average_precisions, first_ranks, rank_scores
 from mmgraph.metrics.scores import mean_scores
 
@@ -38,7 +38,7 @@ Embed = Callable[[MultimodalData, tuple[str, ...]], Array]
 Similarity = Callable[[Array, Array, Array], Array]
 
 
-def score_finding(
+def score_retrieval(
     embed: Embed,
     similarity: Similarity,
     data: MultimodalData,
@@ -71,11 +71,16 @@ def score_finding(
         num_queries and num_entries. Scores are nan where there is nobody to ask.
     """
     masked = data if masked is None else masked
-    asked, entries = contents(data, direction.source), contents(data, direction.target)
+    asked, entries = (
+        content_ids(data, direction.source),
+        content_ids(data, direction.target),
+    )
     asked[~has_any(masked, direction.source)] = -1
-    rows, gallery = firsts(asked), firsts(entries)
+    rows, gallery = first_unique(asked), first_unique(entries)
     right = {"": keys} if labels is None else {"": keys, "category": labels}
-    tables = {name: related(asked, entries, key) for name, key in right.items()}
+    tables = {
+        name: relevance_matrix(asked, entries, key) for name, key in right.items()
+    }
     ranks, precisions = [np.empty(0)], {name: [np.empty(0)] for name in right}
     if len(rows) and len(gallery):
         z = embed(masked[rows], direction.source)
@@ -114,11 +119,10 @@ CATEGORIES = "Category mAP: right is every entry of the same label."
 def score_retriever(
     model: Any,  # noqa: ANN401
     data: MultimodalData,
-    asked: Sequence[Removal],
+    asked: Sequence[Scenario],
     *,
     query: Sequence[str] | None = None,
     gallery: Sequence[str] | None = None,
-    group: str = "group",
 ) -> Evaluation:
     """Score a retriever in each direction, under each missing pattern.
 
@@ -129,7 +133,6 @@ def score_retriever(
         asked: What is removed from the queries.
         query: Modalities to ask by, together; None: each alone.
         gallery: Modalities to find, together; None: each alone.
-        group: What a group is called.
 
     Raises:
         ConfigError: Sides that cannot be asked, or that lose their only modality.
@@ -138,12 +141,12 @@ def score_retriever(
     names, data = _read(model, data)
     directions = _directions(names, _learned(model), query, gallery)
     _check_left([d.source for d in directions], asked, "queries")
-    keys, labels = number_groups(data.groups, len(data)), class_numbers(data.y)
+    keys, labels = encode_groups(data.groups, len(data)), class_numbers(data.y)
     lines = []
     for direction in directions:
         for removal in asked:
             found = {
-                str(seed): score_finding(
+                str(seed): score_retrieval(
                     lambda side, names: model.embed(side, modalities=names),
                     lambda z, there, bank: model.similarity(z, there, bank=bank),
                     data,
@@ -154,10 +157,10 @@ def score_retriever(
                 )
                 for seed in removal
             }
-            lines.append(Line(removal.name, str(direction), mean_scores(found)))
+            lines.append(ScoreRow(removal.name, str(direction), mean_scores(found)))
     notes = ["Right is the other side of the same sample, or one that equals it."]
     if data.groups is not None:
-        notes = [f"Right is every other side of the same {group}."]
+        notes = ["Right is every other side of the same group."]
     notes += [LOST_QUERIES] if any(each.removes for each in asked) else []
     notes += [CATEGORIES] if labels is not None else []
     return Evaluation(tuple(lines), "direction", tuple(notes))

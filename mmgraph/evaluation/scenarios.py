@@ -13,7 +13,7 @@ Missing: TypeAlias = float | int | Pattern
 
 
 @dataclass(frozen=True)
-class Removal:
+class Scenario:
     """One missing pattern, drawn with several seeds.
 
     Attributes:
@@ -39,7 +39,9 @@ class Removal:
         return self.pattern.plan(data, seed=seed).apply(data)
 
 
-def removals(missing: Sequence[Missing], seeds: int, seed: int) -> list[Removal]:
+def build_scenarios(
+    missing: Sequence[Missing], seeds: int, seed: int
+) -> list[Scenario]:
     """Return what is asked for, in order.
 
     Args:
@@ -57,18 +59,18 @@ def removals(missing: Sequence[Missing], seeds: int, seed: int) -> list[Removal]
         raise ConfigError(f"seeds must be a whole number of at least 1, got {seeds!r}.")
     if isinstance(missing, str | Pattern | Real) or not len(missing):
         raise ConfigError(
-            f"missing must be a list of rates or patterns, got {missing!r}. Usual is "
+            f"missing must be a list of rates or patterns, got {missing!r}. The default is "
             "[0, 0.3, 0.5, 0.7]."
         )
     return [_removal(each, int(seeds), int(seed)) for each in missing]
 
 
-def _removal(given: object, seeds: int, seed: int) -> Removal:
+def _removal(given: object, seeds: int, seed: int) -> Scenario:
     first = seed * seeds
     if isinstance(given, Pattern):
         once = isinstance(given, natural)
         drawn = range(first, first + (1 if once else seeds))
-        return Removal(given.describe(), given, drawn)
+        return Scenario(given.describe(), given, drawn)
     if not isinstance(given, Real) or isinstance(given, bool):
         raise ConfigError(
             f"missing must be rates or patterns, got {given!r}. Patterns are those of "
@@ -78,7 +80,7 @@ def _removal(given: object, seeds: int, seed: int) -> Removal:
     if not 0 <= rate <= 1:
         raise ConfigError(f"missing must be rates from 0 to 1, got {rate:g}.")
     pattern = mcar(rate) if rate else natural()
-    return Removal(f"{rate:g}", pattern, range(first, first + (seeds if rate else 1)))
+    return Scenario(f"{rate:g}", pattern, range(first, first + (seeds if rate else 1)))
 
 
 def _whole(value: object, least: int) -> bool:

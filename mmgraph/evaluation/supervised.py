@@ -11,19 +11,19 @@ import numpy as np
 from mmgraph.data import MultimodalData
 from mmgraph.data.targets import labelled_rows
 from mmgraph.errors import DataError
-from mmgraph.evaluation.result import Evaluation, Line
-from mmgraph.evaluation.scenarios import Removal
+from mmgraph.evaluation.result import Evaluation, ScoreRow
+from mmgraph.evaluation.scenarios import Scenario
 from mmgraph.metrics.scores import Scores, mean_scores
 
 Parts: TypeAlias = Callable[[], Iterable[MultimodalData]]
 
-APART = 1000  # seeds between the masks of parts
+SEED_STRIDE = 1000  # seeds between the masks of parts
 
 
 def score_labels(
     model: Any,  # noqa: ANN401
     parts: Parts,
-    asked: Sequence[Removal],
+    asked: Sequence[Scenario],
 ) -> Evaluation:
     """Score a classifier or regressor under each missing pattern.
 
@@ -42,12 +42,12 @@ def score_labels(
             str(seed): _scores(model, _labelled(parts(), removal, seed))
             for seed in removal
         }
-        lines.append(Line(removal.name, "", mean_scores(found)))
+        lines.append(ScoreRow(removal.name, "", mean_scores(found)))
     return Evaluation(tuple(lines))
 
 
 def _labelled(
-    parts: Iterable[MultimodalData], removal: Removal, seed: int
+    parts: Iterable[MultimodalData], removal: Scenario, seed: int
 ) -> Iterator[MultimodalData]:
     """Yield the samples with labels, a part at a time, with modalities removed."""
     for number, data in enumerate(parts):
@@ -55,7 +55,7 @@ def _labelled(
             continue
         known = labelled_rows(np.asarray(data.y))
         if known.any():
-            yield removal.apply(data, seed + APART * number)[known]
+            yield removal.apply(data, seed + SEED_STRIDE * number)[known]
 
 
 def _scores(

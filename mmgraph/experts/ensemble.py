@@ -14,7 +14,7 @@ from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.ops import present_rows
 
 
-def ask_joint(
+def predict_joint(
     experts: nn.ModuleList,
     features: Sequence[Tensor],
     present: Tensor,
@@ -34,7 +34,7 @@ def ask_joint(
     return torch.stack(said, dim=1) if said else None
 
 
-class ExpertPanel(nn.Module):
+class ExpertEnsemble(nn.Module):
     """What speaks before the graph does: experts, and the pool that adds them up.
 
     Args:
@@ -74,7 +74,7 @@ class ExpertPanel(nn.Module):
             missing, and ``[B, M]`` Bool presence.
         """
         present = present_rows(features)
-        answer = self._answer_everywhere if regular else self._answer_present
+        answer = self._predict_dense if regular else self._answer_present
         said = [
             answer(x, seen, experts)
             for x, seen, experts in zip(
@@ -91,9 +91,7 @@ class ExpertPanel(nn.Module):
         zeros = beyond.new_zeros(len(x), *beyond.shape[1:])
         return zeros.index_copy(0, rows, beyond)
 
-    def _answer_everywhere(
-        self, x: Tensor, seen: Tensor, experts: nn.ModuleList
-    ) -> Tensor:
+    def _predict_dense(self, x: Tensor, seen: Tensor, experts: nn.ModuleList) -> Tensor:
         return torch.where(seen[:, None, None], self._beyond(x, experts), 0)
 
     def _beyond(self, x: Tensor, experts: nn.ModuleList) -> Tensor:
@@ -113,6 +111,6 @@ class ExpertPanel(nn.Module):
             ``[B, K]`` scores, ``[B, M, K]`` weighed evidence, ``[B, M]`` Bool.
         """
         evidence, present = self.evidence(features, regular=regular)
-        joint = ask_joint(self.joint, features, present, self.pool.prior)
+        joint = predict_joint(self.joint, features, present, self.pool.prior)
         offset = self.pool(evidence, present, joint)
         return offset, self.pool.by_modality(evidence), present

@@ -14,16 +14,21 @@ import torch
 from torch import Tensor
 
 from mmgraph.data import MultimodalData
-from mmgraph.data.splits import assign_folds, count_folds, member_bags, number_groups
-from mmgraph.distributed import Workers
-from mmgraph.experts.ensemble import ExpertPanel
+from mmgraph.data.splits import (
+    assign_folds,
+    encode_groups,
+    member_weights,
+    num_feasible_folds,
+)
+from mmgraph.distributed import ProcessGroup
+from mmgraph.experts.ensemble import ExpertEnsemble
 from mmgraph.experts.links import ExpertKind
 from mmgraph.experts.pooling import fit_pool
 from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
 from mmgraph.experts.stacking import Evidence, fit_evidence
 from mmgraph.nn.heads import Task
 from mmgraph.train import TrainingSet
-from mmgraph.train.progress_dir import TrainingFolder
+from mmgraph.train.progress_dir import CheckpointDir
 
 PART = "experts"
 SAID = ("said", "present")
@@ -46,23 +51,23 @@ class Fitting:
     y: Tensor
     task: Task
     seed: int
-    workers: Workers
-    folder: TrainingFolder | None
+    workers: ProcessGroup
+    folder: CheckpointDir | None
 
     @property
     def groups(self) -> npt.NDArray[Any] | None:
         """Groups that are held out together; None where all samples are of one."""
         groups = self.data.groups
-        return None if count_folds(groups, len(self.data)) == 1 else groups
+        return None if num_feasible_folds(groups, len(self.data)) == 1 else groups
 
     @property
     def num_folds(self) -> int:
         """How many parts samples are dealt into, none of them empty."""
-        return count_folds(self.groups, len(self.data))
+        return num_feasible_folds(self.groups, len(self.data))
 
-    def experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, ExpertPanel]:
+    def experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, ExpertEnsemble]:
         """Fit the experts and their pool: the lead does, and sends them."""
-        fitted: tuple[Evidence, ExpertPanel] | None = None
+        fitted: tuple[Evidence, ExpertEnsemble] | None = None
 
         def pack() -> tuple[dict[str, Tensor], dict[str, Any]]:
             nonlocal fitted
@@ -77,7 +82,7 @@ class Fitting:
 
         if self.workers.size == 1 and self.folder is None:
             return self._fit_experts(kinds)
-        tensors, plain = self.workers.parcel(pack)
+        tensors, plain = self.workers.broadcast_state(pack)
         return fitted or self._unpack(tensors, plain)
 
     def training_set(
@@ -86,7 +91,7 @@ class Fitting:
         """Return what the graph's members learn from."""
         data, groups = self.data, self.groups
         evidence = evidence.to(device)
-        bags = member_bags(
+        bags = member_weights(
             self.y.numpy(), groups, members, self.num_folds, seed=self.seed
         )
         return TrainingSet(
@@ -96,10 +101,12 @@ class Fitting:
             joint_evidence=evidence.joint_evidence,
             y=self.y.to(device),
             bags=torch.from_numpy(bags).to(device),
-            groups=torch.from_numpy(number_groups(groups, len(data))).to(device),
+            groups=torch.from_numpy(encode_groups(groups, len(data))).to(device),
         )
 
-    def _fit_experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, ExpertPanel]:
+    def _fit_experts(
+        self, kinds: Sequence[ExpertKind]
+    ) -> tuple[Evidence, ExpertEnsemble]:
         evidence = fit_evidence(
             self._features(),
             self.y,
@@ -110,7 +117,7 @@ class Fitting:
             seed=self.seed,
         )
         pool = fit_pool(evidence, self.y, self.task, seed=self.seed)
-        return evidence, ExpertPanel(evidence.experts, evidence.joint, pool)
+        return evidence, ExpertEnsemble(evidence.experts, evidence.joint, pool)
 
     def _folds(self) -> Tensor:
         y, groups = self.y.numpy(), self.groups
@@ -122,29 +129,31 @@ class Fitting:
 
     def _unpack(
         self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
-    ) -> tuple[Evidence, ExpertPanel]:
+    ) -> tuple[Evidence, ExpertEnsemble]:
         features = list(self._features().values())
-        panel = ensemble_from_config(plain, [x.shape[1] for x in features], self.task)
+        ensemble = ensemble_from_config(
+            plain, [x.shape[1] for x in features], self.task
+        )
         own = {k: x for k, x in tensors.items() if k not in SAID}
-        panel.load_state_dict(own)
+        ensemble.load_state_dict(own)
         evidence = Evidence(
             tensors["said"],
             tensors["present"].bool(),
-            panel.experts,
-            panel.pool.prior,
+            ensemble.experts,
+            ensemble.pool.prior,
             features,
             self._folds(),
-            panel.joint,
+            ensemble.joint,
         )
-        panel.pool.requires_grad_(False)
-        return evidence, panel
+        ensemble.pool.requires_grad_(False)
+        return evidence, ensemble
 
 
 def _pack(
-    evidence: Evidence, panel: ExpertPanel
+    evidence: Evidence, ensemble: ExpertEnsemble
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     said = dict(zip(SAID, (evidence.out_of_fold, evidence.present), strict=True))
-    return panel.state_dict() | said, ensemble_config(panel)
+    return ensemble.state_dict() | said, ensemble_config(ensemble)
 
 
 def fingerprint(data: MultimodalData, y: Tensor) -> str:

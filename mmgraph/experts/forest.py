@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.experts.trees import Forest
-from mmgraph.nn.scaling import Standardiser
+from mmgraph.nn.scaling import StandardScaler
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
@@ -46,7 +46,7 @@ class TreeExpert(nn.Module):
     ) -> None:
         super().__init__()
         self.link = link
-        self.scaler = Standardiser(in_features)
+        self.scaler = StandardScaler(in_features)
         width = self.scaler.out_channels
         self.forest = Forest(
             width, out_channels, num_nodes=num_nodes, num_trees=num_trees
@@ -54,7 +54,7 @@ class TreeExpert(nn.Module):
 
     @classmethod
     def from_forest(
-        cls, forest: "RandomForestRegressor", scaler: Standardiser, link: Link
+        cls, forest: "RandomForestRegressor", scaler: StandardScaler, link: Link
     ) -> "TreeExpert":
         """Copy a fitted forest of regression trees on standardised features.
 
@@ -90,7 +90,7 @@ def _fit_forest(
 ) -> _Fitted:
     """Return out-of-bag (grouped: out-of-fold) scores and the forest as tensors."""
     link, (target, known) = link_of(task), targets_of(y, task)
-    scaler = Standardiser(x.shape[1])
+    scaler = StandardScaler(x.shape[1])
     scaler.fit(x)
     said = x.new_full((len(x), task.out_channels), torch.nan)
     learnt = known > 0

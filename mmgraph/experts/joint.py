@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from mmgraph.nn.scaling import Standardiser
+from mmgraph.nn.scaling import StandardScaler
 
 if TYPE_CHECKING:
     pass
@@ -72,7 +72,7 @@ class JointForest(nn.Module):
         super().__init__()
         self.widths, self.link, self.num_folds = tuple(widths), link, num_folds
         self.boosted = boosted
-        self.scalers = nn.ModuleList(Standardiser(width) for width in widths)
+        self.scalers = nn.ModuleList(StandardScaler(width) for width in widths)
         width = 2 * sum(widths)
         self.forest = Forest(
             width, out_channels, num_nodes=num_nodes, num_trees=num_trees
@@ -81,7 +81,7 @@ class JointForest(nn.Module):
     def fit_scaling(self, features: Sequence[Tensor], present: Tensor) -> None:
         """Fit the standardisation of each modality to the rows that have it."""
         for scaler, x, seen in zip(self.scalers, features, present.T, strict=True):
-            assert isinstance(scaler, Standardiser)
+            assert isinstance(scaler, StandardScaler)
             scaler.fit(x[seen])
 
     def modality_of_inputs(self) -> Tensor:
@@ -153,7 +153,7 @@ def fit_joint(
     numbers = range(turns * forest.num_folds)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         grown = threads.map(
-            lambda t: ground.grow(t, t % forest.num_folds, seed), numbers
+            lambda t: ground.fit_tree(t, t % forest.num_folds, seed), numbers
         )
         forest.forest = Forest.from_trees([tree.tree_ for tree in grown])
     return forest
@@ -166,8 +166,8 @@ def _prepare(
     task: Task,
     folds: Tensor,
     **options: bool,
-) -> tuple[JointForest, "_Ground"]:
-    """Return a forest without trees, its scaling fitted, and what they grow on."""
+) -> tuple[JointForest, "_TreeTrainingData"]:
+    """Return a forest without trees, its scaling fitted, and what they fit_tree on."""
     widths = [x.shape[1] for x in features]
     forest = JointForest(
         widths,
@@ -178,7 +178,7 @@ def _prepare(
     )
     forest.fit_scaling(features, present)
     targets = targets_of(y, task)
-    return forest, _Ground.of(forest, features, present, targets, folds)
+    return forest, _TreeTrainingData.of(forest, features, present, targets, folds)
 
 
 def fit_boosted(
@@ -218,8 +218,8 @@ def fit_boosted(
         return None
     fits = []
     for fold in range(forest.num_folds):
-        bag = ground.bag(fold, COPIES, seed + fold)
-        trees = boosted_trees(*bag, task, seed)
+        bootstrap = ground.bootstrap(fold, COPIES, seed + fold)
+        trees = boosted_trees(*bootstrap, task, seed)
         if trees is None:
             return None
         fits.append(trees)
@@ -231,8 +231,8 @@ def fit_boosted(
 
 
 @dataclass(frozen=True)
-class _Ground:
-    """What trees grow on.
+class _TreeTrainingData:
+    """What trees fit_tree on.
 
     Attributes:
         z: ``[N, 2 F]`` inputs of the samples.
@@ -260,7 +260,7 @@ class _Ground:
         present: Tensor,
         targets: tuple[Tensor, Tensor],
         folds: Tensor,
-    ) -> "_Ground":
+    ) -> "_TreeTrainingData":
         """Prepare samples for a forest whose scaling is fitted."""
         target, known = targets
         first = [x[:1] for x in features]
@@ -275,7 +275,7 @@ class _Ground:
             folds,
         )
 
-    def bag(
+    def bootstrap(
         self, fold: int, copies: int, seed: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Draw inputs and targets outside a fold (inside, where nothing is outside).
@@ -298,12 +298,12 @@ class _Ground:
         seen = np.where(kept[:, self.modality], self.z[rows.numpy()], self.nothing)
         return seen, self.target[rows].numpy()
 
-    def grow(self, number: int, fold: int, seed: int) -> "ExtraTreeRegressor":
+    def fit_tree(self, number: int, fold: int, seed: int) -> "ExtraTreeRegressor":
         """Grow one tree on a bootstrap outside a fold."""
         from sklearn.tree import ExtraTreeRegressor
 
         own = (seed * 1_000_003 + number) % 2**32
-        seen, target = self.bag(fold, 0, own)
+        seen, target = self.bootstrap(fold, 0, own)
         width = seen.shape[1]
         share = min(max(round(SHARE_TRIED * width), MIN_TRIED), MAX_TRIED)
         tree = ExtraTreeRegressor(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mmgraph.nn.scaling import Hinges, Standardiser
+from mmgraph.nn.scaling import PiecewiseLinear, StandardScaler
 
 if TYPE_CHECKING:
     pass
@@ -145,8 +145,8 @@ class LinearExpert(nn.Module):
     ) -> None:
         super().__init__()
         self.link = link
-        self.hinges = Hinges(num_knots)
-        self.scaler = Standardiser(in_features + num_knots)
+        self.hinges = PiecewiseLinear(num_knots)
+        self.scaler = StandardScaler(in_features + num_knots)
         rows = self.scaler.out_channels + 1
         self.register_buffer("weight", torch.zeros(rows, out_channels))
 
@@ -167,14 +167,16 @@ NUM_QUANTILES = (5, 2)  # knots a feature, of narrow and of wide modalities
 NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
 
 
-def _knots(x: Tensor) -> Hinges:
+def _knots(x: Tensor) -> PiecewiseLinear:
     """Return where the piecewise-linear functions of features ``[n, F]`` bend."""
     narrow, wide = NUM_QUANTILES
-    return Hinges.at_quantiles(x, narrow if x.shape[1] <= NARROW_WIDTH else wide)
+    return PiecewiseLinear.at_quantiles(
+        x, narrow if x.shape[1] <= NARROW_WIDTH else wide
+    )
 
 
 def _fit_ridges(
-    x: Tensor, y: Tensor, task: Task, folds: Tensor, hinges: Hinges
+    x: Tensor, y: Tensor, task: Task, folds: Tensor, hinges: PiecewiseLinear
 ) -> _Fitted:
     """Return out-of-fold scores ``[n, K]`` and the expert, one for each ridge.
 

@@ -12,7 +12,7 @@ from mmgraph.experts.stacking import Evidence
 from mmgraph.missing import modality_dropout
 from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.nn.heads import Classification, Task
-from mmgraph.optim import minimise
+from mmgraph.optim import minimize
 
 POOL_MASKS, MAX_ITERATIONS = 4, 100
 POOL_PENALTY = 1.0  # on the scale of the summed loss
@@ -35,7 +35,7 @@ def fit_pool(
         width,
         num_joint=len(evidence.joint),
         num_patterns=len(patterns),
-        first_trust=first_trust(evidence, task),
+        init_weights=init_weights(evidence, task),
     )
     pool.prior.copy_(evidence.prior)
     pool.patterns.copy_(patterns)
@@ -52,11 +52,11 @@ def fit_pool(
         ]
         return torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)
 
-    minimise(pool.parameters(), loss, MAX_ITERATIONS)
+    minimize(pool.parameters(), loss, MAX_ITERATIONS)
     return pool.requires_grad_(False)
 
 
-def first_trust(evidence: Evidence, task: Task) -> list[float]:
+def init_weights(evidence: Evidence, task: Task) -> list[float]:
     """Return where the trust in each expert begins, ``X`` weights that add up to one.
 
     Additive experts learn weights of their own for each of ``K`` classes, while trees

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data.batch import Batch
-from mmgraph.experts.ensemble import ExpertPanel
+from mmgraph.experts.ensemble import ExpertEnsemble
 from mmgraph.model import FusionModel
-from mmgraph.nn.evidence_pool import interaction_share
+from mmgraph.nn.evidence_pool import interaction_weight
 
 
 class ResidualFusion(nn.Module):
@@ -21,15 +21,15 @@ class ResidualFusion(nn.Module):
     nothing observed gets the prior of the pool and nothing else.
 
     Args:
-        panel: The experts and their pool.
+        ensemble: The experts and their pool.
         graph: An ensemble of fusion models, fitted to what the pool leaves over.
     """
 
     beta: Tensor
 
-    def __init__(self, panel: ExpertPanel, graph: FusionModel) -> None:
+    def __init__(self, ensemble: ExpertEnsemble, graph: FusionModel) -> None:
         super().__init__()
-        self.panel, self.graph = panel, graph
+        self.ensemble, self.graph = ensemble, graph
         self.register_buffer("beta", torch.zeros(()))
 
     def forward(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
@@ -43,11 +43,11 @@ class ResidualFusion(nn.Module):
                 a missing one is an all-NaN row.
         """
         regular = batch.missing is not None
-        offset, said, present = self.panel(features, regular=regular)
+        offset, said, present = self.ensemble(features, regular=regular)
         logits = offset[None]
         if float(self.beta):
             added = self.graph(batch, said).logits
-            logits = logits + self.beta * interaction_share(present) * added
+            logits = logits + self.beta * interaction_weight(present) * added
         result: Tensor = self.graph.task.activate(logits).mean(0)
         return result
 
@@ -61,6 +61,6 @@ class ResidualFusion(nn.Module):
             batch: Packed rows of the samples.
             features: As in :meth:`forward`.
         """
-        _, said, _ = self.panel(features)
+        _, said, _ = self.ensemble(features)
         z = self.graph(batch, said).z
         return z.movedim(0, 1).flatten(1)

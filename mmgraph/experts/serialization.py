@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmgraph.errors import CheckpointError
-from mmgraph.experts.ensemble import ExpertPanel
+from mmgraph.experts.ensemble import ExpertEnsemble
 from mmgraph.experts.forest import TreeExpert
 from mmgraph.experts.joint import JointForest
 from mmgraph.experts.linear import LinearExpert
@@ -56,24 +56,24 @@ def experts_from_config(
     )
 
 
-def ensemble_config(panel: ExpertPanel) -> dict[str, Any]:
-    """Return what is needed to build a panel before its tensors are loaded."""
+def ensemble_config(ensemble: ExpertEnsemble) -> dict[str, Any]:
+    """Return what is needed to build a ensemble before its tensors are loaded."""
     joint = [
         {
             "boosted": each.boosted,
             "num_folds": each.num_folds,
             **forest_sizes(each.forest),
         }
-        for each in panel.forests
+        for each in ensemble.forests
     ]
-    experts = experts_config(panel.expert_lists)
-    patterns = len(panel.pool.patterns)
+    experts = experts_config(ensemble.expert_lists)
+    patterns = len(ensemble.pool.patterns)
     return {"experts": experts, "joint": joint, "num_patterns": patterns}
 
 
 def ensemble_from_config(
     described: Mapping[str, Any], widths: Sequence[int], task: Task
-) -> ExpertPanel:
+) -> ExpertEnsemble:
     """Build what :func:`ensemble_config` describes, with empty tensors."""
     experts = experts_from_config(described["experts"], widths, task)
     channels, link = task.out_channels, link_of(task)
@@ -93,7 +93,7 @@ def ensemble_from_config(
         num_joint=len(joint),
         num_patterns=described["num_patterns"],
     )
-    return ExpertPanel(experts, joint, pool)
+    return ExpertEnsemble(experts, joint, pool)
 
 
 def check_ranges(model: nn.Module) -> None:

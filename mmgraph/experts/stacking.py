@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mmgraph.experts.ensemble import ask_joint
+from mmgraph.experts.ensemble import predict_joint
 from mmgraph.experts.joint import fit_boosted, fit_joint
 from mmgraph.experts.links import (
     ExpertKind,
@@ -20,7 +20,7 @@ from mmgraph.experts.links import (
     targets_of,
 )
 from mmgraph.nn.heads import Task
-from mmgraph.nn.scaling import Hinges
+from mmgraph.nn.scaling import PiecewiseLinear
 from mmgraph.ops import present_rows
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Evidence:
         features, folds = self.features, self.folds
         if rows is not None:
             features, folds = [x[rows] for x in features], folds[rows]
-        return ask_joint(self.joint, features, present, self.prior, folds)
+        return predict_joint(self.joint, features, present, self.prior, folds)
 
     def to(self, device: torch.device) -> "Evidence":
         """Move tensors and experts to a device."""
@@ -159,6 +159,6 @@ def fit_unimodal(
         elif same == "forest":
             fitted[kind] = _fit_forest(x, y, task, folds, grouped, seed)
         elif same != "joint":
-            hinges = Hinges() if same == "linear" else _knots(x)
+            hinges = PiecewiseLinear() if same == "linear" else _knots(x)
             fitted[kind] = _fit_ridges(x, y, task, folds, hinges)
     return [pair for kind in fitted.values() for pair in kind]

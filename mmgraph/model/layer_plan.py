@@ -27,7 +27,7 @@ def plan_layers(
     Args:
         schema: Node types and relations.
         num_layers: At least 1.
-        completion: Ghosts of all modalities are read before the last layer.
+        completion: PlaceholderNodes of all modalities are read before the last layer.
 
     Raises:
         SchemaError: A relation that cannot matter in any layer, or no layer.

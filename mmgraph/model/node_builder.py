@@ -14,7 +14,7 @@ from mmgraph.data.batch import Batch
 from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.graph import NodeSet
 from mmgraph.graph.graph import Graph
-from mmgraph.model.placeholders import Ghosts
+from mmgraph.model.placeholders import PlaceholderNodes
 from mmgraph.nn.encoders import (
     EmbeddingEncoder,
     Encoded,
@@ -24,7 +24,7 @@ from mmgraph.nn.encoders import (
 )
 from mmgraph.nn.finetuning import FineTunedEncoder
 from mmgraph.nn.linear import TypedLinear, parameter
-from mmgraph.nn.type_dict import ByName
+from mmgraph.nn.type_dict import TypeDict
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import NEEDS_ENCODER, Latent, Modality, Schema
 
@@ -142,8 +142,8 @@ class NodeBuilder(nn.Module):
             m.name: build_encoder(m, hidden_channels, members, encoders.get(m.name))
             for m in schema.modalities
         }
-        self.encoders: ByName[nn.Module] = ByName(built)
-        self.latents: ByName[nn.Parameter] = ByName(
+        self.encoders: TypeDict[nn.Module] = TypeDict(built)
+        self.latents: TypeDict[nn.Parameter] = TypeDict(
             {
                 latent.name: parameter(
                     latent.num_nodes, hidden_channels, members=members, bound=1.0
@@ -166,7 +166,7 @@ class NodeBuilder(nn.Module):
         self,
         batch: Batch,
         evidence: Tensor | None,
-        ghosts: Ghosts | None,
+        ghosts: PlaceholderNodes | None,
         asked: dict[str, Tensor],
     ) -> Nodes:
         """Encode what is visible; add ghosts where asked for, and latents."""
@@ -196,7 +196,7 @@ class NodeBuilder(nn.Module):
 
     def _merge(
         self,
-        ghosts: Ghosts,
+        ghosts: PlaceholderNodes,
         h: Tensor,
         nodes: dict[str, NodeSet],
         asked: dict[str, Tensor],

@@ -16,7 +16,7 @@ from mmgraph.losses import LossSums
 from mmgraph.nn.completion import Completed, CompletionDecoder, completion_loss
 from mmgraph.nn.encoders import Encoded, VectorEncoder
 from mmgraph.nn.linear import parameter
-from mmgraph.nn.type_dict import ByName
+from mmgraph.nn.type_dict import TypeDict
 from mmgraph.ops import segment_mean
 from mmgraph.schema import Modality, Schema
 
@@ -26,7 +26,7 @@ def _width(modality: Modality) -> int | None:
     return modality.channels if modality.tokens == "single" else None
 
 
-class Ghosts(nn.Module):
+class PlaceholderNodes(nn.Module):
     """A silent node in the place of a modality that is missing or held out.
 
     A ghost receives and does not send, unless it is promoted once it is completed. In
@@ -49,13 +49,13 @@ class Ghosts(nn.Module):
     ) -> None:
         super().__init__()
         self.schema, self.promote = schema, promote
-        self.states: ByName[nn.Parameter] = ByName(
+        self.states: TypeDict[nn.Parameter] = TypeDict(
             {
                 m.name: parameter(1, hidden_channels, members=members, bound=1.0)
                 for m in schema.modalities
             }
         )
-        self.decoders: ByName[nn.Module] = ByName(
+        self.decoders: TypeDict[nn.Module] = TypeDict(
             {
                 m.name: CompletionDecoder(hidden_channels, _width(m), members=members)
                 for m in schema.modalities
@@ -117,7 +117,7 @@ class Ghosts(nn.Module):
         batch: Batch,
         completed: dict[str, Completed],
         encode: Callable[[str, Batch], Encoded],
-        encoders: ByName[nn.Module],
+        encoders: TypeDict[nn.Module],
     ) -> dict[str, LossSums]:
         """Score completions of what a batch holds out, by modality.
 

@@ -15,10 +15,10 @@ from mmgraph.errors import SchemaError
 from mmgraph.graph import Layout, Packing
 from mmgraph.graph.graph import Graph, TypedRows
 from mmgraph.nn.attention.dot_product import Scores, attend
-from mmgraph.nn.attention.groups import Group, group_relations
+from mmgraph.nn.attention.groups import RelationGroup, group_relations
 from mmgraph.nn.attention.kernel import FusedAttention
 from mmgraph.nn.attention.packed import attend_packed
-from mmgraph.nn.attention.time_encoding import Clock
+from mmgraph.nn.attention.time_encoding import TimeEncoding
 from mmgraph.nn.linear import TypedLinear, parameter
 from mmgraph.nn.segment_linear import map_ranges
 from mmgraph.ops import gelu, segment_softmax, segment_sum
@@ -113,7 +113,9 @@ class RelationalAttention(nn.Module):
             r for r, x in enumerate(self.relations) if {x.source, x.target} <= timed
         )
         if self.timed:
-            self.clock = Clock(len(self.timed), num_heads, members=members)
+            self.time_encoding = TimeEncoding(
+                len(self.timed), num_heads, members=members
+            )
         self._groups = group_relations(self.relations, joint=capacity == "bias")
         self._fused = FusedAttention(self._groups, self.targets, self.sources)
 
@@ -181,7 +183,12 @@ class RelationalAttention(nn.Module):
         return torch.cat([heard[name] for name in own], -2)
 
     def _in_order(
-        self, group: Group, query: Tensor, key: Tensor, value: Tensor, graph: Graph
+        self,
+        group: RelationGroup,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        graph: Graph,
     ) -> Tensor:
         """Attend where every sample has the same slots."""
         target, source = graph.layout(group.targets), graph.layout(group.sources)
@@ -194,7 +201,12 @@ class RelationalAttention(nn.Module):
         return target.gather(result.flatten(-2))
 
     def _packed(
-        self, group: Group, query: Tensor, key: Tensor, value: Tensor, packing: Packing
+        self,
+        group: RelationGroup,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        packing: Packing,
     ) -> Tensor:
         """Attend in slots whose types differ from sample to sample."""
         bias = self._by_pair(group)
@@ -206,7 +218,7 @@ class RelationalAttention(nn.Module):
         heard = attend_packed(query, key, value, bias, missing, sink, packing)
         return heard.flatten(-2)
 
-    def _looks_at_edges(self, group: Group) -> bool:
+    def _looks_at_edges(self, group: RelationGroup) -> bool:
         """Tell whether scores depend on single edges, not on types alone."""
         return any(
             n in self.timed or not isinstance(self.relations[n].topology, Full)
@@ -214,7 +226,7 @@ class RelationalAttention(nn.Module):
         )
 
     def _source_rows(
-        self, group: Group, key: Tensor, value: Tensor, graph: Graph
+        self, group: RelationGroup, key: Tensor, value: Tensor, graph: Graph
     ) -> tuple[Tensor, Tensor]:
         """Return keys and values ``[..., N, D]`` of all sources of a group."""
         own = tuple(graph.rows_among(self.sources))
@@ -247,7 +259,7 @@ class RelationalAttention(nn.Module):
     def _heads(self, rows: Tensor) -> Tensor:
         return rows.unflatten(-1, (self.num_heads, -1))
 
-    def _scores(self, group: Group, graph: Graph, source: Layout) -> Scores:
+    def _scores(self, group: RelationGroup, graph: Graph, source: Layout) -> Scores:
         """Return bias, allowed pairs and sink of a group on its slots."""
         target = graph.layout(group.targets)
         bias = self._by_pair(group)  # [..., types of targets, columns, H]
@@ -278,7 +290,7 @@ class RelationalAttention(nn.Module):
             bias = bias + source.log_reliability.mT[..., None, None, :]
         return Scores(bias, allowed, sink)
 
-    def _by_pair(self, group: Group) -> Tensor:
+    def _by_pair(self, group: RelationGroup) -> Tensor:
         """Return the bias of every pair of types, ``[..., T, S, H]``."""
         flat = [max(n, 0) for row in group.relations for n in row]
         return self._rows(self.bias, flat).unflatten(-2, (len(group.targets), -1))
@@ -290,7 +302,7 @@ class RelationalAttention(nn.Module):
         return value.index_select(-2, torch.tensor(numbers, device=value.device))
 
     def _blocks(
-        self, group: Group, graph: Graph
+        self, group: RelationGroup, graph: Graph
     ) -> tuple[Tensor, Tensor | None] | None:
         """Return what depends on single edges: allowed ones and the time bias."""
         timed = any(n in self.timed for n in group.numbers)
@@ -333,7 +345,9 @@ class RelationalAttention(nn.Module):
         delta = (
             graph.time_slots(target)[:, :, None] - graph.time_slots(source)[:, None, :]
         )
-        bias = self.clock(delta.flatten(), self.timed.index(number))  # [..., BSS, H]
+        bias = self.time_encoding(
+            delta.flatten(), self.timed.index(number)
+        )  # [..., BSS, H]
         return bias.unflatten(-2, delta.shape).movedim(-1, -3)
 
     # Sparse: explicit edges, one segment softmax.
@@ -389,7 +403,7 @@ class RelationalAttention(nn.Module):
             assert source.time is not None
             assert target.time is not None
             delta = target.time[dst] - source.time[src]
-            logits = logits + self.clock(delta, self.timed.index(number))
+            logits = logits + self.time_encoding(delta, self.timed.index(number))
         if source.log_reliability is not None:
             logits = logits + source.log_reliability[..., src, None]
         return logits

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["EvidencePool", "Pool", "interaction_share"]
+__all__ = ["EvidencePool", "Pool", "interaction_weight"]
 
 PATTERN_PENALTY = 3.0  # times that of the other parameters
-JOINT_TRUST = 0.3  # where it begins
+JOINT_WEIGHT = 0.3  # where it begins
 
 
-def interaction_share(present: Tensor) -> Tensor:
+def interaction_weight(present: Tensor) -> Tensor:
     """Return how much modalities can say together, ``[N, 1]``: ``1 - 1/n``.
 
     With one modality present there is nothing to interact, so that its experts speak
@@ -64,7 +64,7 @@ class EvidencePool(nn.Module):
         out_channels: ``K``.
         num_joint: ``Y``, experts of all modalities together.
         num_patterns: ``P``, known combinations of present modalities.
-        first_trust: ``[X]`` where ``w`` begins, above zero; None for ``1 / X`` each.
+        init_weights: ``[X]`` where ``w`` begins, above zero; None for ``1 / X`` each.
     """
 
     prior: Tensor
@@ -78,19 +78,19 @@ class EvidencePool(nn.Module):
         *,
         num_joint: int = 0,
         num_patterns: int = 0,
-        first_trust: Sequence[float] | None = None,
+        init_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        trust = first_trust or [1 / num_experts] * num_experts
-        if len(trust) != num_experts or min(trust) <= 0:
+        weights = init_weights or [1 / num_experts] * num_experts
+        if len(weights) != num_experts or min(weights) <= 0:
             raise ValueError(
-                f"first_trust must hold a weight above zero for each of {num_experts} "
-                f"experts, got {list(trust)}."
+                f"init_weights must hold a weight above zero for each of {num_experts} "
+                f"experts, got {list(weights)}."
             )
-        self.start = [_inverse_softplus(weight) for weight in trust]
-        self.trust = nn.Parameter(torch.tensor([self.start] * num_modalities))
-        begin = _inverse_softplus(JOINT_TRUST)
-        self.joint_trust = nn.Parameter(torch.full((num_joint,), begin))
+        self.start = [_inverse_softplus(weight) for weight in weights]
+        self.modality_weight = nn.Parameter(torch.tensor([self.start] * num_modalities))
+        begin = _inverse_softplus(JOINT_WEIGHT)
+        self.joint_weight = nn.Parameter(torch.full((num_joint,), begin))
         self.power = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.pattern_bias = nn.Parameter(torch.zeros(num_patterns, out_channels))
@@ -100,7 +100,7 @@ class EvidencePool(nn.Module):
 
     def by_modality(self, evidence: Tensor) -> Tensor:
         """Weigh the experts: ``[N, M, X, K]`` to ``[N, M, K]``."""
-        return (F.softplus(self.trust)[..., None] * evidence).sum(-2)
+        return (F.softplus(self.modality_weight)[..., None] * evidence).sum(-2)
 
     def forward(
         self, evidence: Tensor, present: Tensor, joint: Tensor | None = None
@@ -116,12 +116,12 @@ class EvidencePool(nn.Module):
         count = present.sum(1, keepdim=True).to(evidence.dtype)
         scale = count.clamp(min=1) ** -torch.sigmoid(self.power)
         pooled = scale * self.by_modality(seen).sum(1)
-        said = self.bias + self._of_patterns(present) + pooled
+        scores = self.bias + self._of_patterns(present) + pooled
         if joint is not None:
-            share = interaction_share(present).to(joint.dtype)
-            weight = F.softplus(self.joint_trust)[:, None]
-            said = said + share * (weight * joint).sum(1)
-        return self.prior + torch.where(count > 0, said, 0)
+            share = interaction_weight(present).to(joint.dtype)
+            weight = F.softplus(self.joint_weight)[:, None]
+            scores = scores + share * (weight * joint).sum(1)
+        return self.prior + torch.where(count > 0, scores, 0)
 
     def _of_patterns(self, present: Tensor) -> Tensor:
         """Return ``c[p]``, ``[N, K]``; a scalar zero where no pattern is known."""
@@ -133,8 +133,8 @@ class EvidencePool(nn.Module):
     def penalty(self) -> Tensor:
         """Squared distance from where the pool began; of patterns three times."""
         parts = (
-            self.trust - self.trust.new_tensor(self.start),
-            self.joint_trust - _inverse_softplus(JOINT_TRUST),
+            self.modality_weight - self.modality_weight.new_tensor(self.start),
+            self.joint_weight - _inverse_softplus(JOINT_WEIGHT),
             self.power,
             self.bias,
         )

@@ -1,6 +1,6 @@
 """From node states to one state a sample.
 
-Letters: ``N`` nodes, ``B`` samples, ``D`` width. Ghosts are not read. A sample without
+Letters: ``N`` nodes, ``B`` samples, ``D`` width. PlaceholderNodes are not read. A sample without
 a node to read has the state zero, so that its prediction is the head's bias.
 """
 

@@ -8,7 +8,7 @@ from torch import nn
 T = TypeVar("T", nn.Module, nn.Parameter)
 
 
-class ByName(nn.Module, Generic[T]):
+class TypeDict(nn.Module, Generic[T]):
     """A mapping that takes any name, also those of a module's own attributes."""
 
     def __init__(self, entries: Mapping[str, T]) -> None:

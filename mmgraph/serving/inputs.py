@@ -18,11 +18,11 @@ from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.schema import Modality, Schema
 from mmgraph.serving.program import INPUT, LENGTH, TIME, dtype_of, inputs_of
 
-Samples: TypeAlias = MultimodalData | Mapping[str, Any]
+ModelInput: TypeAlias = MultimodalData | Mapping[str, Any]
 Feed: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
-def read_samples(X: Samples, inputs: InputSpec) -> Feed:  # noqa: N803
+def read_samples(X: ModelInput, inputs: InputSpec) -> Feed:  # noqa: N803
     """Return every input of a model, see :func:`mmgraph.serving.export`.
 
     Args:

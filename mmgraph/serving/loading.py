@@ -16,7 +16,7 @@ from mmgraph.checkpoint import migrate_export
 from mmgraph.errors import CheckpointError, ConfigError, SchemaError
 from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.serving.export import METADATA
-from mmgraph.serving.inputs import Feed, Samples, nothing, read_samples
+from mmgraph.serving.inputs import Feed, ModelInput, nothing, read_samples
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -47,7 +47,7 @@ class ExportedModel:
         self._several = bool(target.get("multi_label", False))
         self._flat = bool(target.get("flat", False))
 
-    def predict_proba(self, X: Samples) -> FloatArray:  # noqa: N803
+    def predict_proba(self, X: ModelInput) -> FloatArray:  # noqa: N803
         """Return probabilities ``[N, K]`` of classes, or of labels.
 
         Args:
@@ -67,7 +67,7 @@ class ExportedModel:
             )
         return self._run(X)
 
-    def predict(self, X: Samples) -> npt.NDArray[Any]:  # noqa: N803
+    def predict(self, X: ModelInput) -> npt.NDArray[Any]:  # noqa: N803
         """Return the likeliest class ``[N]``, labels above one half, or values.
 
         Takes and raises what :meth:`predict_proba` does, of a regressor too.
@@ -80,7 +80,7 @@ class ExportedModel:
         result: npt.NDArray[Any] = self.classes_[said.argmax(1)]
         return result
 
-    def _run(self, X: Samples) -> FloatArray:  # noqa: N803
+    def _run(self, X: ModelInput) -> FloatArray:  # noqa: N803
         """Return what the graph says, ``[N, K]``."""
         feed = read_samples(X, self.inputs)
         num_samples = len(next(iter(feed.values())))

@@ -16,7 +16,7 @@ from mmgraph.errors import CheckpointError
 MAX_SAVES = 20  # a save waits until so many times its own duration have passed
 
 
-class TrainingFolder:
+class CheckpointDir:
     """Where a training keeps its progress: parts, each saved like a model.
 
     Args:

@@ -4,20 +4,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Budget:
+class StepSchedule:
     """Steps of a training: what ``epochs`` says, or an estimator's own rule.
 
     Attributes:
         epochs: Passes over the samples, where the user names none.
         min_steps: Fewest steps of these, for small sets.
         max_steps: Most steps of these, for large sets.
-        whole: Never less than one pass, however large the set.
+        at_least_one_epoch: Never less than one pass, however large the set.
     """
 
     epochs: int
     min_steps: int
     max_steps: int
-    whole: bool = False
+    at_least_one_epoch: bool = False
 
     def steps(self, epochs: int | None, num_samples: int, batch_size: int) -> int:
         """Return the most steps of a training.
@@ -31,4 +31,4 @@ class Budget:
         if epochs is not None:
             return max(2, epochs * per_epoch)  # one is all warm-up
         steps = min(max(self.epochs * per_epoch, self.min_steps), self.max_steps)
-        return max(steps, per_epoch) if self.whole else steps
+        return max(steps, per_epoch) if self.at_least_one_epoch else steps

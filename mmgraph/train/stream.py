@@ -14,8 +14,8 @@ from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import IntArray
 from mmgraph.data.stream.shuffle import join, take
 from mmgraph.data.stream.source import Piece, count_samples
-from mmgraph.data.stream.stream import AT_ONCE, Chunks
-from mmgraph.distributed import ALONE, Workers
+from mmgraph.data.stream.stream import AT_ONCE, ChunkIterator
+from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 from mmgraph.errors import DataError
 from mmgraph.train.batches import TrainingBatch, TrainingSet
 
@@ -24,7 +24,7 @@ BATCHES_AT_ONCE = 16  # most batches whose evidence is computed together
 
 
 @dataclass(frozen=True)
-class Division:
+class LaneAssignment:
     """How processes divide batches whose samples come from several lanes.
 
     A batch has samples of every lane, in the order of the lanes. Each process takes
@@ -36,7 +36,7 @@ class Division:
     """
 
     num_lanes: int
-    workers: Workers
+    workers: ProcessGroup
 
     def before(self, counts: IntArray, rank: int) -> IntArray:
         """Return how many samples of each lane go to the processes before one.
@@ -59,7 +59,7 @@ class Division:
         return np.flatnonzero(mine).tolist()
 
     @property
-    def told(self) -> list[int]:
+    def reported(self) -> list[int]:
         """The lanes that this process tells the others about: those that it begins."""
         whole = np.full(self.num_lanes, self.workers.size)
         begun = self.before(whole, self.workers.rank) == 0
@@ -110,12 +110,15 @@ class StreamBatches:
     """
 
     def __init__(
-        self, source: "StreamTraining", batch_size: int, workers: Workers = ALONE
+        self,
+        source: "StreamTraining",
+        batch_size: int,
+        workers: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.source, self.size, self.workers = source, batch_size, workers
         at_once = min(BATCHES_AT_ONCE, source.stream.window // batch_size)
         self.round_size = batch_size * max(1, at_once)
-        self.division = Division(count_lanes(source.stream), workers)
+        self.division = LaneAssignment(count_lanes(source.stream), workers)
         self.epoch, self.round, self.batch = 0, -1, 0
         self.parts: list[Part] = []  # of the batches of the round at hand
         self.block: TrainingSet | None = None  # this process's samples of the round
@@ -162,8 +165,8 @@ class StreamBatches:
             self.chunks[number] = self._lane(number, share)
             self.chunks[number].done = done * share
 
-    def _lane(self, number: int, share: int | None) -> Chunks:
-        lane = Chunks(
+    def _lane(self, number: int, share: int | None) -> ChunkIterator:
+        lane = ChunkIterator(
             self.source.stream,
             share,
             shuffle=True,
@@ -190,7 +193,7 @@ class StreamBatches:
             self._divide(found, counts[1])
 
     def _next_round(self) -> tuple[dict[int, LaneChunk], IntArray]:
-        found = self.workers.together(self._read_lanes)
+        found = self.workers.run_on_all(self._read_lanes)
         return found, self._count(found)
 
     def _read_lanes(self) -> dict[int, LaneChunk]:
@@ -205,7 +208,7 @@ class StreamBatches:
     def _count(self, found: Mapping[int, LaneChunk]) -> IntArray:
         """Return ``[2, L]`` samples of the round, and those with a label."""
         counts = torch.zeros(2, self.division.num_lanes, dtype=torch.int64)
-        for number in self.division.told:
+        for number in self.division.reported:
             if number in found:
                 counts[0, number] = len(found[number].y)
                 counts[1, number] = len(found[number].labelled)
@@ -292,7 +295,10 @@ class StreamTraining:
         return self.sample.take(held[order[:most]].sort().values)
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, workers: Workers = ALONE
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        workers: ProcessGroup = SINGLE_PROCESS,
     ) -> StreamBatches:
         """Return an endless iterator of batches in the order of the seed.
 

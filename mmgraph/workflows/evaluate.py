@@ -2,31 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mmgraph.config import PAIR_TASKS
+from mmgraph.data import MultimodalData
 from mmgraph.data.io.parquet import column_names, parquet_files
-from mmgraph.data.stream.stream import Samples, in_memory
+from mmgraph.data.stream.stream import DataOrStream, in_memory
 from mmgraph.data.targets import class_numbers
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.evaluation import Evaluation
-from mmgraph.evaluation.matching import score_matcher
-from mmgraph.evaluation.retrieval import score_retriever
-from mmgraph.evaluation.scenarios import Removal, removals
-from mmgraph.evaluation.supervised import score_labels
+from mmgraph.evaluation import Evaluation, evaluate
 from mmgraph.workflows.samples import is_folder_of_files, read_samples
 from mmgraph.workflows.saved_model import (
     Columns,
     Task,
-    Tell,
-    as_trained,
+    Warn,
+    apply_training_schema,
     check_given,
     load_model,
-    silent,
-    telling_missing,
-    there,
+    no_op,
+    resolve_columns,
+    warn_missing_columns,
 )
 
 TASKS: tuple[Task, ...] = ("classification", "regression", "retrieval", "matching")
@@ -34,7 +29,7 @@ SEEDS = 3  # masks per rate above 0
 
 
 @dataclass(frozen=True)
-class Question:
+class EvaluateRequest:
     """What is to be measured.
 
     Attributes:
@@ -84,70 +79,63 @@ def _or_matcher(option: str) -> str:
     return " or matcher" if option == "--group" else ""
 
 
-def measure(question: Question, tell: Tell = silent) -> Evaluation:
+def evaluate_saved(request: EvaluateRequest, warn: Warn = no_op) -> Evaluation:
     """Score a saved model on a file, at each test missing rate.
 
     Args:
-        question: What is to be measured.
-        tell: Takes a line that names the modalities of the model that the file lacks.
+        request: Model, file and scenarios.
+        warn: Receives one line about modalities of the model that the file lacks.
 
     Raises:
-        CheckpointError: If the folder is not one of a model.
+        CheckpointError: If the folder does not hold a model.
         ConfigError: If an option does not fit the model.
-        DataError: If the file has no labels to score by, or a class that the model
-            never saw; or lacks the modalities that belong together.
+        DataError: If the file has no labels, has a class that the training did not
+            have, or lacks the modalities that belong together.
     """
-    model, columns = load_model(question.model, *TASKS, encoders=question.encoders)
-    question.check(columns.task)
-    check_given(question.modalities, model)
-    asked = removals(question.rates, SEEDS, question.seed)
+    model, columns = load_model(request.model, *TASKS, encoders=request.encoders)
+    request.check(columns.task)
+    check_given(request.modalities, model)
+    samples = apply_training_schema(_read(columns, request), model)
+    warn_missing_columns(request.file, samples, model, warn)
     if columns.task in PAIR_TASKS:
-        return _measure_pairs(model, columns, question, asked, tell)
-    samples = read_samples(
-        question.file,
-        modalities=there(columns, question.file, question.modalities),
-        label=question.label or columns.label,
-        id=columns.id,
-    )
-    samples = as_trained(samples, model)
-    read = partial(telling_missing, question.file, samples, model, tell)
-    return score_labels(model, read, asked)
+        samples = in_memory(samples)
+        _check_label(request.label, samples)
+    sides = {"query": request.query, "gallery": request.gallery}
+    options = {"seeds": SEEDS, "seed": request.seed}
+    return evaluate(model, samples, request.rates, **sides, **options)  # type: ignore[arg-type]
 
 
-def _measure_pairs(
-    model: Any,  # noqa: ANN401
-    columns: Columns,
-    question: Question,
-    asked: list[Removal],
-    tell: Tell,
-) -> Evaluation:
-    data = in_memory(as_trained(_read_pairs(columns, question), model))
-    for _ in telling_missing(question.file, data, model, tell):
-        pass
-    if question.label is not None and class_numbers(data.y) is None:
+def _check_label(label: str | None, data: MultimodalData) -> None:
+    if label is not None and class_numbers(data.y) is None:
         raise DataError(
             f"--label must name a column of at least two classes of which samples "
-            f"share one, got '{question.label}'. Leave it out to measure without."
+            f"share one, got '{label}'. Leave it out to evaluate without labels."
         )
-    group = question.group or columns.group or "group"
-    if columns.task == "matching":
-        return score_matcher(model, data, asked, group=group)
-    sides = {"query": question.query, "gallery": question.gallery}
-    return score_retriever(model, data, asked, group=group, **sides)
 
 
-def _read_pairs(columns: Columns, question: Question) -> Samples:
+def _read(columns: Columns, request: EvaluateRequest) -> DataOrStream:
+    if columns.task in PAIR_TASKS:
+        return _read_pairs(columns, request)
+    return read_samples(
+        request.file,
+        modalities=resolve_columns(columns, request.file, request.modalities),
+        label=request.label or columns.label,
+        id=columns.id,
+    )
+
+
+def _read_pairs(columns: Columns, request: EvaluateRequest) -> DataOrStream:
     """Read the samples, with labels and groups where there are any."""
-    file = question.file
+    file = request.file
     if is_folder_of_files(file):
-        label, group = question.label, question.group
-        given = question.modalities or {}
+        label, group = request.label, request.group
+        given = request.modalities or {}
         return read_samples(file, modalities=given, label=label, group=group)
-    modalities = there(columns, file, question.modalities)
+    modalities = resolve_columns(columns, file, request.modalities)
     have = _column_names(file)
     # those of the training are used where the file has them
-    label = question.label or (columns.label if columns.label in have else None)
-    group = question.group or (columns.group if columns.group in have else None)
+    label = request.label or (columns.label if columns.label in have else None)
+    group = request.group or (columns.group if columns.group in have else None)
     id = columns.id if columns.id in have else None
     return read_samples(file, modalities=modalities, label=label, group=group, id=id)
 

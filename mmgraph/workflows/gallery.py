@@ -22,16 +22,16 @@ from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.retrieval import Index
 from mmgraph.schema import Kind, Modality, Schema
 from mmgraph.workflows.outputs import check_folder
-from mmgraph.workflows.predict import Embeds, Request
+from mmgraph.workflows.predict import Embeds, PredictRequest
 from mmgraph.workflows.samples import is_folder_of_files, refuse_columns
-from mmgraph.workflows.saved_model import as_trained, load_any
-from mmgraph.workflows.search_page import Answer, Found
+from mmgraph.workflows.saved_model import apply_training_schema, load_any
+from mmgraph.workflows.search_page import Hit, SearchResult
 
 MODEL, ENTRIES, GALLERY = "model", "entries.parquet", "gallery.json"
 
 
 @dataclass(frozen=True)
-class Made:
+class IndexResult:
     """An index that was built.
 
     Attributes:
@@ -54,7 +54,7 @@ def build_index(
     id: str | None = None,
     picture: str | None = None,
     encoders: Mapping[str, str] | None = None,
-) -> Made:
+) -> IndexResult:
     """Embed a gallery and save its index, with a copy of the model.
 
     Args:
@@ -77,8 +77,8 @@ def build_index(
     """
     _check_output(output, model)
     retriever = load_retriever(model, encoders)
-    request = Request("embed", model, gallery, modalities, id)
-    data = in_memory(as_trained(request.open(), retriever))
+    request = PredictRequest("embed", model, gallery, modalities, id)
+    data = in_memory(apply_training_schema(request.open(), retriever))
     check_names("only", only or (), data.modalities)
     pictures = _pictures(gallery, data, picture)
     z = retriever.embed(data, modalities=only)
@@ -93,7 +93,7 @@ def build_index(
     facts = {"files": is_folder_of_files(gallery), "text": _texts(data)}
     (output / GALLERY).write_text(json.dumps(facts) + "\n", encoding="utf-8")
     made.save(output)
-    return Made(made, len(data))
+    return IndexResult(made, len(data))
 
 
 def _check_output(output: Path, model: Path) -> None:
@@ -206,7 +206,7 @@ def find(
     top: int = 10,
     require: Sequence[str] = (),
     encoders: Mapping[str, str] | None = None,
-) -> Answer:
+) -> SearchResult:
     """Find the entries of an index that fit a query.
 
     Args:
@@ -235,11 +235,11 @@ def find(
     z = retriever.embed(data, modalities=data.modalities)
     hits = index.search(z, k=top, require=require)
     rows = hits.rows[0][hits.found[0]]
-    return Answer(
+    return SearchResult(
         query={name: str(value) for name, value in query.items()},
         require=tuple(require),
         found=tuple(
-            Found(
+            Hit(
                 id=str(index.ids[row]),
                 score=float(score),
                 modalities=index.modalities,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mmgraph.checkpoint import replacing
 from mmgraph.data import MultimodalData
-from mmgraph.data.stream.stream import Samples, parts_of
+from mmgraph.data.stream.stream import DataOrStream, parts_of
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, ConfigError
 from mmgraph.nn.heads import Classification, MultiLabel
@@ -18,14 +18,14 @@ from mmgraph.workflows.samples import read_samples
 from mmgraph.workflows.saved_model import (
     Columns,
     Task,
-    Tell,
-    as_trained,
+    Warn,
+    apply_training_schema,
     check_given,
     load_any,
     load_model,
-    silent,
-    telling_missing,
-    there,
+    no_op,
+    resolve_columns,
+    warn_missing,
 )
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Matches(Protocol):
 
 
 @dataclass(frozen=True)
-class Request:
+class PredictRequest:
     """What is asked of which model about which samples.
 
     Attributes:
@@ -86,7 +86,7 @@ class Request:
         id: Column of ids; None is as in the training.
         only: Modalities to use; None is all that the file has.
         encoders: Where pretrained encoders are now, by modality, if they have moved.
-        explain: Tell what each modality adds to a prediction, too.
+        explain: Warn what each modality adds to a prediction, too.
     """
 
     ask: Literal["predict", "embed"]
@@ -98,19 +98,19 @@ class Request:
     encoders: dict[str, str] | None = None
     explain: bool = False
 
-    def open(self) -> Samples:
+    def open(self) -> DataOrStream:
         """Open the samples: a file as data, a folder as a stream.
 
         Raises:
             DataError: If they cannot be read.
         """
         columns = Columns.load(self.model)
-        modalities = there(columns, self.file, self.modalities)
+        modalities = resolve_columns(columns, self.file, self.modalities)
         id = self.id or columns.id
         return read_samples(self.file, modalities=modalities, label=None, id=id)
 
 
-class Answerer:
+class BatchPredictor:
     """A loaded model that turns samples into a table of answers.
 
     Args:
@@ -123,7 +123,7 @@ class Answerer:
             to explain.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: PredictRequest) -> None:
         self.request = request
         moved = request.encoders
         if request.ask == "predict":
@@ -142,9 +142,9 @@ class Answerer:
                 "Leave it out."
             )
 
-    def open(self) -> Samples:
+    def open(self) -> DataOrStream:
         """Open the samples as the model was trained on such."""
-        return as_trained(self.request.open(), self.model)
+        return apply_training_schema(self.request.open(), self.model)
 
     def __call__(self, data: MultimodalData) -> "pa.Table":
         """Return one row per sample: ``id``, and the answer."""
@@ -211,13 +211,13 @@ def _label_columns(labels: npt.NDArray[Any], proba: npt.NDArray[Any]) -> dict[st
     return found
 
 
-def answer(request: Request, tell: Tell = silent) -> Iterator["pa.Table"]:
+def answer(request: PredictRequest, warn: Warn = no_op) -> Iterator["pa.Table"]:
     """Yield the answers of all samples, in their order; then tell what these lack."""
-    answerer = Answerer(request)
+    answerer = BatchPredictor(request)
     samples = answerer.open()
     if request.only is not None:
         return map(answerer, parts_of(samples))
-    return map(answerer, telling_missing(request.file, samples, answerer.model, tell))
+    return map(answerer, warn_missing(request.file, samples, answerer.model, warn))
 
 
 def write_answers(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmgraph.data import MultimodalStream
 from mmgraph.errors import ConfigError, DataError, MMGraphError
-from mmgraph.workflows.predict import Answerer, Request
-from mmgraph.workflows.saved_model import Tell, silent, tell_missing
+from mmgraph.workflows.predict import BatchPredictor, PredictRequest
+from mmgraph.workflows.saved_model import Warn, no_op, warn_missing_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,8 +23,8 @@ class Worker:
         request: What is asked; its paths must be readable where the worker runs.
     """
 
-    def __init__(self, request: Request) -> None:
-        self.answerer = Answerer(request)
+    def __init__(self, request: PredictRequest) -> None:
+        self.answerer = BatchPredictor(request)
         self.samples = self.answerer.open()
 
     def __call__(self, tasks: "pa.Table") -> Iterator["pa.Table"]:
@@ -36,7 +36,7 @@ class Worker:
 
 
 def answer_on_ray(
-    request: Request, *, workers: int, tell: Tell = silent
+    request: PredictRequest, *, workers: int, warn: Warn = no_op
 ) -> Iterator["pa.Table"]:
     """Yield the answers of all samples of a folder, in their order.
 
@@ -45,7 +45,7 @@ def answer_on_ray(
     Args:
         request: What is asked; its file must be a folder.
         workers: Processes that hold the model.
-        tell: Takes a line that names the modalities that they have no column of.
+        warn: Takes a line that names the modalities that they have no column of.
 
     Raises:
         ConfigError: If Ray is not installed, or the file is no folder.
@@ -60,7 +60,7 @@ def answer_on_ray(
             "--ray must have Ray Data, got none installed. Install mmgraph[ray]."
         ) from None
     # what is wrong with the model is told before workers start
-    answerer = Answerer(request)
+    answerer = BatchPredictor(request)
     samples = answerer.open()
     if not isinstance(samples, MultimodalStream):
         raise ConfigError(
@@ -68,7 +68,7 @@ def answer_on_ray(
             "Leave --ray out."
         )
     if request.only is None:
-        tell_missing(request.file, samples, answerer.model, tell)
+        warn_missing_columns(request.file, samples, answerer.model, warn)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False

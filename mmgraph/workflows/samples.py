@@ -6,10 +6,10 @@ from typing import Any
 
 from mmgraph.config import as_sources, is_file
 from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.data.categorical import column_of
+from mmgraph.data.categorical import resolve_column
 from mmgraph.data.io.folder import read_text
 from mmgraph.data.io.parquet import column_names, csv_remedy, parquet_files
-from mmgraph.data.stream.stream import Samples
+from mmgraph.data.stream.stream import DataOrStream
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
@@ -23,7 +23,7 @@ def read_samples(
     id: str | None = None,
     memory: int = 1024,
     schema: Schema | None = None,
-) -> Samples:
+) -> DataOrStream:
     """Read a file or a folder of files; a folder of Parquet files is a stream.
 
     Args:
@@ -83,7 +83,9 @@ def check_columns(
         have = column_names(path)
         for option, names in asked.items():
             asked_for = [name for name in names if name is not None]
-            missing = [name for name in asked_for if column_of(name, have) not in have]
+            missing = [
+                name for name in asked_for if resolve_column(name, have) not in have
+            ]
             if missing:
                 noun = option.removeprefix("--")
                 raise DataError(
@@ -109,7 +111,7 @@ def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
 
 
 def is_folder_of_files(path: Path) -> bool:
-    """Tell whether a path is a folder of pictures, texts and sounds."""
+    """Warn whether a path is a folder of pictures, texts and sounds."""
     return path.is_dir() and not parquet_files(path)
 
 

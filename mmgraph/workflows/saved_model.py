@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.data.categorical import column_of
+from mmgraph.data.categorical import resolve_column
 from mmgraph.data.io.parquet import column_names, parquet_files
-from mmgraph.data.stream.stream import Samples, parts_of
+from mmgraph.data.stream.stream import DataOrStream, parts_of
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, DataError
 
 COLUMNS_FILE = "columns.json"
 Task = Literal["classification", "regression", "retrieval", "matching"]
-Tell = Callable[[str], None]
+Warn = Callable[[str], None]
 TASKS: dict[str, Task] = {
     "FusionClassifier": "classification",
     "FusionRegressor": "regression",
@@ -75,7 +75,7 @@ class Columns:
             ) from None
 
 
-def as_trained(samples: Samples, model: Any) -> Samples:  # noqa: ANN401
+def apply_training_schema(samples: DataOrStream, model: Any) -> DataOrStream:  # noqa: ANN401
     """Read sequences of a stream as the model was trained on such.
 
     Args:
@@ -155,32 +155,32 @@ def check_given(
     check_names("--modality", given or (), model.schema_.modality_names)
 
 
-def silent(line: str) -> None:
-    """Tell nobody."""
+def no_op(line: str) -> None:
+    """Warn nobody."""
 
 
-def tell_missing(
+def warn_missing_columns(
     file: Path,
-    samples: Samples,
+    samples: DataOrStream,
     model: Any,  # noqa: ANN401
-    tell: Tell,
+    warn: Warn,
 ) -> None:
-    """Tell which modalities of a model a file has no column of.
+    """Warn which modalities of a model a file has no column of.
 
     Args:
         file: Where the samples are from.
         samples: All of them.
         model: A fitted estimator.
-        tell: Takes a line, if there is one to tell.
+        warn: Takes a line, if there is one to tell.
     """
-    _tell_missing(file, samples, model, samples.schema.modality_names, tell)
+    _tell_missing(file, samples, model, samples.schema.modality_names, warn)
 
 
-def telling_missing(
+def warn_missing(
     file: Path,
-    samples: Samples,
+    samples: DataOrStream,
     model: Any,  # noqa: ANN401
-    tell: Tell,
+    warn: Warn,
 ) -> Iterator[MultimodalData]:
     """Yield samples part after part, then tell what they all lack of a model.
 
@@ -190,7 +190,7 @@ def telling_missing(
         file: Where the samples are from.
         samples: All of them.
         model: A fitted estimator.
-        tell: Takes a line, if there is one to tell.
+        warn: Takes a line, if there is one to tell.
     """
     seen: set[str] = set()
     num = 0
@@ -199,25 +199,25 @@ def telling_missing(
         num += len(data)
         yield data
     have = seen if num else samples.schema.modality_names
-    _tell_missing(file, samples, model, have, tell)
+    _tell_missing(file, samples, model, have, warn)
 
 
 def _tell_missing(
     file: Path,
-    samples: Samples,
+    samples: DataOrStream,
     model: Any,  # noqa: ANN401
     have: Collection[str],
-    tell: Tell,
+    warn: Warn,
 ) -> None:
     none = model.input_spec_.absent(have)
     if none:
         said = f"{file} has no {', '.join(none)}: missing in every sample."
         if not set(none) <= set(samples.schema.modality_names):
             said += " Columns of other names are given by --modality."
-        tell(said)
+        warn(said)
 
 
-def there(
+def resolve_columns(
     columns: Columns, file: Path, given: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, tuple[str, ...]]:
     """Return the columns of each modality to read of a file.
@@ -238,7 +238,7 @@ def there(
     found = {
         modality: fields
         for modality, fields in columns.modalities.items()
-        if have & {column_of(field, have) for field in fields}
+        if have & {resolve_column(field, have) for field in fields}
     } | asked
     if not found:
         raise DataError(

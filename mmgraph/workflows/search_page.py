@@ -17,7 +17,7 @@ MAX_TEXT = 60  # letters of a text in the table
 
 
 @dataclass(frozen=True)
-class Found:
+class Hit:
     """An entry that was found.
 
     Attributes:
@@ -44,7 +44,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SearchResult:
     """What was asked of an index, and what it found, best first.
 
     Attributes:
@@ -56,7 +56,7 @@ class Answer:
 
     query: Mapping[str, str]
     require: tuple[str, ...]
-    found: tuple[Found, ...]
+    found: tuple[Hit, ...]
     num_entries: int
 
     @property
@@ -92,7 +92,7 @@ def _short(text: str) -> str:
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
 
 
-def write_search_page(answer: Answer, path: str | os.PathLike[str]) -> None:
+def write_search_page(answer: SearchResult, path: str | os.PathLike[str]) -> None:
     """Write an answer as one HTML file, pictures included.
 
     A picture that cannot be read any more is told, and the rest is shown.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmgraph.data.categorical import column_of, read_channels
+from mmgraph.data.categorical import read_channels, resolve_column
 from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offsets_of
 from mmgraph.data.io.arrays import from_rows, sort_by_time
 from mmgraph.data.io.parquet import read_document
 from mmgraph.data.schema_inference import fit_columns
-from mmgraph.data.targets import PLAIN_NAMES, Usual
+from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
 from mmgraph.data.validation import check_mapping, read_sources
 from mmgraph.errors import DataError
 
@@ -39,9 +39,9 @@ def parse_table(
         modalities: modality to its columns of numbers or words, or to one column of
             numbers, strings or lists.
         y: column of labels; None reads none.
-        ids: column of ids; where a `Usual` one is not there, samples are numbered.
-        groups: column of groups; where a `Usual` one is not there, there are none.
-            `Usual` columns that ``to_arrow`` did not write and that do not hold numbers
+        ids: column of ids; where a `DefaultColumn` one is not there, samples are numbered.
+        groups: column of groups; where a `DefaultColumn` one is not there, there are none.
+            `DefaultColumn` columns that ``to_arrow`` did not write and that do not hold numbers
             or strings are other things, and are not read.
         piecewise: the table is a piece of the data: words must be named.
 
@@ -55,9 +55,9 @@ def parse_table(
 
     document = _read_header(table, modalities)
     required = {"y"} if document is None else set(document["plain"])
-    if document is not None and "y" not in required and isinstance(y, Usual):
+    if document is not None and "y" not in required and isinstance(y, DefaultColumn):
         y = None
-    split = PLAIN_NAMES["split_name"]
+    split = METADATA_NAMES["split_name"]
     wanted = {"y": y, "ids": ids, "groups": groups, "split_name": split}
     try:
         parts: dict[str, Any] = {
@@ -147,14 +147,14 @@ def read_plain(
         table: where it is in.
         field: "ids", "y", "groups" or "split_name".
         name: of the column; None reads none.
-        required: refuse a table without it, even if it is only a `Usual` one.
+        required: refuse a table without it, even if it is only a `DefaultColumn` one.
 
     Raises:
         DataError: when it is missing, or does not hold numbers or strings.
     """
     import pyarrow as pa
 
-    optional = isinstance(name, Usual) and not required
+    optional = isinstance(name, DefaultColumn) and not required
     if name is None or (optional and table.column_names.count(name) != 1):
         return None
     array = _get(table, name, f"Give {field}= one of these, or {field}=None.")
@@ -216,7 +216,7 @@ def _read_modality(
     """Read a modality from one column, or from several columns of numbers and words."""
     fields = read_sources(name, source)
     known = table.column_names
-    if len(fields) == 1 and column_of(fields[0], known) == fields[0]:
+    if len(fields) == 1 and resolve_column(fields[0], known) == fields[0]:
         kind = _get(table, fields[0], CHECK_NAMES).type
         words = _is_string(kind) and not isinstance(source, str)
         if not words and not _is_number(kind):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmgraph.data.categorical import column_of, read_channels
+from mmgraph.data.categorical import read_channels, resolve_column
 from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.io.arrays import build_column, from_rows
-from mmgraph.data.targets import PLAIN_NAMES
+from mmgraph.data.targets import METADATA_NAMES
 from mmgraph.data.validation import check_mapping, read_sources
 from mmgraph.errors import DataError
 
@@ -82,7 +82,7 @@ def build_frame(
         if values is not None and values.ndim == 2:
             cells |= {f"{field}.{k}": values[:, k] for k in range(values.shape[1])}
         elif values is not None:
-            cells[PLAIN_NAMES[field]] = values
+            cells[METADATA_NAMES[field]] = values
     for name, column in columns.items():
         new = _cells_of(name, column)
         twice = sorted(set(new) & set(cells))
@@ -157,7 +157,7 @@ def _read_cells(frame: "pd.DataFrame", name: str, field: str) -> Any:  # noqa: A
 
 def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # noqa: ANN401
     fields = read_sources(name, source)
-    if len(fields) == 1 and column_of(str(fields[0]), frame.columns) == fields[0]:
+    if len(fields) == 1 and resolve_column(str(fields[0]), frame.columns) == fields[0]:
         series = _get(frame, fields[0])
         text = isinstance(source, str) and not _is_numeric(series)
         if text or _holds_arrays(series):

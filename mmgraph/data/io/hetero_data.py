@@ -11,7 +11,7 @@ import torch
 
 from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.io.arrays import build_column
-from mmgraph.data.targets import PLAIN_NAMES
+from mmgraph.data.targets import METADATA_NAMES
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
@@ -35,7 +35,7 @@ def parse_graphs(
         )
     tokens = {m.name: m.tokens for m in schema.modalities} if schema else {}
     columns = {name: _read_type(graphs, name, tokens.get(name)) for name in names}
-    plain = {field: _read_plain(graphs, key) for field, key in PLAIN_NAMES.items()}
+    plain = {field: _read_plain(graphs, key) for field, key in METADATA_NAMES.items()}
     return {"columns": columns, **plain}
 
 
@@ -68,11 +68,11 @@ def build_graphs(
     """
     from torch_geometric.data import HeteroData
 
-    taken = set(columns) & set(PLAIN_NAMES.values())
+    taken = set(columns) & set(METADATA_NAMES.values())
     if taken:
         raise DataError(
             f"Modality {min(taken)!r} must not be named like one of the entries "
-            f"{', '.join(PLAIN_NAMES.values())} of a graph. Rename it."
+            f"{', '.join(METADATA_NAMES.values())} of a graph. Rename it."
         )
     num_samples = len(next(iter(columns.values())))
     graphs = [HeteroData() for _ in range(num_samples)]
@@ -93,7 +93,7 @@ def build_graphs(
         if values.dtype.kind in "biuf":
             cells = torch.split(torch.from_numpy(values.copy()), 1)
         for graph, cell in zip(graphs, cells, strict=True):
-            graph[PLAIN_NAMES[field]] = cell
+            graph[METADATA_NAMES[field]] = cell
     return graphs
 
 

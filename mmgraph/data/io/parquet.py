@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, Column
-from mmgraph.data.targets import PLAIN_NAMES, missing_labels
+from mmgraph.data.targets import METADATA_NAMES, missing_labels
 from mmgraph.errors import DataError
 from mmgraph.schema import Custom, Schema
 
@@ -50,12 +50,12 @@ def build_table(
     arrays: dict[str, pa.Array] = {}
     for field, values in plain.items():
         if values is not None:
-            arrays[PLAIN_NAMES[field]] = _plain_array(values)
+            arrays[METADATA_NAMES[field]] = _plain_array(values)
     for name, column in columns.items():
-        if name in PLAIN_NAMES.values():
+        if name in METADATA_NAMES.values():
             raise DataError(
                 f"Modality {name!r} must not be named like one of the columns "
-                f"{', '.join(PLAIN_NAMES.values())}, got {name!r}. Rename it."
+                f"{', '.join(METADATA_NAMES.values())}, got {name!r}. Rename it."
             )
         arrays[name] = _column_array(column)
         if column.time is not None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmgraph.data.categorical import may_be_in
+from mmgraph.data.categorical import candidate_columns
 from mmgraph.data.column import IntArray
 from mmgraph.data.io.arrow import parse_table, read_plain
 from mmgraph.data.io.parquet import csv_remedy, is_csv, parquet_files, read_document
 from mmgraph.data.multimodal import MultimodalData
-from mmgraph.data.stream.source import Piece, Span
-from mmgraph.data.targets import PLAIN_NAMES, Usual, can_be_ids
+from mmgraph.data.stream.source import Piece, RowRange
+from mmgraph.data.targets import METADATA_NAMES, DefaultColumn, can_be_ids
 from mmgraph.data.validation import check_labels_apart, read_sources
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Schema
@@ -35,9 +35,9 @@ class Fields:
     """Which columns of a table are what; see ``MultimodalData.from_parquet``."""
 
     modalities: Mapping[str, str | Sequence[str]] | None = None
-    y: str | None = PLAIN_NAMES["y"]
-    ids: str | None = PLAIN_NAMES["ids"]
-    groups: str | None = PLAIN_NAMES["groups"]
+    y: str | None = METADATA_NAMES["y"]
+    ids: str | None = METADATA_NAMES["ids"]
+    groups: str | None = METADATA_NAMES["groups"]
 
     def __post_init__(self) -> None:
         check_labels_apart(self.modalities, self.y)
@@ -48,7 +48,9 @@ class Fields:
         if self.modalities is None:
             return None
         several = [read_sources(name, s) for name, s in self.modalities.items()]
-        names = [name for f in several for field in f for name in may_be_in(field)]
+        names = [
+            name for f in several for field in f for name in candidate_columns(field)
+        ]
         names += [f"{name}.time" for name in names] + ["split"]
         names += [name for name in (self.y, self.ids, self.groups) if name]
         return names
@@ -96,7 +98,7 @@ class ParquetSource:
         """Return the path of the file."""
         return str(self.files[self.groups[part][0]])
 
-    def read(self, span: Span, size: int) -> Iterator[Piece]:
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
         """Yield the samples of a span; a fault names the file.
 
         Raises:
@@ -186,7 +188,7 @@ def open_folder(path: str | PathLike[str], fields: Fields) -> ParquetSource:
             f"{root} must be Parquet to be streamed, got CSV.",
             "Read it whole with MultimodalData.from_parquet, or write it as Parquet.",
         )
-    if fields.modalities is not None and isinstance(fields.ids, Usual):
+    if fields.modalities is not None and isinstance(fields.ids, DefaultColumn):
         fields = replace(fields, ids=_usable_ids(files, fields.ids))
     groups: list[tuple[int, int]] = []
     sizes: list[int] = []
@@ -242,7 +244,7 @@ def _read_footer(path: Path) -> tuple[Any, Any]:
         ) from None
 
 
-def _usable_ids(files: Sequence[Path], name: Usual) -> Usual | None:
+def _usable_ids(files: Sequence[Path], name: DefaultColumn) -> DefaultColumn | None:
     """Return the column of ids that nobody asked for; None where it holds no ids."""
     import pyarrow as pa
 
@@ -271,7 +273,7 @@ def _is_numbered(path: Path, footer: Any, ids: str | None) -> bool:  # noqa: ANN
     low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
     if low != 0 or high != footer.num_rows - 1:
         return False
-    return isinstance(ids, Usual) or _counts_up(path, len(groups), ids)
+    return isinstance(ids, DefaultColumn) or _counts_up(path, len(groups), ids)
 
 
 def _bounds(group: Any, name: str | None) -> list[tuple[int, int]]:  # noqa: ANN401
@@ -326,7 +328,7 @@ class TableSource:
         """Return the number of the part."""
         return f"part {part} of the data set"
 
-    def read(self, span: Span, size: int) -> Iterator[Piece]:
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
         """Yield the samples of a span; a fault names the part.
 
         Raises:

@@ -60,7 +60,7 @@ def draw_sample(
             larger than ``most``.
     """
     chunks = stream.shard(0, 1).chunks()
-    keeper = _Keeper(most, seed, classes)
+    keeper = _ReservoirSampler(most, seed, classes)
     total = 0
     for data in chunks:
         total += len(data)
@@ -76,7 +76,7 @@ def draw_sample(
     return Sample(kept.data, kept.keys, total)
 
 
-class _Keeper:
+class _ReservoirSampler:
     """Keeps the samples with the smallest hashes, and the first ones of each class."""
 
     def __init__(self, most: int, seed: int, classes: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from mmgraph.data.column import Column, concat_columns, empty_column
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.schema_inference import fit_columns, infer_schema
-from mmgraph.data.stream.source import Piece, Source, Span
+from mmgraph.data.stream.source import Piece, RowRange, Source
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
@@ -20,7 +20,7 @@ OBJECT_BYTES = 64  # of a Python string beside its characters
 
 
 @dataclass(frozen=True)
-class Beginning:
+class StreamInfo:
     """What the first samples of a source are like.
 
     Attributes:
@@ -32,7 +32,7 @@ class Beginning:
     row_bytes: int
 
 
-def peek(source: Source, schema: Schema | None) -> Beginning:
+def infer_stream_info(source: Source, schema: Schema | None) -> StreamInfo:
     """Read from the beginning until a sample of every modality was seen.
 
     Parts are looked at in turn, so that a part without a modality does not hide it.
@@ -45,7 +45,7 @@ def peek(source: Source, schema: Schema | None) -> Beginning:
     total, count = 0, 0
     for size in (PEEKED, MAX_PEEKED):
         for part, length in enumerate(source.sizes):
-            for piece in source.read(Span(part, 0, length), size):
+            for piece in source.read(RowRange(part, 0, length), size):
                 if not columns:
                     columns = {name: [] for name in piece.data.columns}
                 total += memory_of(piece.data)
@@ -69,7 +69,7 @@ def peek(source: Source, schema: Schema | None) -> Beginning:
     }
     found = known or infer_schema(joined)
     fit_columns(joined, found)
-    return Beginning(found, max(1, -(-total // count)))
+    return StreamInfo(found, max(1, -(-total // count)))
 
 
 def _fit(name: str, column: Column, schema: Schema | None) -> Column:

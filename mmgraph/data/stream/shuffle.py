@@ -10,8 +10,8 @@ import numpy as np
 
 from mmgraph.data.column import IntArray, concat_columns
 from mmgraph.data.multimodal import MultimodalData
-from mmgraph.data.stream.source import Piece, Source, Span
-from mmgraph.data.targets import concat_plain
+from mmgraph.data.stream.source import Piece, RowRange, Source
+from mmgraph.data.targets import concat_metadata
 
 Claim = Callable[[], Piece]
 
@@ -25,7 +25,7 @@ class Cursor:
         size: samples that are decoded at a time.
     """
 
-    def __init__(self, source: Source, span: Span, size: int) -> None:
+    def __init__(self, source: Source, span: RowRange, size: int) -> None:
         self.source, self.span, self.size = source, span, size
         self.claimed = span.start
         self.reader: Iterator[Piece] | None = None
@@ -47,7 +47,7 @@ class Cursor:
 
     def _take_at(self, start: int, num: int) -> Piece:
         if self.reader is None:
-            span = Span(self.span.part, start, self.span.stop)
+            span = RowRange(self.span.part, start, self.span.stop)
             self.reader = self.source.read(span, self.size)
         return self._take(num)
 
@@ -70,7 +70,7 @@ EMPTY = Piece(MultimodalData({}, np.empty(0)), np.empty(0, dtype=np.int64))
 
 def read_windows(
     source: Source,
-    spans: Sequence[Span],
+    spans: Sequence[RowRange],
     *,
     window: int,
     size: int,
@@ -128,14 +128,14 @@ def join(pieces: Sequence[Piece]) -> Piece:
         name: concat_columns(name, [part.columns[name] for part in parts])
         for name in parts[0].columns
     }
-    ids = concat_plain("ids", [part.ids for part in parts])
+    ids = concat_metadata("ids", [part.ids for part in parts])
     assert ids is not None
     data = MultimodalData(
         columns,
         ids=ids,
-        y=concat_plain("y", [part.y for part in parts]),
-        groups=concat_plain("groups", [part.groups for part in parts]),
-        split_name=concat_plain("split_name", [part.split_name for part in parts]),
+        y=concat_metadata("y", [part.y for part in parts]),
+        groups=concat_metadata("groups", [part.groups for part in parts]),
+        split_name=concat_metadata("split_name", [part.split_name for part in parts]),
         given_schema=parts[0].given_schema,
     )
     return Piece(data, np.concatenate([piece.keys for piece in pieces]))

@@ -15,17 +15,17 @@ from mmgraph.data.column import AnyArray, IntArray
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.parquet import Fields, TableSource, naming, open_folder
 from mmgraph.data.stream.records import Records, RecordSource, check_again
-from mmgraph.data.stream.schema import Beginning, fit_piece, peek
+from mmgraph.data.stream.schema import StreamInfo, fit_piece, infer_stream_info
 from mmgraph.data.stream.shuffle import join, read_windows
 from mmgraph.data.stream.source import (
     Piece,
+    RowRange,
     Source,
-    Span,
     count_samples,
-    deal_spans,
+    shard_ranges,
     spans_of,
 )
-from mmgraph.data.targets import PLAIN_NAMES, concat_plain
+from mmgraph.data.targets import METADATA_NAMES, concat_metadata
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
@@ -77,9 +77,9 @@ class MultimodalStream:
         path: str | PathLike[str],
         *,
         modalities: Mapping[str, str | Sequence[str]] | None = None,
-        y: str | None = PLAIN_NAMES["y"],
-        ids: str | None = PLAIN_NAMES["ids"],
-        groups: str | None = PLAIN_NAMES["groups"],
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
         schema: Schema | None = None,
         memory: int = MEMORY,
     ) -> "MultimodalStream":
@@ -160,9 +160,9 @@ class MultimodalStream:
         samples: "Records | Callable[[], Records]",
         *,
         modalities: Mapping[str, str | Sequence[str]],
-        y: str | None = PLAIN_NAMES["y"],
-        ids: str | None = PLAIN_NAMES["ids"],
-        groups: str | None = PLAIN_NAMES["groups"],
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
         schema: Schema | None = None,
         memory: int = MEMORY,
     ) -> "MultimodalStream":
@@ -199,8 +199,8 @@ class MultimodalStream:
         )
 
     @cached_property
-    def _beginning(self) -> Beginning:
-        return peek(self.source, self.given_schema)
+    def _beginning(self) -> StreamInfo:
+        return infer_stream_info(self.source, self.given_schema)
 
     @property
     def schema(self) -> Schema:
@@ -258,7 +258,7 @@ class MultimodalStream:
 
     def labels(self) -> AnyArray | None:
         """Return ``y`` of all samples in their order; None without labels."""
-        return concat_plain("y", [chunk.y for chunk in self.chunks()])
+        return concat_metadata("y", [chunk.y for chunk in self.chunks()])
 
     def chunks(
         self,
@@ -267,7 +267,7 @@ class MultimodalStream:
         shuffle: bool = False,
         seed: int = 0,
         epochs: int | None = 1,
-    ) -> "Chunks":
+    ) -> "ChunkIterator":
         """Return an iterator over all samples, some at a time.
 
         Args:
@@ -278,22 +278,22 @@ class MultimodalStream:
             seed: of the order; the same seed and epoch give the same order.
             epochs: passes over the samples; None never ends.
         """
-        return Chunks(self, size, shuffle=shuffle, seed=seed, epochs=epochs)
+        return ChunkIterator(self, size, shuffle=shuffle, seed=seed, epochs=epochs)
 
     @property
     def window(self) -> int:
         """Samples that are mixed with each other where they are shuffled."""
         return max(1, self.memory // WINDOW_SHARE // self.row_bytes)
 
-    def spans(self, order: IntArray) -> list[Span]:
+    def spans(self, order: IntArray) -> list[RowRange]:
         """Return what this reader reads, of the parts in an order."""
         parts = spans_of(self.source.sizes, order)
-        return deal_spans(parts, self.rank, self.world_size)
+        return shard_ranges(parts, self.rank, self.world_size)
 
     def windows(
         self,
         window: int,
-        spans: Sequence[Span],
+        spans: Sequence[RowRange],
         *,
         at_once: int,
         skip: int,
@@ -324,7 +324,7 @@ class _Fitted:
     def name_of(self, part: int) -> str:
         return self.source.name_of(part)
 
-    def read(self, span: Span, size: int) -> Iterator[Piece]:
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
         for piece in self.source.read(span, size):
             with naming(self.source.name_of(span.part)):
                 fitted = fit_piece(piece, self.schema, self.modalities)
@@ -335,8 +335,8 @@ MAX_CHUNK = 2048
 AT_ONCE = 4  # row groups that are read in turns where samples are shuffled
 
 
-class Chunks(Iterator[MultimodalData]):
-    """Chunks of a stream, which can stop and go on where they were.
+class ChunkIterator(Iterator[MultimodalData]):
+    """ChunkIterator of a stream, which can stop and go on where they were.
 
     Attributes:
         lane: number of a part of the stream that is read by itself, and how many there
@@ -364,7 +364,7 @@ class Chunks(Iterator[MultimodalData]):
         self.keys = np.empty(0, dtype=np.int64)
         self._pieces: Iterator[Piece] | None = None
 
-    def __iter__(self) -> "Chunks":
+    def __iter__(self) -> "ChunkIterator":
         return self
 
     def __next__(self) -> MultimodalData:
@@ -393,12 +393,12 @@ class Chunks(Iterator[MultimodalData]):
         self.epoch, self.done = int(state["epoch"]), int(state["done"])
         self._pieces = None
 
-    def spans(self) -> list[Span]:
+    def spans(self) -> list[RowRange]:
         """Return what is read in the present pass, in its order."""
         order = np.arange(self.stream.num_parts)
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
-        return deal_spans(self.stream.spans(order), *self.lane)
+        return shard_ranges(self.stream.spans(order), *self.lane)
 
     def _open(self) -> Iterator[Piece]:
         """Yield the chunks of the present pass that are not done."""
@@ -422,15 +422,15 @@ class Chunks(Iterator[MultimodalData]):
             del piece  # or it would live on while the next window is read
 
 
-Samples: TypeAlias = MultimodalData | MultimodalStream
+DataOrStream: TypeAlias = MultimodalData | MultimodalStream
 
 
-def parts_of(samples: Samples) -> Iterable[MultimodalData]:
+def parts_of(samples: DataOrStream) -> Iterable[MultimodalData]:
     """Return all samples, those of a stream some at a time."""
     return samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
 
 
-def in_memory(samples: Samples) -> MultimodalData:
+def in_memory(samples: DataOrStream) -> MultimodalData:
     """Return all samples, those of a stream one part after the other."""
     if isinstance(samples, MultimodalData):
         return samples

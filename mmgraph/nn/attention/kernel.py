@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from mmgraph import native
 from mmgraph.graph.graph import Graph
-from mmgraph.nn.attention.groups import Group
+from mmgraph.nn.attention.groups import RelationGroup
 
 
 class FusedAttention:
@@ -27,7 +27,7 @@ class FusedAttention:
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        groups: Sequence[RelationGroup],
         targets: tuple[str, ...],
         sources: tuple[str, ...],
     ) -> None:
@@ -70,7 +70,7 @@ class FusedAttention:
         if not source.shape[-2]:
             return torch.zeros_like(query)
         hearings = [
-            native.Hearing(
+            native.AttentionSegments(
                 graph.bounds(group.targets, self.targets),
                 graph.bounds(group.sources, self.sources),
                 *numbers,
@@ -91,7 +91,7 @@ class _AttendRows(torch.autograd.Function):
         bias: Tensor,
         sink: Tensor | None,
         silent: Tensor | None,
-        hearings: Sequence[native.Hearing],
+        hearings: Sequence[native.AttentionSegments],
     ) -> Tensor:
         given = native.Attention(
             query.contiguous(),

@@ -13,7 +13,7 @@ from mmgraph.nn.linear import parameter
 NUM_FREQUENCIES = 8
 
 
-class Clock(nn.Module):
+class TimeEncoding(nn.Module):
     """A logit for the time between two nodes: ``w[r,h] . [dt, sin(omega dt + p)]``.
 
     Frequencies begin geometrically between periods of 0.1 and 1000 seconds; weights
