@@ -20,7 +20,7 @@ from mmgraph.config import TrainConfig
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup, init_process_group
 from mmgraph.train.step import Objective
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "helpers"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def run(
     variables = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
+        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)]),
     }
     return subprocess.run(
         [*torchrun, "--nproc-per-node", str(processes), *options, *command],

@@ -29,7 +29,7 @@ MIRRORED = (
     "wikipedia",
 )
 CONTROLS = ("redundant", "shortcut", "synergy")
-DATASETS = Path(__file__).parent.parent / "datasets"
+DATASETS = Path(__file__).parents[2] / "datasets"
 
 
 def test_names_are_sorted_and_complete() -> None:

@@ -11,7 +11,7 @@ from torch_geometric.nn import HGTConv
 from mmgraph import Full, Relation, SchemaError
 from mmgraph.graph import NodeSet
 from mmgraph.graph.graph import Graph
-from mmgraph.nn import MeanReadout, RelationalAttention
+from mmgraph.nn import MeanReadout, RelationalAttention, conv
 from mmgraph.nn.hgt import HGTLayer, relational_from_hgt
 
 CHANNELS = 8
@@ -200,10 +200,10 @@ def test_channels_must_be_a_multiple_of_heads():
 @pytest.mark.parametrize(
     ("name", "counts", "path"),
     [
-        ("full", [2, 3, 1], "_dense"),
-        ("window", [2, 3, 1], "_dense"),
-        ("custom", [2, 3, 1], "_sparse"),
-        ("full", [50, *[1] * 49], "_sparse"),  # slots would be 98 % padding
+        ("full", [2, 3, 1], "dense"),
+        ("window", [2, 3, 1], "dense"),
+        ("custom", [2, 3, 1], "sparse"),
+        ("full", [50, *[1] * 49], "sparse"),  # slots would be 98 % padding
     ],
 )
 def test_auto_takes_edges_where_slots_do_not_pay(name, counts, path, monkeypatch):
@@ -211,14 +211,14 @@ def test_auto_takes_edges_where_slots_do_not_pay(name, counts, path, monkeypatch
     graph = Graph({"a": node_set(counts, timed=True, generator=generator)}, len(counts))
     layer = RelationalAttention([Relation("a", "a", "r", TOPOLOGIES[name])], CHANNELS)
     taken = []
-    for method in ("_dense", "_sparse"):
-        original = getattr(RelationalAttention, method)
+    for name_of_path in ("dense", "sparse"):
+        original = getattr(conv, f"attend_{name_of_path}")
 
-        def spy(self, *arguments, original=original, method=method):
-            taken.append(method)
-            return original(self, *arguments)
+        def spy(*arguments, original=original, name_of_path=name_of_path):
+            taken.append(name_of_path)
+            return original(*arguments)
 
-        monkeypatch.setattr(RelationalAttention, method, spy)
+        monkeypatch.setattr(conv, f"attend_{name_of_path}", spy)
     layer(states(graph).detach().float(), graph)
     assert taken == [path]
 

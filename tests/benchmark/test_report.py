@@ -435,7 +435,7 @@ def test_a_picture_is_png_or_svg(tmp_path):
 
 @pytest.mark.parametrize("name", ["classification", "retrieval", "unseen"])
 def test_committed_tables_follow_from_their_lines(name):
-    folder = Path(__file__).parents[1] / "benchmarks" / "results" / name
+    folder = Path(__file__).parents[2] / "benchmarks" / "results" / name
     runs = read_lines(folder / "runs.jsonl")
     table = (folder / "table.md").read_text(encoding="utf-8")
     assert table == markdown(summarise(Results(folder)), runs)

@@ -15,7 +15,7 @@ from mmgraph.benchmark.results import Results
 from mmgraph.benchmark.summary import summarise
 from mmgraph.datasets.load import dataset_names
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "benchmarks" / "unseen.py"
 OUTCOMES = {"time", "lenfol", "los", "t.tdm", "e.tdm", "affairs", "y", "class"}
 

@@ -29,7 +29,7 @@ MIRRORED = (
     "wesad",
     "wikipedia",
 )
-DATASETS = Path(__file__).parent.parent / "datasets"
+DATASETS = Path(__file__).parents[2] / "datasets"
 
 
 def mirrored_file(path: str) -> Path:

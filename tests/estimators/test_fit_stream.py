@@ -115,11 +115,11 @@ def test_memory_stays_far_below_what_all_samples_take(tmp_path):
     for number in range(fit_within_memory.NUM_SHARDS):
         path = many / f"{number}.parquet"
         fit_within_memory.write(path, fit_within_memory.SHARD, number)
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1] / "helpers"
     script = [sys.executable, str(here / "fit_within_memory.py")]
     done = subprocess.run(
         [*script, str(few), str(many), str(fit_within_memory.MEMORY)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parent)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parents[1])},
         check=True,
         capture_output=True,
         text=True,

@@ -19,7 +19,7 @@ from mmgraph.native import library
 from mmgraph.nn import RelationalAttention
 from mmgraph.nn.segment_linear import Map, map_ranges
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(native.__file__).parent
 BUILT = sorted(path.name for path in FOLDER.glob("kernels-*.so"))
 needs_kernels = pytest.mark.skipif(
