@@ -2,15 +2,13 @@
 
 They name the kinds of input that several functions accept, so that a signature reads
 ``y: LabelLike`` instead of a union of types. Shapes, units and defaults stand in the
-docstring of each parameter: an alias does not fix them.
+docstring of each parameter: an alias does not fix them. The module imports neither
+NumPy nor PyTorch, so that every other module can use it at no cost.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike as _OSPathLike
 from typing import Any, Protocol, TypeAlias, runtime_checkable
-
-import numpy.typing as npt
-from torch import Tensor
 
 __all__ = [
     "ArrayLike",
@@ -27,15 +25,15 @@ __all__ = [
 
 @runtime_checkable
 class SupportsArray(Protocol):
-    """Object that converts to a NumPy array, such as a pandas Series or DataFrame."""
+    """Array, tensor, pandas object: whatever NumPy can convert to an array."""
 
-    def __array__(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Return the content as a NumPy array."""
 
 
-ArrayLike: TypeAlias = npt.NDArray[Any] | Tensor | SupportsArray | Sequence[Any]
-"""Values of one modality or column, one entry per sample: an array, a tensor, a pandas
-object, or a sequence whose entries may be None where a value is missing."""
+ArrayLike: TypeAlias = SupportsArray | Sequence[Any]
+"""Values of one modality or column, one entry per sample: a NumPy array, a tensor, a
+pandas object, or a sequence whose entries are None where a value is missing."""
 
 LabelLike: TypeAlias = ArrayLike
 """Labels: one number or string per sample, or ``[N, K]`` numbers for several targets.
