@@ -1,6 +1,5 @@
 """Calls with things of another type get a named error, as users without types do."""
 
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -26,12 +25,7 @@ from mmgraph import (
 from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.retrieval import Index
 
-
-@pytest.fixture(autouse=True)
-def _unchecked():
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 
 def test_what_is_scored_must_be_arrays():
@@ -132,7 +126,7 @@ def test_a_rate_is_a_number():
 
 def test_queries_are_vectors_and_places_whole_numbers():
     index = Index([1, 2], np.eye(2))
-    with pytest.raises(ConfigError, match=r"whole numbers of at least 1, got k=2.5"):
+    with pytest.raises(ConfigError, match=r"integers of at least 1, got k=2.5"):
         index.search(np.eye(2), k=2.5)
     with pytest.raises(
         DataError, match=r"vectors of numbers, got MultimodalData. Embed"
@@ -238,7 +232,7 @@ def test_a_convolution_is_built_by_a_function(conv, got):
 def test_a_plan_is_of_data_in_memory(tmp_path):
     from_pandas().to_parquet(tmp_path / "0.parquet")
     stream = MultimodalStream.from_parquet(tmp_path, y=None)
-    message = r"must get MultimodalData, got MultimodalStream\. Of a stream, take each"
+    message = r"must get MultimodalData, got MultimodalStream\. For a stream, use each"
     with pytest.raises(DataError, match=f"plan {message}"):
         missing.mcar(0.5).plan(stream)
     plan = missing.mcar(0.5).plan(from_pandas())
