@@ -18,14 +18,14 @@ import mmgraph
 from mmgraph import FusionClassifier, FusionMatcher, FusionRetriever
 from mmgraph.benchmark.results import Results
 from mmgraph.cli.app import app
-from mmgraph.cli.datasets import dataset_table
 from mmgraph.cli.options import join_values
 from mmgraph.config import BenchConfig, TrainConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.schema import Schema
+from mmgraph.workflows.datasets import dataset_table
 from mmgraph.workflows.outputs import check_file, check_folder
-from mmgraph.workflows.predict import Request, answer, write_answers
+from mmgraph.workflows.predict import PredictRequest, predict_tables, write_tables
 from mmgraph.workflows.samples import read_samples
 from mmgraph.workflows.saved_model import Columns
 
@@ -331,10 +331,10 @@ def test_a_modality_that_the_file_lacks_is_missing(model, table, tmp_path):
 
     path = tmp_path / "less.parquet"
     pq.write_table(pq.read_table(table).drop_columns(["wbc", "crp", "died"]), path)
-    assert sum(map(len, answer(Request("predict", model, path)))) == 80
+    assert sum(map(len, predict_tables(PredictRequest("predict", model, path)))) == 80
     pq.write_table(pq.read_table(table).select(["died"]), path)
     with pytest.raises(DataError, match="at least one of the modalities labs, ecg"):
-        list(answer(Request("predict", model, path)))
+        list(predict_tables(PredictRequest("predict", model, path)))
 
 
 @pytest.mark.slow
@@ -361,12 +361,12 @@ def test_answers_that_break_off_leave_no_file(ending, tmp_path):
 
     path = tmp_path / f"out.{ending}"
     with pytest.raises(DataError, match="second file"):
-        write_answers(broken(), path)
+        write_tables(broken(), path)
     assert list(tmp_path.iterdir()) == []
-    assert write_answers([part], path)[0] == 1
+    assert write_tables([part], path)[0] == 1
     before = path.read_bytes()
     with pytest.raises(DataError, match="second file"):
-        write_answers(broken(), path)
+        write_tables(broken(), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -433,7 +433,7 @@ def test_fractional_labels_are_a_regression(table, tmp_path):
     options = ("--label", "cost", "--output", folder, "--epochs", 2)
     assert run("train", table, *options, *MODALITIES).exit_code == 0
     assert Columns.load(folder).task == "regression"
-    (said,) = answer(Request("predict", folder, table))
+    (said,) = predict_tables(PredictRequest("predict", folder, table))
     assert said.column_names == ["id", "prediction"]
     assert "rmse" in run("evaluate", folder, table).stdout
     cost = pq.read_table(table)["cost"].to_pylist()
@@ -450,7 +450,7 @@ def test_labels_that_may_hold_together_are_each_predicted(tmp_path):
     model.save_pretrained(tmp_path / "m")
     asked = (tmp_path / "m", tmp_path / "several.parquet")
     assert run("predict", *asked, "--output", tmp_path / "said.csv").exit_code == 0
-    (said,) = answer(Request("predict", *asked))
+    (said,) = predict_tables(PredictRequest("predict", *asked))
     names = [f"{kind}_{k}" for kind in ("prediction", "probability") for k in range(3)]
     assert said.column_names == ["id", *names]
     columns = np.stack([said[name].to_numpy() for name in names], axis=1)
@@ -465,7 +465,7 @@ def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):
     (tmp_path / "columns.json").write_text("{}")
     with pytest.raises(CheckpointError, match="must be JSON as mmgraph train writes"):
         Columns.load(tmp_path)
-    with pytest.raises(CheckpointError, match="Is the folder a saved one"):
+    with pytest.raises(CheckpointError, match="Check that the folder holds a saved model"):
         Columns.load(tmp_path / "none")
 
 
