@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 
 
 def test_what_is_scored_must_be_arrays():
-    with pytest.raises(DataError, match=r"y must be an array, got list\. Pass"):
+    with pytest.raises(DataError, match=r"y must be an array, got list\. Convert it"):
         metrics.accuracy([1, 0], [1, 1])
     with pytest.raises(DataError, match="predictions must be an array, got list"):
         metrics.rmse(np.zeros(2), [1, 1])
@@ -87,7 +87,7 @@ def test_modalities_name_columns():
 
 @pytest.mark.parametrize("y", ["x", ["x"]])
 def test_a_modality_does_not_hold_the_label(y, tmp_path):
-    message = r"modalities\['a'\] must not hold the label 'x', got .* or give y=None"
+    message = r"modalities\['a'\] must not hold the label 'x', got .* or pass y=None"
     with pytest.raises(DataError, match=message):
         from_pandas(modalities={"a": ["x"]}, y=y)
     if y == "x":
@@ -179,7 +179,7 @@ class Plain(nn.Module):
 
 def test_an_encoder_returns_its_nodes():
     model = make_model(encoders={"a": Plain()})
-    message = r"must return Encoded, got Tensor of Plain\. Return mmgraph\.nn\.Enc"
+    message = r"must return Encoded, got Tensor from Plain\. Return mmgraph\.nn\.Enc"
     with pytest.raises(ConfigError, match=message):
         model(from_pandas().batch())
 

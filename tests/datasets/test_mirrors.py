@@ -258,7 +258,7 @@ def test_prepare_checks_a_mirrored_set_and_writes_only_where_told(
     assert MultimodalData.from_parquet(first).equals(load_dataset("wesad"))
     with pytest.raises(SystemExit, match="2"):
         prepare("wesad", argv=["--source", str(tmp_path)])
-    assert "must be at" in capsys.readouterr().err
+    assert "must be in your data folder" in capsys.readouterr().err
 
 
 def test_package_of_another_content_is_refused(tmp_path: Path) -> None:
