@@ -162,7 +162,7 @@ def test_results_of_several_commits_are_pointed_out(benched, tmp_path):
     older = json.dumps(json.loads(first) | {"commit": "an older one"})
     path.write_text("\n".join([older, *others]) + "\n")
     result = run("bench", "--report", "--output", tmp_path)
-    assert "These results mix 2 commits" in result.stderr
+    assert "These results are from 2 commits" in result.stderr
 
 
 def test_a_failing_model_exits_1_and_the_others_are_reported(
@@ -195,8 +195,8 @@ def test_a_run_file_gives_the_options(small, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bench", "hart"], "'hart'; did you mean 'heart'?"),
-        (["bench", "heart", "--models", "mgraph"], "did you mean 'mmgraph'?"),
+        (["bench", "hart"], "'hart'. Did you mean 'heart'?"),
+        (["bench", "heart", "--models", "mgraph"], "Did you mean 'mmgraph'?"),
         (
             ["bench", "none.parquet"],
             "Parquet or CSV file must exist, got 'none.parquet'",
@@ -234,7 +234,10 @@ def test_mistakes_in_a_users_table_are_told_in_one_line(table, small, tmp_path):
     cases = [
         (("--label", "dead", *MODALITIES), "must hold the label column 'dead', got"),
         (("--label", "died", "--modality", "labs=wbc,cpr"), "'cpr'"),
-        (("--label", "died", "--modality", "labs=wbc,died"), "must not hold the label"),
+        (
+            ("--label", "died", "--modality", "labs=wbc,died"),
+            "must not contain the label",
+        ),
         (("--label", "died", "--modality", "labs"), "must be NAME=COLUMN,COLUMN"),
         (("--label", "died"), "--modality labs=wbc,crp"),
     ]
@@ -463,9 +466,13 @@ def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):
     columns.save(tmp_path)
     assert Columns.load(tmp_path) == columns
     (tmp_path / "columns.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="must be JSON as mmgraph train writes"):
+    with pytest.raises(
+        CheckpointError, match="must be JSON as written by mmgraph train"
+    ):
         Columns.load(tmp_path)
-    with pytest.raises(CheckpointError, match="Check that the folder holds a saved model"):
+    with pytest.raises(
+        CheckpointError, match="Check that the folder holds a saved model"
+    ):
         Columns.load(tmp_path / "none")
 
 

@@ -201,7 +201,9 @@ def test_what_is_no_table_names_the_endings_of_tables(frame, tmp_path):
 
 def test_csv_is_not_streamed(here, frame, tmp_path):
     frame.to_csv(tmp_path / "a.csv", index=False)
-    remedy = "CSV files are read one by one: join them, or write each as Parquet."
+    remedy = (
+        "A CSV file is read alone: concatenate the files, or write each as Parquet."
+    )
     asked = [
         ("predict", here / "trained", tmp_path),
         ("predict", here / "python", tmp_path, *LABS),
@@ -322,7 +324,7 @@ def test_columns_go_with_a_file(tmp_path):
 
 def test_a_folder_has_a_schema(here, tmp_path):
     said, _ = run("schema", here / "parts", *ECG)
-    assert "ecg: vector, single, 1 channels" in said
+    assert "ecg: vector, single, 1 channel" in said
     _, told = run("schema", here / "parts", code=2)
     assert "Give --modality labs=wbc,crp." in told
     (tmp_path / "a.txt").write_text("a")
