@@ -1,4 +1,4 @@
-"""Calls with things of another type get a named error, as users without types do."""
+"""Arguments of other types raise errors of mmgraph, without run-time type checks."""
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from mmgraph.retrieval import Index
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 
-def test_what_is_scored_must_be_arrays():
+def test_metrics_require_arrays():
     with pytest.raises(DataError, match=r"y must be an array, got list\. Convert it"):
         metrics.accuracy([1, 0], [1, 1])
     with pytest.raises(DataError, match="predictions must be an array, got list"):
@@ -53,8 +53,8 @@ FRAME = pd.DataFrame({"x": [1.0, 2.0]})
 
 
 def from_pandas(frame=FRAME, modalities=None, **options):
-    asked = {"a": ["x"]} if modalities is None else modalities
-    return MultimodalData.from_pandas(frame, asked, **options)
+    modalities = {"a": ["x"]} if modalities is None else modalities
+    return MultimodalData.from_pandas(frame, modalities, **options)
 
 
 def join(*parts):
@@ -149,7 +149,7 @@ def test_a_task_is_no_string():
         FusionModel(schema, task="classification")
 
 
-def test_what_is_compared_are_embeddings():
+def test_similarity_requires_embeddings():
     ret = FusionRetriever()
     data, z = from_pandas(), np.eye(2, dtype=np.float32)
     message = r"must be vectors of numbers, got MultimodalData\. Embed"
@@ -171,7 +171,7 @@ def make_model(**options):
 
 
 class Plain(nn.Module):
-    """An encoder that forgets which samples its rows are of."""
+    """Encoder that does not return the samples of its rows."""
 
     def forward(self, x, sample, time, num_samples):
         return x.expand(-1, 32)
