@@ -299,6 +299,10 @@ class Schema:
 
         Raises:
             SchemaError: If the schema has no modality of that name.
+
+        Example:
+            >>> Schema.star([Modality("labs", 34)]).modality("labs").channels
+            34
         """
         for modality in self.modalities:
             if modality.name == name:
@@ -403,6 +407,11 @@ class Schema:
             Graph whose nodes have the attribute ``kind`` ("modality" or "latent") and
             the modality or latent itself, and whose edges have the attribute
             ``topology``.
+
+        Example:
+            >>> graph = Schema.star([Modality("labs", 34)]).to_networkx()
+            >>> list(graph.edges(data="topology"))
+            [('labs', 'fuse', Full())]
         """
         import networkx as nx
 
@@ -419,6 +428,10 @@ class Schema:
         """Return the schema as JSON text with sorted keys; equal schemas, equal text.
 
         A :class:`Custom` topology is stored by its name, without the function.
+
+        Example:
+            >>> Schema.star([Modality("labs", 34)]).to_json()[:27]
+            '{"latents": [{"name": "fuse'
         """
         document = {
             "modalities": [asdict(m) for m in self.modalities],

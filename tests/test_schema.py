@@ -116,7 +116,7 @@ HASH_OF_STAR = "65d4a41b8adb299d2644e06b11e2a316a2c31bbd9b3beb1213ed74d13b739647
         (lambda: EXAMPLE.modality("hub"), r"Modality 'hub' is unknown"),
     ],
 )
-def test_what_is_wrong_is_named(build, message):
+def test_invalid_schemas_are_errors(build, message):
     with pytest.raises(SchemaError, match=message):
         build()
 
@@ -128,7 +128,7 @@ def test_what_is_wrong_is_named(build, message):
         ("tokens", "two", r"'a' must have tokens 'single' or 'ragged', got 'two'\."),
     ],
 )
-def test_unknown_kinds_are_refused(field, value, message):
+def test_unknown_kinds_are_errors(field, value, message):
     modality = Modality("a", 1)
     object.__setattr__(modality, field, value)  # past the type checks of the tests
     with pytest.raises(SchemaError, match=message):
@@ -183,7 +183,7 @@ def test_constructors_take_a_generator_of_modalities():
         assert build(m for m in (A, B)) == build([A, B])
 
 
-def test_the_default_readout_is_fuse_then_the_last_latent_that_hears():
+def test_the_default_readout_is_fuse_then_the_last_receiving_latent():
     hub, other = Latent("hub"), Latent("other")
     both = [Relation("a", "fuse"), Relation("a", "hub")]
     assert Schema([A], [FUSE, hub], both).readout == ("fuse",)
@@ -197,7 +197,7 @@ def test_the_default_readout_is_fuse_then_the_last_latent_that_hears():
     )
 
 
-def test_a_path_may_lead_over_other_modalities():
+def test_a_path_may_pass_other_modalities():
     schema = Schema([A, B], [FUSE], [Relation("a", "b"), Relation("b", "fuse")])
     assert schema.readout == ("fuse",)
 
@@ -232,7 +232,7 @@ def test_the_networkx_view_has_types_as_nodes_and_topologies_on_edges():
 FUNCTIONS = {"pair_up": pair_up}
 
 
-def test_json_brings_the_same_schema_back():
+def test_json_round_trip_is_equal():
     again = Schema.from_json(EXAMPLE.to_json(), FUNCTIONS)
     assert again == EXAMPLE
     assert again.to_json() == EXAMPLE.to_json()
@@ -395,7 +395,7 @@ RELATION = {"source": "a", "target": "a"}
     ],
     ids=str,
 )
-def test_wrong_json_is_named(document, message):
+def test_invalid_json_is_an_error(document, message):
     text = document if isinstance(document, str) else json.dumps(document)
     with pytest.raises(SchemaError, match=message):
         Schema.from_json(text)

@@ -179,6 +179,11 @@ class Batch:
         Args:
             target: Device or floating-point dtype. Times keep their dtype, as seconds
                 need more digits than features.
+
+        Example:
+            >>> batch = MultimodalData.from_arrays({"a": [[1.0], [2.0]]}).batch()
+            >>> batch.to(torch.float64).x["a"].dtype
+            torch.float64
         """
 
         def move(value: Tensor) -> Tensor:
@@ -208,6 +213,11 @@ class Batch:
 
         Raises:
             DataError: If the mask is not Bool or has another shape.
+
+        Example:
+            >>> batch = MultimodalData.from_arrays({"a": [[1.0], [2.0]]}).batch()
+            >>> batch.drop(torch.tensor([[True], [False]])).x["a"]
+            tensor([[1.]])
         """
         self._check_table("present", present)
         keep = {name: present[self.sample[name], i] for i, name in enumerate(self.x)}
@@ -241,6 +251,12 @@ class Batch:
 
         Raises:
             DataError: If the mask is not Bool or has another shape.
+
+        Example:
+            >>> batch = MultimodalData.from_arrays({"a": [[1.0], [2.0]]}).batch()
+            >>> held_out = batch.hold_out(torch.tensor([[True], [False]]))
+            >>> held_out.present.tolist(), held_out.observed.tolist()
+            ([[False], [True]], [[True], [True]])
         """
         self._check_table("held_out", held_out)
         return replace(self, held_out=held_out & self.observed)
@@ -265,6 +281,11 @@ class Batch:
         Args:
             modalities: Names; the result has their order. One without rows remains as
                 an empty modality.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"a": [[1.0]], "b": [[2.0]]})
+            >>> data.batch().select(["b"]).modalities
+            ('b',)
         """
         names = tuple(modalities)
         columns = [self.modalities.index(name) for name in names]
@@ -283,6 +304,11 @@ class Batch:
         Returns:
             Graph with ``x`` and ``batch`` (and ``time``) per node type. Held-out
             modalities are not included, as they are not inputs.
+
+        Example:
+            >>> batch = MultimodalData.from_arrays({"a": [[1.0], None]}).batch()
+            >>> batch.to_hetero_data()["a"].batch
+            tensor([0])
         """
         from torch_geometric.data import HeteroData
 
@@ -309,6 +335,11 @@ class Batch:
 
         Raises:
             DataError: If a node type has no ``x`` or no ``batch``.
+
+        Example:
+            >>> batch = MultimodalData.from_arrays({"a": [[1.0], None]}).batch()
+            >>> Batch.from_hetero_data(batch.to_hetero_data()).num_samples
+            2
         """
         x, sample, time = {}, {}, {}
         for name in data.node_types:

@@ -228,7 +228,7 @@ class MultimodalData:
             classes = class_numbers(self.y)
             kind = "labels" if classes is None else f"{classes.max() + 1} classes"
             missing = int(missing_labels(self.y).sum())
-            parts.append(f"{kind}, {missing} labels missing" if missing else kind)
+            parts.append(f"{kind} (missing: {missing})" if missing else kind)
         if self.groups is not None:
             parts.append(f"{len(np.unique(self.groups))} groups")
         return "; ".join(parts)
@@ -578,10 +578,14 @@ class MultimodalData:
         return collate(self.columns, self.y, resolve_indices(indices, len(self)))
 
     def equals(self, other: "MultimodalData") -> bool:
-        """Return True if both hold the same values in the same order.
+        """Compare with other data; NaN equals NaN.
 
         Args:
-            other: Data to compare with. NaN equals NaN.
+            other: Data to compare with.
+
+        Returns:
+            True if both have the same values in the same order, and the same schema,
+            channel names and metadata.
 
         Example:
             >>> data = MultimodalData.from_arrays({"a": [[1.0, float("nan")]]})

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
 from mmgraph.errors import DataError
+from mmgraph.typing import PathLike
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -108,11 +109,20 @@ class MaskPlan:
             )
         return data.mask(self.present)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: PathLike) -> None:
         """Write the plan as a JSON file with its hash.
 
         Args:
             path: File to write; replaced if it exists.
+
+        Example:
+            >>> from tempfile import TemporaryDirectory
+            >>> data = MultimodalData.from_arrays({"a": [[1.0], [2.0]]})
+            >>> plan = missing.leave_out("a").plan(data)
+            >>> with TemporaryDirectory() as folder:
+            ...     plan.save(f"{folder}/plan.json")
+            ...     MaskPlan.load(f"{folder}/plan.json").hash == plan.hash
+            True
         """
         content = asdict(self) | {
             "present": base64.b64encode(np.packbits(self.present).tobytes()).decode(),
@@ -122,7 +132,7 @@ class MaskPlan:
         Path(path).write_text(json.dumps(content, sort_keys=True) + "\n", "utf-8")
 
     @classmethod
-    def load(cls, path: str | Path) -> "MaskPlan":
+    def load(cls, path: PathLike) -> "MaskPlan":
         """Read a plan and verify its hash.
 
         Args:

@@ -32,7 +32,7 @@ def assert_equal(one, other):
         assert one_value is None or torch.equal(one_value, other_value)
 
 
-def test_present_tells_who_has_rows(batch):
+def test_present_is_true_where_a_modality_has_rows(batch):
     expected = [[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
     assert batch.modalities == ("a", "s", "z")
     assert batch.observed.int().tolist() == expected
@@ -47,7 +47,7 @@ def test_present_tells_who_has_rows(batch):
         (torch.zeros(3, 1), torch.zeros(2).long(), r"got \[3, 1\] and \[2\] sample"),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(x, sample, message):
+def test_contradicting_shapes_are_errors(x, sample, message):
     with pytest.raises(DataError, match=r"Batch\.x\['a'\] must have shape \[N, C\]"):
         Batch(1, {"a": x}, {"a": sample})
     with pytest.raises(DataError, match=message):
@@ -67,7 +67,7 @@ def test_dropping_removes_rows_and_keeps_samples(batch):
     assert len(batch.x["a"]) == 2, "the batch itself stays"
 
 
-def test_what_is_held_out_is_observed_but_not_present(batch):
+def test_held_out_modalities_are_observed_but_not_present(batch):
     hide = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 1], [0, 1, 0]]).bool()
     hidden = batch.hold_out(hide)
     assert torch.equal(hidden.held_out, hide & batch.observed)
@@ -87,14 +87,14 @@ def test_what_is_held_out_is_observed_but_not_present(batch):
         torch.ones(4, 3),
     ],
 )
-def test_a_wrong_hold_out_is_refused(batch, wrong):
+def test_an_invalid_held_out_mask_is_an_error(batch, wrong):
     with pytest.raises(
         DataError, match=r"held_out must be Bool of shape \[4, 3\], got"
     ):
         batch.hold_out(wrong)
 
 
-def test_modalities_are_selected_in_the_order_asked_for(batch):
+def test_select_keeps_the_requested_order(batch):
     hidden = batch.hold_out(batch.observed)
     some = hidden.select(name for name in ("z", "a"))
     assert some.modalities == ("z", "a")
@@ -104,7 +104,7 @@ def test_modalities_are_selected_in_the_order_asked_for(batch):
     assert list(batch.select(["s"]).time) == ["s"]
 
 
-def test_a_dtype_changes_what_is_float_only(batch):
+def test_a_dtype_converts_floats_only(batch):
     double = batch.hold_out(batch.observed).to(torch.float64)
     assert double.x["a"].dtype == torch.float64
     assert double.time["s"].dtype == torch.float32  # bfloat16 would lose seconds
@@ -118,7 +118,7 @@ def test_a_dtype_changes_what_is_float_only(batch):
     assert moved.time["s"].device.type == moved.sample["s"].device.type == "meta"
 
 
-def test_pyg_data_brings_the_same_batch_back(batch):
+def test_pyg_round_trip_is_equal(batch):
     data = batch.to_hetero_data()
     assert data.node_types == ["a", "s", "z"]
     assert torch.equal(data["s"].batch, batch.sample["s"])
@@ -155,7 +155,7 @@ def test_a_pyg_batch_of_graphs_is_read_and_sorted():
     assert torch.equal(mixed.time["a"], batch.time["a"])
 
 
-def test_pyg_data_without_samples_is_refused():
+def test_pyg_data_without_batch_is_an_error():
     data = HeteroData()
     data["a"].x = torch.zeros(2, 1)
     with pytest.raises(DataError, match=r"HeteroData\['a'\] must have .*, got x\. Use"):
@@ -181,7 +181,7 @@ def test_rows_of_graphs_are_sorted_by_time_and_empty_graphs_count():
 
 
 @pytest.mark.parametrize("field", ["time", "missing"])
-def test_a_batch_says_nothing_of_modalities_it_does_not_have(field):
+def test_time_and_missing_name_modalities_of_the_batch(field):
     x, sample = {"a": torch.zeros(2, 3)}, {"a": torch.arange(2)}
     said = {"a": torch.zeros(2), "z": torch.zeros(2)}
     message = rf"Batch\.{field} must name modalities of Batch\.x \(a\), got 'z'\."

@@ -115,7 +115,7 @@ def test_files_and_data_frames_agree(tmp_path):
         assert found.columns["s"].equals(read(FRAME, "stage").columns["history"])
 
 
-def test_what_was_read_is_written_and_read_again(tmp_path):
+def test_channel_names_survive_round_trips(tmp_path):
     data = read()
     data.to_parquet(tmp_path / "own.parquet")
     again = MultimodalData.from_parquet(tmp_path / "own.parquet")

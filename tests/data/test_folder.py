@@ -1,4 +1,4 @@
-"""Folders of pictures, texts and sounds as data; raw stamps out of their package."""
+"""Folders of image, text and audio files; unpacking of the raw stamps."""
 
 import io
 import sys
@@ -37,7 +37,7 @@ def tone(path: Path, hertz: float, width: int = 2, seconds: float = 0.5) -> Path
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two birds and a lonely text; hidden files and others are beside them."""
+    """Two birds and a single text, with hidden and other files."""
     paint(tmp_path / "birds" / "robin.png", "red")
     (tmp_path / "birds" / "robin.txt").write_text("A red bird.\n", encoding="utf-8")
     tone(tmp_path / "birds" / "robin.wav", 3000)
@@ -64,7 +64,7 @@ def test_folder_may_hold_one_kind_alone(tmp_path):
     assert MultimodalData.from_folder(tmp_path).modalities == ("text",)
 
 
-def test_pictures_of_other_colours_and_edges_differ(tmp_path):
+def test_image_features_depend_on_colors_and_edges(tmp_path):
     red = image.describe_image(paint(tmp_path / "a.png", "red"))
     same = image.describe_image(paint(tmp_path / "b.png", "red", (90, 70)))
     blue = image.describe_image(paint(tmp_path / "c.png", "blue"))
@@ -79,7 +79,7 @@ def test_pictures_of_other_colours_and_edges_differ(tmp_path):
     assert np.abs(upright[192:320] - flat[192:320]).max() > 0.1
 
 
-def test_transparent_ground_is_white(tmp_path):
+def test_transparent_pixels_are_white(tmp_path):
     Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "a.png")
     clear = image.describe_image(tmp_path / "a.png")
     white = image.describe_image(paint(tmp_path / "b.png", "white"))
@@ -87,7 +87,7 @@ def test_transparent_ground_is_white(tmp_path):
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
-def test_wave_files_of_any_width_say_the_same(tmp_path, width):
+def test_wave_files_of_any_sample_width_are_equal(tmp_path, width):
     x, rate = audio.read_audio(tone(tmp_path / "a.wav", 440, width))
     assert rate == 16000
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 16000)
@@ -102,7 +102,7 @@ def test_higher_tones_are_in_higher_bands(tmp_path):
     assert low.argmax() < high.argmax()
 
 
-def test_other_sounds_are_read_by_soundfile(tmp_path):
+def test_other_audio_formats_are_read_by_soundfile(tmp_path):
     soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
     x, rate = audio.read_audio(tone(tmp_path / "a.wav", 440))
     soundfile.write(tmp_path / "a.flac", x, rate)
@@ -112,14 +112,14 @@ def test_other_sounds_are_read_by_soundfile(tmp_path):
         np.testing.assert_allclose(found, x, atol=1e-4)
 
 
-def test_short_sounds_are_described(tmp_path):
+def test_short_audio_has_features(tmp_path):
     row = audio.describe_audio(tone(tmp_path / "a.wav", 440, seconds=0.01))
     assert np.isfinite(row).all()
     with pytest.raises(DataError, match="must hold audio, got a file without samples"):
         audio.describe_audio(tone(tmp_path / "b.wav", 440, seconds=0))
 
 
-def test_files_that_are_not_what_they_say_are_named(tmp_path):
+def test_files_that_contradict_their_suffix_are_errors(tmp_path):
     wrong = {"a.png": "must be an image", "b.wav": "must be a WAV file"}
     for name, message in wrong.items():
         path = tmp_path / name[0] / name
@@ -133,14 +133,14 @@ def test_files_that_are_not_what_they_say_are_named(tmp_path):
         MultimodalData.from_folder(tmp_path / "c")
 
 
-def test_broken_sound_of_another_kind_is_named(tmp_path):
+def test_a_damaged_audio_file_is_an_error(tmp_path):
     pytest.importorskip("soundfile", reason="soundfile is not installed")
     (tmp_path / "a.ogg").write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match=r"a\.ogg must be an audio file, got"):
         MultimodalData.from_folder(tmp_path)
 
 
-def test_folders_that_cannot_be_read_are_told(folder, tmp_path):
+def test_unreadable_folders_are_errors(folder, tmp_path):
     with pytest.raises(DataError, match="Folder must exist, got"):
         MultimodalData.from_folder(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -180,7 +180,7 @@ def package(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def test_stamps_are_unpacked_as_pictures_captions_and_sounds(tmp_path):
+def test_stamps_are_unpacked_as_images_captions_and_audio(tmp_path):
     root = "./usr/share/tuxpaint/stamps/animals/"
     picture = paint(tmp_path / "x.png", "red").read_bytes()
     deb = package(
@@ -201,7 +201,7 @@ def test_stamps_are_unpacked_as_pictures_captions_and_sounds(tmp_path):
     assert found[2].read_text(encoding="utf-8") == "A rosé bird."
 
 
-def test_packages_of_something_else_are_refused(tmp_path):
+def test_other_packages_are_errors(tmp_path):
     with pytest.raises(DataError, match=r"must hold stamps below.*apt-get download"):
         unpack_stamps(package(tmp_path / "a.deb", {"./usr/x": b""}), tmp_path / "out")
     (tmp_path / "b.deb").write_bytes(b"!<arch>\n")

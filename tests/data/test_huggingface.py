@@ -1,11 +1,11 @@
-"""Data sets of Hugging Face as streams."""
+"""Streams of Hugging Face datasets."""
 
 import numpy as np
 import pytest
 
 from mmgraph import MultimodalData, MultimodalStream
 
-# the folder of data sets in the repository answers to the same name
+# the folder of data sets in the repository has the same name
 pytest.importorskip("datasets.iterable_dataset", reason="datasets is not installed")
 datasets = pytest.importorskip("datasets")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of datasets and what it imports
@@ -57,7 +57,7 @@ def test_streamed_files_hold_what_arrays_hold(records, data, tmp_path):
     assert len(set(ids[0] + ids[1])) == 60
 
 
-def test_data_set_in_memory_and_generator_are_read_too(records, data):
+def test_datasets_in_memory_and_generators_are_read(records, data):
     assert open_stream(datasets.Dataset.from_list(records)).load().equals(data)
     generated = datasets.IterableDataset.from_generator(lambda: iter(records))
     stream = open_stream(generated)

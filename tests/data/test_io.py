@@ -1,4 +1,4 @@
-"""Parquet, Arrow, pandas and HeteroData, in and out; damaged files are named."""
+"""Round trips through Parquet, Arrow, pandas and HeteroData; damaged files."""
 
 import json
 import time as clock
@@ -191,7 +191,7 @@ def test_the_stored_types_have_real_nulls():
     )
 
 
-def test_custom_relations_are_stored_as_a_complete_graph():
+def test_schemas_with_custom_topologies_are_stored_as_a_star():
     labs = Modality("labs", 2)
     custom = Custom(lambda a, b: None, "mine")
     schema = Schema([labs], [Latent("fuse")], [Relation("labs", "fuse", "r", custom)])
@@ -200,7 +200,7 @@ def test_custom_relations_are_stored_as_a_complete_graph():
     assert again.schema == Schema.complete([labs])
 
 
-def test_to_pandas_names_channels_and_plain_columns():
+def test_to_pandas_names_channels_and_metadata():
     data = small(groups=["a", "b", "c"])
     assert list(data.to_pandas().columns) == [
         "id",
@@ -261,7 +261,7 @@ def flat():
     )
 
 
-def test_a_frame_of_a_user_is_read():
+def test_a_data_frame_is_read():
     data = MultimodalData.from_pandas(
         flat(),
         modalities={
@@ -282,7 +282,7 @@ def test_a_frame_of_a_user_is_read():
     assert data.groups.tolist() == ["x", "y", "x"]
 
 
-def test_categories_of_pandas_are_what_they_stand_for(tmp_path):
+def test_pandas_categoricals_are_read_as_strings(tmp_path):
     frame = pd.DataFrame(
         {
             "ward": pd.Categorical(["x", None, "y"]),
@@ -290,14 +290,14 @@ def test_categories_of_pandas_are_what_they_stand_for(tmp_path):
         }
     )
     frame.to_parquet(tmp_path / "frame.parquet")
-    asked = {"modalities": {"ward": "ward", "labs": ["stage"]}, "y": None}
-    data = MultimodalData.from_parquet(tmp_path / "frame.parquet", **asked)
-    assert MultimodalData.from_pandas(frame, **asked).equals(data)
+    options = {"modalities": {"ward": "ward", "labs": ["stage"]}, "y": None}
+    data = MultimodalData.from_parquet(tmp_path / "frame.parquet", **options)
+    assert MultimodalData.from_pandas(frame, **options).equals(data)
     assert data.columns["ward"].values.tolist() == ["x", "y"]
     assert data.columns["labs"].values.tolist() == [[2], [4]]
 
 
-def test_columns_that_nobody_asked_for_are_not_read(tmp_path):
+def test_default_columns_of_other_types_are_not_read(tmp_path):
     path = tmp_path / "foreign.parquet"
     foreign = pa.table(
         {
@@ -309,16 +309,16 @@ def test_columns_that_nobody_asked_for_are_not_read(tmp_path):
         }
     )
     pq.write_table(foreign, path)
-    asked = {"modalities": {"labs": ["wbc"]}, "y": None}
-    data = MultimodalData.from_parquet(path, **asked)
+    options = {"modalities": {"labs": ["wbc"]}, "y": None}
+    data = MultimodalData.from_parquet(path, **options)
     assert data.ids.tolist() == [0, 1]
     assert data.split_name is data.groups is None
     with pytest.raises(DataError, match="ids must be unique, got 7 again"):
-        MultimodalData.from_parquet(path, ids="visit", **asked)
+        MultimodalData.from_parquet(path, ids="visit", **options)
     with pytest.raises(DataError, match="column 'split' must hold numbers or strings"):
-        MultimodalData.from_parquet(path, groups="split", **asked)
+        MultimodalData.from_parquet(path, groups="split", **options)
     known = foreign.set_column(1, "id", pa.array(["p", "q"]))
-    assert MultimodalData.from_arrow(known, **asked).ids.tolist() == ["p", "q"]
+    assert MultimodalData.from_arrow(known, **options).ids.tolist() == ["p", "q"]
 
 
 def test_nullable_columns_of_pandas_are_read():
@@ -437,7 +437,7 @@ def test_dates_are_neither_numbers_nor_texts(source):
     assert "argument" not in str(caught.value)
 
 
-def test_channels_that_pandas_cannot_tell_apart_are_named():
+def test_repeated_channel_names_are_errors():
     frame = pd.DataFrame([[1.0, 2.0]], columns=["time", "b"])
     data = MultimodalData.from_arrays({"a": frame})
     timed = MultimodalData.from_arrays({"a": frame}, times={"a": [1.0]})
@@ -539,7 +539,7 @@ def test_wrong_names_for_a_users_file_are_named(tmp_path, modalities, options, m
         MultimodalData.from_parquet(path, modalities=modalities, **options)
 
 
-def test_columns_that_are_asked_for_are_not_left_out(tmp_path):
+def test_named_columns_must_exist(tmp_path):
     path, labs = tmp_path / "x.parquet", {"labs": ["wbc"]}
     table = flat().assign(id=1, group=[[0]] * len(flat()))
     table.to_parquet(path)
@@ -558,7 +558,7 @@ def test_columns_that_are_asked_for_are_not_left_out(tmp_path):
         MultimodalData.from_parquet(path, y="y")
 
 
-def test_files_that_are_no_parquet_are_named(tmp_path):
+def test_other_files_are_errors(tmp_path):
     path = tmp_path / "x.parquet"
     with pytest.raises(DataError, match=r"x\.parquet must be a readable Parquet file"):
         MultimodalData.from_parquet(path)
@@ -578,12 +578,12 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
         small().to_parquet(tmp_path / "none" / "x.parquet")
 
 
-def test_modalities_named_like_plain_columns_cannot_be_stored():
+def test_modalities_named_like_metadata_cannot_be_stored():
     with pytest.raises(DataError, match="'y' must not be named like"):
         MultimodalData.from_arrays({"y": [1.0]}).to_arrow()
 
 
-def test_damaged_pages_are_found_and_nothing_but_our_errors_escape(tmp_path):
+def test_damaged_pages_raise_data_errors_only(tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "x.parquet"
     data = MultimodalData.from_arrays({"a": rng.normal(size=(50, 8))}, y=[0, 1] * 25)

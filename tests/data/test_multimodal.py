@@ -1,6 +1,8 @@
-"""MultimodalData: what is observed, how it is indexed, split, joined and packed."""
+"""MultimodalData: construction, indexing, splits, concatenation and batches."""
 
+import json
 import time as clock
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,7 +32,7 @@ NAN = float("nan")
 
 
 def make(num=12, seed=0):
-    """Data with every corner: vectors, sequences, text, nothing at all in sample 1."""
+    """Vectors, sequences with times and text; sample 1 has no modality."""
     rng = np.random.default_rng(seed)
     labs = rng.normal(size=(num, 3))
     labs[1] = NAN
@@ -73,7 +75,7 @@ def test_none_empty_and_all_nan_entries_are_missing_and_nan_cells_are_kept():
     assert len(data.columns["ecg"].values) == data.columns["ecg"].lengths.sum()
 
 
-def test_every_layout_of_the_input_is_understood():
+def test_every_layout_of_the_input_is_read():
     data = MultimodalData.from_arrays(
         {
             "scalar": [1.0, None, 3.0],
@@ -109,7 +111,7 @@ def test_every_layout_of_the_input_is_understood():
     assert data.columns["text"].values.tolist() == ["a", "b c"]
 
 
-def test_vectors_of_one_length_are_sequences_when_times_or_the_schema_say_so():
+def test_vectors_of_equal_length_are_sequences_with_times_or_a_ragged_schema():
     entries = [[1.0, 2.0], [3.0, 4.0]]
     timed = MultimodalData.from_arrays({"a": entries}, times={"a": [[0, 1], [0, 1]]})
     assert timed.columns["a"].lengths.tolist() == [2, 2]
@@ -145,7 +147,7 @@ def test_fixed_length_sequences_drop_all_nan_samples_and_keep_nan_steps():
     assert np.isnan(column.values[4]).all()
 
 
-def test_masked_arrays_hide_what_they_mask():
+def test_masked_cells_are_missing():
     values = np.ma.masked_array([[1.0], [2.0]], mask=[[False], [True]])
     assert MultimodalData.from_arrays({"a": values}).present.tolist() == [[1], [0]]
 
@@ -171,7 +173,7 @@ POISON = st.sampled_from([NAN, np.inf, -np.inf, 1e30, 1e300])
 
 @given(st.data())
 @settings(deadline=None, max_examples=40)
-def test_what_is_behind_present_false_is_never_read(source):
+def test_values_with_present_false_are_never_read(source):
     num = source.draw(st.integers(1, 6))
     flag = st.lists(st.booleans(), min_size=num, max_size=num)
     present = {name: np.array(source.draw(flag)) for name in ("a", "b", "c")}
@@ -205,7 +207,7 @@ def test_what_is_behind_present_false_is_never_read(source):
             assert np.array_equal(rows, second.features()[name], equal_nan=True)
 
 
-def test_objects_behind_present_false_are_never_read():
+def test_objects_with_present_false_are_never_read():
     array = np.array([[1.0, 2.0], [object(), "x"]], dtype=object)
     data = MultimodalData.from_arrays({"a": array}, present=[[True], [False]])
     assert data.columns["a"].values.tolist() == [[1, 2]]
@@ -240,7 +242,7 @@ def test_single_rows_may_have_times():
 
 
 @pytest.mark.parametrize("shape", [(2, 1), (2, 3, 1)])
-def test_times_of_what_nobody_has_are_not_read(shape):
+def test_times_of_missing_modalities_are_not_read(shape):
     nothing, junk = np.full(shape, NAN), np.full(shape[:-1], NAN)
     data = MultimodalData.from_arrays({"a": nothing}, times={"a": junk})
     assert not data.present.any()
@@ -295,7 +297,7 @@ def test_ids_are_numbers_from_zero_unless_given():
         ([], []),
     ],
 )
-def test_indexing_returns_the_samples_asked_for(key, expected):
+def test_indexing_returns_the_requested_samples(key, expected):
     data = make()
     part = data[key]
     assert part.ids.tolist() == expected
@@ -349,7 +351,7 @@ class _Share(ClassifierMixin, BaseEstimator):
         return data.y
 
 
-def test_cross_val_score_hands_the_estimator_data():
+def test_cross_val_score_passes_multimodal_data():
     data = make()
     assert cross_val_score(_Share(), data, data.y, cv=3).tolist() == [1, 1, 1]
 
@@ -431,7 +433,7 @@ def test_split_keeps_groups_together(stratify):
 
 
 @pytest.mark.parametrize("size", [0.06, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
-def test_split_of_groups_and_classes_has_about_the_size_asked_for(size):
+def test_split_of_groups_and_classes_has_about_the_requested_size(size):
     num = 600
     y = np.arange(num) // 2 % 3
     data = MultimodalData.from_arrays({"a": y}, y=y, groups=np.arange(num) // 6)
@@ -603,7 +605,7 @@ def test_a_timed_schema_gets_times():
     assert two().select(["ecg"]).with_schema(schema).schema == schema
 
 
-def test_the_text_form_names_samples_shapes_kinds_and_what_is_missing():
+def test_repr_lists_shapes_kinds_and_missing_shares():
     shown = repr(make())
     assert "12 samples" in shown
     assert "labs: [N, 3] vector, 8% missing" in shown
@@ -611,7 +613,56 @@ def test_the_text_form_names_samples_shapes_kinds_and_what_is_missing():
     assert "note: [N] text, 42% missing" in shown
 
 
-def test_equals_sees_every_difference():
+def test_the_notebook_table_lists_modalities_escaped():
+    labs = np.array([[1.0, 2.0], [NAN, NAN], [3.0, 4.0], [5.0, 6.0]])
+    data = MultimodalData.from_arrays(
+        {"<labs>": labs, "note": ["a", None, None, None]},
+        y=["ill", "well", "ill", None],
+        groups=["h&1", "h&1", "h2", "h2"],
+    )
+    page = data._repr_html_()
+    assert "4 samples; labels (missing: 1); 2 groups</caption>" in page
+    row = "<td>&lt;labs&gt;</td><td>vector</td><td>2</td><td>single</td><td>25%</td>"
+    assert row in page
+    assert "<td>note</td><td>text</td><td></td><td>single</td><td>75%</td>" in page
+    assert "<labs>" not in page
+    assert "no labels" in make().replace(y=None)._repr_html_()
+    assert "12 samples; 2 classes; 4 groups</caption>" in make()._repr_html_()
+    assert "0 samples" in make()[[]]._repr_html_()
+
+
+def test_the_fingerprint_depends_on_content_and_order_only():
+    data = make()
+    assert data.fingerprint == make().fingerprint
+    assert data.fingerprint == data.replace(ids=range(100, 112)).fingerprint
+    schema = Schema.late(data.schema.modalities)
+    assert data.fingerprint == data.with_schema(schema).fingerprint
+    others = [
+        make(seed=1),
+        data[::-1],
+        data[:-1],
+        data.select(["ecg", "labs", "note"]),
+        data.replace(y=1 - data.y),
+        data.replace(y=None),
+        data.replace(groups=None),
+        data.replace(split_name=["train"] * 12),
+        data.mask({"labs": np.arange(12) > 0}),
+    ]
+    prints = {other.fingerprint for other in others}
+    assert len(prints) == len(others)
+    assert data.fingerprint not in prints
+    assert len(data.fingerprint) == 64
+
+
+def test_the_fingerprint_is_the_one_of_stored_benchmark_results():
+    folder = Path(__file__).parents[1] / "fixtures" / "0.1"
+    names = {"a": ["c0", "c1"], "b": ["c2"]}
+    data = MultimodalData.from_parquet(folder / "cohort.csv", modalities=names)
+    stored = json.loads((folder / "bench" / "datasets.jsonl").read_text())
+    assert data.fingerprint == stored["data_hash"]
+
+
+def test_equals_detects_every_difference():
     data = make()
     assert data.equals(make())
     assert not data.equals(make(seed=1))
@@ -682,7 +733,7 @@ def test_wrong_input_is_named(args, options, message):
         MultimodalData.from_arrays(*args, **options)
 
 
-def test_what_is_no_dict_of_names_is_named():
+def test_mappings_are_dicts_with_string_keys():
     with pytest.raises(DataError, match=r"x must be a dict .* modality, got list"):
         check_mapping("x", [1.0])
     with pytest.raises(DataError, match="x must name modalities by strings, got 1"):

@@ -1,4 +1,4 @@
-"""Folds and bags: balanced over labels, whole in groups, the same for a seed."""
+"""Folds and member weights: balanced by labels, whole groups, reproducible."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_every_fold_has_its_share_of_every_range():
     assert table.sum(0).tolist() == [25] * 4
 
 
-def test_tables_of_labels_are_dealt_out_by_their_rows():
+def test_folds_of_several_targets_are_balanced_by_rows():
     y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]] * 6)
     folds = assign_folds(y, None, 3, seed=0)
     kinds = y @ [2, 1]
@@ -45,7 +45,7 @@ def test_fewer_groups_than_folds_leave_folds_empty():
 
 
 @pytest.mark.parametrize("groups", [None, np.arange(40) // 2])
-def test_seed_decides(groups):
+def test_folds_depend_on_the_seed_only(groups):
     y = np.arange(40) % 2
     first = assign_folds(y, groups, 5, seed=1)
     assert np.array_equal(first, assign_folds(y, groups, 5, seed=1))
@@ -86,7 +86,7 @@ def test_there_are_as_many_folds_as_can_have_samples(groups, samples, expected):
 
 
 @pytest.mark.parametrize("num_groups", [1, 2, 3, 7])
-def test_every_member_is_judged_on_samples_that_it_has_not_seen(num_groups):
+def test_every_member_holds_out_samples(num_groups):
     rng = np.random.default_rng(0)
     x, z = rng.normal(size=(60, 3)), rng.normal(size=(60, 2))
     groups = np.arange(60) % num_groups

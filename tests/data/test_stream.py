@@ -1,4 +1,4 @@
-"""Streams read what data in memory would hold, in any order, and can go on."""
+"""Streams equal data in memory, can be shuffled and sharded, and resume exactly."""
 
 import dataclasses
 import tracemalloc
@@ -83,7 +83,7 @@ def user_table(num, seed=0, length=None):
     )
 
 
-def test_stream_of_shards_holds_what_the_shards_hold(folder, data):
+def test_a_stream_of_shards_equals_the_data(folder, data):
     stream = MultimodalStream.from_parquet(folder)
     assert stream.num_samples == 90
     assert stream.modalities == data.modalities
@@ -95,7 +95,7 @@ def test_stream_of_shards_holds_what_the_shards_hold(folder, data):
 
 
 @pytest.mark.parametrize("size", [1, 8, 40, 90, 1000])
-def test_chunks_have_the_size_asked_for_and_keep_the_order(folder, size):
+def test_chunks_have_the_requested_size_and_keep_the_order(folder, size):
     chunks = list(MultimodalStream.from_parquet(folder).chunks(size))
     full, rest = divmod(90, size)
     assert [len(c) for c in chunks] == [size] * full + [rest] * (rest > 0)
@@ -110,7 +110,7 @@ def test_one_file_with_several_row_groups_is_a_stream(data, tmp_path):
     assert stream.load().equals(data)
 
 
-def test_files_of_a_user_are_read_like_one_file(tmp_path):
+def test_foreign_files_are_read_like_one_file(tmp_path):
     tables = [user_table(num, seed) for seed, num in enumerate((20, 30))]
     (tmp_path / "sub").mkdir()
     pq.write_table(tables[0], tmp_path / "a.parquet")
@@ -124,7 +124,7 @@ def test_files_of_a_user_are_read_like_one_file(tmp_path):
     assert stream.schema.modality("wave").tokens == "ragged"
 
 
-def test_lists_of_one_length_are_vectors_unless_a_schema_says_otherwise(tmp_path):
+def test_lists_of_equal_length_are_vectors_without_a_ragged_schema(tmp_path):
     pq.write_table(user_table(80, length=4), tmp_path / "a.parquet")
     pq.write_table(user_table(20, 1), tmp_path / "b.parquet")
     fields = {"wave": "wave"}
@@ -140,7 +140,7 @@ def test_lists_of_one_length_are_vectors_unless_a_schema_says_otherwise(tmp_path
     assert loaded.equals(whole)
 
 
-def test_schema_says_what_lists_are_that_have_one_length_in_some_files(tmp_path):
+def test_a_ragged_schema_applies_to_files_with_lists_of_equal_length(tmp_path):
     waves = [[[1.0, 2.0, 3.0]] * 3, [[1.0], [1.0, 2.0], [3.0]]]
     for number, wave in enumerate(waves):
         labs = pa.array([float(number) or None] * 3, pa.float64())
@@ -175,7 +175,7 @@ def test_modality_without_any_sample_in_the_first_shards_is_found(tmp_path):
     assert stream.load().present[:, 1].sum() == 1
 
 
-def test_ids_are_kept_where_they_say_something(parts, tmp_path):
+def test_unique_ids_are_kept_and_per_file_numbers_replaced(parts, tmp_path):
     for part, name in zip(parts[:2], "ab", strict=True):
         ids = [f"{name}{i}" for i in range(len(part))]
         part.replace(ids=ids).to_parquet(tmp_path / f"{name}.parquet")
@@ -190,7 +190,7 @@ def test_ids_are_kept_where_they_say_something(parts, tmp_path):
     assert MultimodalStream.from_parquet(shifted).load().ids[[0, 50]].tolist() == [5, 5]
 
 
-def test_ids_that_were_asked_for_are_not_numbered_anew(tmp_path):
+def test_ids_of_a_named_column_are_kept(tmp_path):
     for number, ids in enumerate(([2, 0, 1], [1, 2, 0])):
         table = pa.table({"wbc": [0.0, 1.0, 2.0], "pid": ids, "y": [0, 1, 0]})
         pq.write_table(table, tmp_path / f"{number}.parquet")
@@ -265,7 +265,7 @@ def test_window_mixes_row_groups(data, tmp_path):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_chunks_go_on_where_they_were(narrow, shuffle):
+def test_chunks_resume_at_their_position(narrow, shuffle):
     def start():
         return narrow.chunks(8, shuffle=shuffle, seed=1, epochs=2)
 
@@ -279,7 +279,7 @@ def test_chunks_go_on_where_they_were(narrow, shuffle):
         assert ids_of(second) == all_ids[done:]
 
 
-def test_what_is_done_is_not_read_again(folder, narrow):
+def test_finished_row_groups_are_not_read_again(folder, narrow):
     files = sorted(folder.iterdir())
     read = []
     source = dataclasses.replace(narrow.source)
@@ -357,15 +357,15 @@ def test_records_in_a_row_may_lack_labels(key, labels):
         assert missing_labels(y[10:1210]).all()
 
 
-def test_the_key_of_labels_must_be_there_in_the_beginning(monkeypatch):
+def test_labels_must_occur_among_the_first_samples(monkeypatch):
     monkeypatch.setattr("mmgraph.data.stream.records.LABEL_SEARCH", 100)
     late = [{"labs": [1.0]}] * 150 + [{"labs": [1.0], "y": 1}] * 20
     stream = MultimodalStream.from_iterable(late, modalities={"labs": "labs"})
     message = r"samples must have the key 'y' among the first 100 .* Yield None where"
     with pytest.raises(DataError, match=message):
         stream.labels()
-    told = [{"y": None, **record} for record in late]
-    stream = MultimodalStream.from_iterable(told, modalities={"labs": "labs"})
+    explicit = [{"y": None, **record} for record in late]
+    stream = MultimodalStream.from_iterable(explicit, modalities={"labs": "labs"})
     assert stream.labels()[[0, -1]].tolist() == pytest.approx([np.nan, 1], nan_ok=True)
 
 
@@ -421,7 +421,7 @@ def test_one_of_several_keys_must_hold_numbers():
 @pytest.mark.parametrize(
     ("option", "name"), [("y", "y"), ("ids", "id"), ("groups", "group")]
 )
-def test_key_that_is_asked_for_must_be_there(option, name):
+def test_named_keys_must_exist(option, name):
     records, labs = [{"labs": [1.0, 2.0], "age": 3}], {"labs": "labs"}
     stream = MultimodalStream.from_iterable(records, modalities=labs)
     assert stream.load().ids.tolist() == [0]
@@ -473,7 +473,7 @@ def test_hashes_are_uniform():
     assert not np.array_equal(hash_keys(np.arange(9), 0), hash_keys(np.arange(9), 1))
 
 
-def test_fault_names_the_shard(folder, parts, tmp_path):
+def test_errors_name_the_shard(folder, parts, tmp_path):
     for i, part in enumerate(parts):
         part.to_parquet(tmp_path / f"{i}.parquet")
     stream = MultimodalStream.from_parquet(tmp_path)
@@ -496,7 +496,7 @@ def test_fault_names_the_shard(folder, parts, tmp_path):
         stream.load()
 
 
-def test_fault_inside_a_shard_names_it(tmp_path):
+def test_errors_inside_a_shard_name_it(tmp_path):
     pq.write_table(user_table(20), tmp_path / "a.parquet")
     table = user_table(20, 1)
     bad = table.set_column(0, "wbc", pa.array([np.inf] * 20))
@@ -509,7 +509,7 @@ def test_fault_inside_a_shard_names_it(tmp_path):
         stream.load()
 
 
-def test_mistakes_are_told(tmp_path, folder):
+def test_invalid_arguments_are_errors(tmp_path, folder):
     with pytest.raises(DataError, match=r"must be a folder with files that end in"):
         MultimodalStream.from_parquet(tmp_path)
     with pytest.raises(DataError, match=r"must be a folder with files that end in"):

@@ -1,4 +1,4 @@
-"""Synthetic sets whose law is known."""
+"""Synthetic controls follow their distributions."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_synergy_needs_the_product_of_two_modalities() -> None:
     assert auroc(np.hstack([x, product]), data.y) == pytest.approx(0.90, abs=0.03)
 
 
-def test_redundant_copies_say_the_same() -> None:
+def test_redundant_copies_share_the_latent_variable() -> None:
     data = synthetic("redundant", num_samples=8000)
     features = data.features()
     single = [auroc(x, data.y) for x in features.values()]
@@ -44,7 +44,7 @@ def test_redundant_copies_say_the_same() -> None:
     assert auroc(everything, data.y) == pytest.approx(0.925, abs=0.03)
 
 
-def test_shortcut_is_told_by_the_mask() -> None:
+def test_shortcut_is_predicted_by_the_availability() -> None:
     data = synthetic("shortcut", num_samples=8000)
     present = data.present.astype(float)
     assert present[:, 0].all()
@@ -52,7 +52,7 @@ def test_shortcut_is_told_by_the_mask() -> None:
     assert auroc(data.features()["always"], data.y) == pytest.approx(0.714, abs=0.03)
 
 
-def test_wrong_control_is_refused() -> None:
+def test_invalid_arguments_are_errors() -> None:
     with pytest.raises(DataError, match="synthetic: name must be one of"):
         synthetic("heart")
     with pytest.raises(DataError, match="num_samples must be at least 1, got 0"):

