@@ -37,6 +37,13 @@ def info_nce(
     Returns:
         The loss of each ensemble member; zero, with zero gradients, without a valid
         positive.
+
+    Example:
+        >>> from mmgraph import losses
+        >>> positive, valid = torch.eye(3).bool(), torch.ones(3, 3).bool()
+        >>> loss = losses.info_nce(torch.zeros(3, 3), positive, valid)
+        >>> torch.isclose(loss, torch.tensor(3.0).log())
+        tensor(True)
     """
     forward = _one_direction(scores, positive, valid)
     backward = _one_direction(scores.transpose(-1, -2), positive.T, valid.T)

@@ -70,6 +70,12 @@ def cross_entropy(
 
     Returns:
         The loss in nats; zero, with zero gradients, without labels.
+
+    Example:
+        >>> from mmgraph import losses
+        >>> loss = losses.cross_entropy(torch.zeros(2, 3), torch.tensor([2, -1]))
+        >>> torch.isclose(loss, torch.tensor(3.0).log())
+        tensor(True)
     """
     valid = (y >= 0).to(logits.dtype)
     picked = y.clamp(min=0).expand(logits.shape[:-1])[..., None]

@@ -72,6 +72,12 @@ def macro_f1(y: Array, predicted: Array) -> float:
 
     Raises:
         DataError: If the shapes differ, or numbers are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.array([0, 0, 1, 1])
+        >>> round(metrics.macro_f1(y, np.array([0, 1, 1, 1])), 3)
+        0.733
     """
     from sklearn.metrics import f1_score
 
@@ -126,6 +132,13 @@ def average_precision(y: Array, proba: Array) -> float:
 
     Raises:
         DataError: If shapes, codes or probabilities are invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.array([0, 0, 1, 1])
+        >>> proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+        >>> metrics.average_precision(y, proba)
+        1.0
     """
     from sklearn.metrics import average_precision_score
 
@@ -158,6 +171,13 @@ def log_loss(y: Array, proba: Array) -> float:
 
     Raises:
         DataError: If shapes, codes or probabilities are invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.array([0, 0, 1, 1])
+        >>> proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+        >>> round(metrics.log_loss(y, proba), 3)
+        0.4
     """
     y = check_proba(y, proba)
     if len(y) == 0:
@@ -185,6 +205,13 @@ def brier(y: Array, proba: Array) -> float:
 
     Raises:
         DataError: If shapes, codes or probabilities are invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.array([0, 0, 1, 1])
+        >>> proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+        >>> round(metrics.brier(y, proba), 3)
+        0.125
     """
     y = check_proba(y, proba)
     if len(y) == 0:
@@ -214,6 +241,14 @@ def reliability_curve(
     Raises:
         ConfigError: If num_bins is below 1.
         DataError: If shapes, codes or probabilities are invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.array([0, 0, 1, 1])
+        >>> proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+        >>> confidence, accuracy, count = metrics.reliability_curve(y, proba, 4)
+        >>> confidence.round(3).tolist(), count.tolist()
+        ([nan, nan, 0.65, 0.85], [0, 0, 2, 2])
     """
     y = check_proba(y, proba)
     if num_bins < 1:
@@ -251,6 +286,13 @@ def expected_calibration_error(y: Array, proba: Array, num_bins: int = 15) -> fl
     Raises:
         ConfigError: If num_bins is below 1.
         DataError: If shapes, codes or probabilities are invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.array([0, 0, 1, 1])
+        >>> proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+        >>> round(metrics.expected_calibration_error(y, proba), 3)
+        0.3
     """
     confidence, accuracies, count = reliability_curve(y, proba, num_bins)
     if len(y) == 0:
@@ -273,6 +315,13 @@ def classification_scores(y: Array, proba: Array) -> dict[str, float]:
 
     Raises:
         DataError: If shapes, codes or probabilities are invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> y = np.array([0, 0, 1, 1])
+        >>> proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+        >>> metrics.classification_scores(y, proba)["accuracy"]
+        0.75
     """
     y = check_proba(y, proba)
     predicted = proba.argmax(axis=1) if len(y) else y

@@ -42,6 +42,12 @@ def rmse(y: Array, predicted: Array) -> float:
 
     Raises:
         DataError: If the shapes differ, or numbers are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> y, predicted = np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.0, 2.5])
+        >>> round(metrics.rmse(y, predicted), 3)
+        0.408
     """
     from sklearn.metrics import root_mean_squared_error
 
@@ -61,5 +67,11 @@ def regression_scores(y: Array, predicted: Array) -> dict[str, float]:
 
     Raises:
         DataError: If the shapes differ, or numbers are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> y, predicted = np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.0, 2.5])
+        >>> metrics.regression_scores(y, predicted)["r2"]
+        0.75
     """
     return {"r2": r2(y, predicted), "rmse": rmse(y, predicted)}

@@ -70,6 +70,13 @@ def first_ranks(similarity: Array, relevant: Array) -> NDArray[np.float64]:
 
     Raises:
         DataError: If shapes or types are invalid, or a similarity is NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> similarity = np.array([[0.9, 0.1], [0.8, 0.3]])
+        >>> relevant = np.eye(2, dtype=bool)
+        >>> metrics.first_ranks(similarity, relevant).tolist()
+        [1.0, 2.0]
     """
     hits, total = _ranked(similarity, relevant)
     ranks = np.where(hits, np.arange(1.0, hits.shape[1] + 1), np.inf)
@@ -122,6 +129,13 @@ def mean_reciprocal_rank(similarity: Array, relevant: Array) -> float:
 
     Raises:
         DataError: If shapes or types are invalid, or a similarity is NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> similarity = np.array([[0.9, 0.1], [0.8, 0.3]])
+        >>> relevant = np.eye(2, dtype=bool)
+        >>> metrics.mean_reciprocal_rank(similarity, relevant)
+        0.75
     """
     return _mean(1 / first_ranks(similarity, relevant))
 
@@ -139,6 +153,13 @@ def median_rank(similarity: Array, relevant: Array) -> float:
 
     Raises:
         DataError: If shapes or types are invalid, or a similarity is NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> similarity = np.array([[0.9, 0.1], [0.8, 0.3]])
+        >>> relevant = np.eye(2, dtype=bool)
+        >>> metrics.median_rank(similarity, relevant)
+        1.5
     """
     return _median(first_ranks(similarity, relevant))
 
@@ -172,6 +193,13 @@ def mean_average_precision(
     Raises:
         ConfigError: If k is below 1.
         DataError: If shapes or types are invalid, or a similarity is NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> similarity = np.array([[0.9, 0.1], [0.8, 0.3]])
+        >>> relevant = np.eye(2, dtype=bool)
+        >>> metrics.mean_average_precision(similarity, relevant)
+        0.75
     """
     return _mean(average_precisions(similarity, relevant, k))
 
@@ -192,6 +220,13 @@ def average_precisions(
     Raises:
         ConfigError: If k is below 1.
         DataError: If shapes or types are invalid, or a similarity is NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> similarity = np.array([[0.9, 0.1], [0.8, 0.3]])
+        >>> relevant = np.eye(2, dtype=bool)
+        >>> metrics.average_precisions(similarity, relevant).tolist()
+        [1.0, 0.5]
     """
     _check_k(k)
     hits, total = _ranked(similarity, relevant)
@@ -222,6 +257,13 @@ def ndcg(similarity: Array, gains: Array, k: int | None = None) -> float:
         ConfigError: If k is below 1.
         DataError: If shapes are invalid, a similarity is NaN, or a gain is negative or
             not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> similarity = np.array([[0.9, 0.1], [0.8, 0.3]])
+        >>> relevant = np.eye(2, dtype=bool)
+        >>> round(metrics.ndcg(similarity, relevant), 3)
+        0.815
     """
     _check_k(k)
     similarity, gains = _tables(similarity, np.asarray(gains, dtype=np.float64))

@@ -248,6 +248,12 @@ class EmbeddingEncoder(RowEncoder):
         channels: ``C``.
         hidden_channels: ``D``.
         members: Ensemble members computed together, or None for a single model.
+
+    Example:
+        >>> encoder = nn.EmbeddingEncoder(channels=384, hidden_channels=16)
+        >>> x, sample = torch.randn(2, 384), torch.tensor([0, 4])
+        >>> encoder(x, sample, None, num_samples=5).h.shape
+        torch.Size([2, 16])
     """
 
     def __init__(

@@ -34,7 +34,8 @@ class Classification:
         >>> logits = torch.zeros(2, 3)
         >>> task.activate(logits).sum(1).tolist()
         [1.0, 1.0]
-        >>> float(task.loss(logits, torch.tensor([2, -1]))) == torch.tensor(3.0).log()
+        >>> loss = task.loss(logits, torch.tensor([2, -1]))  # one label is unknown
+        >>> torch.isclose(loss, torch.tensor(3.0).log())
         tensor(True)
     """
 
@@ -80,6 +81,11 @@ class MultiLabel:
 
     Raises:
         SchemaError: If ``num_labels`` is below 1.
+
+    Example:
+        >>> task = nn.MultiLabel(num_labels=2)
+        >>> task.activate(torch.zeros(1, 2)).tolist()
+        [[0.5, 0.5]]
     """
 
     num_labels: int
@@ -112,6 +118,12 @@ class Regression:
 
     Raises:
         SchemaError: If ``num_targets`` is below 1.
+
+    Example:
+        >>> task = nn.Regression()
+        >>> y = torch.tensor([[1.0], [float("nan")]])  # the second target is unknown
+        >>> float(task.loss(torch.zeros(2, 1), y))
+        1.0
     """
 
     num_targets: int = 1

@@ -36,6 +36,14 @@ class HGTLayer(nn.Module):
         channels: ``D``, a multiple of ``num_heads``.
         num_heads: ``H``.
         execution: See :class:`mmgraph.nn.RelationalAttention`.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> nodes = {"a": NodeSet(torch.tensor([0, 0, 1]), num_samples=2)}
+        >>> graph = Graph(nodes, num_samples=2)
+        >>> layer = nn.HGTLayer([Relation("a", "a")], channels=8, num_heads=2)
+        >>> layer(torch.randn(3, 8), graph)["a"].shape
+        torch.Size([3, 8])
     """
 
     def __init__(

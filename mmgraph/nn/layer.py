@@ -25,6 +25,13 @@ class FeedForward(nn.Module):
         channels: ``D``.
         factor: Width of the hidden layer, in ``channels``.
         members: Ensemble members computed together, or None for a single model.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> nodes = {"a": NodeSet(torch.tensor([0, 0, 1]), num_samples=2)}
+        >>> graph = Graph(nodes, num_samples=2)
+        >>> nn.FeedForward(["a"], channels=8)(torch.randn(3, 8), graph)["a"].shape
+        torch.Size([3, 8])
     """
 
     def __init__(
@@ -68,6 +75,14 @@ class MixtureFeedForward(nn.Module):
         top_k: Experts per node.
         factor: Width of the hidden layer of an expert, in ``channels``.
         members: Ensemble members computed together, or None for a single model.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> nodes = {"a": NodeSet(torch.tensor([0, 0, 1]), num_samples=2)}
+        >>> graph = Graph(nodes, num_samples=2)
+        >>> mixture = nn.MixtureFeedForward(["a"], channels=8, modalities=["a"])
+        >>> mixture(torch.randn(3, 8), graph)["a"].shape
+        torch.Size([3, 8])
     """
 
     def __init__(
@@ -196,6 +211,15 @@ class GraphLayer(nn.Module):
             target type, such as :class:`RelationalAttention`; None skips the step.
         feed_forward: Module with the same signature, such as :class:`FeedForward`; None
             skips the step.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> nodes = {"a": NodeSet(torch.tensor([0, 0, 1]), num_samples=2)}
+        >>> graph = Graph(nodes, num_samples=2)
+        >>> attention = nn.RelationalAttention([Relation("a", "a")], channels=8)
+        >>> layer = nn.GraphLayer(attention, nn.FeedForward(["a"], channels=8))
+        >>> layer(torch.randn(3, 8), graph).shape
+        torch.Size([3, 8])
     """
 
     def __init__(

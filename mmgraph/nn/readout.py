@@ -32,6 +32,13 @@ class FuseReadout(nn.Module):
         channels: ``D``.
         num_nodes: Latent nodes per sample, over all ``types``.
         members: Unused; part of the common signature of readouts.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> nodes = {"fuse": NodeSet(torch.tensor([0, 1]), num_samples=2)}
+        >>> graph = Graph(nodes, num_samples=2)
+        >>> nn.FuseReadout(["fuse"], channels=8)(torch.randn(2, 8), graph).shape
+        torch.Size([2, 8])
     """
 
     def __init__(
@@ -133,6 +140,13 @@ class MaxReadout(_Pool):
         channels: ``D``.
         num_nodes: Unused; part of the common signature of readouts.
         members: Unused; part of the common signature of readouts.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> nodes = {"a": NodeSet(torch.tensor([0, 0, 1]), num_samples=2)}
+        >>> graph = Graph(nodes, num_samples=2)
+        >>> nn.MaxReadout(["a"], channels=8)(torch.randn(3, 8), graph).shape
+        torch.Size([2, 8])
     """
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
@@ -154,6 +168,13 @@ class AttentionReadout(_Pool):
         num_nodes: Unused; part of the common signature of readouts.
         members: Ensemble members computed together, or None for a single model.
         num_heads: ``H``.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> nodes = {"a": NodeSet(torch.tensor([0, 0, 1]), num_samples=2)}
+        >>> graph = Graph(nodes, num_samples=2)
+        >>> nn.AttentionReadout(["a"], channels=8)(torch.randn(3, 8), graph).shape
+        torch.Size([2, 8])
     """
 
     def __init__(
