@@ -91,6 +91,7 @@ def evaluate(
         )
     if isinstance(model, FusionRetriever):
         whole = in_memory(data)
+        _warn_unobserved(model, whole, _observed(whole))
         return score_retriever(model, whole, scenarios, query=query, gallery=gallery)
     if query is not None or gallery is not None:
         raise ConfigError(
@@ -98,7 +99,9 @@ def evaluate(
             "Leave both arguments out."
         )
     if isinstance(model, FusionMatcher):
-        return score_matcher(model, in_memory(data), scenarios)
+        whole = in_memory(data)
+        _warn_unobserved(model, whole, _observed(whole))
+        return score_matcher(model, whole, scenarios)
     observed: set[str] = set()
     result = score_labels(model, lambda: _watch(parts_of(data), observed), scenarios)
     _warn_unobserved(model, data, observed)
@@ -110,13 +113,19 @@ def _watch(
 ) -> Iterator[MultimodalData]:
     """Yield the parts, and collect the modalities that have an observed value."""
     for part in parts:
-        observed.update(name for name, c in part.columns.items() if c.present.any())
+        observed.update(_observed(part))
         yield part
+
+
+def _observed(data: MultimodalData) -> set[str]:
+    """Return the modalities with an observed value."""
+    return {name for name, column in data.columns.items() if column.present.any()}
 
 
 def _warn_unobserved(model: object, data: DataOrStream, observed: set[str]) -> None:
     """Warn about modalities of the model that no sample of the data has observed."""
-    if not isinstance(model, FusionEstimator) or not observed:
+    kinds = FusionEstimator | FusionRetriever | FusionMatcher
+    if not isinstance(model, kinds) or not observed:
         return
     names = data.schema.modality_names
     for name in model.schema_.modality_names:
