@@ -33,8 +33,8 @@ for sensor, burst in bursts.items():
     times[sensor] = np.sort(np.append(rng.uniform(0, 10, (n, 11)), burst, axis=1))
     direction = rng.normal(size=(n, 1, 3))  # the sensor may be worn in any orientation
     direction *= 3 / np.linalg.norm(direction, axis=2, keepdims=True)
-    moves = times[sensor] == burst
-    arrays[sensor] = rng.normal(0, 0.3, (n, 12, 3)) + moves[:, :, None] * direction
+    moves = (times[sensor] == burst)[:, :, None]
+    arrays[sensor] = rng.normal(0, 0.3, (n, 12, 3)) + moves * direction
 arrays["profile"] = rng.normal(0.2 * y[:, None], size=(n, 3))
 arrays["profile"][rng.random(n) < 1 / 3] = np.nan
 
@@ -64,9 +64,8 @@ modalities = [
 
 def connect(topology):
     """Return a star with edges from the wrist to the ankle."""
-    relations = [mg.Relation("wrist", "ankle", topology=topology)]
-    relations.append(mg.Relation("*", "fuse"))
-    return mg.Schema(modalities, [mg.Latent("fuse")], relations)
+    edges = mg.Relation("wrist", "ankle", topology=topology), mg.Relation("*", "fuse")
+    return mg.Schema(modalities, [mg.Latent("fuse")], edges)
 
 
 schemas = {
@@ -80,13 +79,14 @@ schemas = {
 # -------------
 
 graph = schemas["custom, precedes"].to_networkx()
-layout = {"wrist": (0, 1), "ankle": (0.9, 0.8), "profile": (0.2, 0), "fuse": (2, 0.4)}
+layout = {"wrist": (0, 0.6), "ankle": (1, 1), "profile": (0.3, 0), "fuse": (2, 0.5)}
 fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 options = {"node_size": 2600, "node_color": "tab:blue", "font_color": "white"}
 nx.draw_networkx(graph, layout, ax=ax, **options)
 label = {("wrist", "ankle"): "precedes"}
 nx.draw_networkx_edge_labels(nx.DiGraph(graph), layout, label, ax=ax)
 ax.set(title="Node types and relations", xlim=(-0.3, 2.3), ylim=(-0.3, 1.3))
+ax.axis("off")
 
 # %%
 # A custom encoder
@@ -112,6 +112,10 @@ class Magnitude(torch.nn.Module):
 # %%
 # Train and evaluate on held-out recordings
 # -----------------------------------------
+#
+# The edge function contains what separates the classes. A time window connects the rows
+# on both sides, so that the order would have to be learned from the time encoding, and
+# the star has no edges between the sensors: both stay near chance.
 
 
 def train_and_score(schema, epochs=15):
