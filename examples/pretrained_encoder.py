@@ -66,20 +66,20 @@ print(train)
 # Encode
 # ------
 #
-# The encoder is frozen. Each note becomes a vector, and similar meanings have similar
-# vectors. The matrix shows cosine similarities of test notes (rows) and training notes.
+# The encoder is frozen: each note becomes a vector of length 384, and similar meanings
+# have similar vectors. For each test note, this is the training note with the highest
+# cosine similarity:
 
 encoder = mg.PretrainedEncoder(str(get_model_path()), kind="text")
-rows = improving_test.split("|") + worsening_test.split("|")
-columns = improving.split("|") + worsening.split("|")
-a, b = encoder.encode(rows), encoder.encode(columns)
-a, b = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (a, b))
-
-fig, ax = plt.subplots(figsize=(8, 6), layout="constrained")
-image = ax.imshow(a @ b.T, cmap="viridis")
-ax.set_xticks(range(len(columns)), columns, rotation=60, ha="right")
-ax.set_yticks(range(len(rows)), rows)
-fig.colorbar(image, label="cosine similarity", location="top", shrink=0.6)
+known = improving.split("|") + worsening.split("|")
+unseen = improving_test.split("|") + worsening_test.split("|")
+known_vectors, vectors = (
+    z / np.linalg.norm(z, axis=1, keepdims=True)
+    for z in (encoder.encode(known), encoder.encode(unseen))
+)
+similarity = vectors @ known_vectors.T
+for note, row in zip(unseen, similarity, strict=True):
+    print(f"{note:<35} {known[row.argmax()]:<30} {row.max():.2f}")
 
 # %%
 # Compare with word counts
