@@ -19,7 +19,8 @@ import mmgraph as mg
 # ---------------------
 #
 # Three of four patients with heart disease are removed from the data, so that disease
-# becomes the rarer class, as in a screening. The models are small to keep the page fast.
+# becomes the rarer class, as in a screening. The models are small to keep the page
+# fast.
 
 data = mg.load_dataset("heart").replace(groups=None)
 rng = np.random.default_rng(0)
@@ -39,9 +40,9 @@ models = {
 # Calibration
 # -----------
 #
-# In a reliability diagram, predictions near 0.3 should come true in 30% of the cases. The
-# expected calibration error (ECE) is the mean distance from the diagonal. The log loss
-# combines calibration and discrimination; lower is better.
+# In a reliability diagram, predictions near 0.3 should come true in 30% of the cases.
+# The expected calibration error (ECE) is the mean distance from the diagonal. The log
+# loss combines calibration and discrimination; lower is better.
 
 fig, ax = plt.subplots(figsize=(5.5, 5), layout="constrained")
 for name, model in models.items():
@@ -59,10 +60,11 @@ ax.set(xlabel="predicted probability of disease", ylabel="observed frequency")
 # Decision thresholds
 # -------------------
 #
-# ``predict`` returns the most probable class, which is a threshold of 0.5 and misses half
-# of the diseased patients. ``predict(balanced=True)`` weights the classes by their inverse
-# frequency in training, which moves the threshold to the base rate. Where the costs of the
-# two errors are known, choose the threshold from the curves, on validation data.
+# ``predict`` returns the most probable class, which is a threshold of 0.5 and misses
+# half of the diseased patients. ``predict(balanced=True)`` weights the classes by their
+# inverse frequency in training, which moves the threshold to the base rate. Where the
+# costs of the two errors are known, choose the threshold from the curves, on validation
+# data.
 
 clf = models["mmgraph"]
 risk = clf.predict_proba(test)[:, 1]
@@ -70,7 +72,10 @@ for name, predicted in {
     "default": clf.predict(test),
     "balanced": clf.predict(test, balanced=True),
 }.items():
-    recall, precision = recall_score(test.y, predicted), precision_score(test.y, predicted)
+    recall, precision = (
+        recall_score(test.y, predicted),
+        precision_score(test.y, predicted),
+    )
     print(f"recall, {name}: {recall:.3f}, precision: {precision:.3f}")
 
 thresholds = np.linspace(0.02, 0.8, 60)
@@ -86,10 +91,10 @@ ax.legend()
 # Contributions of the modalities
 # -------------------------------
 #
-# Shapley values distribute the difference between a prediction and the base value, which
-# is the prediction with nothing observed, over the modalities. The model itself predicts
-# from every subset, so that nothing is imputed. Each dot is a test patient that has the
-# modality; red patients are diseased.
+# Shapley values distribute the difference between a prediction and the base value,
+# which is the prediction with nothing observed, over the modalities. The model itself
+# predicts from every subset, so that nothing is imputed. Each dot is a test patient
+# that has the modality; red patients are diseased.
 
 explanation = clf.explain(test)
 contribution = explanation.values[:, :, 1]

@@ -43,9 +43,9 @@ arrays["profile"][rng.random(n) < 1 / 3] = np.nan
 # ----------------
 #
 # ``Schema.star`` connects every modality to a fuse node only. ``TimeWindow`` adds edges
-# between rows that are close in time (``KNearest`` and ``SameIndex`` are built in, too).
-# ``Custom`` wraps an edge function: it gets the source and target nodes of a whole batch
-# and returns ``edge_index [2, E]``, with the source in row 0.
+# between rows that are close in time (``KNearest`` and ``SameIndex`` are built in,
+# too). ``Custom`` wraps an edge function: it gets the source and target nodes of a
+# whole batch and returns ``edge_index [2, E]``, with the source in row 0.
 
 
 def precedes(source, target):
@@ -93,8 +93,8 @@ ax.axis("off")
 # ----------------
 #
 # An encoder gets the observed rows ``x [N, C]`` of all recordings, with the sample and
-# the time of each row, and returns the states of the nodes. This one reads the magnitude
-# of the motion only, which does not depend on the orientation of the sensor.
+# the time of each row, and returns the states of the nodes. This one reads the
+# magnitude of the motion only, which does not depend on the orientation of the sensor.
 
 
 class Magnitude(torch.nn.Module):

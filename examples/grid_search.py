@@ -2,8 +2,8 @@
 Cross-validation and grid search with scikit-learn
 ==================================================
 
-``MultimodalData`` can be indexed and split by scikit-learn, so that cross-validation with
-groups, grid search and the display classes work as for arrays.
+``MultimodalData`` can be indexed and split by scikit-learn, so that cross-validation
+with groups, grid search and the display classes work as for arrays.
 """
 
 import matplotlib.pyplot as plt
@@ -23,8 +23,8 @@ import mmgraph as mg
 # -------------------------------------------
 #
 # The estimator reads labels and groups from the data; scikit-learn needs them passed
-# explicitly. Random folds mix the four hospitals. Leaving one hospital out estimates the
-# score on a new hospital, which is lower. The ensemble is small and has linear base
+# explicitly. Random folds mix the four hospitals. Leaving one hospital out estimates
+# the score on a new hospital, which is lower. The ensemble is small and has linear base
 # learners only, to keep the page fast.
 
 data = mg.load_dataset("heart")
@@ -39,17 +39,20 @@ scores = {
     ),
 }
 for name, values in scores.items():
-    print(f"AUROC, {name}: {values.mean():.3f} ({', '.join(f'{v:.2f}' for v in values)})")
+    print(
+        f"AUROC, {name}: {values.mean():.3f} ({', '.join(f'{v:.2f}' for v in values)})"
+    )
 
 # %%
 # Grid search over graphs
 # -----------------------
 #
-# Any argument of the estimator can be searched, the graph included. In the synthetic data
-# set ``synergy``, the label depends on a product of two modalities: each is weakly
+# Any argument of the estimator can be searched, the graph included. In the synthetic
+# data set ``synergy``, the label depends on a product of two modalities: each is weakly
 # informative, and only a model with cross-modal interaction can use both fully. The
-# schemas differ in their edges: none (late fusion), modalities to a fuse node (star), or
-# additionally between modalities (complete). Test samples take no part in the search.
+# schemas differ in their edges: none (late fusion), modalities to a fuse node (star),
+# or additionally between modalities (complete). Test samples take no part in the
+# search.
 
 synergy = mg.load_dataset("synergy")
 train, test = synergy.split(test_size=0.3, seed=0)

@@ -2,8 +2,8 @@
 Train on an incomplete cohort from a CSV file
 =============================================
 
-From a CSV file with missing cells, missing laboratory panels and categorical columns to a
-classifier with scores and explanations. Needs pandas: ``pip install ".[pandas]"``.
+From a CSV file with missing cells, missing laboratory panels and categorical columns to
+a classifier with scores and explanations. Needs pandas: ``pip install ".[pandas]"``.
 """
 
 import io
@@ -59,7 +59,8 @@ print(frame.head().to_string(index=False))
 # Clean the columns
 # -----------------
 #
-# Numeric columns must be numeric. Values below the detection limit become half the limit.
+# Numeric columns must be numeric. Values below the detection limit become half the
+# limit.
 
 frame["crp"] = pd.to_numeric(frame["crp"].replace("<5", "2.5"))
 
@@ -114,9 +115,10 @@ print(f"risk of the new patient: {risk:.2f}")
 # -------------------
 #
 # The Shapley value of a modality is its contribution to the predicted probability.
-# Contributions of a patient and the base value sum to the prediction; a missing modality
-# contributes exactly 0. Left: mean absolute contribution over the test patients that have
-# the modality. Right: the test patient with the highest predicted risk.
+# Contributions of a patient and the base value sum to the prediction; a missing
+# modality contributes exactly 0. Left: mean absolute contribution over the test
+# patients that have the modality. Right: the test patient with the highest predicted
+# risk.
 
 explanation = clf.explain(test)
 values = explanation.values[:, :, 1]  # contribution to the probability of death

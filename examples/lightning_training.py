@@ -86,8 +86,8 @@ model.fit_scaling(train.batch())
 # Fit
 # ---
 #
-# The logs go to a temporary folder here. In a project, log to a permanent folder and view
-# it with ``tensorboard --logdir runs``.
+# The logs go to a temporary folder here. In a project, log to a permanent folder and
+# view it with ``tensorboard --logdir runs``.
 
 with tempfile.TemporaryDirectory() as folder:
     logger = TensorBoardLogger(folder, name="mfeat")

@@ -16,9 +16,9 @@ import mmgraph as mg
 # Fit
 # ---
 #
-# The left side is the image, the right side has two sets of shape descriptors. The matcher
-# is trained on true pairs, which are the samples, against pairs of different samples that
-# it draws itself: half at random, half among the most similar.
+# The left side is the image, the right side has two sets of shape descriptors. The
+# matcher is trained on true pairs, which are the samples, against pairs of different
+# samples that it draws itself: half at random, half among the most similar.
 
 data = mg.load_dataset("mfeat").select(["pix", "fou", "zer"])
 order = np.random.default_rng(0).permutation(len(data))
@@ -29,9 +29,9 @@ matcher = mg.FusionMatcher(left=["pix"], right=["fou", "zer"], seed=0).fit(train
 # Score pairs
 # -----------
 #
-# ``predict_proba`` compares row i of one side with row i of the other. Here each image is
-# paired with its own descriptors, with those of a random digit, and with those of another
-# digit of the same class.
+# ``predict_proba`` compares row i of one side with row i of the other. Here each image
+# is paired with its own descriptors, with those of a random digit, and with those of
+# another digit of the same class.
 
 by_class = [np.flatnonzero(test.y == digit) for digit in range(10)]
 neighbor = np.empty(len(test), dtype=int)
@@ -41,7 +41,9 @@ pairs = {
     "another digit, same class": test[neighbor],
     "random digit": test[np.roll(np.arange(len(test)), 1)],
 }
-probability = {name: matcher.predict_proba(test, right) for name, right in pairs.items()}
+probability = {
+    name: matcher.predict_proba(test, right) for name, right in pairs.items()
+}
 for name, p in probability.items():
     print(f"mean probability, {name}: {p.mean():.3f}")
 
@@ -71,7 +73,9 @@ for kept in (["fou", "zer"], ["zer"], ["fou"]):
     name = " + ".join(kept)
     auroc[name] = roc_auc_score(match, p)
     print(f"AUROC against the same class, right side {name}: {auroc[name]:.3f}")
-nothing = test.mask({"fou": np.zeros(len(test), bool), "zer": np.zeros(len(test), bool)})
+nothing = test.mask(
+    {"fou": np.zeros(len(test), bool), "zer": np.zeros(len(test), bool)}
+)
 print("probability with an empty right side:", matcher.predict_proba(test, nothing)[0])
 
 # %%

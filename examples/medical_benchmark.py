@@ -87,9 +87,10 @@ new_hospital = {name: np.mean(scores, axis=0) for name, scores in by_hospital.it
 # -------
 #
 # A new hospital costs every model about 0.1 AUROC, more than the models differ while
-# nothing is removed. Once examinations are removed, mean imputation and gradient boosting
-# fall behind. One split cannot separate models that are within 0.01 of each other: on the
-# new hospital, the MLP is ahead with nothing removed and mmgraph with 70% removed.
+# nothing is removed. Once examinations are removed, mean imputation and gradient
+# boosting fall behind. One split cannot separate models that are within 0.01 of each
+# other: on the new hospital, the MLP is ahead with nothing removed and mmgraph with 70%
+# removed.
 
 print(f"{'AUROC, removed: none / 50%':<28}{'within hospitals':>18}{'new hospital':>18}")
 for name in within:

@@ -2,8 +2,8 @@
 Missing-data patterns and robustness curves
 ===========================================
 
-Remove modalities completely at random, by hospital, depending on observed values or on the
-label, measure how much a model loses under each pattern, and save the masks.
+Remove modalities completely at random, by hospital, depending on observed values or on
+the label, measure how much a model loses under each pattern, and save the masks.
 """
 
 import tempfile
@@ -23,13 +23,13 @@ test = test.replace(groups=data.groups[np.searchsorted(data.ids, test.ids)])
 # Patterns
 # --------
 #
-# ``mcar``: each modality is removed independently with the same probability. ``block``: a
-# modality is removed from a whole group, as when a hospital lacks a device. ``mar``: the
-# probability depends on the values of one modality, which always stays. ``mnar``: it
-# depends on the label, so that missingness itself becomes informative.
+# ``mcar``: each modality is removed independently with the same probability. ``block``:
+# a modality is removed from a whole group, as when a hospital lacks a device. ``mar``:
+# the probability depends on the values of one modality, which always stays. ``mnar``:
+# it depends on the label, so that missingness itself becomes informative.
 #
-# A plan is one random draw of a pattern. It never restores what the data lack, and keeps
-# at least one modality per sample.
+# A plan is one random draw of a pattern. It never restores what the data lack, and
+# keeps at least one modality per sample.
 
 patterns = {
     "mcar": missing.mcar(0.5),
@@ -42,7 +42,9 @@ by_hospital = np.argsort(test.groups, kind="stable")
 for ax, (name, pattern) in zip(axes, patterns.items(), strict=True):
     plan = pattern.plan(test, seed=0)
     print(plan)
-    ax.imshow(plan.present[by_hospital], aspect="auto", interpolation="none", cmap="Blues")
+    ax.imshow(
+        plan.present[by_hospital], aspect="auto", interpolation="none", cmap="Blues"
+    )
     ax.set_title(name)
     ax.set_xticks(range(len(data.modalities)), data.modalities, rotation=90)
 axes[0].set_ylabel("test patients, by hospital (blue: observed)")
@@ -51,10 +53,10 @@ axes[0].set_ylabel("test patients, by hospital (blue: observed)")
 # Robustness curves
 # -----------------
 #
-# ``evaluate`` draws three plans per pattern and averages the scores. Removal completely at
-# random costs most here; under ``mar`` the history, an informative modality, always stays.
-# The model was trained on the natural missingness alone, so each curve also shows how
-# sensitive it is to a change of the mechanism.
+# ``evaluate`` draws three plans per pattern and averages the scores. Removal completely
+# at random costs most here; under ``mar`` the history, an informative modality, always
+# stays. The model was trained on the natural missingness alone, so each curve also
+# shows how sensitive it is to a change of the mechanism.
 
 options = {"seed": 0, "members": 2, "epochs": 5, "experts": ("linear", "spline")}
 clf = mg.FusionClassifier(**options).fit(train)

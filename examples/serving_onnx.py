@@ -3,8 +3,8 @@ Serve with ONNX Runtime
 =======================
 
 Export a fitted classifier to one ONNX file, predict without PyTorch, check that the
-predictions agree, and compare the latency of single samples. Needs
-``pip install ".[export]"``.
+predictions agree, and compare the latency of single samples. Needs ``pip install
+".[export]"``.
 """
 
 import tempfile
