@@ -30,10 +30,10 @@ improving = (
     "heart rate is regular|antibiotics can be stopped"
 )
 worsening = (
-    "short of breath at rest|blood pressure is falling|does not wake up|fever is rising|"
-    "wound is infected|severe pain all night|needs more oxygen|bleeding again|"
-    "too weak to stand|refuses food|kidneys are failing|confused and agitated|"
-    "heart rate is irregular|antibiotics have no effect"
+    "short of breath at rest|blood pressure is falling|does not wake up|"
+    "fever is rising|wound is infected|severe pain all night|needs more oxygen|"
+    "bleeding again|too weak to stand|refuses food|kidneys are failing|"
+    "confused and agitated|heart rate is irregular|antibiotics have no effect"
 )
 improving_test = (
     "much better than yesterday|temperature is normal|gets up on her own|"
@@ -41,7 +41,8 @@ improving_test = (
 )
 worsening_test = (
     "struggles to breathe|hypotensive, started vasopressors|"
-    "unconscious since the morning|septic shock suspected|moved to intensive care|critical condition"
+    "unconscious since the morning|septic shock suspected|"
+    "moved to intensive care|critical condition"
 )
 
 
