@@ -1,67 +1,70 @@
-"""Going on with a training that was interrupted."""
+"""State of a training, saved to resume it after an interruption."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmgraph.distributed import Workers
+from mmgraph.distributed import ProcessGroup
 from mmgraph.train.batches import Batches
-from mmgraph.train.folder import TrainingFolder
+from mmgraph.train.progress_dir import CheckpointDir
 from mmgraph.train.step import TrainStep
 from mmgraph.train.validation import Validation
 
 PART = "steps"
-VALIDATION = "judge"  # its name in files that are there
+VALIDATION = "validation"
 
 
-class Progress:
-    """How far a training is: all that the next step depends on.
+class TrainerState:
+    """Everything that the next optimizer step depends on.
 
     Args:
-        take_step: Parameters, optimiser and schedule.
-        validation: The best members so far.
-        batches: Where the samples come from.
-        generator: Of all randomness.
-        workers: Who train together; the lead reads and writes.
-        folder: Where progress is kept, or None.
+        optimizer_step: Parameters, optimizer and learning-rate schedule.
+        validation: Best parameters of the members so far.
+        batches: Iterator of the batches.
+        generator: Random generator.
+        processes: Process group; the main process reads and writes.
+        checkpoint_dir: Directory of the progress, or None.
     """
 
     def __init__(
         self,
-        take_step: TrainStep,
+        optimizer_step: TrainStep,
         validation: Validation,
         batches: Batches,
         generator: torch.Generator,
-        workers: Workers,
-        folder: TrainingFolder | None,
+        processes: ProcessGroup,
+        checkpoint_dir: CheckpointDir | None,
     ) -> None:
-        self.take_step, self.validation, self.batches = take_step, validation, batches
-        self.generator, self.workers, self.folder = generator, workers, folder
+        self.optimizer_step, self.validation = optimizer_step, validation
+        self.batches, self.generator = batches, generator
+        self.processes, self.checkpoint_dir = processes, checkpoint_dir
 
     def save(self, step: int) -> None:
-        """Keep the state after a step, unless the last time was just now."""
-        folder = self.folder
-        if folder is not None and self.workers.is_lead and folder.is_due(PART):
-            folder.save(PART, *self._state(step))
+        """Save the state after a step, unless the last save was too recent."""
+        target = self.checkpoint_dir
+        if target is None or not self.processes.is_main_process:
+            return
+        if target.is_due(PART):
+            target.save(PART, *self._state(step))
 
     def resume(self) -> int:
-        """Take up what was kept; returns the number of steps that were done."""
-        folder = self.folder
-        if folder is None:
+        """Restore a saved state, if any; return its number of completed steps."""
+        source = self.checkpoint_dir
+        if source is None:
             return 0
-        kept = self.workers.parcel(lambda: folder.load(PART) or ({}, {}))
-        tensors, plain = kept
+        saved = self.processes.broadcast_state(lambda: source.load(PART) or ({}, {}))
+        tensors, plain = saved
         if not plain:
             return 0
-        self.take_step.load_state(_under("step", tensors), plain["take_step"])
+        self.optimizer_step.load_state(_under("step", tensors), plain["optimizer_step"])
         self.validation.load_state(_under(VALIDATION, tensors), plain[VALIDATION])
         self.batches.load_state(_under("batches", tensors))
         self.generator.set_state(tensors["generator"])
         return int(plain["step"])
 
     def _state(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        moments, schedule = self.take_step.state()
+        moments, schedule = self.optimizer_step.state()
         best, measured = self.validation.state()
         parts = {"step": moments, VALIDATION: best, "batches": self.batches.state()}
         tensors = {
@@ -70,10 +73,11 @@ class Progress:
             for name, value in values.items()
         }
         tensors["generator"] = self.generator.get_state()
-        return tensors, {"step": step, "take_step": schedule, VALIDATION: measured}
+        return tensors, {"step": step, "optimizer_step": schedule, VALIDATION: measured}
 
 
 def _under(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a part, without that prefix."""
     prefix = f"{part}."
     names = [name for name in tensors if name.startswith(prefix)]
     return {name.removeprefix(prefix): tensors[name] for name in names}

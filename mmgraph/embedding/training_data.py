@@ -1,0 +1,30 @@
+"""Training data of an embedding space."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmgraph.ops import present_rows
+
+
+@dataclass(frozen=True)
+class EmbeddingTrainingData:
+    """Training samples of an embedding space.
+
+    Attributes:
+        features: ``[N, F_m]`` by modality; a missing modality is an all-NaN row.
+        groups: ``[N]`` group numbers; samples of one group are left out together.
+        classes: ``[N]`` class numbers, -1 if unknown; None without classes.
+        folds: ``[N]`` fold of each sample.
+    """
+
+    features: Mapping[str, Tensor]
+    groups: Tensor
+    classes: Tensor | None
+    folds: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """Availability, ``[N, M]`` Bool."""
+        return present_rows(self.features.values())

@@ -1,0 +1,95 @@
+"""Scores of classifiers and regressors.
+
+Letters: `N` samples, `K` classes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mmgraph.data import MultimodalData
+from mmgraph.data.targets import labelled_rows
+from mmgraph.errors import DataError
+from mmgraph.evaluation.result import Evaluation, ScoreRow
+from mmgraph.evaluation.scenarios import Scenario
+from mmgraph.metrics.scores import Scores, mean_scores
+
+Parts: TypeAlias = Callable[[], Iterable[MultimodalData]]
+
+SEED_STRIDE = 1000  # distance between the mask seeds of consecutive parts
+
+
+def score_labels(
+    model: Any,  # noqa: ANN401
+    parts: Parts,
+    scenarios: Sequence[Scenario],
+) -> Evaluation:
+    """Score a classifier or regressor in each scenario.
+
+    Args:
+        model: Fitted model; one with `predict_proba` is a classifier.
+        parts: Function that returns an iterator over the samples, part by part.
+        scenarios: Modalities to remove.
+
+    Raises:
+        DataError: If no sample has a label, a class is unknown to the model, labels of
+            a regressor are not numbers, or samples have several labels.
+    """
+    rows = []
+    for scenario in scenarios:
+        by_seed = {
+            str(seed): _scores(model, _labelled(parts(), scenario, seed))
+            for seed in scenario
+        }
+        rows.append(ScoreRow(scenario.name, "", mean_scores(by_seed)))
+    return Evaluation(tuple(rows))
+
+
+def _labelled(
+    parts: Iterable[MultimodalData], scenario: Scenario, seed: int
+) -> Iterator[MultimodalData]:
+    """Yield the samples with labels, part by part, with modalities removed."""
+    for number, data in enumerate(parts):
+        if data.y is None:
+            continue
+        known = labelled_rows(np.asarray(data.y))
+        if known.any():
+            yield scenario.apply(data, seed + SEED_STRIDE * number)[known]
+
+
+def _scores(
+    model: Any,  # noqa: ANN401
+    parts: Iterable[MultimodalData],
+) -> Scores:
+    from mmgraph.metrics import classification_scores, regression_scores
+
+    is_classifier = hasattr(model, "predict_proba")
+    predict = model.predict_proba if is_classifier else model.predict
+    pairs = [(np.asarray(data.y), np.asarray(predict(data))) for data in parts]
+    if not pairs:
+        raise DataError(
+            "evaluate must get at least one sample with a label, got none.",
+            "Give other samples, or labels by y=.",
+        )
+    y, predicted = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    if not is_classifier:
+        if y.dtype.kind not in "fiub":
+            raise DataError(
+                "Labels must be numbers for a regression model, got strings.",
+                "Give other labels by y=.",
+            )
+        return regression_scores(y, predicted)
+    if y.ndim > 1:
+        raise DataError(
+            f"evaluate must get one label per sample, got {y.shape[1]}. Score a "
+            "multi-label model in Python with FusionClassifier.score."
+        )
+    classes = np.asarray(model.classes_)
+    unknown = sorted(set(y.tolist()) - set(classes.tolist()), key=str)
+    if unknown:
+        raise DataError(
+            f"Labels must be classes of the training data, {classes.tolist()}, "
+            f"got {unknown[0]!r}. Leave these samples out, or train on them."
+        )
+    return classification_scores(np.searchsorted(classes, y), predicted)

@@ -1,0 +1,171 @@
+"""Fit of base learners and pool in one process or several, with saved progress.
+
+Letters: ``N`` samples, ``M`` modalities, ``X`` base learners of a modality, ``K``
+outputs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mmgraph.data import MultimodalData
+from mmgraph.data.splits import (
+    assign_folds,
+    encode_groups,
+    member_weights,
+    num_feasible_folds,
+)
+from mmgraph.distributed import ProcessGroup
+from mmgraph.experts.ensemble import ExpertEnsemble
+from mmgraph.experts.links import ExpertKind
+from mmgraph.experts.pooling import fit_pool
+from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
+from mmgraph.experts.stacking import Evidence, fit_evidence
+from mmgraph.nn.heads import Task
+from mmgraph.train import TrainingSet
+from mmgraph.train.progress_dir import CheckpointDir
+
+PART = "experts"
+EVIDENCE = ("evidence", "present")
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Labeled samples and the settings of a fit.
+
+    Attributes:
+        data: Samples, with the modalities of the schema.
+        y: Encoded targets.
+        task: Prediction task.
+        seed: Seed for folds, trees and pool.
+        processes: Process group; all processes have the same samples.
+        checkpoint_dir: Directory of the progress, or None.
+    """
+
+    data: MultimodalData
+    y: Tensor
+    task: Task
+    seed: int
+    processes: ProcessGroup
+    checkpoint_dir: CheckpointDir | None
+
+    @property
+    def groups(self) -> npt.NDArray[Any] | None:
+        """Groups that are held out together; None if all samples are in one group."""
+        groups = self.data.groups
+        return None if num_feasible_folds(groups, len(self.data)) == 1 else groups
+
+    @property
+    def num_folds(self) -> int:
+        """Number of folds, none of which is empty."""
+        return num_feasible_folds(self.groups, len(self.data))
+
+    def experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, ExpertEnsemble]:
+        """Fit base learners and pool in the main process, and send them to all others.
+
+        Saved progress of the same data and options is loaded instead.
+
+        Args:
+            kinds: Kinds of base learners.
+
+        Returns:
+            Out-of-fold evidence, and the fitted ensemble.
+        """
+        fitted: tuple[Evidence, ExpertEnsemble] | None = None
+
+        def pack() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            nonlocal fitted
+            saved = self.checkpoint_dir.load(PART) if self.checkpoint_dir else None
+            if saved is not None:
+                return saved
+            fitted = self._fit_experts(kinds)
+            packed = _pack(*fitted)
+            if self.checkpoint_dir:
+                self.checkpoint_dir.save(PART, *packed)
+            return packed
+
+        if self.processes.size == 1 and self.checkpoint_dir is None:
+            return self._fit_experts(kinds)
+        tensors, plain = self.processes.broadcast_state(pack)
+        return fitted or self._unpack(tensors, plain)
+
+    def training_set(
+        self, evidence: Evidence, members: int, device: torch.device
+    ) -> TrainingSet:
+        """Return the training data of the graph networks.
+
+        Args:
+            evidence: Evidence of the fitted base learners.
+            members: Number of graph networks.
+            device: Device of the tensors.
+        """
+        data, groups = self.data, self.groups
+        evidence = evidence.to(device)
+        weights = member_weights(
+            self.y.numpy(), groups, members, self.num_folds, seed=self.seed
+        )
+        return TrainingSet(
+            batch_of=lambda indices: data.batch(indices.numpy()).to(device),
+            present=evidence.present,
+            evidence=evidence.out_of_fold,
+            joint_evidence=evidence.joint_evidence,
+            y=self.y.to(device),
+            member_weights=torch.from_numpy(weights).to(device),
+            groups=torch.from_numpy(encode_groups(groups, len(data))).to(device),
+        )
+
+    def _fit_experts(
+        self, kinds: Sequence[ExpertKind]
+    ) -> tuple[Evidence, ExpertEnsemble]:
+        evidence = fit_evidence(
+            self._features(),
+            self.y,
+            self.task,
+            self._folds(),
+            kinds=tuple(kinds),
+            grouped=self.groups is not None,
+            seed=self.seed,
+        )
+        pool = fit_pool(evidence, self.y, self.task, seed=self.seed)
+        return evidence, ExpertEnsemble(evidence.experts, evidence.joint, pool)
+
+    def _folds(self) -> Tensor:
+        y, groups = self.y.numpy(), self.groups
+        folds = assign_folds(y, groups, self.num_folds, seed=self.seed)
+        return torch.from_numpy(folds)
+
+    def _features(self) -> dict[str, Tensor]:
+        return {k: torch.from_numpy(v) for k, v in self.data.features().items()}
+
+    def _unpack(
+        self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
+    ) -> tuple[Evidence, ExpertEnsemble]:
+        features = list(self._features().values())
+        ensemble = ensemble_from_config(
+            plain, [x.shape[1] for x in features], self.task
+        )
+        own = {k: x for k, x in tensors.items() if k not in EVIDENCE}
+        ensemble.load_state_dict(own)
+        evidence = Evidence(
+            tensors[EVIDENCE[0]],
+            tensors[EVIDENCE[1]].bool(),
+            ensemble.experts,
+            ensemble.pool.prior,
+            features,
+            self._folds(),
+            ensemble.joint,
+        )
+        ensemble.pool.requires_grad_(False)
+        return evidence, ensemble
+
+
+def _pack(
+    evidence: Evidence, ensemble: ExpertEnsemble
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors = (evidence.out_of_fold, evidence.present)
+    named = dict(zip(EVIDENCE, tensors, strict=True))
+    return ensemble.state_dict() | named, ensemble_config(ensemble)

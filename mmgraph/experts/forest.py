@@ -1,0 +1,139 @@
+"""Random forests of one modality.
+
+Letters: ``n`` rows, ``F`` features, ``K`` outputs.
+"""
+
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mmgraph.experts.links import (
+    FittedExperts,
+    Link,
+    link_of,
+    score_of_mean,
+    targets_of,
+)
+from mmgraph.experts.trees import Forest
+from mmgraph.nn.heads import Task
+from mmgraph.nn.scaling import StandardScaler
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestRegressor
+
+NUM_TREES = 200
+MIN_LEAF = 5
+MAX_BOOTSTRAP = 20_000
+MIN_SHARED = 1000  # samples from which several threads are faster than one
+MIN_SAMPLES = 8
+
+
+class TreeExpert(nn.Module):
+    """Random forest on the features of one modality.
+
+    Missing cells are imputed with the training mean, plus an indicator.
+
+    Args:
+        in_features: ``F``.
+        out_channels: ``K``.
+        link: Link function of the task.
+        num_nodes: Number of nodes of all trees.
+        num_trees: Number of trees.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_channels: int,
+        link: Link,
+        *,
+        num_nodes: int = 1,
+        num_trees: int = 1,
+    ) -> None:
+        super().__init__()
+        self.link = link
+        self.scaler = StandardScaler(in_features)
+        width = self.scaler.out_channels
+        self.forest = Forest(
+            width, out_channels, num_nodes=num_nodes, num_trees=num_trees
+        )
+
+    @classmethod
+    def from_forest(
+        cls, forest: "RandomForestRegressor", scaler: StandardScaler, link: Link
+    ) -> "TreeExpert":
+        """Copy a fitted forest of regression trees on standardized features.
+
+        Args:
+            forest: Forest that was fitted on ``scaler(x)``, with one target per output.
+            scaler: Standardization of the features.
+            link: Link function of the task.
+        """
+        trees = Forest.from_trees([each.tree_ for each in forest.estimators_])
+        expert = cls(scaler.channels, trees.value.shape[1], link)
+        expert.forest = trees
+        expert.scaler.load_state_dict(scaler.state_dict())
+        return expert
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``[n, F]``, NaN if missing, to scores ``[n, K]``."""
+        return score_of_mean(self.forest(self.scaler(x)), self.link)
+
+
+def fit_forest(
+    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
+) -> FittedExperts:
+    """Fit a forest; return out-of-bag scores (out-of-fold if grouped) and the forest.
+
+    With too few labeled samples, all scores are NaN and the forest has no trees.
+    """
+    link, (target, known) = link_of(task), targets_of(y, task)
+    scaler = StandardScaler(x.shape[1])
+    scaler.fit(x)
+    scores = x.new_full((len(x), task.out_channels), torch.nan)
+    labeled = known > 0
+    if int(labeled.sum()) < MIN_SAMPLES:
+        return [(scores, TreeExpert(x.shape[1], task.out_channels, link))]
+    z = scaler(x)
+    fit = partial(_fit_trees, link=link, seed=seed)
+    forest = fit(z[labeled], target[labeled], out_of_bag=not grouped)
+    expert = TreeExpert.from_forest(forest, scaler, link)
+    if grouped:
+        for j in torch.unique(folds):
+            kept = labeled & (folds != j)
+            if int(kept.sum()) >= MIN_SAMPLES:
+                part = fit(z[kept], target[kept], out_of_bag=False)
+                fold = folds == j
+                scores[fold] = TreeExpert.from_forest(part, scaler, link)(x[fold])
+    else:
+        scores = expert(x)  # of rows without a label; the others are out of bag
+        mean = torch.from_numpy(forest.oob_prediction_).float()
+        scores[labeled] = score_of_mean(mean.reshape(-1, task.out_channels), link)
+    return [(scores, expert)]
+
+
+def _fit_trees(
+    z: Tensor, target: Tensor, *, link: str, seed: int, out_of_bag: bool
+) -> "RandomForestRegressor":
+    """Fit a forest of regression trees; with one-hot targets, splits minimize Gini.
+
+    References:
+        Random Forests, Breiman, 2001.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+
+    forest = RandomForestRegressor(
+        NUM_TREES,
+        max_samples=min(MAX_BOOTSTRAP, len(z)),
+        min_samples_leaf=MIN_LEAF,
+        max_features=1 / 3 if link == "identity" else "sqrt",
+        oob_score=out_of_bag,
+        n_jobs=torch.get_num_threads() if len(z) >= MIN_SHARED else 1,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():  # tiny data: a row can be in every bootstrap
+        warnings.filterwarnings("ignore", message="Some inputs do not have OOB")
+        return forest.fit(z.numpy(), target.squeeze(1).numpy())

@@ -1,0 +1,66 @@
+"""Stacked ensemble with an ensemble of graph networks fitted to its residual.
+
+Letters: ``B`` samples, ``M`` modalities, ``F`` features, ``K`` outputs, ``E`` members.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmgraph.data.batch import Batch
+from mmgraph.experts.ensemble import ExpertEnsemble
+from mmgraph.model import FusionModel
+from mmgraph.nn.evidence_pool import interaction_weight
+
+
+class ResidualFusion(nn.Module):
+    """``activate(pool + beta * interaction_weight * graph)``, averaged over members.
+
+    With ``beta = 0``, this is the log-linear opinion pool, a learned late fusion. A
+    sample with nothing observed gets the prior of the pool.
+
+    Args:
+        ensemble: Base learners and their pool.
+        graph: Ensemble of graph networks that models the residual of the pool.
+    """
+
+    beta: Tensor
+
+    def __init__(self, ensemble: ExpertEnsemble, graph: FusionModel) -> None:
+        super().__init__()
+        self.ensemble, self.graph = ensemble, graph
+        self.register_buffer("beta", torch.zeros(()))
+
+    def forward(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
+        """Return probabilities, or values for regression, ``[B, K]``.
+
+        For a regular batch, shapes do not depend on the data.
+
+        Args:
+            batch: Packed rows of the samples.
+            features: Features for the base learners, ``[B, F_m]`` for each modality; a
+                missing one is an all-NaN row.
+        """
+        regular = batch.missing is not None
+        offset, evidence, present = self.ensemble(features, regular=regular)
+        logits = offset[None]
+        if float(self.beta):
+            residual = self.graph(batch, evidence).logits
+            logits = logits + self.beta * interaction_weight(present) * residual
+        result: Tensor = self.graph.task.activate(logits).mean(0)
+        return result
+
+    def states(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
+        """Return the concatenated states of the members, ``[B, E D]``.
+
+        Members have different initial parameters, so that their axes do not correspond:
+        a mean over members would cancel learned features.
+
+        Args:
+            batch: Packed rows of the samples.
+            features: As in :meth:`forward`.
+        """
+        _, evidence, _ = self.ensemble(features)
+        z = self.graph(batch, evidence).z
+        return z.movedim(0, 1).flatten(1)

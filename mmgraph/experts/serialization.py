@@ -1,0 +1,132 @@
+"""Configurations of base learners as JSON.
+
+A configuration holds the sizes with which a module is built before its tensors are
+loaded.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmgraph.errors import CheckpointError
+from mmgraph.experts.ensemble import ExpertEnsemble
+from mmgraph.experts.forest import TreeExpert
+from mmgraph.experts.joint import JointForest
+from mmgraph.experts.linear import LinearExpert
+from mmgraph.experts.links import link_of
+from mmgraph.experts.trees import Forest
+from mmgraph.nn.evidence_pool import EvidencePool
+from mmgraph.nn.heads import Task
+
+
+def expert_config(expert: nn.Module) -> dict[str, Any]:
+    """Return the configuration of a base learner of one modality."""
+    if isinstance(expert, TreeExpert):
+        return {"kind": "forest", **forest_sizes(expert.forest)}
+    assert isinstance(expert, LinearExpert)
+    return {"kind": "linear", "num_knots": len(expert.hinges.knot)}
+
+
+def forest_sizes(forest: Forest) -> dict[str, int]:
+    """Return the number of trees and nodes of a forest."""
+    return {"num_trees": len(forest.root), "num_nodes": len(forest.feature)}
+
+
+def expert_from_config(item: Mapping[str, Any], width: int, task: Task) -> nn.Module:
+    """Build a base learner from its configuration, with empty tensors."""
+    sizes = {key: value for key, value in item.items() if key != "kind"}
+    kinds = {"linear": LinearExpert, "forest": TreeExpert}
+    return kinds[item["kind"]](width, task.out_channels, link_of(task), **sizes)
+
+
+def experts_config(
+    lists: Iterable[Iterable[nn.Module]],
+) -> list[list[dict[str, Any]]]:
+    """Return the configurations of the base learners of each modality."""
+    return [[expert_config(expert) for expert in experts] for experts in lists]
+
+
+def experts_from_config(
+    config: Sequence[Sequence[Mapping[str, Any]]], widths: Sequence[int], task: Task
+) -> nn.ModuleList:
+    """Build the base learners of each modality, with empty tensors."""
+    return nn.ModuleList(
+        nn.ModuleList(expert_from_config(item, width, task) for item in items)
+        for items, width in zip(config, widths, strict=True)
+    )
+
+
+def ensemble_config(ensemble: ExpertEnsemble) -> dict[str, Any]:
+    """Return the configuration of an ensemble of base learners."""
+    joint = [
+        {
+            "boosted": each.boosted,
+            "num_folds": each.num_folds,
+            **forest_sizes(each.forest),
+        }
+        for each in ensemble.forests
+    ]
+    experts = experts_config(ensemble.expert_lists)
+    patterns = len(ensemble.pool.patterns)
+    return {"experts": experts, "joint": joint, "num_patterns": patterns}
+
+
+def ensemble_from_config(
+    config: Mapping[str, Any], widths: Sequence[int], task: Task
+) -> ExpertEnsemble:
+    """Build an ensemble from its configuration, with empty tensors.
+
+    Raises:
+        CheckpointError: If the number of trees is not a multiple of the folds.
+    """
+    experts = experts_from_config(config["experts"], widths, task)
+    channels, link = task.out_channels, link_of(task)
+    for sizes in config["joint"]:
+        if sizes["num_trees"] % sizes["num_folds"] or sizes["num_folds"] < 1:
+            raise CheckpointError(
+                "A joint forest must have the same number of trees for each fold, got "
+                f"{sizes['num_trees']} trees and {sizes['num_folds']} folds."
+            )
+    joint = nn.ModuleList(
+        JointForest(widths, channels, link, **sizes) for sizes in config["joint"]
+    )
+    pool = EvidencePool(
+        len(widths),
+        len(config["experts"][0]),
+        channels,
+        num_joint=len(joint),
+        num_patterns=config["num_patterns"],
+    )
+    return ExpertEnsemble(experts, joint, pool)
+
+
+def check_ranges(model: nn.Module) -> None:
+    """Check that tensors of indices are within the bounds of other tensors.
+
+    Raises:
+        CheckpointError: If an index of a tree or of a piecewise-linear feature is
+            out of range.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, Forest):
+            _check_trees(name, module)
+        elif isinstance(module, LinearExpert):
+            width = module.scaler.channels - len(module.hinges.knot)
+            _check_range(f"{name}.hinges.channel", module.hinges.channel, width)
+
+
+def _check_trees(name: str, forest: Forest) -> None:
+    nodes = len(forest.feature)
+    _check_range(f"{name}.child", forest.child, nodes)
+    _check_range(f"{name}.root", forest.root, nodes)
+    _check_range(f"{name}.depth", forest.depth, nodes)
+    _check_range(f"{name}.feature", forest.feature, forest.in_features)
+
+
+def _check_range(name: str, values: Tensor, limit: int) -> None:
+    if bool(((values < 0) | (values >= limit)).any()):
+        raise CheckpointError(
+            f"Tensor {name!r} must hold indices from 0 to {limit - 1}, got others. The "
+            "file is damaged."
+        )

@@ -1,0 +1,165 @@
+"""Out-of-fold evidence of base learners.
+
+Evidence is the score of a base learner minus the prior, on the scale of the link.
+
+Letters: ``N`` samples, ``n`` rows of a modality, ``M`` modalities, ``X`` base learners
+of a modality, ``Y`` base learners of all modalities together, ``F`` features, ``K``
+outputs.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmgraph.experts.ensemble import predict_joint
+from mmgraph.experts.forest import fit_forest
+from mmgraph.experts.joint import fit_boosted, fit_joint
+from mmgraph.experts.linear import MAX_SPLINE_WIDTH, fit_ridges, quantile_knots
+from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_of
+from mmgraph.nn.heads import Task
+from mmgraph.nn.scaling import PiecewiseLinear
+from mmgraph.ops import present_rows
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Out-of-fold evidence of training samples, and the fitted base learners.
+
+    Attributes:
+        out_of_fold: ``[N, M, X, K]`` scores minus the prior; zero where missing.
+        present: ``[N, M]`` Bool.
+        experts: Base learners fitted to all samples, ``M`` lists of ``X``.
+        prior: ``[K]`` scores of a sample without any modality.
+        features: ``[N, F_m]`` for each modality, for base learners of all modalities.
+        folds: ``[N]`` fold of each sample, from 0.
+        joint: ``Y`` base learners of all modalities together.
+    """
+
+    out_of_fold: Tensor
+    present: Tensor
+    experts: nn.ModuleList
+    prior: Tensor
+    features: Sequence[Tensor]
+    folds: Tensor
+    joint: nn.ModuleList
+
+    def joint_evidence(
+        self, present: Tensor, rows: Tensor | None = None
+    ) -> Tensor | None:
+        """Return out-of-fold evidence of base learners of all modalities.
+
+        Args:
+            present: ``[n, M]`` Bool; other modalities are not read.
+            rows: ``[n]`` indices of samples; default: all samples.
+
+        Returns:
+            ``[n, Y, K]``, or None without such base learners.
+        """
+        features, folds = self.features, self.folds
+        if rows is not None:
+            features, folds = [x[rows] for x in features], folds[rows]
+        return predict_joint(self.joint, features, present, self.prior, folds)
+
+    def to(self, device: torch.device) -> "Evidence":
+        """Return the evidence with tensors and base learners on a device."""
+        return Evidence(
+            self.out_of_fold.to(device),
+            self.present.to(device),
+            self.experts.to(device),
+            self.prior.to(device),
+            [x.to(device) for x in self.features],
+            self.folds.to(device),
+            self.joint.to(device),
+        )
+
+
+def fit_evidence(
+    features: Mapping[str, Tensor],
+    y: Tensor,
+    task: Task,
+    folds: Tensor,
+    *,
+    kinds: Sequence[ExpertKind] = ("linear", "spline", "forest", "joint"),
+    grouped: bool = False,
+    seed: int = 0,
+) -> Evidence:
+    """Fit all base learners, and compute their out-of-fold evidence.
+
+    Args:
+        features: ``[N, F_m]`` by modality; a missing modality is an all-NaN row.
+        y: Encoded targets; every sample has one.
+        task: Prediction task.
+        folds: ``[N]`` fold of each sample, from 0.
+        kinds: Kinds of base learners of each modality; "joint" are those of all
+            modalities together, if there are several modalities.
+        grouped: Folds keep groups together. Forests are then fitted by fold, because
+            out-of-bag samples can belong to groups of the bootstrap.
+        seed: Seed of the trees.
+
+    References:
+        Stacked Generalization, Wolpert, 1992.
+    """
+    prior = prior_of(task, y)
+    present = present_rows(features.values())
+    evidence, experts = [], nn.ModuleList()
+    for m, x in enumerate(features.values()):
+        rows = torch.nonzero(present[:, m])[:, 0]
+        own = x[rows], y[rows], task, folds[rows]
+        fitted = fit_unimodal(kinds, *own, grouped=grouped, seed=seed)
+        part = torch.stack([score for score, _ in fitted], dim=1) - prior
+        table = part.new_zeros(len(y), *part.shape[1:])
+        evidence.append(table.index_copy(0, rows, torch.where(part.isnan(), 0, part)))
+        experts.append(nn.ModuleList(expert for _, expert in fitted))
+    parts = list(features.values())
+    joint = nn.ModuleList()
+    usable = present.any(1) & (targets_of(y, task)[1] > 0)
+    if "joint" in kinds and len(parts) > 1 and bool(usable.any()):
+        joint.append(fit_joint(parts, present, y, task, folds, seed=seed))
+        boosted = fit_boosted(parts, present, y, task, folds, seed=seed)
+        joint.extend([] if boosted is None else [boosted])
+    out_of_fold = torch.stack(evidence, dim=1)
+    return Evidence(out_of_fold, present, experts, prior, parts, folds, joint)
+
+
+def fit_unimodal(
+    kinds: Sequence[ExpertKind],
+    x: Tensor,
+    y: Tensor,
+    task: Task,
+    folds: Tensor,
+    *,
+    grouped: bool = False,
+    seed: int = 0,
+) -> FittedExperts:
+    """Fit the base learners of one modality.
+
+    Splines of a wide modality have no knots: they equal its linear base learners.
+
+    Args:
+        kinds: Kinds of base learners; "joint" is ignored here.
+        x: ``[n, F]`` features of the samples that have the modality.
+        y: Encoded targets of these samples.
+        task: Prediction task.
+        folds: ``[n]`` fold of each sample.
+        grouped: Fit forests by fold in place of out-of-bag predictions.
+        seed: Seed of the forests.
+
+    Returns:
+        For each base learner, out-of-fold scores ``[n, K]``, NaN without a fit outside
+        the fold, and the module fitted to all samples.
+    """
+    fitted: dict[str, FittedExperts] = {}
+    for kind in kinds:
+        wide = kind == "spline" and x.shape[1] > MAX_SPLINE_WIDTH
+        same = "linear" if wide else kind
+        if same in fitted:
+            fitted[kind] = [(scores, deepcopy(e)) for scores, e in fitted[same]]
+        elif same == "forest":
+            fitted[kind] = fit_forest(x, y, task, folds, grouped, seed)
+        elif same != "joint":
+            hinges = PiecewiseLinear() if same == "linear" else quantile_knots(x)
+            fitted[kind] = fit_ridges(x, y, task, folds, hinges)
+    return [pair for kind in fitted.values() for pair in kind]

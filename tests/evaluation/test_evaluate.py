@@ -1,0 +1,225 @@
+"""`mmgraph.evaluate`: scores of a fitted model while modalities go missing."""
+
+import sys
+from typing import Any
+
+import jaxtyping
+import numpy as np
+import pytest
+
+import mmgraph
+from mmgraph import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    FusionClassifier,
+    FusionMatcher,
+    FusionRetriever,
+    MultimodalData,
+    MultimodalStream,
+    evaluate,
+    missing,
+)
+from mmgraph.baselines import LateLogistic
+from mmgraph.evaluation import Evaluation, ScoreRow
+from mmgraph.metrics import classification_scores, regression_scores
+
+NUM, TRAIN = 150, 90
+SMALL: dict[str, Any] = {"members": 1, "hidden_channels": 4, "num_heads": 1}
+
+
+def make(**plain: Any) -> MultimodalData:
+    """Return three noisy views of one shape, some of them missing."""
+    rng = np.random.default_rng(0)
+    shape = rng.normal(size=(NUM, 4))
+    looks = {name: shape + 0.7 * rng.normal(size=(NUM, 4)) for name in "abc"}
+    plain = {"y": (shape[:, 0] > 0).astype(int)} | plain
+    return MultimodalData.from_arrays(
+        looks, present=rng.random((NUM, 3)) > 0.1, **plain
+    )
+
+
+DATA = make()
+TEST = DATA[TRAIN:]
+
+
+@pytest.fixture(scope="module")
+def logistic() -> LateLogistic:
+    return LateLogistic().fit(DATA[:TRAIN])
+
+
+def test_scores_are_those_of_the_masks(logistic):
+    found = evaluate(logistic, TEST, [0, 0.5], seeds=2, seed=3)
+    whole = classification_scores(TEST.y, logistic.predict_proba(TEST))
+    assert found.rows[0] == {"missing": "0"} | whole
+    masked = [missing.mcar(0.5).plan(TEST, seed=s).apply(TEST) for s in (6, 7)]
+    each = [classification_scores(TEST.y, logistic.predict_proba(m)) for m in masked]
+    assert [line.missing for line in found.lines] == ["0", "0.5"]
+    for name, score in found.lines[1].scores.items():
+        assert score == pytest.approx(np.mean([scores[name] for scores in each]))
+    assert found.lines[1].scores["auroc"] < whole["auroc"]
+
+
+def test_default_rates_and_patterns_have_their_names(logistic):
+    default = evaluate(logistic, TEST, seeds=1)
+    assert [line.missing for line in default.lines] == ["0", "0.3", "0.5", "0.7"]
+    patterns = [missing.natural(), missing.only(["a"]), missing.leave_out(["a"])]
+    found = evaluate(logistic, TEST, patterns, seeds=1)
+    assert [line.missing for line in found.lines] == [p.describe() for p in patterns]
+    alone = patterns[1].plan(TEST).apply(TEST)
+    expected = classification_scores(TEST.y, logistic.predict_proba(alone))
+    assert found.lines[1].scores == pytest.approx(expected)
+    again = evaluate(logistic, TEST, patterns, seeds=1)
+    assert again == found
+
+
+def test_it_prints_as_a_table(logistic):
+    result = evaluate(logistic, TEST, [0.5], seeds=1)
+    lines = repr(result).splitlines()
+    assert lines[0] == "Scores by missing pattern"
+    assert lines[1].split()[:2] == ["missing", "accuracy"]
+    accuracy = result.rows[0]["accuracy"]
+    assert lines[2].split()[:2] == ["0.5", f"{accuracy:.3f}"]
+    assert len(lines) == 3
+
+
+def test_it_is_a_table_in_notebooks_and_its_text_is_escaped():
+    row = ScoreRow("only(<a>)", "", {"auroc": 0.9, "<score>": float("nan")})
+    html = Evaluation((row,), notes=("<note>",))._repr_html_()
+    assert "<table>" in html
+    assert "0.900" in html
+    for escaped in ("only(&lt;a&gt;)", "&lt;score&gt;", "&lt;note&gt;"):
+        assert escaped in html
+    assert "<note>" not in html
+
+
+def test_rows_need_no_pandas(logistic, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)  # importing it raises ImportError
+    result = evaluate(logistic, TEST, [0.5], seeds=1)
+    assert set(result.rows[0]) > {"missing", "accuracy", "auroc"}
+    assert "accuracy" in result._repr_html_()
+
+
+def test_a_modality_without_values_is_warned_about():
+    model = FusionClassifier(**SMALL, epochs=1, experts=["linear"]).fit(DATA[:TRAIN])
+    empty = missing.leave_out(["a"]).plan(TEST).apply(TEST)
+    with pytest.warns(DataWarning, match="Modality 'a' has no observed value"):
+        evaluate(model, empty, [0])
+
+
+def test_samples_without_a_label_are_left_out(logistic):
+    y = TEST.y.astype(float)
+    y[:20] = np.nan
+    some = evaluate(logistic, TEST.replace(y=y), [0.0])
+    assert some == evaluate(logistic, TEST[20:], [0.0])
+    for data in (TEST.replace(y=None), TEST.replace(y=np.full(len(TEST), np.nan))):
+        with pytest.raises(DataError, match="at least one sample with a label"):
+            evaluate(logistic, data)
+
+
+def test_numbers_are_scored_as_numbers():
+    class Mean:
+        def predict(self, data):
+            return np.full(len(data), 0.5)
+
+    y = np.linspace(0, 1, len(TEST))
+    found = evaluate(Mean(), TEST.replace(y=y), [0])
+    expected = regression_scores(y, np.full(len(y), 0.5))
+    assert found.lines[0].scores == pytest.approx(expected)
+    with pytest.raises(DataError, match="must be numbers for a regression model"):
+        evaluate(Mean(), TEST.replace(y=y.astype(str)), [0])
+
+
+def test_stream_is_scored_as_what_it_holds(logistic, tmp_path):
+    for i in range(3):
+        TEST[20 * i : 20 * i + 20].to_parquet(tmp_path / f"{i}.parquet")
+    stream = MultimodalStream.from_parquet(tmp_path)
+    assert evaluate(logistic, stream, [0.0]) == evaluate(logistic, TEST, [0.0])
+    removed = evaluate(logistic, stream, [0.6], seeds=1).lines[0].scores["auroc"]
+    assert removed < evaluate(logistic, TEST, [0.0]).lines[0].scores["auroc"]
+
+
+@pytest.fixture(scope="module")
+def retriever() -> FusionRetriever:
+    return FusionRetriever(**SMALL, supervision="pairs").fit(DATA[:TRAIN])
+
+
+def test_retriever_is_scored_in_every_direction_or_as_given(retriever):
+    found = evaluate(retriever, TEST.replace(y=None))
+    directions = [row["direction"] for row in found.rows]
+    assert directions == ["a to b", "a to c", "b to a", "b to c", "c to a", "c to b"]
+    assert min(row["recall_at_10"] for row in found.rows) > 0.3  # by chance .17
+    assert found.notes == (
+        "A hit is the entry of the same sample, or one with identical content.",
+    )
+    given = evaluate(retriever, TEST, [0, 0.5], query=["a", "b"], gallery="c")
+    (rate, direction, full), (_, _, half) = given.lines
+    assert (rate, direction) == ("0", "a+b to c")
+    assert half["num_queries"] < full["num_queries"]
+    assert half["num_entries"] == full["num_entries"]
+    assert "category_map" in full
+    assert len(given.notes) == 3
+
+
+def test_matcher_is_scored_against_negatives():
+    matcher = FusionMatcher("a", ["b", "c"], **SMALL, supervision="pairs")
+    found = evaluate(matcher.fit(DATA[:TRAIN]), TEST, [0, 0.5], seeds=1)
+    kinds = ["random", "similar", "random and similar", "same label"]
+    assert [row["wrong partners"] for row in found.rows] == 2 * kinds
+    assert found.rows[0]["auroc"] > 0.7
+    assert found.rows[0]["num_pairs"] > found.rows[4]["num_pairs"]
+
+
+@pytest.fixture
+def unchecked():
+    """Let types through that users may give."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"missing": 0.5}, "missing must be a list of rates or patterns, got 0.5"),
+        ({"missing": []}, r"missing must be a list of rates or patterns, got \[\]"),
+        ({"missing": [1.5]}, "must be rates from 0 to 1, got 1.5"),
+        ({"missing": ["mcar"]}, "must be rates or patterns, got 'mcar'"),
+        ({"missing": [True]}, "got True"),
+        ({"missing": [float("nan")]}, "got nan"),
+        ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"query": ["a"]}, "must go with a retriever, got LateLogistic"),
+    ],
+)
+def test_mistakes_are_named(logistic, options, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluate(logistic, TEST, **options)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_mistakes_about_data_are_named(logistic, retriever):
+    with pytest.raises(DataError, match="must be MultimodalData, got ndarray"):
+        evaluate(logistic, TEST.features()["a"])
+    with pytest.raises(
+        DataError, match=r"classes of the training data, \[0, 1\], got 7"
+    ):
+        evaluate(logistic, TEST.replace(y=np.full(len(TEST), 7)))
+    with pytest.raises(DataError, match="at least two of the modalities a, b, c"):
+        evaluate(retriever, TEST.select(["a"]))
+    with pytest.raises(ConfigError, match=r"query must name modalities .* got 'x'"):
+        evaluate(retriever, TEST, query=["x"])
+    with pytest.raises(ConfigError, match="queries of several modalities"):
+        evaluate(retriever, TEST, [0.5])
+
+
+@pytest.mark.parametrize("name", ["FusionClassifier", "FusionRegressor"])
+def test_estimators_of_labels_are_scored(name):
+    options = {**SMALL, "epochs": 1, "experts": ["linear"]}
+    model = getattr(mmgraph, name)(**options).fit(DATA[:TRAIN])
+    before = TEST.present.copy()
+    found = evaluate(model, TEST, [0, missing.only(["a"])], seeds=1)
+    kind = "auroc" if name == "FusionClassifier" else "r2"
+    assert found.lines[0].scores[kind] > found.lines[1].scores[kind]
+    np.testing.assert_array_equal(TEST.present, before)
