@@ -87,8 +87,9 @@ print("features of admission:", data.columns["admission"].names)
 # Fit and evaluate
 # ----------------
 #
-# ``evaluate`` scores the same model on the data as observed, with half of the modalities
-# removed at random, with the admission data only, and without the blood gas analysis.
+# ``evaluate`` scores the same model on the data as observed, with half of the
+# modalities removed at random, with the admission data only, and without the blood gas
+# analysis.
 
 train, test = data.split(test_size=0.3, seed=0)
 clf = mg.FusionClassifier(seed=0, members=2, epochs=10, experts=("linear", "spline"))
