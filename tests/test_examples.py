@@ -342,7 +342,8 @@ def test_example_runs_and_its_claims_hold(path: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=os.environ | {"MPLBACKEND": "Agg"},
+        # one thread: those of several processes wait for each other
+        env={"OMP_NUM_THREADS": "1"} | os.environ | {"MPLBACKEND": "Agg"},
     )
     assert done.returncode == 0, done.stderr
     globals()[f"check_{path.stem}"](done.stdout)
