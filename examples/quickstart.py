@@ -17,7 +17,7 @@ import mmgraph as mg
 # Load the data
 # -------------
 #
-# A data set has one column per modality. Each column lists how often it is missing.
+# The summary lists the shape of each modality and how often it is missing.
 
 data = mg.load_dataset("heart")
 print(data)
@@ -29,7 +29,8 @@ print(data)
 # The patients come from four hospitals. By default, ``split`` keeps all patients of a
 # hospital on one side, which measures how a model transfers to a new hospital. Here the
 # groups are removed: training and test patients come from the same four hospitals, and
-# the classes are balanced alike. :doc:`medical_benchmark` compares the two questions.
+# both parts have the same share of patients with heart disease.
+# :doc:`medical_benchmark` compares the two questions.
 
 train, test = data.replace(groups=None).split(test_size=0.25, seed=0)
 print(f"training: {len(train)} patients, {train.y.mean():.1%} with heart disease")
