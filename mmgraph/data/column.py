@@ -85,12 +85,14 @@ class Column:
     def take(self, indices: IntArray) -> "Column":
         """Return the column of samples ``[n]``, in their order and with repeats."""
         rows, lengths = self.rows_of(indices)
-        return self._with_rows(rows, offsets_of(lengths))
+        return self._with_rows(rows, lengths_to_offsets(lengths))
 
     def mask(self, keep: BoolArray) -> "Column":
         """Return the column without the samples for which ``keep [N]`` is False."""
         rows = np.repeat(keep, self.lengths)
-        return self._with_rows(rows, offsets_of(np.where(keep, self.lengths, 0)))
+        return self._with_rows(
+            rows, lengths_to_offsets(np.where(keep, self.lengths, 0))
+        )
 
     def equals(self, other: "Column") -> bool:
         """Return True if two columns hold the same values; NaN equals NaN."""
@@ -114,7 +116,7 @@ class Column:
         return replace(self, values=self.values[rows], offsets=offsets, time=time)
 
 
-def offsets_of(lengths: npt.NDArray[Any]) -> IntArray:
+def lengths_to_offsets(lengths: npt.NDArray[Any]) -> IntArray:
     """Return offsets ``[N + 1]`` of samples with ``lengths [N]`` rows."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
@@ -150,7 +152,7 @@ def concat_columns(name: str, columns: Sequence[Column]) -> Column:
         time = np.concatenate([c.time for c in filled if c.time is not None])
     return Column(
         values=np.concatenate([c.values for c in filled]),
-        offsets=offsets_of(lengths),
+        offsets=lengths_to_offsets(lengths),
         time=time,
         names=next((c.names for c in filled if c.names), ()),
         ragged=any(c.ragged for c in filled),

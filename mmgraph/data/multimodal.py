@@ -37,11 +37,11 @@ from mmgraph.data.targets import (
     can_be_ids,
     check_known,
     check_unique,
-    class_codes,
     class_numbers,
     concat_metadata,
     missing_labels,
     same_metadata,
+    stratification_codes,
 )
 from mmgraph.data.validation import (
     check_mapping,
@@ -471,7 +471,7 @@ class MultimodalData:
             len(self),
             test_size,
             seed=seed,
-            codes=class_codes(self.y) if stratify else None,
+            codes=stratification_codes(self.y) if stratify else None,
             groups=self.groups,
         )
         return self[train], self[test]

@@ -130,7 +130,7 @@ def known_labels(values: AnyArray) -> AnyArray:
     return known.astype(np.int64) if whole.all() else known
 
 
-def labelled_rows(values: AnyArray) -> AnyArray:
+def labeled_rows(values: AnyArray) -> AnyArray:
     """Return ``[N]``: True where no label of the sample is missing."""
     missing = missing_labels(values)
     return ~np.asarray(missing.any(axis=tuple(range(1, missing.ndim))))
@@ -181,7 +181,7 @@ def _missing_like(known: AnyArray, part: AnyArray) -> AnyArray:
     return part
 
 
-def class_codes(y: AnyArray | None) -> IntArray | None:
+def stratification_codes(y: AnyArray | None) -> IntArray | None:
     """Return class codes for a stratified split; missing labels are a class as well.
 
     Returns:

@@ -78,13 +78,13 @@ def from_mirror(name: str, path: PathLike) -> MultimodalData:
         name: Data set with a converter: ``physionet2012``, ``utd_mhad``, ``wesad``,
             ``wikipedia``, ``tuxpaint`` or ``spoken_digits``; or ``tuxpaint_whole``,
             which includes the stamps of rare categories.
-        path: Its ``.npz`` file. The card of the set names the arrays in it.
+        path: ``.npz`` file of the data set, with the arrays that its card lists.
 
     Returns:
-        The samples, in the order of the file. An all-NaN row is a missing modality.
+        Data in the order of the file.
 
     Raises:
-        DataError: If `name` has no converter, or the file is absent, damaged or
+        DataError: If there is no converter, or the file does not exist, is damaged or
             lacks an array.
     """
     if name not in _CONVERTERS:

@@ -13,7 +13,7 @@ from sklearn.base import RegressorMixin
 from torch import Tensor
 
 from mmgraph.data.column import BoolArray
-from mmgraph.data.targets import labelled_rows
+from mmgraph.data.targets import labeled_rows
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import AnyArray, FloatArray, LabelLike, SampleLike
 from mmgraph.estimators.featurize import Encoder
@@ -192,7 +192,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
 
         predicted = self.predict(X)
         truth = labels_to_score(X, y, predicted.shape)
-        known = labelled_rows(_numbers(truth))
+        known = labeled_rows(_numbers(truth))
         if not known.any():
             raise DataError("score needs a sample with all targets known, got none.")
         return float(r2_score(truth[known], predicted[known]))

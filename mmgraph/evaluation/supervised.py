@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mmgraph.data import MultimodalData
-from mmgraph.data.targets import labelled_rows
+from mmgraph.data.targets import labeled_rows
 from mmgraph.errors import DataError
 from mmgraph.evaluation.result import Evaluation, ScoreRow
 from mmgraph.evaluation.scenarios import Scenario
@@ -53,7 +53,7 @@ def _labelled(
     for number, data in enumerate(parts):
         if data.y is None:
             continue
-        known = labelled_rows(np.asarray(data.y))
+        known = labeled_rows(np.asarray(data.y))
         if known.any():
             yield scenario.apply(data, seed + SEED_STRIDE * number)[known]
 

@@ -4,14 +4,13 @@ Letters: `N` samples of a data set, `M` modalities.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 
 import numpy as np
 import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
-from mmgraph.errors import ConfigError, DataError
+from mmgraph.errors import ConfigError
 from mmgraph.missing.plan import BoolArray, MaskPlan, check_in_memory
 
 FloatArray = npt.NDArray[np.float64]
@@ -85,27 +84,6 @@ def check_rate(subject: str, rate: float | int) -> None:
         raise ConfigError(
             f"{subject} must have a rate in [0, 1], got {rate!r}. Pass a probability."
         )
-
-
-def check_names(
-    names: Sequence[str] | Mapping[str, float | int], data: MultimodalData
-) -> None:
-    """Check that names are modalities of the data.
-
-    Args:
-        names: Names to check.
-        data: Data with the known modalities.
-
-    Raises:
-        DataError: If a name is unknown.
-    """
-    known = data.modalities
-    for name in names:
-        if name not in known:
-            raise DataError(
-                f"{name!r} must be a modality of the data, got only {list(known)}. "
-                "Check the spelling."
-            )
 
 
 def thin(

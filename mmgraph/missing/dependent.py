@@ -10,8 +10,9 @@ import numpy as np
 from mmgraph.data import MultimodalData
 from mmgraph.data.features.describe import describe_rows
 from mmgraph.data.targets import missing_labels
+from mmgraph.data.validation import check_names
 from mmgraph.errors import DataError
-from mmgraph.missing.base import FloatArray, Pattern, check_names, check_rate, thin
+from mmgraph.missing.base import FloatArray, Pattern, check_rate, thin
 from mmgraph.missing.plan import BoolArray
 
 _STEEPNESS = 2.0  # change of the log-odds of missingness per standard deviation
@@ -51,7 +52,7 @@ class mar(Pattern):  # noqa: N801  (used like a function)
         return f"mar({self.rate:g}, on={self.on})"
 
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
-        check_names([self.on], data)
+        check_names(self.describe(), [self.on], data.modalities)
         column = data.modalities.index(self.on)
         kind = data.schema.modality(self.on).kind
         x = describe_rows(data.columns[self.on], kind).astype(np.float64)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmgraph.data import MultimodalData
+from mmgraph.data.validation import check_names
 from mmgraph.errors import DataError
 from mmgraph.missing.base import (
     Pattern,
-    check_names,
     check_rate,
     restore_one,
     thin,
@@ -85,7 +85,7 @@ class imbalanced(Pattern):  # noqa: N801  (used like a function)
         return f"imbalanced({rates})"
 
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
-        check_names(self.rates, data)
+        check_names(self.describe(), self.rates, data.modalities)
         rates = np.array([self.rates.get(name, 0.0) for name in data.modalities])
         return thin(data.present, rates, rng)
 
@@ -152,7 +152,7 @@ class _Fixed(Pattern):
 
     def _is_named(self, data: MultimodalData) -> BoolArray:
         """Return ``[M]``: True for the modalities of the data that are named."""
-        check_names(self.modalities, data)
+        check_names(self.describe(), self.modalities, data.modalities)
         return np.isin(data.modalities, self.modalities)
 
 

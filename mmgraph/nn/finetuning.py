@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmgraph.data.column import Column, offsets_of
+from mmgraph.data.column import Column, lengths_to_offsets
 from mmgraph.errors import ConfigError
 from mmgraph.nn.encoders import EmbeddingEncoder, Encoded
 from mmgraph.pretrained import PretrainedEncoder
@@ -81,7 +81,7 @@ class FineTunedEncoder(nn.Module):
             lengths[column.present] = [len(row) for row in rows]
             kind = np.int64 if self.backbone.kind == "text" else np.float32
             values = np.concatenate([np.empty(0, kind), *rows])[:, None]
-            return Column(values, offsets_of(lengths), ragged=True)
+            return Column(values, lengths_to_offsets(lengths), ragged=True)
         width = int(np.prod(self.shape))
         values = np.array([row.reshape(-1) for row in rows], dtype=np.float32)
         return Column(values.reshape(-1, width), column.offsets)
@@ -145,9 +145,7 @@ def add_adapters(backbone: Backbone, rank: int) -> None:
         exclude_modules=None if backbone.pooling == "pooler" else r".*pooler.*",
     )
     try:
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # leave the global random state unchanged
+        with torch.random.fork_rng(devices=[]):  # keep the global random state
             inject_adapter_in_model(config, backbone.model)
     except ValueError as error:
         raise ConfigError(

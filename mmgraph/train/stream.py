@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import IntArray
-from mmgraph.data.stream.shuffle import join, take
+from mmgraph.data.stream.shuffle import concat_pieces, take_samples
 from mmgraph.data.stream.source import Piece, count_samples
 from mmgraph.data.stream.stream import AT_ONCE, ChunkIterator
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
@@ -41,7 +41,7 @@ class LaneAssignment:
     processes: ProcessGroup
 
     def rows_before(self, counts: IntArray, rank: int) -> IntArray:
-        """Return how many samples of each lane belong to ranks below one.
+        """Return the number of samples of each lane that belong to lower ranks.
 
         Args:
             counts: ``[..., L]`` samples of each lane.
@@ -90,12 +90,12 @@ class LaneChunk:
     Attributes:
         piece: Samples.
         y: Encoded targets of the samples.
-        labelled: Indices of the samples that have a label.
+        labeled: Indices of the samples that have a label.
     """
 
     piece: Piece
     y: Tensor
-    labelled: IntArray
+    labeled: IntArray
 
 
 class StreamBatches:
@@ -203,8 +203,8 @@ class StreamBatches:
         for number, chunks in self.chunks.items():
             data = next(chunks, None)
             if data is not None:
-                y, labelled = self.source.targets(data)
-                read[number] = LaneChunk(Piece(data, chunks.keys), y, labelled)
+                y, labeled = self.source.targets(data)
+                read[number] = LaneChunk(Piece(data, chunks.keys), y, labeled)
         return read
 
     def _count(self, read: Mapping[int, LaneChunk]) -> IntArray:
@@ -213,7 +213,7 @@ class StreamBatches:
         for number in self.assignment.reported:
             if number in read:
                 counts[0, number] = len(read[number].y)
-                counts[1, number] = len(read[number].labelled)
+                counts[1, number] = len(read[number].labeled)
         device = self.source.sample.y.device
         total: IntArray = self.processes.sum(counts.to(device)).cpu().numpy()
         return total
@@ -249,15 +249,15 @@ class StreamBatches:
         pieces, targets, owners = [], [], []
         for number, lane in read.items():
             mine = [
-                lane.labelled[a:b]
+                lane.labeled[a:b]
                 for a, b in zip(low[:, number], high[:, number], strict=True)
             ]
             rows = np.concatenate(mine)
-            pieces.append(take(lane.piece, rows))
+            pieces.append(take_samples(lane.piece, rows))
             targets.append(lane.y[torch.from_numpy(rows)])
             owners.append(np.repeat(np.arange(len(mine)), [len(r) for r in mine]))
         order = np.argsort(np.concatenate(owners), kind="stable")
-        piece = take(join(pieces), order)
+        piece = take_samples(concat_pieces(pieces), order)
         y = torch.cat(targets)[torch.from_numpy(order)]
         return self.source.prepare(piece.data, piece.keys, y)
 
@@ -285,7 +285,7 @@ class StreamTraining:
         seed: Seed of the order of batches.
         targets: Maps a chunk to the encoded targets of its samples and the numbers of
             those that have a label.
-        prepare: Maps labelled samples, their keys and targets to training data.
+        prepare: Maps labeled samples, their keys and targets to training data.
     """
 
     stream: MultimodalStream

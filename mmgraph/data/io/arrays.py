@@ -16,7 +16,7 @@ from mmgraph.data.column import (
     IntArray,
     as_entries,
     empty_column,
-    offsets_of,
+    lengths_to_offsets,
 )
 from mmgraph.errors import DataError
 from mmgraph.typing import ArrayLike
@@ -126,7 +126,7 @@ def _from_array(name: str, array: AnyArray, keep: BoolArray) -> tuple[Column, In
     values = values.reshape(-1, array.shape[-1])
     if np.may_share_memory(values, array):
         values = values.copy()
-    return Column(values, offsets_of(lengths), ragged=array.ndim == 3), samples
+    return Column(values, lengths_to_offsets(lengths), ragged=array.ndim == 3), samples
 
 
 def _from_list(
@@ -193,7 +193,7 @@ def _from_strings(
     lengths = np.zeros(num_samples, dtype=np.int64)
     lengths[samples] = 1
     values = np.fromiter(map(str, items), dtype=object, count=len(items))
-    return Column(values, offsets_of(lengths))
+    return Column(values, lengths_to_offsets(lengths))
 
 
 def from_rows(
@@ -218,14 +218,14 @@ def from_rows(
     Raises:
         DataError: If a value or a time is infinite, or a time is NaN.
     """
-    offsets = offsets_of(lengths)
+    offsets = lengths_to_offsets(lengths)
     some = np.flatnonzero(lengths)
     observed = np.zeros(len(lengths), dtype=bool)
     known = ~np.isnan(values).all(axis=1)
     if len(some):
         observed[some] = np.logical_or.reduceat(known, offsets[some])
     rows = np.repeat(observed, lengths)
-    kept = offsets_of(np.where(observed, lengths, 0))
+    kept = lengths_to_offsets(np.where(observed, lengths, 0))
     column = Column(values[rows], kept, None, names, ragged)
     _check_finite(name, column)
     return column if time is None else sort_by_time(name, column, time[rows])

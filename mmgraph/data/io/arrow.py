@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.categorical import read_channels, resolve_column
-from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offsets_of
+from mmgraph.data.column import (
+    AnyArray,
+    Column,
+    IntArray,
+    empty_column,
+    lengths_to_offsets,
+)
 from mmgraph.data.io.arrays import from_rows, sort_by_time
 from mmgraph.data.io.parquet import one_line, read_document
 from mmgraph.data.schema_inference import fit_columns
@@ -340,7 +346,7 @@ def _matrix(name: str, rows: "pa.Array") -> AnyArray:
 def _read_text(table: "pa.Table", name: str, array: "pa.Array", field: str) -> Column:
     cells = np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
     observed = np.array([bool(cell) for cell in cells], dtype=bool)
-    column = Column(cells[observed], offsets_of(observed))
+    column = Column(cells[observed], lengths_to_offsets(observed))
     time = _read_times(table, field, column.lengths)
     return column if time is None else sort_by_time(name, column, time)
 

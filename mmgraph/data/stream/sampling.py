@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mmgraph.data.column import IntArray
 from mmgraph.data.multimodal import MultimodalData
-from mmgraph.data.stream.shuffle import join, take
+from mmgraph.data.stream.shuffle import concat_pieces, take_samples
 from mmgraph.data.stream.source import Piece, hash_keys
 from mmgraph.data.stream.stream import MultimodalStream
 from mmgraph.data.targets import known_labels, missing_labels
@@ -71,7 +71,7 @@ def draw_sample(
             f"got larger ones only among {total} samples. Raise memory."
         )
     order = np.argsort(kept.keys, kind="stable")
-    kept = take(kept, order)
+    kept = take_samples(kept, order)
     return Sample(kept.data, kept.keys, total)
 
 
@@ -96,7 +96,7 @@ class _ReservoirSampler:
         rows = np.flatnonzero(keep)
         if not len(rows):
             return
-        self.pieces.append(take(piece, rows))
+        self.pieces.append(take_samples(piece, rows))
         self.hashes.append(hashes[rows])
         self.firsts.append(first[rows])
         self.held += len(rows)
@@ -107,14 +107,14 @@ class _ReservoirSampler:
         """Return the samples that were kept."""
         if self.held > self.most:
             self._thin()
-        return join(self.pieces)
+        return concat_pieces(self.pieces)
 
     def _thin(self) -> None:
         hashes, first = np.concatenate(self.hashes), np.concatenate(self.firsts)
         if len(hashes) > self.most:
             self.limit = np.partition(hashes, self.most)[self.most]
             rows = np.flatnonzero((hashes < self.limit) | first)
-            self.pieces = [take(join(self.pieces), rows)]
+            self.pieces = [take_samples(concat_pieces(self.pieces), rows)]
             self.hashes, self.firsts = [hashes[rows]], [first[rows]]
             self.held = len(rows)
 

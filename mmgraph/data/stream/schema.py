@@ -58,7 +58,9 @@ def infer_stream_info(source: Source, schema: Schema | None) -> StreamInfo:
                 for name, seen in columns.items():
                     column = piece.data.columns.get(name)
                     if column is not None and len(column.values):
-                        some = column.take(np.flatnonzero(column.present)[:64])
+                        some = column.take(
+                            np.flatnonzero(column.present)[:FIRST_SAMPLES]
+                        )
                         seen.append(_fit(name, some, known))
                 if size == FIRST_SAMPLES or all(columns.values()):
                     break

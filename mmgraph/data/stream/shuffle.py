@@ -64,10 +64,10 @@ class Cursor:
             self.rest = next(self.reader, self.rest)
         if self.rest is None:
             return EMPTY
-        taken, self.rest = cut(self.rest, num)
+        taken, self.rest = split_piece(self.rest, num)
         if len(taken.keys) < num and len(taken.keys):
             more = self._take(num - len(taken.keys))
-            taken = join([taken, more]) if len(more.keys) else taken
+            taken = concat_pieces([taken, more]) if len(more.keys) else taken
         return taken
 
 
@@ -110,22 +110,22 @@ def read_windows(
         if skip:
             skip -= 1
         elif claims:
-            yield join([claim() for claim in claims])
+            yield concat_pieces([claim() for claim in claims])
 
 
-def cut(piece: Piece, num: int) -> tuple[Piece, Piece]:
+def split_piece(piece: Piece, num: int) -> tuple[Piece, Piece]:
     """Return the first ``num`` samples of a piece, and the remaining ones."""
     if num >= len(piece.keys):
-        return piece, take(piece, slice(0, 0))
-    return take(piece, slice(0, num)), take(piece, slice(num, None))
+        return piece, take_samples(piece, slice(0, 0))
+    return take_samples(piece, slice(0, num)), take_samples(piece, slice(num, None))
 
 
-def take(piece: Piece, rows: IntArray | slice) -> Piece:
+def take_samples(piece: Piece, rows: IntArray | slice) -> Piece:
     """Return a selection of the samples of a piece."""
     return Piece(piece.data[rows], piece.keys[rows])
 
 
-def join(pieces: Sequence[Piece]) -> Piece:
+def concat_pieces(pieces: Sequence[Piece]) -> Piece:
     """Concatenate pieces, without checking again that ids are unique."""
     if len(pieces) == 1:
         return pieces[0]

@@ -20,7 +20,7 @@ from mmgraph.data.stream.parquet import (
 )
 from mmgraph.data.stream.records import Records, RecordSource, check_repeatable
 from mmgraph.data.stream.schema import StreamInfo, fit_piece, infer_stream_info
-from mmgraph.data.stream.shuffle import join, read_windows, take
+from mmgraph.data.stream.shuffle import concat_pieces, read_windows, take_samples
 from mmgraph.data.stream.source import (
     Piece,
     RowRange,
@@ -339,7 +339,7 @@ class MultimodalStream:
             (2, 1)
         """
         pieces = [Piece(chunk, chunk.ids) for chunk in self.chunks()]
-        return join(pieces).data
+        return concat_pieces(pieces).data
 
     def labels(self) -> AnyArray | None:
         """Read the labels of all samples, in their order.
@@ -576,7 +576,7 @@ class ChunkIterator(Iterator[MultimodalData]):
             rows, left_out = rows[left_out:], 0
             for start in range(0, len(rows), size):
                 part = rows[start : start + size]
-                yield take(piece, part) if self.shuffle else piece
+                yield take_samples(piece, part) if self.shuffle else piece
             del piece  # otherwise it stays in memory while the next window is read
 
 
