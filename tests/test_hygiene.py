@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import language
 import pytest
 
 import mmgraph
@@ -14,7 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = sorted((ROOT / "mmgraph").rglob("*.py"))
 FOLDERS = ("mmgraph", "datasets", "examples", "benchmarks")
 CHECKED = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
-MAX_LINES = 400
 
 # Dotted names, after aliases are resolved; a banned name bans what is inside it.
 BANNED = (
@@ -190,12 +190,6 @@ def test_other_texts_contain_no_machine_path() -> None:
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_core_file_is_short(path: Path) -> None:
-    num_lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert num_lines <= MAX_LINES, f"split {path.name}: {num_lines} lines"
-
-
 @pytest.mark.parametrize("name", mmgraph.__all__)
 def test_public_name_is_documented(name: str) -> None:
     value = getattr(mmgraph, name)
@@ -203,3 +197,23 @@ def test_public_name_is_documented(name: str) -> None:
     doc = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
     assert doc, f"mmgraph.{name} has no docstring"
     assert not doc.startswith(f"{name}("), f"mmgraph.{name} needs its own docstring"
+
+
+# Language
+
+
+PROSE = [p for p in language.files_of(ROOT / "mmgraph")]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_word_that_things_do_not_do(path):
+    assert list(language.faults(path)) == []
+
+
+def test_planted_words_are_found(tmp_path):
+    file = tmp_path / "module.py"
+    file.write_text('"""What the model says."""\n# nobody asked\nx = "told"\n')
+    assert len(list(language.faults(file))) == 3
+    page = tmp_path / "page.md"
+    page.write_text("# Trust\n\nVisual question answering on untrusted files.\n")
+    assert [fault.split(": ")[1] for fault in language.faults(page)] == ["Trust"]
