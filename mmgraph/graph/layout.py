@@ -111,13 +111,13 @@ def _senders(
 def _reliability(
     sets: Sequence[NodeSet], slots: Slots | None, num_slots: int, num_samples: int
 ) -> Tensor | None:
-    given = [nodes.log_reliability for nodes in sets]
-    some = next((value for value in given if value is not None), None)
-    if some is None:
+    values = [nodes.log_reliability for nodes in sets]
+    first = next((value for value in values if value is not None), None)
+    if first is None:
         return None
     rows = [
-        some.new_zeros(*some.shape[:-1], nodes.num_nodes) if value is None else value
-        for nodes, value in zip(sets, given, strict=True)
+        first.new_zeros(*first.shape[:-1], nodes.num_nodes) if value is None else value
+        for nodes, value in zip(sets, values, strict=True)
     ]
     flat = torch.cat(rows, -1)[..., None]
     if slots is not None:

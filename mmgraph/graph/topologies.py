@@ -119,9 +119,7 @@ def _first_row_at(
     """Return the first row of the sample at or after (``right``: after) the time."""
     assert source.time is not None
     low, high = source.offsets[sample].clone(), source.offsets[sample + 1].clone()
-    for _ in range(
-        max(source.width, 1).bit_length()
-    ):  # bisection for all targets at once
+    for _ in range(max(source.width, 1).bit_length()):  # bisection of all targets
         middle = (low + high) // 2
         value = _times(source, middle)
         before = (value <= time) if right else (value < time)

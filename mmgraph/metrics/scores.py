@@ -35,9 +35,9 @@ def mean_scores(scores: Mapping[str, Scores]) -> Scores:
         scores: Metrics by group; all groups have the same metrics.
     """
     names = next(iter(scores.values()))
-    return {name: _known_mean([s[name] for s in scores.values()]) for name in names}
+    return {name: _nan_mean([s[name] for s in scores.values()]) for name in names}
 
 
-def _known_mean(values: list[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+def _nan_mean(values: list[float]) -> float:
+    valid = [value for value in values if not np.isnan(value)]
+    return float(np.mean(valid)) if valid else float("nan")

@@ -48,19 +48,19 @@ def check_targets(y: Array, predicted: Array) -> None:
     """
     check_rows(y, predicted)
     for name, array in (("y", y), ("predictions", predicted)):
-        known = np.asarray(array)
-        if known.dtype.kind not in "fiub" or known.ndim not in (1, 2):
+        values = np.asarray(array)
+        if values.dtype.kind not in "fiub" or values.ndim not in (1, 2):
             raise DataError(
-                f"{name} must be numbers of shape [N] or [N, K], got {known.dtype} of "
-                f"shape {list(known.shape)}. Convert them first."
+                f"{name} must be numbers of shape [N] or [N, K], got {values.dtype} of "
+                f"shape {list(values.shape)}. Convert them first."
             )
     _check_finite(y=y, predictions=predicted)
 
 
 def _check_finite(**arrays: Array) -> None:
     for name, array in arrays.items():
-        known = np.asarray(array)
-        if known.dtype.kind == "f" and not np.isfinite(known).all():
+        values = np.asarray(array)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise DataError(
                 f"{name} must be finite, got NaN or infinity. Exclude samples without "
                 "a label."
@@ -86,10 +86,10 @@ def check_arrays(**arrays: Array) -> None:
 
 def is_text(array: Array) -> bool:
     """Return True if entries are strings; entries of None are ignored."""
-    known = np.asarray(array)
-    if known.dtype == object:
-        return any(isinstance(entry, str) for entry in known.flat)
-    return known.dtype.kind in "US"
+    values = np.asarray(array)
+    if values.dtype == object:
+        return any(isinstance(entry, str) for entry in values.flat)
+    return values.dtype.kind in "US"
 
 
 def check_proba(y: Array, proba: Array) -> NDArray[np.int64]:

@@ -245,15 +245,15 @@ class FusionModel(nn.Module):
         Raises:
             DataError: If an index is out of range, or a file cannot be read.
         """
-        some = data if indices is None else data[indices]
+        selected = data if indices is None else data[indices]
         columns = {
             name: encoder.prepare(column)
             if column.is_text and isinstance(encoder, FineTunedEncoder)
             else column
-            for name, column in some.columns.items()
+            for name, column in selected.columns.items()
             for encoder in [self.encoders[self.schema.modality(name).name]]
         }
-        return collate(columns, some.y, np.arange(len(some)))
+        return collate(columns, selected.y, np.arange(len(selected)))
 
     def fit_scaling(self, batch: Batch) -> None:
         """Fit the standardization of all encoders on a batch of training samples."""

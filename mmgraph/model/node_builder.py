@@ -74,17 +74,17 @@ def build_encoder(
     return kinds[modality.kind](modality.channels, hidden_channels, members=members)
 
 
-def _check_encoders(given: object, known: tuple[str, ...]) -> None:
+def _check_encoders(given: object, names: tuple[str, ...]) -> None:
     """Check that custom encoders are a dict by name of a modality."""
     if not isinstance(given, Mapping):
         raise ConfigError(
             f"encoders must be a dict of modules by modality, got {given!r}. Give "
-            f"{{{known[0]!r}: module}}."
+            f"{{{names[0]!r}: module}}."
         )
     for name in given:
-        if name not in known:
+        if name not in names:
             raise ConfigError(
-                f"encoders must name modalities of the schema ({', '.join(known)}), "
+                f"encoders must name modalities of the schema ({', '.join(names)}), "
                 f"got {name!r}. Check the spelling."
             )
 
@@ -269,10 +269,10 @@ class NodeBuilder(nn.Module):
             missing = None if batch.missing is None else batch.missing[name]
             time, most = batch.time.get(name), batch.max_per_sample.get(name)
             return Encoded(batch.x[name], batch.sample[name], time, missing, most)
-        some = [x for x in batch.x.values() if x.is_floating_point()]
-        some = some or list(self.parameters())  # tokens of texts are integers
+        tables = [x for x in batch.x.values() if x.is_floating_point()]
+        tables = tables or list(self.parameters())  # tokens of texts are integers
         sample = next(iter(batch.sample.values()))
-        x = some[0].new_zeros(0, modality.channels or 0)
+        x = tables[0].new_zeros(0, modality.channels or 0)
         return Encoded(x, sample[:0], None, max_per_sample=0)
 
     def _check_evidence(self, batch: Batch, evidence: Tensor | None) -> None:

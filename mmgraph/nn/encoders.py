@@ -127,17 +127,17 @@ def encode_together(
     all_nodes: list[Encoded] = []
     pairs = zip(encoders, rows, strict=True)
     for alike, neighbors in groupby(pairs, key=lambda pair: _widths(pair[0])):
-        some = list(neighbors)
+        group = list(neighbors)
         if alike is None:
             nodes = [
-                _encode_alone(encoder, each, num_samples) for encoder, each in some
+                _encode_alone(encoder, each, num_samples) for encoder, each in group
             ]
             tables += [each.h for each in nodes]
         else:
-            together = [cast("RowEncoder", encoder) for encoder, _ in some]
-            parts = zip(together, (each for _, each in some), strict=True)
+            row_encoders = [cast("RowEncoder", encoder) for encoder, _ in group]
+            parts = zip(row_encoders, (each for _, each in group), strict=True)
             nodes = [encoder.prepare(each, num_samples) for encoder, each in parts]
-            tables.append(_map_rows(together, [each.h for each in nodes]))
+            tables.append(_map_rows(row_encoders, [each.h for each in nodes]))
         all_nodes += nodes
     return tables, all_nodes
 

@@ -147,9 +147,7 @@ class MixtureFeedForward(nn.Module):
         for name in self.modalities:
             nodes = graph.nodes[name]
             filled = filled_slots(nodes.sends_to, graph.num_samples + 1)
-            columns.append(
-                filled[: graph.num_samples]
-            )  # the last one holds receive-only nodes
+            columns.append(filled[: graph.num_samples])  # without receive-only nodes
         return torch.stack(columns, 1).to(dtype)
 
     def _route(self, x: Tensor) -> Tensor:

@@ -63,10 +63,10 @@ def _is_sentinel(x: Tensor) -> Tensor:
     """Return ``[N, C]`` Bool, True for cells far outside the range of their channel."""
     step = max(1, len(x) // SENTINEL_ROWS)
     shares = torch.tensor([0.05, 0.5, 0.95], dtype=torch.double, device=x.device)
-    some = x[::step].double()
-    if not len(some):
+    subsample = x[::step].double()
+    if not len(subsample):
         return torch.zeros_like(x, dtype=torch.bool)
-    low, middle, high = torch.nanquantile(some, shares, dim=0)
+    low, middle, high = torch.nanquantile(subsample, shares, dim=0)
     limit = torch.where(high > low, SENTINEL_DISTANCE * (high - low), torch.inf)
     return (x - middle).abs() > limit
 

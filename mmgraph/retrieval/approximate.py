@@ -174,9 +174,8 @@ class FaissEngine:
     def _parameters(self, k: int, effort: int, alive: Mask) -> Any:  # noqa: ANN401
         """Return search parameters; the effort increases with the filtered share."""
         faiss, share, selected = self._faiss, float(alive.mean()), {}
-        if (
-            share < 1
-        ):  # a keyword argument keeps the selector alive; an attribute does not
+        if share < 1:
+            # a keyword argument keeps the selector alive; an attribute does not
             bits = np.packbits(alive, bitorder="little")
             selected = {"sel": faiss.IDSelectorBitmap(bits)}
         if isinstance(self._engine, faiss.IndexHNSW):

@@ -151,9 +151,7 @@ class _Attend(torch.autograd.Function):
         bias = sink = None
         if ctx.needs_input_grad[3]:
             bias = _from_pairs(change, few).sum_to_size(bias_shape)
-        if ctx.needs_input_grad[
-            5
-        ]:  # gradients of all logits, including the sink, sum to 0
+        if ctx.needs_input_grad[5]:  # the gradients of all logits and the sink sum to 0
             sink = -_from_pairs(change, few).sum_to_size(sink_shape)
         scale = 1 / math.sqrt(query.shape[-1])
         change = change.to(query.dtype)
