@@ -13,10 +13,10 @@ from contract.blocks import (
     NAMES,
     TYPES,
     WIDTH,
-    observed_rows,
     by_sample,
     graph_of,
     lift,
+    observed_rows,
     run_layer,
     run_messages,
     run_readout,
@@ -345,7 +345,7 @@ def test_loss_that_counts_unlabelled_samples_is_caught():
         return total / len(y)
 
     with pytest.raises(AssertionError):
-        laws.law_unlabelled_rows_do_not_count(loss, Classification(3))
+        laws.law_unlabeled_rows_do_not_count(loss, Classification(3))
 
 
 # 7 No leak

@@ -48,7 +48,9 @@ def distance(found, wanted):
 def test_bf16_is_near_float32(build, members, rate):
     schema = build([Modality("a", 3), Modality("b", 5), Modality("c", 4)])
     model = FusionModel(schema, Classification(2), members=members)
-    with torch.no_grad():  # biases begin at zero: nothing observed would say nothing
+    with (
+        torch.no_grad()
+    ):  # with zero biases, samples without modalities would be constant
         model.head.linear.bias.fill_(0.5)
     batch = batch_with(rate)
     logits, gradients = outcome(model, batch, low=True)

@@ -1,4 +1,4 @@
-"""Regular batches: every sample has a row of everything, a mask says what is there."""
+"""Regular batches: all samples have rows of all modalities; a mask marks padding."""
 
 import jaxtyping
 import pytest
@@ -197,7 +197,7 @@ def test_padded_sequences_say_what_packed_ones_say(name, execution):
 
 
 class Largest(nn.Module):
-    """An encoder of one's own: one node a sequence, which is its largest row."""
+    """A custom encoder with one node per sequence: its largest row."""
 
     def forward(self, x, sample, time, num_samples):
         owner = torch.unique(sample)
@@ -218,7 +218,7 @@ def test_an_encoder_of_ones_own_does_not_see_what_keeps_a_place():
 
 
 class Two(nn.Module):
-    """An encoder of one's own: two nodes a row."""
+    """A custom encoder with two nodes per row."""
 
     def forward(self, x, sample, time, num_samples):
         return Encoded(x.repeat(2, 4)[:, :8], sample.repeat(2).sort()[0], None)

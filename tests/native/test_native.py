@@ -1,4 +1,4 @@
-"""The compiled kernels: what they say is what torch says, on every processor."""
+"""The compiled kernels compute the same as torch, on every processor."""
 
 import ctypes
 import os
@@ -237,7 +237,7 @@ def test_scores_that_leave_nothing_to_others(kernels, by_torch, large):
 
 
 def test_without_a_sink_a_target_without_sources_receives_zero(kernels):
-    """Both targets attend together; in the first sample u has no source of its own."""
+    """Both targets attend together; in the first sample u has no source."""
     names = [("a", "t"), ("b", "t"), ("c", "t"), ("a", "u"), ("b", "u")]
     layer = RelationalAttention(
         [Relation(*pair) for pair in names], 16, num_heads=2, null_sink=False

@@ -6,7 +6,7 @@ import torch
 from mmgraph import Relation
 from mmgraph.graph import NodeSet
 from mmgraph.graph.graph import Graph
-from mmgraph.graph.slots import MIN_GAPS, BUCKET_COST, Bucket, pack, plan_buckets
+from mmgraph.graph.slots import BUCKET_COST, MIN_GAPS, Bucket, pack, plan_buckets
 from mmgraph.nn import RelationalAttention
 
 

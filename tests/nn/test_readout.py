@@ -12,7 +12,7 @@ TYPES = ("a", "b", "c")
 
 @pytest.fixture
 def graph():
-    """Sample 0 has nothing to read; sample 3 has a placeholder node in addition to observed ones."""
+    """Sample 0 has no nodes; sample 3 has a placeholder node and observed ones."""
     graph = ragged_graph(1)
     a = graph.nodes["a"]
     receive_only = torch.zeros(len(a), dtype=torch.bool)

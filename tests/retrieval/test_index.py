@@ -320,7 +320,7 @@ def test_wrong_ids_are_rejected():
         Index([0.5, 1.0], np.eye(2))
     index = make("exact")
     present = [[True] * 3]
-    with pytest.raises(DataError, match="ids must be new to the index, got existing id 'entry"):
+    with pytest.raises(DataError, match="new to the index, got existing id 'entry"):
         index.add(index.ids[:1], queries(1), present=present)
     with pytest.raises(DataError, match="ids must be of one type, got int64"):
         index.add([7], queries(1), present=present)
@@ -364,9 +364,7 @@ def test_wrong_tables_are_rejected():
 def test_wrong_options_are_rejected():
     with pytest.raises(ConfigError, match="kind must be one of exact, flat, hnsw, ivf"):
         Index([1], [[1.0]], kind="tree")
-    with pytest.raises(
-        ConfigError, match="must be integers of at least 1, got k=0"
-    ):
+    with pytest.raises(ConfigError, match="must be integers of at least 1, got k=0"):
         make("exact").search(queries(), k=0)
     with pytest.raises(ConfigError, match="effort=0"):
         make("exact").search(queries(), effort=0)
@@ -444,5 +442,5 @@ def test_folder_of_something_else_is_rejected(tmp_path):
     manifest["estimator"] = "FusionClassifier"
     del manifest["index"]
     path.write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="must contain an index, got a FusionClass"):
+    with pytest.raises(CheckpointError, match="must contain an index, got a Fusion"):
         Index.load(tmp_path)

@@ -227,7 +227,7 @@ def test_a_regressor_predicts_values_and_unseen_modalities_are_not_read(tmp_path
 
 @pytest.mark.slow
 def test_large_targets_keep_their_digits(tmp_path):
-    """Times of day as seconds since 1970, which float32 knows to two minutes."""
+    """Times of day as seconds since 1970, which float32 resolves to two minutes."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     spread = 1000 * np.random.default_rng(0).normal(size=40)
@@ -300,7 +300,7 @@ def test_labels_that_may_hold_together_are_exported(tmp_path):
         np.testing.assert_allclose(served.predict_proba(arrays), expected, atol=1e-5)
         assert np.array_equal(served.predict(arrays), clf.predict(data))
     data = make_data(y)
-    assert clf.predict(data).sum(1).max() > 1  # or one class would say the same
+    assert clf.predict(data).sum(1).max() > 1  # else one label per sample would give the same
     assert np.array_equal(served.predict(data), clf.predict(data))
 
 

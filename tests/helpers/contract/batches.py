@@ -32,9 +32,9 @@ CONTENTS = (float("nan"), float("inf"), float("-inf"), 1e30, 5e-324)
 
 
 def corner_batch() -> Batch:
-    """Return six samples whose corners are the ones that models trip over.
+    """Return six samples with the corner cases in which models tend to fail.
 
-    A complete sample; one modality only; nothing at all; a long sequence beside one of
+    A complete sample; one modality only; no modality; a long sequence and one of
     length one; NaN cells inside observed rows; ``gene`` missing in the whole batch.
     Any of them is a batch of one through :func:`take`.
     """

@@ -1,7 +1,7 @@
-"""Contract cases of the building blocks, on graphs made by hand from a batch.
+"""Contract cases of the building blocks, on graphs built from a batch without a model.
 
-A held-out row is a receive-only placeholder whose state is its own (finite) content: the worst
-that a block can be handed, and none of it may come through.
+A held-out row is a receive-only placeholder node whose state is the hidden content of
+the row, so that any leak of this content into the outputs is detected.
 """
 
 from collections.abc import Callable, Sequence

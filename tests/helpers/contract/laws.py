@@ -29,7 +29,7 @@ from mmgraph.nn.linear import TypedLinear
 
 
 class Rows(NamedTuple):
-    """Outputs by row: ``value [N, ...]`` and the ``sample [N]`` that each is of."""
+    """Outputs by row: ``value [N, ...]``, and the ``sample [N]`` of each row."""
 
     value: Tensor
     sample: Tensor
@@ -40,22 +40,24 @@ Outputs = dict[str, Rows]
 
 @dataclass(frozen=True)
 class Case:
-    """One way to build and run a public part.
+    """One way to build and run a public class.
 
     Attributes:
-        name: Shown by pytest.
-        covers: The public names that it stands for.
-        build: Makes the module from a seed, in float64.
-        run: Gives the outputs of the module for a batch, without rows of placeholder nodes.
+        name: Name of the case in pytest.
+        covers: Public names that the case tests.
+        build: Builds the module from a seed, in float64.
+        run: Returns the outputs of the module for a batch, without rows of placeholder
+            nodes.
         twin: Builds the same module for the other execution path.
-        losses: Gives auxiliary losses, where the part has any.
-        removable: Hiding equals removing (not where placeholders are promoted to senders).
+        losses: Returns the auxiliary losses, if the module has any.
+        removable: Hiding a modality equals removing it; False where placeholder nodes
+            are promoted to senders.
         is_set: The order of the rows of a sample does not matter.
-        reorder: Builds for modalities in another order; default: as usual.
-        only_one: Members that the one of :attr:`build` has, built alone.
-        prior: A sample with nothing observed has an output.
-        foreign: Convolutions of another library, which may hold parameters that they
-            do not use or that a softmax over one edge cancels: of each, some learn.
+        reorder: Builds the module for another order of modalities; None for ``build``.
+        only_one: Builds a single member of the ensemble of ``build``.
+        prior: A sample without observed modalities has an output.
+        foreign: Convolutions of another library, which may have parameters that are
+            unused, or that a softmax over one edge cancels; some of each must learn.
     """
 
     name: str
@@ -301,7 +303,7 @@ def law_same_seed(case: Case) -> None:
 
 
 def law_threads(case: Case) -> None:
-    """One thread and two say the same (9)."""
+    """The outputs of one thread and two are equal (9)."""
     module, batch = case.build(0).float(), _hidden(corner_batch()).to(torch.float32)
     threads = torch.get_num_threads()
     results = []
@@ -340,7 +342,7 @@ def law_loss_without_valid_term(loss: Callable[..., Tensor], task: Task) -> None
         assert torch.equal(grad, torch.zeros_like(grad))
 
 
-def law_unlabelled_rows_do_not_count(loss: Callable[..., Tensor], task: Task) -> None:
+def law_unlabeled_rows_do_not_count(loss: Callable[..., Tensor], task: Task) -> None:
     """Unlabelled samples change neither the loss nor its gradients (6)."""
     logits = torch.randn(5, task.out_channels, requires_grad=True)
     all_rows = loss(logits, _labels(task, 5, known=3))
@@ -488,7 +490,7 @@ def _difference(a: Tensor, b: Tensor) -> float:
 
 
 def _of_member(value: Tensor, member: int) -> Tensor:
-    """Return what one member says, ``[N, D]``; what is shared is everyone's."""
+    """Return the rows ``[N, D]`` of one member; shared rows belong to all members."""
     return value[:, member] if value.ndim == 3 else value
 
 

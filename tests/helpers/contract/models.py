@@ -30,7 +30,7 @@ SchemaBuilder = Callable[[Sequence[Modality]], Schema]
 
 
 def two_way(modalities: Sequence[Modality]) -> Schema:
-    """A star whose fuse node answers the modalities."""
+    """A star whose fuse node sends to the modalities as well."""
     relations = [Relation("*", "fuse"), Relation("fuse", "*")]
     return Schema(modalities, [Latent("fuse")], relations)
 
@@ -64,7 +64,7 @@ def every_other(source: NodeSet, target: NodeSet) -> Tensor:
 
 
 def read_all(modalities: Sequence[Modality]) -> Schema:
-    """A star whose modalities are read beside the fuse node."""
+    """A star whose readout reads the modalities and the fuse node."""
     relations = [Relation("*", "fuse"), Relation("fuse", "*")]
     names = sorted(m.name for m in modalities)
     return Schema(modalities, [Latent("fuse")], relations, [*names, "fuse"])
