@@ -300,7 +300,7 @@ def test_labels_that_may_hold_together_are_exported(tmp_path):
         np.testing.assert_allclose(served.predict_proba(arrays), expected, atol=1e-5)
         assert np.array_equal(served.predict(arrays), clf.predict(data))
     data = make_data(y)
-    assert clf.predict(data).sum(1).max() > 1  # else one label per sample would give the same
+    assert clf.predict(data).sum(1).max() > 1  # several labels in a sample
     assert np.array_equal(served.predict(data), clf.predict(data))
 
 
