@@ -26,7 +26,7 @@ FENCE = re.compile(
 NOT_RUN = re.compile(r"<!-- not run: [^>\n]+ -->\s*\Z")
 NUMBER = re.compile(r"[-\N{MINUS SIGN}]?\d*\.\d+(?:e[-+]?\d+)?")
 LANGUAGES = {"python", "bash", "text", "toml", "json", "csv", ""}
-TOLERANCE = 0.035  # fits differ between processors in the last digits shown
+TOLERANCE = 0.06  # fits differ between processors: a sample or two of a small test part
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
