@@ -84,7 +84,9 @@ def run_bash(page: str, block: Block, folder: Path) -> None:
     """Run one block in bash; fail with what it wrote to standard error."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    script = f'mmgraph() {{ "{sys.executable}" -m mmgraph "$@"; }}\nset -e\n{block.body}'
+    script = (
+        f'mmgraph() {{ "{sys.executable}" -m mmgraph "$@"; }}\nset -e\n{block.body}'
+    )
     done = subprocess.run(
         ["bash", "-c", script], cwd=folder, env=env, capture_output=True, text=True
     )

@@ -1,7 +1,7 @@
 """Draw the figures of the user guides.
 
-    python docs/guides/make_images.py              # all of them, several minutes
-    python docs/guides/make_images.py mask_plans   # one of them
+python docs/guides/make_images.py              # all of them, several minutes
+python docs/guides/make_images.py mask_plans   # one of them
 """
 
 import sys
@@ -60,8 +60,6 @@ def cohort_splits() -> Figure:
     axes.set_yticks(range(len(hospitals) + 1), [*names, "patients of known hospitals"])
     axes.set(xlabel="AUROC", xlim=(0.5, 1), title="one hospital left out, or none")
     axes.grid(axis="x", alpha=0.3)
-    for label, value in zip(["within", *hospitals], [known, *new], strict=True):
-        print(label, np.round(value, 3))
     return figure
 
 
@@ -127,11 +125,13 @@ def outputs() -> Figure:
     clf = mg.FusionClassifier(seed=0, verbose=False).fit(train)
     fewer = missing.mcar(0.5).plan(test, seed=0).apply(test)
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.0))
-    left.plot([0, 1], [0, 1], ":", color=GRAY, label="perfect calibration")
-    for part, color, name in ((test, DARK, "as observed"), (fewer, ORANGE, "half")):
+    left.plot([0, 1], [0, 1], ":", color=GRAY)
+    for part, color in ((test, DARK), (fewer, ORANGE)):
         p = clf.predict_proba(part)[:, 1]
-        observed, predicted = calibration_curve(part.y, p, n_bins=6, strategy="quantile")
-        left.plot(predicted, observed, "o-", color=color, label=name)
+        observed, predicted = calibration_curve(
+            part.y, p, n_bins=6, strategy="quantile"
+        )
+        left.plot(predicted, observed, "o-", color=color)
     left.legend(["perfect calibration", "as observed", "half removed"], frameon=False)
     left.set(xlabel="predicted probability of disease", ylabel="observed share")
     explanation = clf.explain(test)
