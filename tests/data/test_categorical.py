@@ -270,3 +270,16 @@ def test_categories_on_the_command_line(tmp_path):
     assert "as 'sex=CATEGORY', when data are read piece by piece" in output
     named = ("--modality", "history=age,sex=f,sex=m,stage=II")
     assert len(run("predict", model, tmp_path / "folder", *named).splitlines()) == 41
+
+
+@pytest.mark.parametrize("dtype", ["str", "string", "object", "category"])
+def test_concatenated_frames_are_read_like_one(dtype):
+    parts = [
+        pd.DataFrame({"age": [1.0, 2.0], "sex": pd.Series(sexes, dtype=dtype)})
+        for sexes in (["f", "m"], ["m", None])
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    data = MultimodalData.from_pandas(frame, {"history": ["age", "sex"]})
+    assert data.columns["history"].names == ("age", "sex=f", "sex=m")
+    expected = [[1, 1, 0], [2, 0, 1], [1, 0, 1], [2, np.nan, np.nan]]
+    np.testing.assert_array_equal(data.columns["history"].values, expected)

@@ -156,7 +156,9 @@ def _read_cells(frame: "pd.DataFrame", name: str, field: str) -> Any:  # noqa: A
 
     series = _get(frame, field)
     if not _is_numeric(series) and pd.api.types.infer_dtype(series) == "string":
-        return pa.array(series, pa.large_string(), from_pandas=True)
+        cells = pa.array(series, pa.large_string(), from_pandas=True)
+        # a frame of pd.concat holds several chunks
+        return cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
     return _read_numbers(frame, name, field)
 
 
