@@ -45,11 +45,11 @@ def _names(
 def few_trees() -> Iterator[None]:
     """Grow a tenth of the trees, for tests to which their number does not matter."""
     from mmgraph.baselines import classifiers
-    from mmgraph.estimators import boosting, joint, unimodal
+    from mmgraph.experts import boosting, forest, joint
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifiers, "NUM_TREES", 30)
-        patch.setattr(unimodal, "NUM_TREES", 20)
+        patch.setattr(forest, "NUM_TREES", 20)
         patch.setattr(joint, "NUM_TREES", 20)
         patch.setattr(boosting, "ITERATIONS", 15)
         yield

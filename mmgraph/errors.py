@@ -43,10 +43,10 @@ class PeerError(MMGraphError):
     """Another process of a training that runs in several stopped, or differs.
 
     Attributes:
-        told: Whether that process says itself what went wrong.
+        reported: Whether that process says itself what went wrong.
     """
 
-    told = False
+    reported = False
 
 
 class DataWarning(UserWarning):

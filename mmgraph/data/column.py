@@ -165,3 +165,15 @@ def _check_same_kind(name: str, a: Column, b: Column) -> None:
                 f"Modality {name!r} must have the same {what} in all parts, got "
                 f"{left} and {right}. Build the parts the same way."
             )
+
+
+def as_entries(content: Any) -> AnyArray:  # noqa: ANN401
+    """View one entry per sample as an array; lists become 1-D object arrays."""
+    if hasattr(content, "detach"):
+        content = content.detach().cpu()
+        return np.asarray(content.float() if content.is_floating_point() else content)
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        return np.fromiter(content, dtype=object, count=len(content))
+    if isinstance(content, np.ma.MaskedArray):
+        return np.asarray(np.ma.filled(content.astype(np.float64), np.nan))
+    return np.asarray(content)

@@ -330,7 +330,7 @@ def _tables(similarity: Array, relevant: Array) -> tuple[Array, Array]:
 
 def _check_k(k: int | None) -> None:
     if k is not None and k < 1:
-        raise ConfigError(f"k must be at least 1, got {k}. Usual are 1, 5 and 10.")
+        raise ConfigError(f"k must be at least 1, got {k}. Defaults are 1, 5 and 10.")
 
 
 def _divide(part: Array, whole: Array) -> NDArray[np.float64]:

@@ -12,20 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmgraph.batch import Batch
 from mmgraph.data import MultimodalData
-from mmgraph.data.collate import collate
+from mmgraph.data.batch import Batch, collate
 from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.losses import LossSums
-from mmgraph.model.ghosts import Ghosts
-from mmgraph.model.nodes import NodeBuilder
-from mmgraph.model.plan import LayerPlan, plan_layers
+from mmgraph.model.layer_plan import LayerPlan, plan_layers
+from mmgraph.model.node_builder import NodeBuilder
+from mmgraph.model.placeholders import PlaceholderNodes
 from mmgraph.nn.completion import NUM_SUMS, Completed
 from mmgraph.nn.conv import Capacity, Execution, RelationalAttention
 from mmgraph.nn.finetuning import FineTunedEncoder
 from mmgraph.nn.heads import Head, Task
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
-from mmgraph.nn.named import ByName
 from mmgraph.nn.pyg import PyGConv
 from mmgraph.nn.readout import (
     AttentionReadout,
@@ -33,6 +31,7 @@ from mmgraph.nn.readout import (
     MaxReadout,
     MeanReadout,
 )
+from mmgraph.nn.type_dict import TypeDict
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import Full, Schema
 
@@ -169,7 +168,9 @@ class FusionModel(nn.Module):
                 members=members,
             )
             self.ghosts = (
-                Ghosts(schema, hidden_channels, promote=promote, members=members)
+                PlaceholderNodes(
+                    schema, hidden_channels, promote=promote, members=members
+                )
                 if completion
                 else None
             )
@@ -184,7 +185,7 @@ class FusionModel(nn.Module):
             self.head = Head(self.readout.out_channels, task, members=members)
 
     @property
-    def encoders(self) -> ByName[nn.Module]:
+    def encoders(self) -> TypeDict[nn.Module]:
         """The encoders, by modality."""
         return self.nodes.encoders
 

@@ -7,7 +7,7 @@ environment leaves them unused.
 from mmgraph.native.attention import (
     CHANNELS,
     Attention,
-    Hearing,
+    AttentionSegments,
     attend,
     attend_back,
     row_bounds,
@@ -18,7 +18,7 @@ from mmgraph.native.maps import RangeMaps, map_backward, map_forward
 __all__ = [
     "CHANNELS",
     "Attention",
-    "Hearing",
+    "AttentionSegments",
     "RangeMaps",
     "attend",
     "attend_back",

@@ -52,7 +52,7 @@ def row_bounds(
     return bounds
 
 
-class Hearing(NamedTuple):
+class AttentionSegments(NamedTuple):
     """Which rows attend to which.
 
     Attributes:
@@ -85,7 +85,7 @@ class Attention(NamedTuple):
     sink: Tensor | None
     silent: Tensor | None
 
-    def pack(self, hearing: Hearing) -> _Attention:
+    def pack(self, hearing: AttentionSegments) -> _Attention:
         """Return the structure that kernels read; it does not own what it names."""
         query, source, heads = self.query, self.source, self.bias.shape[-1]
         width = query.shape[-1]
@@ -115,7 +115,9 @@ class Attention(NamedTuple):
         )
 
 
-def attend(given: Attention, hearings: Sequence[Hearing]) -> tuple[Tensor, Tensor]:
+def attend(
+    given: Attention, hearings: Sequence[AttentionSegments]
+) -> tuple[Tensor, Tensor]:
     """Attend, hearing by hearing; every target row is in one of them.
 
     Returns:
@@ -132,7 +134,10 @@ def attend(given: Attention, hearings: Sequence[Hearing]) -> tuple[Tensor, Tenso
 
 
 def attend_back(
-    given: Attention, hearings: Sequence[Hearing], kept: Tensor, gradient: Tensor
+    given: Attention,
+    hearings: Sequence[AttentionSegments],
+    kept: Tensor,
+    gradient: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Return gradients of query, source, bias and sink from that of the result."""
     query, source = torch.empty_like(given.query), torch.zeros_like(given.source)

@@ -8,10 +8,10 @@ from mmgraph.nn.encoders import (
     SequenceEncoder,
     VectorEncoder,
 )
+from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.nn.heads import Classification, Head, MultiLabel, Regression
 from mmgraph.nn.hgt import HGTLayer, relational_from_hgt
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
-from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.pyg import PyGConv
 from mmgraph.nn.readout import (
     AttentionReadout,

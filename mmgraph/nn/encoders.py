@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mmgraph.errors import ConfigError
 from mmgraph.nn.linear import Linear, Norm, standardise
-from mmgraph.nn.ranges import map_parts, scale_parts
-from mmgraph.nn.scaling import Standardiser
+from mmgraph.nn.scaling import StandardScaler
+from mmgraph.nn.segment_linear import map_parts, scale_parts
 from mmgraph.ops import (
     gelu,
     offsets_of,
@@ -197,7 +197,7 @@ class VectorEncoder(RowEncoder):
         self, channels: int, hidden_channels: int, *, members: int | None = None
     ) -> None:
         super().__init__()
-        self.scaler = Standardiser(channels)
+        self.scaler = StandardScaler(channels)
         width = 2 * hidden_channels
         self.inner = Linear(self.scaler.out_channels, width, members=members)
         self.outer = Linear(width, hidden_channels, members=members)

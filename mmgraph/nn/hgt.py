@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.errors import SchemaError
-from mmgraph.graph import Graph
+from mmgraph.graph.graph import Graph
 from mmgraph.nn.conv import Execution, RelationalAttention
 from mmgraph.schema import Relation
 

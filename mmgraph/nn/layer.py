@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.graph import Graph, TypedRows
+from mmgraph.graph.graph import Graph, TypedRows
 from mmgraph.losses import LossSums, at_least_float, ratio
 from mmgraph.nn.linear import TypedLinear, parameter, standardise
 from mmgraph.ops import filled_slots, gelu

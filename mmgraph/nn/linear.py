@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.nn.ranges import Map, map_ranges
+from mmgraph.nn.segment_linear import Map, map_ranges
 
 
 def parameter(

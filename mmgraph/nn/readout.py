@@ -1,6 +1,6 @@
 """From node states to one state a sample.
 
-Letters: ``N`` nodes, ``B`` samples, ``D`` width. Ghosts are not read. A sample without
+Letters: ``N`` nodes, ``B`` samples, ``D`` width. PlaceholderNodes are not read. A sample without
 a node to read has the state zero, so that its prediction is the head's bias.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.graph import Graph
+from mmgraph.graph.graph import Graph
 from mmgraph.nn.linear import Linear, parameter, standardise
 from mmgraph.ops import (
     segment_max,

@@ -13,7 +13,7 @@ ABSURD = 1e4  # times the width of nine tenths of the values, away from the medi
 ABSURD_ROWS = 10_000  # that are enough to tell that width
 
 
-class Standardiser(nn.Module):
+class StandardScaler(nn.Module):
     """Turn raw rows into standardised values and flags of missing cells.
 
     Fitted on the observed training rows only. A channel that is constant there, or
@@ -68,7 +68,7 @@ def _absurd(x: Tensor) -> Tensor:
     return (x - middle).abs() > limit
 
 
-class Hinges(nn.Module):
+class PiecewiseLinear(nn.Module):
     """Piecewise-linear functions of every channel: ``max(x - knot, 0)``.
 
     Knots are inner quantiles of the training rows; a channel of few values has one at
@@ -92,7 +92,7 @@ class Hinges(nn.Module):
         self.register_buffer("knot", torch.zeros(num_knots))
 
     @classmethod
-    def at_quantiles(cls, x: Tensor, num_quantiles: int) -> "Hinges":
+    def at_quantiles(cls, x: Tensor, num_quantiles: int) -> "PiecewiseLinear":
         """Place knots from rows ``[N, C]``; NaN cells are left out."""
         channels, knots = [], []
         shares = torch.linspace(0, 1, num_quantiles + 2, dtype=torch.double)[1:-1]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mmgraph._progress import show_progress
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.pretrained.backbone import (
     KINDS,
@@ -28,7 +29,6 @@ from mmgraph.pretrained.features import FeatureCache
 from mmgraph.pretrained.processor import Processor, Row, Values, pad_tokens
 from mmgraph.pretrained.reading import digest_of
 from mmgraph.pretrained.source import Source, find_source
-from mmgraph.progress import show_progress
 
 FloatRows = npt.NDArray[np.float32]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.data.pictures import open_picture
-from mmgraph.data.sounds import read_sound
+from mmgraph.data.features.audio import read_sound
+from mmgraph.data.features.image import open_picture
 from mmgraph.errors import DataError
 
 TAKEN = {

@@ -1,6 +1,6 @@
 """Fitted estimators as one file for ONNX Runtime, without Python, torch or pickle."""
 
-from mmgraph.serving.exporting import export
+from mmgraph.serving.export import export
 from mmgraph.serving.loading import ExportedModel, load
 from mmgraph.serving.program import inputs_of
 

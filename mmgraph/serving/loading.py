@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.errors import CheckpointError, ConfigError
-from mmgraph.serving.exporting import METADATA
-from mmgraph.serving.feeding import Feed, Learned, Samples, nothing, read_samples
+from mmgraph.checkpoint import migrate_export
+from mmgraph.errors import CheckpointError, ConfigError, SchemaError
+from mmgraph.estimators.input_spec import InputSpec
+from mmgraph.serving.export import METADATA
+from mmgraph.serving.inputs import Feed, ModelInput, nothing, read_samples
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -31,7 +33,7 @@ class ExportedModel:
         description: What was written beside it.
 
     Attributes:
-        learned: What the inputs are, and what the training had.
+        inputs: Inputs of the model.
         classes_: Classes or numbers of labels; None for a regressor.
     """
 
@@ -40,12 +42,12 @@ class ExportedModel:
     ) -> None:
         target = description["target"]
         self.session = session
-        self.learned = Learned.from_json(description["learned"])
+        self.inputs = InputSpec.from_json(description["inputs"])
         self.classes_ = _read_classes(target) if "classes" in target else None
         self._several = bool(target.get("multi_label", False))
         self._flat = bool(target.get("flat", False))
 
-    def predict_proba(self, X: Samples) -> FloatArray:  # noqa: N803
+    def predict_proba(self, X: ModelInput) -> FloatArray:  # noqa: N803
         """Return probabilities ``[N, K]`` of classes, or of labels.
 
         Args:
@@ -65,7 +67,7 @@ class ExportedModel:
             )
         return self._run(X)
 
-    def predict(self, X: Samples) -> npt.NDArray[Any]:  # noqa: N803
+    def predict(self, X: ModelInput) -> npt.NDArray[Any]:  # noqa: N803
         """Return the likeliest class ``[N]``, labels above one half, or values.
 
         Takes and raises what :meth:`predict_proba` does, of a regressor too.
@@ -78,12 +80,12 @@ class ExportedModel:
         result: npt.NDArray[Any] = self.classes_[said.argmax(1)]
         return result
 
-    def _run(self, X: Samples) -> FloatArray:  # noqa: N803
+    def _run(self, X: ModelInput) -> FloatArray:  # noqa: N803
         """Return what the graph says, ``[N, K]``."""
-        feed = read_samples(X, self.learned)
+        feed = read_samples(X, self.inputs)
         num_samples = len(next(iter(feed.values())))
         if not num_samples:  # the graph is made for one sample or more
-            return self._ask(nothing(self.learned.schema, 1))[:0]
+            return self._ask(nothing(self.inputs.schema, 1))[:0]
         return self._ask(feed)
 
     def _ask(self, feed: Feed) -> FloatArray:
@@ -111,8 +113,8 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Exporte
     session = _open(path, threads)
     try:
         text = session.get_modelmeta().custom_metadata_map[METADATA]
-        return ExportedModel(session, json.loads(text))
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return ExportedModel(session, migrate_export(json.loads(text)))
+    except (AttributeError, KeyError, TypeError, ValueError, SchemaError):
         raise CheckpointError(
             f"'{path}' must be written by mmgraph.serving.export of this version, got "
             "ONNX of another origin."

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmgraph.nn.trees import Forest
+from mmgraph.experts.trees import Forest
 
 ML_OPSET = 3
 

@@ -1,6 +1,5 @@
 """Samples that do not fit into memory, read piece by piece."""
 
-from mmgraph.data.stream.chunks import Chunks
-from mmgraph.data.stream.stream import MultimodalStream
+from mmgraph.data.stream.stream import ChunkIterator, MultimodalStream
 
-__all__ = ["Chunks", "MultimodalStream"]
+__all__ = ["ChunkIterator", "MultimodalStream"]

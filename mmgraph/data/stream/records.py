@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray
-from mmgraph.data.convert import to_float32
-from mmgraph.data.labels import PLAIN_NAMES, Usual
+from mmgraph.data.io.arrays import to_float32
 from mmgraph.data.multimodal import MultimodalData
-from mmgraph.data.stream.source import Piece, Span
-from mmgraph.data.stream.tables import Fields, naming
+from mmgraph.data.stream.parquet import Fields, naming
+from mmgraph.data.stream.source import Piece, RowRange
+from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
@@ -52,7 +52,7 @@ class RecordSource:
         """Return what there is one of."""
         return "samples"
 
-    def read(self, span: Span, size: int) -> Iterator[Piece]:
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
         """Yield the samples of a span; a fault names the samples of the piece.
 
         Raises:
@@ -86,13 +86,17 @@ class RecordSource:
         fields = self.fields
         if fields.y is not None and fields.y not in known and self._has_labels:
             known.add(fields.y)
-        if isinstance(fields.y, Usual) and fields.y in known and not self._has_labels:
+        if (
+            isinstance(fields.y, DefaultColumn)
+            and fields.y in known
+            and not self._has_labels
+        ):
             raise DataError(
                 f"samples must have the key {fields.y!r} among the first {LOOKED_AT} "
                 "where some have it, got it later. Yield None where a label is unknown."
             )
         for key in (fields.y, fields.ids, fields.groups):
-            if not isinstance(key, Usual | None) and key not in known:
+            if not isinstance(key, DefaultColumn | None) and key not in known:
                 raise DataError(
                     f"samples must have the key {key!r}, got "
                     f"{', '.join(sorted(map(str, known)))}. Check the name."
@@ -112,7 +116,7 @@ class RecordSource:
             y=plain(fields.y),
             ids=keys if ids is None else ids,
             groups=plain(fields.groups),
-            split_name=plain(PLAIN_NAMES["split_name"]),
+            split_name=plain(METADATA_NAMES["split_name"]),
             times={name: column for name, column in times.items() if column},
             schema=self.schema,
         )

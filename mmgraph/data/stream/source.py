@@ -27,7 +27,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Span:
+class RowRange:
     """Some samples of a part: every ``step``-th from ``start`` up to ``stop``.
 
     Attributes:
@@ -62,16 +62,16 @@ class Source(Protocol):
     def name_of(self, part: int) -> str:
         """Return what to call a part in messages of errors."""
 
-    def read(self, span: Span, size: int) -> Iterator[Piece]:
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
         """Yield the samples of a span in pieces of at most ``size``."""
 
 
-def spans_of(sizes: tuple[int | None, ...], order: IntArray) -> list[Span]:
+def spans_of(sizes: tuple[int | None, ...], order: IntArray) -> list[RowRange]:
     """Return whole parts, whose sizes are None where unknown, in an order."""
-    return [Span(part, 0, sizes[part]) for part in order.tolist()]
+    return [RowRange(part, 0, sizes[part]) for part in order.tolist()]
 
 
-def count_samples(spans: Sequence[Span]) -> int | None:
+def count_samples(spans: Sequence[RowRange]) -> int | None:
     """Return how many samples spans have together; None where that is unknown."""
     total = 0
     for span in spans:
@@ -81,7 +81,9 @@ def count_samples(spans: Sequence[Span]) -> int | None:
     return total
 
 
-def deal_spans(spans: Sequence[Span], rank: int, world_size: int) -> list[Span]:
+def shard_ranges(
+    spans: Sequence[RowRange], rank: int, world_size: int
+) -> list[RowRange]:
     """Return the spans of one of several readers; together they read all, once.
 
     Spans are dealt out whole and in turn. Where there are fewer of them than readers,
@@ -97,7 +99,7 @@ def deal_spans(spans: Sequence[Span], rank: int, world_size: int) -> list[Span]:
     return [_divide(span, rank, world_size) for span in spans]
 
 
-def _divide(span: Span, rank: int, world_size: int) -> Span:
+def _divide(span: RowRange, rank: int, world_size: int) -> RowRange:
     if span.stop is None:
         start = span.start + rank * span.step
         return replace(span, start=start, step=span.step * world_size)

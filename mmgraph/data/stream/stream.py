@@ -12,26 +12,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray
-from mmgraph.data.labels import PLAIN_NAMES, concat_plain
 from mmgraph.data.multimodal import MultimodalData
-from mmgraph.data.stream.chunks import Chunks
-from mmgraph.data.stream.fitting import Beginning, fit_piece, peek
-from mmgraph.data.stream.order import join, read_windows
+from mmgraph.data.stream.parquet import Fields, TableSource, naming, open_folder
 from mmgraph.data.stream.records import Records, RecordSource, check_again
+from mmgraph.data.stream.schema import StreamInfo, fit_piece, infer_stream_info
+from mmgraph.data.stream.shuffle import join, read_windows
 from mmgraph.data.stream.source import (
     Piece,
+    RowRange,
     Source,
-    Span,
     count_samples,
-    deal_spans,
+    shard_ranges,
     spans_of,
 )
-from mmgraph.data.stream.tables import Fields, TableSource, naming, open_folder
+from mmgraph.data.targets import METADATA_NAMES, concat_metadata
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeAlias
+
+from mmgraph.data.stream.shuffle import take
 
 MEMORY = 1 << 30
 WINDOW_SHARE = 16  # a shuffled window is this part of the memory: it is copied twice
@@ -73,9 +77,9 @@ class MultimodalStream:
         path: str | PathLike[str],
         *,
         modalities: Mapping[str, str | Sequence[str]] | None = None,
-        y: str | None = PLAIN_NAMES["y"],
-        ids: str | None = PLAIN_NAMES["ids"],
-        groups: str | None = PLAIN_NAMES["groups"],
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
         schema: Schema | None = None,
         memory: int = MEMORY,
     ) -> "MultimodalStream":
@@ -156,9 +160,9 @@ class MultimodalStream:
         samples: "Records | Callable[[], Records]",
         *,
         modalities: Mapping[str, str | Sequence[str]],
-        y: str | None = PLAIN_NAMES["y"],
-        ids: str | None = PLAIN_NAMES["ids"],
-        groups: str | None = PLAIN_NAMES["groups"],
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
         schema: Schema | None = None,
         memory: int = MEMORY,
     ) -> "MultimodalStream":
@@ -195,8 +199,8 @@ class MultimodalStream:
         )
 
     @cached_property
-    def _beginning(self) -> Beginning:
-        return peek(self.source, self.given_schema)
+    def _beginning(self) -> StreamInfo:
+        return infer_stream_info(self.source, self.given_schema)
 
     @property
     def schema(self) -> Schema:
@@ -254,7 +258,7 @@ class MultimodalStream:
 
     def labels(self) -> AnyArray | None:
         """Return ``y`` of all samples in their order; None without labels."""
-        return concat_plain("y", [chunk.y for chunk in self.chunks()])
+        return concat_metadata("y", [chunk.y for chunk in self.chunks()])
 
     def chunks(
         self,
@@ -263,7 +267,7 @@ class MultimodalStream:
         shuffle: bool = False,
         seed: int = 0,
         epochs: int | None = 1,
-    ) -> "Chunks":
+    ) -> "ChunkIterator":
         """Return an iterator over all samples, some at a time.
 
         Args:
@@ -274,22 +278,22 @@ class MultimodalStream:
             seed: of the order; the same seed and epoch give the same order.
             epochs: passes over the samples; None never ends.
         """
-        return Chunks(self, size, shuffle=shuffle, seed=seed, epochs=epochs)
+        return ChunkIterator(self, size, shuffle=shuffle, seed=seed, epochs=epochs)
 
     @property
     def window(self) -> int:
         """Samples that are mixed with each other where they are shuffled."""
         return max(1, self.memory // WINDOW_SHARE // self.row_bytes)
 
-    def spans(self, order: IntArray) -> list[Span]:
+    def spans(self, order: IntArray) -> list[RowRange]:
         """Return what this reader reads, of the parts in an order."""
         parts = spans_of(self.source.sizes, order)
-        return deal_spans(parts, self.rank, self.world_size)
+        return shard_ranges(parts, self.rank, self.world_size)
 
     def windows(
         self,
         window: int,
-        spans: Sequence[Span],
+        spans: Sequence[RowRange],
         *,
         at_once: int,
         skip: int,
@@ -320,8 +324,114 @@ class _Fitted:
     def name_of(self, part: int) -> str:
         return self.source.name_of(part)
 
-    def read(self, span: Span, size: int) -> Iterator[Piece]:
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
         for piece in self.source.read(span, size):
             with naming(self.source.name_of(span.part)):
                 fitted = fit_piece(piece, self.schema, self.modalities)
             yield fitted
+
+
+MAX_CHUNK = 2048
+AT_ONCE = 4  # row groups that are read in turns where samples are shuffled
+
+
+class ChunkIterator(Iterator[MultimodalData]):
+    """ChunkIterator of a stream, which can stop and go on where they were.
+
+    Attributes:
+        lane: number of a part of the stream that is read by itself, and how many there
+            are. Lanes are read side by side, so that they share memory and open files.
+        epoch: passes that are finished.
+        done: samples of the present pass that were given out.
+        keys: ``[n]`` numbers of the samples of the last chunk, unique in the stream.
+    """
+
+    def __init__(
+        self,
+        stream: "MultimodalStream",
+        size: int | None,
+        *,
+        shuffle: bool,
+        seed: int,
+        epochs: int | None,
+        lane: tuple[int, int] = (0, 1),
+    ) -> None:
+        if size is not None and size < 1:
+            raise DataError(f"size must be at least 1 sample, got {size}. Raise it.")
+        self.stream, self.shuffle, self.seed = stream, shuffle, seed
+        self.size, self.epochs, self.lane = size, epochs, lane
+        self.epoch, self.done = 0, 0
+        self.keys = np.empty(0, dtype=np.int64)
+        self._pieces: Iterator[Piece] | None = None
+
+    def __iter__(self) -> "ChunkIterator":
+        return self
+
+    def __next__(self) -> MultimodalData:
+        while self.epochs is None or self.epoch < self.epochs:
+            if self._pieces is None:
+                self._pieces = self._open()
+            piece = next(self._pieces, None)
+            if piece is not None:
+                self.done += len(piece.keys)
+                self.keys = piece.keys
+                return piece.data
+            if not self.done and self.epochs is None:
+                raise DataError(
+                    f"reader {self.stream.rank} must have at least one sample, got "
+                    "none. Use fewer readers."
+                )
+            self.epoch, self.done, self._pieces = self.epoch + 1, 0, None
+        raise StopIteration
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where it is: the epoch, and the samples of it that are done."""
+        return {"epoch": self.epoch, "done": self.done}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on behind the last chunk that another one of the same kind gave out."""
+        self.epoch, self.done = int(state["epoch"]), int(state["done"])
+        self._pieces = None
+
+    def spans(self) -> list[RowRange]:
+        """Return what is read in the present pass, in its order."""
+        order = np.arange(self.stream.num_parts)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+        return shard_ranges(self.stream.spans(order), *self.lane)
+
+    def _open(self) -> Iterator[Piece]:
+        """Yield the chunks of the present pass that are not done."""
+        number_of_lane, num_lanes = self.lane
+        most = self.stream.window // num_lanes
+        size = self.size or min(MAX_CHUNK, max(1, most // 2))
+        window = max(size, most // size * size) if self.shuffle else size
+        at_once = max(1, AT_ONCE // num_lanes) if self.shuffle else 1
+        reader = self.stream.rank * num_lanes + number_of_lane
+        first, left_out = divmod(self.done, window)
+        windows = self.stream.windows(window, self.spans(), at_once=at_once, skip=first)
+        for number, piece in enumerate(windows, start=first):
+            rows = np.arange(len(piece.keys))
+            if self.shuffle:
+                key = (self.seed, self.epoch, number, reader)
+                rows = np.random.default_rng(key).permutation(rows)
+            rows, left_out = rows[left_out:], 0
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                yield take(piece, part) if self.shuffle else piece
+            del piece  # or it would live on while the next window is read
+
+
+DataOrStream: TypeAlias = MultimodalData | MultimodalStream
+
+
+def parts_of(samples: DataOrStream) -> Iterable[MultimodalData]:
+    """Return all samples, those of a stream some at a time."""
+    return samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
+
+
+def in_memory(samples: DataOrStream) -> MultimodalData:
+    """Return all samples, those of a stream one part after the other."""
+    if isinstance(samples, MultimodalData):
+        return samples
+    return MultimodalData.concat(list(samples.chunks()))

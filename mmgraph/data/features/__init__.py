@@ -1,0 +1,1 @@
+"""Plain features of texts, images and audio, which need no pretrained model."""

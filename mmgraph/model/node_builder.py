@@ -1,0 +1,290 @@
+"""From a batch to the graph of every sample, with the states of its nodes.
+
+Letters: ``B`` samples, ``M`` modalities, ``N`` nodes, ``D`` width.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmgraph.data.batch import Batch
+from mmgraph.errors import ConfigError, DataError, SchemaError
+from mmgraph.graph import NodeSet
+from mmgraph.graph.graph import Graph
+from mmgraph.model.placeholders import PlaceholderNodes
+from mmgraph.nn.encoders import (
+    EmbeddingEncoder,
+    Encoded,
+    SequenceEncoder,
+    VectorEncoder,
+    encode_together,
+)
+from mmgraph.nn.finetuning import FineTunedEncoder
+from mmgraph.nn.linear import TypedLinear, parameter
+from mmgraph.nn.type_dict import TypeDict
+from mmgraph.pretrained import PretrainedEncoder
+from mmgraph.schema import NEEDS_ENCODER, Latent, Modality, Schema
+
+ROWS = ("x", "sample", "time", "num_samples")  # what an encoder takes
+
+
+def build_encoder(
+    modality: Modality,
+    hidden_channels: int,
+    members: int | None,
+    given: nn.Module | PretrainedEncoder | None = None,
+) -> nn.Module:
+    """Return the encoder of a modality's kind; text, image, audio need one given.
+
+    Raises:
+        ConfigError: Given something that does not encode.
+        SchemaError: A modality that needs one and has none.
+    """
+    _check_encoder(modality.name, given)
+    if isinstance(given, nn.Module):
+        return given
+    if given is None and modality.encoder and modality.kind in NEEDS_ENCODER:
+        given = PretrainedEncoder(modality.encoder, modality.kind)
+    if given is not None:
+        return FineTunedEncoder(given, hidden_channels, members=members)
+    if modality.kind in NEEDS_ENCODER or modality.channels is None:
+        raise SchemaError(
+            f"Modality {modality.name!r} of kind {modality.kind!r} must have an "
+            "encoder, got none. Pass encoders={name: module}, name a pretrained one in "
+            "its Modality, or give embeddings as a modality of kind 'embedding'."
+        )
+    if modality.tokens == "ragged":
+        return SequenceEncoder(
+            modality.channels,
+            hidden_channels,
+            max_nodes=modality.max_nodes,
+            members=members,
+        )
+    kinds = {"vector": VectorEncoder, "embedding": EmbeddingEncoder}
+    return kinds[modality.kind](modality.channels, hidden_channels, members=members)
+
+
+def _check_encoders(given: object, known: tuple[str, ...]) -> None:
+    """Refuse what is no dict, and names that are no modality of the schema."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"encoders must be a dict of modules by modality, got {given!r}. Give "
+            f"{{{known[0]!r}: module}}."
+        )
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"encoders must name modalities of the schema ({', '.join(known)}), "
+                f"got {name!r}. Check the spelling."
+            )
+
+
+def _check_encoder(name: str, given: object) -> None:
+    """Refuse what cannot be called as an encoder is."""
+    if given is None or isinstance(given, PretrainedEncoder):
+        return
+    said = f"encoders[{name!r}] must be a module that takes ({', '.join(ROWS)}), got "
+    if not isinstance(given, nn.Module):
+        kind = "the class " if isinstance(given, type) else ""
+        shown = given.__name__ if isinstance(given, type) else repr(given)
+        raise ConfigError(f"{said}{kind}{shown}. Give an instance.")
+    try:
+        inspect.signature(given.forward).bind(*ROWS)
+    except TypeError:
+        raise ConfigError(
+            f"{said}{type(given).__name__}. Call it in a module of your own that does."
+        ) from None
+
+
+class Nodes(NamedTuple):
+    """A graph and the states of its nodes, ``[..., N, D]``."""
+
+    graph: Graph
+    h: Tensor
+
+
+def _latent_nodes(count: int, batch: Batch) -> NodeSet:
+    each = torch.arange(batch.num_samples, device=batch.device)
+    sample = each[:, None].expand(-1, count).reshape(-1).contiguous()
+    return NodeSet(sample, batch.num_samples, most=count)
+
+
+class NodeBuilder(nn.Module):
+    """Encoders, learned latent nodes, and evidence added to observed nodes.
+
+    Args:
+        schema: Node types.
+        latents: The latents that are used.
+        hidden_channels: ``D``.
+        encoders: Modules in place of the default encoders, by modality.
+        evidence_channels: Width of the evidence of a modality, or 0.
+        members: Ensemble members computed together, or None.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        latents: tuple[Latent, ...],
+        hidden_channels: int,
+        *,
+        encoders: Mapping[str, nn.Module | PretrainedEncoder],
+        evidence_channels: int,
+        members: int | None,
+    ) -> None:
+        super().__init__()
+        self.schema = schema
+        self.evidence_channels = evidence_channels
+        _check_encoders(encoders, schema.modality_names)
+        built = {
+            m.name: build_encoder(m, hidden_channels, members, encoders.get(m.name))
+            for m in schema.modalities
+        }
+        self.encoders: TypeDict[nn.Module] = TypeDict(built)
+        self.latents: TypeDict[nn.Parameter] = TypeDict(
+            {
+                latent.name: parameter(
+                    latent.num_nodes, hidden_channels, members=members, bound=1.0
+                )
+                for latent in latents
+            }
+        )
+        self.evidence = (
+            TypedLinear(
+                schema.modality_names,
+                evidence_channels,
+                hidden_channels,
+                members=members,
+            )
+            if evidence_channels
+            else None
+        )
+
+    def forward(
+        self,
+        batch: Batch,
+        evidence: Tensor | None,
+        ghosts: PlaceholderNodes | None,
+        asked: dict[str, Tensor],
+    ) -> Nodes:
+        """Encode what is visible; add ghosts where asked for, and latents."""
+        self._check_evidence(batch, evidence)
+        names = self.schema.modality_names
+        tables, encoded = encode_together(
+            [self.encoders[name] for name in names],
+            [self._rows(name, batch) for name in names],
+            batch.num_samples,
+        )
+        nodes = {
+            name: NodeSet(x.sample, batch.num_samples, x.time, x.missing, most=x.most)
+            for name, x in zip(names, encoded, strict=True)
+        }
+        if evidence is not None:
+            said = self._map_evidence(evidence, Graph(nodes, batch.num_samples))
+            tables = [_stack(tables) + said]
+        if ghosts is not None and asked:
+            tables = [self._merge(ghosts, _stack(tables), nodes, asked, batch)]
+        states = [*tables]
+        for name, latent in self.latents.items():
+            nodes[name] = _latent_nodes(latent.shape[-2], batch)
+            each = latent.unsqueeze(-3)  # the same in every sample
+            shape = *each.shape[:-3], batch.num_samples, *latent.shape[-2:]
+            states.append(each.expand(shape).flatten(-3, -2))
+        return Nodes(Graph(nodes, batch.num_samples), _stack(states))
+
+    def _merge(
+        self,
+        ghosts: PlaceholderNodes,
+        h: Tensor,
+        nodes: dict[str, NodeSet],
+        asked: dict[str, Tensor],
+        batch: Batch,
+    ) -> Tensor:
+        """Add ghosts to the table and to the nodes of the modalities."""
+        first = _first_times(batch)
+        rows = h.split([found.num_nodes for found in nodes.values()], -2)
+        states = dict(zip(nodes, rows, strict=True))
+        for name, where in asked.items():
+            states[name], nodes[name] = ghosts.merge(
+                name, states[name], nodes[name], where, first
+            )
+        return _stack(list(states.values()))
+
+    def encode(self, name: str, batch: Batch) -> Encoded:
+        """Encode the rows of one modality; without rows there are no nodes.
+
+        Raises:
+            DataError: Rows without time where the schema says that they have time.
+        """
+        x, sample, time, _, _ = self._rows(name, batch)
+        encoded: Encoded = self.encoders[name](x, sample, time, batch.num_samples)
+        return encoded
+
+    def _rows(self, name: str, batch: Batch) -> Encoded:
+        """Return the rows of a modality as its encoder takes them."""
+        modality = self.schema.modality(name)
+        rows = self._present_rows(modality, batch)
+        x, time = rows.h, rows.time
+        if modality.time and time is None:
+            if x.shape[0]:
+                raise DataError(
+                    f"Batch.time[{name!r}] must be given: the schema says that the "
+                    "modality has time."
+                )
+            time = x.new_zeros(0)
+        return rows._replace(time=time)
+
+    def _present_rows(self, modality: Modality, batch: Batch) -> Encoded:
+        name = modality.name
+        if name in batch.x and batch.x[name].shape[0]:
+            missing = None if batch.missing is None else batch.missing[name]
+            time, most = batch.time.get(name), batch.most.get(name)
+            return Encoded(batch.x[name], batch.sample[name], time, missing, most)
+        some = [x for x in batch.x.values() if x.is_floating_point()]
+        some = some or list(self.parameters())  # tokens of texts are whole numbers
+        sample = next(iter(batch.sample.values()))
+        x = some[0].new_zeros(0, modality.channels or 0)
+        return Encoded(x, sample[:0], None, most=0)
+
+    def _check_evidence(self, batch: Batch, evidence: Tensor | None) -> None:
+        shape = (
+            batch.num_samples,
+            len(self.schema.modalities),
+            self.evidence_channels,
+        )
+        if evidence is not None and (not self.evidence or evidence.shape != shape):
+            raise DataError(
+                f"evidence must have shape {list(shape)}, got {list(evidence.shape)}. "
+                "Build the model with evidence_channels to give evidence."
+            )
+
+    def _map_evidence(self, evidence: Tensor, graph: Graph) -> Tensor:
+        """Map the evidence of every node's modality, zero where it is silent."""
+        assert self.evidence is not None
+        count = evidence.shape[1]
+        cell = [x.sample * count + m for m, x in enumerate(graph.nodes.values())]
+        said = evidence.flatten(0, 1).index_select(0, torch.cat(cell))
+        if any(x.silent is not None for x in graph.nodes.values()):
+            heard = torch.cat([x.heard_in for x in graph.nodes.values()])
+            said = said.masked_fill((heard == graph.num_samples)[:, None], 0)
+        return self.evidence(said, graph.rows)
+
+
+def _first_times(batch: Batch) -> Tensor:
+    """Return ``[B]`` the first time that is seen of each sample; 0 without any."""
+    shape = (batch.num_samples,)
+    first = torch.full(shape, torch.inf, dtype=torch.float64, device=batch.device)
+    for name, seconds in batch.time.items():
+        sample = batch.sample[name]
+        first = first.scatter_reduce(0, sample, seconds.to(first.dtype), "amin")
+    return first.masked_fill(first.isinf(), 0)
+
+
+def _stack(tables: list[Tensor]) -> Tensor:
+    """Put tables below each other; what members share is repeated for each."""
+    if len(tables) == 1:
+        return tables[0]
+    leading = max((h.shape[:-2] for h in tables), key=len)
+    return torch.cat([h.expand(*leading, *h.shape[-2:]) for h in tables], dim=-2)
