@@ -74,8 +74,8 @@ $(DEV): $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	@touch $@ $(CORE)
 
-# torch_scatter is compiled against the installed torch, for minutes, and changes which
-# path runs: it has an environment of its own, over the packages of the other one.
+# torch_scatter is compiled against the installed torch, which takes minutes, and changes
+# which code path runs: it has a separate environment on top of the packages of .venv.
 $(SCATTER)/.installed: constraints.txt | $(DEV)
 	rm -rf $(SCATTER)
 	$(BIN)/python -m venv --without-pip $(SCATTER)

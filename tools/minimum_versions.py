@@ -1,7 +1,7 @@
 """Print the lowest version of every dependency that pyproject.toml allows.
 
-The output is a constraints file for pip. ``make minimum`` installs it into an
-environment of its own and runs the fast tests there.
+The output is a constraints file for pip. ``make minimum`` installs these
+versions into a separate environment and runs the fast tests there.
 
 Usage: ``python tools/minimum_versions.py [EXTRA ...] > constraints-minimum.txt``
 """
