@@ -31,7 +31,7 @@ def declared(requirements: list[str]) -> set[str]:
 
 
 def foreign(node: ast.AST) -> list[str]:
-    """Return the distributions that a statement imports, without the standard library."""
+    """Return the distributions of a statement, without the standard library."""
     if isinstance(node, ast.Import):
         modules = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

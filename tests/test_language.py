@@ -1,4 +1,4 @@
-"""Prose of the project: no verbs of speech or knowledge for programs, models and data."""
+"""Prose of the project: programs, models and data do not speak."""
 
 from pathlib import Path
 
