@@ -1,7 +1,7 @@
-"""mmgraph learns from whatever modalities each record has.
+"""Graph fusion of multimodal data with missing modalities.
 
-`__all__` is the public API. Names are imported on first use, so that
-``import mmgraph`` costs little more than ``import torch``.
+``__all__`` is the public API. Names are imported on first use, so that
+``import mmgraph`` takes little longer than ``import torch``.
 """
 
 from importlib import import_module

@@ -91,7 +91,7 @@ def segment_softmax(
     num_segments: int,
     sink: Float[Tensor, "... S H"] | None = None,
 ) -> Float[Tensor, "... N H"]:
-    """Normalise within each segment, with an optional sink that takes a share.
+    """Normalize within each segment, with an optional sink that takes a share.
 
     ``exp(l_e) / (exp(sink_s) + sum exp(l_e'))``, computed without overflow. Without a
     sink the weights of a segment sum to one.
@@ -109,7 +109,7 @@ def segment_softmax(
 def segment_statistics(
     x: Float[Tensor, "N C"], index: Int[Tensor, " N"], num_segments: int
 ) -> Float[Tensor, "S F"]:
-    """Summarise each segment of a sequence by five statistics per channel.
+    """Summarize each segment of a sequence by five statistics per channel.
 
     Args:
         x: Rows in the order of time. NaN cells are left out, each for itself.
@@ -127,8 +127,8 @@ def segment_statistics(
     count = count.clamp(min=1)
     clean = torch.where(seen, x, 0)
     mean = segment_sum(clean, index, num_segments) / count
-    centred = torch.where(seen, x - mean[index], 0)
-    variance = segment_sum(centred.square(), index, num_segments) / count
+    centered = torch.where(seen, x - mean[index], 0)
+    variance = segment_sum(centered.square(), index, num_segments) / count
     std = variance.clamp(min=1e-12).sqrt()
     low = -segment_max(torch.where(seen, -x, -torch.inf), index, num_segments)
     high = segment_max(torch.where(seen, x, -torch.inf), index, num_segments)
@@ -140,7 +140,7 @@ def segment_statistics(
 def _mean_step(
     x: Float[Tensor, "N C"], index: Int[Tensor, " N"], num_segments: int
 ) -> Float[Tensor, "S C"]:
-    """Average the absolute difference of neighbouring rows of a segment."""
+    """Average the absolute difference of neighboring rows of a segment."""
     step = (x[1:] - x[:-1]).abs()
     valid = (index[1:] == index[:-1])[:, None] & ~step.isnan()
     total = segment_sum(torch.where(valid, step, 0), index[1:], num_segments)

@@ -61,7 +61,7 @@ def describe_schema(schema: Schema) -> Iterator[str]:
 
 
 def draw_schema(schema: Schema, path: str | Path) -> None:
-    """Draw a schema: modalities on a circle, coloured by kind, latents inside.
+    """Draw a schema: modalities on a circle, colored by kind, latents inside.
 
     Args:
         schema: Any number of modalities; 2 to 12 read well.
@@ -210,7 +210,7 @@ def _draw_arrow(
 
 
 def _draw_loop(axes: "Axes", node: "Text", label: str, number: int) -> None:
-    """Draw an edge of a node type to itself on the side away from the centre."""
+    """Draw an edge of a node type to itself on the side away from the center."""
     x, y = node.get_position()
     away = 1.0 if y >= 0 else -1.0
     arrow = _arrow(node, node, -away * (2.6 + number), 1.0)

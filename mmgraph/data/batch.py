@@ -40,7 +40,7 @@ class Batch:
         missing: ``[N_m]`` Bool by modality of a regular batch (see :meth:`regular`),
             where every sample has equally many rows of a modality: True where a row
             only keeps the place of one that is not there. None otherwise.
-        most: Most rows of a sample, by modality, where it is known beforehand.
+        max_per_sample: Upper bound on the rows per sample, by modality, where known.
         y: ``[B]`` or ``[B, K]`` targets, or None.
 
     Raises:
@@ -54,7 +54,7 @@ class Batch:
     held_out: Tensor | None = None
     y: Tensor | None = None
     missing: dict[str, Tensor] | None = None
-    most: Mapping[str, int] = field(default_factory=dict)
+    max_per_sample: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.x or self.x.keys() != self.sample.keys():
@@ -122,7 +122,9 @@ class Batch:
             {name: seconds.flatten() for name, seconds in time.items()},
             y=y,
             missing={name: gaps for name, (_, _, gaps) in laid.items()},
-            most={n: rows.shape[1] if rows.ndim == 3 else 1 for n, rows in x.items()},
+            max_per_sample={
+                n: rows.shape[1] if rows.ndim == 3 else 1 for n, rows in x.items()
+            },
         )
         return batch.drop(present)
 
@@ -143,7 +145,9 @@ class Batch:
         """``[B, M]`` Bool: the modality has rows, held out or not."""
         if self.missing is not None:
             rows = [
-                (~gaps).unflatten(0, (self.num_samples, self.most[name])).any(1)
+                (~gaps)
+                .unflatten(0, (self.num_samples, self.max_per_sample[name]))
+                .any(1)
                 for name, gaps in self.missing.items()
             ]
             return torch.stack(rows, dim=1)
@@ -378,7 +382,12 @@ def collate(
             time[name] = torch.from_numpy(column.time[rows] - start[owner])
     labels = None if y is None else _as_target(y[indices])
     return Batch(
-        num_samples=len(indices), x=x, sample=sample, time=time, y=labels, most=most
+        num_samples=len(indices),
+        x=x,
+        sample=sample,
+        time=time,
+        y=labels,
+        max_per_sample=most,
     )
 
 

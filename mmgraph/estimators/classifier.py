@@ -21,7 +21,7 @@ from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
 from mmgraph.estimators.validation import labels_to_score
 from mmgraph.experts.links import ExpertKind
-from mmgraph.metrics.shapes import is_text
+from mmgraph.metrics.validation import is_text
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Classification, MultiLabel, Task
 from mmgraph.schema import Schema

@@ -1,7 +1,10 @@
-"""Relations on a batch: the nodes of every sample, in slots or joined by edges.
+"""Heterogeneous graphs of a batch: typed nodes, typed relations and dense layouts.
 
-Letters: ``B`` samples, ``N`` nodes, ``E`` edges, ``S`` slots a sample. All nodes of a
-batch stand in one table: type by type, and by sample within a type.
+A batch has one graph per sample. The nodes of all samples form one table, ordered by
+type and by sample within a type. The folder depends on ``schema``, ``ops`` and
+``native``; ``nn`` and ``model`` use it.
+
+Letters: ``B`` samples, ``N`` nodes, ``E`` edges, ``S`` slots per sample.
 """
 
 from mmgraph.graph.graph import Graph, TypedRows

@@ -1,4 +1,4 @@
-"""Nodes and relations of a batch.
+"""Typed nodes of a batch and the relations between them.
 
 Letters: ``B`` samples, ``N`` nodes, ``E`` edges, ``S`` slots per sample. All nodes of a
 batch form one table: type by type, and by sample within a type.
@@ -20,10 +20,10 @@ from mmgraph.schema import Custom, Full, Relation
 
 
 class TypedRows(dict[str, Tensor]):
-    """Rows by type, which are views of one table.
+    """Rows by node type, as views of one table.
 
     Attributes:
-        table: ``[..., N, D]`` rows of all types, one after the other.
+        table: ``[..., N, D]`` rows of all types, type after type.
     """
 
     def __init__(self, table: Tensor, counts: Mapping[str, int]) -> None:
@@ -34,10 +34,12 @@ class TypedRows(dict[str, Tensor]):
 
 @dataclass(frozen=True)
 class Graph:
-    """Every sample's graph: typed nodes in one table, and relations between them.
+    """Graphs of all samples of a batch, with their nodes in one table.
+
+    Layouts and row ranges are computed on first use and cached.
 
     Attributes:
-        nodes: Node sets in the order of the table.
+        nodes: Node sets by type, in the order of the table.
         num_samples: ``B``.
     """
 
@@ -53,7 +55,7 @@ class Graph:
 
     @property
     def rows(self) -> dict[str, slice]:
-        """The rows of the table that belong to each type."""
+        """Rows of each type in the table."""
         rows, first = {}, 0
         for name, nodes in self.nodes.items():
             rows[name] = slice(first, first + nodes.num_nodes)
@@ -61,7 +63,10 @@ class Graph:
         return rows
 
     def rows_among(self, types: Collection[str]) -> dict[str, slice]:
-        """The rows of a table of these types alone, in the order of the graph."""
+        """Return the rows of each type in a table of only these types.
+
+        The order is that of the graph, whatever the order of ``types``.
+        """
         rows, first = {}, 0
         for name in self.nodes:
             if name in types:
@@ -70,20 +75,29 @@ class Graph:
         return rows
 
     def split(self, table: Tensor, types: Iterable[str]) -> TypedRows:
-        """Split a table ``[..., N, D]`` of these types, in this order, by type."""
+        """Split a table ``[..., N, D]`` that holds these types in this order."""
         return TypedRows(table, {name: self.nodes[name].num_nodes for name in types})
 
     def reorder(
-        self, table: Tensor, types: Sequence[str], wanted: Sequence[str]
+        self, table: Tensor, types: Sequence[str], selected: Sequence[str]
     ) -> Tensor:
-        """Turn a table of these types into one of others among them."""
-        if tuple(types) == tuple(wanted):
+        """Select and order types of a table.
+
+        Args:
+            table: ``[..., N, D]`` rows of ``types``, in this order.
+            types: Node types of the table.
+            selected: Types of the result, in order; a type may occur repeatedly.
+
+        Returns:
+            ``[..., N', D]``.
+        """
+        if tuple(types) == tuple(selected):
             return table
         parts = self.split(table, types)
-        return torch.cat([parts[name] for name in wanted], -2)
+        return torch.cat([parts[name] for name in selected], -2)
 
     def layout(self, types: tuple[str, ...]) -> Layout:
-        """Lay the nodes of some types out in slots; computed once a graph."""
+        """Return the dense layout of the nodes of some types."""
         if types not in self._layouts:
             self._layouts[types] = lay_out(
                 [self.nodes[name] for name in types], self.num_samples
@@ -91,10 +105,13 @@ class Graph:
         return self._layouts[types]
 
     def bounds(self, types: tuple[str, ...], among: tuple[str, ...]) -> Tensor:
-        """Return ``[types, B + 1]``: where each sample's rows begin, and the end.
+        """Return ``[types, B + 1]``: the first row of each sample, and the end.
 
-        Rows are those of the table of types ``among``; computed once a graph, on the
-        CPU, where kernels are available.
+        Requires the compiled kernels; the result is on the CPU.
+
+        Args:
+            types: Node types whose rows are located.
+            among: Node types of the table in which they are located.
         """
         both = types, among
         if both not in self._bounds:
@@ -106,21 +123,21 @@ class Graph:
             )
         return self._bounds[both]
 
-    def silent_rows(self, types: tuple[str, ...]) -> Tensor | None:
-        """Return ``[N]`` Bool of the table of these types: it is not heard."""
+    def receive_only_rows(self, types: tuple[str, ...]) -> Tensor | None:
+        """Return ``[N]`` Bool of a table of these types; None if every node sends."""
         nodes = [self.nodes[name] for name in self.rows_among(types)]
-        if all(n.silent is None for n in nodes):
+        if all(n.receive_only is None for n in nodes):
             return None
-        return torch.cat([n.heard_in == n.num_samples for n in nodes])
+        return torch.cat([n.sends_to == n.num_samples for n in nodes])
 
     def pack(
         self, targets: tuple[str, ...], sources: tuple[str, ...]
     ) -> Packing | None:
-        """Lay targets and sources out without gaps; computed once a graph.
+        """Return the packed layout of targets and sources, if it pays.
 
-        None where slots of :meth:`layout` serve as well: where few pairs of them are
-        empty, some nodes do not send or do so with a reliability, or while a model is
-        compiled, because sizes depend on the content of the batch.
+        None where :meth:`layout` is as fast or required: few pairs of slots are empty,
+        some sources are receive-only or have a reliability, or the model is being
+        compiled, because packed sizes depend on the content of the batch.
         """
         both = targets, sources
         if both not in self._packings:
@@ -130,34 +147,44 @@ class Graph:
     def _pack(
         self, targets: tuple[str, ...], sources: tuple[str, ...]
     ) -> Packing | None:
-        hears = [self.nodes[name] for name in targets]
-        heard = [self.nodes[name] for name in sources]
+        target_sets = [self.nodes[name] for name in targets]
+        source_sets = [self.nodes[name] for name in sources]
         if torch.compiler.is_compiling() or any(
-            n.silent is not None or n.log_reliability is not None for n in heard
+            n.receive_only is not None or n.log_reliability is not None
+            for n in source_sets
         ):
             return None
-        if count_gaps(hears, heard, self.num_samples) <= MIN_GAPS:
+        if count_gaps(target_sets, source_sets, self.num_samples) <= MIN_GAPS:
             return None
-        samples = [n.sample for n in hears], [n.sample for n in heard]
-        return pack(*samples, self.num_samples)
+        return pack(
+            [n.sample for n in target_sets],
+            [n.sample for n in source_sets],
+            self.num_samples,
+        )
 
     def edges(self, relation: Relation) -> Tensor:
-        """Return ``edge_index [2, E]`` of table rows, sorted by target, then source."""
+        """Return ``edge_index [2, E]`` of table rows, sorted by target, then source.
+
+        Receive-only sources have no edges.
+
+        Raises:
+            SchemaError: If the function of a Custom topology returns invalid edges.
+        """
         source, target = self.nodes[relation.source], self.nodes[relation.target]
         if isinstance(relation.topology, Custom):
             src, dst = custom_edges(relation, source, target)
         else:
             start, stop = ranges(relation.topology, source, target)
             dst, src = ranges_to_rows(start, stop)
-        if source.silent is not None:
-            heard = ~source.silent[src]
-            src, dst = src[heard], dst[heard]
+        if source.receive_only is not None:
+            sends = ~source.receive_only[src]
+            src, dst = src[sends], dst[sends]
         first_src = self.rows[relation.source].start
         first_dst = self.rows[relation.target].start
         return torch.stack([src + first_src, dst + first_dst])
 
     def mask(self, relation: Relation) -> Tensor | None:
-        """Return ``[B, S_target, S_source]`` Bool edges, or None where all are."""
+        """Return the adjacency ``[B, S_target, S_source]``, Bool; None where all are 1."""
         if isinstance(relation.topology, Full):
             return None
         source, target = self.nodes[relation.source], self.nodes[relation.target]
@@ -170,7 +197,7 @@ class Graph:
         return mask
 
     def time_slots(self, name: str) -> Tensor:
-        """Return the times of a type's nodes in slots, ``[B, S]``; empty ones are 0."""
+        """Return the times of the nodes of a type, ``[B, S]``; 0 in empty slots."""
         nodes = self.nodes[name]
         if nodes.time is None:
             raise AssertionError(f"node type {name!r} has no time")

@@ -1,7 +1,7 @@
 """Objectives over what is valid. A loss without a valid term is zero."""
 
-from mmgraph.losses.contrastive import info_nce, sigmoid_contrastive
-from mmgraph.losses.labelled import (
+from mmgraph.losses.pairwise import info_nce, sigmoid_contrastive
+from mmgraph.losses.pointwise import (
     LossSums,
     at_least_float,
     binary_cross_entropy,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mmgraph.errors import ConfigError
-from mmgraph.metrics.shapes import Array, check_arrays, check_labels, check_proba
+from mmgraph.metrics.validation import Array, check_arrays, check_labels, check_proba
 
 
 def accuracy(y: Array, predicted: Array) -> float:

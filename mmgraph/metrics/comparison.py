@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.metrics.shapes import Array
+from mmgraph.metrics.validation import Array
 
 
 def aurc(rates: Array, values: Array) -> float:

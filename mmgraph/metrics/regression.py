@@ -3,7 +3,7 @@
 Letters: `N` samples, `K` targets.
 """
 
-from mmgraph.metrics.shapes import Array, check_targets
+from mmgraph.metrics.validation import Array, check_targets
 
 
 def r2(y: Array, predicted: Array) -> float:

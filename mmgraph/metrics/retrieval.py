@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.metrics.shapes import Array
+from mmgraph.metrics.validation import Array
 
 Ks = tuple[int, ...]
 
@@ -199,7 +199,7 @@ def average_precisions(
 
 
 def ndcg(similarity: Array, gains: Array, k: int | None = None) -> float:
-    """Return the normalised discounted cumulative gain.
+    """Return the normalized discounted cumulative gain.
 
     The sum of gain / log2(1 + rank), divided by that of the best order.
 

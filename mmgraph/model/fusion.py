@@ -60,7 +60,7 @@ class FusionOutput:
     """What a model says about a batch.
 
     Attributes:
-        logits: ``[..., B, K]`` unnormalised scores (regression: predictions).
+        logits: ``[..., B, K]`` unnormalized scores (regression: predictions).
         z: ``[..., B, D']`` state of each sample.
         h_dict: ``[..., N_t, D]`` final node states by type.
         completed: Completions by modality, for what was held out or asked for.
@@ -232,7 +232,7 @@ class FusionModel(nn.Module):
         return collate(columns, some.y, np.arange(len(some)))
 
     def fit_scaling(self, batch: Batch) -> None:
-        """Fit the standardisation of every encoder on a batch of training rows."""
+        """Fit the standardization of every encoder on a batch of training rows."""
         seen = batch.visible().packed()
         for name, encoder in self.encoders.items():
             if name in seen.x and isinstance(encoder, ScaledEncoder):

@@ -109,7 +109,7 @@ class Nodes(NamedTuple):
 def _latent_nodes(count: int, batch: Batch) -> NodeSet:
     each = torch.arange(batch.num_samples, device=batch.device)
     sample = each[:, None].expand(-1, count).reshape(-1).contiguous()
-    return NodeSet(sample, batch.num_samples, most=count)
+    return NodeSet(sample, batch.num_samples, max_per_sample=count)
 
 
 class NodeBuilder(nn.Module):
@@ -178,7 +178,13 @@ class NodeBuilder(nn.Module):
             batch.num_samples,
         )
         nodes = {
-            name: NodeSet(x.sample, batch.num_samples, x.time, x.missing, most=x.most)
+            name: NodeSet(
+                x.sample,
+                batch.num_samples,
+                x.time,
+                x.missing,
+                max_per_sample=x.max_per_sample,
+            )
             for name, x in zip(names, encoded, strict=True)
         }
         if evidence is not None:
@@ -240,13 +246,13 @@ class NodeBuilder(nn.Module):
         name = modality.name
         if name in batch.x and batch.x[name].shape[0]:
             missing = None if batch.missing is None else batch.missing[name]
-            time, most = batch.time.get(name), batch.most.get(name)
+            time, most = batch.time.get(name), batch.max_per_sample.get(name)
             return Encoded(batch.x[name], batch.sample[name], time, missing, most)
         some = [x for x in batch.x.values() if x.is_floating_point()]
         some = some or list(self.parameters())  # tokens of texts are whole numbers
         sample = next(iter(batch.sample.values()))
         x = some[0].new_zeros(0, modality.channels or 0)
-        return Encoded(x, sample[:0], None, most=0)
+        return Encoded(x, sample[:0], None, max_per_sample=0)
 
     def _check_evidence(self, batch: Batch, evidence: Tensor | None) -> None:
         shape = (
@@ -266,8 +272,8 @@ class NodeBuilder(nn.Module):
         count = evidence.shape[1]
         cell = [x.sample * count + m for m, x in enumerate(graph.nodes.values())]
         said = evidence.flatten(0, 1).index_select(0, torch.cat(cell))
-        if any(x.silent is not None for x in graph.nodes.values()):
-            heard = torch.cat([x.heard_in for x in graph.nodes.values()])
+        if any(x.receive_only is not None for x in graph.nodes.values()):
+            heard = torch.cat([x.sends_to for x in graph.nodes.values()])
             said = said.masked_fill((heard == graph.num_samples)[:, None], 0)
         return self.evidence(said, graph.rows)
 

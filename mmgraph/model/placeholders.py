@@ -101,8 +101,8 @@ class PlaceholderNodes(nn.Module):
         nodes, parts, completed = dict(graph.nodes), [], {}
         for name, rows in graph.rows.items():
             state, found = h[..., rows, :], nodes[name]
-            if found.silent is not None:
-                ghost = torch.nonzero(found.silent)[:, 0]
+            if found.receive_only is not None:
+                ghost = torch.nonzero(found.receive_only)[:, 0]
                 done = self.decoders[name](
                     state.index_select(-2, ghost), found.sample[ghost]
                 )
@@ -155,7 +155,7 @@ def _promoted(
     """Give ghosts their completed states and let them send."""
     zeros = state.new_zeros(state.shape[:-1])
     reliability = zeros.index_copy(-1, ghost, done.log_reliability)
-    promoted = replace(nodes, silent=None, log_reliability=reliability)
+    promoted = replace(nodes, receive_only=None, log_reliability=reliability)
     return state.index_copy(-2, ghost, done.h), promoted
 
 

@@ -26,7 +26,7 @@ class Completed:
         sample: ``[N]`` samples whose modality is completed.
         h: ``[..., N, D]`` expected node state.
         log_variance: ``[..., N, D]`` its uncertainty.
-        x: ``[..., N, C]`` expected standardised features, or None where the modality
+        x: ``[..., N, C]`` expected standardized features, or None where the modality
             has no features of a fixed width.
     """
 
@@ -83,7 +83,7 @@ def completion_loss(completed: Completed, state: Tensor, x: Tensor | None) -> Lo
     Args:
         completed: Its rows are those that were held out.
         state: ``[..., N, D]`` the encoder's states; detached.
-        x: ``[N, C]`` standardised features, NaN where a cell is missing, or None.
+        x: ``[N, C]`` standardized features, NaN where a cell is missing, or None.
 
     Returns:
         Gaussian negative log-likelihood of the state plus mean squared error of the

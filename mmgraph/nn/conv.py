@@ -1,7 +1,7 @@
-"""Message passing over typed relations.
+"""Relational attention: parameters, and selection of an execution path.
 
-Letters: ``N`` nodes, ``B`` samples, ``S`` slots a sample, ``E`` edges, ``H`` heads,
-``D`` width, ``d = D / H``. Leading axes ``...`` are the members of an ensemble.
+Letters: ``N`` nodes, ``H`` heads, ``D`` width, ``d = D / H``. Leading axes ``...`` are
+the members of an ensemble.
 """
 
 import math
@@ -19,26 +19,28 @@ from mmgraph.nn.attention.sparse import attend_sparse
 from mmgraph.nn.attention.time_encoding import TimeEncoding
 from mmgraph.nn.attention.weights import RelationWeights
 from mmgraph.nn.linear import TypedLinear, parameter
-from mmgraph.nn.segment_linear import map_ranges
+from mmgraph.nn.segment_linear import segment_linear
 from mmgraph.ops import gelu
-from mmgraph.schema import Custom, Relation
+from mmgraph.schema import Custom, Full, Relation
 
 Capacity: TypeAlias = Literal["bias", "scalar", "full"]
 Execution: TypeAlias = Literal["auto", "dense", "sparse"]
 
-MAX_PADDING = 8
+MAX_PADDING = 8  # slots per node above which sparse execution is selected
 
 
 class RelationalAttention(nn.Module):
-    r"""Attention over all incoming edges of a node, with a null sink.
+    r"""Multi-head attention over all incoming edges of a node, with a null sink.
 
-    For target node i of type t and edge e = (j -> i) of relation r, head h:
+    For a target node i of type t, an edge e = (j -> i) of relation r, and head h:
 
     ``l_e = mu[r,h] <q_i, k_j> / sqrt(d) + b[r,h] + w[r,h] . phi(dt_e) + log rho_j``
-    ``a_e = exp l_e / (exp n[t,h] + sum_e' exp l_e')``, result
-    ``W_O[t] sum_e a_e s[r,h] v_j``, with ``phi(dt) = [dt, sin(omega_k dt + p_k)]`` for
-    relations between types that have time. A node without incoming edges gets
-    ``W_O[t] 0``.
+    ``a_e = exp l_e / (exp n[t,h] + sum_e' exp l_e')``,
+    ``out_i = W_O[t] sum_e a_e s[r,h] v_j + b_O[t]``,
+
+    with the time encoding ``phi(dt) = [dt, sin(omega_k dt + p_k)]`` for relations between
+    types with time, the null sink n, and the reliability rho of completed nodes. A node
+    without incoming edges receives ``b_O[t]``.
 
     References:
         Heterogeneous Graph Transformer, Hu, Dong, Wang, Sun, 2020, arXiv 2003.01332
@@ -46,19 +48,35 @@ class RelationalAttention(nn.Module):
         Irregularly Sampled Time Series, Shukla, Marlin, 2021, arXiv 2101.10318 (phi).
 
     Args:
-        relations: The typed edges, at least one.
+        relations: Typed edges, at least one.
         channels: ``D``, a multiple of ``num_heads``.
         timed: Node types that have time.
         num_heads: ``H``.
-        capacity: What a relation has of its own: ``"bias"``: b; ``"scalar"``: also
-            mu and s; ``"full"``: also d x d maps of keys and values (HGT).
-        null_sink: Let a node ignore everything. Without it, weights sum to one.
+        capacity: Relation parameterization: the parameters that each relation has.
+            ``"bias"``: the bias b; ``"scalar"``: also the scales mu and s; ``"full"``:
+            also ``d x d`` maps of keys and values per head, as in HGT. More parameters
+            need more data; ``"bias"`` is the fastest.
+        null_sink: Add a null sink to the softmax, so that a node can ignore all its
+            sources. Without it, attention weights sum to one.
         gelu: Apply GELU before the output map, as HGT does.
         execution: ``"dense"`` slots, ``"sparse"`` edges, or ``"auto"``: a compiled
-            kernel where there is one (float32 on CPUs, capacity "bias", no time, Full
-            relations), else sparse where a topology is Custom or slots would be mostly
-            padding, else dense. Equal results.
-        members: Ensemble members computed together, or None for one plain model.
+            kernel where it applies (float32 on CPUs, capacity "bias", Full relations
+            without time), else sparse where a topology is Custom or most slots would be
+            padding, else dense. The results are equal up to rounding.
+        members: Ensemble members computed together, or None for a single model.
+
+    Raises:
+        SchemaError: If ``channels`` is not a multiple of ``num_heads``, or
+            ``execution`` is unknown.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> samples = torch.tensor([0, 1])  # one node per sample
+        >>> graph = Graph({n: NodeSet(samples, 2) for n in ("labs", "ecg")}, 2)
+        >>> attention = nn.RelationalAttention([Relation("labs", "ecg")], channels=8)
+        >>> messages = attention(torch.randn(4, 8), graph)  # two nodes of each type
+        >>> {name: tuple(x.shape) for name, x in messages.items()}
+        {'ecg': (2, 8)}
     """
 
     def __init__(
@@ -119,23 +137,25 @@ class RelationalAttention(nn.Module):
         self._fused = FusedAttention(self._groups, self.targets, self.sources)
 
     def forward(self, h: Tensor, graph: Graph) -> TypedRows:
-        """Attend.
+        """Compute the messages that each target node receives.
 
         Args:
             h: ``[..., N, D]`` node states in the order of ``graph``.
             graph: Nodes and relations.
 
         Returns:
-            ``[..., N_t, D]`` for every target type.
+            ``[..., N_t, D]`` messages by target type. Types without incoming relations
+            are not in the result.
         """
         rows = graph.rows
-        maps = self.query.over(rows), self.key_value.over(rows)
-        query, source = map_ranges(h, *maps)
-        weights = self._weights()
-        if self._is_fused(weights, query, graph):
+        query, source = segment_linear(
+            h, self.query.segment_params(rows), self.key_value.segment_params(rows)
+        )
+        if self._is_fused(query, graph):
             attended = self._fused(query, source, self.bias, self.sink, graph)
         else:
             key, value = (x.contiguous() for x in source.chunk(2, -1))
+            weights = self._weights()
             if self._is_dense(graph):
                 attended = attend_dense(weights, self._groups, query, key, value, graph)
             else:
@@ -172,10 +192,10 @@ class RelationalAttention(nn.Module):
         slots = graph.num_samples * sum(graph.nodes[s].width for s in self.sources)
         return slots <= MAX_PADDING * max(rows, 1)
 
-    def _is_fused(self, weights: RelationWeights, query: Tensor, graph: Graph) -> bool:
-        """Scores depend on types alone, and there is a kernel for what is given."""
+    def _is_fused(self, query: Tensor, graph: Graph) -> bool:
+        """Return True if logits depend on types alone, and a kernel applies."""
         if self.execution != "auto" or self.capacity != "bias":
             return False
-        if any(map(weights.depends_on_edges, self._groups)):
+        if self.timed or any(not isinstance(r.topology, Full) for r in self.relations):
             return False
-        return self._fused.serves(query, self.bias, graph)
+        return self._fused.supports(query, self.bias, graph)

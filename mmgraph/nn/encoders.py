@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.errors import ConfigError
-from mmgraph.nn.linear import Linear, Norm, standardise
+from mmgraph.nn.linear import Linear, Norm, standardize
 from mmgraph.nn.scaling import StandardScaler
-from mmgraph.nn.segment_linear import map_parts, scale_parts
+from mmgraph.nn.segment_linear import grouped_linear, segment_affine
 from mmgraph.ops import (
     gelu,
     offsets_of,
@@ -39,7 +39,7 @@ class Encoded(NamedTuple):
         time: ``[N]`` seconds, or None.
         missing: ``[N]`` Bool where every sample has equally many rows: True where one
             only keeps the place of what is not there. None otherwise.
-        most: Most rows of a sample, where it is known beforehand.
+        max_per_sample: Upper bound on the rows per sample, where known.
 
     Example:
         >>> from mmgraph.nn import Encoded
@@ -62,11 +62,11 @@ class Encoded(NamedTuple):
     sample: Tensor
     time: Tensor | None
     missing: Tensor | None = None
-    most: int | None = None
+    max_per_sample: int | None = None
 
 
 class RowEncoder(nn.Module):
-    """Rows made ready for it, affine maps with GELU between them, a normalisation.
+    """Rows made ready for it, affine maps with GELU between them, a normalization.
 
     What is ready needs no parameters, so that the maps of many modalities are one
     computation: see :func:`encode_together`.
@@ -74,7 +74,7 @@ class RowEncoder(nn.Module):
 
     @property
     def network(self) -> tuple[tuple[Linear, ...], Norm]:
-        """The affine maps, first to last, and the normalisation."""
+        """The affine maps, first to last, and the normalization."""
         raise AssertionError("an encoder of rows must say what they go through")
 
     def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
@@ -94,7 +94,7 @@ def encode_together(
 ) -> tuple[list[Tensor], list[Encoded]]:
     """Encode the rows of several modalities.
 
-    Neighbours whose maps have the same widths are one table from their maps on; any
+    Neighbors whose maps have the same widths are one table from their maps on; any
     other module is called by itself.
 
     Args:
@@ -112,8 +112,8 @@ def encode_together(
     tables: list[Tensor] = []
     found: list[Encoded] = []
     pairs = zip(encoders, rows, strict=True)
-    for alike, neighbours in groupby(pairs, key=lambda pair: _widths(pair[0])):
-        some = list(neighbours)
+    for alike, neighbors in groupby(pairs, key=lambda pair: _widths(pair[0])):
+        some = list(neighbors)
         if alike is None:
             nodes = [
                 _encode_alone(encoder, each, num_samples) for encoder, each in some
@@ -133,12 +133,12 @@ def _without_gaps(rows: Encoded) -> Encoded:
     assert rows.missing is not None
     there = ~rows.missing
     time = None if rows.time is None else rows.time[there]
-    return Encoded(rows.h[there], rows.sample[there], time, None, rows.most)
+    return Encoded(rows.h[there], rows.sample[there], time, None, rows.max_per_sample)
 
 
 def _encode_alone(encoder: nn.Module, rows: Encoded, num_samples: int) -> Encoded:
     """Ask a module that knows rows, samples and time only: no gaps in sequences."""
-    if rows.missing is not None and rows.most != 1:
+    if rows.missing is not None and rows.max_per_sample != 1:
         rows = _without_gaps(rows)
     found = encoder(rows.h, rows.sample, rows.time, num_samples)
     if not isinstance(found, Encoded):
@@ -148,10 +148,10 @@ def _encode_alone(encoder: nn.Module, rows: Encoded, num_samples: int) -> Encode
             "mmgraph.nn.Encoded(h, sample, time)."
         )
     if found.sample is rows.sample:
-        return found._replace(missing=rows.missing, most=rows.most)
+        return found._replace(missing=rows.missing, max_per_sample=rows.max_per_sample)
     if rows.missing is not None:  # its nodes are not those rows
         return _encode_alone(encoder, _without_gaps(rows), num_samples)
-    return found._replace(missing=None, most=None)
+    return found._replace(missing=None, max_per_sample=None)
 
 
 def _widths(encoder: nn.Module) -> tuple[torch.Size, ...] | None:
@@ -173,18 +173,18 @@ def _map_rows(encoders: Sequence[RowEncoder], rows: Sequence[Tensor]) -> Tensor:
         h = _map_each(gelu(h).split(counts, -2), linears)
     norms = [norm for _, norm in networks]
     weights, biases = [norm.weight for norm in norms], [norm.bias for norm in norms]
-    return scale_parts(standardise(h), counts, weights, biases)
+    return segment_affine(standardize(h), counts, weights, biases)
 
 
 def _map_each(rows: Sequence[Tensor], linears: Sequence[Linear]) -> Tensor:
-    return map_parts(rows, [x.weight for x in linears], [x.bias for x in linears])
+    return grouped_linear(rows, [x.weight for x in linears], [x.bias for x in linears])
 
 
 class VectorEncoder(RowEncoder):
-    """Standardised values and missing-cell flags, a small network, a normalisation.
+    """Standardized values and missing-cell flags, a small network, a normalization.
 
     The hidden layer lets the direction of a state say how large a value is; the
-    normalisation alone would keep little more than its sign. One row is one node; NaN
+    normalization alone would keep little more than its sign. One row is one node; NaN
     cells are flagged.
 
     Args:
@@ -205,20 +205,20 @@ class VectorEncoder(RowEncoder):
 
     @property
     def network(self) -> tuple[tuple[Linear, ...], Norm]:
-        """The affine maps, first to last, and the normalisation."""
+        """The affine maps, first to last, and the normalization."""
         return (self.inner, self.outer), self.norm
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
-        """Fit the standardisation on observed training rows ``[N, C]``."""
+        """Fit the standardization on observed training rows ``[N, C]``."""
         self.scaler.fit(x)
 
     def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
-        """Return the standardised values and flags of rows ``[N, C]``."""
+        """Return the standardized values and flags of rows ``[N, C]``."""
         return rows._replace(h=self.scaler(rows.h))
 
 
 class EmbeddingEncoder(RowEncoder):
-    """Rows of another model's embedding space: normalised row by row, then mapped.
+    """Rows of another model's embedding space: normalized row by row, then mapped.
 
     A NaN cell counts as zero. One row is one node.
     """
@@ -232,20 +232,20 @@ class EmbeddingEncoder(RowEncoder):
 
     @property
     def network(self) -> tuple[tuple[Linear, ...], Norm]:
-        """The affine map and the normalisation."""
+        """The affine map and the normalization."""
         return (self.linear,), self.norm
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
         """Nothing to fit: an embedding is taken as it is."""
 
     def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
-        """Normalise rows ``[N, C]``."""
-        return rows._replace(h=standardise(rows.h.masked_fill(rows.h.isnan(), 0)))
+        """Normalize rows ``[N, C]``."""
+        return rows._replace(h=standardize(rows.h.masked_fill(rows.h.isnan(), 0)))
 
 
 def _places(rows: Encoded, num_samples: int) -> tuple[Tensor, Tensor]:
     """Return each row's place in its sequence ``[N]``, and all lengths ``[B]``."""
-    sample, missing, most = rows.sample, rows.missing, rows.most
+    sample, missing, most = rows.sample, rows.missing, rows.max_per_sample
     if missing is None:
         offsets = offsets_of(sample, num_samples)
         return position_in(sample, num_samples), offsets[1:] - offsets[:-1]
@@ -282,20 +282,20 @@ class SequenceEncoder(RowEncoder):
 
     @property
     def network(self) -> tuple[tuple[Linear, ...], Norm]:
-        """The affine maps, first to last, and the normalisation."""
+        """The affine maps, first to last, and the normalization."""
         return self.vector.network
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
-        """Fit the standardisation on the segments of training rows ``[N, C]``."""
-        ready = self._summarise(Encoded(x, sample, None), num_samples)
+        """Fit the standardization on the segments of training rows ``[N, C]``."""
+        ready = self._summarize(Encoded(x, sample, None), num_samples)
         self.vector.fit(ready.h, ready.sample, num_samples)
 
     def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
-        """Summarise the rows ``[N, C]`` of sequences; fewer rows may result."""
-        ready = self._summarise(rows, num_samples)
+        """Summarize the rows ``[N, C]`` of sequences; fewer rows may result."""
+        ready = self._summarize(rows, num_samples)
         return self.vector.prepare(ready, num_samples)
 
-    def _summarise(self, rows: Encoded, num_samples: int) -> Encoded:
+    def _summarize(self, rows: Encoded, num_samples: int) -> Encoded:
         """Return a row for every segment; a regular batch stays one."""
         x, sample, time, missing, most = rows
         width = self.max_nodes

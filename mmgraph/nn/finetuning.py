@@ -21,7 +21,7 @@ class FineTunedEncoder(nn.Module):
     """A model of `transformers` whose weights are trained, and a map to node states.
 
     It stays in evaluation mode: without dropout, and with the statistics of batch
-    normalisation that it has learned, a sample alone is what it is among others. It
+    normalization that it has learned, a sample alone is what it is among others. It
     reads the rows that :meth:`prepare` makes: tokens of a text, one row each; a
     waveform, one row for each of its samples; anything else as one flat row.
 

@@ -31,11 +31,11 @@ class Classification:
         return self.num_classes
 
     def loss(self, logits: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Cross-entropy over labelled samples."""
+        """Cross-entropy over labeled samples."""
         return cross_entropy(logits, y, weight)
 
     def log_prior(self, y: Tensor) -> Tensor:
-        """Smoothed log frequencies ``[K]`` of the classes among labelled samples."""
+        """Smoothed log frequencies ``[K]`` of the classes among labeled samples."""
         counts = torch.bincount(y[y >= 0], minlength=self.num_classes) + 0.5
         return (counts / counts.sum()).log()
 
@@ -59,7 +59,7 @@ class MultiLabel:
         return self.num_labels
 
     def loss(self, logits: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Logistic loss over labelled cells."""
+        """Logistic loss over labeled cells."""
         return binary_cross_entropy(logits, y, weight)
 
     def activate(self, logits: Tensor) -> Tensor:

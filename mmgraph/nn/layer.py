@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmgraph.graph.graph import Graph, TypedRows
 from mmgraph.losses import LossSums, at_least_float, ratio
-from mmgraph.nn.linear import TypedLinear, parameter, standardise
+from mmgraph.nn.linear import TypedLinear, parameter, standardize
 from mmgraph.ops import filled_slots, gelu
 
 __all__ = ["FeedForward", "GraphLayer", "MixtureFeedForward"]
@@ -97,7 +97,7 @@ class MixtureFeedForward(nn.Module):
             seen = code.index_select(-2, graph.nodes[name].sample)
             weight = self._route(rows + seen)
             result[name] = self._mix(rows, weight)
-            silent = graph.nodes[name].silent  # only keeps a place, or is a ghost
+            silent = graph.nodes[name].receive_only  # only keeps a place, or is a ghost
             alone = None if silent is None else silent[:, None]
             weights.append(weight if alone is None else weight.masked_fill(alone, 0))
         if auxiliary is not None:
@@ -114,7 +114,7 @@ class MixtureFeedForward(nn.Module):
         columns = []
         for name in self.modalities:
             nodes = graph.nodes[name]
-            filled = filled_slots(nodes.heard_in, graph.num_samples + 1)
+            filled = filled_slots(nodes.sends_to, graph.num_samples + 1)
             columns.append(filled[: graph.num_samples])  # the last one is of ghosts
         return torch.stack(columns, 1).to(dtype)
 
@@ -164,7 +164,7 @@ def add_rows(h: Tensor, changes: dict[str, Tensor], graph: Graph) -> Tensor:
 class GraphLayer(nn.Module):
     """One layer: what nodes hear is added to them, then a feed-forward map.
 
-    ``x <- x + messages(LN(x))``, ``x <- x + feed_forward(LN(x))``. The normalisation
+    ``x <- x + messages(LN(x))``, ``x <- x + feed_forward(LN(x))``. The normalization
     has no parameters: the typed maps that follow it would absorb them.
 
     Args:
@@ -187,10 +187,10 @@ class GraphLayer(nn.Module):
         Losses of the feed-forward step are appended to ``auxiliary``.
         """
         if self.messages is not None:
-            h = add_rows(h, self.messages(standardise(h), graph), graph)
+            h = add_rows(h, self.messages(standardize(h), graph), graph)
         if isinstance(self.feed_forward, MixtureFeedForward):
-            change = self.feed_forward(standardise(h), graph, auxiliary)
+            change = self.feed_forward(standardize(h), graph, auxiliary)
             return add_rows(h, change, graph)
         if self.feed_forward is not None:
-            h = add_rows(h, self.feed_forward(standardise(h), graph), graph)
+            h = add_rows(h, self.feed_forward(standardize(h), graph), graph)
         return h

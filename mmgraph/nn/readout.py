@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.graph.graph import Graph
-from mmgraph.nn.linear import Linear, parameter, standardise
+from mmgraph.nn.linear import Linear, parameter, standardize
 from mmgraph.ops import (
     segment_max,
     segment_mean,
@@ -52,7 +52,7 @@ class FuseReadout(nn.Module):
         parts = [
             rows[name].unflatten(-2, (graph.num_samples, -1)) for name in self.types
         ]
-        return standardise(torch.cat(parts, dim=-2)).flatten(-2)
+        return standardize(torch.cat(parts, dim=-2)).flatten(-2)
 
 
 class _Pool(nn.Module):
@@ -71,8 +71,8 @@ class _Pool(nn.Module):
     def read(self, h: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
         """Return states and samples of nodes, type by type; ghosts are of ``B``."""
         states = graph.reorder(h, tuple(graph.nodes), self.types)
-        samples = [graph.nodes[name].heard_in for name in self.types]
-        return standardise(states), torch.cat(samples)
+        samples = [graph.nodes[name].sends_to for name in self.types]
+        return standardize(states), torch.cat(samples)
 
 
 class MeanReadout(_Pool):
@@ -90,7 +90,7 @@ class MeanReadout(_Pool):
     def _weights(self, graph: Graph, sample: Tensor) -> Tensor:
         """Return ``[N]`` one over the nodes of a type times the types of a sample."""
         count, sets = len(self.types), [graph.nodes[name] for name in self.types]
-        cells = [nodes.heard_in * count + i for i, nodes in enumerate(sets)]
+        cells = [nodes.sends_to * count + i for i, nodes in enumerate(sets)]
         cell = torch.cat(cells)
         ones, total = torch.ones_like(cell), (graph.num_samples + 1) * count
         nodes = cell.new_zeros(total).index_add(0, cell, ones)

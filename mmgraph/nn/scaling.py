@@ -14,7 +14,7 @@ ABSURD_ROWS = 10_000  # that are enough to tell that width
 
 
 class StandardScaler(nn.Module):
-    """Turn raw rows into standardised values and flags of missing cells.
+    """Turn raw rows into standardized values and flags of missing cells.
 
     Fitted on the observed training rows only. A channel that is constant there, or
     never observed, is scaled by one. Values are clipped at eight standard deviations,

@@ -1,8 +1,13 @@
-"""Maps of rows that stand in one table, each range of them by parameters of its own.
+"""Affine maps of the segments of a table of rows, one weight matrix per segment.
 
-Letters: ``N`` rows, ``T`` ranges, ``E`` members. Every product writes to its place: no
-slice, unbind or cat copies anything. The gradient of a slice, in particular, would be a
-whole table of zeros for each range.
+Counterparts of ``segment_matmul`` and ``grouped_matmul`` of pyg-lib, with bias,
+ensemble members and gradients.
+
+Letters: ``N`` rows, ``T`` segments, ``E`` ensemble members.
+
+Every product writes directly to its part of the result, without copies by slicing or
+concatenation. In particular, the gradient of a slice would be a full table of zeros for
+each segment.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,94 +19,99 @@ from torch.autograd.function import once_differentiable
 
 from mmgraph import native
 
-Range: TypeAlias = tuple[int, int, int]
-Ranges: TypeAlias = Sequence[Range]
+Segment: TypeAlias = tuple[int, int, int]
+Segments: TypeAlias = Sequence[Segment]
 
 
-class Map(NamedTuple):
-    """Affine maps of ranges of rows.
+class SegmentParams(NamedTuple):
+    """Weights and biases of the segments of a table.
 
     Attributes:
         weight: ``[..., T, in, out]``.
         bias: ``[..., T, 1, out]``.
-        ranges: Number of the weight, first row and end of each range, in the order of
-            the rows. No weight is in two of them.
+        segments: Index of the weight, first row and end of each segment, in the order
+            of the rows. Each weight belongs to at most one segment.
     """
 
     weight: Tensor
     bias: Tensor
-    ranges: Ranges
+    segments: Segments
 
 
-def map_ranges(h: Tensor, *maps: Map) -> tuple[Tensor, ...]:
-    """Map ranges of the rows ``[..., N, in]``, each by a weight and bias of its own.
+def segment_linear(h: Tensor, *params: SegmentParams) -> tuple[Tensor, ...]:
+    """Map each segment of the rows ``[..., N, in]`` by its own weight and bias.
 
     Args:
-        h: Rows; shared by all members where it has no axis of them.
-        maps: One or more. Their ranges are the same or apart.
+        h: Rows; without an axis of members they are shared by all members.
+        params: One or more sets of parameters. The segments of two sets are either
+            identical or disjoint.
 
     Returns:
-        ``[..., N', out]`` range after range, for every map.
+        ``[..., N', out]`` for every set of parameters, segment after segment. Rows
+        that are in no segment are left out.
     """
-    h, *parameters = _cast(h, *(x for each in maps for x in each[:2]))
-    if any(x.ndim != h.ndim + 1 for x in parameters):  # some have no axis of members
+    h, *parameters = _cast(h, *(x for each in params for x in each[:2]))
+    if any(x.ndim != h.ndim + 1 for x in parameters):  # some lack an axis of members
         leading = max((h.shape[:-2], *(x.shape[:-3] for x in parameters)), key=len)
         h = h.expand(*leading, *h.shape[-2:])
         parameters = [x.expand(*leading, *x.shape[-3:]) for x in parameters]
-    ranges = tuple(each.ranges for each in maps)
-    if torch.compiler.is_compiling():  # the compiler plans memory by itself
-        each = zip(maps, parameters[::2], parameters[1::2], strict=True)
-        return tuple(_map_plainly(h, m.ranges, w, b) for m, w, b in each)
-    tables = _MapRanges.apply(h, ranges, *parameters)  # type: ignore[no-untyped-call]
+    segments = tuple(each.segments for each in params)
+    if torch.compiler.is_compiling():  # the compiler plans memory itself
+        each = zip(segments, parameters[::2], parameters[1::2], strict=True)
+        return tuple(_compiled_segment_linear(h, s, w, b) for s, w, b in each)
+    tables = _SegmentLinear.apply(h, segments, *parameters)  # type: ignore[no-untyped-call]
     return cast("tuple[Tensor, ...]", tables)
 
 
-def map_parts(
+def grouped_linear(
     rows: Sequence[Tensor], weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> Tensor:
-    """Map rows of several widths to one width, each part by its own parameters.
+    """Map several tables, which may differ in width, to one table of equal width.
 
     Args:
-        rows: ``T`` of ``[..., N_t, in_t]``, shared by all members where they have no
-            axis of them.
-        weights: ``T`` of ``[..., in_t, out]``.
-        biases: ``T`` of ``[..., 1, out]``.
+        rows: ``T`` tables ``[..., N_t, in_t]``; without an axis of members they are
+            shared by all members.
+        weights: ``T`` weights ``[..., in_t, out]``.
+        biases: ``T`` biases ``[..., 1, out]``.
 
     Returns:
-        ``[..., N, out]``, part after part.
+        ``[..., N, out]``, table after table.
     """
     tensors = _cast(*rows, *weights, *biases)
     if torch.compiler.is_compiling():
         count = len(rows)
         each = zip(*(tensors[i * count :][:count] for i in range(3)), strict=True)
         return torch.cat([x @ w + b for x, w, b in each], -2)
-    result = _MapParts.apply(len(rows), *tensors)  # type: ignore[no-untyped-call]
+    result = _GroupedLinear.apply(len(rows), *tensors)  # type: ignore[no-untyped-call]
     return cast("Tensor", result)
 
 
-def scale_parts(
+def segment_affine(
     h: Tensor,
     counts: Sequence[int],
     weights: Sequence[Tensor],
     biases: Sequence[Tensor],
 ) -> Tensor:
-    """Multiply and shift ``counts`` rows after the other of ``[..., N, D]``.
+    """Scale and shift consecutive segments of the rows ``[..., N, D]``, channel-wise.
 
     Args:
-        h: Rows, with an axis of members where weights have one.
-        counts: ``N_t`` rows of each part, ``T`` of them.
-        weights: ``T`` of ``[..., 1, D]``.
-        biases: The same.
+        h: Rows, with an axis of members where the weights have one.
+        counts: Number of rows ``N_t`` of each of the ``T`` segments.
+        weights: ``T`` scales ``[..., 1, D]``.
+        biases: ``T`` shifts ``[..., 1, D]``.
+
+    Returns:
+        ``[..., N, D]``.
     """
     if torch.compiler.is_compiling():
         each = zip(_split(h, list(counts)), weights, biases, strict=True)
         return torch.cat([x * w + b for x, w, b in each], -2)
-    result = _ScaleParts.apply(h, tuple(counts), *weights, *biases)  # type: ignore[no-untyped-call]
+    result = _SegmentAffine.apply(h, tuple(counts), *weights, *biases)  # type: ignore[no-untyped-call]
     return cast("Tensor", result)
 
 
 def _cast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return tensors in the dtype that products have under autocast."""
+    """Return the tensors in the dtype of matrix products under autocast."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
         return tensors
@@ -109,71 +119,81 @@ def _cast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(x.to(dtype) for x in tensors)
 
 
-class _MapRanges(torch.autograd.Function):
+class _SegmentLinear(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
         h: Tensor,
-        ranges: tuple[Ranges, ...],
+        segments: tuple[Segments, ...],
         *parameters: Tensor,
     ) -> tuple[Tensor, ...]:
         h = h if h.stride(-1) == 1 and h.stride(-2) == h.shape[-1] else h.contiguous()
         parameters = tuple(x.contiguous() for x in parameters)
         ctx.save_for_backward(h, *parameters)
-        ctx.ranges = [[r for r in each if r[1] < r[2]] for each in ranges]
-        run = native.map_forward if native.serves(h, *parameters) else _forward
-        given = zip(parameters[::2], parameters[1::2], ctx.ranges, strict=True)
-        return tuple(run(native.RangeMaps(h, *each)) for each in given)
+        ctx.segments = [[s for s in each if s[1] < s[2]] for each in segments]
+        supported = native.supports(h, *parameters)
+        run = native.segment_linear_forward if supported else _forward
+        sets = zip(parameters[::2], parameters[1::2], ctx.segments, strict=True)
+        return tuple(run(native.SegmentLinearInputs(h, *each)) for each in sets)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         h, *parameters = ctx.saved_tensors
-        back = _blank(h, ctx.ranges) if ctx.needs_input_grad[0] else None
-        begun: set[int] = set()
-        changes: list[Tensor] = []
-        run = native.map_backward if native.serves(h, *parameters) else _backward
-        given = zip(parameters[::2], parameters[1::2], ctx.ranges, strict=True)
-        for each, gradient in zip(given, gradients, strict=True):
-            maps = native.RangeMaps(h, *each)
-            changes += run(maps, gradient.contiguous(), back, begun)
-            begun.update(start for _, start, _ in maps.ranges)
-        return back, None, *changes
+        h_gradient = (
+            _empty_gradient(h, ctx.segments) if ctx.needs_input_grad[0] else None
+        )
+        written: set[int] = set()
+        parameter_gradients: list[Tensor] = []
+        supported = native.supports(h, *parameters)
+        run = native.segment_linear_backward if supported else _backward
+        sets = zip(parameters[::2], parameters[1::2], ctx.segments, strict=True)
+        for each, gradient in zip(sets, gradients, strict=True):
+            inputs = native.SegmentLinearInputs(h, *each)
+            parameter_gradients += run(
+                inputs, gradient.contiguous(), h_gradient, written
+            )
+            written.update(start for _, start, _ in inputs.segments)
+        return h_gradient, None, *parameter_gradients
 
 
-def _forward(maps: native.RangeMaps) -> Tensor:
-    """Map by torch, range after range."""
-    h, weight, bias, ranges = maps
-    table = h.new_empty(*h.shape[:-2], maps.num_mapped, weight.shape[-1])
-    counts = [stop - start for _, start, stop in ranges]
+def _forward(inputs: native.SegmentLinearInputs) -> Tensor:
+    """Return the mapped rows, computed by torch segment by segment."""
+    h, weight, bias, segments = inputs
+    table = h.new_empty(*h.shape[:-2], inputs.num_mapped, weight.shape[-1])
+    counts = [stop - start for _, start, stop in segments]
     w, b = weight.unbind(-3), bias.unbind(-3)
     outs = _split(table, counts)
-    for (n, _, _), rows, out in zip(ranges, _cut(h, ranges), outs, strict=True):
+    for (n, _, _), rows, out in zip(segments, _cut(h, segments), outs, strict=True):
         _product(rows, w[n], out, b[n])
     return table
 
 
 def _backward(
-    maps: native.RangeMaps, gradient: Tensor, back: Tensor | None, begun: set[int]
+    inputs: native.SegmentLinearInputs,
+    gradient: Tensor,
+    h_gradient: Tensor | None,
+    accumulate: set[int],
 ) -> tuple[Tensor, Tensor]:
-    """Do by torch what :func:`mmgraph.native.map_backward` does."""
-    h, weight, bias, ranges = maps
-    new = torch.zeros_like if len(ranges) < weight.shape[-3] else torch.empty_like
-    change, shift = new(weight), new(bias)
-    to, by, w = (x.unbind(-3) for x in (change, shift, weight.mT))
-    counts = [stop - start for _, start, stop in ranges]
+    """Implement :func:`mmgraph.native.segment_linear_backward` in torch."""
+    h, weight, bias, segments = inputs
+    new = torch.zeros_like if len(segments) < weight.shape[-3] else torch.empty_like
+    weight_gradient, bias_gradient = new(weight), new(bias)
+    to, by, w = (x.unbind(-3) for x in (weight_gradient, bias_gradient, weight.mT))
+    counts = [stop - start for _, start, stop in segments]
     parts = _split(gradient, counts)
-    backs = [None] * len(ranges) if back is None else _cut(back, ranges)
-    places = zip(ranges, _cut(h.mT, ranges, -1), parts, backs, strict=True)
-    for (n, start, _), columns, part, out in places:
+    outs = [None] * len(segments) if h_gradient is None else _cut(h_gradient, segments)
+    for (n, start, _), columns, part, out in zip(
+        segments, _cut(h.mT, segments, -1), parts, outs, strict=True
+    ):
         _product(columns, part, to[n])
         torch.sum(part, -2, keepdim=True, out=by[n])
         if out is not None:
-            _product(part, w[n], out, add=start in begun)
-    return change, shift
+            _product(part, w[n], out, add=start in accumulate)
+    return weight_gradient, bias_gradient
 
 
-class _MapParts(torch.autograd.Function):
+class _GroupedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, count: int, *tensors: Tensor) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(*tensors[: 2 * count])
@@ -181,9 +201,9 @@ class _MapParts(torch.autograd.Function):
         counts = [x.shape[-2] for x in rows]
         shape = (*weights[0].shape[:-2], sum(counts), weights[0].shape[-1])
         table = rows[0].new_empty(shape)
-        places = _split(table, counts)
-        for x, w, b, out in zip(rows, weights, biases, places, strict=True):
-            _product(_shared(x, w), w, out, b)
+        outs = _split(table, counts)
+        for x, w, b, out in zip(rows, weights, biases, outs, strict=True):
+            _product(_expand_members(x, w), w, out, b)
         return table
 
     @staticmethod
@@ -192,19 +212,19 @@ class _MapParts(torch.autograd.Function):
         rows, weights = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         parts = _split(gradient, [x.shape[-2] for x in rows])
         needed = ctx.needs_input_grad[1:]
-        back = [
+        row_gradients = [
             (part @ w.mT).sum_to_size(x.shape) if wanted else None
             for x, w, part, wanted in zip(rows, weights, parts, needed, strict=False)
         ]
-        change = [
-            _shared(x, w).mT @ part
+        weight_gradients = [
+            _expand_members(x, w).mT @ part
             for x, w, part in zip(rows, weights, parts, strict=True)
         ]
-        shift = [part.sum(-2, keepdim=True) for part in parts]
-        return None, *back, *change, *shift
+        bias_gradients = [part.sum(-2, keepdim=True) for part in parts]
+        return None, *row_gradients, *weight_gradients, *bias_gradients
 
 
-class _ScaleParts(torch.autograd.Function):
+class _SegmentAffine(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
@@ -216,8 +236,8 @@ class _ScaleParts(torch.autograd.Function):
         ctx.save_for_backward(h, *weights)
         ctx.counts = counts
         table = torch.empty_like(h)
-        places = _split(h, counts), _split(table, counts)
-        for x, out, w, b in zip(*places, weights, biases, strict=True):
+        parts = _split(h, counts), _split(table, counts)
+        for x, out, w, b in zip(*parts, weights, biases, strict=True):
             torch.addcmul(b, x, w, out=out)
         return table
 
@@ -225,35 +245,35 @@ class _ScaleParts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         h, *weights = ctx.saved_tensors
-        back, product = torch.empty_like(gradient), gradient * h
+        h_gradient, product = torch.empty_like(gradient), gradient * h
         parts = _split(gradient, ctx.counts)
-        places = _split(back, ctx.counts)
-        for part, w, out in zip(parts, weights, places, strict=True):
+        outs = _split(h_gradient, ctx.counts)
+        for part, w, out in zip(parts, weights, outs, strict=True):
             torch.mul(part, w, out=out)
         products = _split(product, ctx.counts)
-        change = [part.sum(-2, keepdim=True) for part in products]
-        shift = [part.sum(-2, keepdim=True) for part in parts]
-        return back, None, *change, *shift
+        weight_gradients = [part.sum(-2, keepdim=True) for part in products]
+        bias_gradients = [part.sum(-2, keepdim=True) for part in parts]
+        return h_gradient, None, *weight_gradients, *bias_gradients
 
 
-def _shared(rows: Tensor, weight: Tensor) -> Tensor:
-    """Give rows that all members share an axis of members."""
+def _expand_members(rows: Tensor, weight: Tensor) -> Tensor:
+    """Add an axis of members to rows that all members share."""
     if rows.ndim == weight.ndim:
         return rows
     return rows.expand(*weight.shape[:-2], *rows.shape[-2:])
 
 
 def _split(table: Tensor, counts: Sequence[int]) -> Sequence[Tensor]:
-    """Split ``[..., N, D]`` by rows; ``Tensor.split`` takes three times as long."""
+    """Split ``[..., N, D]`` by rows, three times as fast as ``Tensor.split``."""
     return torch.split_with_sizes(table, counts, -2)
 
 
-def _cut(table: Tensor, ranges: Iterable[Range], axis: int = -2) -> list[Tensor]:
-    """Return the rows of each range, by one split of the table."""
+def _cut(table: Tensor, segments: Iterable[Segment], axis: int = -2) -> list[Tensor]:
+    """Return the rows of each segment, by a single split of the table."""
     sizes, wanted, end = [], [], 0
-    for _, start, stop in ranges:
+    for _, start, stop in segments:
         if start > end:
-            sizes.append(start - end)  # rows that are in no range
+            sizes.append(start - end)  # rows outside of all segments
         wanted.append(len(sizes))
         sizes.append(stop - start)
         end = stop
@@ -262,16 +282,18 @@ def _cut(table: Tensor, ranges: Iterable[Range], axis: int = -2) -> list[Tensor]
     return [parts[i] for i in wanted]
 
 
-def _blank(h: Tensor, maps: Sequence[Ranges]) -> Tensor:
-    """Return a contiguous table like ``h``; zero where no range writes to it."""
-    covered = {(start, stop) for ranges in maps for _, start, stop in ranges}
+def _empty_gradient(h: Tensor, sets: Sequence[Segments]) -> Tensor:
+    """Return a contiguous table like ``h``: zeros where no segment writes to it."""
+    covered = {(start, stop) for segments in sets for _, start, stop in segments}
     whole = sum(stop - start for start, stop in covered) == h.shape[-2]
     return h.new_empty(h.shape) if whole else h.new_zeros(h.shape)
 
 
-def _map_plainly(h: Tensor, ranges: Ranges, weight: Tensor, bias: Tensor) -> Tensor:
+def _compiled_segment_linear(
+    h: Tensor, segments: Segments, weight: Tensor, bias: Tensor
+) -> Tensor:
     w, b = weight.unbind(-3), bias.unbind(-3)
-    rows = [h[..., i:j, :] @ w[n] + b[n] for n, i, j in ranges]
+    rows = [h[..., i:j, :] @ w[n] + b[n] for n, i, j in segments]
     return torch.cat(rows, -2)
 
 
@@ -283,9 +305,9 @@ def _product(
     *,
     add: bool = False,
 ) -> None:
-    """Write ``left @ right + bias`` to its place, or ``add`` it to what is there.
+    """Write ``left @ right + bias`` to ``out``, or with ``add``, add it to ``out``.
 
-    A leading axis is one of members.
+    A leading axis is that of the ensemble members.
     """
     if add:
         bias = out

@@ -15,7 +15,7 @@ import torch
 from mmgraph.errors import ConfigError
 from mmgraph.estimators import FusionClassifier, FusionEstimator, FusionRegressor
 from mmgraph.serving.program import ServedModel, replace_forests, trace
-from mmgraph.serving.trees import ForestNode, translation
+from mmgraph.serving.onnx_forest import ForestNode, translation
 
 METADATA = "mmgraph"
 PROBABILITY, VALUE = "output.probability", "output.value"

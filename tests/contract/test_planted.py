@@ -13,7 +13,7 @@ from contract.blocks import (
     NAMES,
     TYPES,
     WIDTH,
-    audible,
+    observed_rows,
     by_sample,
     graph_of,
     lift,
@@ -128,7 +128,7 @@ def test_masking_after_the_encoder_is_caught_in_the_gradients():
 
 class _HearsGhosts(RelationalAttention):
     def forward(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
-        loud = {name: replace(n, silent=None) for name, n in graph.nodes.items()}
+        loud = {name: replace(n, receive_only=None) for name, n in graph.nodes.items()}
         return super().forward(h, Graph(loud, graph.num_samples))
 
 
@@ -141,11 +141,11 @@ def test_attention_to_held_out_rows_is_caught(execution):
 
 class _ReadsGhosts(MeanReadout):
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        loud = {name: replace(n, silent=None) for name, n in graph.nodes.items()}
+        loud = {name: replace(n, receive_only=None) for name, n in graph.nodes.items()}
         return super().forward(h, Graph(loud, graph.num_samples))
 
 
-def test_readout_of_ghosts_is_caught():
+def test_readout_of_placeholders_is_caught():
     case = planted(lambda: _ReadsGhosts(NAMES, WIDTH), readout)
     breaks(laws.law_value_independence, case, "changes output")
 
@@ -400,9 +400,9 @@ def test_relation_that_reaches_nothing_is_caught():
 
     def run(module: nn.Module, batch: Batch) -> Outputs:
         graph, h = graph_of(batch)
-        heard = module(h, graph)
-        heard.pop("gene")
-        return audible(heard, graph)
+        attended = module(h, graph)
+        attended.pop("gene")
+        return observed_rows(attended, graph)
 
     case = planted(build, run)
     breaks(laws.law_every_parameter_learns, case, rf"bias\[{len(FULL)}\]")

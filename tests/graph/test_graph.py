@@ -15,7 +15,7 @@ PAIRS = [("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]
 def nearest(times, now, k):
     """The k nearest; of two equally near ones on either side, the earlier.
 
-    Of nodes at the same time the one that keeps the chosen nodes neighbours comes
+    Of nodes at the same time the one that keeps the chosen nodes neighbors comes
     first: the later one in the past, the earlier one in the future.
     """
     past = [j for j, t in enumerate(times) if t < now]
@@ -27,8 +27,8 @@ def nearest(times, now, k):
     return set(order[:k])
 
 
-def hears(topology, source, target, j, i):
-    """Does target node i hear source node j, both of one sample?"""
+def sends_to(topology, source, target, j, i):
+    """Return whether source node j sends to target node i of the same sample."""
     if isinstance(topology, Full):
         return True
     if isinstance(topology, SameIndex):
@@ -44,7 +44,7 @@ def hears(topology, source, target, j, i):
 
 def plain(nodes):
     """The nodes as lists, which a loop reads faster than tensors."""
-    fields = ("sample", "position", "time", "silent")
+    fields = ("sample", "position", "time", "receive_only")
     values = {name: getattr(nodes, name) for name in fields}
     return SimpleNamespace(
         **{k: v if v is None else v.tolist() for k, v in values.items()}
@@ -60,8 +60,8 @@ def reference(graph, relation):
         for i in range(len(target.sample))
         for j in range(len(source.sample))
         if source.sample[j] == target.sample[i]
-        and (source.silent is None or not source.silent[j])
-        and hears(relation.topology, source, target, j, i)
+        and (source.receive_only is None or not source.receive_only[j])
+        and sends_to(relation.topology, source, target, j, i)
     ]
 
 
@@ -131,27 +131,27 @@ def test_types_without_nodes_have_no_edges(name):
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
-def test_ghosts_receive_but_do_not_send(name):
+def test_placeholders_receive_but_do_not_send(name):
     graph = ragged_graph(1)
-    silent = torch.arange(len(graph.nodes["a"])) % 2 == 0
+    receive_only = torch.arange(len(graph.nodes["a"])) % 2 == 0
     source = graph.nodes["a"]
-    quiet = NodeSet(source.sample, source.num_samples, source.time, silent)
+    quiet = NodeSet(source.sample, source.num_samples, source.time, receive_only)
     quiet_graph = Graph(graph.nodes | {"a": quiet}, graph.num_samples)
     for pair in PAIRS[:3]:
         relation = Relation(*pair, "r", TOPOLOGIES[name])
         edges = graph.edges(relation)
         if pair[0] == "a":
-            edges = edges[:, ~silent[edges[0] - graph.rows["a"].start]]
+            edges = edges[:, ~receive_only[edges[0] - graph.rows["a"].start]]
         assert torch.equal(quiet_graph.edges(relation), edges)
     assert quiet_graph.edges(Relation("b", "a")).shape[1] > 0
 
 
 def test_a_layout_has_a_slot_for_every_node_and_names_who_sends():
     graph = ragged_graph(2)
-    silent = torch.zeros(len(graph.nodes["a"]), dtype=torch.bool)
-    silent[0] = True
+    receive_only = torch.zeros(len(graph.nodes["a"]), dtype=torch.bool)
+    receive_only[0] = True
     a = graph.nodes["a"]
-    graph.nodes["a"] = NodeSet(a.sample, a.num_samples, a.time, silent)
+    graph.nodes["a"] = NodeSet(a.sample, a.num_samples, a.time, receive_only)
     layout = graph.layout(("c", "a"))
     sets = [graph.nodes["c"], graph.nodes["a"]]
     widths = [nodes.width for nodes in sets]
@@ -164,7 +164,7 @@ def test_a_layout_has_a_slot_for_every_node_and_names_who_sends():
     ]
     assert layout.slots.slot.tolist() == expected
     assert len(set(expected)) == len(expected)
-    quiet = expected[len(sets[0])]  # the first a is a ghost
+    quiet = expected[len(sets[0])]  # the first a is a placeholder
     assert torch.nonzero(layout.sends.flatten())[:, 0].tolist() == sorted(
         set(expected) - {quiet}
     )
@@ -212,13 +212,16 @@ def test_rows_are_spread_and_gathered(num_a):
 
 
 def test_widths_known_beforehand_are_not_counted():
-    nodes = NodeSet(torch.tensor([0, 2]), 3, most=1)
+    nodes = NodeSet(torch.tensor([0, 2]), 3, max_per_sample=1)
     assert (nodes.width, nodes.is_even) == (1, False)
     assert nodes.position.tolist() == [0, 0]
-    pairs = NodeSet(torch.tensor([0, 0, 1, 1]), 2, most=2)
+    pairs = NodeSet(torch.tensor([0, 0, 1, 1]), 2, max_per_sample=2)
     assert (pairs.width, pairs.is_even) == (2, True)
     assert pairs.position.tolist() == [0, 1, 0, 1]
-    assert NodeSet(torch.tensor([0, 2]), 3, most=2).position.tolist() == [0, 0]
+    assert NodeSet(torch.tensor([0, 2]), 3, max_per_sample=2).position.tolist() == [
+        0,
+        0,
+    ]
 
 
 def test_tables_are_split_and_reordered_by_type():

@@ -17,7 +17,7 @@ from mmgraph.graph import NodeSet
 from mmgraph.graph.graph import Graph
 from mmgraph.native import library
 from mmgraph.nn import RelationalAttention
-from mmgraph.nn.segment_linear import Map, map_ranges
+from mmgraph.nn.segment_linear import SegmentParams, segment_linear
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(native.__file__).parent
@@ -63,17 +63,17 @@ def test_kernels_are_built_where_there_is_a_compiler():
 
 def test_an_environment_variable_leaves_them_unused():
     program = "from mmgraph import native; print(native.is_available())"
-    for value, answer in (("0", "False"), ("1", str(bool(BUILT)))):
+    for value, expected in (("0", "False"), ("1", str(bool(BUILT)))):
         done = subprocess.run(
             [sys.executable, "-c", program],
             capture_output=True,
             text=True,
             env={**os.environ, "MMGRAPH_NATIVE": value},
         )
-        assert done.stdout.strip() == answer
+        assert done.stdout.strip() == expected
 
 
-def test_a_library_that_cannot_be_loaded_is_told_and_left(monkeypatch, tmp_path):
+def test_a_library_that_cannot_be_loaded_warns_and_is_not_used(monkeypatch, tmp_path):
     (tmp_path / "kernels-any.so").write_bytes(b"not a library")
     monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
     with pytest.warns(RuntimeWarning, match=r"kernels-any\.so cannot be used"):
@@ -81,7 +81,7 @@ def test_a_library_that_cannot_be_loaded_is_told_and_left(monkeypatch, tmp_path)
 
 
 @needs_kernels
-def test_a_library_of_other_sources_is_told_and_left(monkeypatch):
+def test_a_library_of_other_sources_warns_and_is_not_used(monkeypatch):
     monkeypatch.setattr(library, "digest_sources", lambda: "of other sources")
     with pytest.warns(RuntimeWarning, match="compiled from other sources"):
         assert library.find_library.__wrapped__() is None
@@ -126,11 +126,13 @@ def layer_and_states(seed, *, members=None, heads=2, width=8, sink=True, shared=
 
 def outcome(layer, h, graph):
     """Outputs and gradients of a loss that weighs every cell differently."""
-    heard = layer(h, graph).table
-    weight = torch.linspace(-1, 2, heard.numel(), dtype=heard.dtype).view(heard.shape)
+    attended = layer(h, graph).table
+    weight = torch.linspace(-1, 2, attended.numel(), dtype=attended.dtype).view(
+        attended.shape
+    )
     inputs = [h, *layer.parameters()]
-    loss = (heard * weight).sum()
-    return [heard, *torch.autograd.grad(loss, inputs, materialize_grads=True)]
+    loss = (attended * weight).sum()
+    return [attended, *torch.autograd.grad(loss, inputs, materialize_grads=True)]
 
 
 def in_double(layer, h, graph):
@@ -158,10 +160,9 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("seed", range(4))
 def test_attention_is_that_of_torch(kernels, case, seed):
-    given = layer_and_states(seed, **case)
-    layer, h, graph = given
+    layer, h, graph = layer_and_states(seed, **case)
     assert layer._is_fused(h, graph)
-    assert_near(outcome(*given), in_double(*given))
+    assert_near(outcome(layer, h, graph), in_double(layer, h, graph))
 
 
 def test_it_is_used_where_scores_depend_on_types_alone(kernels):
@@ -179,22 +180,24 @@ def test_it_is_used_where_scores_depend_on_types_alone(kernels):
     assert not narrow._is_fused(h[:, :8], graph)
 
 
-def test_what_is_silent_is_not_heard_and_not_touched(kernels):
+def test_receive_only_rows_are_neither_attended_nor_changed(kernels):
     layer, h, graph = layer_and_states(3)
     a = graph.nodes["a"]
-    silent = torch.arange(len(a)) % 2 == 0
-    graph.nodes["a"] = NodeSet(a.sample, a.num_samples, a.time, silent)
+    receive_only = torch.arange(len(a)) % 2 == 0
+    graph.nodes["a"] = NodeSet(a.sample, a.num_samples, a.time, receive_only)
     assert_near(outcome(layer, h, graph), in_double(layer, h, graph))
     key_value = layer.key_value(h, graph.rows)
     query = layer.query(h, graph.rows)
     poisoned = key_value.detach().clone()
-    poisoned[: len(a)][silent] = torch.nan
+    poisoned[: len(a)][receive_only] = torch.nan
     parts = layer.bias, layer.sink, graph
     found = []
     for source in (key_value.detach(), poisoned):
         source.requires_grad_()
-        heard = layer._fused(query, source, *parts)
-        found.append([heard, *torch.autograd.grad(heard.sum(), [source, layer.bias])])
+        attended = layer._fused(query, source, *parts)
+        found.append(
+            [attended, *torch.autograd.grad(attended.sum(), [source, layer.bias])]
+        )
     assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
 
 
@@ -233,7 +236,7 @@ def test_scores_that_leave_nothing_to_others(kernels, by_torch, large):
     assert_near(found, by_torch(lambda: outcome(layer, h, graph)))
 
 
-def test_without_a_sink_who_may_hear_nobody_hears_zero(kernels):
+def test_without_a_sink_a_target_without_sources_receives_zero(kernels):
     """Both targets attend together; in the first sample u has no source of its own."""
     names = [("a", "t"), ("b", "t"), ("c", "t"), ("a", "u"), ("b", "u")]
     layer = RelationalAttention(
@@ -278,7 +281,7 @@ def test_results_do_not_depend_on_threads(kernels):
 # Maps
 
 
-def random_maps(seed, sizes, widths, members=None, shared=False):
+def random_params(seed, sizes, widths, members=None, shared=False):
     """Two maps of one table: of all types but the last, and of every second one."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -287,20 +290,22 @@ def random_maps(seed, sizes, widths, members=None, shared=False):
 
     leading = () if members is None else (members,)
     ends = torch.tensor(sizes).cumsum(0).tolist()
-    ranges = [
+    segments = [
         (n, end - size, end)
         for n, (size, end) in enumerate(zip(sizes, ends, strict=True))
     ]
     count, (before, *after) = len(sizes), widths
     maps = [
-        Map(draw(*leading, count, before, out), draw(*leading, count, 1, out), part)
-        for out, part in zip(after, (ranges[:-1], ranges[::2]), strict=True)
+        SegmentParams(
+            draw(*leading, count, before, out), draw(*leading, count, 1, out), part
+        )
+        for out, part in zip(after, (segments[:-1], segments[::2]), strict=True)
     ]
     return draw(*(() if shared else leading), ends[-1], before), maps
 
 
 def mapped(h, maps):
-    tables = map_ranges(h, *maps)
+    tables = segment_linear(h, *maps)
     inputs = [h, *(x for each in maps for x in each[:2])]
     loss = sum(
         (x * torch.linspace(-1, 2, x.numel()).view(x.shape)).sum() for x in tables
@@ -319,26 +324,28 @@ def mapped(h, maps):
         ([0, 4], (6, 4, 4), None, False),
     ],
 )
-def test_maps_are_those_of_torch(kernels, by_torch, sizes, widths, members, shared):
-    h, maps = random_maps(0, sizes, widths, members, shared)
+def test_segment_linear_is_that_of_torch(
+    kernels, by_torch, sizes, widths, members, shared
+):
+    h, maps = random_params(0, sizes, widths, members, shared)
     assert_near(mapped(h, maps), by_torch(lambda: mapped(h, maps)))
 
 
 def test_a_mapped_row_does_not_depend_on_its_mates(kernels):
-    h, (first, _) = random_maps(1, [100, 57], (48, 40, 8))
-    (together,) = map_ranges(h, first)
+    h, (first, _) = random_params(1, [100, 57], (48, 40, 8))
+    (together,) = segment_linear(h, first)
     for row in (0, 11, 12, 99):
-        alone = first._replace(ranges=[(0, 0, 1)])
-        assert torch.equal(map_ranges(h[row : row + 1], alone)[0][0], together[row])
+        alone = first._replace(segments=[(0, 0, 1)])
+        assert torch.equal(segment_linear(h[row : row + 1], alone)[0][0], together[row])
 
 
-def test_results_of_maps_do_not_depend_on_threads(kernels):
+def test_segment_linear_does_not_depend_on_threads(kernels):
     before = torch.get_num_threads()
     try:
         results = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            results.append(mapped(*random_maps(2, [700, 300, 55], (64, 64, 96))))
+            results.append(mapped(*random_params(2, [700, 300, 55], (64, 64, 96))))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
@@ -346,43 +353,46 @@ def test_results_of_maps_do_not_depend_on_threads(kernels):
 
 def test_rows_in_another_order_of_memory(kernels, by_torch):
     """States that are transposed or a part of others; weights that members share."""
-    h, maps = random_maps(3, [6, 9], (8, 8, 8), members=2)
-    shared = [Map(m.weight[0], m.bias[0], m.ranges) for m in maps]
-    expected = by_torch(lambda: map_ranges(h, *shared))
+    h, maps = random_params(3, [6, 9], (8, 8, 8), members=2)
+    shared = [SegmentParams(m.weight[0], m.bias[0], m.segments) for m in maps]
+    expected = by_torch(lambda: segment_linear(h, *shared))
     turned = h.detach().mT.contiguous().mT
     longer = torch.empty(2, 8 * 15 + 5)[:, : 8 * 15].unflatten(1, (15, 8))
     for given in (turned, longer.copy_(h.detach())):
-        assert_near(map_ranges(given, *shared), expected)
+        assert_near(segment_linear(given, *shared), expected)
 
 
 def test_attention_in_another_order_of_memory(kernels):
     layer, h, graph = layer_and_states(4, heads=2, width=16)
     query, source = layer.query(h, graph.rows), layer.key_value(h, graph.rows)
-    heard = layer._fused(query, source, layer.bias, layer.sink, graph)
+    attended = layer._fused(query, source, layer.bias, layer.sink, graph)
     turned = (x.mT.contiguous().mT for x in (query, source, layer.bias, layer.sink))
-    assert torch.equal(layer._fused(*turned, graph), heard)
+    assert torch.equal(layer._fused(*turned, graph), attended)
 
 
 @needs_kernels
-def test_a_model_says_the_same_without_kernels(by_torch):
+def test_a_model_predicts_the_same_without_kernels(by_torch):
     data = mmgraph.load_dataset("heart")[:60]
     torch.manual_seed(0)
     model = mmgraph.FusionModel(data.schema, mmgraph.Classification(2))
     with torch.no_grad():
         for p in model.parameters():
             p.normal_(std=0.1)
-        answers = [model(data.batch(range(60))).logits]
-        answers += by_torch(lambda: [model(data.batch(range(60))).logits])
-    assert not torch.equal(*answers)  # they went two ways
-    torch.testing.assert_close(*answers, rtol=1e-4, atol=1e-5)
+        logits = [model(data.batch(range(60))).logits]
+        logits += by_torch(lambda: [model(data.batch(range(60))).logits])
+    assert not torch.equal(*logits)  # computed in two ways
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-5)
 
 
 def test_structures_have_the_fields_of_the_sources():
     """Names and order in ctypes are those of the C++ structures."""
-    from mmgraph.native import attention, maps
+    from mmgraph.native import attention_kernel, segment_linear_kernel
 
-    for structure, name in ((attention._Attention, "Attention"), (maps._Maps, "Maps")):
-        source = (FOLDER / f"{name.lower()}.cpp").read_text(encoding="utf-8")
+    for structure, name, file in (
+        (attention_kernel._Attention, "Attention", "attention.cpp"),
+        (segment_linear_kernel._SegmentLinear, "SegmentLinear", "segment_linear.cpp"),
+    ):
+        source = (FOLDER / file).read_text(encoding="utf-8")
         body = source.split(f"struct {name} {{")[1].split("};")[0]
         lines = [line.split("//")[0] for line in body.splitlines()]
         text = " ".join(lines).replace("const float", "").replace("int64_t", "")

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from mmgraph.nn.attention.dot_product import Scores, attend
-from mmgraph.nn.segment_linear import Map, map_ranges
+from mmgraph.nn.segment_linear import SegmentParams, segment_linear
 
 NUM_SAMPLES, HEADS, WIDTH = 2, 2, 2
 
 
 def example(targets, sources, sink):
-    """Queries, keys, values, bias and sink; sample 1 hears only source 0."""
+    """Queries, keys, values, bias and sink; sample 1 attends to source 0 only."""
 
     def draw(*shape):
         return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
@@ -56,13 +56,13 @@ def test_a_second_derivative_is_refused():
 
 
 @pytest.mark.parametrize("sources", [2, 7])
-def test_who_may_hear_nobody_hears_zero_without_a_sink(sources):
+def test_a_target_without_allowed_sources_receives_zero_without_a_sink(sources):
     (query, key, value, bias, _), allowed = example(3, sources, sink=False)
     allowed[1] = False
-    heard = attend(query, key, value, Scores(bias, allowed, None))
-    assert not heard[:, 1].any()
-    assert heard[:, 0].all()
-    gradients = torch.autograd.grad(heard.sum(), [query, key, value, bias])
+    attended = attend(query, key, value, Scores(bias, allowed, None))
+    assert not attended[:, 1].any()
+    assert attended[:, 0].all()
+    gradients = torch.autograd.grad(attended.sum(), [query, key, value, bias])
     assert all(g.isfinite().all() for g in gradients)
     assert not gradients[2][:, 1].any()
 
@@ -71,9 +71,9 @@ def test_who_may_hear_nobody_hears_zero_without_a_sink(sources):
 def test_nobody_may_listen(sources):
     tensors, allowed = example(0, sources, sink=True)
     query, key, value, bias, sink = tensors
-    heard = attend(query, key, value, Scores(bias, allowed, sink))
-    assert heard.shape == (0, NUM_SAMPLES, HEADS, WIDTH)
-    gradients = torch.autograd.grad(heard.sum(), tensors)
+    attended = attend(query, key, value, Scores(bias, allowed, sink))
+    assert attended.shape == (0, NUM_SAMPLES, HEADS, WIDTH)
+    gradients = torch.autograd.grad(attended.sum(), tensors)
     assert not any(g.any() for g in gradients)
 
 
@@ -86,8 +86,8 @@ def test_two_maps_of_a_table_and_their_derivative(members):
     ranges = ((2, 0, 2), (0, 2, 2), (1, 3, 5))  # type 0 has no rows, row 2 no type
 
     def function(h, weight, bias, other, shift):
-        own = Map(weight, bias, ranges)
-        return map_ranges(h, own, Map(other, shift, ((0, 3, 5),)))
+        own = SegmentParams(weight, bias, ranges)
+        return segment_linear(h, own, SegmentParams(other, shift, ((0, 3, 5),)))
 
     h, weight, bias, other, shift = tensors
     parts = (

@@ -45,8 +45,8 @@ HIDE = torch.tensor([[1, 0, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0], [0, 0, 0]]).boo
 def test_reliability_is_never_above_one(members):
     decoder = CompletionDecoder(8, 5, members=members)
     leading = () if members is None else (members,)
-    ghost, sample = 50 * torch.randn(*leading, 40, 8), torch.arange(40)
-    done = decoder(ghost, sample)
+    placeholder, sample = 50 * torch.randn(*leading, 40, 8), torch.arange(40)
+    done = decoder(placeholder, sample)
     assert done.h.shape == (*leading, 40, 8)
     assert done.x.shape == (*leading, 40, 5)
     assert done.sample is sample
@@ -140,13 +140,13 @@ def test_what_is_asked_for_is_completed_where_it_is_missing_but_not_scored():
     torch.testing.assert_close(loss_of(both), loss_of(alone))
 
 
-def test_silent_ghosts_change_no_prediction():
+def test_receive_only_placeholders_change_no_prediction():
     model, batch = make_model(promote=False), make_batch()
     asked = model(batch, complete=["a", "b", "c"])
     torch.testing.assert_close(asked.logits, model(batch).logits)
 
 
-def test_promoted_ghosts_change_the_predictions_of_their_samples_only():
+def test_promoted_placeholders_change_the_predictions_of_their_samples_only():
     batch = make_batch()
     model = make_model(promote=True)
     before, after = model(batch).logits, model(batch, complete=["b"]).logits
@@ -199,7 +199,7 @@ def test_completion_must_be_built_in_and_modalities_be_known():
         make_model()(make_batch(), complete=["zz"])
 
 
-def test_a_ghost_does_not_know_when_what_is_hidden_was_observed():
+def test_a_placeholder_does_not_reveal_the_time_of_hidden_rows():
     timed = [Modality("labs", 1, time=True), Modality("ecg", 1, time=True)]
     schema = Schema.complete(timed)
     model = FusionModel(

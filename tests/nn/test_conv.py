@@ -36,14 +36,14 @@ def states(graph, *leading, channels=CHANNELS):
 def run(layer, h, graph, execution):
     """Outputs, and gradients of a loss that weighs every cell differently."""
     layer.execution = execution
-    heard = layer(h, graph)
+    attended = layer(h, graph)
     loss = sum(
         (value * torch.linspace(-1, 2, value.numel()).view(value.shape)).sum()
-        for value in heard.values()
+        for value in attended.values()
     )
     inputs = [h, *layer.parameters()]
     gradients = torch.autograd.grad(loss, inputs, materialize_grads=True)
-    return heard, gradients
+    return attended, gradients
 
 
 def assert_paths_agree(layer, graph, *leading):
@@ -68,13 +68,13 @@ def test_dense_and_sparse_agree(name, capacity, null_sink, members):
 
 
 @pytest.mark.parametrize("leading", [(), (3,)], ids=["shared", "by member"])
-def test_dense_and_sparse_agree_with_ghosts_and_reliability(leading):
+def test_dense_and_sparse_agree_with_placeholders_and_reliability(leading):
     layer = attention(TOPOLOGIES["nearest_3"], members=3, capacity="scalar")
     graph = ragged_graph(3)
     a, b = graph.nodes["a"], graph.nodes["b"]
-    silent = torch.arange(len(a)) % 3 == 0
+    receive_only = torch.arange(len(a)) % 3 == 0
     reliability = -torch.rand(*leading, len(b)).double()
-    graph.nodes["a"] = NodeSet(a.sample, a.num_samples, a.time, silent)
+    graph.nodes["a"] = NodeSet(a.sample, a.num_samples, a.time, receive_only)
     graph.nodes["b"] = NodeSet(b.sample, b.num_samples, b.time, None, reliability)
     assert_paths_agree(layer, graph, 3)
 
@@ -88,8 +88,8 @@ def test_members_are_layers_of_their_own(execution):
     for member in range(3):
         alone = attention(TOPOLOGIES["window"], capacity="full")
         alone.load_state_dict({k: v[member] for k, v in stacked.state_dict().items()})
-        heard, _ = run(alone, h[member], graph, execution)
-        for name, value in heard.items():
+        attended, _ = run(alone, h[member], graph, execution)
+        for name, value in attended.items():
             torch.testing.assert_close(together[name][member], value)
 
 
@@ -120,16 +120,18 @@ def test_two_nodes_in_closed_form(null_sink, execution):
     total = logits[0].exp() + logits[1].exp()
     if null_sink:
         total = total + layer.sink[0, 0].exp()
-    heard = sum(
+    attended = sum(
         logit.exp() / total * value for logit, value in zip(logits, values, strict=True)
     )
-    expected = heard @ layer.out.weight[0] + layer.out.bias[0]
+    expected = attended @ layer.out.weight[0] + layer.out.bias[0]
     torch.testing.assert_close(layer(h, graph)["t"], expected)
 
 
 @pytest.mark.parametrize("execution", ["dense", "sparse"])
 @pytest.mark.parametrize("null_sink", [True, False])
-def test_a_target_that_hears_nobody_gets_the_output_bias_only(null_sink, execution):
+def test_a_target_without_incoming_edges_gets_the_output_bias_only(
+    null_sink, execution
+):
     graph = Graph({"a": node_set([0, 2, 0]), "b": node_set([1, 1, 2])}, 3)
     layer = RelationalAttention(
         [Relation("a", "b")], CHANNELS, null_sink=null_sink, execution=execution
@@ -137,24 +139,24 @@ def test_a_target_that_hears_nobody_gets_the_output_bias_only(null_sink, executi
     with torch.no_grad():
         layer.out.bias.normal_()
     h = states(graph)
-    heard, gradients = run(layer, h, graph, execution)
+    attended, gradients = run(layer, h, graph, execution)
     bias = layer.out.bias[0]
     for row in (0, 2, 3):
-        torch.testing.assert_close(heard["b"][row], bias[0])
-    assert not torch.allclose(heard["b"][1], bias[0])
+        torch.testing.assert_close(attended["b"][row], bias[0])
+    assert not torch.allclose(attended["b"][1], bias[0])
     assert all(value.isfinite().all() for value in gradients)
 
 
 @pytest.mark.parametrize("execution", ["dense", "sparse"])
-def test_nodes_without_any_source_in_the_batch_hear_zero(execution):
+def test_nodes_without_any_source_in_the_batch_receive_zero(execution):
     graph = Graph({"a": node_set([0, 0]), "b": node_set([1, 2])}, 2)
     for null_sink in (True, False):
         layer = RelationalAttention(
             [Relation("a", "b"), Relation("b", "a")], CHANNELS, null_sink=null_sink
         ).double()
-        heard, gradients = run(layer, states(graph), graph, execution)
-        assert torch.equal(heard["b"], torch.zeros(3, CHANNELS).double())
-        assert heard["a"].shape == (0, CHANNELS)
+        attended, gradients = run(layer, states(graph), graph, execution)
+        assert torch.equal(attended["b"], torch.zeros(3, CHANNELS).double())
+        assert attended["a"].shape == (0, CHANNELS)
         assert all(value.isfinite().all() for value in gradients)
 
 
@@ -172,24 +174,24 @@ def test_a_sink_that_takes_all_lets_a_node_ignore_everything(execution):
 
 
 @pytest.mark.parametrize("execution", ["dense", "sparse"])
-def test_an_unreliable_node_is_heard_less(execution):
+def test_an_unreliable_node_is_attended_less(execution):
     layer, graph = attention(Full(), execution=execution), ragged_graph(1)
     h = states(graph)
     b = graph.nodes["b"]
 
-    def heard(reliability):
+    def attended(reliability):
         value = torch.full((len(b),), reliability).double()
         sets = graph.nodes | {
             "b": NodeSet(b.sample, b.num_samples, b.time, None, value)
         }
         return layer(h, Graph(sets, graph.num_samples))["f"]
 
-    silent = torch.ones(len(b), dtype=torch.bool)
-    sets = graph.nodes | {"b": NodeSet(b.sample, b.num_samples, b.time, silent)}
+    receive_only = torch.ones(len(b), dtype=torch.bool)
+    sets = graph.nodes | {"b": NodeSet(b.sample, b.num_samples, b.time, receive_only)}
     gone = layer(h, Graph(sets, graph.num_samples))["f"]
-    torch.testing.assert_close(heard(0.0), layer(h, graph)["f"])
-    torch.testing.assert_close(heard(-1e4), gone)
-    assert (heard(-2.0) - gone).norm() < (heard(0.0) - gone).norm()
+    torch.testing.assert_close(attended(0.0), layer(h, graph)["f"])
+    torch.testing.assert_close(attended(-1e4), gone)
+    assert (attended(-2.0) - gone).norm() < (attended(0.0) - gone).norm()
 
 
 def test_channels_must_be_a_multiple_of_heads():
@@ -274,10 +276,10 @@ def run_hgt(conv, h, graph, relations):
     return conv({t: h[rows] for t, rows in graph.rows.items()}, edges)
 
 
-def loss_of(heard):
+def loss_of(attended):
     return sum(
         (value * torch.linspace(-1, 2, value.numel()).view(value.shape)).sum()
-        for _, value in sorted(heard.items())
+        for _, value in sorted(attended.items())
     )
 
 
@@ -287,12 +289,12 @@ def test_the_full_layer_equals_hgt_conv(seed, execution):
     graph, relations, conv = hgt_case(seed)
     layer = relational_from_hgt(conv, relations, execution=execution)
     h = states(graph)
-    expected, heard = run_hgt(conv, h, graph, relations), layer(h, graph)
-    assert set(heard) == {r.target for r in relations}
-    torch.testing.assert_close(heard, expected, rtol=1e-10, atol=1e-10)
+    expected, attended = run_hgt(conv, h, graph, relations), layer(h, graph)
+    assert set(attended) == {r.target for r in relations}
+    torch.testing.assert_close(attended, expected, rtol=1e-10, atol=1e-10)
     inputs = [
         torch.autograd.grad(loss_of(x), h, retain_graph=True)[0]
-        for x in (heard, expected)
+        for x in (attended, expected)
     ]
     torch.testing.assert_close(*inputs, rtol=1e-10, atol=1e-10)
     loss_of(expected).backward()
@@ -348,7 +350,7 @@ def test_hgt_in_single_precision_is_equal_too():
         )
 
 
-def test_hgt_keeps_what_hears_nobody_through_its_skip():
+def test_hgt_keeps_nodes_without_incoming_edges_by_its_skip():
     graph = Graph({"a": node_set([0, 2]), "b": node_set([1, 1])}, 2)
     relations = [Relation("a", "b")]
     conv = HGTConv(CHANNELS, CHANNELS, (["a", "b"], [("a", "to", "b")])).double()
@@ -356,10 +358,10 @@ def test_hgt_keeps_what_hears_nobody_through_its_skip():
     h = states(graph)
     gate = torch.sigmoid(torch.tensor(1.0)).double()
     kept = gate * conv.out_lin.lins["b"].bias + (1 - gate) * h[2]
-    heard = layer(h, graph)
-    assert set(heard) == {"b"}
-    torch.testing.assert_close(heard["b"][0], kept)
-    torch.testing.assert_close(heard, run_hgt(conv, h, graph, relations))
+    attended = layer(h, graph)
+    assert set(attended) == {"b"}
+    torch.testing.assert_close(attended["b"][0], kept)
+    torch.testing.assert_close(attended, run_hgt(conv, h, graph, relations))
 
 
 def test_a_new_hgt_layer_can_be_trained():
@@ -387,7 +389,7 @@ from mmgraph import Relation
 from mmgraph.graph import Graph, NodeSet
 from mmgraph.nn import FeedForward, GraphLayer, RelationalAttention
 samples = {"a": torch.arange(4), "b": torch.tensor([0, 3]), "f": torch.arange(4)}
-graph = Graph({n: NodeSet(s, 4, most=1) for n, s in samples.items()}, 4)
+graph = Graph({n: NodeSet(s, 4, max_per_sample=1) for n, s in samples.items()}, 4)
 attend = RelationalAttention([Relation(s, t) for s in "ab" for t in "abf"], 8)
 layer = GraphLayer(attend, FeedForward(("a", "b", "f"), 8)).double()
 h, results = torch.randn(10, 8).double().requires_grad_(), []

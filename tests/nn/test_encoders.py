@@ -15,7 +15,7 @@ def vector_of(rows, encoder):
     return encoder.prepare(Encoded(rows, sample, None), 1).h
 
 
-# Standardisation
+# Standardization
 
 
 def test_scaling_reads_observed_cells_of_the_given_rows_only():
@@ -31,7 +31,7 @@ def test_scaling_reads_observed_cells_of_the_given_rows_only():
     assert scaled.tolist() == [[CLIP, 0.0, 0.0, 1.0]]
 
 
-def test_observed_training_cells_are_standardised():
+def test_observed_training_cells_are_standardized():
     x = 5 + 3 * torch.randn(200, 3)
     x[torch.rand(200, 3) < 0.3] = NAN
     scaler = StandardScaler(3)

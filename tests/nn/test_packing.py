@@ -1,4 +1,4 @@
-"""Slots without gaps: panels of samples that have about as many rows."""
+"""Slots without gaps: buckets of samples that have about as many rows."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from mmgraph import Relation
 from mmgraph.graph import NodeSet
 from mmgraph.graph.graph import Graph
-from mmgraph.graph.slots import MIN_GAPS, PANEL_COST, Panel, pack, plan_panels
+from mmgraph.graph.slots import MIN_GAPS, BUCKET_COST, Bucket, pack, plan_buckets
 from mmgraph.nn import RelationalAttention
 
 
@@ -14,25 +14,25 @@ def nodes_of(counts):
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
 
-@pytest.mark.parametrize("panel_cost", [0, 10**9])
-def test_rows_of_a_sample_follow_each_other_without_gaps(panel_cost, monkeypatch):
-    monkeypatch.setattr("mmgraph.graph.slots.PANEL_COST", panel_cost)
+@pytest.mark.parametrize("bucket_cost", [0, 10**9])
+def test_rows_of_a_sample_follow_each_other_without_gaps(bucket_cost, monkeypatch):
+    monkeypatch.setattr("mmgraph.graph.slots.BUCKET_COST", bucket_cost)
     sources = [nodes_of([2, 0, 1, 0]), nodes_of([1, 3, 0, 0])]
     packing = pack([*sources, nodes_of([1] * 4)], sources, 4)
     expected = {0: [0, 0, 1], 1: [1, 1, 1], 2: [0], 3: []}
-    if panel_cost:
-        assert packing.panels == [Panel(4, 4, 3)]
+    if bucket_cost:
+        assert packing.buckets == [Bucket(4, 4, 3)]
     else:
-        assert packing.panels == [Panel(2, 4, 3), Panel(1, 2, 1), Panel(1, 1, 0)]
+        assert packing.buckets == [Bucket(2, 4, 3), Bucket(1, 2, 1), Bucket(1, 1, 0)]
     sample = torch.cat(sources).double()[:, None]
     flat = packing.sources.spread(sample + 1)[:, 0] - 1  # -1 where a slot is empty
     first, found = 0, {}
-    for panel in packing.panels:
-        area = panel.num_samples * panel.num_sources
-        shape = panel.num_sources, panel.num_samples
+    for bucket in packing.buckets:
+        area = bucket.num_samples * bucket.num_sources
+        shape = bucket.num_sources, bucket.num_samples
         owner = flat[first : first + area].view(shape)
         types = packing.source_type[first : first + area].view(shape)
-        for column in range(panel.num_samples):
+        for column in range(bucket.num_samples):
             filled = owner[:, column] >= 0
             assert filled.long().diff().le(0).all()  # left first
             assert types[~filled, column].eq(2).all()
@@ -44,14 +44,14 @@ def test_rows_of_a_sample_follow_each_other_without_gaps(panel_cost, monkeypatch
     assert torch.equal(packing.sources.gather(flat[:, None]), sample)
 
 
-def test_panels_are_cut_where_that_saves_enough():
-    few, many = [1] * 50, [PANEL_COST] * 2
-    assert plan_panels(many + few, many + few) == [
-        Panel(2, PANEL_COST, PANEL_COST),
-        Panel(50, 1, 1),
+def test_buckets_are_cut_where_that_saves_enough():
+    few, many = [1] * 50, [BUCKET_COST] * 2
+    assert plan_buckets(many + few, many + few) == [
+        Bucket(2, BUCKET_COST, BUCKET_COST),
+        Bucket(50, 1, 1),
     ]
-    assert plan_panels([3, 2, 1], [2, 1, 0]) == [Panel(3, 3, 2)]
-    assert plan_panels([], []) == []
+    assert plan_buckets([3, 2, 1], [2, 1, 0]) == [Bucket(3, 3, 2)]
+    assert plan_buckets([], []) == []
 
 
 def gappy(num_samples, generator, dtype=torch.float64):
@@ -68,8 +68,8 @@ def gappy(num_samples, generator, dtype=torch.float64):
 @pytest.mark.parametrize("members", [None, 2])
 @pytest.mark.parametrize("null_sink", [True, False])
 def test_packed_slots_give_what_edges_give(members, null_sink, monkeypatch):
-    monkeypatch.setattr("mmgraph.graph.MIN_GAPS", 0)
-    monkeypatch.setattr("mmgraph.graph.slots.PANEL_COST", 50)
+    monkeypatch.setattr("mmgraph.graph.graph.MIN_GAPS", 0)
+    monkeypatch.setattr("mmgraph.graph.slots.BUCKET_COST", 50)
     generator = torch.Generator().manual_seed(0)
     graph = gappy(20, generator)
     relations = [Relation(s, t) for t in "abcf" for s in "abc" if s + t != "ca"]
@@ -93,15 +93,15 @@ def test_packed_slots_give_what_edges_give(members, null_sink, monkeypatch):
         results.append((out, torch.autograd.grad(out.sin().sum(), inputs)))
     torch.testing.assert_close(*results)
     (packing,) = graph._packings.values()
-    assert len(packing.panels) > 2
+    assert len(packing.buckets) > 2
 
 
 def test_even_quiet_and_nearly_full_nodes_are_not_packed():
     counts = [8] * 16 + [0] * 16
     gaps = {"a": NodeSet(nodes_of(counts * 64), 2048)}
     assert Graph(gaps, 2048).pack(("a",), ("a",)) is not None
-    silent = torch.zeros(len(gaps["a"]), dtype=torch.bool)
-    quiet = {"a": NodeSet(gaps["a"].sample, 2048, silent=silent)}
+    receive_only = torch.zeros(len(gaps["a"]), dtype=torch.bool)
+    quiet = {"a": NodeSet(gaps["a"].sample, 2048, receive_only=receive_only)}
     assert Graph(quiet, 2048).pack(("a",), ("a",)) is None
     even = {"a": NodeSet(nodes_of([8] * 2048), 2048)}
     assert Graph(even, 2048).pack(("a",), ("a",)) is None

@@ -85,8 +85,8 @@ def test_pair_convolutions_are_summed_over_relations():
     layer = PyGConv(lambda: SAGEConv((D, D), D), relations)
     assert len(layer.convs) == 3
     graph, h = graph_of([1, 2], [2, 0], [1, 1]), torch.randn(7, D)
-    heard = layer(h, graph)
-    assert set(heard) == {"c", "b"}
+    attended = layer(h, graph)
+    assert set(attended) == {"c", "b"}
     a, b, c = h[:3], h[3:5], h[5:]
 
     def sage(conv, source, target):
@@ -96,8 +96,8 @@ def test_pair_convolutions_are_summed_over_relations():
     first = sage(layer.convs[0], means, c)
     nobody = torch.stack([b.mean(0), torch.zeros(D)])
     second = sage(layer.convs[1], nobody, c)
-    torch.testing.assert_close(heard["c"], first + second)
-    torch.testing.assert_close(heard["b"], sage(layer.convs[2], a[[0, 0]], b))
+    torch.testing.assert_close(attended["c"], first + second)
+    torch.testing.assert_close(attended["b"], sage(layer.convs[2], a[[0, 0]], b))
 
 
 def graph_of(*counts):
@@ -115,12 +115,12 @@ def test_typed_convolutions_get_numbered_relations():
 
     relations = [Relation("a", "b"), Relation("b", "c"), Relation("a", "c")]
     graph, h = graph_of([1, 2], [2, 0], [1, 1]), torch.randn(7, D)
-    heard = PyGConv(Typed, relations)(h, graph)
+    attended = PyGConv(Typed, relations)(h, graph)
     ((edge_index, edge_type),) = calls
     assert edge_type.tolist() == [0, 0, 1, 1, 2, 2, 2]
     expected = torch.cat([graph.edges(r) for r in relations], 1)
     assert torch.equal(edge_index, expected)
-    assert {name: rows.tolist() for name, rows in heard.items()} == {
+    assert {name: rows.tolist() for name, rows in attended.items()} == {
         "b": (2 * h[3:5]).tolist(),
         "c": (2 * h[5:]).tolist(),
     }
@@ -134,9 +134,9 @@ def test_types_for_which_a_hetero_convolution_has_nothing_are_left_out():
             return {"a": None, "b": x_dict["b"] + 1}
 
     graph, h = graph_of([1, 2], [2, 0], [1, 1]), torch.randn(7, D)
-    heard = PyGConv(Hetero, [Relation("a", "b")])(h, graph)
-    assert list(heard) == ["b"]
-    assert torch.equal(heard["b"], h[3:5] + 1)
+    attended = PyGConv(Hetero, [Relation("a", "b")])(h, graph)
+    assert list(attended) == ["b"]
+    assert torch.equal(attended["b"], h[3:5] + 1)
 
 
 def test_ensembles_are_refused():

@@ -12,12 +12,12 @@ TYPES = ("a", "b", "c")
 
 @pytest.fixture
 def graph():
-    """Sample 0 has nothing to read; sample 3 has a ghost beside what it has."""
+    """Sample 0 has nothing to read; sample 3 has a placeholder node in addition to observed ones."""
     graph = ragged_graph(1)
     a = graph.nodes["a"]
-    silent = torch.zeros(len(a), dtype=torch.bool)
-    silent[-1] = silent[1] = True
-    graph.nodes["a"] = NodeSet(a.sample, a.num_samples, a.time, silent)
+    receive_only = torch.zeros(len(a), dtype=torch.bool)
+    receive_only[-1] = receive_only[1] = True
+    graph.nodes["a"] = NodeSet(a.sample, a.num_samples, a.time, receive_only)
     return graph
 
 
@@ -27,15 +27,15 @@ def states(graph, *leading):
 
 
 def standard(h):
-    centred = h - h.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    centered = h - h.mean(-1, keepdim=True)
+    return centered / (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt()
 
 
 def rows_of(graph, h, name, sample):
     nodes = graph.nodes[name]
     mine = nodes.sample == sample
-    if nodes.silent is not None:
-        mine = mine & ~nodes.silent
+    if nodes.receive_only is not None:
+        mine = mine & ~nodes.receive_only
     return standard(h[graph.rows[name]][mine])
 
 
@@ -102,12 +102,14 @@ def test_the_fuse_readout_puts_latent_nodes_side_by_side(graph):
 
 
 @pytest.mark.parametrize("cls", [MeanReadout, MaxReadout, AttentionReadout])
-def test_ghosts_are_not_read(cls, graph):
+def test_placeholders_are_not_read(cls, graph):
     readout = cls(TYPES, CHANNELS).double()
     h = states(graph)
     before = readout(h, graph)
-    ghosts = torch.nonzero(graph.nodes["a"].silent)[:, 0] + graph.rows["a"].start
-    h[ghosts] = torch.randn(len(ghosts), CHANNELS).double()
+    placeholders = (
+        torch.nonzero(graph.nodes["a"].receive_only)[:, 0] + graph.rows["a"].start
+    )
+    h[placeholders] = torch.randn(len(placeholders), CHANNELS).double()
     assert torch.equal(readout(h, graph), before)
     h[graph.rows["b"].start] += torch.randn(CHANNELS)
     assert not torch.equal(readout(h, graph), before)

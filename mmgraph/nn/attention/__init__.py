@@ -1,4 +1,5 @@
-"""Parts of relational attention: dense, sparse, packed and compiled execution.
+"""Execution paths of relational attention: dense, packed, sparse and compiled.
 
-Used by ``nn.conv`` alone.
+:class:`mmgraph.nn.RelationalAttention` holds the parameters and selects the path; no
+other module imports from here.
 """

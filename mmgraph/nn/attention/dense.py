@@ -1,4 +1,4 @@
-"""Dense attention: one call for each group of targets, on slots.
+"""Dense attention on slots: one batched product for each group of target types.
 
 Letters: ``N`` rows, ``B`` samples, ``H`` heads, ``T`` target and ``S`` source slots,
 ``D`` width, ``d = D / H``. Leading axes ``...`` are the members of an ensemble.
@@ -19,36 +19,36 @@ from mmgraph.nn.attention.weights import RelationWeights, select_rows
 def attend_dense(
     weights: RelationWeights,
     groups: Sequence[RelationGroup],
-    q: Tensor,
+    query: Tensor,
     key: Tensor,
     value: Tensor,
     graph: Graph,
 ) -> Tensor:
-    """Attend over the relations of every group.
+    """Compute the attention of all groups.
 
     Args:
         weights: Parameters of the relations.
-        groups: Target types that are attended together.
-        q: ``[..., N, D]`` queries of the targets.
+        groups: Target types that attend in one product.
+        query: ``[..., N, D]`` queries of the targets.
         key: ``[..., N', D]`` keys of the sources.
         value: ``[..., N', D]`` values of the sources.
         graph: Nodes and relations.
 
     Returns:
-        ``[..., N, D]``; zero where a target has no edge.
+        ``[..., N, D]`` attended values; zero where a target has no incoming edge.
     """
     attended: dict[str, Tensor] = {}
     own = tuple(graph.rows_among(weights.targets))
     for group in groups:
-        query = graph.reorder(q, own, group.targets)
+        queries = graph.reorder(query, own, group.targets)
         keys, values = _source_rows(weights, group, key, value, graph)
         packing = None
         if not weights.depends_on_edges(group):
             packing = graph.pack(group.targets, group.sources)
         if packing is None:
-            rows = _attend_slots(weights, group, query, keys, values, graph)
+            rows = _attend_slots(weights, group, queries, keys, values, graph)
         else:
-            rows = _attend_packed(weights, group, query, keys, values, packing)
+            rows = _attend_packed(weights, group, queries, keys, values, packing)
         if len(groups) == 1:
             return graph.reorder(rows, group.targets, own)
         attended |= graph.split(rows, group.targets)
@@ -63,7 +63,7 @@ def _attend_slots(
     value: Tensor,
     graph: Graph,
 ) -> Tensor:
-    """Attend where every sample has the same slots."""
+    """Compute the attention of a group where every sample has the same slots."""
     target, source = graph.layout(group.targets), graph.layout(group.sources)
     result = attend(
         weights.heads(target.spread(query)),
@@ -82,14 +82,10 @@ def _attend_packed(
     value: Tensor,
     packing: Packing,
 ) -> Tensor:
-    """Attend in slots whose types differ from sample to sample."""
+    """Compute the attention of a group in packed slots."""
     bias = _pair_bias(weights, group)
     missing = torch.tensor(group.relations, device=bias.device) < 0
-    sink = None
-    if weights.sink is not None:
-        sink = select_rows(
-            weights.sink, [weights.targets.index(t) for t in group.targets]
-        )
+    sink = weights.sinks_of(group)
     query, key, value = (weights.heads(x) for x in (query, key, value))
     attended = attend_packed(query, key, value, bias, missing, sink, packing)
     return attended.flatten(-2)
@@ -102,7 +98,7 @@ def _source_rows(
     value: Tensor,
     graph: Graph,
 ) -> tuple[Tensor, Tensor]:
-    """Return keys and values ``[..., N, D]`` of all sources of a group."""
+    """Return the keys and values ``[..., N, D]`` of the source columns of a group."""
     own = tuple(graph.rows_among(weights.sources))
     if weights.scales is None:
         return (
@@ -120,34 +116,30 @@ def _source_rows(
 def _scores(
     weights: RelationWeights, group: RelationGroup, graph: Graph, source: Layout
 ) -> Scores:
-    """Return bias, allowed pairs and sink of a group on its slots."""
+    """Return the bias, the allowed pairs and the sink of a group on its slots."""
     target = graph.layout(group.targets)
     bias = _pair_bias(weights, group)  # [..., types of targets, columns, H]
-    none = None
+    unrelated = None
     if any(number < 0 for row in group.relations for number in row):
-        none = torch.tensor(group.relations, device=bias.device) < 0
-    sink = None
-    if weights.sink is not None:
-        sink = select_rows(
-            weights.sink, [weights.targets.index(t) for t in group.targets]
-        )
+        unrelated = torch.tensor(group.relations, device=bias.device) < 0
+    sink = weights.sinks_of(group)
     if {*target.widths, *source.widths} != {1}:
         rows = torch.tensor(target.block, device=bias.device, dtype=torch.int64)
         columns = torch.tensor(source.block, device=rows.device, dtype=rows.dtype)
         bias = bias.index_select(-3, rows).index_select(-2, columns)
-        none = None if none is None else none[rows][:, columns]
+        unrelated = None if unrelated is None else unrelated[rows][:, columns]
         sink = None if sink is None else sink.index_select(-2, rows)
     bias = bias.movedim(-1, -3).unsqueeze(-4)  # [..., 1, H, T, S]
     if sink is not None:
         sink = sink.mT[..., None, :, :, None]  # [..., 1, H, T, 1]
-    allowed = None if none is None else ~none[None, None]
+    allowed = None if unrelated is None else ~unrelated[None, None]
     if source.sends is not None:
-        attended = source.sends.mT[:, None, None]  # [B, 1, 1, S]
-        allowed = attended if allowed is None else attended & allowed
-    extra = _edge_blocks(weights, group, graph)
-    if extra is not None:
-        allowed = extra[0] if allowed is None else allowed & extra[0]
-        bias = bias if extra[1] is None else bias + extra[1]
+        sends = source.sends.mT[:, None, None]  # [B, 1, 1, S]
+        allowed = sends if allowed is None else sends & allowed
+    edges = _edge_scores(weights, group, graph)
+    if edges is not None:
+        allowed = edges[0] if allowed is None else allowed & edges[0]
+        bias = bias if edges[1] is None else bias + edges[1]
     if source.log_reliability is not None:
         bias = bias + source.log_reliability.mT[..., None, None, :]
     return Scores(bias, allowed, sink)
@@ -159,29 +151,29 @@ def _pair_bias(weights: RelationWeights, group: RelationGroup) -> Tensor:
     return select_rows(weights.bias, flat).unflatten(-2, (len(group.targets), -1))
 
 
-def _edge_blocks(
+def _edge_scores(
     weights: RelationWeights, group: RelationGroup, graph: Graph
 ) -> tuple[Tensor, Tensor | None] | None:
-    """Return what depends on single edges: allowed ones and the time bias."""
+    """Return the allowed pairs and the time bias; None if types determine both."""
     timed = any(n in weights.timed for n in group.numbers)
     masks = {n: graph.mask(weights.relations[n]) for n in group.numbers}
     if not timed and all(mask is None for mask in masks.values()):
         return None
-    allowed, added = [], []
+    allowed, biases = [], []
     for i, t in enumerate(group.targets):
-        row_allowed, row_added = [], []
+        row_allowed, row_biases = [], []
         for j, s in enumerate(group.sources):
             number = group.relations[i][j]
             shape = (graph.nodes[t].width, graph.nodes[s].width)
             row_allowed.append(_allowed(weights, masks.get(number), graph, shape))
             if timed:
-                row_added.append(_time_bias(weights, number, t, s, graph))
+                row_biases.append(_time_bias(weights, number, t, s, graph))
         allowed.append(torch.cat(row_allowed, -1))
         if timed:
-            added.append(torch.cat(row_added, -1))
+            biases.append(torch.cat(row_biases, -1))
     return (
         torch.cat(allowed, -2).unsqueeze(-3),
-        torch.cat(added, -2) if timed else None,
+        torch.cat(biases, -2) if timed else None,
     )
 
 

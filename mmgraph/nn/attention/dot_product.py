@@ -1,4 +1,4 @@
-"""Scaled dot-product attention on slots, with a bias and a null sink that learn.
+"""Scaled dot-product attention on slots, with a learned bias and null sink.
 
 Letters: ``B`` samples, ``H`` heads, ``T`` target slots, ``S`` source slots, ``d`` width
 of a head. Leading axes ``...`` are the members of an ensemble.
@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-MAX_ELEMENTWISE = 12  # cells below which one product of all pairs is fastest
+MAX_ELEMENTWISE = (
+    12  # pairs up to which elementwise products are faster than matrix products
+)
 
 
 class Scores(NamedTuple):
-    """What is added to the products of queries and keys.
+    """Additive terms of the attention logits.
 
     Attributes:
         bias: Broadcasts to ``[..., B, H, T, S]``.
-        allowed: Bool, broadcasts to ``[B, H, T, S]``; None where every pair is.
-        sink: Broadcasts to ``[..., B, H, T, 1]``, or None.
+        allowed: Bool mask, broadcasts to ``[B, H, T, S]``; None allows every pair.
+        sink: Logit of the null sink, broadcasts to ``[..., B, H, T, 1]``; or None.
     """
 
     bias: Tensor
@@ -29,54 +31,55 @@ class Scores(NamedTuple):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-    """Attend; a target that may hear nobody hears zero.
+    """Compute scaled dot-product attention with a null sink.
 
     ``a = exp(q k / sqrt(d) + bias) / (exp(sink) + sum exp(...))``; the result is
-    ``sum a v``. Bias and sink have gradients, which fused kernels do not give without
-    keeping a mask of all pairs for every sample.
+    ``sum a v``, zero for a target without allowed sources. Bias and sink have
+    gradients, for which fused kernels of torch would store a mask of all pairs of every
+    sample.
 
     Args:
         query: ``[..., T, B, H, d]``.
         key: ``[..., S, B, H, d]``.
-        value: The same.
-        scores: What is added to the products.
+        value: ``[..., S, B, H, d]``.
+        scores: Additive terms of the logits.
 
     Returns:
-        ``[..., T, B, H, d]``.
+        ``[..., T, B, H, d]`` attended values.
     """
     if not key.shape[-4]:
         return torch.zeros_like(query)
     key, value = key.to(query.dtype), value.to(query.dtype)  # under autocast
-    if torch.compiler.is_compiling():  # the compiler derives and fuses by itself
-        return _hear(query, key, value, scores)[0]
+    if torch.compiler.is_compiling():  # the compiler derives and fuses itself
+        return _forward(query, key, value, scores)[0]
     result = _Attend.apply(query, key, value, *scores)  # type: ignore[no-untyped-call]
     return cast("Tensor", result)
 
 
-# Pairs of slots have the shape [..., B, H, T, S], few of them [..., T, S, B, H].
+# Pairs of slots have the shape [..., B, H, T, S], few pairs [..., T, S, B, H].
 
 
 def _few(query: Tensor, key: Tensor) -> bool:
     return query.shape[-4] * key.shape[-4] <= MAX_ELEMENTWISE
 
 
-def _lay(pairs: Tensor, few: bool) -> Tensor:
-    """View ``[..., B, H, T, S]`` as pairs lie."""
+def _to_pairs(pairs: Tensor, few: bool) -> Tensor:
+    """View ``[..., B, H, T, S]`` in the layout of pairs."""
     return pairs.movedim((-2, -1), (-4, -3)) if few else pairs
 
 
-def _unlay(pairs: Tensor, few: bool) -> Tensor:
+def _from_pairs(pairs: Tensor, few: bool) -> Tensor:
     """View pairs as ``[..., B, H, T, S]``."""
     return pairs.movedim((-4, -3), (-2, -1)) if few else pairs
 
 
-def _turn(pairs: Tensor, few: bool) -> Tensor:
+def _transpose(pairs: Tensor, few: bool) -> Tensor:
     """View pairs with targets and sources swapped."""
     return pairs.transpose(-4, -3) if few else pairs.mT
 
 
 def inner(left: Tensor, right: Tensor, few: bool = False) -> Tensor:
-    """Multiply slots ``[..., T, B, H, d]`` by slots ``[..., S, B, H, d]``."""
+    """Return the inner products of slots ``[..., T, B, H, d]`` and ``[..., S, B, H, d]``."""
     if few:
         return (left.unsqueeze(-4) * right.unsqueeze(-5)).sum(-1)
     product = _by_head(left) @ _by_head(right).mT
@@ -84,7 +87,7 @@ def inner(left: Tensor, right: Tensor, few: bool = False) -> Tensor:
 
 
 def _mix(weight: Tensor, value: Tensor, few: bool) -> Tensor:
-    """Sum slots ``[..., S, B, H, d]`` by pairs: ``[..., T, B, H, d]``."""
+    """Return the weighted sums ``[..., T, B, H, d]`` of slots ``[..., S, B, H, d]``."""
     if few:
         return (weight.unsqueeze(-1) * value.unsqueeze(-5)).sum(-4)
     mixed = weight.flatten(-4, -3) @ _by_head(value)
@@ -96,19 +99,19 @@ def _by_head(x: Tensor) -> Tensor:
     return x.flatten(-3, -2).movedim(-2, -3)
 
 
-def _hear(
+def _forward(
     query: Tensor, key: Tensor, value: Tensor, scores: Scores
 ) -> tuple[Tensor, Tensor]:
-    """Return the result and the weights of all pairs; the sink takes the rest of 1."""
+    """Return the attended values and the weights of all pairs, without the sink's."""
     few = _few(query, key)
     axis = -3 if few else -1  # of sources
-    bias, allowed, sink = (s if s is None else _lay(s, few) for s in scores)
+    bias, allowed, sink = (s if s is None else _to_pairs(s, few) for s in scores)
     assert bias is not None
     logits = inner(query, key, few).mul_(1 / math.sqrt(query.shape[-1]))
     logits = logits.to(torch.promote_types(logits.dtype, bias.dtype)).add_(bias)
     if allowed is not None:
         logits = logits.masked_fill_(~allowed, -torch.inf)
-    if sink is None:  # as good as none, unless there is nobody else
+    if sink is None:  # negligible, unless no source is allowed
         sink = logits.new_full((), torch.finfo(logits.dtype).min / 4)
     peak = torch.maximum(logits.detach().amax(axis, keepdim=True), sink.detach())
     weight = logits.sub_(peak).exp_()
@@ -118,7 +121,7 @@ def _hear(
 
 
 class _Attend(torch.autograd.Function):
-    """The derivative by hand: fewer passes over all pairs, and nothing kept twice."""
+    """Attention with an explicit gradient: fewer passes and less memory than autograd."""
 
     @staticmethod
     def forward(
@@ -131,7 +134,7 @@ class _Attend(torch.autograd.Function):
         sink: Tensor | None,
     ) -> Tensor:
         scores = Scores(bias, allowed, sink)
-        result, weight = _hear(query, key, value, scores)
+        result, weight = _forward(query, key, value, scores)
         ctx.save_for_backward(query, key, value, weight)
         ctx.shapes = bias.shape, None if sink is None else sink.shape
         return result
@@ -141,20 +144,23 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         query, key, value, weight = ctx.saved_tensors
         few, (bias_shape, sink_shape) = _few(query, key), ctx.shapes
-        change = inner(gradient, value, few).to(weight.dtype)  # of the weights
+        change = inner(gradient, value, few).to(weight.dtype)  # gradient of weights
         axis = -3 if few else -1
+        # gradient of logits
         change = torch._softmax_backward_data(change, weight, axis, weight.dtype)
         bias = sink = None
         if ctx.needs_input_grad[3]:
-            bias = _unlay(change, few).sum_to_size(bias_shape)
-        if ctx.needs_input_grad[5]:  # changes of all logits, the sink's too, sum to 0
-            sink = -_unlay(change, few).sum_to_size(sink_shape)
+            bias = _from_pairs(change, few).sum_to_size(bias_shape)
+        if ctx.needs_input_grad[
+            5
+        ]:  # gradients of all logits, including the sink, sum to 0
+            sink = -_from_pairs(change, few).sum_to_size(sink_shape)
         scale = 1 / math.sqrt(query.shape[-1])
         change = change.to(query.dtype)
         return (
             _mix(change, key, few).mul_(scale),
-            _mix(_turn(change, few), query, few).mul_(scale),
-            _mix(_turn(weight.to(value.dtype), few), gradient, few),
+            _mix(_transpose(change, few), query, few).mul_(scale),
+            _mix(_transpose(weight.to(value.dtype), few), gradient, few),
             bias,
             None,
             sink,

@@ -1,22 +1,22 @@
-"""Which target types attend together, over which columns of sources."""
+"""Grouping of target types that attend to similar sources in one dense product."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmgraph.schema import Relation
 
-MAX_WASTE = 1.5  # of joint attention: pairs of types over those that have a relation
+MAX_WASTE = 1.5  # largest ratio of the computed pairs of types to the related ones
 
 
 @dataclass(frozen=True)
 class RelationGroup:
-    """Target types that are attended together when dense.
+    """Target types that attend in one product, and their source columns.
 
     Attributes:
         targets: Node types.
-        sources: Node types, one for each column; a type stands twice where two
-            relations lead from it to one target.
-        relations: ``relations[i][j]`` is the number of the relation from
+        sources: Node type of each column; a type with two relations to one target has
+            two columns.
+        relations: ``relations[i][j]`` is the index of the relation from
             ``sources[j]`` to ``targets[i]``, -1 where there is none.
     """
 
@@ -26,36 +26,44 @@ class RelationGroup:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The numbers of all its relations."""
+        """Indices of all relations of the group."""
         return tuple(n for row in self.relations for n in row if n >= 0)
 
 
-Column = tuple[str, int]  # a source type, and which of its relations to a target
-_Incoming = dict[str, dict[Column, int]]  # the relation of every column, by target
+# a source type, and the rank of the relation among those between the same two types
+Column = tuple[str, int]
+# index of the relation of every column, by target
+_Incoming = dict[str, dict[Column, int]]
 
 
 def group_relations(
     relations: Sequence[Relation], *, joint: bool
 ) -> tuple[RelationGroup, ...]:
-    """Put targets together that hear nearly the same sources; alone unless ``joint``.
+    """Group the targets of relations.
 
-    One product over a few pairs too many costs less than two products.
+    One product that includes a few unrelated pairs of types costs less than two
+    products.
+
+    Args:
+        relations: Typed edges; their position is their index.
+        joint: Group targets with nearly the same sources; False puts each target into
+            a group alone.
     """
     names = [name for r in relations for name in (r.source, r.target)]
     rank = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    heard: _Incoming = {}
+    incoming: _Incoming = {}
     for number, r in enumerate(relations):
-        columns = heard.setdefault(r.target, {})
+        columns = incoming.setdefault(r.target, {})
         count = sum(source == r.source for source, _ in columns)
         columns[r.source, count] = number
     groups: list[_Incoming] = []
-    for target in sorted(heard, key=lambda t: (-len(heard[t]), rank[t])):
-        alone = {target: heard[target]}
-        home = next((g for g in groups if joint and _fits(g, alone)), None)
-        if home is None:
-            groups.append(alone)
+    for target in sorted(incoming, key=lambda t: (-len(incoming[t]), rank[t])):
+        single = {target: incoming[target]}
+        similar = next((g for g in groups if joint and _fits(g, single)), None)
+        if similar is None:
+            groups.append(single)
         else:
-            home.update(alone)
+            similar.update(single)
     return tuple(_group(g, rank) for g in groups)
 
 

@@ -1,4 +1,4 @@
-"""Attention on packed rows by one compiled kernel: no slots, nothing kept per pair.
+"""Attention by a compiled kernel, directly on rows and with memory linear in rows.
 
 Letters: ``N`` rows, ``R`` relations, ``H`` heads, ``D`` width. Leading axes ``...`` are
 the members of an ensemble.
@@ -17,12 +17,12 @@ from mmgraph.nn.attention.groups import RelationGroup
 
 
 class FusedAttention:
-    """Attention where scores depend on types alone.
+    """Attention whose bias depends on node types alone, computed by a kernel.
 
     Args:
-        groups: Targets that attend together.
-        targets: Types of the table of what hears.
-        sources: Types of the table of what is heard.
+        groups: Target types that attend in one call.
+        targets: Node types of the table of targets.
+        sources: Node types of the table of sources.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class FusedAttention:
         sources: tuple[str, ...],
     ) -> None:
         self.groups, self.targets, self.sources = tuple(groups), targets, sources
-        self._numbers = [  # on the CPU, wherever the model is
+        self._indices = [  # on the CPU, whatever the device of the model
             (
                 torch.tensor(group.relations, device="cpu"),
                 torch.tensor([targets.index(t) for t in group.targets], device="cpu"),
@@ -40,12 +40,12 @@ class FusedAttention:
             for group in groups
         ]
 
-    def serves(self, query: Tensor, bias: Tensor, graph: Graph) -> bool:
-        """Tell whether there is a kernel for such rows."""
+    def supports(self, query: Tensor, bias: Tensor, graph: Graph) -> bool:
+        """Return True if a kernel is available for these rows."""
         if any(graph.nodes[s].log_reliability is not None for s in self.sources):
             return False
         width = query.shape[-1] // bias.shape[-1]
-        return width % native.CHANNELS == 0 and native.serves(query, bias)
+        return width % native.HEAD_WIDTH_MULTIPLE == 0 and native.supports(query, bias)
 
     def __call__(
         self,
@@ -55,31 +55,33 @@ class FusedAttention:
         sink: Tensor | None,
         graph: Graph,
     ) -> Tensor:
-        """Attend; see :func:`mmgraph.nn.attention.dot_product.attend`.
+        """Compute :func:`mmgraph.nn.attention.dot_product.attend` on rows.
 
         Args:
-            query: ``[..., N, D]`` rows that hear.
-            source: ``[..., N', 2 D]`` keys, then values, of rows that are heard.
+            query: ``[..., N, D]`` queries of the targets.
+            source: ``[..., N', 2 D]`` keys, followed by values, of the sources.
             bias: ``[..., R, H]``.
             sink: ``[..., targets, H]``, or None.
             graph: Nodes of the rows.
 
         Returns:
-            ``[..., N, D]``.
+            ``[..., N, D]`` attended values.
         """
         if not source.shape[-2]:
             return torch.zeros_like(query)
-        hearings = [
+        segments = [
             native.AttentionSegments(
                 graph.bounds(group.targets, self.targets),
                 graph.bounds(group.sources, self.sources),
-                *numbers,
+                *indices,
             )
-            for group, numbers in zip(self.groups, self._numbers, strict=True)
+            for group, indices in zip(self.groups, self._indices, strict=True)
         ]
-        silent = graph.silent_rows(self.sources)
-        heard = _AttendRows.apply(query, source, bias, sink, silent, hearings)  # type: ignore[no-untyped-call]
-        return cast("Tensor", heard)
+        receive_only = graph.receive_only_rows(self.sources)
+        attended = _AttendRows.apply(  # type: ignore[no-untyped-call]
+            query, source, bias, sink, receive_only, segments
+        )
+        return cast("Tensor", attended)
 
 
 class _AttendRows(torch.autograd.Function):
@@ -90,26 +92,29 @@ class _AttendRows(torch.autograd.Function):
         source: Tensor,
         bias: Tensor,
         sink: Tensor | None,
-        silent: Tensor | None,
-        hearings: Sequence[native.AttentionSegments],
+        receive_only: Tensor | None,
+        segments: Sequence[native.AttentionSegments],
     ) -> Tensor:
-        given = native.Attention(
+        inputs = native.AttentionInputs(
             query.contiguous(),
             source.contiguous(),
             bias.contiguous(),
             None if sink is None else sink.contiguous(),
-            silent,
+            receive_only,
         )
-        heard, kept = native.attend(given, hearings)
-        ctx.save_for_backward(*given, kept)
-        ctx.hearings = hearings
-        return heard
+        attended, statistics = native.attention_forward(inputs, segments)
+        ctx.save_for_backward(*inputs, statistics)
+        ctx.segments = segments
+        return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        *given, kept = ctx.saved_tensors
-        changes = native.attend_back(
-            native.Attention(*given), ctx.hearings, kept, gradient.contiguous()
+        *inputs, statistics = ctx.saved_tensors
+        gradients = native.attention_backward(
+            native.AttentionInputs(*inputs),
+            ctx.segments,
+            statistics,
+            gradient.contiguous(),
         )
-        return *changes, None, None
+        return *gradients, None, None

@@ -1,4 +1,4 @@
-"""Sparse attention: explicit edges and one segment softmax.
+"""Sparse attention: explicit edges and one softmax over the edges of each target.
 
 Letters: ``N`` rows, ``E`` edges, ``H`` heads, ``D`` width. Leading axes ``...`` are the
 members of an ensemble.
@@ -15,49 +15,56 @@ from mmgraph.ops import segment_softmax, segment_sum
 
 
 def attend_sparse(
-    weights: RelationWeights, q: Tensor, k: Tensor, v: Tensor, graph: Graph
+    weights: RelationWeights, query: Tensor, key: Tensor, value: Tensor, graph: Graph
 ) -> Tensor:
-    """Attend over the edges of every relation.
+    """Compute attention over the edges of all relations.
 
     Args:
         weights: Parameters of the relations.
-        q: ``[..., N, D]`` queries of the targets.
-        k: ``[..., N', D]`` keys of the sources.
-        v: ``[..., N', D]`` values of the sources.
+        query: ``[..., N, D]`` queries of the targets.
+        key: ``[..., N', D]`` keys of the sources.
+        value: ``[..., N', D]`` values of the sources.
         graph: Nodes and relations.
 
     Returns:
-        ``[..., N, D]``; zero where a target has no edge.
+        ``[..., N, D]`` attended values; zero where a target has no incoming edge.
     """
     first = {n: rows.start for n, rows in graph.rows_among(weights.targets).items()}
     own = tuple(graph.rows_among(weights.sources))
-    keys, all_values = graph.split(k, own), graph.split(v, own)
-    query, total = weights.heads(q), q.shape[-2]
-    logits, values, targets = [], [], []
+    keys, values = graph.split(key, own), graph.split(value, own)
+    queries, total = weights.heads(query), query.shape[-2]
+    logits, sent, targets = [], [], []
     for number, relation in enumerate(weights.relations):
         src, dst = graph.edges(relation)
         src = src - graph.rows[relation.source].start
         dst = dst - graph.rows[relation.target].start
-        key, value = keys[relation.source], all_values[relation.source]
-        key, value = weights.per_relation(number, key, value)
-        dst_row = dst + first[relation.target]
-        logits.append(
-            _edge_logits(
-                weights, number, query.index_select(-3, dst_row), key, src, dst, graph
-            )
+        k, v = weights.per_relation(
+            number, keys[relation.source], values[relation.source]
         )
-        values.append(weights.heads(value.index_select(-2, src)))
-        targets.append(dst_row)
+        row = dst + first[relation.target]
+        q = queries.index_select(-3, row)
+        logits.append(_edge_logits(weights, number, q, k, src, dst, graph))
+        sent.append(weights.heads(v.index_select(-2, src)))
+        targets.append(row)
     index = torch.cat(targets)
-    sink = None
-    if weights.sink is not None:
-        types = [weights.targets.index(name) for name in first]
-        counts = torch.tensor([len(graph.nodes[name]) for name in first])
-        which = torch.tensor(types).repeat_interleave(counts)
-        sink = weights.sink.index_select(-2, which.to(index.device))
+    sink = _row_sinks(weights, graph, tuple(first), index.device)
     weight = segment_softmax(torch.cat(logits, -2), index, total, sink)
-    message = torch.cat(values, -3) * weight[..., None]
+    message = torch.cat(sent, -3) * weight[..., None]
     return segment_sum(message.flatten(-2), index, total)
+
+
+def _row_sinks(
+    weights: RelationWeights,
+    graph: Graph,
+    types: tuple[str, ...],
+    device: torch.device,
+) -> Tensor | None:
+    """Return the sink ``[..., N, H]`` of every row of the targets."""
+    if weights.sink is None:
+        return None
+    numbers = torch.tensor([weights.targets.index(name) for name in types])
+    counts = torch.tensor([len(graph.nodes[name]) for name in types])
+    return weights.sink.index_select(-2, numbers.repeat_interleave(counts).to(device))
 
 
 def _edge_logits(
@@ -69,7 +76,7 @@ def _edge_logits(
     dst: Tensor,
     graph: Graph,
 ) -> Tensor:
-    """Return ``[..., E, H]`` logits of one relation's edges."""
+    """Return the logits ``[..., E, H]`` of the edges of one relation."""
     relation = weights.relations[number]
     source, target = graph.nodes[relation.source], graph.nodes[relation.target]
     edge_key = weights.heads(key.index_select(-2, src))

@@ -1,4 +1,4 @@
-"""What the time between two nodes does to the attention between them.
+"""Attention logits from the time difference of two nodes.
 
 Letters: ``E`` edges, ``R`` relations, ``H`` heads, ``K`` frequencies.
 """
@@ -14,10 +14,19 @@ NUM_FREQUENCIES = 8
 
 
 class TimeEncoding(nn.Module):
-    """A logit for the time between two nodes: ``w[r,h] . [dt, sin(omega dt + p)]``.
+    """Learned time encoding: the logit ``w[r,h] . [dt, sin(omega dt + p)]``.
 
-    Frequencies begin geometrically between periods of 0.1 and 1000 seconds; weights
-    begin at zero, so that time enters only where it helps.
+    The periods of the sine terms are initialized geometrically between 0.1 and 1000
+    seconds, and the weights close to zero, so that time has little influence at first.
+
+    References:
+        Time2Vec: Learning a Vector Representation of Time, Kazemi et al., 2019,
+        arXiv 1907.05321.
+
+    Args:
+        num_relations: ``R``.
+        num_heads: ``H``.
+        members: Ensemble members, or None for a single model.
     """
 
     def __init__(
@@ -36,11 +45,16 @@ class TimeEncoding(nn.Module):
             self.frequency.copy_((2 * math.pi / periods).expand_as(self.frequency))
 
     def forward(self, delta: Tensor, number: int) -> Tensor:
-        """Map ``[E]`` seconds to ``[..., E, H]`` logits of relation ``number``."""
+        """Return the logits ``[..., E, H]`` of differences ``[E]`` in seconds.
+
+        Args:
+            delta: Time of the target minus time of the source.
+            number: Index of the relation.
+        """
         omega = self.frequency.select(-2, number)[..., None, :]
         phase = self.phase.select(-2, number)[..., None, :]
         weight = self.weight.select(-3, number)  # [..., K + 1, H]
-        # differences are exact first: seconds have more digits than features
+        # at least float32: seconds have more digits than features
         delta = delta.to(torch.promote_types(weight.dtype, torch.float32))[:, None]
         waves = torch.sin(delta * omega + phase).to(weight.dtype)  # [..., E, K]
         linear = delta.to(weight.dtype) @ weight[..., :1, :]

@@ -1,4 +1,4 @@
-"""Parameters of relational attention, as both execution paths read them.
+"""Parameters of relational attention, in the form that all execution paths share.
 
 Letters: ``N`` rows, ``R`` relations, ``H`` heads, ``D`` width, ``d = D / H``. Leading
 axes ``...`` are the members of an ensemble.
@@ -20,16 +20,16 @@ class RelationWeights:
 
     Attributes:
         relations: Typed edges.
-        targets: Node types that attend.
-        sources: Node types that are attended to.
+        targets: Node types that receive messages.
+        sources: Node types that send messages.
         num_heads: ``H``.
-        members: Ensemble members, or None for one plain model.
+        members: Ensemble members, or None for a single model.
         bias: ``[..., R, H]`` bias of each relation.
         sink: ``[..., targets, H]`` logit of the null sink, or None.
         scales: ``[..., R, H]`` scales of keys and of values, or None.
         maps: ``[..., R, H, d, d]`` maps of keys and of values, or None.
-        timed: Numbers of the relations between types that have time.
-        time_encoding: Bias of time differences, or None.
+        timed: Indices of the relations between types with time.
+        time_encoding: Logit of time differences, or None.
     """
 
     relations: tuple[Relation, ...]
@@ -49,16 +49,22 @@ class RelationWeights:
         return rows.unflatten(-1, (self.num_heads, -1))
 
     def depends_on_edges(self, group: RelationGroup) -> bool:
-        """Return True if scores depend on single edges, not on node types alone."""
+        """Return True if logits depend on single edges, not on node types alone."""
         return any(
             n in self.timed or not isinstance(self.relations[n].topology, Full)
             for n in group.numbers
         )
 
+    def sinks_of(self, group: RelationGroup) -> Tensor | None:
+        """Return the sinks ``[..., targets, H]`` of the target types of a group."""
+        if self.sink is None:
+            return None
+        return select_rows(self.sink, [self.targets.index(t) for t in group.targets])
+
     def per_relation(
         self, number: int, key: Tensor, value: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Apply the maps and scales of a relation to ``[..., N, D]`` rows."""
+        """Apply the maps and scales of a relation to keys and values ``[..., N, D]``."""
         if self.scales is None:
             return key, value
         key, value = self.heads(key), self.heads(value)  # [..., N, H, d]
@@ -73,7 +79,7 @@ class RelationWeights:
 
 
 def select_rows(value: Tensor, numbers: list[int]) -> Tensor:
-    """Return rows of ``[..., R, H]`` by their numbers."""
+    """Return the rows of ``[..., R, H]`` with these indices."""
     if numbers == list(range(value.shape[-2])):
         return value
     return value.index_select(-2, torch.tensor(numbers, device=value.device))

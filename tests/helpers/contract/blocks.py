@@ -1,6 +1,6 @@
 """Contract cases of the building blocks, on graphs made by hand from a batch.
 
-A held-out row is a silent ghost whose state is its own (finite) content: the worst
+A held-out row is a receive-only placeholder whose state is its own (finite) content: the worst
 that a block can be handed, and none of it may come through.
 """
 
@@ -91,11 +91,11 @@ def graph_of(batch: Batch) -> tuple[Graph, Tensor]:
     """Return the graph of a batch with a fuse node, and the state of every node."""
     nodes, states = {}, []
     for i, (name, sample) in enumerate(batch.sample.items()):
-        silent, time = None, batch.time.get(name)
+        receive_only, time = None, batch.time.get(name)
         if batch.held_out is not None:
-            silent = batch.held_out[sample, i]
-            time = None if time is None else torch.where(silent, 0, time)
-        nodes[name] = NodeSet(sample, batch.num_samples, time, silent)
+            receive_only = batch.held_out[sample, i]
+            time = None if time is None else torch.where(receive_only, 0, time)
+        nodes[name] = NodeSet(sample, batch.num_samples, time, receive_only)
         states.append(lift(name, batch.x[name]))
     nodes["fuse"] = NodeSet(torch.arange(batch.num_samples), batch.num_samples)
     return Graph(nodes, batch.num_samples), torch.cat([*states, sums(batch)])
@@ -106,15 +106,15 @@ def shared(h: Tensor, members: int | None) -> Tensor:
     return h if members is None else h.expand(members, *h.shape)
 
 
-def audible(heard: dict[str, Tensor], graph: Graph) -> Outputs:
-    """Return what the nodes that are not ghosts heard."""
+def observed_rows(attended: dict[str, Tensor], graph: Graph) -> Outputs:
+    """Return what the nodes that are not placeholders receive."""
     outputs = {}
-    for name in sorted(heard):
+    for name in sorted(attended):
         nodes = graph.nodes[name]
         kept = torch.ones(len(nodes), dtype=torch.bool)
-        if nodes.silent is not None:
-            kept = ~nodes.silent
-        outputs[name] = Rows(heard[name].movedim(-2, 0)[kept], nodes.sample[kept])
+        if nodes.receive_only is not None:
+            kept = ~nodes.receive_only
+        outputs[name] = Rows(attended[name].movedim(-2, 0)[kept], nodes.sample[kept])
     return outputs
 
 
@@ -123,13 +123,13 @@ def audible(heard: dict[str, Tensor], graph: Graph) -> Outputs:
 
 def run_messages(module: nn.Module, batch: Batch, members: int | None) -> Outputs:
     graph, h = graph_of(batch)
-    return audible(module(shared(h, members), graph), graph)
+    return observed_rows(module(shared(h, members), graph), graph)
 
 
 def run_layer(module: nn.Module, batch: Batch, members: int | None) -> Outputs:
     graph, h = graph_of(batch)
     h = module(shared(h, members), graph)
-    return audible({name: h[..., r, :] for name, r in graph.rows.items()}, graph)
+    return observed_rows({name: h[..., r, :] for name, r in graph.rows.items()}, graph)
 
 
 def run_readout(module: nn.Module, batch: Batch, members: int | None) -> Outputs:
@@ -255,17 +255,17 @@ def _mixture(members: int | None = None) -> nn.Module:
 
 
 def layer_cases(members: int | None) -> list[Case]:
-    heard = partial(run_messages, members=members)
+    attended = partial(run_messages, members=members)
     run = partial(run_layer, members=members)
     plain = partial(_layer, True, False)
     mixed = partial(_layer, True, True)
-    silent = partial(_layer, False, False)
+    receive_only = partial(_layer, False, False)
     return [
-        _case("typed", FeedForward, _feed_forward, heard, members, is_set=True),
-        _case("mixture", MixtureFeedForward, _mixture, heard, members, is_set=True),
+        _case("typed", FeedForward, _feed_forward, attended, members, is_set=True),
+        _case("mixture", MixtureFeedForward, _mixture, attended, members, is_set=True),
         _case("typed", GraphLayer, plain, run, members, paths=True, is_set=True),
         _case("mixture", GraphLayer, mixed, run, members, paths=True, is_set=True),
-        _case("late", GraphLayer, silent, run, members, is_set=True),
+        _case("late", GraphLayer, receive_only, run, members, is_set=True),
     ]
 
 

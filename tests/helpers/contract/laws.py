@@ -46,10 +46,10 @@ class Case:
         name: Shown by pytest.
         covers: The public names that it stands for.
         build: Makes the module from a seed, in float64.
-        run: Gives what the module says of a batch; rows of ghosts are left out.
+        run: Gives the outputs of the module for a batch, without rows of placeholder nodes.
         twin: Builds the same module for the other execution path.
         losses: Gives auxiliary losses, where the part has any.
-        removable: Hiding equals removing (not where ghosts are promoted to senders).
+        removable: Hiding equals removing (not where placeholders are promoted to senders).
         is_set: The order of the rows of a sample does not matter.
         reorder: Builds for modalities in another order; default: as usual.
         only_one: Members that the one of :attr:`build` has, built alone.
@@ -331,7 +331,7 @@ def law_members_are_models(case: Case) -> None:
 
 
 def law_loss_without_valid_term(loss: Callable[..., Tensor], task: Task) -> None:
-    """A loss of no labelled sample is zero, and so are its gradients (6)."""
+    """A loss of no labeled sample is zero, and so are its gradients (6)."""
     for rows in (0, 4):
         logits = torch.randn(2, rows, task.out_channels, requires_grad=True)
         value = loss(logits, _labels(task, rows, known=0))
@@ -344,10 +344,10 @@ def law_unlabelled_rows_do_not_count(loss: Callable[..., Tensor], task: Task) ->
     """Unlabelled samples change neither the loss nor its gradients (6)."""
     logits = torch.randn(5, task.out_channels, requires_grad=True)
     all_rows = loss(logits, _labels(task, 5, known=3))
-    labelled = loss(logits[:3], _labels(task, 3, known=3))
-    assert float(labelled.detach()) > 0
-    assert _difference(all_rows, labelled) <= 1e-6
-    grads = [torch.autograd.grad(v, [logits])[0] for v in (all_rows, labelled)]
+    labeled = loss(logits[:3], _labels(task, 3, known=3))
+    assert float(labeled.detach()) > 0
+    assert _difference(all_rows, labeled) <= 1e-6
+    grads = [torch.autograd.grad(v, [logits])[0] for v in (all_rows, labeled)]
     assert _difference(*grads) <= 1e-6
 
 

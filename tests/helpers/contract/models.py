@@ -36,7 +36,7 @@ def two_way(modalities: Sequence[Modality]) -> Schema:
 
 
 def temporal(modalities: Sequence[Modality]) -> Schema:
-    """Sequences that hear each other by time, and a fuse node that hears all."""
+    """Sequences connected by time, and a fuse node that attends to all nodes."""
     relations = [
         Relation("ecg", "ecg", topology=TimeWindow(0.8)),
         Relation("move", "ecg", topology=KNearest(2)),
@@ -48,7 +48,7 @@ def temporal(modalities: Sequence[Modality]) -> Schema:
 
 
 def custom(modalities: Sequence[Modality]) -> Schema:
-    """Only every other row of a sequence is heard."""
+    """Only every other row of a sequence sends."""
     relations = [
         Relation("ecg", "fuse", topology=Custom(every_other, "every_other")),
         *(Relation(m.name, "fuse") for m in modalities if m.name != "ecg"),

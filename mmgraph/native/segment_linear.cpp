@@ -1,29 +1,29 @@
-// Affine maps of ranges of rows, each by a weight and bias of its own, and their
-// derivative: all ranges of all members in one call, whatever their sizes.
+// Segment linear: one affine map for each segment of rows, and its gradients; all
+// segments of all members in one call, of any size.
 //
-// Every product keeps a tile of its result in registers. A row of a result does not
-// depend on how many rows there are, nor on the number of threads.
+// Every product keeps a tile of its result in registers. A row of the result does not
+// depend on the number of rows or threads.
 
 #include <algorithm>
 #include <vector>
 
-#include "lanes.h"
+#include "simd.h"
 
-extern "C" struct Maps {
+extern "C" struct SegmentLinear {
   int64_t members, types, in, out;  // of weights [members, types, in, out]
-  int64_t ranges;
-  const int64_t *range;             // [ranges, 3]: type, first row, end
-  int64_t rows, member_stride;      // of a member; floats to the next one, or 0
+  int64_t segments;
+  const int64_t *segment;           // [segments, 3]: type, first row, end
+  int64_t rows, member_stride;      // of a member; floats from member to member, or 0
   const float *h;                   // [members, rows, in]
   const float *weight, *bias;       // [members, types, in, out], [members, types, out]
 };
 
 namespace {
 
-constexpr int kRows = kLanes == 16 ? 12 : 6;  // of a tile: what registers hold
+constexpr int kRows = kLanes == 16 ? 12 : 6;  // of a tile: as many as registers hold
 constexpr int kVectors = 2;
 constexpr int kColumns = kVectors * kLanes;
-constexpr int64_t kDepth = 512;  // summed at a time, so that a panel stays in a cache
+constexpr int64_t kDepth = 512;  // steps of a panel, so that it fits the cache
 
 // out[i][j] = (add ? out[i][j] : bias[j]) + sum_k left[i][k] right[k][j]
 struct Product {
@@ -32,7 +32,7 @@ struct Product {
   int64_t left_row, left_step;  // floats from i to i + 1, and from k to k + 1
   const float *right;
   int64_t right_step;
-  bool turned;  // right lies as right[j][k], right_step apart
+  bool transposed;  // right is stored as right[j][k], right_step floats apart
   const float *bias;
   float *out;
   int64_t out_row;
@@ -69,10 +69,10 @@ template <int M, class... Rest> void multiply_rows(int rows, Rest... rest) {
   if constexpr (M > 1) return multiply_rows<M - 1>(rows, rest...);
 }
 
-// Right, columns `first` and on, steps `from` and on, as [depth, kColumns].
+// Packs right, from column `first` and step `from` on, as [depth, kColumns].
 void pack(const Product &p, int64_t first, int count, int64_t from, int64_t depth,
           float *panel) {
-  if (!p.turned) {
+  if (!p.transposed) {
     for (int64_t k = 0; k < depth; k++) {
       const float *row = p.right + (from + k) * p.right_step + first;
       for (int j = 0; j < kColumns; j++) panel[k * kColumns + j] = j < count ? row[j] : 0;
@@ -95,7 +95,7 @@ void pack(const Product &p, int64_t first, int count, int64_t from, int64_t dept
   }
 }
 
-// Blocks `low` to `high` of the rows of a product.
+// Computes the blocks of rows from `low` to `high` of a product.
 void run(const Product &p, int64_t low, int64_t high, std::vector<float> &panel) {
   if (low >= high) return;
   panel.resize(kDepth * kColumns);
@@ -108,12 +108,12 @@ void run(const Product &p, int64_t low, int64_t high, std::vector<float> &panel)
       const int64_t depth = std::min(p.depth - from, kDepth);
       const float *right = p.right + from * p.right_step + first;
       int64_t step = p.right_step;
-      if (p.turned || !whole) {
+      if (p.transposed || !whole) {
         pack(p, first, count, from, depth, panel.data());
         right = panel.data();
         step = kColumns;
       }
-      const bool go_on = p.add || from > 0;
+      const bool accumulate = p.add || from > 0;
       for (int64_t block = low; block < high; block++) {
         const int64_t row = block * kRows;
         const int rows = static_cast<int>(std::min<int64_t>(p.rows - row, kRows));
@@ -121,13 +121,14 @@ void run(const Product &p, int64_t low, int64_t high, std::vector<float> &panel)
         float *out = p.out + row * p.out_row + first;
         if (whole) {
           multiply_rows<kRows>(rows, depth, left, p.left_row, p.left_step, right, step,
-                               go_on ? out : bias, go_on ? p.out_row : 0, out, p.out_row);
+                               accumulate ? out : bias, accumulate ? p.out_row : 0,
+                               out, p.out_row);
           continue;
         }
         for (int i = 0; i < rows; i++)
           for (int j = 0; j < kColumns; j++)
             tile[i * kColumns + j] =
-                go_on && j < count ? out[i * p.out_row + j] : bias[j];
+                accumulate && j < count ? out[i * p.out_row + j] : bias[j];
         multiply_rows<kRows>(rows, depth, left, p.left_row, p.left_step, right, step,
                              tile, kColumns, tile, kColumns);
         for (int i = 0; i < rows; i++)
@@ -138,7 +139,7 @@ void run(const Product &p, int64_t low, int64_t high, std::vector<float> &panel)
   }
 }
 
-// All products; each thread gets an equal share of the work, in whole blocks of rows.
+// Computes all products; each thread gets an equal share, in whole blocks of rows.
 void run_all(const std::vector<Product> &products, int threads) {
   int64_t total = 0;
   for (const Product &p : products) total += p.blocks() * (p.depth + 1) * p.columns;
@@ -162,18 +163,19 @@ void run_all(const std::vector<Product> &products, int threads) {
 
 extern "C" {
 
-// The hash of the sources, by which stale libraries are told.
+// Hash of the sources, by which stale libraries are recognized.
 const char *compiled_from() { return MMGRAPH_SOURCES; }
 
-// Range after range of every member: table is [members, mapped, out].
-void maps_forward(const Maps *m, float *table, int64_t mapped, int threads) {
+// Maps segment after segment of every member: table is [members, mapped, out].
+void segment_linear_forward(const SegmentLinear *m, float *table, int64_t mapped,
+                            int threads) {
   std::vector<Product> products;
   for (int64_t e = 0; e < m->members; e++) {
     float *to = table + e * mapped * m->out;
-    for (int64_t r = 0; r < m->ranges; r++) {
-      const int64_t *range = m->range + 3 * r, rows = range[2] - range[1];
-      const int64_t type = e * m->types + range[0];
-      const float *from = m->h + e * m->member_stride + range[1] * m->in;
+    for (int64_t r = 0; r < m->segments; r++) {
+      const int64_t *segment = m->segment + 3 * r, rows = segment[2] - segment[1];
+      const int64_t type = e * m->types + segment[0];
+      const float *from = m->h + e * m->member_stride + segment[1] * m->in;
       products.push_back({rows, m->in, m->out, from, m->in, 1,
                           m->weight + type * m->in * m->out, m->out, false,
                           m->bias + type * m->out, to, m->out, false});
@@ -183,27 +185,28 @@ void maps_forward(const Maps *m, float *table, int64_t mapped, int threads) {
   run_all(products, threads);
 }
 
-// Gradients of weight and bias, and of h unless `back` is null; rows of a range that
-// `begun` names are added to.
-void maps_backward(const Maps *m, const float *gradient, int64_t mapped, float *back,
-                   const uint8_t *begun, float *weight, float *bias, int threads) {
+// Gradients of weight and bias, and of h unless `h_gradient` is null. Segments whose
+// flag in `add` is set are added to it, others overwrite it.
+void segment_linear_backward(const SegmentLinear *m, const float *gradient,
+                             int64_t mapped, float *h_gradient,
+                   const uint8_t *add, float *weight, float *bias, int threads) {
   static const float one = 1;
   std::vector<Product> products;
   for (int64_t e = 0; e < m->members; e++) {
     const float *part = gradient + e * mapped * m->out;
-    for (int64_t r = 0; r < m->ranges; r++) {
-      const int64_t *range = m->range + 3 * r, rows = range[2] - range[1];
-      const int64_t type = e * m->types + range[0], at = type * m->in * m->out;
-      const float *from = m->h + e * m->member_stride + range[1] * m->in;
+    for (int64_t r = 0; r < m->segments; r++) {
+      const int64_t *segment = m->segment + 3 * r, rows = segment[2] - segment[1];
+      const int64_t type = e * m->types + segment[0], at = type * m->in * m->out;
+      const float *from = m->h + e * m->member_stride + segment[1] * m->in;
       products.push_back({m->in, rows, m->out, from, 1, m->in, part, m->out, false,
                           nullptr, weight + at, m->out, false});
       products.push_back({1, rows, m->out, &one, 0, 0, part, m->out, false, nullptr,
                           bias + type * m->out, m->out, false});
-      if (back)
+      if (h_gradient)
         products.push_back({rows, m->out, m->in, part, m->out, 1, m->weight + at,
                             m->out, true, nullptr,
-                            back + (e * m->rows + range[1]) * m->in, m->in,
-                            begun[r] != 0});
+                            h_gradient + (e * m->rows + segment[1]) * m->in, m->in,
+                            add[r] != 0});
       part += rows * m->out;
     }
   }

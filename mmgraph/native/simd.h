@@ -1,4 +1,4 @@
-// Vectors of the width that the processor has, and what is done with them.
+// SIMD vectors of the processor's width, and operations on them.
 
 #pragma once
 
@@ -14,7 +14,7 @@ constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
 #endif
-constexpr int kBlock = 8;  // rows and columns that are transposed together
+constexpr int kBlock = 8;  // rows and columns of a transposed block
 
 typedef float Sixteen __attribute__((vector_size(64)));
 typedef float Eight __attribute__((vector_size(32)));
@@ -32,7 +32,7 @@ template <class V> inline void store(float *to, V value) {
   std::memcpy(to, &value, sizeof value);
 }
 
-// Rows and columns of 8 x 8 numbers change places: halves, quarters, then lanes do.
+// Transposes a block of 8 x 8 numbers: swaps halves, quarters, then single lanes.
 inline void transpose(const float *const *from, int rows, float *to, int64_t stride) {
 #if defined(__AVX__)
   Eight row[kBlock] = {};
@@ -59,7 +59,7 @@ inline void transpose(const float *const *from, int rows, float *to, int64_t str
 #endif
 }
 
-// Halves of a vector, and pairs of lanes of the smallest one, swapped.
+// Halves of a vector; for four lanes, the lanes with swapped halves and pairs.
 inline Eight low(Sixteen x) {
   return __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7);
 }
@@ -71,7 +71,7 @@ inline Four high(Eight x) { return __builtin_shufflevector(x, x, 4, 5, 6, 7); }
 inline Four far(Four x) { return __builtin_shufflevector(x, x, 2, 3, 0, 1); }
 inline Four near(Four x) { return __builtin_shufflevector(x, x, 1, 0, 3, 2); }
 
-// All lanes in one, by a function of two vectors.
+// Reduces all lanes to one number by a function of two vectors.
 template <class V, class F> inline float reduce(V x, F f) {
   if constexpr (sizeof(V) == sizeof(Four)) {
     x = f(x, far(x));
@@ -89,10 +89,10 @@ inline float largest(Wide x) {
   return reduce(x, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-// e to the x for x <= 0, zero below -80: 2^n times the Taylor series of the rest, whose
-// first term left out is below 1e-8.
+// exp(x) for x <= 0, zero below -80: 2^n times a Taylor series of the remainder, whose
+// first omitted term is below 1e-8.
 inline Wide exponential(Wide x) {
-  const float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to whole numbers
+  const float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to integers
   const Wide shifted = x * 1.44269504f + round;
   const Wide n = shifted - round;
   const Wide rest = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts

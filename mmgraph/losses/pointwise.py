@@ -58,10 +58,10 @@ def cross_entropy(
     y: Int[Tensor, " B"],
     weight: Float[Tensor, "... B"] | None = None,
 ) -> Float[Tensor, "..."]:
-    """Mean negative log-likelihood of classes; a class of -1 is not labelled.
+    """Mean negative log-likelihood of classes; a class of -1 is not labeled.
 
     Args:
-        logits: Unnormalised scores.
+        logits: Unnormalized scores.
         y: Classes, -1 where unknown.
         weight: Of each sample, default one.
     """
@@ -76,7 +76,7 @@ def binary_cross_entropy(
     y: Float[Tensor, "B K"],
     weight: Float[Tensor, "... B"] | None = None,
 ) -> Float[Tensor, "..."]:
-    """Mean over labelled cells of the logistic loss; a NaN label is not labelled."""
+    """Mean over labeled cells of the logistic loss; a NaN label is not labeled."""
     valid = _valid(y, weight)
     target = torch.where(y.isnan(), 0, y).expand(logits.shape)
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -88,7 +88,7 @@ def squared_error(
     y: Float[Tensor, "B K"],
     weight: Float[Tensor, "... B"] | None = None,
 ) -> Float[Tensor, "..."]:
-    """Mean over labelled cells of the squared error; a NaN target is not labelled."""
+    """Mean over labeled cells of the squared error; a NaN target is not labeled."""
     valid = _valid(y, weight)
     loss = (prediction - torch.where(y.isnan(), 0, y)).square()
     return weighted_mean(loss.flatten(-2), valid.expand_as(loss).flatten(-2))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmgraph.losses.labelled import weighted_mean
+from mmgraph.losses.pointwise import weighted_mean
 
 
 def info_nce(
