@@ -193,7 +193,7 @@ def test_an_encoder_returns_its_nodes():
 @pytest.mark.parametrize(
     ("encoder", "got"),
     [
-        (nn.Linear(1, 32), r"got Linear\. Call it in a module"),
+        (nn.Linear(1, 32), r"got Linear\. Wrap it in a module with this signature"),
         (Plain, r"got the class Plain\. Give an instance"),
         ("some/path", r"got 'some/path'\. Give an instance"),
     ],

@@ -1,6 +1,5 @@
-"""Where the benchmark gets its data from, and how each set is split."""
+"""Data sets of the benchmark, and the scheme each one is split by."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,21 @@ from mmgraph.data import MultimodalData
 from mmgraph.data.targets import missing_labels
 from mmgraph.errors import DataError
 
-LARGE = 2000  # from this size on, an official split replaces cross-validation
+LARGE = 2000  # samples from which an official split replaces cross-validation
 OFFICIAL = frozenset({"utd_mhad"})  # small, but published results use its split
-GROUPED = frozenset({"wesad", "tuxpaint"})  # neighbours in a group would leak
+GROUPED = frozenset({"wesad", "tuxpaint"})  # samples of a group are near copies
 
-FEW_SHOT = {"mfeat20": ("mfeat", 20)}  # a set with few training samples of each class
+FEW_SHOT = {"mfeat20": ("mfeat", 20)}  # data set and training samples per class
 
 
 def open_bench_data(name: str, config: BenchConfig) -> BenchData:
-    """Load a data set by name, or a Parquet file of one's own.
+    """Load a data set by name, or a Parquet or CSV file by path.
 
     Samples without a label are left out.
 
     Raises:
-        DataError: If it is unknown, not here, has no label, is no
-            classification, or is too small for the folds.
+        DataError: If the data set is unknown or not on this machine, has no label or
+            no classes, or is too small for the folds.
     """
     if name in PAIR_TASKS:
         return _open_pairs(name, PAIR_TASKS[name], config)
@@ -39,18 +38,19 @@ def open_bench_data(name: str, config: BenchConfig) -> BenchData:
     classes, codes = np.unique(np.asarray(data.y), return_inverse=True)
     scheme = choose_scheme(data, card, config)
     _check_size(name, data, codes, classes, scheme)
-    return BenchData(name, data, codes, classes, scheme, digest(data), card)
+    return BenchData(name, data, codes, classes, scheme, data.fingerprint, card)
 
 
 def _open_file(path: str, config: BenchConfig) -> tuple[MultimodalData, dict[str, Any]]:
     if not Path(path).is_file():
         raise DataError(f"Parquet or CSV file must exist, got '{path}'.")
     modalities = as_sources(config.modalities)
-    asked = {"modalities": modalities, "y": config.label, "groups": config.group}
-    given: dict[str, Any] = {k: v for k, v in asked.items() if v is not None}
+    columns = {"modalities": modalities, "y": config.label, "groups": config.group}
+    given: dict[str, Any] = {k: v for k, v in columns.items() if v is not None}
     data = MultimodalData.from_parquet(path, **given)
     grouped = data.groups is not None
-    return data, {"title": Path(path).name, "grouped": grouped, "official": False}
+    facts = {"title": Path(path).name, "grouped": grouped, "official": False}
+    return data, facts | {"group": config.group}
 
 
 def _open_named(name: str) -> tuple[MultimodalData, dict[str, Any]]:
@@ -64,6 +64,7 @@ def _open_named(name: str) -> tuple[MultimodalData, dict[str, Any]]:
         "license": card.license,
         "origin": card.origin,
         "metric": card.metric,
+        "group": card.group,
         "grouped": name in GROUPED,
         "official": name in OFFICIAL,
         "per_class": per_class,
@@ -72,7 +73,7 @@ def _open_named(name: str) -> tuple[MultimodalData, dict[str, Any]]:
 
 
 def _open_pairs(name: str, task: PairTask, config: BenchConfig) -> BenchData:
-    """Open a data set for retrieval or matching; samples need no label."""
+    """Load a data set for retrieval or matching; samples need no label."""
     from mmgraph.datasets.load import dataset_card, find_mirror
     from mmgraph.datasets.mirrors import from_mirror
 
@@ -84,7 +85,7 @@ def _open_pairs(name: str, task: PairTask, config: BenchConfig) -> BenchData:
         scheme = Scheme("official", 1, config.seeds)
     card |= {"metric": task.metric, "note": task.note}
     classes, codes = np.unique(np.asarray(data.y), return_inverse=True)
-    return BenchData(name, data, codes, classes, scheme, digest(data), card, task)
+    return BenchData(name, data, codes, classes, scheme, data.fingerprint, card, task)
 
 
 def _labelled(name: str, data: MultimodalData) -> MultimodalData:
@@ -95,8 +96,9 @@ def _labelled(name: str, data: MultimodalData) -> MultimodalData:
         )
     if data.y.ndim != 1 or _is_fractional(data.y):
         raise DataError(
-            f"Data set '{name}' must have one class per sample to be benchmarked, "
-            f"got labels of shape {data.y.shape} and type {data.y.dtype}."
+            f"Data set '{name}' must have one class per sample to be benchmarked, got "
+            f"labels of shape {data.y.shape} and type {data.y.dtype}. Choose a column "
+            "of classes."
         )
     missing = missing_labels(data.y)
     return data[np.flatnonzero(~missing)] if missing.any() else data
@@ -112,11 +114,12 @@ def _is_fractional(y: np.ndarray) -> bool:
 def choose_scheme(
     data: MultimodalData, card: dict[str, Any], config: BenchConfig
 ) -> Scheme:
-    """Return how `data` is split.
+    """Return the scheme that a data set is split by.
 
-    The official split where there is one and the set is large or published with
-    it; cross-validation otherwise, grouped where samples of a group are near
-    copies of each other. Groups of a file of the user's own are always kept whole.
+    The official split if there is one and the data set is large or published results
+    use it; cross-validation otherwise. Folds keep groups together where samples of a
+    group are near copies of each other, and always for files given by path; elsewhere
+    groups are ignored.
     """
     official, few = data.split_name, card.get("per_class")
     if official is not None and (len(data) >= LARGE or card["official"]):
@@ -135,7 +138,8 @@ def _check_size(
 ) -> None:
     if len(classes) < 2:
         raise DataError(
-            f"Data set '{name}' must have at least 2 classes, got {len(classes)}."
+            f"Data set '{name}' must have at least 2 classes, got {len(classes)}. "
+            "Choose another label."
         )
     if scheme.kind == "official":
         return
@@ -144,32 +148,12 @@ def _check_size(
         raise DataError(
             f"Data set '{name}' must have at least {scheme.folds} samples of each "
             f"class for {scheme.folds} folds, got {counts.min()} of class "
-            f"{classes[counts.argmin()]!s}; use fewer --folds."
+            f"{classes[counts.argmin()]!s}. Use fewer --folds."
         )
     if scheme.kind == "grouped":
         num_groups = len(np.unique(np.asarray(data.groups)))
         if num_groups < scheme.folds:
             raise DataError(
                 f"Data set '{name}' must have at least {scheme.folds} groups for "
-                f"{scheme.folds} folds, got {num_groups}; use fewer --folds."
+                f"{scheme.folds} folds, got {num_groups}. Use fewer --folds."
             )
-
-
-def digest(data: MultimodalData) -> str:
-    """Return the SHA-256 of all content: values, times, labels and groups."""
-    sha = hashlib.sha256()
-    for name, column in data.columns.items():
-        sha.update(f"{name}{column.values.shape}".encode())
-        for array in (column.values, column.offsets, column.time):
-            sha.update(_bytes(array))
-    for array in (data.y, data.groups, data.split_name):
-        sha.update(_bytes(array))
-    return sha.hexdigest()
-
-
-def _bytes(array: np.ndarray | None) -> bytes:
-    if array is None:
-        return b"-"
-    if array.dtype.kind in "OUS":
-        return "\x1f".join(map(str, array.ravel().tolist())).encode()
-    return np.ascontiguousarray(array).tobytes()

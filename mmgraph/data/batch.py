@@ -1,16 +1,18 @@
-"""A batch: the rows that exist, packed by modality.
+"""Batches: tensors of the observed rows, packed by modality.
 
 Letters: ``B`` samples, ``M`` modalities, ``N`` rows, ``C`` channels. A missing modality
-has no rows, so it costs nothing and cannot leak.
+has no rows: it costs nothing, and no placeholder value can leak into the model.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mmgraph.data.column import AnyArray, Column, IntArray
 from mmgraph.errors import DataError
 from mmgraph.ops import filled_slots
 
@@ -19,32 +21,35 @@ if TYPE_CHECKING:
     from torch_geometric.data.storage import NodeStorage
 
 
-import numpy as np
-
-from mmgraph.data.column import AnyArray, Column, IntArray
-
-
 @dataclass(frozen=True)
 class Batch:
-    """Packed rows of some samples.
+    """Observed rows of several samples as tensors.
 
     Attributes:
-        num_samples: ``B``; samples with nothing observed count too.
-        x: ``[N_m, C_m]`` rows of each modality, sorted by sample. A NaN cell is an
-            unobserved cell of an observed row.
-        sample: ``[N_m]`` ascending sample number of each row.
-        time: ``[N_m]`` seconds, for the modalities that have time, from an origin that
-            those of a sample share. Only differences count.
-        held_out: ``[B, M]`` Bool, True where an observed modality is hidden on purpose
-            (a target of reconstruction), or None. What is held out is never an input.
-        missing: ``[N_m]`` Bool by modality of a regular batch (see :meth:`regular`),
-            where every sample has equally many rows of a modality: True where a row
-            only keeps the place of one that is not there. None otherwise.
-        max_per_sample: Upper bound on the rows per sample, by modality, where known.
+        num_samples: Number of samples ``B``, including those without any row.
+        x: ``[N_m, C_m]`` rows of each modality, sorted by sample. A NaN cell is a
+            missing value in an observed row.
+        sample: ``[N_m]`` sample number of each row, ascending.
+        time: ``[N_m]`` time stamps in seconds, for the modalities that have time. All
+            modalities of a sample share one origin; only differences are used.
+        held_out: ``[B, M]`` Bool, True where an observed modality is held out as a
+            reconstruction target; or None. A held-out modality is never an input.
+        missing: ``[N_m]`` Bool by modality in a batch of regular layout (see
+            :meth:`regular`): True where a row is padding. None in a packed batch.
+        max_per_sample: Upper bound on the number of rows per sample, by modality, where
+            it is known in advance.
         y: ``[B]`` or ``[B, K]`` targets, or None.
 
     Raises:
-        DataError: Shapes that do not fit each other; times of what is not in ``x``.
+        DataError: If shapes contradict each other, or ``time`` or ``missing`` name a
+            modality that is not in ``x``.
+
+    Example:
+        >>> x = {"labs": torch.randn(1, 3), "ecg": torch.randn(4, 2)}
+        >>> sample = {"labs": torch.tensor([0]), "ecg": torch.tensor([0, 0, 1, 1])}
+        >>> Batch(2, x, sample).present
+        tensor([[ True,  True],
+                [False,  True]])
     """
 
     num_samples: int
@@ -66,7 +71,7 @@ class Batch:
             if x.ndim != 2 or self.sample[name].shape != x.shape[:1]:
                 raise DataError(
                     f"Batch.x[{name!r}] must have shape [N, C] with one sample number "
-                    f"a row, got {list(x.shape)} and "
+                    f"per row, got {list(x.shape)} and "
                     f"{list(self.sample[name].shape)} sample numbers."
                 )
         for field_name in ("time", "missing"):
@@ -87,24 +92,27 @@ class Batch:
         time: Mapping[str, Tensor] | None = None,
         y: Tensor | None = None,
     ) -> "Batch":
-        """Give all samples equally many rows of a modality; masks say what is there.
+        """Return a batch of regular layout: padded rows with a mask.
 
-        Shapes then depend on the number of samples and the longest sequences alone,
-        which exported and compiled models need. Predictions equal those of the packed
-        batch; placeholders cost what rows cost.
+        Every sample has the same number of rows of a modality, so that shapes depend
+        on the number of samples and the longest sequences only, which exported and
+        compiled models need. Predictions equal those of the packed batch; padding
+        costs as much as rows.
 
         Args:
             x: ``[B, C_m]`` rows by modality, or ``[B, T_m, C_m]`` padded sequences.
-                What stands where a modality is missing, or behind the end of a
-                sequence, is never read.
-            present: ``[B, M]`` Bool, in the order of ``x``.
-            lengths: ``[B]`` rows of each padded sequence; all of them by default.
+                Values of a missing modality, or beyond the end of a sequence, are
+                never read.
+            present: ``[B, M]`` Bool, modalities in the order of ``x``.
+            lengths: ``[B]`` number of rows of each padded sequence. Default: ``T_m``.
             time: ``[B]`` or ``[B, T_m]`` seconds, for the modalities that have time.
-            y: Targets.
+            y: ``[B]`` or ``[B, K]`` targets.
+
+        Returns:
+            Batch whose attribute ``missing`` marks the padding.
 
         Raises:
-            DataError: Rows of another number of samples, or a mask, lengths or times
-                of another shape.
+            DataError: If rows, mask, lengths or times have contradicting shapes.
 
         Example:
             >>> x = {"labs": torch.randn(2, 3), "ecg": torch.full((2, 4), torch.nan)}
@@ -129,7 +137,7 @@ class Batch:
         return batch.drop(present)
 
     def packed(self) -> "Batch":
-        """Return the batch without rows that only keep a place."""
+        """Return the batch without padding rows."""
         if self.missing is None:
             return self
         present = {name: ~gaps for name, gaps in self.missing.items()}
@@ -142,7 +150,7 @@ class Batch:
 
     @property
     def observed(self) -> Tensor:
-        """``[B, M]`` Bool: the modality has rows, held out or not."""
+        """``[B, M]`` Bool: True where the modality has rows, held out or not."""
         if self.missing is not None:
             rows = [
                 (~gaps)
@@ -156,7 +164,7 @@ class Batch:
 
     @property
     def present(self) -> Tensor:
-        """``[B, M]`` Bool: the modality has rows and is not held out."""
+        """``[B, M]`` Bool: True where the modality has rows and is not held out."""
         observed = self.observed
         return observed if self.held_out is None else observed & ~self.held_out
 
@@ -166,9 +174,11 @@ class Batch:
         return next(iter(self.x.values())).device
 
     def to(self, target: torch.device | str | torch.dtype) -> "Batch":
-        """Move to a device, or change the dtype of features and targets.
+        """Move the batch to a device, or convert features and targets to a dtype.
 
-        Times keep theirs: seconds have more digits than features.
+        Args:
+            target: Device or floating-point dtype. Times keep their dtype, as seconds
+                need more digits than features.
         """
 
         def move(value: Tensor) -> Tensor:
@@ -190,9 +200,14 @@ class Batch:
         )
 
     def drop(self, present: Tensor) -> "Batch":
-        """Keep the rows of a modality only where ``present [B, M]`` is True.
+        """Return the batch without the modalities where ``present`` is False.
 
-        A regular batch stays one: its rows become placeholders.
+        Args:
+            present: ``[B, M]`` Bool, True to keep. In a batch of regular layout,
+                removed rows become padding.
+
+        Raises:
+            DataError: If the mask is not Bool or has another shape.
         """
         self._check_table("present", present)
         keep = {name: present[self.sample[name], i] for i, name in enumerate(self.x)}
@@ -210,7 +225,7 @@ class Batch:
         )
 
     def _keep(self, keep: Mapping[str, Tensor]) -> "Batch":
-        """Return the rows of each modality where ``keep [N_m]`` is True."""
+        """Return the batch of the rows where ``keep [N_m]`` is True."""
         return replace(
             self,
             x={name: x[keep[name]] for name, x in self.x.items()},
@@ -219,7 +234,14 @@ class Batch:
         )
 
     def hold_out(self, held_out: Tensor) -> "Batch":
-        """Hide modalities on purpose where ``held_out [B, M]`` is True."""
+        """Return the batch with held-out modalities, such as reconstruction targets.
+
+        Args:
+            held_out: ``[B, M]`` Bool; only observed modalities can be held out.
+
+        Raises:
+            DataError: If the mask is not Bool or has another shape.
+        """
         self._check_table("held_out", held_out)
         return replace(self, held_out=held_out & self.observed)
 
@@ -232,13 +254,18 @@ class Batch:
             )
 
     def visible(self) -> "Batch":
-        """Return what is an input: the batch without what is held out."""
+        """Return the batch without the held-out modalities: the input of the model."""
         if self.held_out is None:
             return self
         return replace(self.drop(~self.held_out), held_out=None)
 
     def select(self, modalities: Iterable[str]) -> "Batch":
-        """Keep these modalities, in this order; one that has no rows stays empty."""
+        """Return the batch with a subset of the modalities.
+
+        Args:
+            modalities: Names; the result has their order. One without rows remains as
+                an empty modality.
+        """
         names = tuple(modalities)
         columns = [self.modalities.index(name) for name in names]
         return replace(
@@ -251,9 +278,11 @@ class Batch:
         )
 
     def to_hetero_data(self) -> "HeteroData":
-        """Return one PyTorch Geometric graph: ``x``, ``batch`` (and ``time``) by type.
+        """Return one PyTorch Geometric graph of all samples.
 
-        What is held out is left out: it is not an input.
+        Returns:
+            Graph with ``x`` and ``batch`` (and ``time``) per node type. Held-out
+            modalities are not included, as they are not inputs.
         """
         from torch_geometric.data import HeteroData
 
@@ -273,11 +302,13 @@ class Batch:
     def from_hetero_data(cls, data: "HeteroData") -> "Batch":
         """Read a PyTorch Geometric batch whose node types are the modalities.
 
-        Rows are sorted by sample, and by time within it. Edges are not read: the schema
-        makes them.
+        Args:
+            data: Graph with ``x`` and ``batch`` (and ``time``) per node type. Rows are
+                sorted by sample, and by time within a sample. Edges are ignored: the
+                schema defines them.
 
         Raises:
-            DataError: A node type without ``batch``.
+            DataError: If a node type has no ``x`` or no ``batch``.
         """
         x, sample, time = {}, {}, {}
         for name in data.node_types:
@@ -320,13 +351,13 @@ def _check_regular(
         if name not in x or seconds.shape != x[name].shape[:-1]:
             got = f"rows {list(x[name].shape)}" if name in x else "no rows"
             raise DataError(
-                f"time[{name!r}] must have one entry a row, [B] or [B, T], got "
+                f"time[{name!r}] must have one entry per row, [B] or [B, T], got "
                 f"{list(seconds.shape)} for {got}."
             )
 
 
 def _sorted_rows(store: "NodeStorage") -> Tensor:
-    """Return the order of a node type's rows by sample, and by time within it."""
+    """Return the order of the rows of a node type by sample and time."""
     order = torch.arange(len(store.batch), device=store.batch.device)
     if "time" in store:
         order = torch.argsort(store.time, stable=True)
@@ -336,7 +367,7 @@ def _sorted_rows(store: "NodeStorage") -> Tensor:
 def _lay_rows(
     rows: Tensor, each: Tensor, length: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rows of a regular batch, their samples, and which keep a place."""
+    """Return the rows of a batch of regular layout, their samples and the padding."""
     if rows.ndim == 2:
         return rows, each, torch.zeros_like(each, dtype=torch.bool)
     place = torch.arange(rows.shape[1], device=each.device)
@@ -349,20 +380,20 @@ def _lay_rows(
 def collate(
     columns: Mapping[str, Column], y: AnyArray | None, indices: IntArray
 ) -> Batch:
-    """Pack some samples; what is missing has no rows.
+    """Return samples as a batch; a missing modality has no rows.
 
     Args:
-        columns: the modalities of all samples.
-        y: labels of all samples. Floats become float32, integers and booleans int64;
-            strings are left out, as they have to become codes first.
+        columns: Modalities of all samples.
+        y: Labels of all samples. Floats become float32, integers and booleans int64;
+            strings are left out, as they need to be encoded first.
         indices: ``[B]`` samples.
 
     Returns:
-        The batch. Times count from the sample's first time over all its timed
-        modalities, in float64: the differences of late ones need its digits.
+        Batch whose times count from the first time stamp of the sample over all its
+        modalities, in float64, so that differences of late times stay exact.
 
     Raises:
-        DataError: when a modality is text, which has no numbers yet.
+        DataError: If a modality holds strings.
     """
     x, sample, time, most = {}, {}, {}, {}
     start, each = _first_times(columns, indices), np.arange(len(indices))
@@ -370,8 +401,8 @@ def collate(
         if column.is_text:
             raise DataError(
                 f"Modality {name!r} must be numbers in a batch, got text. Encode it "
-                "as an embedding first, leave it out with select, or let a model with "
-                "an encoder for it make the batch: FusionModel.batch."
+                "as an embedding first, leave it out with select, or use "
+                "FusionModel.batch of a model with an encoder for it."
             )
         rows, lengths = column.rows_of(indices)
         owner = np.repeat(each, lengths)
@@ -392,7 +423,7 @@ def collate(
 
 
 def _first_times(columns: Mapping[str, Column], indices: IntArray) -> AnyArray:
-    """Return ``[B]`` the first time of each sample, infinite where it has none."""
+    """Return the first time of each sample ``[B]``, infinite where it has none."""
     start = np.full(len(indices), np.inf)
     for column in columns.values():
         if column.time is not None:

@@ -1,4 +1,4 @@
-"""What a schema and columns have to do with each other."""
+"""Inference of a schema from columns, and conversion of columns to a schema."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,19 +11,23 @@ PATHS = "strings (paths of files)"
 
 
 def infer_schema(columns: Mapping[str, Column]) -> Schema:
-    """Return the star of the modalities that columns hold: a fuse node hears all."""
+    """Return the star schema of the columns."""
     return Schema.star([_infer_modality(n, c) for n, c in columns.items()])
 
 
 def fit_columns(columns: Mapping[str, Column], schema: Schema) -> dict[str, Column]:
-    """Return columns in the form that a schema says; one without rows fits any.
+    """Return the columns in the form of a schema.
 
-    Lists that have one length look like vectors: where the schema has sequences, they
-    are sequences, of one channel step after step, of more in one step.
+    Lists of equal length were read as vectors. Where the schema has sequences they are
+    converted: with one channel to one step per value, otherwise to a single step.
+
+    Args:
+        columns: Columns by modality. One without rows fits any modality.
+        schema: Schema with at least these modalities.
 
     Raises:
-        DataError: when a modality is unknown to the schema, or its width, type, number
-            of rows or times are not what the schema says.
+        DataError: If a modality is not in the schema, or its width, type, number of
+            rows or times contradict the schema.
     """
     known = {m.name: m for m in schema.modalities}
     fitted = {}
@@ -41,7 +45,7 @@ def fit_columns(columns: Mapping[str, Column], schema: Schema) -> dict[str, Colu
 
 
 def _as_sequences(column: Column, modality: Modality) -> Column:
-    """Read vectors as sequences where the schema says that they are."""
+    """Convert vectors to sequences if the schema has ``tokens="ragged"``."""
     if not len(column.values) or column.is_text or column.ragged:
         return column
     if modality.tokens != "ragged":
@@ -54,7 +58,7 @@ def _as_sequences(column: Column, modality: Modality) -> Column:
 
 
 def narrow_schema(schema: Schema, names: Sequence[str]) -> Schema:
-    """Return the schema without other modalities and the relations that join them."""
+    """Return the schema of some modalities and the relations between them."""
     dropped = set(schema.modality_names) - set(names)
     readout = tuple(n for n in schema.readout or () if n not in dropped)
     return Schema(
@@ -82,13 +86,13 @@ def _check_column(column: Column, modality: Modality) -> None:
         rules = {"text": "strings", "image": PATHS, "audio": PATHS}
         rule = rules.get(modality.kind, "numbers")
         raise DataError(
-            f"Modality {name!r} must hold {rule}, got {got}. Check which column it is."
+            f"Modality {name!r} must hold {rule}, got {got}. Check the column names."
         )
     if modality.channels not in (None, column.channels):
         raise DataError(
             f"Modality {name!r} must have {modality.channels} channels, got "
             f"{column.channels}.",
-            "Give the channels of the schema, or a schema= that says sequences.",
+            "Provide the channels of the schema, or a schema with tokens='ragged'.",
         )
     if column.ragged and modality.tokens == "single":
         raise DataError(

@@ -1,4 +1,4 @@
-"""Which samples are held out when, dealt out evenly over labels and groups.
+"""Splits into folds and into training and test parts, balanced by labels and groups.
 
 Letters: ``N`` samples, ``J`` folds, ``E`` members.
 """
@@ -21,24 +21,24 @@ def assign_folds(
     *,
     seed: int,
 ) -> IntArray:
-    """Deal samples out to folds.
+    """Assign samples to folds that are balanced by target or by group size.
 
     Args:
-        y: ``[N]`` or ``[N, K]`` targets; the samples are sorted by them, ties at
-            random, and dealt out in turn, so that every fold has its share of every
-            class or range.
-        groups: ``[N]``; samples of one group share a fold. Larger groups are dealt out
-            first, each to the smallest fold.
-        num_folds: ``J``; with fewer samples or groups some folds stay empty (see
+        y: ``[N]`` or ``[N, K]`` targets. Samples are sorted by target, ties at random,
+            and assigned in turn, so that every fold covers all classes or the whole
+            range.
+        groups: ``[N]`` groups; samples of one group share a fold. Groups are assigned
+            in order of decreasing size, each to the smallest fold. None: no groups.
+        num_folds: ``J``; with fewer samples or groups some folds remain empty (see
             :func:`num_feasible_folds`).
-        seed: Of the order of ties.
+        seed: Seed for the order of ties.
 
     Returns:
         ``[N]`` fold numbers.
     """
     rng = np.random.default_rng(seed)
     if groups is not None:
-        return _deal_groups(np.asarray(groups), num_folds, rng)
+        return _assign_groups(np.asarray(groups), num_folds, rng)
     keys = np.atleast_2d(y.T)
     order = np.lexsort((rng.random(len(y)), *keys[::-1]))
     folds = np.empty(len(y), dtype=np.int64)
@@ -49,18 +49,18 @@ def assign_folds(
 def num_feasible_folds(
     groups: npt.NDArray[Any] | None, num_samples: int, most: int = 5
 ) -> int:
-    """Return how many folds can have samples: one a group, or a sample, at most."""
+    """Return the number of folds, at most one per group (or sample)."""
     return min(most, len(np.unique(encode_groups(groups, num_samples))))
 
 
 def encode_groups(groups: npt.NDArray[Any] | None, num_samples: int) -> IntArray:
-    """Return ``[N]`` numbers of groups; without groups every sample is its own."""
+    """Return ``[N]`` group numbers; without groups every sample is a group."""
     if groups is None:
         return np.arange(num_samples)
     return np.unique(groups.astype(str), return_inverse=True)[1].astype(np.int64)
 
 
-def _deal_groups(
+def _assign_groups(
     groups: npt.NDArray[Any], num_folds: int, rng: np.random.Generator
 ) -> IntArray:
     codes = encode_groups(groups, len(groups))
@@ -82,19 +82,30 @@ def member_weights(
     *,
     seed: int,
 ) -> npt.NDArray[np.float32]:
-    """Return ``[E, N]`` weights: 0 for the fold that a member holds out, else 1.
+    """Return sample weights of the ensemble members.
 
-    Members take turns through the folds of one partition, then of the next.
+    Each member holds out one fold; when all folds of a partition are used, the next
+    members use another partition.
+
+    Args:
+        y: ``[N]`` or ``[N, K]`` targets.
+        groups: ``[N]`` groups, or None.
+        members: Ensemble size ``E``.
+        num_folds: Number of folds ``J``.
+        seed: Seed of the partitions.
+
+    Returns:
+        ``[E, N]`` weights: 0 for the fold that the member holds out, otherwise 1.
     """
-    bags = np.ones((members, len(y)), dtype=np.float32)
+    weights = np.ones((members, len(y)), dtype=np.float32)
     for e in range(members):
         turn, fold = divmod(e, num_folds)
         folds = assign_folds(y, groups, num_folds, seed=seed + 1 + turn)
-        bags[e, folds == fold] = 0
-    return bags
+        weights[e, folds == fold] = 0
+    return weights
 
 
-_MAX_FOLDS = 10  # finer ones are worth their time for a whole 1 / share only
+_MAX_FOLDS = 10  # more are worth their time only if 1 / share is a whole number
 
 
 def split_indices(
@@ -105,20 +116,21 @@ def split_indices(
     codes: IntArray | None,
     groups: AnyArray | None,
 ) -> tuple[IntArray, IntArray]:
-    """Split samples at random into train and test.
+    """Split samples at random into training and test samples.
 
     Args:
         num_samples: N, at least 2.
-        test_size: share of the samples (of the groups, where there are groups).
-        seed: of the random choice.
-        codes: ``[N]`` classes whose shares both parts keep, or None.
-        groups: ``[N]``; samples of one group stay together.
+        test_size: Share of the test samples (of the test groups, if there are groups).
+        seed: Seed of the random choice.
+        codes: ``[N]`` classes whose proportions both parts preserve, or None.
+        groups: ``[N]`` groups that stay together, or None.
 
     Returns:
-        Ascending indices of the train and the test samples.
+        Ascending indices of the training and the test samples.
 
     Raises:
-        MMGraphError: when the size is not between 0 and 1 or a part stays empty.
+        DataError: If there are fewer than two samples or groups.
+        MMGraphError: If ``test_size`` is not between 0 and 1.
     """
     from sklearn.model_selection import (
         GroupShuffleSplit,
@@ -128,7 +140,7 @@ def split_indices(
 
     if not 0 < test_size < 1:
         raise MMGraphError(
-            f"test_size must be between 0 and 1, got {test_size}. Give a share."
+            f"test_size must be between 0 and 1, got {test_size}. Pass a share."
         )
     units = num_samples if groups is None else len(np.unique(groups))
     if units < 2:
@@ -139,9 +151,9 @@ def split_indices(
     test = np.clip(test_size, 1 / units, 1 - 1 / units)
     if groups is not None and codes is not None:
         most = min(int(np.bincount(codes).min()), units // 2)
-        share = _share_of_folds(min(test_size, 1 - test_size), most)
+        share = _as_fraction(min(test_size, 1 - test_size), most)
         if share.denominator <= most:
-            part = _some_folds(share, seed, codes, groups)
+            part = _first_folds(share, seed, codes, groups)
             rest = np.setdiff1d(np.arange(num_samples), part)
             return (rest, part) if test_size <= 0.5 else (part, rest)
     chosen: Any
@@ -155,22 +167,22 @@ def split_indices(
     return np.sort(train), np.sort(held)
 
 
-def _share_of_folds(share: float, most: int) -> Fraction:
-    """Return how many of how many folds are nearest to a share of at most one half.
+def _as_fraction(share: float, most: int) -> Fraction:
+    """Return the fraction (test folds of all folds) nearest to a share.
 
     Args:
-        share: of the samples.
-        most: folds of which each can get two groups and a sample of every class.
+        share: Share of the samples, at most one half.
+        most: Largest number of folds that can all have two groups and every class.
     """
     one = Fraction(1, round(1 / share))
     several = Fraction(share).limit_denominator(min(max(most, 2), _MAX_FOLDS))
-    return min(one, several, key=lambda found: abs(found - share))
+    return min(one, several, key=lambda fraction: abs(fraction - share))
 
 
-def _some_folds(
+def _first_folds(
     share: Fraction, seed: int, codes: IntArray, groups: AnyArray
 ) -> IntArray:
-    """Return the ascending indices of the first of the folds that a share names."""
+    """Return the ascending indices of the first ``numerator`` of the folds."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed)

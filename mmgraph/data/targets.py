@@ -1,35 +1,35 @@
-"""Plain columns (labels, ids, groups) and the ways to split samples by them.
+"""Metadata columns: labels, ids, groups and the parts of an official split.
 
 Shapes: N samples, K labels of one sample.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray, as_entries
 from mmgraph.errors import DataError
+from mmgraph.typing import ArrayLike
 
 
 class DefaultColumn(str):
-    """Name of a column that is read where it is there, but was not asked for."""
+    """Name of a column that is a default: it is read if it exists."""
 
     __slots__ = ()
 
 
-# What the plain columns of data are called in tables, frames and graphs.
+# Names of the metadata columns in tables, data frames and graphs.
 METADATA_NAMES = {
     **{"ids": DefaultColumn("id"), "y": DefaultColumn("y")},
     **{"groups": DefaultColumn("group"), "split_name": DefaultColumn("split")},
 }
 _MAX_CLASSES = 50
-MAX_WHOLE = 2.0**53  # up to which floats tell whole numbers apart
+MAX_WHOLE = 2.0**53  # largest float up to which all whole numbers are exact
 _SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
 
 
-def as_metadata(subject: str, values: Any, num_samples: int) -> AnyArray:  # noqa: ANN401
-    """Return one number or string per sample; missing ones become NaN or None.
+def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
+    """Return one number or string per sample; missing entries become NaN or None.
 
     Args:
         subject: "y", "ids", "groups" or another name, for error messages.
@@ -38,10 +38,10 @@ def as_metadata(subject: str, values: Any, num_samples: int) -> AnyArray:  # noq
 
     Returns:
         ``[N]`` or ``[N, K]`` numbers or booleans, ``[N]`` strings, or ``[N]`` objects
-        where some of the strings are None.
+        if some of the strings are None.
 
     Raises:
-        DataError: when the length is not N, or the entries are not of these types.
+        DataError: If there are not N entries, or they are of another type.
     """
     array = as_entries(values)
     entry = {"y": "label", "ids": "id", "groups": "group"}.get(subject, "entry")
@@ -67,24 +67,24 @@ def as_metadata(subject: str, values: Any, num_samples: int) -> AnyArray:  # noq
 
 
 def check_known(subject: str, values: AnyArray) -> None:
-    """Refuse missing entries.
+    """Check that no entry is missing.
 
     Raises:
-        DataError: when an entry is NaN or None.
+        DataError: If an entry is NaN or None.
     """
     missing = np.flatnonzero(missing_labels(values))
     if len(missing):
         raise DataError(
             f"{subject} must be known for every sample, got a missing one at sample "
-            f"{missing[0]}. Fill it in or leave {subject} out."
+            f"{missing[0]}. Fill it in, or omit {subject}."
         )
 
 
 def check_unique(ids: AnyArray) -> None:
-    """Refuse missing and repeated ids.
+    """Check that ids are known and unique.
 
     Raises:
-        DataError: naming the first id that occurs again.
+        DataError: If an id is missing or occurs twice.
     """
     check_known("ids", ids)
     _, first = np.unique(ids, return_index=True)
@@ -92,12 +92,12 @@ def check_unique(ids: AnyArray) -> None:
         again = np.setdiff1d(np.arange(len(ids)), first)[0]
         raise DataError(
             f"ids must be unique, got {ids[again].item()!r} again at sample {again}. "
-            "Give every sample an id of its own, or leave ids out."
+            "Use a different id for each sample, or omit ids."
         )
 
 
 def can_be_ids(values: AnyArray) -> bool:
-    """Tell whether entries of a column are known and unique."""
+    """Return True if the entries of a column are known and unique."""
     try:
         check_unique(as_metadata("ids", values, len(values)))
     except DataError:
@@ -106,7 +106,7 @@ def can_be_ids(values: AnyArray) -> bool:
 
 
 def missing_labels(values: AnyArray) -> AnyArray:
-    """Return ``[N]`` (or ``[N, K]``) True where a label is NaN or None."""
+    """Return ``[N]`` or ``[N, K]``: True where a label is NaN or None."""
     if values.dtype == object:
         return np.array([value is None for value in values], dtype=bool)
     if values.dtype.kind == "f":
@@ -115,10 +115,10 @@ def missing_labels(values: AnyArray) -> AnyArray:
 
 
 def known_labels(values: AnyArray) -> AnyArray:
-    """Return the labels that are not missing, of one type.
+    """Return the labels that are not missing.
 
-    Whole numbers among which some are missing are integers, as they would be if all
-    were known: only NaN made them floats.
+    Whole numbers are returned as integers even where missing labels made the column
+    float, so that classes do not depend on whether a label is missing.
     """
     missing = missing_labels(values)
     known = values[~missing]
@@ -131,13 +131,13 @@ def known_labels(values: AnyArray) -> AnyArray:
 
 
 def labelled_rows(values: AnyArray) -> AnyArray:
-    """Return ``[N]`` True where no label of the sample is missing."""
+    """Return ``[N]``: True where no label of the sample is missing."""
     missing = missing_labels(values)
     return ~np.asarray(missing.any(axis=tuple(range(1, missing.ndim))))
 
 
 def same_metadata(a: AnyArray | None, b: AnyArray | None) -> bool:
-    """Tell whether two plain columns have the same entries; missing ones are equal."""
+    """Return True if two metadata columns are equal; missing entries are equal."""
     if a is None or b is None:
         return a is b
     floats = "f" in (a.dtype.kind, b.dtype.kind)
@@ -145,12 +145,16 @@ def same_metadata(a: AnyArray | None, b: AnyArray | None) -> bool:
 
 
 def concat_metadata(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray | None:
-    """Join plain columns; None when no part has one.
+    """Concatenate metadata columns; None if no part has one.
 
-    A part of which all is missing fits any other: nothing says of what type it is.
+    A part whose entries are all missing has no type of entries and fits any other.
+
+    Args:
+        subject: Name of the column, for error messages.
+        parts: Columns of the parts.
 
     Raises:
-        DataError: when only some parts have one or their shapes differ.
+        DataError: If only some parts have the column, or shapes or types differ.
     """
     filled = [part for part in parts if part is not None]
     if not filled:
@@ -161,8 +165,8 @@ def concat_metadata(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray 
     shapes = {part.shape[1:] for part in filled}
     if len(filled) < len(parts) or len(shapes) > 1:
         raise DataError(
-            f"{subject} must be of one shape in all parts, got parts without it or of "
-            "another. Set it with replace."
+            f"{subject} must have the same shape in all parts, got parts without it or "
+            "of another shape. Set it with replace."
         )
     kinds = {part.dtype.kind in "UO" for part in filled}
     if len(kinds) > 1:
@@ -171,18 +175,18 @@ def concat_metadata(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray 
 
 
 def _missing_like(known: AnyArray, part: AnyArray) -> AnyArray:
-    """Return a part of which all is missing in the form of known strings."""
+    """Return a part that is all missing as strings if the known part has strings."""
     if known.dtype.kind in "UO" and missing_labels(part).all():
         return np.full(part.shape, None, dtype=object)
     return part
 
 
 def class_codes(y: AnyArray | None) -> IntArray | None:
-    """Number the classes of discrete labels from 0; missing labels are a class too.
+    """Return class codes for a stratified split; missing labels are a class as well.
 
     Returns:
-        ``[N]`` codes, or None when labels are absent, 2-D, continuous, of more than 50
-        values, or when a class has a single sample.
+        ``[N]`` codes from 0, or None if there are no labels, or they are 2-D,
+        continuous or of more than 50 values, or a class has a single sample.
     """
     if y is None or y.ndim > 1 or len(y) == 0:
         return None
@@ -199,7 +203,7 @@ def class_codes(y: AnyArray | None) -> IntArray | None:
 
 
 def _from_objects(subject: str, array: AnyArray) -> AnyArray:
-    """Find the one type of a column of Python objects."""
+    """Convert Python objects to an array of one type."""
     if array.ndim == 1 and any(np.ndim(item) for item in array):
         try:
             return np.asarray([np.asarray(item, dtype=float) for item in array])
@@ -243,10 +247,10 @@ def _mixed(subject: str, got: str) -> DataError:
 
 
 def class_numbers(y: AnyArray | None) -> IntArray | None:
-    """Return ``[N]`` class numbers, -1 where unknown; None where y is not of classes.
+    """Return ``[N]`` class numbers, -1 where missing; None if y does not hold classes.
 
-    Numbers with a fractional part, several labels a sample, a single class, or more
-    classes than half of the samples are no classes.
+    Numbers with a fractional part, several labels per sample, a single class, and more
+    classes than half of the samples are not classes.
     """
     if y is None or y.ndim > 1:
         return None

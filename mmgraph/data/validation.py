@@ -1,4 +1,4 @@
-"""Which samples and which modalities are meant.
+"""Validation of indices, masks, names of modalities and columns.
 
 Shapes: N samples, M modalities.
 """
@@ -12,10 +12,11 @@ import numpy.typing as npt
 from mmgraph.data.categorical import candidate_columns
 from mmgraph.data.column import AnyArray, BoolArray, IntArray, as_entries
 from mmgraph.errors import DataError
+from mmgraph.typing import IndexLike, MaskLike, ModalityMapping
 
 
-def resolve_indices(key: Any, num_samples: int) -> IntArray:  # noqa: ANN401
-    """Turn what users and scikit-learn index with into sample numbers.
+def resolve_indices(key: IndexLike | None, num_samples: int) -> IntArray:
+    """Convert an index of a user or of scikit-learn to sample numbers.
 
     Args:
         key: None for all, integers, N booleans, a slice, one integer, or a tuple of
@@ -23,10 +24,10 @@ def resolve_indices(key: Any, num_samples: int) -> IntArray:  # noqa: ANN401
         num_samples: N.
 
     Returns:
-        ``[n]`` numbers from 0 to N - 1, in the order asked for and with repeats.
+        ``[n]`` numbers from 0 to N - 1, in the order of the key and with repeats.
 
     Raises:
-        DataError: when an index is out of range or of another type.
+        DataError: If an index is out of range or of an unknown type.
     """
     if isinstance(key, tuple) and len(key) == 2 and key[1] in (Ellipsis, slice(None)):
         key = key[0]
@@ -52,10 +53,13 @@ def resolve_indices(key: Any, num_samples: int) -> IntArray:  # noqa: ANN401
 
 
 def count_samples(arrays: Mapping[str, Any]) -> int:
-    """Return the one number of samples that all arrays have.
+    """Return the number of samples, which all arrays must share.
+
+    Args:
+        arrays: Values by modality.
 
     Raises:
-        DataError: when an array is no sequence or two lengths differ.
+        DataError: If an array has no length or two lengths differ.
     """
     first, num_samples = "", -1
     for name, content in arrays.items():
@@ -81,16 +85,20 @@ def count_samples(arrays: Mapping[str, Any]) -> int:
     return num_samples
 
 
-def check_mapping(subject: str, value: Any) -> None:  # noqa: ANN401
-    """Check that a value is a dict from names of modalities, with at least one.
+def check_mapping(subject: str, value: object) -> None:
+    """Check that a value is a dict with at least one name of a modality.
+
+    Args:
+        subject: Name of the parameter, for error messages.
+        value: Value to check.
 
     Raises:
-        DataError: when it is of another type, empty, or a name is no string.
+        DataError: If it is not a dict or empty, or a name is not a string.
     """
     if not isinstance(value, Mapping) or not value:
         got = "none" if value is None or value == {} else type(value).__name__
         raise DataError(
-            f"{subject} must be a dict with at least one modality, got {got}. Give "
+            f"{subject} must be a dict with at least one modality, got {got}. Pass "
             "{'labs': ...}."
         )
     for name in value:
@@ -100,16 +108,20 @@ def check_mapping(subject: str, value: Any) -> None:  # noqa: ANN401
             )
 
 
-def read_sources(name: str, source: Any) -> list[str]:  # noqa: ANN401
-    """Return the columns that are said to hold a modality.
+def read_sources(name: str, source: object) -> list[str]:
+    """Return the columns of a modality as a list.
+
+    Args:
+        name: Name of the modality.
+        source: Name of a column, or an iterable of names.
 
     Raises:
-        DataError: when they are neither one name nor a list of at least one.
+        DataError: If it is neither, or the iterable is empty.
     """
     if not isinstance(source, Iterable):
         raise DataError(
             f"modalities[{name!r}] must be the name of a column or a list of names, "
-            f"got {source!r}. Give {{{name!r}: ['wbc', 'crp']}}."
+            f"got {source!r}. Pass {{{name!r}: ['wbc', 'crp']}}."
         )
     fields = [source] if isinstance(source, str) else list(source)
     if not fields:
@@ -119,42 +131,55 @@ def read_sources(name: str, source: Any) -> list[str]:  # noqa: ANN401
     return fields
 
 
-def check_labels_apart(
-    modalities: Mapping[str, str | Sequence[str]] | None, y: str | Sequence[str] | None
+def check_no_label_leak(
+    modalities: ModalityMapping | None, y: str | Sequence[str] | None
 ) -> None:
-    """Refuse a modality that holds a label, which would then be told beforehand.
+    """Check that no modality contains a label, which would leak the target.
+
+    Args:
+        modalities: Columns of each modality.
+        y: Columns of labels.
 
     Raises:
-        DataError: naming the first.
+        DataError: If a column of a modality is a label.
     """
     labels = list(y) if isinstance(y, list | tuple) else [y]
     for name, source in modalities.items() if isinstance(modalities, Mapping) else ():
-        fields = read_sources(name, source)
-        told = [x for field in fields for x in candidate_columns(field) if x in labels]
-        if told:
+        columns = [
+            column
+            for field in read_sources(name, source)
+            for column in candidate_columns(field)
+        ]
+        leaked = [column for column in columns if column in labels]
+        if leaked:
             raise DataError(
-                f"modalities[{name!r}] must not hold the label {str(told[0])!r}, got "
+                f"modalities[{name!r}] must not hold the label {str(leaked[0])!r}, got "
                 "it among its columns.",
-                "Leave it out, or give y=None.",
+                "Remove it from the modality, or pass y=None.",
             )
 
 
 def read_present(
-    present: Any,  # noqa: ANN401
+    present: MaskLike | None,
     names: Sequence[str],
     num_samples: int,
 ) -> BoolArray:
-    """Bring what is said to be present into the shape ``[N, M]``; None is all.
+    """Return an availability mask as ``[N, M]`` booleans.
+
+    Args:
+        present: ``[N, M]`` booleans, ``[N]`` booleans by modality, or None for all
+            True. Modalities that are not named are True.
+        names: Names of the M modalities.
+        num_samples: N.
 
     Raises:
-        DataError: when a modality is unknown or the shape or type is wrong.
+        DataError: If a modality is unknown or the shape or type is wrong.
     """
     table = np.ones((num_samples, len(names)), dtype=bool)
     if isinstance(present, Mapping):
         check_names("present", present, names)
         for name, flags in present.items():
-            shown = f"present[{name!r}]"
-            column = _as_flags(shown, flags, (num_samples,))
+            column = _as_flags(f"present[{name!r}]", flags, (num_samples,))
             table[:, names.index(name)] = column
     elif present is not None:
         table = _as_flags("present", present, (num_samples, len(names)))
@@ -162,10 +187,15 @@ def read_present(
 
 
 def check_names(subject: str, names: Iterable[str], known: Sequence[str]) -> None:
-    """Check that names are modalities.
+    """Check that names are known modalities.
+
+    Args:
+        subject: Name of the parameter, for error messages.
+        names: Names to check.
+        known: Names of the modalities.
 
     Raises:
-        DataError: naming the first that is not, and those that are.
+        DataError: If a name is unknown.
     """
     for name in names:
         if name not in known:
@@ -183,7 +213,7 @@ def _as_flags(
     array: AnyArray = as_entries(flags) if hasattr(flags, "detach") else np.array(flags)
     if array.shape != shape:
         raise DataError(
-            f"{subject} must have shape {list(shape)}, got {list(array.shape)}. Give "
+            f"{subject} must have shape {list(shape)}, got {list(array.shape)}. Pass "
             "one boolean per sample and modality."
         )
     numeric = array.dtype.kind in "biuf"
@@ -201,15 +231,15 @@ def as_vectors(
     *,
     width: int | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Return ``[N, D]`` numbers.
+    """Return embeddings as a float32 array ``[N, D]``.
 
     Args:
-        subject: Their name in messages.
-        vectors: [N, D], or one [D], an array, tensor or lists.
-        width: D, or None for any.
+        subject: Name of the parameter, for error messages.
+        vectors: ``[N, D]``, or one vector ``[D]``; an array, a tensor or lists.
+        width: D, or None for any width.
 
     Raises:
-        DataError: If they are no numbers, or the shape is another.
+        DataError: If they are not numeric, or the shape differs.
     """
     if hasattr(vectors, "detach"):
         vectors = vectors.detach().float().cpu().numpy()
@@ -218,12 +248,12 @@ def as_vectors(
     except (TypeError, ValueError):
         raise DataError(
             f"{subject} must be vectors of numbers, got {type(vectors).__name__}. "
-            "Embed what they stand for first."
+            "Embed the samples first."
         ) from None
     if x.ndim != 2 or not x.shape[1] or (width is not None and x.shape[1] != width):
-        wanted = "D" if width is None else width
+        expected = "D" if width is None else width
         raise DataError(
-            f"{subject} must have shape [N, {wanted}], got {list(np.shape(vectors))}. "
-            "Embed them with the same model."
+            f"{subject} must have shape [N, {expected}], got {list(np.shape(vectors))}."
+            " Embed them with the same model."
         )
     return x

@@ -184,7 +184,7 @@ class Graph:
         return torch.stack([src + first_src, dst + first_dst])
 
     def mask(self, relation: Relation) -> Tensor | None:
-        """Return the adjacency ``[B, S_target, S_source]``, Bool; None where all are 1."""
+        """Return the Bool adjacency ``[B, S_target, S_source]``; None if complete."""
         if isinstance(relation.topology, Full):
             return None
         source, target = self.nodes[relation.source], self.nodes[relation.target]

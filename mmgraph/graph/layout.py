@@ -49,7 +49,7 @@ class Layout:
         return tuple(i for i, width in enumerate(self.widths) for _ in range(width))
 
     def spread(self, rows: Tensor) -> Tensor:
-        """Return rows ``[..., N, D]`` as slots ``[..., S, B, D]``; an empty one is zero."""
+        """Return rows ``[..., N, D]`` as slots ``[..., S, B, D]``, zero if empty."""
         flat = rows if self.slots is None else self.slots.spread(rows)
         return flat.unflatten(-2, (self.num_slots, self.num_samples))
 

@@ -49,7 +49,7 @@ class NodeSet:
 
     @property
     def sends_to(self) -> Tensor:
-        """``[N]`` sample that a node sends to; ``B`` (no sample) if it is receive-only."""
+        """``[N]`` sample that each node sends to; ``B``, none, if receive-only."""
         if self.receive_only is None:
             return self.sample
         return torch.where(self.receive_only, self.num_samples, self.sample)

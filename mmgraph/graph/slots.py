@@ -1,6 +1,7 @@
 """Slots of packed rows, and bucketing of samples with similar numbers of rows.
 
-Letters: ``B`` samples, ``N`` rows, ``S`` slots per sample, ``D`` width. The sample is the
+Letters: ``B`` samples, ``N`` rows, ``S`` slots per sample, ``D`` width. The sample is
+    the
 fastest axis of slots.
 """
 

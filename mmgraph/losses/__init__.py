@@ -1,4 +1,8 @@
-"""Objectives over what is valid. A loss without a valid term is zero."""
+"""Training losses over valid terms; a loss without a valid term is zero.
+
+Pointwise losses compare predictions with labels that may be unknown; pairwise losses
+are contrastive. The folder depends on torch only.
+"""
 
 from mmgraph.losses.pairwise import info_nce, sigmoid_contrastive
 from mmgraph.losses.pointwise import (

@@ -1,8 +1,8 @@
-"""Objectives that bring together what belongs together, over pairs that are valid.
+"""Contrastive losses over valid pairs.
 
-Letters: ``A`` and ``B`` the two sides that are compared; ``...`` are the members of an
-ensemble. Scores are logits: similarity times a temperature, plus a bias. A pair that is
-not ``valid`` (one of its sides is missing) is not read.
+Letters: ``A`` and ``B`` are the numbers of entries of the two sides; ``...`` are the
+members of an ensemble. Scores are logits: similarity times an inverse temperature, plus
+a bias. A pair that is not valid, because one of its sides is missing, is not read.
 """
 
 import torch
@@ -18,49 +18,46 @@ def info_nce(
     positive: Bool[Tensor, "A B"],
     valid: Bool[Tensor, "A B"],
 ) -> Float[Tensor, "..."]:
-    """Tell each side's partner among all candidates, in both directions.
+    """Return the symmetric InfoNCE loss with possibly several positives.
 
     ``-log (exp s_ij / sum_k exp s_ik)``, averaged over the valid positives j of each i,
-    over all i that have one, and over both directions. The denominator sums over all
-    valid candidates. Without a valid positive it is zero, with zero gradients.
+    over all i with a valid positive, and over both directions. The denominator sums
+    over all valid candidates k.
 
     References:
         Representation Learning with Contrastive Predictive Coding, van den Oord, Li,
-        Vinyals, 2018. Supervised Contrastive Learning, Khosla et al., 2020 (several
-        positives, averaged outside of the logarithm).
+        Vinyals, 2018, arXiv 1807.03748. Supervised Contrastive Learning, Khosla et al.,
+        2020, arXiv 2004.11362 (several positives, averaged outside of the logarithm).
 
     Args:
         scores: Logits.
-        positive: What belongs together.
-        valid: Pairs both of whose sides are present.
+        positive: True for pairs that belong together.
+        valid: True for pairs with both sides present.
+
+    Returns:
+        The loss of each ensemble member; zero, with zero gradients, without a valid
+        positive.
     """
-    there = _mean_of_some(*_partner_loss(scores, positive, valid))
-    back = _partner_loss(scores.transpose(-1, -2), positive.T, valid.T)
-    return (there + _mean_of_some(*back)) / 2
+    forward = _one_direction(scores, positive, valid)
+    backward = _one_direction(scores.transpose(-1, -2), positive.T, valid.T)
+    return (forward + backward) / 2
 
 
-def _partner_loss(
+def _one_direction(
     scores: Float[Tensor, "... A B"],
     positive: Bool[Tensor, "A B"],
     valid: Bool[Tensor, "A B"],
-) -> tuple[Float[Tensor, "... A"], Bool[Tensor, " A"]]:
-    """Return the loss of each row alone, in one direction, and whether it counts.
-
-    A row without a valid positive does not count; its loss is zero.
-    """
-    has_one = (positive & valid).any(-1)
-    if not scores.shape[-1]:
-        return scores.sum(-1), has_one
-    clean = torch.where(valid, scores, torch.finfo(scores.dtype).min)
-    share = torch.where(valid, clean.log_softmax(-1), 0)
-    weight = (positive & valid).to(scores.dtype).expand_as(share)
-    return -weighted_mean(share, weight), has_one
-
-
-def _mean_of_some(
-    loss: Float[Tensor, "... A"], some: Bool[Tensor, " A"]
 ) -> Float[Tensor, "..."]:
-    return weighted_mean(loss, some.to(loss.dtype).expand_as(loss))
+    """Return the loss from A to B: the mean over rows with a valid positive."""
+    counted = (positive & valid).any(-1).to(scores.dtype)
+    if scores.shape[-1]:
+        clean = torch.where(valid, scores, torch.finfo(scores.dtype).min)
+        log_proba = torch.where(valid, clean.log_softmax(-1), 0)
+        weight = (positive & valid).to(scores.dtype).expand_as(log_proba)
+        loss = -weighted_mean(log_proba, weight)
+    else:
+        loss = scores.sum(-1)
+    return weighted_mean(loss, counted.expand_as(loss))
 
 
 def sigmoid_contrastive(
@@ -68,20 +65,24 @@ def sigmoid_contrastive(
     positive: Bool[Tensor, "A B"],
     valid: Bool[Tensor, "A B"],
 ) -> Float[Tensor, "..."]:
-    """Decide for each pair alone whether it belongs together (SigLIP).
+    """Return the pairwise sigmoid loss of SigLIP.
 
-    ``-sum log sigmoid(+-s_ij)`` over valid pairs, by the mean number of rows and of
-    columns that have one. A row whose partner is missing still gives negatives, so that
-    incomplete samples are used too.
+    ``-sum log sigmoid(+-s_ij)`` over valid pairs, divided by the mean of the numbers of
+    rows and of columns with a valid pair. An entry without its partner still provides
+    negatives, so that incomplete samples contribute.
 
     References:
         Sigmoid Loss for Language Image Pre-Training, Zhai, Mustafa, Kolesnikov, Beyer,
-        2023.
+        2023, arXiv 2303.15343.
 
     Args:
         scores: Logits.
-        positive: What belongs together.
-        valid: Pairs both of whose sides are present.
+        positive: True for pairs that belong together.
+        valid: True for pairs with both sides present.
+
+    Returns:
+        The loss of each ensemble member; zero, with zero gradients, without a valid
+        positive.
     """
     sign = torch.where(positive, 1, -1).to(scores.dtype)
     loss = -F.logsigmoid(sign * torch.where(valid, scores, 0))

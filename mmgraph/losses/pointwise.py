@@ -1,4 +1,4 @@
-"""Objectives for labels and targets, over what is known.
+"""Losses of predictions against labels and targets, over known values.
 
 Letters: ``B`` samples, ``K`` outputs; ``...`` are the members of an ensemble.
 """
@@ -13,11 +13,14 @@ from torch import Tensor
 
 
 class LossSums(NamedTuple):
-    """A loss as a function of sums over rows, which add up over parts of a batch.
+    """A loss as a function of sums over rows.
+
+    The sums of several parts of a batch add up to the sums of the whole batch, so that
+    the loss of a batch can be computed in parts.
 
     Attributes:
-        sums: ``[..., S]``.
-        of_sums: Maps them to the loss ``[...]``.
+        sums: ``[..., S]`` sums over rows.
+        of_sums: Function from sums to the loss ``[...]``.
     """
 
     sums: Tensor
@@ -25,21 +28,21 @@ class LossSums(NamedTuple):
 
     @property
     def loss(self) -> Tensor:
-        """The loss ``[...]`` of these rows alone."""
+        """Loss ``[...]`` of these rows."""
         return self.of_sums(self.sums)
 
 
 def ratio(total: Tensor, weight: Tensor) -> Tensor:
-    """Divide; zero, with zero gradients, where nothing was weighed."""
+    """Return ``total / weight``; zero, with zero gradients, for a weight of zero."""
     return total / weight.clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def label_weight(y: Tensor, weight: Float[Tensor, "... B"]) -> Float[Tensor, "..."]:
-    """Return what a mean over labels divides by: the weight of those that are known.
+    """Return the total weight of known labels, the denominator of a mean loss.
 
     Args:
         y: ``[B]`` classes, -1 where unknown, or ``[B, K]`` numbers, NaN where unknown.
-        weight: Of each sample.
+        weight: Weight of each sample.
     """
     if y.is_floating_point():
         return (weight * (~y.isnan()).sum(-1)).sum(-1)
@@ -49,7 +52,7 @@ def label_weight(y: Tensor, weight: Float[Tensor, "... B"]) -> Float[Tensor, "..
 def weighted_mean(
     x: Float[Tensor, "... B"], weight: Float[Tensor, "... B"]
 ) -> Float[Tensor, "..."]:
-    """Average along the last axis; zero, with zero gradients, where weights are."""
+    """Return the weighted mean over the last axis; zero if all weights are zero."""
     return ratio((x * weight).sum(-1), weight.sum(-1))
 
 
@@ -58,12 +61,15 @@ def cross_entropy(
     y: Int[Tensor, " B"],
     weight: Float[Tensor, "... B"] | None = None,
 ) -> Float[Tensor, "..."]:
-    """Mean negative log-likelihood of classes; a class of -1 is not labeled.
+    """Return the weighted mean cross-entropy over labeled samples.
 
     Args:
         logits: Unnormalized scores.
-        y: Classes, -1 where unknown.
-        weight: Of each sample, default one.
+        y: Class indices, -1 where unknown.
+        weight: Weight of each sample; None weights all equally.
+
+    Returns:
+        The loss in nats; zero, with zero gradients, without labels.
     """
     valid = (y >= 0).to(logits.dtype)
     picked = y.clamp(min=0).expand(logits.shape[:-1])[..., None]
@@ -76,7 +82,13 @@ def binary_cross_entropy(
     y: Float[Tensor, "B K"],
     weight: Float[Tensor, "... B"] | None = None,
 ) -> Float[Tensor, "..."]:
-    """Mean over labeled cells of the logistic loss; a NaN label is not labeled."""
+    """Return the weighted mean binary cross-entropy over labeled cells.
+
+    Args:
+        logits: Unnormalized scores.
+        y: Labels 0 or 1, NaN where unknown.
+        weight: Weight of each sample; None weights all equally.
+    """
     valid = _valid(y, weight)
     target = torch.where(y.isnan(), 0, y).expand(logits.shape)
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -88,7 +100,13 @@ def squared_error(
     y: Float[Tensor, "B K"],
     weight: Float[Tensor, "... B"] | None = None,
 ) -> Float[Tensor, "..."]:
-    """Mean over labeled cells of the squared error; a NaN target is not labeled."""
+    """Return the weighted mean squared error over known targets.
+
+    Args:
+        prediction: Predictions.
+        y: Targets, NaN where unknown.
+        weight: Weight of each sample; None weights all equally.
+    """
     valid = _valid(y, weight)
     loss = (prediction - torch.where(y.isnan(), 0, y)).square()
     return weighted_mean(loss.flatten(-2), valid.expand_as(loss).flatten(-2))
@@ -106,9 +124,11 @@ def gaussian_nll(
     log_variance: Float[Tensor, "... N D"],
     target: Float[Tensor, "... N D"],
 ) -> LossSums:
-    """Half the mean of ``exp(-s) (mean - target)^2 + s``; zero without rows.
+    """Return the Gaussian negative log-likelihood, without its constant.
 
-    The target is detached: it is what the mean has to meet, not the reverse.
+    ``(exp(-s) (mean - target)^2 + s) / 2`` with the log-variance s, averaged over all
+    cells; zero without rows. Gradients reach the mean and the log-variance, not the
+    target.
     """
     error = (mean - target.detach()).square()
     cells = (-log_variance).exp() * error + log_variance
@@ -122,7 +142,7 @@ def masked_squared_error(
     target: Float[Tensor, "N C"],
     valid: Bool[Tensor, "N C"],
 ) -> LossSums:
-    """Mean squared error over valid cells; the target is detached."""
+    """Return the mean squared error over valid cells; the target is detached."""
     error = at_least_float(prediction - torch.where(valid, target, 0).detach())
     weight = valid.to(error.dtype).expand_as(error)
     total = (error.square() * weight).flatten(-2).sum(-1)
@@ -138,5 +158,5 @@ def _half_ratio(sums: Tensor) -> Tensor:
 
 
 def at_least_float(x: Tensor) -> Tensor:
-    """Return float32 where the type is narrower: sums count rows exactly."""
+    """Return ``x`` in at least float32, in which sums count rows exactly."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""What the scores ask of their arrays."""
+"""Validation of the arguments of metrics."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ Array = NDArray[Any]
 
 
 def check_rows(y: Array, predicted: Array) -> None:
-    """Refuse predictions of another shape than y, or strings for numbers.
+    """Check that predictions have the shape and the type of y.
 
     Raises:
-        DataError: If they are no arrays, or shapes or types differ.
+        DataError: If one is not an array, or shapes or types differ.
     """
     check_arrays(y=y, predictions=predicted)
     if y.shape != predicted.shape:
@@ -31,7 +31,7 @@ def check_rows(y: Array, predicted: Array) -> None:
 
 
 def check_labels(y: Array, predicted: Array) -> None:
-    """Refuse what check_rows refuses, and numbers that are not finite.
+    """Check that predictions have the shape of y, and that all numbers are finite.
 
     Raises:
         DataError: If shapes or types differ, or there is NaN or infinity.
@@ -41,7 +41,7 @@ def check_labels(y: Array, predicted: Array) -> None:
 
 
 def check_targets(y: Array, predicted: Array) -> None:
-    """Refuse what is not finite numbers [N] or [N, K] of one shape.
+    """Check that y and predictions are finite numbers [N] or [N, K] of one shape.
 
     Raises:
         DataError: If shapes differ, or there are strings, NaN or infinity.
@@ -68,7 +68,10 @@ def _check_finite(**arrays: Array) -> None:
 
 
 def check_arrays(**arrays: Array) -> None:
-    """Refuse what is no array, by its name.
+    """Check that arguments are arrays.
+
+    Args:
+        arrays: Arguments by name, for the message.
 
     Raises:
         DataError: If one has no shape.
@@ -76,13 +79,13 @@ def check_arrays(**arrays: Array) -> None:
     for name, array in arrays.items():
         if not hasattr(array, "shape"):
             raise DataError(
-                f"{name} must be an array, got {type(array).__name__}. Pass "
-                "numpy.asarray of it."
+                f"{name} must be an array, got {type(array).__name__}. Convert it "
+                "by numpy.asarray."
             )
 
 
 def is_text(array: Array) -> bool:
-    """Tell whether entries are strings; where some are None, whether others are."""
+    """Return True if entries are strings; entries of None are ignored."""
     known = np.asarray(array)
     if known.dtype == object:
         return any(isinstance(entry, str) for entry in known.flat)
@@ -90,16 +93,16 @@ def is_text(array: Array) -> bool:
 
 
 def check_proba(y: Array, proba: Array) -> NDArray[np.int64]:
-    """Return y as codes; refuse what is not codes [N] with probabilities [N, K].
+    """Return y as integer codes; check codes [N] and probabilities [N, K].
 
-    Booleans are the codes 0 and 1: used as they are, they would choose rows. Whole
-    numbers may be floats.
+    Booleans become the codes 0 and 1, because they would select rows as an index.
+    Floats are accepted if they are whole numbers.
 
     Returns:
         Codes, int64 [N].
 
     Raises:
-        DataError: If shapes, codes or probabilities are wrong.
+        DataError: If shapes, codes or probabilities are invalid.
     """
     check_arrays(y=y, proba=proba)
     if y.ndim != 1 or proba.ndim != 2 or len(y) != len(proba):

@@ -1,4 +1,7 @@
-"""FusionModel and its parts: what each layer does, its nodes, its ghosts."""
+"""The fusion model: node construction, layer plan, placeholder nodes, forward pass.
+
+The folder combines the blocks of ``nn``; training and estimators use it.
+"""
 
 from mmgraph.model.fusion import FusionModel, FusionOutput
 from mmgraph.model.layer_plan import LayerPlan, plan_layers

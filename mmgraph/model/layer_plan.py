@@ -1,4 +1,4 @@
-"""Which relations and node types matter in which layer."""
+"""Pruning of relations and node types that cannot influence the readout."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from mmgraph.schema import Relation, Schema
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What one layer has to do.
+    """Relations and node types of one layer.
 
     Attributes:
-        relations: Relations whose messages can still reach the readout.
-        types: Node types that are needed afterwards.
+        relations: Relations whose messages can reach the readout in later layers.
+        types: Node types that the layer updates, because later steps read them.
     """
 
     relations: tuple[Relation, ...]
@@ -22,15 +22,20 @@ class LayerPlan:
 def plan_layers(
     schema: Schema, num_layers: int, *, completion: bool = False
 ) -> tuple[LayerPlan, ...]:
-    """Keep of each layer what can still reach the readout.
+    """Return the relations and node types of each layer that can reach the readout.
 
     Args:
         schema: Node types and relations.
-        num_layers: At least 1.
-        completion: PlaceholderNodes of all modalities are read before the last layer.
+        num_layers: Number of layers, at least 1.
+        completion: Whether placeholder nodes of all modalities are read before the last
+            layer.
+
+    Returns:
+        One plan per layer, first to last.
 
     Raises:
-        SchemaError: A relation that cannot matter in any layer, or no layer.
+        SchemaError: If ``num_layers`` is below 1, or a relation cannot reach the
+            readout from any layer.
     """
     if num_layers < 1:
         raise SchemaError(f"num_layers must be at least 1, got {num_layers}.")

@@ -1,4 +1,4 @@
-"""From a batch to the graph of every sample, with the states of its nodes.
+"""Construction of the graphs of a batch and of the initial states of their nodes.
 
 Letters: ``B`` samples, ``M`` modalities, ``N`` nodes, ``D`` width.
 """
@@ -28,7 +28,7 @@ from mmgraph.nn.type_dict import TypeDict
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import NEEDS_ENCODER, Latent, Modality, Schema
 
-ROWS = ("x", "sample", "time", "num_samples")  # what an encoder takes
+ENCODER_ARGS = ("x", "sample", "time", "num_samples")  # of the forward of an encoder
 
 
 def build_encoder(
@@ -37,11 +37,18 @@ def build_encoder(
     members: int | None,
     given: nn.Module | PretrainedEncoder | None = None,
 ) -> nn.Module:
-    """Return the encoder of a modality's kind; text, image, audio need one given.
+    """Return the encoder of a modality.
+
+    Args:
+        modality: Modality. Text, image and audio need a given or named encoder.
+        hidden_channels: ``D``.
+        members: Ensemble members computed together, or None for a single model.
+        given: Custom module, or pretrained encoder to fine-tune; None selects the
+            default encoder of the kind of modality.
 
     Raises:
-        ConfigError: Given something that does not encode.
-        SchemaError: A modality that needs one and has none.
+        ConfigError: If ``given`` is not an encoder.
+        SchemaError: If the modality needs an encoder and has none.
     """
     _check_encoder(modality.name, given)
     if isinstance(given, nn.Module):
@@ -68,7 +75,7 @@ def build_encoder(
 
 
 def _check_encoders(given: object, known: tuple[str, ...]) -> None:
-    """Refuse what is no dict, and names that are no modality of the schema."""
+    """Check that custom encoders are a dict by name of a modality."""
     if not isinstance(given, Mapping):
         raise ConfigError(
             f"encoders must be a dict of modules by modality, got {given!r}. Give "
@@ -83,24 +90,25 @@ def _check_encoders(given: object, known: tuple[str, ...]) -> None:
 
 
 def _check_encoder(name: str, given: object) -> None:
-    """Refuse what cannot be called as an encoder is."""
+    """Check that an encoder is a module with the signature of an encoder."""
     if given is None or isinstance(given, PretrainedEncoder):
         return
-    said = f"encoders[{name!r}] must be a module that takes ({', '.join(ROWS)}), got "
+    arguments = ", ".join(ENCODER_ARGS)
+    rule = f"encoders[{name!r}] must be a module that takes ({arguments}), got "
     if not isinstance(given, nn.Module):
         kind = "the class " if isinstance(given, type) else ""
         shown = given.__name__ if isinstance(given, type) else repr(given)
-        raise ConfigError(f"{said}{kind}{shown}. Give an instance.")
+        raise ConfigError(f"{rule}{kind}{shown}. Give an instance.")
     try:
-        inspect.signature(given.forward).bind(*ROWS)
+        inspect.signature(given.forward).bind(*ENCODER_ARGS)
     except TypeError:
         raise ConfigError(
-            f"{said}{type(given).__name__}. Call it in a module of your own that does."
+            f"{rule}{type(given).__name__}. Wrap it in a module with this signature."
         ) from None
 
 
 class Nodes(NamedTuple):
-    """A graph and the states of its nodes, ``[..., N, D]``."""
+    """Graphs of a batch and the states ``[..., N, D]`` of their nodes."""
 
     graph: Graph
     h: Tensor
@@ -113,15 +121,16 @@ def _latent_nodes(count: int, batch: Batch) -> NodeSet:
 
 
 class NodeBuilder(nn.Module):
-    """Encoders, learned latent nodes, and evidence added to observed nodes.
+    """Initial nodes: encoded rows, evidence, placeholder nodes and latent nodes.
 
     Args:
         schema: Node types.
-        latents: The latents that are used.
+        latents: Latents that the layers use.
         hidden_channels: ``D``.
-        encoders: Modules in place of the default encoders, by modality.
-        evidence_channels: Width of the evidence of a modality, or 0.
-        members: Ensemble members computed together, or None.
+        encoders: Custom encoders by modality, in place of the default ones.
+        evidence_channels: Width of the evidence of a modality, which is mapped and
+            added to the states of its nodes; 0 for none.
+        members: Ensemble members computed together, or None for a single model.
     """
 
     def __init__(
@@ -166,10 +175,21 @@ class NodeBuilder(nn.Module):
         self,
         batch: Batch,
         evidence: Tensor | None,
-        ghosts: PlaceholderNodes | None,
-        asked: dict[str, Tensor],
+        placeholders: PlaceholderNodes | None,
+        requested: dict[str, Tensor],
     ) -> Nodes:
-        """Encode what is visible; add ghosts where asked for, and latents."""
+        """Build the graphs of a batch.
+
+        Args:
+            batch: Visible rows.
+            evidence: ``[B, M, evidence_channels]``, or None.
+            placeholders: Placeholder nodes, or None.
+            requested: ``[B]`` Bool by modality, samples that get a placeholder node.
+
+        Raises:
+            DataError: If the evidence has another shape, or a modality with time has
+                rows without time.
+        """
         self._check_evidence(batch, evidence)
         names = self.schema.modality_names
         tables, encoded = encode_together(
@@ -188,56 +208,57 @@ class NodeBuilder(nn.Module):
             for name, x in zip(names, encoded, strict=True)
         }
         if evidence is not None:
-            said = self._map_evidence(evidence, Graph(nodes, batch.num_samples))
-            tables = [_stack(tables) + said]
-        if ghosts is not None and asked:
-            tables = [self._merge(ghosts, _stack(tables), nodes, asked, batch)]
+            added = self._map_evidence(evidence, Graph(nodes, batch.num_samples))
+            tables = [_stack(tables) + added]
+        if placeholders is not None and requested:
+            h = _stack(tables)
+            tables = [self._merge(placeholders, h, nodes, requested, batch)]
         states = [*tables]
         for name, latent in self.latents.items():
             nodes[name] = _latent_nodes(latent.shape[-2], batch)
-            each = latent.unsqueeze(-3)  # the same in every sample
+            each = latent.unsqueeze(-3)  # equal in all samples
             shape = *each.shape[:-3], batch.num_samples, *latent.shape[-2:]
             states.append(each.expand(shape).flatten(-3, -2))
         return Nodes(Graph(nodes, batch.num_samples), _stack(states))
 
     def _merge(
         self,
-        ghosts: PlaceholderNodes,
+        placeholders: PlaceholderNodes,
         h: Tensor,
         nodes: dict[str, NodeSet],
-        asked: dict[str, Tensor],
+        requested: dict[str, Tensor],
         batch: Batch,
     ) -> Tensor:
-        """Add ghosts to the table and to the nodes of the modalities."""
+        """Insert placeholder nodes into the table and, in place, into ``nodes``."""
         first = _first_times(batch)
-        rows = h.split([found.num_nodes for found in nodes.values()], -2)
+        rows = h.split([x.num_nodes for x in nodes.values()], -2)
         states = dict(zip(nodes, rows, strict=True))
-        for name, where in asked.items():
-            states[name], nodes[name] = ghosts.merge(
+        for name, where in requested.items():
+            states[name], nodes[name] = placeholders.merge(
                 name, states[name], nodes[name], where, first
             )
         return _stack(list(states.values()))
 
     def encode(self, name: str, batch: Batch) -> Encoded:
-        """Encode the rows of one modality; without rows there are no nodes.
+        """Return the encoded rows of one modality; no nodes without rows.
 
         Raises:
-            DataError: Rows without time where the schema says that they have time.
+            DataError: If a modality with time has rows without time.
         """
         x, sample, time, _, _ = self._rows(name, batch)
         encoded: Encoded = self.encoders[name](x, sample, time, batch.num_samples)
         return encoded
 
     def _rows(self, name: str, batch: Batch) -> Encoded:
-        """Return the rows of a modality as its encoder takes them."""
+        """Return the rows of a modality, in the form of the input of its encoder."""
         modality = self.schema.modality(name)
         rows = self._present_rows(modality, batch)
         x, time = rows.h, rows.time
         if modality.time and time is None:
             if x.shape[0]:
                 raise DataError(
-                    f"Batch.time[{name!r}] must be given: the schema says that the "
-                    "modality has time."
+                    f"Batch.time[{name!r}] must be given, because the modality has "
+                    "time=True in the schema."
                 )
             time = x.new_zeros(0)
         return rows._replace(time=time)
@@ -249,7 +270,7 @@ class NodeBuilder(nn.Module):
             time, most = batch.time.get(name), batch.max_per_sample.get(name)
             return Encoded(batch.x[name], batch.sample[name], time, missing, most)
         some = [x for x in batch.x.values() if x.is_floating_point()]
-        some = some or list(self.parameters())  # tokens of texts are whole numbers
+        some = some or list(self.parameters())  # tokens of texts are integers
         sample = next(iter(batch.sample.values()))
         x = some[0].new_zeros(0, modality.channels or 0)
         return Encoded(x, sample[:0], None, max_per_sample=0)
@@ -267,19 +288,19 @@ class NodeBuilder(nn.Module):
             )
 
     def _map_evidence(self, evidence: Tensor, graph: Graph) -> Tensor:
-        """Map the evidence of every node's modality, zero where it is silent."""
+        """Return the mapped evidence ``[..., N, D]``; the bias if receive-only."""
         assert self.evidence is not None
         count = evidence.shape[1]
         cell = [x.sample * count + m for m, x in enumerate(graph.nodes.values())]
-        said = evidence.flatten(0, 1).index_select(0, torch.cat(cell))
+        rows = evidence.flatten(0, 1).index_select(0, torch.cat(cell))
         if any(x.receive_only is not None for x in graph.nodes.values()):
-            heard = torch.cat([x.sends_to for x in graph.nodes.values()])
-            said = said.masked_fill((heard == graph.num_samples)[:, None], 0)
-        return self.evidence(said, graph.rows)
+            sends_to = torch.cat([x.sends_to for x in graph.nodes.values()])
+            rows = rows.masked_fill((sends_to == graph.num_samples)[:, None], 0)
+        return self.evidence(rows, graph.rows)
 
 
 def _first_times(batch: Batch) -> Tensor:
-    """Return ``[B]`` the first time that is seen of each sample; 0 without any."""
+    """Return the first observed time ``[B]`` of each sample; 0 without times."""
     shape = (batch.num_samples,)
     first = torch.full(shape, torch.inf, dtype=torch.float64, device=batch.device)
     for name, seconds in batch.time.items():
@@ -289,7 +310,7 @@ def _first_times(batch: Batch) -> Tensor:
 
 
 def _stack(tables: list[Tensor]) -> Tensor:
-    """Put tables below each other; what members share is repeated for each."""
+    """Concatenate tables by rows; expand those that all members share."""
     if len(tables) == 1:
         return tables[0]
     leading = max((h.shape[:-2] for h in tables), key=len)

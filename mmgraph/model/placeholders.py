@@ -1,4 +1,4 @@
-"""Nodes for what is not there: where they stand, what they become, how they learn.
+"""Placeholder nodes of missing modalities: insertion, completion and loss.
 
 Letters: ``B`` samples, ``M`` modalities, ``N`` nodes, ``D`` width, ``C`` channels.
 """
@@ -22,21 +22,22 @@ from mmgraph.schema import Modality, Schema
 
 
 def _width(modality: Modality) -> int | None:
-    """Width of features that a completion can predict: single rows have one."""
+    """Return the width of the predicted features; None for sequences."""
     return modality.channels if modality.tokens == "single" else None
 
 
 class PlaceholderNodes(nn.Module):
-    """A silent node in the place of a modality that is missing or held out.
+    """Placeholder nodes, one for each modality that is missing or held out.
 
-    A ghost receives and does not send, unless it is promoted once it is completed. In
-    a modality with time it stands at the first time that is seen of the sample.
+    A placeholder node has a learned initial state, receives messages and sends none,
+    unless it is promoted after its completion. In a modality with time, its time is the
+    first observed time of the sample.
 
     Args:
         schema: Node types.
         hidden_channels: ``D``.
-        promote: Let completed ghosts send, weighed by their reliability.
-        members: Ensemble members computed together, or None.
+        promote: Let completed nodes send messages, weighted by their reliability.
+        members: Ensemble members computed together, or None for a single model.
     """
 
     def __init__(
@@ -62,53 +63,75 @@ class PlaceholderNodes(nn.Module):
             }
         )
 
-    def asked(self, batch: Batch, complete: Sequence[str]) -> dict[str, Tensor]:
-        """Return ``[B]`` Bool by modality: where a ghost is wanted, if anywhere."""
+    def requested(self, batch: Batch, complete: Sequence[str]) -> dict[str, Tensor]:
+        """Return the samples that need a placeholder node.
+
+        Args:
+            batch: Present and held-out modalities of each sample.
+            complete: Modalities to complete wherever they are missing.
+
+        Returns:
+            ``[B]`` Bool by modality, only for modalities with at least one sample.
+        """
         nothing = torch.zeros(batch.num_samples, dtype=torch.bool, device=batch.device)
         present = dict(zip(batch.modalities, batch.present.unbind(1), strict=True))
-        wanted = {}
+        needed = {}
         for name in complete:
-            self.schema.modality(name)
-            wanted[name] = ~present.get(name, nothing)
+            self.schema.modality(name)  # raises for an unknown name
+            needed[name] = ~present.get(name, nothing)
         if batch.held_out is not None:
             columns = batch.held_out.unbind(1)
             for name, column in zip(batch.modalities, columns, strict=True):
-                wanted[name] = wanted.get(name, nothing) | column
-        return {name: where for name, where in wanted.items() if bool(where.any())}
+                needed[name] = needed.get(name, nothing) | column
+        return {name: where for name, where in needed.items() if bool(where.any())}
 
     def merge(
         self, name: str, h: Tensor, nodes: NodeSet, where: Tensor, first: Tensor
     ) -> tuple[Tensor, NodeSet]:
-        """Add one ghost for each sample in ``where [B]`` to a modality's nodes.
+        """Insert placeholder nodes into the nodes of a modality.
 
-        It stands at ``first [B]`` seconds, where the modality has time.
+        Args:
+            name: Modality.
+            h: ``[..., N, D]`` states of its nodes.
+            nodes: Nodes of the modality.
+            where: ``[B]`` Bool, True for samples that get a placeholder node.
+            first: ``[B]`` seconds, time of the placeholder nodes.
+
+        Returns:
+            States and nodes, ordered by sample.
         """
-        ghost = torch.nonzero(where)[:, 0]
-        state = self.states[name].expand(*h.shape[:-2], len(ghost), -1)
-        sample = torch.cat([nodes.sample, ghost])
+        added = torch.nonzero(where)[:, 0]
+        state = self.states[name].expand(*h.shape[:-2], len(added), -1)
+        sample = torch.cat([nodes.sample, added])
         order = torch.argsort(sample, stable=True)
-        silent = torch.arange(len(sample), device=sample.device) >= len(nodes)
+        receive_only = torch.arange(len(sample), device=sample.device) >= len(nodes)
         time = nodes.time
         if time is not None:
-            time = torch.cat([time, first[ghost].to(time.dtype)])[order]
+            time = torch.cat([time, first[added].to(time.dtype)])[order]
         merged = torch.cat([h, state], dim=-2).index_select(-2, order)
-        return merged, NodeSet(sample[order], nodes.num_samples, time, silent[order])
+        return merged, NodeSet(
+            sample[order], nodes.num_samples, time, receive_only[order]
+        )
 
     def decode(
         self, graph: Graph, h: Tensor
     ) -> tuple[Graph, Tensor, dict[str, Completed]]:
-        """Complete every ghost of a graph, and promote them where the model does."""
+        """Complete all placeholder nodes of a graph; promote them if ``promote``.
+
+        Returns:
+            Graph, states ``[..., N, D]``, and the completions by modality.
+        """
         nodes, parts, completed = dict(graph.nodes), [], {}
         for name, rows in graph.rows.items():
-            state, found = h[..., rows, :], nodes[name]
-            if found.receive_only is not None:
-                ghost = torch.nonzero(found.receive_only)[:, 0]
-                done = self.decoders[name](
-                    state.index_select(-2, ghost), found.sample[ghost]
+            state, node_set = h[..., rows, :], nodes[name]
+            if node_set.receive_only is not None:
+                index = torch.nonzero(node_set.receive_only)[:, 0]
+                completion = self.decoders[name](
+                    state.index_select(-2, index), node_set.sample[index]
                 )
-                completed[name] = done
+                completed[name] = completion
                 if self.promote:
-                    state, nodes[name] = _promoted(state, found, ghost, done)
+                    state, nodes[name] = _promote(state, node_set, index, completion)
             parts.append(state)
         return Graph(nodes, graph.num_samples), torch.cat(parts, dim=-2), completed
 
@@ -119,28 +142,36 @@ class PlaceholderNodes(nn.Module):
         encode: Callable[[str, Batch], Encoded],
         encoders: TypeDict[nn.Module],
     ) -> dict[str, LossSums]:
-        """Score completions of what a batch holds out, by modality.
+        """Return the completion losses of held-out modalities.
 
-        Targets have no gradient.
+        Args:
+            batch: Batch with held-out modalities.
+            completed: Completions by modality.
+            encode: Encodes the rows of one modality; its states are the targets,
+                without gradient.
+            encoders: Encoders by modality.
+
+        Returns:
+            Losses by modality; empty if nothing is held out.
         """
         if batch.held_out is None:
             return {}
         hidden = replace(batch.drop(batch.held_out), held_out=None)
         losses = {}
-        for name, done in completed.items():
+        for name, completion in completed.items():
             if name not in hidden.x or not len(hidden.x[name]):
                 continue
             with torch.no_grad():
-                found = encode(name, hidden)
-                rows = torch.unique(found.sample)
-                state = segment_mean(found.h, found.sample, batch.num_samples)
+                encoded = encode(name, hidden)
+                rows = torch.unique(encoded.sample)
+                state = segment_mean(encoded.h, encoded.sample, batch.num_samples)
                 state = state.index_select(-2, rows)
                 x = self._features(name, hidden.x[name], encoders[name])
-            losses[name] = completion_loss(_rows_of(done, rows), state, x)
+            losses[name] = completion_loss(_select(completion, rows), state, x)
         return losses
 
     def _features(self, name: str, x: Tensor, encoder: nn.Module) -> Tensor | None:
-        """Return the features to be predicted, NaN where unknown; or None."""
+        """Return the target features, NaN where unknown; None without a fixed width."""
         if _width(self.schema.modality(name)) is None:
             return None
         if not isinstance(encoder, VectorEncoder):
@@ -149,22 +180,22 @@ class PlaceholderNodes(nn.Module):
         return torch.where(x.isnan(), torch.nan, values)
 
 
-def _promoted(
-    state: Tensor, nodes: NodeSet, ghost: Tensor, done: Completed
+def _promote(
+    state: Tensor, nodes: NodeSet, index: Tensor, completion: Completed
 ) -> tuple[Tensor, NodeSet]:
-    """Give ghosts their completed states and let them send."""
+    """Set the completed states of placeholder nodes and let them send messages."""
     zeros = state.new_zeros(state.shape[:-1])
-    reliability = zeros.index_copy(-1, ghost, done.log_reliability)
+    reliability = zeros.index_copy(-1, index, completion.log_reliability)
     promoted = replace(nodes, receive_only=None, log_reliability=reliability)
-    return state.index_copy(-2, ghost, done.h), promoted
+    return state.index_copy(-2, index, completion.h), promoted
 
 
-def _rows_of(done: Completed, samples: Tensor) -> Completed:
-    """Return the completions of some samples, all of which have one."""
-    at = torch.searchsorted(done.sample, samples)
+def _select(completion: Completed, samples: Tensor) -> Completed:
+    """Return the completions of these samples, all of which must have one."""
+    index = torch.searchsorted(completion.sample, samples)
     return Completed(
         samples,
-        done.h.index_select(-2, at),
-        done.log_variance.index_select(-2, at),
-        None if done.x is None else done.x.index_select(-2, at),
+        completion.h.index_select(-2, index),
+        completion.log_variance.index_select(-2, index),
+        None if completion.x is None else completion.x.index_select(-2, index),
     )

@@ -1,6 +1,7 @@
 """Bindings of the attention kernel: multi-head attention on tables of packed rows.
 
-Letters: ``E`` ensemble members, ``B`` samples, ``N`` rows, ``H`` heads, ``d`` width of a
+Letters: ``E`` ensemble members, ``B`` samples, ``N`` rows, ``H`` heads, ``d`` width of
+    a
 head.
 """
 
@@ -94,7 +95,7 @@ class AttentionInputs(NamedTuple):
     receive_only: Tensor | None
 
     def pack(self, segments: AttentionSegments) -> _Attention:
-        """Return the kernel's structure of borrowed pointers; keep the tensors alive."""
+        """Return the structure of the kernel; it borrows the memory of the tensors."""
         query, source, heads = self.query, self.source, self.bias.shape[-1]
         width = query.shape[-1]
         return _Attention(

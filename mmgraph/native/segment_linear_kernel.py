@@ -46,7 +46,7 @@ class SegmentLinearInputs(NamedTuple):
         return sum(stop - start for _, start, stop in self.segments)
 
     def pack(self) -> _SegmentLinear:
-        """Return the kernel's structure of borrowed pointers; keep the tensors alive."""
+        """Return the structure of the kernel; it borrows the memory of the tensors."""
         h, (*_, types, width, columns) = self.h, self.weight.shape
         flat = [number for each in self.segments for number in each]
         numbers = (INT * len(flat))(*flat)

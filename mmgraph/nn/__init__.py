@@ -1,4 +1,8 @@
-"""Building blocks of a fusion model. They do not know each other."""
+"""Building blocks of a fusion model: encoders, graph layers, readouts, heads, pooling.
+
+The blocks are independent of each other; :class:`mmgraph.FusionModel` combines them.
+The folder depends on ``graph``, ``losses`` and ``pretrained``.
+"""
 
 from mmgraph.nn.completion import CompletionDecoder
 from mmgraph.nn.conv import RelationalAttention

@@ -38,9 +38,9 @@ class RelationalAttention(nn.Module):
     ``a_e = exp l_e / (exp n[t,h] + sum_e' exp l_e')``,
     ``out_i = W_O[t] sum_e a_e s[r,h] v_j + b_O[t]``,
 
-    with the time encoding ``phi(dt) = [dt, sin(omega_k dt + p_k)]`` for relations between
-    types with time, the null sink n, and the reliability rho of completed nodes. A node
-    without incoming edges receives ``b_O[t]``.
+    with the time encoding ``phi(dt) = [dt, sin(omega_k dt + p_k)]`` for relations
+    between types with time, the null sink n, and the reliability rho of completed
+    nodes. A node without incoming edges receives ``b_O[t]``.
 
     References:
         Heterogeneous Graph Transformer, Hu, Dong, Wang, Sun, 2020, arXiv 2003.01332
@@ -162,8 +162,8 @@ class RelationalAttention(nn.Module):
                 attended = attend_sparse(weights, query, key, value, graph)
         if self.gelu:
             attended = gelu(attended)
-        own = graph.rows_among(self.targets)
-        return graph.split(self.out(attended, own), own)
+        target_rows = graph.rows_among(self.targets)
+        return graph.split(self.out(attended, target_rows), target_rows)
 
     def _weights(self) -> RelationWeights:
         scaled, mapped = self.capacity != "bias", self.capacity == "full"

@@ -2,8 +2,8 @@
 
 Letters: ``N`` rows, ``D`` widths, ``T`` types, ``E`` ensemble members. With
 ``members=None``, parameters have no axis of members and rows are ``[N, D]``. Otherwise
-parameters begin with the axis ``E``, and rows are ``[E, N, D]``, or ``[N, D]`` shared by
-all members.
+parameters begin with the axis ``E``, and rows are ``[E, N, D]``, or ``[N, D]`` shared
+by all members.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Modules or parameters by the names of node types."""
+"""Dictionary of modules or parameters by node type."""
 
 from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar, cast
@@ -9,7 +9,15 @@ T = TypeVar("T", nn.Module, nn.Parameter)
 
 
 class TypeDict(nn.Module, Generic[T]):
-    """A mapping that takes any name, also those of a module's own attributes."""
+    """Registered modules or parameters by name of a node type.
+
+    Unlike ``torch.nn.ModuleDict``, keys may contain dots or equal attributes of a
+    module such as ``"type"``, and parameters are supported. The prefix ``of_`` of the
+    names in the state dict keeps node types apart from attributes.
+
+    Args:
+        entries: Modules, or parameters, by name.
+    """
 
     def __init__(self, entries: Mapping[str, T]) -> None:
         super().__init__()
@@ -27,5 +35,5 @@ class TypeDict(nn.Module, Generic[T]):
         return iter(self.names)
 
     def items(self) -> list[tuple[str, T]]:
-        """Return names and entries, in order."""
+        """Return pairs of name and entry, in the order of the entries."""
         return [(name, self[name]) for name in self.names]

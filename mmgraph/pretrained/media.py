@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.data.features.audio import read_sound
-from mmgraph.data.features.image import open_picture
+from mmgraph.data.features.audio import read_audio
+from mmgraph.data.features.image import open_image
 from mmgraph.errors import DataError
 
 TAKEN = {
@@ -77,7 +77,7 @@ def as_picture(value: Any) -> npt.NDArray[np.uint8]:  # noqa: ANN401
     """
     if isinstance(value, np.ndarray):
         return value
-    return np.asarray(open_picture(Path(value)), dtype=np.uint8)
+    return np.asarray(open_image(Path(value)), dtype=np.uint8)
 
 
 def as_waveform(value: Any, rate: int, seconds: int) -> npt.NDArray[np.float32]:  # noqa: ANN401
@@ -95,7 +95,7 @@ def as_waveform(value: Any, rate: int, seconds: int) -> npt.NDArray[np.float32]:
     if isinstance(value, np.ndarray):
         samples = value
     else:
-        samples, own = read_sound(Path(value))
+        samples, own = read_audio(Path(value))
         if not len(samples):
             raise DataError(f"{value} must hold a sound, got one without a sample.")
         samples = _resampled(samples[: round(seconds * own)], own, rate)

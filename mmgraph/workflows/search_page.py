@@ -123,12 +123,12 @@ def _picture(file: str) -> dict[str, Any]:
     """Return a small picture as a data URI, or why there is none."""
     if not file:
         return {"picture": None, "reason": "no picture"}
-    from mmgraph.data.features.image import open_picture
+    from mmgraph.data.features.image import open_image
 
     if not Path(file).is_file():
         return {"picture": None, "reason": "the picture is not there any more"}
     try:
-        small = open_picture(Path(file), SIDE)
+        small = open_image(Path(file), SIDE)
     except MMGraphError:
         return {"picture": None, "reason": "the picture cannot be read"}
     buffer = io.BytesIO()

@@ -54,8 +54,8 @@ def test_files_of_one_stem_are_one_sample(folder):
     assert data.modalities == ("image", "text", "sound")
     assert data.present.tolist() == [[1, 0, 0], [1, 1, 1], [0, 1, 0]]
     assert data.columns["text"].values.tolist() == ["A red bird.", "A rosé is a rosé"]
-    assert data.columns["image"].channels == image.NUM_PICTURE_FEATURES
-    assert data.columns["sound"].channels == audio.NUM_SOUND_FEATURES
+    assert data.columns["image"].channels == image.NUM_IMAGE_FEATURES
+    assert data.columns["sound"].channels == audio.NUM_AUDIO_FEATURES
 
 
 def test_folder_may_hold_one_kind_alone(tmp_path):
@@ -65,9 +65,9 @@ def test_folder_may_hold_one_kind_alone(tmp_path):
 
 
 def test_pictures_of_other_colours_and_edges_differ(tmp_path):
-    red = image.describe_picture(paint(tmp_path / "a.png", "red"))
-    same = image.describe_picture(paint(tmp_path / "b.png", "red", (90, 70)))
-    blue = image.describe_picture(paint(tmp_path / "c.png", "blue"))
+    red = image.describe_image(paint(tmp_path / "a.png", "red"))
+    same = image.describe_image(paint(tmp_path / "b.png", "red", (90, 70)))
+    blue = image.describe_image(paint(tmp_path / "c.png", "blue"))
     np.testing.assert_allclose(red, same, atol=1e-6)
     assert np.linalg.norm(red - blue) > 5
     assert red[:3].tolist() == [1, 0, 0]
@@ -75,20 +75,20 @@ def test_pictures_of_other_colours_and_edges_differ(tmp_path):
     stripes[:, ::8] = 255
     Image.fromarray(stripes).save(tmp_path / "d.png")
     Image.fromarray(stripes.T.copy()).save(tmp_path / "e.png")
-    upright, flat = (image.describe_picture(tmp_path / f"{n}.png") for n in "de")
+    upright, flat = (image.describe_image(tmp_path / f"{n}.png") for n in "de")
     assert np.abs(upright[192:320] - flat[192:320]).max() > 0.1
 
 
 def test_transparent_ground_is_white(tmp_path):
     Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "a.png")
-    clear = image.describe_picture(tmp_path / "a.png")
-    white = image.describe_picture(paint(tmp_path / "b.png", "white"))
+    clear = image.describe_image(tmp_path / "a.png")
+    white = image.describe_image(paint(tmp_path / "b.png", "white"))
     np.testing.assert_array_equal(clear, white)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4])
 def test_wave_files_of_any_width_say_the_same(tmp_path, width):
-    x, rate = audio.read_sound(tone(tmp_path / "a.wav", 440, width))
+    x, rate = audio.read_audio(tone(tmp_path / "a.wav", 440, width))
     assert rate == 16000
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 16000)
     np.testing.assert_allclose(x, expected, atol=2.0 ** (1 - 8 * width))
@@ -96,7 +96,7 @@ def test_wave_files_of_any_width_say_the_same(tmp_path, width):
 
 def test_higher_tones_are_in_higher_bands(tmp_path):
     low, high = (
-        audio.describe_sound(tone(tmp_path / f"{hertz}.wav", hertz))[: audio.BANDS]
+        audio.describe_audio(tone(tmp_path / f"{hertz}.wav", hertz))[: audio.BANDS]
         for hertz in (300, 4000)
     )
     assert low.argmax() < high.argmax()
@@ -104,19 +104,19 @@ def test_higher_tones_are_in_higher_bands(tmp_path):
 
 def test_other_sounds_are_read_by_soundfile(tmp_path):
     soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
-    x, rate = audio.read_sound(tone(tmp_path / "a.wav", 440))
+    x, rate = audio.read_audio(tone(tmp_path / "a.wav", 440))
     soundfile.write(tmp_path / "a.flac", x, rate)
     soundfile.write(tmp_path / "b.wav", x, rate, subtype="FLOAT")
     for name in ("a.flac", "b.wav"):
-        found, _ = audio.read_sound(tmp_path / name)
+        found, _ = audio.read_audio(tmp_path / name)
         np.testing.assert_allclose(found, x, atol=1e-4)
 
 
 def test_short_sounds_are_described(tmp_path):
-    row = audio.describe_sound(tone(tmp_path / "a.wav", 440, seconds=0.01))
+    row = audio.describe_audio(tone(tmp_path / "a.wav", 440, seconds=0.01))
     assert np.isfinite(row).all()
     with pytest.raises(DataError, match="must hold a sound, got one without a sample"):
-        audio.describe_sound(tone(tmp_path / "b.wav", 440, seconds=0))
+        audio.describe_audio(tone(tmp_path / "b.wav", 440, seconds=0))
 
 
 def test_files_that_are_not_what_they_say_are_named(tmp_path):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmgraph import FusionClassifier, Modality, MultimodalData, MultimodalStream, Schema
-from mmgraph.data.stream.sampling import LEAST, draw_sample
+from mmgraph.data.stream.sampling import MIN_PER_CLASS, draw_sample
 from mmgraph.data.stream.source import RowRange, hash_keys, shard_ranges
 from mmgraph.data.targets import missing_labels
 from mmgraph.errors import DataError
@@ -358,7 +358,7 @@ def test_records_in_a_row_may_lack_labels(key, labels):
 
 
 def test_the_key_of_labels_must_be_there_in_the_beginning(monkeypatch):
-    monkeypatch.setattr("mmgraph.data.stream.records.LOOKED_AT", 100)
+    monkeypatch.setattr("mmgraph.data.stream.records.LABEL_SEARCH", 100)
     late = [{"labs": [1.0]}] * 150 + [{"labs": [1.0], "y": 1}] * 20
     stream = MultimodalStream.from_iterable(late, modalities={"labs": "labs"})
     message = r"samples must have the key 'y' among the first 100 .* Yield None where"
@@ -454,7 +454,7 @@ def test_sample_keeps_rare_classes_and_whole_groups(data, tmp_path):
     stream = MultimodalStream.from_parquet(tmp_path)
     sample = draw_sample(stream, 10, classes=True)
     assert sample.data.y.sum() == 2
-    assert len(sample.keys) <= 10 + 2 * LEAST
+    assert len(sample.keys) <= 10 + 2 * MIN_PER_CLASS
     groups = np.arange(90) // 9
     data.replace(groups=groups).to_parquet(tmp_path / "a.parquet")
     stream = MultimodalStream.from_parquet(tmp_path)

@@ -306,12 +306,12 @@ def test_codes_are_whole_numbers(score, y):
         (
             lambda: metrics.aurc(np.zeros(2), np.zeros(3)),
             DataError,
-            r"aurc must get one value per rate, got \[3\] values for \[2\]",
+            r"aurc needs one value per rate, got \[3\] values for \[2\]",
         ),
         (
             lambda: metrics.aurc(np.array([0.5, 0.1]), np.zeros(2)),
             DataError,
-            r"aurc rates must rise, got \[0.5, 0.1\]",
+            r"rates must increase, got \[0.5, 0.1\]",
         ),
         (
             lambda: metrics.paired_difference(np.zeros(2), np.zeros(3), 0.2),

@@ -201,7 +201,7 @@ def test_adapters_need_linear_layers(models):
 
     backbone = PretrainedEncoder(models["text"]).load()[0]
     backbone.model = torch.nn.Conv1d(2, 2, 1)
-    with pytest.raises(ConfigError, match="lora_rank must be of a model with linear"):
+    with pytest.raises(ConfigError, match="lora_rank needs a model with linear layers"):
         add_adapters(backbone, 2)
 
 

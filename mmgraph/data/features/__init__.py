@@ -1,1 +1,4 @@
-"""Plain features of texts, images and audio, which need no pretrained model."""
+"""Handcrafted features of sequences, text, images and audio, without pretrained models.
+
+They serve baselines and estimators as fixed-width inputs.
+"""

@@ -1,4 +1,4 @@
-"""One vector of fixed width per sample and modality, for models that need one.
+"""Feature vectors of fixed width per sample and modality.
 
 Shapes: N samples, C channels, F features.
 """
@@ -11,38 +11,38 @@ import torch
 from torch import Tensor
 
 from mmgraph.data.column import Column
-from mmgraph.data.features.audio import NUM_SOUND_FEATURES, describe_sound
-from mmgraph.data.features.image import NUM_PICTURE_FEATURES, describe_picture
+from mmgraph.data.features.audio import NUM_AUDIO_FEATURES, describe_audio
+from mmgraph.data.features.image import NUM_IMAGE_FEATURES, describe_image
 from mmgraph.ops import position_in, segment_statistics
 
 NUM_PARTS = 4
 NUM_TEXT_FEATURES = 256
-# of what is not numbers, by the kind of the modality
+# widths of the features of strings, by kind of the modality
 NUM_FEATURES = {
     "text": NUM_TEXT_FEATURES,
-    "image": NUM_PICTURE_FEATURES,
-    "audio": NUM_SOUND_FEATURES,
+    "image": NUM_IMAGE_FEATURES,
+    "audio": NUM_AUDIO_FEATURES,
 }
 
 
 def describe_rows(column: Column, kind: str) -> npt.NDArray[np.float32]:
-    """Describe each sample's rows by one vector; all NaN where it has none.
+    """Return one feature vector per sample.
 
-    A single row is its own description (F = C). A sequence is described by mean,
-    standard deviation, minimum, maximum and mean absolute step of each channel, over
-    the whole and over each quarter of its rows (F = 25 C); NaN where a channel was
-    not observed there. Text is described by hashed word counts of unit length
-    (F = 256), a picture by its colours and edges (384), a sound by its spectrum (64).
+    A single row is returned unchanged (F = C). A sequence becomes the mean, standard
+    deviation, minimum, maximum and mean absolute difference of successive values of
+    each channel, over all rows and over each quarter of them (F = 25 C), NaN where the
+    channel was not observed. Text becomes hashed word counts of unit length (F = 256),
+    an image color and edge features (384), audio log-mel statistics (64).
 
     Args:
-        column: Rows of numbers, texts, or paths of pictures or sounds.
-        kind: Of the modality.
+        column: Rows of numbers, texts, or paths of image or audio files.
+        kind: Kind of the modality.
 
     Returns:
-        ``[N, F]``.
+        ``[N, F]``, all NaN where the modality is missing.
 
     Raises:
-        DataError: A file that is no picture or sound.
+        DataError: If a file is not an image or audio file.
     """
     if column.is_text:
         rows = _describe_raw(column, kind)
@@ -62,14 +62,17 @@ def describe_rows(column: Column, kind: str) -> npt.NDArray[np.float32]:
 def describe_sequences(
     x: Tensor, sample: Tensor, position: Tensor, lengths: Tensor
 ) -> Tensor:
-    """Return ``[n, 25 C]`` of n sequences; see :func:`describe_rows`.
+    """Return summary statistics of sequences; see :func:`describe_rows`.
 
     Args:
-        x: ``[L, C]`` rows of all sequences; all-NaN ones at the end of a sequence add
-            nothing to it where they stand at its last place.
-        sample: ``[L]`` ascending sequence of each row.
-        position: ``[L]`` place of each row in its sequence, below its length.
-        lengths: ``[n]``, at least 1.
+        x: ``[L, C]`` rows of all sequences. Padding rows are all NaN and have the last
+            position of their sequence.
+        sample: ``[L]`` sequence of each row, ascending.
+        position: ``[L]`` position of each row in its sequence, below its length.
+        lengths: ``[n]`` number of rows of each sequence, at least 1.
+
+    Returns:
+        ``[n, 25 C]``.
     """
     num, width = lengths.shape[0], 5 * x.shape[1]
     part = NUM_PARTS * position // lengths[sample]
@@ -80,15 +83,15 @@ def describe_sequences(
 
 def _describe_raw(column: Column, kind: str) -> npt.NDArray[np.float32]:
     if kind not in ("image", "audio"):
-        return _hash_words(column)
-    describe = describe_picture if kind == "image" else describe_sound
+        return _hashed_word_counts(column)
+    describe = describe_image if kind == "image" else describe_audio
     rows = [describe(Path(path)) for path in column.values]
     return np.concatenate(
         [np.empty((0, NUM_FEATURES[kind]), np.float32), *(row[None] for row in rows)]
     )
 
 
-def _hash_words(column: Column) -> npt.NDArray[np.float32]:
+def _hashed_word_counts(column: Column) -> npt.NDArray[np.float32]:
     from sklearn.feature_extraction.text import HashingVectorizer
 
     if not len(column.values):

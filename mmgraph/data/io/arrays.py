@@ -1,4 +1,4 @@
-"""From arrays and lists to columns; nothing behind ``present=False`` is read.
+"""Conversion of arrays, tensors and lists to columns.
 
 Shapes: N samples, T steps, C channels, L rows of all samples together.
 """
@@ -19,37 +19,39 @@ from mmgraph.data.column import (
     offsets_of,
 )
 from mmgraph.errors import DataError
+from mmgraph.typing import ArrayLike
 
-_NUMBERS = "fiub"
-_NO_NUMBER = "could not convert string to float:"
-_NO_FLOAT = "float() argument must be a string or a real number, not "
+_NUMERIC_KINDS = "fiub"
+# phrases of NumPy that are shortened in messages
+_NOT_A_NUMBER = "could not convert string to float:"
+_NOT_A_FLOAT = "float() argument must be a string or a real number, not "
 
 
 def build_column(
     name: str,
-    content: Any,  # noqa: ANN401  # whatever holds one entry per sample
+    content: ArrayLike,
     *,
     present: BoolArray | None = None,
-    times: Any = None,  # noqa: ANN401
+    times: ArrayLike | None = None,
     tokens: str | None = None,
 ) -> Column:
-    """Turn the content of one modality into a column.
+    """Convert the values of one modality to a column.
 
     Args:
-        name: the modality, for error messages.
+        name: Name of the modality, for error messages.
         content: ``[N, C]``, ``[N]`` or ``[N, T, C]`` numbers, or a list of N entries
-            (see ``MultimodalData.from_arrays``).
+            (see :meth:`mmgraph.MultimodalData.from_arrays`).
         present: ``[N]``; entries where it is False are missing and never read.
-        times: seconds of each row, laid out like the content, or None.
-        tokens: "single" or "ragged" where a schema says so; decides how lists of
-            1-D entries are read.
+        times: Seconds of each row in the layout of the content, or None.
+        tokens: ``tokens`` of the modality in the schema; decides whether 1-D entries
+            are vectors or sequences. None: decide by their lengths.
 
     Returns:
-        The column. An entry that is None, empty or all NaN is missing.
+        Column. An entry that is None, empty or all NaN is missing.
 
     Raises:
-        DataError: when the content is not numeric, infinite or of a wrong shape, or
-            when times do not fit it.
+        DataError: If the content is not numeric, infinite or of a wrong shape, or
+            the times do not fit it.
     """
     entries = as_entries(content)
     keep = np.ones(len(entries), dtype=bool) if present is None else present
@@ -73,8 +75,12 @@ def build_column(
 def to_float32(name: str, values: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401
     """Convert numbers to float32; None and NA of pandas become NaN.
 
+    Args:
+        name: Name of the modality, for error messages.
+        values: Array, tensor or nested lists.
+
     Raises:
-        DataError: when the values are not numbers.
+        DataError: If the values are not numeric.
     """
     if hasattr(values, "detach"):
         values = as_entries(values)
@@ -82,12 +88,13 @@ def to_float32(name: str, values: Any) -> npt.NDArray[np.float32]:  # noqa: ANN4
         array = np.asarray(values)
         if array.dtype == object:
             array = _without_na(array).astype(np.float64)
-        if array.dtype.kind not in _NUMBERS:
+        if array.dtype.kind not in _NUMERIC_KINDS:
             raise TypeError(f"dtype {array.dtype}")
         with np.errstate(over="ignore"):
             return array.astype(np.float32, copy=False)
     except (TypeError, ValueError, OverflowError) as error:
-        got = str(error).removeprefix(_NO_FLOAT).replace(_NO_NUMBER, "the string")
+        got = str(error).removeprefix(_NOT_A_FLOAT)
+        got = got.replace(_NOT_A_NUMBER, "the string")
         raise DataError(
             f"Modality {name!r} must hold numbers, got {got:.80}. Encode it as "
             "numbers, or pass a list of strings for text."
@@ -100,14 +107,14 @@ def _without_na(objects: AnyArray) -> AnyArray:
 
 
 def _from_array(name: str, array: AnyArray, keep: BoolArray) -> tuple[Column, IntArray]:
-    """Read ``[N]``, ``[N, C]`` or ``[N, T, C]`` without a loop."""
+    """Read ``[N]``, ``[N, C]`` or ``[N, T, C]`` numbers without a loop."""
     if array.ndim == 1:
         array = array[:, None]
     values = to_float32(name, array if keep.all() else array[keep])
     if array.shape[-1] == 0:
         raise DataError(
             f"Modality {name!r} must have at least one channel, got shape "
-            f"{list(array.shape)}. Leave the modality out."
+            f"{list(array.shape)}. Omit the modality."
         )
     inner = tuple(range(1, values.ndim))
     observed = ~np.isnan(values).all(axis=inner)
@@ -126,7 +133,7 @@ def _from_list(
     name: str, entries: AnyArray, keep: BoolArray, timed: bool, tokens: str | None
 ) -> tuple[Column, IntArray]:
     """Read a list of strings, numbers, vectors or sequences; None is missing."""
-    filled = np.array([not _is_nothing(e) for e in entries[keep]], dtype=bool)
+    filled = np.array([not _is_missing(e) for e in entries[keep]], dtype=bool)
     samples = np.flatnonzero(keep)[filled]
     items = [entries[i] for i in samples]
     if not items:
@@ -138,7 +145,7 @@ def _from_list(
     if len(shapes) > 1 or not shapes <= {0, 1, 2}:
         raise DataError(
             f"Modality {name!r} must have entries of one shape, [C] or [T, C], got "
-            f"entries with {sorted(shapes)} dimensions. Give each sample the same."
+            f"entries with {sorted(shapes)} dimensions. Use the same for each sample."
         )
     ndim = shapes.pop()
     one_length = len({len(a) for a in arrays if a.ndim}) == 1
@@ -152,7 +159,7 @@ def _from_list(
     if len(widths) > 1 or widths[0] == 0:
         raise DataError(
             f"Modality {name!r} must have one number of channels in all samples, got "
-            f"{widths[:5]}. Check the entries, or leave the modality out."
+            f"{widths[:5]}. Check the entries, or omit the modality."
         )
     lengths = np.zeros(len(entries), dtype=np.int64)
     lengths[samples] = [len(a) for a in arrays]
@@ -160,8 +167,8 @@ def _from_list(
     return column, np.flatnonzero(column.present)
 
 
-def _is_nothing(entry: object) -> bool:
-    """Tell whether an entry is None, a lone NaN or NA, or an empty sequence."""
+def _is_missing(entry: object) -> bool:
+    """Return True if an entry is None, a scalar NaN or NA, or an empty sequence."""
     if entry is None or isinstance(entry, str):
         return not entry
     if isinstance(entry, float | np.floating):
@@ -201,15 +208,15 @@ def from_rows(
     """Build a column from the packed rows of all samples.
 
     Args:
-        name: the modality, for error messages.
+        name: Name of the modality, for error messages.
         values: ``[L, C]``; samples whose rows are all NaN become missing.
-        lengths: ``[N]`` rows of each sample.
-        ragged: whether a sample may own more than one row.
+        lengths: ``[N]`` number of rows of each sample.
+        ragged: True if a sample may have more than one row.
         time: ``[L]`` seconds, or None; rows are sorted by it.
-        names: of the channels, or empty.
+        names: Names of the channels, or empty.
 
     Raises:
-        DataError: when a value or a time is infinite, or a time is NaN.
+        DataError: If a value or a time is infinite, or a time is NaN.
     """
     offsets = offsets_of(lengths)
     some = np.flatnonzero(lengths)
@@ -243,27 +250,28 @@ def _with_times(
     observed: IntArray,
     times: Any,  # noqa: ANN401
 ) -> Column:
-    """Attach times and sort the rows of each sample by them."""
+    """Attach times to a column and sort the rows of each sample by them."""
     entries = as_entries(times)
-    got_entries = len(entries) if entries.ndim else 1
-    if got_entries != len(column):
+    num_entries = len(entries) if entries.ndim else 1
+    if num_entries != len(column):
         raise DataError(
             f"Times of {name!r} must have one entry per sample: {len(column)} samples, "
-            f"got {got_entries}. Check that they come from the same table."
+            f"got {num_entries}. Check that they come from the same table."
         )
-    if entries.dtype.kind not in _NUMBERS + "O":
-        raise _bad_times(name, str(entries.dtype))
+    if entries.dtype.kind not in _NUMERIC_KINDS + "O":
+        raise _invalid_times(name, str(entries.dtype))
     if entries.dtype == object:
         parts = [_time_array(name, entries[i]) for i in observed]
     else:
         parts = [each.ravel() for each in entries[observed]]
-    got = np.array([len(p) for p in parts], dtype=np.int64)
-    wrong = np.flatnonzero(got != column.lengths[observed])
+    counts = np.array([len(p) for p in parts], dtype=np.int64)
+    wrong = np.flatnonzero(counts != column.lengths[observed])
     if len(wrong):
         i = observed[wrong[0]]
         raise DataError(
             f"Times of {name!r} must have one entry per row: sample {i} has "
-            f"{column.lengths[i]} rows, got {got[wrong[0]]} times. Give each row one."
+            f"{column.lengths[i]} rows, got {counts[wrong[0]]} times. Pass one time "
+            "per row."
         )
     return sort_by_time(name, column, np.concatenate([np.empty(0), *parts]))
 
@@ -272,14 +280,14 @@ def _time_array(name: str, entry: Any) -> npt.NDArray[np.float64]:  # noqa: ANN4
     if entry is None:
         return np.empty(0)
     try:
-        if np.asarray(entry).dtype.kind not in _NUMBERS + "O":
+        if np.asarray(entry).dtype.kind not in _NUMERIC_KINDS + "O":
             raise TypeError
         return np.asarray(entry, dtype=np.float64).reshape(-1)
     except (TypeError, ValueError, OverflowError):
-        raise _bad_times(name, f"{entry!r:.40}") from None
+        raise _invalid_times(name, f"{entry!r:.40}") from None
 
 
-def _bad_times(name: str, got: str) -> DataError:
+def _invalid_times(name: str, got: str) -> DataError:
     return DataError(
         f"Times of {name!r} must be finite seconds, got {got}. Drop the rows without a "
         "time and convert dates to seconds."
@@ -287,13 +295,18 @@ def _bad_times(name: str, got: str) -> DataError:
 
 
 def sort_by_time(name: str, column: Column, time: AnyArray) -> Column:
-    """Return the column with times, rows ascending in time within each sample.
+    """Return the column with times, the rows of each sample sorted by time.
+
+    Args:
+        name: Name of the modality, for error messages.
+        column: Column without times.
+        time: ``[L]`` seconds.
 
     Raises:
-        DataError: when a time is NaN or infinite.
+        DataError: If a time is NaN or infinite.
     """
     if not np.isfinite(time).all():
-        raise _bad_times(name, "NaN or infinity")
+        raise _invalid_times(name, "NaN or infinity")
     time = time.astype(np.float64, copy=False)
     sample = column.sample
     values = column.values

@@ -1,9 +1,8 @@
-"""From Arrow tables, one's own or foreign, to columns; through buffers, not objects.
+"""Conversion of Arrow tables to columns, through buffers instead of Python objects.
 
 Shapes: N samples, C channels, L rows.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +10,12 @@ import numpy as np
 from mmgraph.data.categorical import read_channels, resolve_column
 from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offsets_of
 from mmgraph.data.io.arrays import from_rows, sort_by_time
-from mmgraph.data.io.parquet import read_document
+from mmgraph.data.io.parquet import one_line, read_document
 from mmgraph.data.schema_inference import fit_columns
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
 from mmgraph.data.validation import check_mapping, read_sources
 from mmgraph.errors import DataError
+from mmgraph.typing import ModalityMapping
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,30 +26,32 @@ CHECK_NAMES = "Check the names in modalities=."
 def parse_table(
     table: "pa.Table",
     *,
-    modalities: Mapping[str, str | Sequence[str]] | None,
+    modalities: ModalityMapping | None,
     y: str | None,
     ids: str | None,
     groups: str | None,
     piecewise: bool = False,
 ) -> dict[str, Any]:
-    """Read columns, plain columns and the schema out of a table.
+    """Read the modalities, the metadata columns and the schema of a table.
+
+    A `DefaultColumn` is read if it exists. In a table that ``to_arrow`` did not write,
+    it is ignored if it holds neither numbers nor strings.
 
     Args:
-        table: made by ``to_arrow``, or any other when ``modalities`` are given.
-        modalities: modality to its columns of numbers or words, or to one column of
-            numbers, strings or lists.
-        y: column of labels; None reads none.
-        ids: column of ids; where a `DefaultColumn` one is not there, samples are numbered.
-        groups: column of groups; where a `DefaultColumn` one is not there, there are none.
-            `DefaultColumn` columns that ``to_arrow`` did not write and that do not hold numbers
-            or strings are other things, and are not read.
-        piecewise: the table is a piece of the data: words must be named.
+        table: Table of ``to_arrow``, or any other together with ``modalities``.
+        modalities: Columns of each modality: numeric and categorical columns, or one
+            column of numbers, strings or lists.
+        y: Column of labels; None reads none.
+        ids: Column of ids; None numbers the samples.
+        groups: Column of groups; None reads none.
+        piecewise: True if the table is a piece of the data, so that categories must be
+            selected explicitly.
 
     Returns:
-        The arguments of ``MultimodalData.from_columns``.
+        Arguments of ``MultimodalData.from_columns``.
 
     Raises:
-        DataError: when a column is missing or of a type that cannot be read.
+        DataError: If a column does not exist or has an unsupported type.
     """
     import pyarrow as pa
 
@@ -58,18 +60,17 @@ def parse_table(
     if document is not None and "y" not in required and isinstance(y, DefaultColumn):
         y = None
     split = METADATA_NAMES["split_name"]
-    wanted = {"y": y, "ids": ids, "groups": groups, "split_name": split}
+    names = {"y": y, "ids": ids, "groups": groups, "split_name": split}
     try:
         parts: dict[str, Any] = {
-            field: read_plain(table, field, name, field in required)
-            for field, name in wanted.items()
+            field: read_metadata(table, field, name, field in required)
+            for field, name in names.items()
         }
         parts["columns"] = _read_columns(table, document, modalities, piecewise)
     except (pa.ArrowException, OverflowError) as error:
-        shown = " ".join(str(error).split())[:200].rstrip(".")
         raise DataError(
-            f"columns must hold numbers, strings or lists of numbers, got {shown}. "
-            "Convert them first."
+            "columns must hold numbers, strings or lists of numbers, got "
+            f"{one_line(error)}. Convert them first."
         ) from None
     if not parts["columns"]:
         raise DataError("the table must have a modality, got none. Write it again.")
@@ -81,17 +82,17 @@ def parse_table(
 
 
 def _read_header(
-    table: "pa.Table", modalities: Mapping[str, str | Sequence[str]] | None
+    table: "pa.Table", modalities: ModalityMapping | None
 ) -> dict[str, Any] | None:
-    """Return what mmgraph wrote about its own table; None if modalities are given."""
+    """Return the header of a table of mmgraph; None if modalities are given."""
     document = read_document(table) if modalities is None else None
     if modalities:
         check_mapping("modalities", modalities)
     elif document is None:
         raise DataError(
-            "a table that mmgraph did not write must come with the columns of each "
-            "modality, got none.",
-            "Give modalities={'labs': ['wbc', 'crp']}.",
+            "a table that mmgraph did not write needs the columns of each modality, "
+            "got none.",
+            "Pass modalities={'labs': ['wbc', 'crp']}.",
         )
     return document
 
@@ -99,7 +100,7 @@ def _read_header(
 def _read_columns(
     table: "pa.Table",
     document: dict[str, Any] | None,
-    modalities: Mapping[str, str | Sequence[str]] | None,
+    modalities: ModalityMapping | None,
     piecewise: bool,
 ) -> dict[str, Column]:
     if document is None:
@@ -122,7 +123,7 @@ def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
     if count != 1:
         known = ", ".join(table.column_names[:20])
         raise DataError(
-            f"column {field!r} must be there once, got {count} in: {known}.", remedy
+            f"column {field!r} must exist once, got {count} in: {known}.", remedy
         )
     column = table.column(field)
     if pa.types.is_dictionary(column.type):
@@ -138,26 +139,26 @@ def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
     )
 
 
-def read_plain(
+def read_metadata(
     table: "pa.Table", field: str, name: str | None, required: bool = False
 ) -> AnyArray | None:
-    """Return the entries of a plain column; None where it is not read.
+    """Return a metadata column; None if it is not read.
 
     Args:
-        table: where it is in.
+        table: Table with the column.
         field: "ids", "y", "groups" or "split_name".
-        name: of the column; None reads none.
-        required: refuse a table without it, even if it is only a `DefaultColumn` one.
+        name: Name of the column; None reads none.
+        required: True if a `DefaultColumn` must exist, too.
 
     Raises:
-        DataError: when it is missing, or does not hold numbers or strings.
+        DataError: If the column does not exist, or holds neither numbers nor strings.
     """
     import pyarrow as pa
 
     optional = isinstance(name, DefaultColumn) and not required
     if name is None or (optional and table.column_names.count(name) != 1):
         return None
-    array = _get(table, name, f"Give {field}= one of these, or {field}=None.")
+    array = _get(table, name, f"Pass {field}= one of these, or {field}=None.")
     if optional and not (_is_number(array.type) or _is_string(array.type)):
         return None
     if pa.types.is_fixed_size_list(array.type) and not array.null_count:
@@ -174,7 +175,7 @@ def read_plain(
 
 
 def _numbers(array: "pa.Array") -> AnyArray:
-    """Return numbers of their own type; as floats with NaN where some are null."""
+    """Return numbers with their type; as floats with NaN if some are null."""
     import pyarrow as pa
 
     if array.null_count and not pa.types.is_floating(array.type):
@@ -213,13 +214,13 @@ def _read_modality(
     source: Any,  # noqa: ANN401
     piecewise: bool,
 ) -> Column:
-    """Read a modality from one column, or from several columns of numbers and words."""
+    """Read a modality from one column, or from numeric and categorical columns."""
     fields = read_sources(name, source)
     known = table.column_names
     if len(fields) == 1 and resolve_column(fields[0], known) == fields[0]:
         kind = _get(table, fields[0], CHECK_NAMES).type
-        words = _is_string(kind) and not isinstance(source, str)
-        if not words and not _is_number(kind):
+        categorical = _is_string(kind) and not isinstance(source, str)
+        if not categorical and not _is_number(kind):
             return _read_nested(table, name, fields[0])
     names, values = read_channels(
         name, fields, known, lambda f: _read_cells(table, name, f), piecewise=piecewise
@@ -230,7 +231,7 @@ def _read_modality(
 
 
 def _read_cells(table: "pa.Table", name: str, field: str) -> Any:  # noqa: ANN401
-    """Return a column as numbers, or as an Arrow array of words."""
+    """Return a column as numbers, or as an Arrow array of strings."""
     array = _get(table, field, CHECK_NAMES)
     if _is_string(array.type):
         return array
@@ -244,7 +245,7 @@ def _read_cells(table: "pa.Table", name: str, field: str) -> Any:  # noqa: ANN40
 
 
 def _float32(array: "pa.Array") -> AnyArray:
-    """Return the numbers as float32, NaN where they are null."""
+    """Return numbers as float32, NaN where they are null."""
     return _as_float32(_numbers(array))
 
 
@@ -254,7 +255,7 @@ def _as_float32(values: AnyArray) -> AnyArray:
 
 
 def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
-    """Read text, vectors or sequences, and their times where there are some."""
+    """Read text, vectors or sequences from one column, with times if there are any."""
     import pyarrow as pa
 
     array = _get(table, field, "Name the columns in modalities=.")
@@ -299,7 +300,7 @@ def _is_list(kind: "pa.DataType") -> bool:
 
 
 def _lengths(array: "pa.Array", length: int | None = None) -> IntArray:
-    """Return ``[N]`` entries of each list, 0 where it is null."""
+    """Return the number of entries of each list ``[N]``, 0 where it is null."""
     import pyarrow.compute as pc
 
     if length is not None:
@@ -310,7 +311,7 @@ def _lengths(array: "pa.Array", length: int | None = None) -> IntArray:
 
 
 def _matrix(name: str, rows: "pa.Array") -> AnyArray:
-    """Return ``[L, C]`` from an array of lists of numbers, all of one length."""
+    """Return ``[L, C]`` from lists of numbers of equal length."""
     import pyarrow as pa
 
     kind = rows.type
@@ -345,7 +346,7 @@ def _read_text(table: "pa.Table", name: str, array: "pa.Array", field: str) -> C
 
 
 def _read_times(table: "pa.Table", field: str, lengths: IntArray) -> AnyArray | None:
-    """Return the times of all rows of a column; None where the table has none."""
+    """Return the times of all rows of a column; None if the table has none."""
     if f"{field}.time" not in table.column_names:
         return None
     array = _get(table, f"{field}.time", "")

@@ -1,4 +1,4 @@
-"""Data frames of pandas to columns and back.
+"""Conversion of pandas data frames to columns and back.
 
 Shapes: N samples, C channels.
 """
@@ -14,6 +14,7 @@ from mmgraph.data.io.arrays import build_column, from_rows
 from mmgraph.data.targets import METADATA_NAMES
 from mmgraph.data.validation import check_mapping, read_sources
 from mmgraph.errors import DataError
+from mmgraph.typing import ModalityMapping
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,15 +32,22 @@ _NUMERIC = (
 
 def parse_frame(
     frame: "pd.DataFrame",
-    modalities: Mapping[str, str | Sequence[str]],
+    modalities: ModalityMapping,
     y: str | Sequence[str] | None,
     ids: str | None,
     groups: str | None,
 ) -> dict[str, Any]:
-    """Read columns and plain columns; see ``MultimodalData.from_pandas``.
+    """Return the arguments of ``MultimodalData.from_columns`` from a data frame.
+
+    Args:
+        frame: Data frame with one row per sample.
+        modalities: Columns of each modality.
+        y: Column or columns of labels.
+        ids: Column of ids.
+        groups: Column of groups.
 
     Raises:
-        DataError: when a column is unknown or does not hold numbers.
+        DataError: If a column does not exist, or is neither numeric nor categorical.
     """
     import pandas as pd
 
@@ -52,58 +60,62 @@ def parse_frame(
     columns = {
         name: _read_modality(frame, name, source) for name, source in modalities.items()
     }
-    several = None if y is None or isinstance(y, str) else list(y)
-    if several == []:
+    targets = None if y is None or isinstance(y, str) else list(y)
+    if targets == []:
         raise DataError("y must name at least one column, got none. Pass None.")
-    if several is not None:
-        labels = np.stack([_read_numbers(frame, "y", field) for field in several], 1)
+    if targets is not None:
+        labels = np.stack([_read_numbers(frame, "y", field) for field in targets], 1)
     elif y is not None:
-        labels = _to_plain(_get(frame, str(y)))
+        labels = _get(frame, str(y)).to_numpy()
     return {
         "columns": columns,
         "y": None if y is None else labels,
-        "ids": None if ids is None else _to_plain(_get(frame, ids)),
-        "groups": None if groups is None else _to_plain(_get(frame, groups)),
+        "ids": None if ids is None else _get(frame, ids).to_numpy(),
+        "groups": None if groups is None else _get(frame, groups).to_numpy(),
     }
 
 
 def build_frame(
-    columns: Mapping[str, Column], plain: Mapping[str, AnyArray | None]
+    columns: Mapping[str, Column], metadata: Mapping[str, AnyArray | None]
 ) -> "pd.DataFrame":
-    """Lay data out as a data frame; see ``MultimodalData.to_pandas``.
+    """Return data as a data frame; see ``MultimodalData.to_pandas``.
+
+    Args:
+        columns: Columns by modality.
+        metadata: Ids, labels, groups and split names.
 
     Raises:
-        DataError: when two columns would have the same name.
+        DataError: If two columns would have the same name.
     """
     import pandas as pd
 
     cells: dict[str, Any] = {}
-    for field, values in plain.items():
+    for field, values in metadata.items():
         if values is not None and values.ndim == 2:
             cells |= {f"{field}.{k}": values[:, k] for k in range(values.shape[1])}
         elif values is not None:
             cells[METADATA_NAMES[field]] = values
     for name, column in columns.items():
         new = _cells_of(name, column)
-        twice = sorted(set(new) & set(cells))
-        if twice:
+        repeated = sorted(set(new) & set(cells))
+        if repeated:
             raise DataError(
-                f"columns must have different names, got {twice[0]!r} twice. Rename "
-                f"the modality or the channel."
+                f"columns must have different names, got {repeated[0]!r} twice. Rename "
+                "the modality or the channel."
             )
         cells |= new
     return pd.DataFrame(cells)
 
 
 def _get(frame: "pd.DataFrame", field: str) -> "pd.Series":
-    """Return one column; categories become what they stand for."""
+    """Return one column; a Categorical becomes a column of its categories."""
     import pandas as pd
 
     count = list(frame.columns).count(field)
     if count != 1:
         known = ", ".join(map(str, frame.columns[:20]))
         raise DataError(
-            f"column {field!r} must be there once, got {count} in: {known}. Check the "
+            f"column {field!r} must exist once, got {count} in: {known}. Check the "
             "names."
         )
     series = frame[field]
@@ -112,14 +124,8 @@ def _get(frame: "pd.DataFrame", field: str) -> "pd.Series":
     return series
 
 
-def _to_plain(series: "pd.Series") -> AnyArray:
-    """Return numbers, or objects where they are strings or nullable."""
-    values = series.to_numpy()
-    return np.asarray(values)
-
-
 def _is_numeric(series: "pd.Series") -> bool:
-    """Tell whether cells are numbers, booleans or missing, and no strings of digits."""
+    """Return True if cells are numbers, booleans or missing; not strings of digits."""
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(series.dtype):
@@ -130,7 +136,6 @@ def _is_numeric(series: "pd.Series") -> bool:
 
 
 def _read_numbers(frame: "pd.DataFrame", name: str, field: str) -> AnyArray:
-
     series = _get(frame, field)
     if not _is_numeric(series):
         raise DataError(
@@ -145,7 +150,7 @@ def _read_numbers(frame: "pd.DataFrame", name: str, field: str) -> AnyArray:
 
 
 def _read_cells(frame: "pd.DataFrame", name: str, field: str) -> Any:  # noqa: ANN401
-    """Return a column as numbers, or as an Arrow array of words."""
+    """Return a column as numbers, or as an Arrow array of strings."""
     import pandas as pd
     import pyarrow as pa
 
@@ -189,7 +194,7 @@ def _holds_arrays(series: "pd.Series") -> bool:
 
 
 def _channel_names(name: str, fields: Sequence[str]) -> tuple[str, ...]:
-    """Take the prefix and the plain numbers that ``build_frame`` gave away again."""
+    """Return channel names without the prefix and the numbers of ``build_frame``."""
     prefix = f"{name}."
     names = tuple(map(str, fields))
     if all(field.startswith(prefix) for field in names):
@@ -225,7 +230,7 @@ def _cells_of(name: str, column: Column) -> dict[str, AnyArray]:
 
 
 def _objects(column: Column, rows: AnyArray) -> AnyArray:
-    """Return ``[N]`` strings or arrays, None where the modality is missing."""
+    """Return strings or arrays ``[N]``, None where the modality is missing."""
     cells = np.full(len(column), None, dtype=object)
     where = np.flatnonzero(column.present)
     pieces = np.split(rows, column.offsets[1:-1])

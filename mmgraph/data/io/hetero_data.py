@@ -1,4 +1,4 @@
-"""Graphs of PyTorch Geometric, one per sample, to columns and back.
+"""Conversion of PyTorch Geometric graphs, one per sample, to columns and back.
 
 Shapes: N samples, T rows of one sample, C channels.
 """
@@ -22,49 +22,59 @@ if TYPE_CHECKING:
 def parse_graphs(
     graphs: Sequence["HeteroData"], schema: Schema | None
 ) -> dict[str, Any]:
-    """Read columns and plain columns; see ``MultimodalData.from_hetero_data``.
+    """Return the arguments of ``MultimodalData.from_columns`` from graphs.
+
+    Args:
+        graphs: One graph per sample.
+        schema: Schema that determines which modalities are sequences, or None.
 
     Raises:
-        DataError: when there is no graph or a node type has no ``x``.
+        DataError: If there is no graph, or a node type has no ``x``.
     """
-    names = _in_order([tuple(graph.node_types) for graph in graphs])
+    names = _merge_orders([tuple(graph.node_types) for graph in graphs])
     if not names:
         raise DataError(
-            "graphs must hold at least one node type, got none. Give one HeteroData "
+            "graphs must hold at least one node type, got none. Pass one HeteroData "
             "per sample."
         )
     tokens = {m.name: m.tokens for m in schema.modalities} if schema else {}
     columns = {name: _read_type(graphs, name, tokens.get(name)) for name in names}
-    plain = {field: _read_plain(graphs, key) for field, key in METADATA_NAMES.items()}
-    return {"columns": columns, **plain}
+    metadata = {
+        field: _read_metadata(graphs, key) for field, key in METADATA_NAMES.items()
+    }
+    return {"columns": columns, **metadata}
 
 
-def _in_order(parts: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return all names in an order that is that of each part, where there is one.
+def _merge_orders(parts: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return all names in an order that agrees with every part, if there is one.
 
-    Among names whose order no part tells, those mentioned earlier come first.
+    Names that no part orders keep the order of their first occurrence.
     """
     distinct = dict.fromkeys(parts)
-    left = dict.fromkeys(name for part in distinct for name in part)
-    before: dict[str, set[str]] = {name: set() for name in left}
+    remaining = dict.fromkeys(name for part in distinct for name in part)
+    before: dict[str, set[str]] = {name: set() for name in remaining}
     for part in distinct:
         for i, name in enumerate(part):
             before[name].update(part[:i])
     order: list[str] = []
-    while left:
-        free = (name for name in left if before[name].isdisjoint(left))
-        order.append(next(free, next(iter(left))))
-        del left[order[-1]]
+    while remaining:
+        free = (name for name in remaining if before[name].isdisjoint(remaining))
+        order.append(next(free, next(iter(remaining))))
+        del remaining[order[-1]]
     return order
 
 
 def build_graphs(
-    columns: Mapping[str, Column], plain: Mapping[str, AnyArray | None]
+    columns: Mapping[str, Column], metadata: Mapping[str, AnyArray | None]
 ) -> list["HeteroData"]:
     """Return one graph per sample; see ``MultimodalData.to_hetero_data``.
 
+    Args:
+        columns: Columns by modality.
+        metadata: Ids, labels, groups and split names.
+
     Raises:
-        DataError: when a modality is named like labels, ids, groups or splits.
+        DataError: If a modality has the name of a metadata entry.
     """
     from torch_geometric.data import HeteroData
 
@@ -86,7 +96,7 @@ def build_graphs(
                 graphs[i][name].x = torch.from_numpy(column.values[rows].copy())
             if column.time is not None:
                 graphs[i][name].time = torch.from_numpy(column.time[rows].copy())
-    for field, values in plain.items():
+    for field, values in metadata.items():
         if values is None:
             continue
         cells: Sequence[Any] = values.tolist()
@@ -117,18 +127,18 @@ def _read_type(graphs: Sequence["HeteroData"], name: str, tokens: str | None) ->
 
 
 def _text_of(store: Mapping[str, Any], name: str) -> str | None:
-    """Return the one text of a node type; None where it has none."""
+    """Return the text of a node type; None if it has none."""
     texts = [store["text"]] if isinstance(store["text"], str) else list(store["text"])
     if len(texts) > 1:
         raise DataError(
-            f"HeteroData[{name!r}].text must be one string, got {len(texts)}. Join "
-            "them, or make each a node type of its own."
+            f"HeteroData[{name!r}].text must be one string, got {len(texts)}. "
+            "Concatenate them, or use one node type per string."
         )
     return texts[0] if texts else None
 
 
-def _read_plain(graphs: Sequence["HeteroData"], key: str) -> AnyArray | None:
-    """Read one entry of every graph; None when no graph has it."""
+def _read_metadata(graphs: Sequence["HeteroData"], key: str) -> AnyArray | None:
+    """Return one attribute of every graph; None if no graph has it."""
     values = [graph.get(key, None) for graph in graphs]
     if all(value is None for value in values):
         return None
@@ -138,7 +148,7 @@ def _read_plain(graphs: Sequence["HeteroData"], key: str) -> AnyArray | None:
         gap = torch.full_like(tensors[0], torch.nan, dtype=torch.float64)
         entries = [torch.atleast_1d(gap if v is None else v).cpu() for v in values]
         joined = torch.cat(entries)
-        exact = joined.dtype != torch.bfloat16  # which NumPy does not have
-        return np.asarray((joined if exact else joined.float()).numpy())
-    plain = [v.item() if isinstance(v, torch.Tensor) else v for v in values]
-    return np.fromiter(plain, dtype=object, count=len(plain))
+        has_numpy_type = joined.dtype != torch.bfloat16
+        return np.asarray((joined if has_numpy_type else joined.float()).numpy())
+    scalars = [v.item() if isinstance(v, torch.Tensor) else v for v in values]
+    return np.fromiter(scalars, dtype=object, count=len(scalars))

@@ -1,14 +1,13 @@
-"""Arrow tables and Parquet files: one row per sample, missing ones are null.
+"""Arrow tables, Parquet files and CSV files with one row per sample.
 
-A modality is a column: ``FixedSizeList<float>`` for single rows,
-``List<FixedSizeList<float>>`` for sequences, ``string`` for text; the times of
-``name`` are the column ``name.time``. Shapes: N samples, C channels, L rows.
+A modality is a column, null where it is missing: ``FixedSizeList<float>`` for single
+rows, ``List<FixedSizeList<float>>`` for sequences, ``string`` for text. The times of
+modality ``name`` are the column ``name.time``. Shapes: N samples, C channels, L rows.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,39 +17,42 @@ from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.targets import METADATA_NAMES, missing_labels
 from mmgraph.errors import DataError
 from mmgraph.schema import Custom, Schema
+from mmgraph.typing import PathLike
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA_KEY = b"mmgraph"
-PAGE_BYTES = 1 << 16  # readers hold a page and a dictionary of every column
+PAGE_BYTES = 1 << 16  # readers keep one page and one dictionary per column in memory
 PARQUET = ".parquet"
 CSV = (".csv", ".csv.gz")
 
 
 def build_table(
     columns: Mapping[str, Column],
-    plain: Mapping[str, AnyArray | None],
+    metadata: Mapping[str, AnyArray | None],
     schema: Schema,
     *,
     schema_given: bool,
 ) -> "pa.Table":
-    """Lay data out as an Arrow table whose metadata holds the schema.
+    """Return an Arrow table whose header holds the schema.
 
-    A schema that was inferred is inferred anew when the table is read.
-
-    Functions of ``Custom`` relations cannot be stored: such a schema is stored as the
-    star of its modalities.
+    Args:
+        columns: Columns by modality.
+        metadata: Ids, labels, groups and split names.
+        schema: Schema of the data. Functions of ``Custom`` topologies cannot be
+            stored: such a schema is stored as the star of its modalities.
+        schema_given: False if the schema was inferred; a reader infers it again.
 
     Raises:
-        DataError: when a modality has the name of a plain column.
+        DataError: If a modality has the name of a metadata column.
     """
     import pyarrow as pa
 
     arrays: dict[str, pa.Array] = {}
-    for field, values in plain.items():
+    for field, values in metadata.items():
         if values is not None:
-            arrays[METADATA_NAMES[field]] = _plain_array(values)
+            arrays[METADATA_NAMES[field]] = _metadata_array(values)
     for name, column in columns.items():
         if name in METADATA_NAMES.values():
             raise DataError(
@@ -68,17 +70,21 @@ def build_table(
         "schema_given": schema_given,
         "names": {name: list(c.names) for name, c in columns.items()},
         "modalities": list(columns),
-        "plain": [field for field, values in plain.items() if values is not None],
+        "plain": [field for field, values in metadata.items() if values is not None],
     }
-    metadata = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
-    return pa.table(arrays).replace_schema_metadata(metadata)
+    header = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
+    return pa.table(arrays).replace_schema_metadata(header)
 
 
-def write_table(table: "pa.Table", path: str | PathLike[str]) -> None:
+def write_table(table: "pa.Table", path: PathLike) -> None:
     """Write a table as Parquet with a checksum on every page.
 
+    Args:
+        table: Arrow table.
+        path: File to write; replaced if it exists.
+
     Raises:
-        DataError: when the file cannot be written.
+        DataError: If the file cannot be written.
     """
     import pyarrow.parquet as pq
 
@@ -93,20 +99,23 @@ def write_table(table: "pa.Table", path: str | PathLike[str]) -> None:
         )
     except OSError as error:
         raise DataError(
-            f"{path} must be a writable file, got {_one_line(error)}. Check the folder."
+            f"{path} must be a writable file, got {one_line(error)}. Check the folder."
         ) from None
 
 
-def read_table(path: str | PathLike[str]) -> "pa.Table":
-    """Read a Parquet file and verify its checksums and its structure; or a CSV file.
+def read_table(path: PathLike) -> "pa.Table":
+    """Read a CSV file, or a Parquet file with checks of checksums and structure.
+
+    Args:
+        path: File; its suffix selects the format.
 
     Raises:
-        DataError: when the file is missing, of another kind, or damaged.
+        DataError: If the file does not exist, is damaged or of another format.
     """
     import pyarrow.parquet as pq
     from pyarrow import csv
 
-    with _readable(path):
+    with _file_errors(path):
         if is_csv(path):
             nulls = csv.ConvertOptions(strings_can_be_null=True)
             with _open_csv(path) as rows:
@@ -119,34 +128,37 @@ def read_table(path: str | PathLike[str]) -> "pa.Table":
         return table
 
 
-def column_names(path: str | PathLike[str]) -> list[str]:
-    """Return the names of the columns of a file, from its footer or its first lines.
+def column_names(path: PathLike) -> list[str]:
+    """Return the column names of a file, from its footer or its first lines.
+
+    Args:
+        path: Parquet or CSV file.
 
     Raises:
-        DataError: when the file is no Parquet or CSV file, or damaged.
+        DataError: If the file does not exist, is damaged or of another format.
     """
     import pyarrow.parquet as pq
     from pyarrow import csv
 
-    with _readable(path):
+    with _file_errors(path):
         if is_csv(path):
             with _open_csv(path) as rows, csv.open_csv(rows) as blocks:
                 return list(blocks.schema.names)
         return list(pq.read_schema(path).names)
 
 
-def is_csv(path: str | PathLike[str]) -> bool:
-    """Tell whether a file is one of CSV, by its name; else it is one of Parquet."""
+def is_csv(path: PathLike) -> bool:
+    """Return True if the name of a file has a suffix of CSV."""
     return str(path).lower().endswith(CSV)
 
 
-def is_table(path: str | PathLike[str]) -> bool:
-    """Tell whether a name ends as those of files with a row per sample do."""
+def is_table(path: PathLike) -> bool:
+    """Return True if the name of a file has a suffix of Parquet or CSV."""
     return str(path).lower().endswith((PARQUET, *CSV))
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Return the Parquet files of a folder and of those in it, by name."""
+    """Return the Parquet files of a folder and its subfolders, sorted by path."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -155,14 +167,14 @@ def parquet_files(folder: Path) -> list[Path]:
 
 
 def csv_remedy(folder: Path) -> str:
-    """Return what to do about the CSV files of a folder; empty if it has none."""
+    """Return the remedy for a folder of CSV files; empty if it has none."""
     if not any(is_csv(path) for path in folder.rglob("*")):
         return ""
-    return "CSV files are read one by one: join them, or write each as Parquet."
+    return "A CSV file is read alone: concatenate the files, or write each as Parquet."
 
 
-def _open_csv(path: str | PathLike[str]) -> "pa.NativeFile":
-    """Open a file for reading, whatever the case of its ending."""
+def _open_csv(path: PathLike) -> "pa.NativeFile":
+    """Open a CSV file for reading; its suffix is compared case-insensitively."""
     import pyarrow as pa
 
     packed = str(path).lower().endswith(".gz")
@@ -170,7 +182,7 @@ def _open_csv(path: str | PathLike[str]) -> "pa.NativeFile":
 
 
 def _check_encoding(table: "pa.Table") -> None:
-    """Refuse words that are not UTF-8, which CSV gives as bytes."""
+    """Check that all strings are UTF-8; the CSV reader returns others as bytes."""
     import pyarrow as pa
 
     for column in table.schema:
@@ -179,8 +191,8 @@ def _check_encoding(table: "pa.Table") -> None:
 
 
 @contextmanager
-def _readable(path: str | PathLike[str]) -> Iterator[None]:
-    """Tell what goes wrong inside as a fault of the file."""
+def _file_errors(path: PathLike) -> Iterator[None]:
+    """Convert the exceptions of a reader to a DataError that names the file."""
     import pyarrow as pa
 
     if Path(path).is_dir():
@@ -196,16 +208,17 @@ def _readable(path: str | PathLike[str]) -> Iterator[None]:
         remedy = "again" if known else f"as {', '.join((PARQUET, *CSV))}"
         remedy += ", in UTF-8 with commas between columns" if kind == "CSV" else ""
         raise DataError(
-            f"{path} must be a readable {kind} file, got {_one_line(error)}. Write it "
+            f"{path} must be a readable {kind} file, got {one_line(error)}. Write it "
             f"{remedy}."
         ) from None
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception of another library as one short line."""
     return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 
 
-def _plain_array(values: AnyArray) -> "pa.Array":
+def _metadata_array(values: AnyArray) -> "pa.Array":
     import pyarrow as pa
 
     if values.ndim == 2:
@@ -243,10 +256,10 @@ def _list_array(column: Column, rows: "pa.Array") -> "pa.Array":
 
 
 def read_document(table: "pa.Table") -> dict[str, Any] | None:
-    """Return what ``build_table`` stored beside the columns; None for other tables.
+    """Return the header that :func:`build_table` stored; None for other tables.
 
     Raises:
-        DataError: when it is damaged.
+        DataError: If the header is damaged.
     """
     text = (table.schema.metadata or {}).get(METADATA_KEY)
     if text is None:
@@ -269,6 +282,6 @@ def read_document(table: "pa.Table") -> dict[str, Any] | None:
         RecursionError,
     ) as error:
         raise DataError(
-            f"metadata 'mmgraph' must hold a schema, got {_one_line(error)}.",
-            "Name the columns in modalities= to read them without it.",
+            f"metadata 'mmgraph' must hold a schema, got {one_line(error)}.",
+            "Pass the columns as modalities= to read them without it.",
         ) from None

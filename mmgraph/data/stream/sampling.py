@@ -1,6 +1,6 @@
-"""A random sample of a stream, of bounded size, in one pass.
+"""Random subsample of a stream, of bounded size, in one pass.
 
-Shapes: n samples of a piece, S samples that are kept.
+Shapes: n samples of a piece, S samples of the subsample.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from mmgraph.data.stream.stream import MultimodalStream
 from mmgraph.data.targets import known_labels, missing_labels
 from mmgraph.errors import DataError
 
-LEAST = 8  # samples of every class that are kept, however rare it is
+MIN_PER_CLASS = 8  # samples of every class that are kept, however rare it is
 
 Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some samples of a stream.
+    """Subsample of a stream.
 
     Attributes:
-        data: the samples that were drawn, in the order of the stream.
-        keys: ``[S]`` their numbers, ascending.
-        total: samples of the whole stream.
+        data: Samples that were drawn, in the order of the stream.
+        keys: ``[S]`` numbers of the samples, ascending.
+        total: Number of samples of the whole stream.
     """
 
     data: MultimodalData
@@ -40,24 +40,23 @@ class Sample:
 def draw_sample(
     stream: MultimodalStream, most: int, *, seed: int = 0, classes: bool = False
 ) -> Sample:
-    """Draw samples at random, whole groups at a time, from all of a stream.
+    """Draw a random subsample of a stream; groups are drawn whole.
 
-    Every sample (every group, where there are groups) has a hash of its number, and
-    those with the smallest are kept: which ones they are does not depend on the order
-    of reading, nor on the reader. The first samples of each class, where ``classes``
-    asks for them, come on top: without the rest of their groups, and in the order of
-    the stream.
+    The samples (or groups) whose numbers have the smallest hashes are kept, so that the
+    result depends neither on the order of reading nor on the reader. With ``classes``,
+    the first samples of each class are added, without the rest of their groups.
 
     Args:
-        stream: read to its end, whatever the share of this reader.
-        most: samples to keep, but for those of ``classes``; all where there are no
-            more.
-        seed: of the hash.
-        classes: keep some samples of every class of ``y``, however rare.
+        stream: Stream; all of it is read, also if it is a shard.
+        most: Largest number of samples, without those that ``classes`` adds.
+        seed: Seed of the hash.
+        classes: Keep at least 8 samples of every class of ``y``, however rare.
+
+    Returns:
+        Subsample; the whole stream if it has at most ``most`` samples.
 
     Raises:
-        DataError: when the stream is empty, or the first group that is drawn is
-            larger than ``most``.
+        DataError: If the first group that is drawn is larger than ``most``.
     """
     chunks = stream.shard(0, 1).chunks()
     keeper = _ReservoirSampler(most, seed, classes)
@@ -77,7 +76,7 @@ def draw_sample(
 
 
 class _ReservoirSampler:
-    """Keeps the samples with the smallest hashes, and the first ones of each class."""
+    """Sampler that keeps the smallest hashes, and the first samples of each class."""
 
     def __init__(self, most: int, seed: int, classes: bool) -> None:
         self.most, self.seed, self.classes = most, seed, classes
@@ -89,7 +88,7 @@ class _ReservoirSampler:
         self.held = 0
 
     def add(self, piece: Piece) -> None:
-        """Keep what belongs to the sample so far."""
+        """Add the samples of a piece that belong to the current subsample."""
         hashes = self._hash(piece)
         first = self._first_of_class(piece.data)
         keep = first.copy()
@@ -105,7 +104,7 @@ class _ReservoirSampler:
             self._thin()
 
     def finish(self) -> Piece:
-        """Return what was kept."""
+        """Return the samples that were kept."""
         if self.held > self.most:
             self._thin()
         return join(self.pieces)
@@ -132,7 +131,7 @@ class _ReservoirSampler:
         return table[which]
 
     def _first_of_class(self, data: MultimodalData) -> npt.NDArray[np.bool_]:
-        """Return ``[n]`` True for the first samples of each class."""
+        """Return ``[n]``: True for the first samples of each class."""
         first, y = np.zeros(len(data), dtype=bool), data.y
         if not self.classes or y is None or y.ndim > 1:
             return first
@@ -140,8 +139,8 @@ class _ReservoirSampler:
         names, which = np.unique(known_labels(y), return_inverse=True)
         for code, name in enumerate(names.tolist()):
             before = self.seen.get(name, 0)
-            if before < LEAST:
+            if before < MIN_PER_CLASS:
                 of_class = rows[which == code]
-                first[of_class[: LEAST - before]] = True
+                first[of_class[: MIN_PER_CLASS - before]] = True
                 self.seen[name] = before + len(of_class)
         return first

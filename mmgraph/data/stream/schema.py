@@ -1,4 +1,4 @@
-"""One schema for all pieces of a stream, found out at its beginning.
+"""Inference of the schema of a stream from its first samples.
 
 Shapes: n samples, L rows, C channels.
 """
@@ -14,18 +14,18 @@ from mmgraph.data.stream.source import Piece, RowRange, Source
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
-PEEKED = 64  # samples that are looked at first
-MAX_PEEKED = 4096
-OBJECT_BYTES = 64  # of a Python string beside its characters
+FIRST_SAMPLES = 64  # samples of each part that are read first
+MAX_FIRST_SAMPLES = 4096  # size of pieces if a modality was not observed there
+OBJECT_BYTES = 64  # memory of a Python string without its characters
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What the first samples of a source are like.
+    """Schema and sample size of a source, estimated from its first samples.
 
     Attributes:
-        schema: the schema that was given, or a star of the modalities.
-        row_bytes: memory that a sample takes, on average.
+        schema: Schema that was passed, or a star of the modalities.
+        row_bytes: Average memory of a sample in bytes.
     """
 
     schema: Schema
@@ -33,17 +33,22 @@ class StreamInfo:
 
 
 def infer_stream_info(source: Source, schema: Schema | None) -> StreamInfo:
-    """Read from the beginning until a sample of every modality was seen.
+    """Read the beginning of a source until every modality was observed.
 
-    Parts are looked at in turn, so that a part without a modality does not hide it.
+    The first samples of each part are read first, so that a part without some modality
+    does not require reading the part to its end.
+
+    Args:
+        source: Source to read.
+        schema: Schema that was passed; None infers it.
 
     Raises:
-        DataError: when there are no samples, or the first ones do not fit each other.
+        DataError: If there are no samples, or they contradict each other or the schema.
     """
     columns: dict[str, list[Column]] = {name: [] for name in source.modalities}
     known = schema or source.schema
     total, count = 0, 0
-    for size in (PEEKED, MAX_PEEKED):
+    for size in (FIRST_SAMPLES, MAX_FIRST_SAMPLES):
         for part, length in enumerate(source.sizes):
             for piece in source.read(RowRange(part, 0, length), size):
                 if not columns:
@@ -55,7 +60,7 @@ def infer_stream_info(source: Source, schema: Schema | None) -> StreamInfo:
                     if column is not None and len(column.values):
                         some = column.take(np.flatnonzero(column.present)[:64])
                         seen.append(_fit(name, some, known))
-                if size == PEEKED or all(columns.values()):
+                if size == FIRST_SAMPLES or all(columns.values()):
                     break
             if count and all(columns.values()):
                 break
@@ -67,33 +72,38 @@ def infer_stream_info(source: Source, schema: Schema | None) -> StreamInfo:
         name: concat_columns(name, seen or [empty_column(0)])
         for name, seen in columns.items()
     }
-    found = known or infer_schema(joined)
-    fit_columns(joined, found)
-    return StreamInfo(found, max(1, -(-total // count)))
+    schema = known or infer_schema(joined)
+    fit_columns(joined, schema)
+    return StreamInfo(schema, max(1, -(-total // count)))
 
 
 def _fit(name: str, column: Column, schema: Schema | None) -> Column:
-    """Bring a column into the form that a schema says, where there is one."""
+    """Return a column in the form of a schema, if there is one."""
     return column if schema is None else fit_columns({name: column}, schema)[name]
 
 
 def memory_of(data: MultimodalData) -> int:
-    """Return the bytes that data takes, about."""
+    """Return the approximate memory of data in bytes."""
     total = 0
     for column in data.columns.values():
         total += column.offsets.nbytes + column.values.nbytes
         total += 0 if column.time is None else column.time.nbytes
         if column.is_text:
             total += sum(map(len, column.values)) + OBJECT_BYTES * len(column.values)
-    plain = (data.ids, data.y, data.groups, data.split_name)
-    return total + sum(values.nbytes for values in plain if values is not None)
+    metadata = (data.ids, data.y, data.groups, data.split_name)
+    return total + sum(values.nbytes for values in metadata if values is not None)
 
 
 def fit_piece(piece: Piece, schema: Schema, modalities: tuple[str, ...]) -> Piece:
-    """Bring the columns of a piece into the form that all pieces have.
+    """Return a piece with the columns and the schema of the whole stream.
+
+    Args:
+        piece: Piece of the stream.
+        schema: Schema of the stream.
+        modalities: Modalities of the stream; empty for those of the piece.
 
     Raises:
-        DataError: when a modality has another width or type than in the beginning.
+        DataError: If a modality differs in width or type from the schema.
     """
     empty = empty_column(len(piece.data))
     names = modalities or tuple(piece.data.columns)

@@ -1,4 +1,4 @@
-"""In which order a stream is read: spans in turns, windows of an exact size.
+"""Shuffled reading of a stream: interleaved row ranges in windows of fixed size.
 
 Shapes: n samples of a window.
 """
@@ -17,12 +17,12 @@ Claim = Callable[[], Piece]
 
 
 class Cursor:
-    """A span that is read forward, and opened only when something of it is read.
+    """Lazy forward reader of a row range.
 
     Args:
-        source: what is read.
-        span: which samples of it.
-        size: samples that are decoded at a time.
+        source: Source to read.
+        span: Row range of the source.
+        size: Number of samples that are decoded at once.
     """
 
     def __init__(self, source: Source, span: RowRange, size: int) -> None:
@@ -32,10 +32,16 @@ class Cursor:
         self.rest: Piece | None = None
 
     def claim(self, num: int) -> tuple[int, Claim]:
-        """Reserve the next samples; return how many there are, and how to read them.
+        """Reserve the next samples for reading.
 
-        Where the size of the span is known, what is never read is not decoded unless
-        something behind it in the span is. Without samples left the number is 0.
+        If the size of the range is known, reserved samples are decoded only when they,
+        or later samples of the range, are read.
+
+        Args:
+            num: Number of samples to reserve.
+
+        Returns:
+            Number of reserved samples, 0 at the end, and a function that reads them.
         """
         if self.span.stop is None:
             piece = self._take(num)
@@ -77,15 +83,15 @@ def read_windows(
     at_once: int,
     skip: int = 0,
 ) -> Iterator[Piece]:
-    """Yield windows of exactly ``window`` samples (the last may be smaller).
+    """Yield windows of exactly ``window`` samples; the last may be smaller.
 
     Args:
-        source: what is read.
-        spans: in the order in which they are opened.
-        window: samples of a window.
-        size: samples that are taken of a span before it is the next one's turn.
-        at_once: spans that are open at the same time.
-        skip: windows to leave out; spans that lie in them alone are never opened.
+        source: Source to read.
+        spans: Row ranges in the order in which they are opened.
+        window: Number of samples of a window.
+        size: Number of samples that are read from a range before the next range.
+        at_once: Number of ranges that are open at the same time.
+        skip: Number of windows to skip; ranges inside them are never opened.
     """
     waiting = deque(Cursor(source, span, size) for span in spans)
     opened = deque(waiting.popleft() for _ in range(min(at_once, len(waiting))))
@@ -108,19 +114,19 @@ def read_windows(
 
 
 def cut(piece: Piece, num: int) -> tuple[Piece, Piece]:
-    """Return the first samples of a piece, and the others."""
+    """Return the first ``num`` samples of a piece, and the remaining ones."""
     if num >= len(piece.keys):
         return piece, take(piece, slice(0, 0))
     return take(piece, slice(0, num)), take(piece, slice(num, None))
 
 
 def take(piece: Piece, rows: IntArray | slice) -> Piece:
-    """Return some samples of a piece."""
+    """Return a selection of the samples of a piece."""
     return Piece(piece.data[rows], piece.keys[rows])
 
 
 def join(pieces: Sequence[Piece]) -> Piece:
-    """Join pieces; that ids are unique is not checked again."""
+    """Concatenate pieces, without checking again that ids are unique."""
     if len(pieces) == 1:
         return pieces[0]
     parts = [piece.data for piece in pieces]

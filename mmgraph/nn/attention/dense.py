@@ -38,9 +38,9 @@ def attend_dense(
         ``[..., N, D]`` attended values; zero where a target has no incoming edge.
     """
     attended: dict[str, Tensor] = {}
-    own = tuple(graph.rows_among(weights.targets))
+    types = tuple(graph.rows_among(weights.targets))
     for group in groups:
-        queries = graph.reorder(query, own, group.targets)
+        queries = graph.reorder(query, types, group.targets)
         keys, values = _source_rows(weights, group, key, value, graph)
         packing = None
         if not weights.depends_on_edges(group):
@@ -50,9 +50,9 @@ def attend_dense(
         else:
             rows = _attend_packed(weights, group, queries, keys, values, packing)
         if len(groups) == 1:
-            return graph.reorder(rows, group.targets, own)
+            return graph.reorder(rows, group.targets, types)
         attended |= graph.split(rows, group.targets)
-    return torch.cat([attended[name] for name in own], -2)
+    return torch.cat([attended[name] for name in types], -2)
 
 
 def _attend_slots(
@@ -99,13 +99,13 @@ def _source_rows(
     graph: Graph,
 ) -> tuple[Tensor, Tensor]:
     """Return the keys and values ``[..., N, D]`` of the source columns of a group."""
-    own = tuple(graph.rows_among(weights.sources))
+    types = tuple(graph.rows_among(weights.sources))
     if weights.scales is None:
         return (
-            graph.reorder(key, own, group.sources),
-            graph.reorder(value, own, group.sources),
+            graph.reorder(key, types, group.sources),
+            graph.reorder(value, types, group.sources),
         )
-    keys, values = graph.split(key, own), graph.split(value, own)
+    keys, values = graph.split(key, types), graph.split(value, types)
     rows = [
         weights.per_relation(number, keys[name], values[name])
         for number, name in zip(group.relations[0], group.sources, strict=True)

@@ -79,7 +79,7 @@ def _transpose(pairs: Tensor, few: bool) -> Tensor:
 
 
 def inner(left: Tensor, right: Tensor, few: bool = False) -> Tensor:
-    """Return the inner products of slots ``[..., T, B, H, d]`` and ``[..., S, B, H, d]``."""
+    """Return inner products of ``[..., T, B, H, d]`` and ``[..., S, B, H, d]``."""
     if few:
         return (left.unsqueeze(-4) * right.unsqueeze(-5)).sum(-1)
     product = _by_head(left) @ _by_head(right).mT
@@ -121,7 +121,7 @@ def _forward(
 
 
 class _Attend(torch.autograd.Function):
-    """Attention with an explicit gradient: fewer passes and less memory than autograd."""
+    """Attention with a hand-written gradient, faster and smaller than autograd."""
 
     @staticmethod
     def forward(

@@ -30,8 +30,8 @@ def attend_sparse(
         ``[..., N, D]`` attended values; zero where a target has no incoming edge.
     """
     first = {n: rows.start for n, rows in graph.rows_among(weights.targets).items()}
-    own = tuple(graph.rows_among(weights.sources))
-    keys, values = graph.split(key, own), graph.split(value, own)
+    sources = tuple(graph.rows_among(weights.sources))
+    keys, values = graph.split(key, sources), graph.split(value, sources)
     queries, total = weights.heads(query), query.shape[-2]
     logits, sent, targets = [], [], []
     for number, relation in enumerate(weights.relations):

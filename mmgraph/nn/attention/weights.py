@@ -64,7 +64,7 @@ class RelationWeights:
     def per_relation(
         self, number: int, key: Tensor, value: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Apply the maps and scales of a relation to keys and values ``[..., N, D]``."""
+        """Apply the maps and scales of a relation to rows ``[..., N, D]``."""
         if self.scales is None:
             return key, value
         key, value = self.heads(key), self.heads(value)  # [..., N, H, d]
