@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 class FusionRetriever(PairEstimator):
     """Retriever with one embedding space for every subset of modalities.
 
-    Queries and entries can have any modalities: text finds images, text and image
-    together find audio. Modalities of one sample are positives. Each modality is
-    mapped, in closed form by kernel ridge regression, to its similarities to training
-    pairs and, if the data have classes, to class probabilities. An embedding is the
-    normalized sum over the present modalities. With ``epochs`` above 0, graph networks
-    on the present modalities are added with a weight chosen on held-out samples. See
-    :class:`mmgraph.embedding.space.EmbeddingSpace`.
+    Queries and entries can have any modalities, such as text queries for images, or
+    queries of text and image for audio. Modalities of one sample are positives. Each
+    modality is mapped, in closed form by kernel ridge regression, to its similarities
+    to training pairs and, if the data have classes, to class probabilities. An
+    embedding is the normalized sum over the present modalities. With ``epochs`` above
+    0, graph networks on the present modalities are added with a weight chosen on
+    held-out samples. See :class:`mmgraph.embedding.space.EmbeddingSpace`.
 
     Args:
         supervision: Positives: "pairs" (modalities of one sample), "labels" (samples of

@@ -1,10 +1,10 @@
 """Classifier and regressor: stacked ensembles with a residual graph network.
 
-A stream that does not fit into memory is fitted in two parts. A random sample, whose
-size the memory of the stream bounds, trains the base learners and the pool, fits the
-scaling of the encoders and validates the members. The base learners have not been
-fitted on the other samples, so that their predictions for those are out of fold by
-construction; the members are trained on all samples, in streamed batches.
+A stream that does not fit into memory is fitted in two steps. Base learners, pool and
+scaling are fitted to a random sample, whose size depends on the memory of the stream;
+the sample also validates the members. For all other samples, predictions of the base
+learners are out of sample by construction. The members are trained on all samples, in
+batches of the stream.
 
 Letters: ``N`` samples, ``K`` outputs, ``M`` modalities, ``E`` members, ``D`` width of a
 member's state, ``S`` sampled samples.
@@ -158,10 +158,15 @@ class SupervisedEstimator(
         processes: ProcessGroup,
         extend: Extend | None = None,
     ) -> None:
-        """Fit base learners, pool and graph on data with encoded targets ``y``.
+        """Fit base learners, pool and graph networks.
 
-        The graph is trained on more samples if ``extend`` returns their source and
-        their number.
+        Args:
+            data: Samples as numbers.
+            y: Encoded targets.
+            task: Prediction task.
+            processes: Process group.
+            extend: Maps the training data of the graph networks to a source of more
+                samples and their number; default: no more samples.
         """
         progress = self._progress_dir(data, y, processes)
         fitting = Fitting(data, y, task, int(self.seed), processes, progress)
@@ -200,7 +205,7 @@ class SupervisedEstimator(
     # Fitting on streams
 
     def _fit_stream(self, stream: MultimodalStream, y: object) -> None:
-        """Fit on a stream; in memory if all of it fits."""
+        """Fit on a stream, in memory if all samples fit into it."""
         if y is not None:
             raise DataError(
                 "y must be a column of the stream, got a separate argument. Name the "
@@ -238,7 +243,7 @@ class SupervisedEstimator(
         self._fit_all(data, targets[torch.from_numpy(known)], task, processes, extend)
 
     def _chunk_targets(self, chunk: MultimodalData) -> tuple[Tensor, IntArray]:
-        """Return the targets of a chunk, and the numbers of samples with a label."""
+        """Return the targets of a chunk, and the indices of samples with a label."""
         if chunk.y is None:
             raise DataError(
                 "Every part of a stream must have y if one has it, got a part without "
@@ -247,7 +252,7 @@ class SupervisedEstimator(
         y, known = self._encode(chunk.y)
         return y, np.flatnonzero(known)
 
-    # Using
+    # Prediction
 
     def _predict(self, X: "SampleLike") -> FloatArray:  # noqa: N803
         """Return ``[N, K]`` probabilities, or values of targets."""

@@ -78,20 +78,20 @@ def test_random_orders_come_near_and_sum_up_exactly(monkeypatch):
     np.testing.assert_array_equal(explain(game, make()).values, drawn.values)
 
 
-def test_samples_are_asked_about_in_pieces_and_never_twice(monkeypatch):
-    asked = []
+def test_coalitions_are_predicted_in_batches_and_once_each(monkeypatch):
+    predicted_rows = []
 
     def count(data: MultimodalData) -> np.ndarray:
-        asked.append(len(data))
+        predicted_rows.append(len(data))
         return game(data)
 
     whole = explain(count, make()).values
-    assert asked == [1, (2 ** PRESENT.sum(1)).sum()]
+    assert predicted_rows == [1, (2 ** PRESENT.sum(1)).sum()]
     monkeypatch.setattr(
-        "mmgraph.estimators.explain.ASKED_AT_ONCE", 20
+        "mmgraph.estimators.explain.MAX_EVALUATIONS", 20
     )  # two samples of 8 coalitions
     np.testing.assert_array_equal(explain(count, make()).values, whole)
-    assert len(asked) == 2 + 1 + NUM // 2
+    assert len(predicted_rows) == 2 + 1 + NUM // 2
     assert explain(game, make()[:0]).values.shape == (0, 3, 2)
 
 

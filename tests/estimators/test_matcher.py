@@ -151,7 +151,9 @@ def test_wrong_use_is_refused():
     with pytest.raises(DataError, match="of at least two groups, got"):
         FusionMatcher(**SIDES).fit(make(groups=np.zeros(NUM)))
     mat = FusionMatcher(**SIDES).fit(data)
-    with pytest.raises(DataError, match="must have as many samples, got 3 and 2"):
+    with pytest.raises(
+        DataError, match="must have the same number of samples, got 3 and 2"
+    ):
         mat.predict_proba(data[:3], data[:2])
     with pytest.raises(DataError, match="of the left side must have one of"):
         mat.predict_proba(data.select(["text"]), data)

@@ -213,7 +213,7 @@ def test_wrong_use_is_refused():
         FusionRetriever().fit(ARRAYS["image"])
     with pytest.raises(DataError, match="needs samples with two modalities"):
         FusionRetriever().fit(data.select(["image"]))
-    with pytest.raises(DataError, match="must come with y of at least two classes"):
+    with pytest.raises(DataError, match="needs y with at least two classes"):
         FusionRetriever(supervision="labels").fit(data)
     with pytest.raises(ConfigError, match="supervision must be one of auto"):
         FusionRetriever().set_params(supervision="all").fit(data)

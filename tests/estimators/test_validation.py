@@ -39,7 +39,12 @@ def test_every_constraint_belongs_to_a_parameter():
         (mg.FusionRetriever, "contrast_size", 0, "None or a whole number above 0"),
         (mg.FusionRetriever, "aligned", "image", "None or a list of modalities, got"),
         (mg.FusionRetriever, "hubness", ["csls"], "one of none, csls, inverted_softm"),
-        (mg.FusionClassifier, "seed", True, r"a whole number from 0 to 2\*\*32 - 1, got T"),
+        (
+            mg.FusionClassifier,
+            "seed",
+            True,
+            r"a whole number from 0 to 2\*\*32 - 1, got T",
+        ),
         (mg.FusionClassifier, "checkpoint_dir", 3, "the path of a folder, or None"),
         (mg.FusionClassifier, "missing_rate", np.nan, "between 0 and 1, got nan"),
     ],
