@@ -135,7 +135,7 @@ def is_number(text: str) -> bool:
 
 def _not_categorical(name: str, field: str, column: str) -> DataError:
     return DataError(
-        f"Modality {name!r} must select categories of categorical columns, got "
+        f"Modality {name!r} must name categories of categorical columns, got "
         f"{field!r}, and column {column!r} is numeric.",
         f"Use {column!r}.",
     )
@@ -143,7 +143,7 @@ def _not_categorical(name: str, field: str, column: str) -> DataError:
 
 def _not_selected(name: str, field: str) -> DataError:
     return DataError(
-        f"Modality {name!r} must select categories, as '{field}=CATEGORY', when data "
+        f"Modality {name!r} must name categories, as '{field}=CATEGORY', when data "
         f"are read piece by piece, got all of column {field!r}.",
         "List each category.",
     )

@@ -94,7 +94,7 @@ MISTAKES = {
     "train t.parquet --label died --output out": "t.parquet: a table that mmgraph did "
     "not write must come with the columns of each modality, got none. Give --modality "
     "labs=wbc,crp.",
-    f"{TRAIN} --label died --modality a=wbc=3": "Modality 'a' must select categories "
+    f"{TRAIN} --label died --modality a=wbc=3": "Modality 'a' must name categories "
     "of categorical columns, got 'wbc=3', and column 'wbc' is numeric. Use 'wbc'.",
     f"{TRAIN} --label died --modality a=when": "got date32[day]. Convert it first.",
     "train not.parquet --label y --output out": "must be a readable Parquet file",
