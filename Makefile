@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
+DOCS := $(VENV)/.installed-docs
 SCATTER := .venv-scatter
 BUILT_FROM := pyproject.toml constraints.txt hatch_build.py \
 	$(wildcard mmgraph/native/*.cpp mmgraph/native/*.h)
@@ -12,7 +13,7 @@ export OMP_NUM_THREADS ?= 2
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help bench test check lint fast slow scatter format clean
+.PHONY: help bench test check lint fast slow scatter docs format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,11 +43,17 @@ slow: $(DEV) ## tests that train a model, run the examples, build the wheel
 scatter: $(SCATTER)/.installed ## the sparse path on torch_scatter (builds it once)
 	$(SCATTER)/bin/python -m pytest -q tests/test_ops.py tests/test_conv.py
 
+# Pages, API reference and gallery; links within the site are checked at the end.
+docs: $(DOCS) ## build the documentation site into docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -b html -j 2 docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
 format: $(DEV) ## rewrite files in the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and every cache
+	rm -rf docs/_build docs/api/generated docs/gallery docs/sg_execution_times.rst
 	rm -rf $(VENV) $(SCATTER) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Stamp files: an environment is installed again only when its inputs change.
@@ -59,6 +66,10 @@ $(CORE): $(BUILT_FROM) | $(BIN)/python
 
 $(DEV): $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@ $(CORE)
+
+$(DOCS): $(BUILT_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
 	@touch $@ $(CORE)
 
 # torch_scatter is compiled against the installed torch, for minutes, and changes which
