@@ -31,8 +31,8 @@ def write_page(app: Sphinx) -> None:
 
 def _group() -> Any:
     """Return the commands: the application that `mmgraph.cli` registers them with."""
-    import_module("mmgraph.cli").main  # imports what the program needs
-    import_module("mmgraph.__main__")
+    import_module("mmgraph.cli")
+    import_module("mmgraph.__main__")  # imports every command
     applications = {
         id(value): value
         for name, module in list(sys.modules.items())
@@ -81,7 +81,11 @@ def _entry(parameter: Any) -> list[str]:
     default = parameter.default
     if parameter.required and parameter.param_type_name == "option":
         text += " Required."
-    if "default" not in text and isinstance(default, str | int | float) and not isinstance(default, bool):
+    if (
+        "default" not in text
+        and isinstance(default, str | int | float)
+        and not isinstance(default, bool)
+    ):
         text += f" Default: {default}."
     return [f"`{title}`", f": {text.strip() or '-'}", ""]
 

@@ -5,9 +5,10 @@ from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any
 
-import mmgraph
 from docutils import nodes
 from sphinx.application import Sphinx
+
+import mmgraph
 
 MODULES = ("mmgraph.nn", "mmgraph.metrics", "mmgraph.missing", "mmgraph.baselines")
 MORE_MODULES = ("mmgraph.losses", "mmgraph.serving")

@@ -5,9 +5,10 @@ for contributors and the result tables are pages; other files are shown by name.
 """
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 PAGES = {
     "README.md": "/index.md",
@@ -44,14 +45,12 @@ def rewrite(text: str, depth: int) -> str:
     return LINK.sub(link, text)
 
 
-def read(app: Sphinx, docname: str, source: list[str]) -> None:
+def read(app: "Sphinx", docname: str, source: list[str]) -> None:
     """Rewrite the links of a page."""
     source[0] = rewrite(source[0], docname.count("/"))
 
 
-def read_included(
-    app: Sphinx, path: Any, docname: str, source: list[str]
-) -> None:
+def read_included(app: "Sphinx", path: Any, docname: str, source: list[str]) -> None:
     """Rewrite links of an included file from the root to pages of the site."""
     text = re.sub(r"\]\(docs/", "](/", source[0])
     for name, page in PAGES.items():
@@ -59,7 +58,7 @@ def read_included(
     source[0] = re.sub(r"\[([^\]]+)\]\((?!/|#|https?:)([^)]+)\)", r"\1 (`\2`)", text)
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Connect the extension."""
     app.connect("source-read", read)
     app.connect("include-read", read_included)
