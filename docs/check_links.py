@@ -35,6 +35,8 @@ def find_dead_links(site: Path) -> list[str]:
     """
     pages = {}
     for path in sorted(site.rglob("*.html")):
+        if "_static" in path.relative_to(site).parts:
+            continue  # templates of the theme
         pages[path.resolve()] = page = _Page()
         page.feed(path.read_text(encoding="utf-8"))
     dead = []

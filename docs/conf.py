@@ -27,6 +27,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
+    "code_blocks",
     "mathml",
     "public_names",
     "command_pages",
@@ -34,6 +35,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "gallery/**/*.ipynb", "gallery/**/*.py", "README.md"]
 templates_path = ["_templates"]
+smartquotes = False  # "--option" must stay as it is typed
 nitpicky = True
 # Glossary entries and base classes of other libraries have no page here.
 nitpick_ignore_regex = [(r"py:.*", r"(?!mmgraph\.).*")]
@@ -88,7 +90,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"changelog": [], "glossary": []}
+html_sidebars = {"getting_started": []}  # no pages below it
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -106,22 +108,25 @@ def _imported(script: Path) -> set[str]:
     return names
 
 
-def _not_runnable() -> list[str]:
-    """Return the stems of the examples that need a package that is not installed."""
-    return sorted(
-        script.stem
-        for script in EXAMPLES.glob("**/*.py")
+def _executed(folder: Path) -> str:
+    """Return the pattern of the scripts that have every package they import.
+
+    The others are listed in the gallery without output.
+    """
+    missing = sorted(
+        script.name
+        for script in folder.glob("**/*.py")
         if not all(find_spec(name) for name in _imported(script))
     )
+    listed_only = "|".join(map(re.escape, missing))
+    return rf"[\\/](?!({listed_only})$)[^\\/]+\.py$" if missing else r"\.py$"
 
 
 def _gallery() -> dict[str, object]:
-    listed_only = "|".join(re.escape(stem) for stem in _not_runnable())
-    pattern = rf"[\\/](?!({listed_only})\.py$)[^\\/]+\.py$"
     return {
         "examples_dirs": "../examples",
         "gallery_dirs": "gallery",
-        "filename_pattern": pattern if listed_only else r"\.py$",
+        "filename_pattern": _executed(EXAMPLES),
         "ignore_pattern": r"(__init__|conftest)\.py$",
         "abort_on_example_error": True,
         "download_all_examples": False,
@@ -130,7 +135,6 @@ def _gallery() -> dict[str, object]:
         "show_signature": False,
         "min_reported_time": 1,
         "plot_gallery": "True",
-        "copyfile_regex": r".*\.(csv|parquet|json|svg|png)",
         "reset_modules": ("matplotlib",),
     }
 

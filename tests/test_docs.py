@@ -147,6 +147,19 @@ def test_examples_of_a_page_run(page, tmp_path, monkeypatch):
 # Scripts of the site
 
 
+def test_examples_without_their_packages_are_listed_but_not_run(tmp_path):
+    conf = load("conf")
+    (tmp_path / "plain.py").write_text("import numpy as np\nfrom . import x")
+    assert re.search(conf._executed(tmp_path), f"{tmp_path}/plain.py")
+
+    body = "def f():\n    from no_such_package.part import x"
+    (tmp_path / "needs_more.py").write_text(body)
+    pattern = conf._executed(tmp_path)
+    assert conf._imported(tmp_path / "needs_more.py") == {"no_such_package"}
+    assert re.search(pattern, f"{tmp_path}/plain.py")
+    assert not re.search(pattern, f"{tmp_path}/needs_more.py")
+
+
 def test_dead_links_of_a_site_are_found(tmp_path, monkeypatch, capsys):
     check_links = load("check_links")
     good = '<a href="b.html#there">b</a><a href="https://x.org">x</a><img src="c.svg">'
