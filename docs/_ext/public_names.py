@@ -1,17 +1,24 @@
 """Pages of public names: links to them, their members, bases and arguments."""
 
 import inspect
+import re
 from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 
 import mmgraph
 
 MODULES = ("mmgraph.nn", "mmgraph.metrics", "mmgraph.missing", "mmgraph.baselines")
 MORE_MODULES = ("mmgraph.losses", "mmgraph.serving")
+
+ARRAY = re.compile(
+    r"numpy\.ndarray\[tuple\[~?typing\.Any, \.\.\.\], "
+    r"~?numpy\.dtype\[[^\[\]]*(\[[^\[\]]*\])?\]\]"
+)
 
 
 def public_names() -> dict[str, str]:
@@ -103,6 +110,33 @@ def show_bases(
     bases[:] = list(dict.fromkeys(found)) or [object]
 
 
+def name_arrays(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    returned: str | None,
+) -> tuple[str | None, str | None]:
+    """Show an array as ``ndarray``: docstrings have its shape and type."""
+
+    def shortened(text: str | None) -> str | None:
+        return None if text is None else ARRAY.sub("numpy.ndarray", text)
+
+    return shortened(signature), shortened(returned)
+
+
+def tidy(app: Sphinx, doctree: nodes.document) -> None:
+    """Drop ``Bases: object`` and set a dash between a parameter and its text."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if paragraph.astext() == "Bases: object":
+            paragraph.parent.remove(paragraph)
+    for text in list(doctree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
+
+
 def inherit_arguments(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
@@ -134,6 +168,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", resolve)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-bases", show_bases)
+    app.connect("autodoc-process-signature", name_arrays)
+    app.connect("doctree-read", tidy)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     # Before napoleon turns sections into fields.
     app.connect("autodoc-process-docstring", inherit_arguments, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
