@@ -27,6 +27,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
     "code_blocks",
     "mathml",
     "public_names",
@@ -140,6 +141,4 @@ def _gallery() -> dict[str, object]:
     }
 
 
-if any(EXAMPLES.glob("GALLERY_HEADER.*")) or any(EXAMPLES.glob("README.*")):
-    extensions.append("sphinx_gallery.gen_gallery")
-    sphinx_gallery_conf = _gallery()
+sphinx_gallery_conf = _gallery()
