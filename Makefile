@@ -41,7 +41,7 @@ slow: $(DEV) ## tests that train a model, run the examples, build the wheel
 	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu"
 
 scatter: $(SCATTER)/.installed ## the sparse path on torch_scatter (builds it once)
-	$(SCATTER)/bin/python -m pytest -q tests/test_ops.py tests/test_conv.py
+	$(SCATTER)/bin/python -m pytest -q tests/test_ops.py tests/nn/test_conv.py
 
 # Pages, API reference and gallery; links within the site are checked at the end.
 docs: $(DOCS) ## build the documentation site into docs/_build/html

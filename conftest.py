@@ -10,14 +10,14 @@ import torch
 
 import mmgraph
 
-torch.set_num_threads(1)  # also while fixtures of a module are made
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))  # its parts are tested
+torch.set_num_threads(1)  # module-scoped fixtures run before the per-test fixture
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))  # tests import from it
 
 
 @pytest.fixture(autouse=True)
 def _same_start() -> Iterator[None]:
-    """Start every test from the same random state, on one thread; leave none behind."""
-    torch.set_num_threads(1)  # the tensors are too small to gain from a second
+    """Run every test from the same random state on one thread; restore the state."""
+    torch.set_num_threads(1)  # the tensors are too small for two threads to help
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
@@ -27,10 +27,10 @@ def _same_start() -> Iterator[None]:
 def _names(
     request: pytest.FixtureRequest, doctest_namespace: dict[str, object]
 ) -> None:
-    """Give doctests torch and the public names.
+    """Provide torch and the public names to doctests.
 
-    A name that cannot be imported is left out, so that only the doctests that use it
-    fail; tests/test_hygiene.py says which one and why.
+    A name that cannot be imported is skipped, so that only the doctests that use it
+    fail; tests/test_hygiene.py reports the name and the reason.
     """
     if not isinstance(request.node, pytest.DoctestItem):
         return
@@ -43,13 +43,13 @@ def _names(
 
 @pytest.fixture(scope="module")
 def few_trees() -> Iterator[None]:
-    """Grow a tenth of the trees, for tests to which their number does not matter."""
+    """Reduce the number of trees, for tests whose outcome does not depend on it."""
     from mmgraph.baselines import classifiers
-    from mmgraph.estimators import boosting, joint, unimodal
+    from mmgraph.experts import boosting, forest, joint
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifiers, "NUM_TREES", 30)
-        patch.setattr(unimodal, "NUM_TREES", 20)
+        patch.setattr(forest, "NUM_TREES", 20)
         patch.setattr(joint, "NUM_TREES", 20)
         patch.setattr(boosting, "ITERATIONS", 15)
         yield
@@ -57,7 +57,7 @@ def few_trees() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the folder of a tiny model of each kind, and of one of two kinds."""
+    """Return folders of tiny pretrained encoders: one per kind, one of two kinds."""
     from tiny_models import MAKERS
 
     root = tmp_path_factory.mktemp("models")
@@ -66,7 +66,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def forget_encoders() -> None:
-    """Let no test profit from what another one computed."""
+    """Clear the shared encoder cache, so that tests do not depend on each other."""
     from mmgraph.pretrained import encoder
 
     encoder._SHARED.clear()

@@ -21,7 +21,8 @@ from old_weights import read_tensors
 from torch import Tensor
 
 from mmgraph import MultimodalData, PretrainedEncoder
-from mmgraph.benchmark.pair_models import default_model
+from mmgraph.benchmark.datasets import open_bench_data
+from mmgraph.benchmark.models import default_model
 from mmgraph.benchmark.pairs import PairTask, score_pairs
 from mmgraph.benchmark.protocol import (
     BenchData,
@@ -31,9 +32,8 @@ from mmgraph.benchmark.protocol import (
     train_plan,
 )
 from mmgraph.benchmark.provenance import read_commit
-from mmgraph.benchmark.sources import open_bench_data
 from mmgraph.config import BenchConfig
-from mmgraph.pairs import Direction
+from mmgraph.evaluation.pairs import Direction
 
 EXAMPLE = """example:
   python -m pip install --no-deps --target runs/packages \\

@@ -123,7 +123,9 @@ def costs(clf: FusionClassifier, batch_size: int) -> tuple[Cost, Cost]:
     present = torch.ones(batch_size, len(names), dtype=torch.bool)
     batch, rows = Batch.regular(x, present), list(x.values())
     graph = clf.model_.graph
-    evidence = torch.zeros(batch_size, len(names), clf.model_.panel.pool.prior.numel())
+    evidence = torch.zeros(
+        batch_size, len(names), clf.model_.ensemble.pool.prior.numel()
+    )
 
     def predict() -> object:
         with torch.no_grad():

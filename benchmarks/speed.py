@@ -1,4 +1,4 @@
-"""Compare the cost of mmgraph with its peers: ``python benchmarks/speed.py --help``."""
+"""Compare the cost of mmgraph with its distributed_errors: ``python benchmarks/speed.py --help``."""
 
 import os
 

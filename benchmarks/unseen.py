@@ -13,11 +13,11 @@ from pathlib import Path
 
 from unseen_sets import SETS
 
-from mmgraph.benchmark.finding import headline
+from mmgraph.benchmark.overview import summary_sentence
 from mmgraph.benchmark.provenance import read_commit
+from mmgraph.benchmark.report import write_report
 from mmgraph.benchmark.run import Outcome, Progress, run_bench
 from mmgraph.config import BenchConfig
-from mmgraph.report.page import write_report
 
 EXAMPLE = """examples:
   python -m pip install --no-deps --target runs/packages \\
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     outcome = run(args, shlex.join(["python", "benchmarks/unseen.py", *given]))
     if outcome is None:
         raise SystemExit("None of the sets is here.")
-    print(headline(write_report(args.output)))
+    print(summary_sentence(write_report(args.output)))
     print(f"Page: {args.output / 'report.html'}   Table: {args.output / 'table.md'}")
     if outcome.failed:
         raise SystemExit(1)

@@ -1,7 +1,7 @@
-"""mmgraph learns from whatever modalities each record has.
+"""Graph fusion of multimodal data with missing modalities.
 
-`__all__` is the public API. Names are imported on first use, so that
-``import mmgraph`` costs little more than ``import torch``.
+``__all__`` is the public API. Names are imported on first use, so that
+``import mmgraph`` takes little longer than ``import torch``.
 """
 
 from importlib import import_module
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmgraph import baselines, metrics, missing, nn
-    from mmgraph.batch import Batch
     from mmgraph.data import MultimodalData, MultimodalStream
+    from mmgraph.data.batch import Batch
     from mmgraph.datasets import load_dataset
     from mmgraph.errors import (
         CheckpointError,
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
         FusionRegressor,
         FusionRetriever,
     )
-    from mmgraph.evaluation import Evaluation, evaluate
+    from mmgraph.evaluation import Evaluation
+    from mmgraph.evaluation.evaluate import evaluate
     from mmgraph.missing import MaskPlan
     from mmgraph.model import FusionModel
     from mmgraph.nn.heads import Classification, MultiLabel, Regression
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Batch": "batch",
+    "Batch": "data.batch",
     "CheckpointError": "errors",
     "Classification": "nn.heads",
     "ConfigError": "errors",

@@ -1,6 +1,6 @@
 """`python -m mmgraph` is the command `mmgraph`."""
 
-from mmgraph.cli.commands import main
+from mmgraph.cli import main
 
 if __name__ == "__main__":
     main()

@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from mmgraph.errors import CheckpointError
+from mmgraph.schema import Schema
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "mmgraph.json"
 # Named by content, so that a save replaces no file that a manifest names.
 WEIGHTS = "model-{}.safetensors"
@@ -93,7 +94,7 @@ def load(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, A
         path, WEIGHTS, manifest.get("weights_sha256"), "the weights"
     )
     try:
-        return from_bytes(weights), manifest
+        return _migrate_names(from_bytes(weights), manifest), manifest
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file} is damaged: {error}.") from None
 
@@ -141,13 +142,88 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         manifest = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} must be JSON, got {error}.") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        got = manifest.get("format") if isinstance(manifest, dict) else None
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if version not in (1, FORMAT) or isinstance(version, bool):
         raise CheckpointError(
-            f"{path} must be of format {FORMAT}, got {got!r}. Save the model again "
-            "with this version of mmgraph."
+            f"{path} must be of format {FORMAT} or older, got {version!r}. Save the "
+            "model again with this version of mmgraph."
         )
-    return manifest
+    return manifest if version == FORMAT else _migrate_manifest(path, manifest)
+
+
+# Migrations of format 1 (mmgraph 0.1)
+
+# parts of tensor names of format 1, and what they are called now
+RENAMED_TENSORS = {
+    "panel": "ensemble",
+    "trust": "modality_weight",
+    "joint_trust": "joint_weight",
+    "pair_trust": "pair_weights",
+    "class_trust": "modality_weights",
+    "known": "aligned_weight",
+    "crowd": "reference",
+    "clock": "time_encoding",
+}
+RENAMED_ENTRIES = {"panel": "ensemble", "num_crowd": "num_reference"}
+OLD_FORMAT = "migrated_from"
+
+
+def _migrate_names(
+    tensors: dict[str, Tensor], manifest: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Rename the tensors of a model of format 1."""
+    if OLD_FORMAT not in manifest:
+        return tensors
+    return {
+        ".".join(RENAMED_TENSORS.get(part, part) for part in name.split(".")): tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _migrate_manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Bring a manifest of format 1 into the current one.
+
+    What was known of the inputs stood in several places of the manifest; it is one
+    entry now.
+    """
+    manifest = {RENAMED_ENTRIES.get(k, k): v for k, v in manifest.items()}
+    manifest[OLD_FORMAT] = manifest["format"]
+    if "estimator" not in manifest:
+        return manifest
+    moved = {"schema", "schema_hash", "feature_widths", "unseen", "channels", "raw"}
+    lacking = sorted(moved - manifest.keys())
+    if lacking or not isinstance(manifest["raw"], dict):
+        raise CheckpointError(
+            f"{path} must describe its inputs as mmgraph 0.1 did, got no "
+            f"{lacking[0] if lacking else 'encoders'}."
+        )
+    inputs = {
+        **{name: manifest[name] for name in ("schema", "schema_hash")},
+        **{name: manifest[name] for name in ("unseen", "channels")},
+        "widths": manifest["feature_widths"],
+        **manifest["raw"],
+    }
+    kept = {name: value for name, value in manifest.items() if name not in moved}
+    return kept | {"inputs": inputs}
+
+
+def migrate_export(description: dict[str, Any]) -> dict[str, Any]:
+    """Bring the description inside an exported file of mmgraph 0.1 into today's form.
+
+    Raises:
+        KeyError, TypeError: If the content is damaged.
+    """
+    if "learned" not in description:
+        return description
+    learned = dict(description["learned"])
+    schema = Schema.from_json(learned["schema"])
+    inputs = {
+        **{name: learned[name] for name in ("schema", "kinds", "channels", "unseen")},
+        "schema_hash": schema.hash,
+        "widths": [],  # exported files compute features themselves
+        "encoders": dict.fromkeys(learned["encoded"]),
+    }
+    return description | {"inputs": inputs}
 
 
 def _read(path: Path) -> bytes:

@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from mmgraph.data.storage import is_table
-from mmgraph.data.words import may_be_in
+from mmgraph.data.categorical import candidate_columns
+from mmgraph.data.io.parquet import is_table
 from mmgraph.errors import ConfigError
 
 SUITES: dict[str, tuple[str, ...]] = {
@@ -79,7 +79,7 @@ class FileColumns(BaseModel):
     @model_validator(mode="after")
     def _label_is_not_a_feature(self) -> "FileColumns":
         for name, columns in self.modalities.items():
-            if self.label in {x for field in columns for x in may_be_in(field)}:
+            if self.label in {x for field in columns for x in candidate_columns(field)}:
                 raise ValueError(
                     f"modality {name!r} must not hold the label {self.label!r}, "
                     "got it among its columns; leave it out"

@@ -22,11 +22,11 @@ from mmgraph.errors import PeerError
 T = TypeVar("T")
 
 TIMEOUT = timedelta(days=1)  # others wait while one process fits experts
-LEAD = 0
+MAIN = 0
 
 
 @dataclass(frozen=True)
-class Workers:
+class ProcessGroup:
     """The processes that train together, seen from one of them.
 
     Attributes:
@@ -38,9 +38,9 @@ class Workers:
     size: int = 1
 
     @property
-    def is_lead(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process is the one that logs and writes."""
-        return self.rank == LEAD
+        return self.rank == MAIN
 
     def share(self, total: int) -> slice:
         """Return this process's part of ``total`` samples; it may be empty."""
@@ -52,17 +52,17 @@ class Workers:
         if self.size == 1:
             return x
         total = x.detach().clone()
-        with peers():
+        with distributed_errors():
             torch.distributed.all_reduce(total)
         return total
 
-    def from_lead(self, x: Tensor) -> Tensor:
+    def broadcast(self, x: Tensor) -> Tensor:
         """Return what the lead gives; the others give a tensor of its shape."""
         if self.size == 1:
             return x
         sent = x.detach().clone()
-        with peers():
-            torch.distributed.broadcast(sent, LEAD)
+        with distributed_errors():
+            torch.distributed.broadcast(sent, MAIN)
         return sent
 
     def gather(self, text: str) -> list[str]:
@@ -83,7 +83,7 @@ class Workers:
             for row, size in zip(table, sizes.tolist(), strict=True)
         ]
 
-    def together(self, action: Callable[[], T]) -> T:
+    def run_on_all(self, action: Callable[[], T]) -> T:
         """Do something that may be refused; where one process fails, all stop.
 
         Raises:
@@ -102,10 +102,10 @@ class Workers:
         if failure is not None and first == self.rank:
             raise failure
         peer = PeerError(f"Process {first} stopped: {said[first][1:]}")
-        peer.told = True
+        peer.reported = True
         raise peer from failure
 
-    def parcel(
+    def broadcast_state(
         self, pack: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors on the CPU and JSON that the lead packs, on every process.
@@ -113,15 +113,15 @@ class Workers:
         Raises:
             PeerError: The lead failed; it raises what it failed with.
         """
-        packed = self.together(lambda: pack() if self.is_lead else ({}, {}))
+        packed = self.run_on_all(lambda: pack() if self.is_main_process else ({}, {}))
         tensors, plain = packed
         if self.size == 1:
             return dict(tensors), dict(plain)
         from safetensors.torch import load, save
 
         still = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
-        text = self._bytes_from_lead(json.dumps(plain).encode())
-        content = self._bytes_from_lead(save(still) if self.is_lead else b"")
+        text = self._broadcast_bytes(json.dumps(plain).encode())
+        content = self._broadcast_bytes(save(still) if self.is_main_process else b"")
         return load(content), json.loads(text)
 
     def require_same(self, what: str, value: str) -> None:
@@ -139,18 +139,18 @@ class Workers:
                 "unset RANK and WORLD_SIZE."
             )
 
-    def _bytes_from_lead(self, content: bytes) -> bytes:
-        size = int(self.from_lead(torch.tensor(len(content), device=_wire())))
+    def _broadcast_bytes(self, content: bytes) -> bytes:
+        size = int(self.broadcast(torch.tensor(len(content), device=_wire())))
         sent = torch.zeros(size, dtype=torch.uint8)
-        if self.is_lead:
+        if self.is_main_process:
             sent = _to_tensor(content)
-        return bytes(self.from_lead(sent.to(_wire())).cpu().numpy())
+        return bytes(self.broadcast(sent.to(_wire())).cpu().numpy())
 
 
-ALONE = Workers()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def join() -> Workers:
+def init_process_group() -> ProcessGroup:
     """Return the processes that this one trains with.
 
     Those of the user's process group, where one is initialised; else those that
@@ -160,18 +160,18 @@ def join() -> Workers:
     """
     distributed = torch.distributed
     if not distributed.is_available():
-        return ALONE
+        return SINGLE_PROCESS
     if not distributed.is_initialized():
         if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) < 2:
-            return ALONE
+            return SINGLE_PROCESS
         backend = "gloo"
         if torch.cuda.is_available():
             torch.cuda.set_device(local_device())
             backend = "cpu:gloo,cuda:nccl"
-        with peers():
+        with distributed_errors():
             distributed.init_process_group(backend, timeout=TIMEOUT)
         atexit.register(_leave)
-    return Workers(distributed.get_rank(), distributed.get_world_size())
+    return ProcessGroup(distributed.get_rank(), distributed.get_world_size())
 
 
 def local_device() -> torch.device:
@@ -206,7 +206,7 @@ def _to_tensor(content: bytes) -> Tensor:
 
 
 @contextmanager
-def peers() -> Iterator[None]:
+def distributed_errors() -> Iterator[None]:
     """Say in one line that a process is gone, which gloo and NCCL tell at length."""
     try:
         yield

@@ -1,53 +1,61 @@
-"""Errors that a user can cause. Each names its subject, the rule, what was got."""
+"""Exceptions for invalid input, and a warning for suspicious data.
+
+A message consists of the subject, the rule, the value that was found and a remedy.
+"""
 
 
 class MMGraphError(ValueError):
-    """Base of every error that mmgraph raises for wrong input.
+    """Base class of all exceptions that mmgraph raises for invalid input.
 
     Args:
-        fault: Subject, rule and what was got; a remedy may follow.
-        remedy: What to do about it, apart where it names arguments of Python: a
-            program that has other words for them may say it in those.
-        place: File or part of the data in which it is.
+        fault: Subject, rule and the value that was found; a remedy may follow.
+        remedy: How to correct the input. It is a separate argument where it names
+            Python parameters, so that the command line can show its own options.
+        place: File or part of the data that contains the fault.
     """
 
     def __init__(self, fault: str, remedy: str = "", *, place: str = "") -> None:
-        said = " ".join(filter(None, (fault, remedy)))
-        super().__init__(f"{place}: {said}" if place else said)
+        message = " ".join(filter(None, (fault, remedy)))
+        super().__init__(f"{place}: {message}" if place else message)
         self.fault, self.remedy, self.place = fault, remedy, place
 
 
 class SchemaError(MMGraphError):
-    """A schema that cannot describe a sample's graph."""
+    """Schema that does not define a valid graph."""
 
 
 class DataError(MMGraphError):
-    """Data that does not fit its schema or itself."""
+    """Data that contradict their schema or each other."""
 
     @classmethod
     def inside(cls, place: object, error: MMGraphError) -> "DataError":
-        """Return an error as one of a file or part of the data."""
+        """Return the error with the file or part of the data as its location.
+
+        Args:
+            place: File or part of the data.
+            error: Error that was raised while it was read.
+        """
         where = f"{place}: {error.place}" if error.place else str(place)
         return cls(error.fault, error.remedy, place=where)
 
 
 class CheckpointError(MMGraphError):
-    """A saved model that is damaged, foreign or of another version."""
+    """Saved model that is damaged, of an unknown format or of an unknown version."""
 
 
 class ConfigError(MMGraphError):
-    """A run file, option or argument that makes no sense."""
+    """Invalid run file, option or argument."""
 
 
 class PeerError(MMGraphError):
-    """Another process of a training that runs in several stopped, or differs.
+    """Failure or divergence of another process of a distributed training.
 
     Attributes:
-        told: Whether that process says itself what went wrong.
+        reported: True if the other process reports the cause itself.
     """
 
-    told = False
+    reported = False
 
 
 class DataWarning(UserWarning):
-    """Data that can be used, but perhaps not as they were meant."""
+    """Warning about data that are valid but may not be used as intended."""

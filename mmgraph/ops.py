@@ -1,8 +1,10 @@
-"""Segment and slot functions on packed rows.
+"""Segment reductions and slot layouts of packed rows.
 
-Letters: ``N`` rows, ``B`` samples, ``S`` segments, ``D`` width, ``M`` tables. A segment
-is the set of rows with the same number. An empty segment is zero. ``...`` are leading
-axes, such as the members of an ensemble.
+A segment is the set of rows with the same index; the reduction of an empty segment is
+zero.
+
+Letters: ``N`` rows, ``B`` samples, ``S`` segments or slots, ``D`` width, ``M`` tables,
+``H`` heads. ``...`` are leading axes, such as that of ensemble members.
 """
 
 from collections.abc import Iterable
@@ -18,10 +20,10 @@ HAS_TORCH_SCATTER = find_spec("torch_scatter") is not None
 
 
 def offsets_of(sample: Int[Tensor, " N"], num_samples: int) -> Int[Tensor, " B1"]:
-    """Return where each sample's rows begin, and the end: ``[B + 1]``.
+    """Return the first row of each sample, followed by ``N``: ``[B + 1]``.
 
     Args:
-        sample: Ascending sample number of every row.
+        sample: Ascending sample index of every row.
         num_samples: ``B``; samples without rows have an empty range.
     """
     bounds = torch.arange(num_samples + 1, device=sample.device)
@@ -29,7 +31,7 @@ def offsets_of(sample: Int[Tensor, " N"], num_samples: int) -> Int[Tensor, " B1"
 
 
 def position_in(sample: Int[Tensor, " N"], num_samples: int) -> Int[Tensor, " N"]:
-    """Return the place of each row among the rows of its sample, from 0."""
+    """Return the index of each row among the rows of its sample, from 0."""
     rows = torch.arange(sample.shape[0], device=sample.device)
     return rows - offsets_of(sample, num_samples)[sample]
 
@@ -37,11 +39,14 @@ def position_in(sample: Int[Tensor, " N"], num_samples: int) -> Int[Tensor, " N"
 def ranges_to_rows(
     start: Int[Tensor, " T"], stop: Int[Tensor, " T"]
 ) -> tuple[Int[Tensor, " E"], Int[Tensor, " E"]]:
-    """Write out ranges of row numbers.
+    """Enumerate the rows of ranges.
+
+    Args:
+        start: First row of each range.
+        stop: Row behind the last of each range; at most ``start`` for an empty range.
 
     Returns:
-        The number of the range and the row, for every row of every range. A range
-        whose stop is not above its start is empty.
+        Index of the range, and row, for every row of every range.
     """
     counts = (stop - start).clamp(min=0)
     which = torch.repeat_interleave(counts)
@@ -51,14 +56,14 @@ def ranges_to_rows(
 
 
 def present_rows(tables: Iterable[Float[Tensor, "B _"]]) -> Bool[Tensor, "B M"]:
-    """Tell which of ``M`` tables have a row of each sample; an all-NaN one is none."""
+    """Return ``[B, M]``: False where the row of a table is entirely NaN."""
     return torch.stack([~x.isnan().all(1) for x in tables], dim=1)
 
 
 def segment_sum(
     x: Float[Tensor, "... N D"], index: Int[Tensor, " N"], num_segments: int
 ) -> Float[Tensor, "... S D"]:
-    """Sum rows by segment; uses torch_scatter where it is installed."""
+    """Return the sum of the rows of each segment, by torch_scatter if installed."""
     if HAS_TORCH_SCATTER:
         from torch_scatter import scatter_add
 
@@ -70,7 +75,7 @@ def segment_sum(
 def segment_mean(
     x: Float[Tensor, "... N D"], index: Int[Tensor, " N"], num_segments: int
 ) -> Float[Tensor, "... S D"]:
-    """Average rows by segment."""
+    """Return the mean of the rows of each segment."""
     ones = torch.ones_like(index)
     counts = index.new_zeros(num_segments).index_add_(0, index, ones).clamp_(min=1)
     return segment_sum(x, index, num_segments) / counts[:, None].to(x.dtype)
@@ -79,7 +84,7 @@ def segment_mean(
 def segment_max(
     x: Float[Tensor, "... N D"], index: Int[Tensor, " N"], num_segments: int
 ) -> Float[Tensor, "... S D"]:
-    """Take the largest row by segment, channel by channel."""
+    """Return the maximum of the rows of each segment, channel by channel."""
     where = index[:, None].expand(x.shape)
     zeros = x.new_zeros(*x.shape[:-2], num_segments, x.shape[-1])
     return zeros.scatter_reduce(-2, where, x, "amax", include_self=False)
@@ -91,10 +96,16 @@ def segment_softmax(
     num_segments: int,
     sink: Float[Tensor, "... S H"] | None = None,
 ) -> Float[Tensor, "... N H"]:
-    """Normalise within each segment, with an optional sink that takes a share.
+    """Return the softmax over the rows of each segment, with an optional null sink.
 
     ``exp(l_e) / (exp(sink_s) + sum exp(l_e'))``, computed without overflow. Without a
-    sink the weights of a segment sum to one.
+    sink, the weights of a segment sum to one.
+
+    Args:
+        logits: Logit of each row.
+        index: Segment of each row.
+        num_segments: ``S``.
+        sink: Logit of the sink of each segment, or None.
     """
     peak = segment_max(logits.detach(), index, num_segments)
     if sink is not None:
@@ -109,17 +120,18 @@ def segment_softmax(
 def segment_statistics(
     x: Float[Tensor, "N C"], index: Int[Tensor, " N"], num_segments: int
 ) -> Float[Tensor, "S F"]:
-    """Summarise each segment of a sequence by five statistics per channel.
+    """Return five summary statistics of each channel and segment.
 
     Args:
-        x: Rows in the order of time. NaN cells are left out, each for itself.
+        x: Rows in temporal order. NaN cells are ignored individually.
         index: Ascending segment of every row.
         num_segments: ``S``.
 
     Returns:
-        ``[S, 5 C]``: mean, standard deviation, minimum, maximum and mean absolute
-        step. NaN where a channel of the segment has no observed cell; a segment with
-        a single row has standard deviation 1e-6 and step zero.
+        ``[S, 5 C]``: means, standard deviations, minima, maxima, and mean absolute
+        differences of consecutive rows. NaN where a channel of the segment has no
+        observed cell; a segment with a single row has standard deviation 1e-6 and
+        difference zero.
     """
     seen = ~x.isnan()
     count = segment_sum(seen.to(x.dtype), index, num_segments)
@@ -127,8 +139,8 @@ def segment_statistics(
     count = count.clamp(min=1)
     clean = torch.where(seen, x, 0)
     mean = segment_sum(clean, index, num_segments) / count
-    centred = torch.where(seen, x - mean[index], 0)
-    variance = segment_sum(centred.square(), index, num_segments) / count
+    centered = torch.where(seen, x - mean[index], 0)
+    variance = segment_sum(centered.square(), index, num_segments) / count
     std = variance.clamp(min=1e-12).sqrt()
     low = -segment_max(torch.where(seen, -x, -torch.inf), index, num_segments)
     high = segment_max(torch.where(seen, x, -torch.inf), index, num_segments)
@@ -140,7 +152,7 @@ def segment_statistics(
 def _mean_step(
     x: Float[Tensor, "N C"], index: Int[Tensor, " N"], num_segments: int
 ) -> Float[Tensor, "S C"]:
-    """Average the absolute difference of neighbouring rows of a segment."""
+    """Return the mean absolute difference of consecutive rows of each segment."""
     step = (x[1:] - x[:-1]).abs()
     valid = (index[1:] == index[:-1])[:, None] & ~step.isnan()
     total = segment_sum(torch.where(valid, step, 0), index[1:], num_segments)
@@ -151,11 +163,11 @@ def _mean_step(
 def to_slots(
     x: Float[Tensor, "... N D"], slot: Int[Tensor, " N"], num_slots: int
 ) -> Float[Tensor, "... S D"]:
-    """Lay packed rows out into slots; an empty slot is zero.
+    """Scatter packed rows to slots; empty slots are zero.
 
     Args:
         x: Packed rows.
-        slot: Slot of every row; no two rows share one.
+        slot: Slot of every row, all distinct.
         num_slots: ``S``.
     """
     zeros = x.new_zeros(*x.shape[:-2], num_slots, x.shape[-1])
@@ -163,9 +175,9 @@ def to_slots(
 
 
 class _Move(torch.autograd.Function):
-    """Rows that move, each to one place at most: so do their gradients, back.
+    """Gather of rows whose gradient is a gather as well, by the inverse index.
 
-    Adding up rows by index, the gradient of a plain gather, takes ten times as long.
+    The gradient of a plain gather adds rows by index, which takes ten times as long.
     """
 
     @staticmethod
@@ -180,7 +192,7 @@ class _Move(torch.autograd.Function):
 
 
 def _take(x: Tensor, index: Tensor) -> Tensor:
-    """Take rows; number ``N`` is a row of zeros, asked for where there are more."""
+    """Gather rows; the index ``N`` selects a row of zeros."""
     if index.shape[0] > x.shape[-2]:
         x = torch.cat([x, x.new_zeros(*x.shape[:-2], 1, x.shape[-1])], -2)
     return x.index_select(-2, index)
@@ -189,38 +201,38 @@ def _take(x: Tensor, index: Tensor) -> Tensor:
 def move_rows(
     x: Float[Tensor, "... N D"], index: Int[Tensor, " S"], inverse: Int[Tensor, " N"]
 ) -> Float[Tensor, "... S D"]:
-    """Lay rows out anew; a place without a row is zero.
+    """Move rows to slots or back; empty slots are zero.
 
     Args:
         x: Rows.
-        index: Row of every place, ``N`` where it is empty.
-        inverse: Place of every row, ``S`` where it has none. Of the two the longer
-            one alone has such numbers.
+        index: Row of every slot, ``N`` where the slot is empty.
+        inverse: Slot of every row, ``S`` where the row has none. Only the longer one of
+            the two may contain such an index.
     """
     rows = _Move.apply(x, index, inverse)  # type: ignore[no-untyped-call]
     return cast("Tensor", rows)
 
 
 def invert(slot: Int[Tensor, " N"], num_slots: int) -> Int[Tensor, " S"]:
-    """Return the row of every slot, ``N`` where it is empty."""
+    """Return the row of every slot, ``N`` where the slot is empty."""
     rows = torch.arange(slot.shape[0], device=slot.device)
     empty = torch.full((num_slots,), slot.shape[0], device=slot.device)
     return empty.index_copy_(0, slot, rows)
 
 
 def filled_slots(slot: Int[Tensor, " N"], num_slots: int) -> Bool[Tensor, " S"]:
-    """Tell which slots hold a row."""
+    """Return True for slots that hold a row."""
     empty = torch.zeros(num_slots, dtype=torch.bool, device=slot.device)
     return empty.index_fill(0, slot, True)
 
 
 def gelu(x: Float[Tensor, "... N D"]) -> Float[Tensor, "... N D"]:
-    """Apply GELU without a kernel of its own for every number of rows.
+    """Apply GELU without compiling a kernel for every number of rows.
 
-    On CPUs torch hands contiguous tables to oneDNN, which compiles a kernel for each
-    new shape and keeps 1024 of them: batches of samples differ in their number of rows,
-    so that training takes more memory with every step, and more time. Transposed views
-    of the same values take the kernel that fits all shapes.
+    On CPUs, torch passes contiguous tables to oneDNN, which compiles a kernel for each
+    new shape and caches 1024 of them. Batches differ in their number of rows, so that
+    memory and time would grow with every training step. Transposed views of the same
+    values use a kernel for all shapes.
 
     References:
         Gaussian Error Linear Units, Hendrycks, Gimpel, 2016, arXiv:1606.08415.

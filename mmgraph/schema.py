@@ -1,17 +1,31 @@
-"""What a sample is made of: modalities, latent nodes and the relations between them.
+"""Graph schema: modalities, latent nodes and the relations between them.
 
-A schema is a typed graph. Every sample instantiates it with the nodes that were
-observed; late fusion, star, bottleneck and complete fusion are schemas, not models.
+A schema is a heterogeneous graph of types. Every sample instantiates it with the nodes
+that were observed. Late fusion, star, bottleneck and complete fusion are schemas of the
+same model, not different models.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
+from mmgraph._html import table_html
 from mmgraph.errors import SchemaError
+from mmgraph.typing import EdgeFunction
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -30,18 +44,29 @@ def _require(rule: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Modality:
-    """One kind of measurement; a node type.
+    """One modality: a node type of the graph.
 
     Attributes:
         name: Unique name, not empty, without ``.`` and ``*``.
-        channels: Width of one row, at least 1. None only for text, image and audio.
-        kind: ``"vector"`` is standardised and its missing cells are flagged,
-            ``"embedding"`` is precomputed by another model and taken as it is.
-        tokens: ``"single"``: at most one row a sample. ``"ragged"``: any number of
-            rows; none means that the modality is missing.
-        time: Rows carry a time stamp in seconds.
+        channels: Number of input channels of one row, at least 1. None is allowed for
+            text, image and audio, whose width the encoder determines.
+        kind: ``"vector"``: features that are standardized and whose missing cells are
+            flagged. ``"embedding"``: output of another model, used without scaling.
+            ``"text"``, ``"image"`` and ``"audio"`` hold strings or paths of files.
+        tokens: ``"single"``: at most one row per sample. ``"ragged"``: a sequence of
+            any length; length 0 means that the modality is missing.
+        time: True if every row has a time stamp in seconds.
         encoder: Name or path of a pretrained encoder (text, image, audio).
-        max_nodes: A longer ragged sequence is summarised in this many equal segments.
+        max_nodes: Largest number of nodes per sample, at least 1. A longer sequence is
+            summarized in this many segments of equal length; more nodes keep more
+            temporal detail and cost memory.
+
+    Raises:
+        SchemaError: If a field violates these rules.
+
+    Example:
+        >>> Modality("ecg", channels=12, tokens="ragged", time=True).kind
+        'vector'
     """
 
     name: str
@@ -83,7 +108,15 @@ class Modality:
 
 @dataclass(frozen=True)
 class Latent:
-    """Learned nodes that every sample has, such as a fuse node or a bottleneck."""
+    """Learned nodes that exist in every sample, such as a fusion or bottleneck node.
+
+    Attributes:
+        name: Unique name, not empty, without ``.`` and ``*``.
+        num_nodes: Number of nodes per sample, at least 1.
+
+    Raises:
+        SchemaError: If a field violates these rules.
+    """
 
     name: str
     num_nodes: int = 1
@@ -98,17 +131,24 @@ class Latent:
 
 @dataclass(frozen=True)
 class Full:
-    """Every source node of a sample sends to every target node of that sample."""
+    """Topology that connects every source node to every target node of a sample."""
 
 
 @dataclass(frozen=True)
 class SameIndex:
-    """The k-th source node of a sample sends to its k-th target node."""
+    """Topology that connects the k-th source node to the k-th target node."""
 
 
 @dataclass(frozen=True)
 class TimeWindow:
-    """Source nodes at most ``seconds`` away from the target node send to it."""
+    """Topology that connects nodes at most ``seconds`` apart.
+
+    Attributes:
+        seconds: Largest time difference, finite and at least 0.
+
+    Raises:
+        SchemaError: If the window is negative or not finite.
+    """
 
     seconds: float
 
@@ -118,13 +158,22 @@ class TimeWindow:
             "TimeWindow must span a finite number of seconds of at least 0, "
             f"got {self.seconds}.",
         )
-        # 1 and 1.0 are equal, so they must have one JSON form and one hash.
+        # 1 and 1.0 are equal: they must have the same JSON text and the same hash.
         object.__setattr__(self, "seconds", float(self.seconds))
 
 
 @dataclass(frozen=True)
 class KNearest:
-    """The ``k`` source nodes nearest in time send; of two equally near, the earlier."""
+    """Topology that connects each target node to its ``k`` nearest sources in time.
+
+    Of two sources at the same distance the earlier one is taken.
+
+    Attributes:
+        k: Number of source nodes, at least 1.
+
+    Raises:
+        SchemaError: If ``k`` is below 1.
+    """
 
     k: int
 
@@ -134,16 +183,17 @@ class KNearest:
 
 @dataclass(frozen=True)
 class Custom:
-    """Edges from a function of the user's.
+    """User-defined topology.
 
     Attributes:
-        function: Called as ``function(source, target)`` with two
-            :class:`mmgraph.graph.NodeSet`; returns ``edge_index [2, E]`` of row
+        function: Function ``function(source, target)`` of two
+            :class:`mmgraph.graph.NodeSet` that returns ``edge_index [2, E]`` of row
             numbers, row 0 source. Edges between samples are an error.
-        name: Under which the function is saved. Loading asks for it by this name.
+        name: Name of the function in saved schemas. :meth:`Schema.from_json` looks
+            the function up by this name.
     """
 
-    function: Callable[..., Any]
+    function: EdgeFunction
     name: str
 
 
@@ -152,7 +202,19 @@ Topology: TypeAlias = Full | SameIndex | TimeWindow | KNearest | Custom
 
 @dataclass(frozen=True)
 class Relation:
-    """A typed edge. ``"*"`` as source or target stands for every modality."""
+    """Edge type of the graph.
+
+    Attributes:
+        source: Node type that messages come from; ``"*"`` stands for every modality.
+        target: Node type that messages go to; ``"*"`` stands for every modality.
+        name: Name of the relation. Two relations between the same node types need
+            different names.
+        topology: Rule that selects the edges between the nodes of a sample.
+
+    Example:
+        >>> Relation("labs", "fuse").edge_type
+        ('labs', 'to', 'fuse')
+    """
 
     source: str
     target: str
@@ -161,23 +223,25 @@ class Relation:
 
     @property
     def edge_type(self) -> EdgeType:
-        """The edge type in PyTorch Geometric's order."""
+        """Edge type ``(source, name, target)``, as in PyTorch Geometric."""
         return (self.source, self.name, self.target)
 
 
 @dataclass(frozen=True)
 class Schema:
-    """A sample's graph: node types, edge types, and where predictions are read.
+    """Graph of a sample: node types, edge types, and the nodes of the readout.
 
     Attributes:
-        modalities: At least one.
-        latents: Nodes that every sample has.
-        relations: Edges; wildcards are written out when the schema is built.
-        readout: Node types that are read. Default: the latent ``"fuse"`` if there is
-            one, else the last latent that receives, else all modalities.
+        modalities: Modalities, at least one.
+        latents: Learned nodes that exist in every sample.
+        relations: Edge types. The wildcard ``"*"`` is expanded when the schema is
+            built; it does not connect a modality to itself.
+        readout: Node types whose states the prediction is made from. Default: the
+            latent ``"fuse"`` if it receives messages, else the last latent that
+            receives messages, else all modalities.
 
     Raises:
-        SchemaError: Duplicate or unknown names, or a modality without a path to the
+        SchemaError: If names repeat or are unknown, or a modality has no path to the
             readout.
 
     Example:
@@ -194,11 +258,15 @@ class Schema:
     def __post_init__(self) -> None:
         _set(self, "modalities", tuple(self.modalities))
         for m in self.modalities:
-            _require(isinstance(m, Modality), f"Schema must be of Modality, got {m!r}.")
+            _require(
+                isinstance(m, Modality),
+                f"Schema.modalities must hold Modality objects, got {m!r}. Give "
+                "Modality(name, channels).",
+            )
         _set(self, "latents", tuple(self.latents))
         _require(bool(self.modalities), "Schema must have at least 1 modality, got 0.")
         _check_unique("modality and latent", self.node_types)
-        _set(self, "relations", tuple(self._written_out()))
+        _set(self, "relations", tuple(self._expand_wildcards()))
         self._check_relations()
         _set(self, "readout", self._resolved_readout())
         self._check_paths()
@@ -210,21 +278,28 @@ class Schema:
 
     @property
     def node_types(self) -> tuple[str, ...]:
-        """Modalities, then latents."""
+        """Names of the modalities, then of the latents."""
         return (*self.modality_names, *(latent.name for latent in self.latents))
 
     @property
     def edge_types(self) -> tuple[EdgeType, ...]:
-        """(source, relation, target) of every relation."""
+        """Edge type ``(source, name, target)`` of every relation."""
         return tuple(r.edge_type for r in self.relations)
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the JSON form: equal schemas have equal hashes."""
+        """SHA-256 of the JSON text (hex); equal schemas have equal hashes."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def modality(self, name: str) -> Modality:
-        """Return the modality of that name; an unknown name is a SchemaError."""
+        """Return a modality by name.
+
+        Args:
+            name: Name of the modality.
+
+        Raises:
+            SchemaError: If the schema has no modality of that name.
+        """
         for modality in self.modalities:
             if modality.name == name:
                 return modality
@@ -235,17 +310,54 @@ class Schema:
 
     @classmethod
     def late(cls, modalities: Iterable[Modality]) -> "Schema":
-        """No edges at all: every modality is read on its own and averaged."""
+        """Return the schema of late fusion: no edges, the readout averages modalities.
+
+        Args:
+            modalities: Modalities, at least one.
+
+        Raises:
+            SchemaError: If names repeat or there is no modality.
+
+        Example:
+            >>> Schema.late([Modality("labs", 34), Modality("ecg", 12)]).readout
+            ('labs', 'ecg')
+        """
         return cls(tuple(modalities))
 
     @classmethod
     def star(cls, modalities: Iterable[Modality]) -> "Schema":
-        """A fuse node that hears every modality, in every layer anew."""
+        """Return the star schema: one fusion node receives from every modality.
+
+        Args:
+            modalities: Modalities, at least one.
+
+        Raises:
+            SchemaError: If names repeat or there is no modality.
+
+        Example:
+            >>> Schema.star([Modality("labs", 34), Modality("ecg", 12)]).edge_types
+            (('labs', 'to', 'fuse'), ('ecg', 'to', 'fuse'))
+        """
         return cls(tuple(modalities), (Latent("fuse"),), (Relation("*", "fuse"),))
 
     @classmethod
     def complete(cls, modalities: Iterable[Modality]) -> "Schema":
-        """Every modality hears every other one; a fuse node hears them all."""
+        """Return the complete schema: all pairs of modalities exchange messages.
+
+        A fusion node receives from every modality. Sequences also have edges within
+        the modality.
+
+        Args:
+            modalities: Modalities, at least one.
+
+        Raises:
+            SchemaError: If names repeat or there is no modality.
+
+        Example:
+            >>> Schema.complete([Modality("labs", 34), Modality("ecg", 12)]).edge_types
+            (('labs', 'to', 'ecg'), ('ecg', 'to', 'labs'),
+             ('labs', 'to', 'fuse'), ('ecg', 'to', 'fuse'))
+        """
         modalities = cls.late(modalities).modalities
         relations = [
             Relation(a.name, b.name)
@@ -258,22 +370,40 @@ class Schema:
 
     @classmethod
     def bottleneck(cls, modalities: Iterable[Modality], num_nodes: int = 4) -> "Schema":
-        """A few latent nodes are the only way between modalities.
+        """Return the bottleneck schema: modalities communicate through latent nodes.
+
+        Args:
+            modalities: Modalities, at least one.
+            num_nodes: Number of bottleneck nodes, at least 1. The default follows the
+                reference, which uses 4.
+
+        Raises:
+            SchemaError: If names repeat or there is no modality.
 
         References:
             Attention Bottlenecks for Multimodal Fusion, Nagrani, Yang, Arnab, Jansen,
             Schmid, Sun, 2021, arXiv 2107.00135.
+
+        Example:
+            >>> Schema.bottleneck([Modality("labs", 34), Modality("ecg", 12)]).latents
+            (Latent(name='bottleneck', num_nodes=4),)
         """
         modalities = cls.late(modalities).modalities
-        own = [
+        within = [
             Relation(m.name, m.name, "self") for m in modalities if m.tokens == "ragged"
         ]
         hub = [Relation("*", "bottleneck"), Relation("bottleneck", "*")]
         latents = (Latent("bottleneck", num_nodes),)
-        return cls(modalities, latents, (*own, *hub), ("bottleneck",))
+        return cls(modalities, latents, (*within, *hub), ("bottleneck",))
 
     def to_networkx(self) -> "nx.MultiDiGraph":
-        """Return the graph of types: nodes carry ``kind``, edges their topology."""
+        """Return the schema as a networkx graph of node types.
+
+        Returns:
+            Graph whose nodes have the attribute ``kind`` ("modality" or "latent") and
+            the modality or latent itself, and whose edges have the attribute
+            ``topology``.
+        """
         import networkx as nx
 
         graph = nx.MultiDiGraph()
@@ -286,7 +416,10 @@ class Schema:
         return graph
 
     def to_json(self) -> str:
-        """Return JSON with sorted keys, the same for equal schemas."""
+        """Return the schema as JSON text with sorted keys; equal schemas, equal text.
+
+        A :class:`Custom` topology is stored by its name, without the function.
+        """
         document = {
             "modalities": [asdict(m) for m in self.modalities],
             "latents": [asdict(latent) for latent in self.latents],
@@ -297,22 +430,48 @@ class Schema:
 
     @classmethod
     def from_json(
-        cls, text: str, functions: Mapping[str, Callable[..., Any]] | None = None
+        cls, text: str, functions: Mapping[str, EdgeFunction] | None = None
     ) -> "Schema":
-        """Build a schema from :meth:`to_json`.
+        """Build a schema from the JSON text of :meth:`to_json`.
 
         Args:
-            text: The JSON document.
-            functions: The function of every Custom topology, by its name.
+            text: JSON document.
+            functions: Function of every :class:`Custom` topology, by name.
 
         Raises:
-            SchemaError: Not JSON, or a field that is missing, unknown or wrong.
+            SchemaError: If the text is not JSON, or a field is missing, unknown or of
+                the wrong type.
+
+        Example:
+            >>> schema = Schema.star([Modality("labs", 34)])
+            >>> Schema.from_json(schema.to_json()) == schema
+            True
         """
-        from mmgraph.schema_json import parse_schema
+        return _parse_schema(text, dict(functions or {}))
 
-        return parse_schema(text, dict(functions or {}))
+    def _repr_html_(self) -> str:
+        """Return the node types and the relations as HTML tables for notebooks."""
+        nodes = [
+            (m.name, m.kind, m.channels, m.tokens, "yes" if m.time else "no")
+            for m in self.modalities
+        ]
+        nodes += [(n.name, "latent", None, n.num_nodes, "no") for n in self.latents]
+        relations = [
+            (r.source, r.name, r.target, _topology_label(r.topology))
+            for r in self.relations
+        ]
+        readout = ", ".join(self.readout or ())
+        return table_html(
+            f"Schema: {len(self.modalities)} modalities, readout {readout}",
+            ("node type", "kind", "channels", "tokens", "time"),
+            nodes,
+        ) + table_html(
+            f"{len(relations)} relations",
+            ("source", "relation", "target", "topology"),
+            relations,
+        )
 
-    def _written_out(self) -> Iterable[Relation]:
+    def _expand_wildcards(self) -> Iterable[Relation]:
         for r in self.relations:
             sources = self.modality_names if r.source == "*" else (r.source,)
             targets = self.modality_names if r.target == "*" else (r.target,)
@@ -348,8 +507,8 @@ class Schema:
                 f"got {list(self.readout)}.",
             )
             return tuple(self.readout)
-        heard = {r.target for r in self.relations}
-        latents = [latent.name for latent in self.latents if latent.name in heard]
+        receivers = {r.target for r in self.relations}
+        latents = [latent.name for latent in self.latents if latent.name in receivers]
         if "fuse" in latents:
             return ("fuse",)
         return tuple(latents[-1:]) or self.modality_names
@@ -371,6 +530,13 @@ def _set(schema: Schema, field: str, value: object) -> None:
     object.__setattr__(schema, field, value)
 
 
+def _topology_label(topology: "Topology") -> str:
+    """Return a topology as text, such as "TimeWindow(seconds=0.5)"."""
+    if isinstance(topology, Custom):
+        return f"Custom({topology.name!r})"  # the repr of a function is an address
+    return repr(topology)
+
+
 def _check_name(kind: str, name: str) -> None:
     _require(
         bool(name) and "." not in name and "*" not in name,
@@ -379,22 +545,127 @@ def _check_name(kind: str, name: str) -> None:
 
 
 def _check_unique(kind: str, names: Sequence[object]) -> None:
-    twice = ", ".join(sorted({str(n) for n in names if names.count(n) > 1}))
+    repeated = ", ".join(sorted({str(n) for n in names if names.count(n) > 1}))
     _require(
-        not twice,
-        f"Schema must name each {kind} once, got {twice} twice. Rename one.",
+        not repeated,
+        f"Schema must name each {kind} once, got {repeated} twice. Rename one.",
     )
 
 
 def _relation_to_json(relation: Relation) -> dict[str, Any]:
     topology = relation.topology
     if isinstance(topology, Custom):
-        shown: dict[str, Any] = {"type": "Custom", "name": topology.name}
+        item: dict[str, Any] = {"type": "Custom", "name": topology.name}
     else:
-        shown = {"type": type(topology).__name__, **asdict(topology)}
+        item = {"type": type(topology).__name__, **asdict(topology)}
     return {
         "source": relation.source,
         "target": relation.target,
         "name": relation.name,
-        "topology": shown,
+        "topology": item,
     }
+
+
+_T = TypeVar("_T")
+_TOPOLOGIES: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Full, SameIndex, TimeWindow, KNearest)
+}
+
+
+def _parse_schema(text: str, functions: Mapping[str, EdgeFunction]) -> Schema:
+    """Build a schema from JSON text; see :meth:`Schema.from_json`."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"Schema must be a JSON document, got {error}.") from None
+    if not isinstance(document, dict):
+        raise SchemaError(
+            f"Schema must be a JSON object, got {type(document).__name__}."
+        )
+    unknown = set(document) - {"modalities", "latents", "relations", "readout"}
+    if unknown:
+        raise SchemaError(f"Schema has no field {sorted(unknown)[0]!r}.")
+    readout = document.get("readout")
+    if readout is not None and not _is_list_of_names(readout):
+        raise SchemaError(f"Schema.readout must be a list of names, got {readout!r}.")
+    return Schema(
+        [_build(Modality, m, where) for where, m in _items(document, "modalities")],
+        [_build(Latent, m, where) for where, m in _items(document, "latents")],
+        [_relation(m, where, functions) for where, m in _items(document, "relations")],
+        readout,
+    )
+
+
+def _items(document: dict[str, Any], field: str) -> list[tuple[str, dict[str, Any]]]:
+    value = document.get(field, [])
+    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+        raise SchemaError(f"Schema.{field} must be a list of objects, got {value!r}.")
+    return [(f"Schema.{field}[{i}]", item) for i, item in enumerate(value)]
+
+
+def _is_list_of_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _relation(
+    item: dict[str, Any], where: str, functions: Mapping[str, EdgeFunction]
+) -> Relation:
+    rest = {key: value for key, value in item.items() if key != "topology"}
+    relation = _build(Relation, rest, where)
+    topology = _topology(item.get("topology", {"type": "Full"}), where, functions)
+    return Relation(relation.source, relation.target, relation.name, topology)
+
+
+def _topology(
+    item: object, where: str, functions: Mapping[str, EdgeFunction]
+) -> Topology:
+    if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+        raise SchemaError(f"{where}.topology must be an object with a type.")
+    rest = {key: value for key, value in item.items() if key != "type"}
+    if item["type"] == "Custom":
+        name = rest.get("name")
+        if not isinstance(name, str) or name not in functions:
+            raise SchemaError(
+                f"{where}.topology needs the function {name!r}, got "
+                f"{', '.join(functions) or 'none'}. Pass functions={{name: function}}."
+            )
+        return Custom(functions[name], name)
+    if item["type"] not in _TOPOLOGIES:
+        raise SchemaError(
+            f"{where}.topology must be one of {', '.join(_TOPOLOGIES)}, Custom, "
+            f"got {item['type']!r}."
+        )
+    topology: Topology = _build(_TOPOLOGIES[item["type"]], rest, f"{where}.topology")
+    return topology
+
+
+def _build(cls: type[_T], item: dict[str, Any], where: str) -> _T:
+    """Build a dataclass from a JSON object after checking field names and types."""
+    hints = get_type_hints(cls)
+    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    for key, value in item.items():
+        if key not in known:
+            raise SchemaError(f"{where} has no field {key!r}.")
+        if not _matches(value, hints[key]):
+            raise SchemaError(f"{where}.{key} has a wrong value: {value!r}.")
+    for name, field in known.items():
+        if field.default is MISSING and name not in item:
+            raise SchemaError(f"{where} must have the field {name!r}.")
+    return cls(**{k: float(v) if hints[k] is float else v for k, v in item.items()})
+
+
+def _matches(value: object, hint: object) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint) and isinstance(value, str)
+    if isinstance(hint, UnionType):
+        return any(_matches(value, option) for option in get_args(hint))
+    if hint is None or hint is NoneType:
+        return value is None
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return abs(value) <= sys.float_info.max  # False for NaN and infinity
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    assert isinstance(hint, type)
+    return isinstance(value, hint)

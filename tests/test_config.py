@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmgraph.cli.arguments import (
+from mmgraph.cli.options import (
     parse_encoders,
     parse_modalities,
     parse_names,

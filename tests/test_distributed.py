@@ -15,16 +15,16 @@ import torch
 
 import mmgraph as mg
 from mmgraph import checkpoint
-from mmgraph.cli.training import train_file
+from mmgraph.cli.train import train_file
 from mmgraph.config import TrainConfig
-from mmgraph.distributed import ALONE, Workers, join
+from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup, init_process_group
 from mmgraph.train.step import Objective
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "helpers"
 
 
 @dataclass(frozen=True)
-class Part(Workers):
+class Part(ProcessGroup):
     """One of several processes, whose sums are noted first and replayed then."""
 
     noted: list[torch.Tensor] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Part(Workers):
 
 
 @dataclass(frozen=True)
-class Saying(Workers):
+class Saying(ProcessGroup):
     """One of several processes that say something else."""
 
     others: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ def gradients(graph):
 @pytest.mark.parametrize("size", [2, 3, 5])
 @pytest.mark.parametrize(("total", "count"), [(7, 5), (2, 2)])
 def test_parts_cover_a_batch_in_order_and_may_be_empty(size, total, count):
-    shares = [Workers(rank, size).share(total) for rank in range(size)]
+    shares = [ProcessGroup(rank, size).share(total) for rank in range(size)]
     rows = [row for share in shares for row in range(total)[share]]
     assert rows == list(range(total))
     lengths = [len(range(total)[share]) for share in shares]
@@ -80,7 +80,7 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(samples, options):
     )
     indices = torch.arange(samples)
     kept = torch.rand(samples, 2, generator=torch.Generator().manual_seed(1)) < 0.5
-    whole = Objective(graph, pool, 0.1, ALONE)(data.take(indices), kept)
+    whole = Objective(graph, pool, 0.1, SINGLE_PROCESS)(data.take(indices), kept)
     whole.backward()
     expected = gradients(graph)
     workers = [Part(rank, 3) for rank in range(3)]
@@ -101,11 +101,14 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(samples, options):
 
 def test_a_process_on_its_own_sends_nothing(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    assert join() is ALONE
+    assert init_process_group() is SINGLE_PROCESS
     x = torch.ones(2)
-    assert ALONE.sum(x) is x
-    assert ALONE.from_lead(x) is x
-    assert ALONE.parcel(lambda: ({"x": x}, {"n": 1})) == ({"x": x}, {"n": 1})
+    assert SINGLE_PROCESS.sum(x) is x
+    assert SINGLE_PROCESS.broadcast(x) is x
+    assert SINGLE_PROCESS.broadcast_state(lambda: ({"x": x}, {"n": 1})) == (
+        {"x": x},
+        {"n": 1},
+    )
 
 
 def test_the_first_that_fails_says_so_and_the_others_know():
@@ -113,11 +116,11 @@ def test_the_first_that_fails_says_so_and_the_others_know():
         raise mg.DataError("no such file")
 
     with pytest.raises(mg.DataError, match="no such file"):
-        Saying(0, 2, ("",)).together(fail)
+        Saying(0, 2, ("",)).run_on_all(fail)
     with pytest.raises(mg.PeerError, match="Process 0 stopped: broken") as caught:
-        Saying(1, 2, ("xbroken",)).together(fail)
+        Saying(1, 2, ("xbroken",)).run_on_all(fail)
     assert caught.value.told
-    assert Saying(1, 2, ("",)).together(lambda: 3) == 3
+    assert Saying(1, 2, ("",)).run_on_all(lambda: 3) == 3
 
 
 def test_processes_must_fit_the_same():
@@ -133,7 +136,7 @@ def run(
     variables = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
+        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)]),
     }
     return subprocess.run(
         [*torchrun, "--nproc-per-node", str(processes), *options, *command],

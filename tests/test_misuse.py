@@ -143,7 +143,7 @@ def test_queries_are_vectors_and_places_whole_numbers():
 
 @pytest.mark.parametrize("make", [Schema.star, Schema.complete, Schema.bottleneck])
 def test_a_schema_is_made_of_modalities(make):
-    with pytest.raises(SchemaError, match=r"Schema must be of Modality, got 'a'"):
+    with pytest.raises(SchemaError, match=r"must hold Modality objects, got 'a'"):
         make(["a", "b"])
 
 
@@ -193,7 +193,7 @@ def test_an_encoder_returns_its_nodes():
 @pytest.mark.parametrize(
     ("encoder", "got"),
     [
-        (nn.Linear(1, 32), r"got Linear\. Call it in a module"),
+        (nn.Linear(1, 32), r"got Linear\. Wrap it in a module with this signature"),
         (Plain, r"got the class Plain\. Give an instance"),
         ("some/path", r"got 'some/path'\. Give an instance"),
     ],

@@ -272,14 +272,39 @@ def test_every_field_counts_in_the_hash(field, other):
     assert Schema([other]).hash != Schema([A]).hash
 
 
-def test_custom_functions_are_asked_for_by_name():
+def test_custom_functions_are_looked_up_by_name():
     text = EXAMPLE.to_json()
     assert "AssertionError" not in text
     loaded = Schema.from_json(text, {"pair_up": max})
     assert loaded.relations[6].topology == Custom(max, "pair_up")
     for functions in (None, {}, {"other": pair_up}):
-        with pytest.raises(SchemaError, match=r"the function 'pair_up'\. Pass it"):
+        message = r"needs the function 'pair_up', got (none|other)\. Pass functions="
+        with pytest.raises(SchemaError, match=message):
             Schema.from_json(text, functions)
+
+
+def test_the_notebook_table_lists_nodes_and_relations_escaped():
+    schema = Schema(
+        [Modality("a<b", 3, time=True), Modality("note", kind="text")],
+        [Latent("fuse", 2)],
+        [Relation("*", "fuse", "<in>"), Relation("a<b", "a<b", "near", KNearest(2))],
+    )
+    page = schema._repr_html_()
+    cells = [row.removesuffix("</tr>") for row in page.split("<tr>")]
+    assert "<td>a&lt;b</td><td>vector</td><td>3</td><td>single</td><td>yes</td>" in page
+    assert "<td>note</td><td>text</td><td></td><td>single</td><td>no</td>" in page
+    assert "<td>fuse</td><td>latent</td><td></td><td>2</td><td>no</td>" in page
+    assert "<td>&lt;in&gt;</td><td>fuse</td><td>Full()</td>" in page
+    assert "KNearest(k=2)" in page
+    assert "a<b" not in page
+    assert "<in>" not in page
+    assert len(cells) == 1 + 4 + 4  # heads, 3 node types and 3 relations
+
+
+def test_the_notebook_table_names_custom_functions():
+    page = EXAMPLE._repr_html_()
+    assert "Custom(&#x27;pair_up&#x27;)" in page
+    assert "0x" not in page
 
 
 MODALITY = {"name": "a", "channels": 1}

@@ -5,7 +5,7 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier  # loads its OpenMP
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from mmgraph.threads import one_thread
+from mmgraph._threads import one_thread
 
 
 def threads() -> dict[str, int]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mmgraph import Batch, Modality, Schema
-from mmgraph.graph import Graph, NodeSet
+from mmgraph.graph import NodeSet
+from mmgraph.graph.graph import Graph
 
 WIDTH = 128
 HEADS = 4

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmgraph.baselines.inputs import FloatArray, FloatingArray, IntArray, observed
 from mmgraph.data import MultimodalData
-from mmgraph.data.labels import as_plain, known_labels, missing_labels
+from mmgraph.data.targets import as_metadata, known_labels, missing_labels
 from mmgraph.errors import DataError
 
 Inputs = dict[str, FloatingArray]
@@ -131,7 +131,7 @@ def _labels(
         raise DataError(
             "y must be given to fit a baseline, got None. Pass y or data with labels."
         )
-    labels = data.y if y is None else as_plain("y", y, len(data))
+    labels = data.y if y is None else as_metadata("y", y, len(data))
     assert labels is not None
     if labels.ndim != 1:
         raise DataError(

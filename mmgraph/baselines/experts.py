@@ -16,7 +16,7 @@ from mmgraph.baselines.inputs import (
     FloatArray,
     FloatingArray,
     IntArray,
-    Standardiser,
+    StandardScaler,
     observed,
 )
 from mmgraph.metrics import auroc
@@ -39,7 +39,7 @@ class _Expert:
         prior: FloatArray,
     ) -> None:
         self._prior = prior
-        self._standardiser = Standardiser.fit(x)
+        self._standardiser = StandardScaler.fit(x)
         rows = observed(x)
         self._codes = np.unique(y[rows])
         self._model = model if len(self._codes) > 1 else None

@@ -25,7 +25,7 @@ def observed(x: FloatingArray) -> BoolArray:
 
 
 @dataclass(frozen=True, eq=False)
-class Standardiser:
+class StandardScaler:
     """Scale one modality with the statistics of its training rows.
 
     Attributes:
@@ -40,7 +40,7 @@ class Standardiser:
     flags: IntArray
 
     @classmethod
-    def fit(cls, x: FloatingArray) -> "Standardiser":
+    def fit(cls, x: FloatingArray) -> "StandardScaler":
         """Learn from [N, F]; rows that are all NaN are left out."""
         rows = x[observed(x)].astype(np.float64)
         known = ~np.isnan(rows)
@@ -67,13 +67,13 @@ class Standardiser:
         return np.concatenate([z, flags], axis=1)
 
 
-def fit_standardisers(x: Mapping[str, FloatingArray]) -> dict[str, Standardiser]:
+def fit_standardisers(x: Mapping[str, FloatingArray]) -> dict[str, StandardScaler]:
     """Fit one standardiser per modality."""
-    return {name: Standardiser.fit(table) for name, table in x.items()}
+    return {name: StandardScaler.fit(table) for name, table in x.items()}
 
 
 def filled_table(
-    x: Mapping[str, FloatingArray], standardisers: Mapping[str, Standardiser]
+    x: Mapping[str, FloatingArray], standardisers: Mapping[str, StandardScaler]
 ) -> FloatArray:
     """Return all modalities filled, then one indicator each, [N, W + M].
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmgraph._threads import one_thread
 from mmgraph.missing import modality_dropout
-from mmgraph.threads import one_thread
 
 _HIDDEN = 64
 _HEADS = 4

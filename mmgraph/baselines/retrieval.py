@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from mmgraph.baselines.inputs import FloatArray, FloatingArray, Standardiser, observed
+from mmgraph.baselines.inputs import FloatArray, FloatingArray, StandardScaler, observed
 from mmgraph.data import MultimodalData
-from mmgraph.data.labels import missing_labels
+from mmgraph.data.targets import missing_labels
 
 Rows = dict[str, FloatArray]
 Pair = tuple[FloatArray, FloatArray]
@@ -48,7 +48,7 @@ class RetrievalBaseline(ABC):
             The model itself.
         """
         x = {name: rows for name, rows in data.features().items() if _any(rows)}
-        self._scalers = {name: Standardiser.fit(rows) for name, rows in x.items()}
+        self._scalers = {name: StandardScaler.fit(rows) for name, rows in x.items()}
         self._fit(self._inputs(data), data)
         return self
 
@@ -258,7 +258,7 @@ def _any(rows: FloatingArray) -> bool:
     return bool(observed(rows).any())
 
 
-def _fitting(rows: FloatingArray, scaler: Standardiser) -> FloatingArray:
+def _fitting(rows: FloatingArray, scaler: StandardScaler) -> FloatingArray:
     """Return the rows, or as wide ones of NaN where nobody has the modality."""
     width = len(scaler.mean)
     if rows.shape[1] != width and not _any(rows):

@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
-from mmgraph.metrics import auroc, retrieval_scores, same_key
-from mmgraph.metrics.scores import Scores
-from mmgraph.pairs import (
+from mmgraph.evaluation.pairs import (
     Direction,
-    contents,
+    content_ids,
     draw_partners,
-    firsts,
+    first_unique,
     has_any,
     side_vectors,
 )
+from mmgraph.metrics import auroc, retrieval_scores, same_key
+from mmgraph.metrics.scores import Scores
 
 BLOCK = 256  # rows that are matched at once
 
@@ -246,7 +246,7 @@ def distinct(
 ) -> NDArray[np.int64]:
     """Return the first sample of each distinct content that is not empty, in order."""
     if not set(names) <= set(task.shared):
-        return firsts(contents(data, names))
+        return first_unique(content_ids(data, names))
     rows = np.flatnonzero(has_any(data, names))
     _, first = np.unique(keys(data, task)[rows], return_index=True)
     return np.sort(rows[first])

@@ -73,7 +73,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Pattern:
+class TestCondition:
     """One state of the test data that a fitted model is scored on.
 
     Attributes:
@@ -202,30 +202,32 @@ def scored_patterns(
     seeds: int,
     split: Split,
     pairs: PairTask | None = None,
-) -> tuple[Pattern, ...]:
+) -> tuple[TestCondition, ...]:
     """Return all states of the test data, in a fixed order.
 
     Rate 0 is the data as it is. Every other rate comes with `seeds` masks. Then come
-    combinations of modalities that are kept alone, see `kept_alone`. Queries of one
+    combinations of modalities that are kept alone, see `modality_subsets`. Queries of one
     modality cannot lose it and still be asked: of them only the data as it is.
     """
     first = 1000 * split.number
-    patterns = [Pattern(0.0, natural().plan(test, seed=first))] if 0.0 in rates else []
+    patterns = (
+        [TestCondition(0.0, natural().plan(test, seed=first))] if 0.0 in rates else []
+    )
     patterns += [
-        Pattern(rate, mcar(rate).plan(test, seed=first + seed))
+        TestCondition(rate, mcar(rate).plan(test, seed=first + seed))
         for rate in rates
         if rate > 0.0 and (pairs is None or pairs.several)
         for seed in range(seeds)
     ]
     if pairs is None:
         patterns += [
-            Pattern(None, only(names).plan(test, seed=first), names)
-            for names in kept_alone(test.modalities)
+            TestCondition(None, only(names).plan(test, seed=first), names)
+            for names in modality_subsets(test.modalities)
         ]
     return tuple(patterns)
 
 
-def kept_alone(modalities: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+def modality_subsets(modalities: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """Return the combinations of modalities that models are scored on.
 
     All of them but the empty and the full one up to 6 modalities; of more than that

@@ -8,20 +8,21 @@ that an interrupted run resumes where it stopped.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from mmgraph.benchmark.datasets import FEW_SHOT, open_bench_data
+from mmgraph.benchmark.executor import in_pool, in_process, one_line
+from mmgraph.benchmark.models import model_names
 from mmgraph.benchmark.pairs import METRICS, PAIR_TASKS
-from mmgraph.benchmark.pool import in_pool, in_process, one_line
 from mmgraph.benchmark.protocol import (
     BenchData,
-    Pattern,
+    TestCondition,
     Unit,
     make_splits,
     mask_shortcut,
     scored_patterns,
 )
 from mmgraph.benchmark.provenance import describe_run
-from mmgraph.benchmark.records import Record, Results
-from mmgraph.benchmark.sources import FEW, open_bench_data
-from mmgraph.benchmark.units import model_names, unit_key
+from mmgraph.benchmark.results import Record, Results
+from mmgraph.benchmark.unit import unit_key
 from mmgraph.config import BenchConfig
 from mmgraph.errors import ConfigError, MMGraphError
 
@@ -121,7 +122,7 @@ def _open_sets(
     if not config.dataset_names:
         raise ConfigError("bench must be given a data set or --suite, got none.")
     named = [name for name in config.datasets if name not in config.files]
-    check_names(named, (*dataset_names(), *FEW, *PAIR_TASKS), "Data set")
+    check_names(named, (*dataset_names(), *FEW_SHOT, *PAIR_TASKS), "Data set")
     sets, skipped = {}, []
     for name in config.dataset_names:
         bench, reason = _try_open(name, config)
@@ -207,7 +208,7 @@ def _missing_units(
 ) -> list[Unit]:
     """Return the units of which a line is missing, and keep the random plans."""
     there = results.identities()
-    expected: dict[tuple[str, int], list[Pattern]] = {}
+    expected: dict[tuple[str, int], list[TestCondition]] = {}
     splits = {name: make_splits(bench) for name, bench in sets.items()}
     todo = []
     for unit in units:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmgraph.benchmark.records import Record, Results
+from mmgraph.benchmark.results import Record, Results
 
-OURS = "mmgraph"
+REFERENCE_MODELS = "mmgraph"
 SHORTCUT_LIMIT = 0.6
 
 Cells = dict[str, list[Record]]  # lines of one model by split
@@ -60,7 +60,7 @@ class ModelSummary:
         at: The metric by test missing rate.
         aurc: Area under the metric over the test missing rate, by range.
         aurc_by_split: The same of each split.
-        kept_alone: Mean metric of each combination of modalities that was kept alone,
+        modality_subsets: Mean metric of each combination of modalities that was kept alone,
             and of all of them (as is).
         left_out: The metric without each modality in turn.
         equity: Smallest over mean drop when one modality is left out.
@@ -80,7 +80,7 @@ class ModelSummary:
     at: dict[float, Estimate]
     aurc: Estimate
     aurc_by_split: dict[str, float]
-    kept_alone: dict[frozenset[str], float]
+    modality_subsets: dict[frozenset[str], float]
     left_out: dict[str, Estimate]
     equity: float
     violations: float
@@ -101,7 +101,7 @@ class ModelSummary:
 
 
 @dataclass(frozen=True)
-class Block:
+class SettingSummary:
     """All models on one data set at one train rate.
 
     Attributes:
@@ -147,10 +147,10 @@ class Block:
 
 def reference_of(models: list[str]) -> str:
     """Return mmgraph where it is among the models, else the first of them."""
-    return OURS if OURS in models else models[0]
+    return REFERENCE_MODELS if REFERENCE_MODELS in models else models[0]
 
 
-def summarise(results: Results) -> tuple[Block, ...]:
+def summarise(results: Results) -> tuple[SettingSummary, ...]:
     """Summarise a folder of results.
 
     Returns:
@@ -172,7 +172,7 @@ def summarise(results: Results) -> tuple[Block, ...]:
 
 def _block(
     facts: Record, train_missing: float, lines: list[Record], failures: list[Record]
-) -> Block:
+) -> SettingSummary:
     cells: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
     for line in lines:
         cells[line["model"]][line["split"]].append(line)
@@ -183,7 +183,7 @@ def _block(
     rows = [_summary(model, cell, rates, metric) for model, cell in cells.items()]
     rows.sort(key=lambda row: -row.aurc.mean)
     ratio = float(np.mean([x["num_test"] / x["num_train"] for x in lines]))
-    return Block(
+    return SettingSummary(
         facts,
         train_missing,
         metric,
@@ -217,16 +217,16 @@ def _summary(
     left_out = _left_out(combinations)
     full = at[rates[0]] if rates else []
     drops = estimate(full).mean - np.array([e.mean for e in left_out.values()])
-    kept_alone = _with_all({k: e.mean for k, e in combinations.items()}, full)
+    modality_subsets = _with_all({k: e.mean for k, e in combinations.items()}, full)
     return ModelSummary(
         model=model,
         at={rate: estimate(values) for rate, values in at.items()},
         aurc=estimate(areas.values()),
         aurc_by_split=areas,
-        kept_alone=kept_alone,
+        modality_subsets=modality_subsets,
         left_out=left_out,
         equity=_equity(drops),
-        violations=_violations(kept_alone),
+        violations=_violations(modality_subsets),
         ece=estimate(
             _area(c, rates, "expected_calibration_error") for c in cell.values()
         ),
@@ -369,7 +369,7 @@ def _differences(rows: list[ModelSummary], ratio: float) -> tuple[Difference, ..
     )
 
 
-def mean_ranks(blocks: Iterable[Block]) -> dict[str, float]:
+def mean_ranks(blocks: Iterable[SettingSummary]) -> dict[str, float]:
     """Return the mean rank by AURC of each model, best first.
 
     Only models that are in every block are ranked, among each other; equal areas

@@ -11,14 +11,14 @@ from dataclasses import replace
 from mmgraph.benchmark.pairs import METRICS, PAIR_TASKS
 from mmgraph.benchmark.summary import (
     SHORTCUT_LIMIT,
-    Block,
     Estimate,
     ModelSummary,
+    SettingSummary,
     mean_ranks,
 )
+from mmgraph.evaluation.pairs import NUM_HARD_NEGATIVES
+from mmgraph.evaluation.table import Table, number, signed
 from mmgraph.metrics.scores import HEADINGS, metric_title
-from mmgraph.pairs import HARD
-from mmgraph.table import Table, number, signed
 
 
 def cell(estimate: Estimate, digits: int = 3) -> str:
@@ -28,7 +28,7 @@ def cell(estimate: Estimate, digits: int = 3) -> str:
     return f"{number(estimate.mean, digits)} ± {number(estimate.error, digits)}"
 
 
-def block_title(block: Block) -> str:
+def block_title(block: SettingSummary) -> str:
     """Return the heading of a block."""
     return (
         f"{block.dataset}: {metric_title(block.metric)}, {block.facts['scheme']}"
@@ -36,13 +36,13 @@ def block_title(block: Block) -> str:
     )
 
 
-def _train_note(block: Block) -> str:
+def _train_note(block: SettingSummary) -> str:
     if not block.train_missing:
         return ""
     return f", {block.train_missing:g} of training modalities removed"
 
 
-def result_table(block: Block) -> Table:
+def result_table(block: SettingSummary) -> Table:
     """Return one row per model, best area first."""
     rate_columns = tuple(f"{rate:g}" if rate else "as is" for rate in block.rates)
     columns = ("model", *rate_columns, "AURC", "worst without", "ECE", "log loss")
@@ -63,7 +63,7 @@ def result_table(block: Block) -> Table:
     return table if block.task == "classification" else _without(table, columns[-3:])
 
 
-def detail_table(block: Block) -> Table | None:
+def detail_table(block: SettingSummary) -> Table | None:
     """Return what the first table leaves out; None where nothing is classified."""
     if block.task != "classification":
         return None
@@ -101,8 +101,8 @@ def detail_table(block: Block) -> Table | None:
     )
 
 
-def _scored(block: Block) -> int:
-    return len(block.rows[0].kept_alone) if block.rows else 0
+def _scored(block: SettingSummary) -> int:
+    return len(block.rows[0].modality_subsets) if block.rows else 0
 
 
 def _without(table: Table, columns: Sequence[str]) -> Table:
@@ -116,7 +116,7 @@ def _without(table: Table, columns: Sequence[str]) -> Table:
     )
 
 
-def direction_tables(block: Block) -> list[Table]:
+def direction_tables(block: SettingSummary) -> list[Table]:
     """Return every score of retrieval or matching, one table for each direction."""
     task = PAIR_TASKS.get(block.dataset)
     if task is None or not block.rows:
@@ -125,7 +125,7 @@ def direction_tables(block: Block) -> list[Table]:
     return [_direction_table(block, n) for n in names if n in block.rows[0].directions]
 
 
-def _direction_table(block: Block, direction: str) -> Table:
+def _direction_table(block: SettingSummary, direction: str) -> Table:
     scores = [row.directions[direction] for row in block.rows]
     names = METRICS[block.task]
     headings = (HEADINGS.get(name, metric_title(name)) for name in names)
@@ -157,7 +157,7 @@ def _best(values: list[float], higher: bool) -> frozenset[int]:
     return frozenset(i for i, value in enumerate(values) if round(value, 3) == top)
 
 
-def _notes(block: Block) -> list[str]:
+def _notes(block: SettingSummary) -> list[str]:
     notes = [
         f"Mean ± standard error over {block.num_splits} splits. "
         "AURC: area under the metric over the test missing rates, divided by their "
@@ -177,12 +177,12 @@ def _notes(block: Block) -> list[str]:
     return notes
 
 
-def _pair_note(block: Block) -> str:
+def _pair_note(block: SettingSummary) -> str:
     """Return what was asked in retrieval or matching."""
     how = (
         "Ties count against the model."
         if block.task == "retrieval"
-        else f"Hard: one of the {HARD} wrong sides most like the right one in features."
+        else f"Hard: one of the {NUM_HARD_NEGATIVES} wrong sides most like the right one in features."
     )
     return (
         f"{block.facts['note']} {how} Mean over the directions below; modalities are "
@@ -190,7 +190,7 @@ def _pair_note(block: Block) -> str:
     )
 
 
-def shortcut_note(block: Block) -> str:
+def shortcut_note(block: SettingSummary) -> str:
     """Return the warning that missingness itself predicts the label."""
     return (
         "Shortcut: which modalities are present predicts the label by itself "
@@ -199,7 +199,7 @@ def shortcut_note(block: Block) -> str:
     )
 
 
-def difference_table(block: Block) -> Table | None:
+def difference_table(block: SettingSummary) -> Table | None:
     """Return the paired differences in AURC; None for a single model."""
     if not block.differences:
         return None
@@ -224,13 +224,13 @@ def difference_table(block: Block) -> Table | None:
     )
 
 
-def name_of(block: Block) -> str:
+def name_of(block: SettingSummary) -> str:
     """Return the set, and the train rate where something was removed."""
     rate = f" @{block.train_missing:g}" if block.train_missing else ""
     return f"{block.dataset}{rate}"
 
 
-def rank_table(blocks: Sequence[Block]) -> Table | None:
+def rank_table(blocks: Sequence[SettingSummary]) -> Table | None:
     """Return mean ranks over all blocks; None for a single block."""
     ranks = mean_ranks(blocks)
     if len(blocks) < 2 or not ranks:

@@ -1,11 +1,13 @@
-"""The command line."""
+"""The command line: one file per command. Only this package prints."""
 
-from mmgraph.cli import asking as asking  # adds its commands to the app
-from mmgraph.cli import benching as benching
-from mmgraph.cli import evaluating as evaluating
-from mmgraph.cli import exporting as exporting
-from mmgraph.cli import searching as searching
-from mmgraph.cli import training as training
-from mmgraph.cli.commands import app, main
+from mmgraph.cli import bench as bench  # each module adds its command to the app
+from mmgraph.cli import datasets as datasets
+from mmgraph.cli import evaluate as evaluate
+from mmgraph.cli import export as export
+from mmgraph.cli import predict as predict
+from mmgraph.cli import schema as schema
+from mmgraph.cli import search as search
+from mmgraph.cli import train as train
+from mmgraph.cli.app import app, main
 
 __all__ = ["app", "main"]

@@ -1,4 +1,8 @@
-"""Samples with missing modalities: columns with nulls, in and out of other forms."""
+"""Multimodal data with missing modalities: containers, batches, readers and writers.
+
+The folder depends on :mod:`mmgraph.schema` and on nothing above it; models, estimators
+and the benchmark import it.
+"""
 
 from mmgraph.data.column import Column
 from mmgraph.data.multimodal import MultimodalData

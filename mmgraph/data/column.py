@@ -1,4 +1,4 @@
-"""Columns: one modality of all samples, where missing ones own no rows.
+"""Columns: the rows of one modality for all samples, packed without padding.
 
 Shapes: N samples, L rows of all samples together, C channels.
 """
@@ -20,17 +20,17 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """Hold one modality of N samples as the rows that were observed.
+    """Observed rows of one modality of N samples.
 
-    Sample ``i`` owns the rows ``offsets[i]:offsets[i + 1]``; a sample with no rows
-    has the modality missing. NaN cells inside a row are single unknown values.
+    Sample ``i`` has the rows ``offsets[i]:offsets[i + 1]``; a sample without rows lacks
+    the modality. NaN cells inside a row are single missing values.
 
     Attributes:
         values: ``[L, C]`` float32, or ``[L]`` strings (dtype object) for text.
         offsets: ``[N + 1]`` int64, ascending from 0 to L.
         time: ``[L]`` float64 in seconds, ascending within a sample, or None.
-        names: the C names of the channels, or empty.
-        ragged: whether a sample may own more than one row.
+        names: Names of the C channels, or empty.
+        ragged: True if a sample may have more than one row.
     """
 
     values: AnyArray
@@ -44,7 +44,7 @@ class Column:
 
     @property
     def is_text(self) -> bool:
-        """Whether the rows are strings."""
+        """True if the rows are strings."""
         return self.values.dtype == object
 
     @property
@@ -54,7 +54,7 @@ class Column:
 
     @cached_property
     def lengths(self) -> IntArray:
-        """``[N]`` rows of each sample, 0 where the modality is missing."""
+        """``[N]`` number of rows of each sample, 0 where the modality is missing."""
         return np.diff(self.offsets)
 
     @property
@@ -64,17 +64,17 @@ class Column:
 
     @property
     def sample(self) -> IntArray:
-        """``[L]`` the sample that each row belongs to, ascending."""
+        """``[L]`` sample of each row, ascending."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def rows_of(self, indices: IntArray) -> tuple[IntArray, IntArray]:
-        """Find the rows of some samples, in their order and with repeats.
+        """Return the row numbers of samples, in their order and with repeats.
 
         Args:
             indices: ``[n]`` samples, none negative.
 
         Returns:
-            The rows ``[l]``, and how many each of the samples has, ``[n]``.
+            Row numbers ``[l]``, and the number of rows of each sample ``[n]``.
         """
         lengths, first = self.lengths[indices], self.offsets[indices]
         if lengths.max(initial=0) <= 1:
@@ -83,17 +83,17 @@ class Column:
         return np.repeat(shift, lengths) + np.arange(lengths.sum()), lengths
 
     def take(self, indices: IntArray) -> "Column":
-        """Return the column of some samples, in their order and with repeats."""
+        """Return the column of samples ``[n]``, in their order and with repeats."""
         rows, lengths = self.rows_of(indices)
         return self._with_rows(rows, offsets_of(lengths))
 
     def mask(self, keep: BoolArray) -> "Column":
-        """Return the column without the rows of samples where ``keep`` is False."""
+        """Return the column without the samples for which ``keep [N]`` is False."""
         rows = np.repeat(keep, self.lengths)
         return self._with_rows(rows, offsets_of(np.where(keep, self.lengths, 0)))
 
     def equals(self, other: "Column") -> bool:
-        """Tell whether two columns hold the same bits; NaN equals NaN."""
+        """Return True if two columns hold the same values; NaN equals NaN."""
         same_time = (self.time is None) == (other.time is None)
         return (
             self.names == other.names
@@ -115,26 +115,30 @@ class Column:
 
 
 def offsets_of(lengths: npt.NDArray[Any]) -> IntArray:
-    """Return the ``[N + 1]`` offsets of N samples that own ``lengths`` rows each."""
+    """Return offsets ``[N + 1]`` of samples with ``lengths [N]`` rows."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
 def empty_column(num_samples: int) -> Column:
-    """Return a column that is missing in every sample: no rows, one channel."""
+    """Return a column of one channel that is missing in every sample."""
     return Column(
         np.empty((0, 1), dtype=np.float32), np.zeros(num_samples + 1, dtype=np.int64)
     )
 
 
 def concat_columns(name: str, columns: Sequence[Column]) -> Column:
-    """Join columns of one modality, sample after sample.
+    """Concatenate columns of one modality along the samples.
 
-    A column without rows fits any other, as it says nothing about its kind.
+    A column without rows is compatible with any other.
+
+    Args:
+        name: Name of the modality, for error messages.
+        columns: Columns to concatenate, at least one.
 
     Raises:
-        DataError: when widths, kinds, times or channel names differ.
+        DataError: If widths, kinds, times or channel names differ.
     """
     filled = [c for c in columns if len(c.values)] or list(columns[:1])
     first = filled[0]
@@ -163,5 +167,17 @@ def _check_same_kind(name: str, a: Column, b: Column) -> None:
         if left != right:
             raise DataError(
                 f"Modality {name!r} must have the same {what} in all parts, got "
-                f"{left} and {right}. Build the parts the same way."
+                f"{left} and {right}. Build all parts with the same columns and times."
             )
+
+
+def as_entries(content: Any) -> AnyArray:  # noqa: ANN401
+    """Return the content as an array; a list becomes a 1-D array of objects."""
+    if hasattr(content, "detach"):
+        content = content.detach().cpu()
+        return np.asarray(content.float() if content.is_floating_point() else content)
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        return np.fromiter(content, dtype=object, count=len(content))
+    if isinstance(content, np.ma.MaskedArray):
+        return np.asarray(np.ma.filled(content.astype(np.float64), np.nan))
+    return np.asarray(content)

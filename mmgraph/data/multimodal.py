@@ -1,18 +1,20 @@
-"""Samples with modalities that may be missing.
+"""Multimodal samples in memory, with missing modalities.
 
 Shapes: N samples, M modalities, T steps, C channels, L rows, K labels of one sample.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.batch import Batch
-from mmgraph.data.collate import collate
+from mmgraph._html import table_html
+from mmgraph.data.batch import Batch, collate
 from mmgraph.data.column import (
     AnyArray,
     BoolArray,
@@ -20,44 +22,76 @@ from mmgraph.data.column import (
     concat_columns,
     empty_column,
 )
-from mmgraph.data.convert import build_column
-from mmgraph.data.exchange import Exchange
-from mmgraph.data.features import describe_rows
-from mmgraph.data.fitting import fit_columns, narrow_schema
-from mmgraph.data.labels import (
+from mmgraph.data.features.describe import describe_rows
+from mmgraph.data.io.arrays import build_column
+from mmgraph.data.io.arrow import parse_table
+from mmgraph.data.io.dataframe import build_frame, parse_frame
+from mmgraph.data.io.hetero_data import build_graphs, parse_graphs
+from mmgraph.data.io.parquet import build_table, read_table, write_table
+from mmgraph.data.schema_inference import fit_columns, infer_schema, narrow_schema
+from mmgraph.data.splits import split_indices
+from mmgraph.data.targets import (
+    METADATA_NAMES,
+    DefaultColumn,
+    as_metadata,
+    can_be_ids,
+    check_known,
+    check_unique,
     class_codes,
-    concat_plain,
-    same_plain,
-    split_indices,
+    class_numbers,
+    concat_metadata,
+    missing_labels,
+    same_metadata,
 )
-from mmgraph.data.selection import (
+from mmgraph.data.validation import (
     check_mapping,
     check_names,
+    check_no_label_leak,
     count_samples,
     read_present,
     resolve_indices,
 )
-from mmgraph.errors import DataError
+from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Schema
+from mmgraph.typing import (
+    ArrayLike,
+    IndexLike,
+    LabelLike,
+    MaskLike,
+    ModalityArrays,
+    ModalityMapping,
+    PathLike,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from torch_geometric.data import HeteroData
 
 __all__ = ["Column", "MultimodalData"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MultimodalData(Exchange):
-    """Hold N samples, each with whatever modalities were observed.
+class MultimodalData:
+    """Incomplete multimodal data set of N samples in memory.
 
-    Build it with ``from_arrays``, ``from_pandas``, ``from_parquet``, ``from_arrow`` or
-    ``from_hetero_data``. It is never changed: every method returns new data.
-    scikit-learn can index and split it.
+    Build it with :meth:`from_arrays`, :meth:`from_pandas`, :meth:`from_parquet`,
+    :meth:`from_folder`, :meth:`from_arrow` or :meth:`from_hetero_data`. It is
+    immutable: every method returns new data. It has ``len``, ``shape`` and indexing by
+    rows, so that the splitters of scikit-learn accept it.
 
     Attributes:
-        columns: one column per modality, in the order of the modalities.
-        ids: ``[N]`` numbers or strings, unique when built.
-        y: ``[N]`` labels or ``[N, K]`` for several, missing ones NaN or None; or None.
-        groups: ``[N]`` what belongs together (hospital, subject), or None.
-        split_name: ``[N]`` "train" or "test" of an official split, or None.
-        given_schema: the schema that was given; None infers it from the columns.
+        columns: One column per modality, in the order of the modalities. A sample
+            without rows in a column lacks that modality.
+        ids: ``[N]`` numbers or strings, unique when the data are built. Indexing with
+            repeats repeats them.
+        y: ``[N]`` labels, or ``[N, K]`` for several targets; missing labels are NaN or
+            None. None if the data have no labels.
+        groups: ``[N]`` names of the groups (hospital, subject) that must stay on one
+            side of a split, or None.
+        split_name: ``[N]`` part of an official split, such as "train" or "test"; or
+            None.
+        given_schema: Schema that was passed; None if it is inferred from the columns.
 
     Example:
         >>> labs = [[1.0, 2.0], [float("nan"), float("nan")], [3.0, float("nan")]]
@@ -71,43 +105,65 @@ class MultimodalData(Exchange):
         array([2, 0])
     """
 
+    columns: dict[str, Column]
+    ids: AnyArray
+    y: AnyArray | None = None
+    groups: AnyArray | None = None
+    split_name: AnyArray | None = None
+    given_schema: Schema | None = None
+
     @classmethod
     def from_arrays(
         cls,
-        arrays: Mapping[str, Any],
+        arrays: ModalityArrays,
         *,
-        y: Any = None,  # noqa: ANN401
-        ids: Any = None,  # noqa: ANN401
-        groups: Any = None,  # noqa: ANN401
-        times: Mapping[str, Any] | None = None,
-        present: Any = None,  # noqa: ANN401
+        y: LabelLike | None = None,
+        ids: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        times: ModalityArrays | None = None,
+        present: MaskLike | None = None,
         schema: Schema | None = None,
-        split_name: Any = None,  # noqa: ANN401
+        split_name: ArrayLike | None = None,
     ) -> "MultimodalData":
         """Build data from arrays, tensors and lists.
 
-        An entry that is None, empty or all NaN is missing. NaN cells inside an
-        observed entry are kept, infinite ones are an error. A list of 1-D entries
-        holds vectors ``[C]`` when all have one length and no times are given, else
-        sequences of one channel; a schema's ``tokens`` decides where there is one.
+        An entry that is None, empty or all NaN is a missing modality. NaN cells inside
+        an observed entry are kept; infinite cells are an error.
 
         Args:
-            arrays: modality to ``[N, C]`` or ``[N]`` numbers, ``[N, T, C]`` sequences,
-                or a list of N entries: arrays ``[T_i, C]`` or ``[T_i]``, vectors
-                ``[C]``, strings (text; where a schema says image or audio, paths of
-                files), or None.
-            y: N labels, or ``[N, K]``; missing ones are NaN or None.
-            ids: N unique numbers or strings; default 0 to N - 1.
-            groups: N numbers or strings; samples of a group are never split.
-            times: modality to the seconds of its rows, laid out like the modality.
-                Rows are sorted by them.
-            present: ``[N, M]`` booleans, or modality to ``[N]``; what it says is
-                missing is never read.
-            schema: what the columns must fit; default: a star of them.
-            split_name: N names of an official split, or None.
+            arrays: Values by modality, with one entry per sample: numbers ``[N, C]`` or
+                ``[N]``, sequences ``[N, T, C]``, or a list of N entries. The entries of
+                a list are sequences ``[T_i, C]`` or ``[T_i]``, vectors ``[C]``,
+                strings, or None. Strings are text; if the schema has kind "image" or
+                "audio", they are paths of files. 1-D entries of equal length without
+                times are read as vectors, otherwise as sequences of one channel;
+                ``tokens`` of the schema overrides this rule.
+            y: Labels, ``[N]`` numbers or strings, or ``[N, K]`` numbers for several
+                targets; missing labels are NaN or None.
+            ids: ``[N]`` unique numbers or strings. Default: 0 to N - 1.
+            groups: ``[N]`` numbers or strings; samples of one group are never
+                separated by a split.
+            times: Time stamps in seconds of each row, by modality, in the layout of
+                its values. The rows of a sample are sorted by time.
+            present: Availability as ``[N, M]`` booleans, or ``[N]`` booleans by
+                modality; True is observed. Values where it is False are never read.
+                Default: the values alone decide.
+            schema: Schema that the columns must fit. Default: a star of the modalities.
+            split_name: ``[N]`` part of an official split ("train", "test"), or None.
+
+        Returns:
+            Data with the modalities in the order of ``arrays``.
 
         Raises:
-            DataError: when parts do not fit each other, the schema or these rules.
+            DataError: If lengths, shapes or types contradict each other or the schema.
+
+        Example:
+            >>> labs = [[5.1, 40.0], [6.2, 38.0]]
+            >>> ecg = [[[0.1], [0.3], [0.2]], None]  # 3 steps of 1 channel; missing
+            >>> MultimodalData.from_arrays({"labs": labs, "ecg": ecg})
+            MultimodalData: 2 samples
+              labs: [N, 2] vector, 0% missing
+              ecg: [N, T, 1] vector, 50% missing
         """
         check_mapping("arrays", arrays)
         names = tuple(arrays)
@@ -151,15 +207,49 @@ class MultimodalData(Exchange):
             )
         return "\n".join(lines)
 
-    def __getitem__(self, key: Any) -> "MultimodalData":  # noqa: ANN401
-        """Return some samples, in the order asked for and with repeats.
+    def _repr_html_(self) -> str:
+        """Return a table of the modalities as HTML for notebooks."""
+        modalities = {m.name: m for m in self.schema.modalities}
+        rows = []
+        for name, column in self.columns.items():
+            share = 1 - column.present.mean() if len(self) else 0.0
+            kind, tokens = modalities[name].kind, modalities[name].tokens
+            rows.append((name, kind, column.channels, tokens, f"{share:.0%}"))
+        header = ("modality", "kind", "channels", "tokens", "missing")
+        return table_html(f"MultimodalData: {self._caption}", header, rows)
+
+    @property
+    def _caption(self) -> str:
+        """Number of samples, labels and groups as text."""
+        parts = [f"{len(self)} samples"]
+        if self.y is None:
+            parts.append("no labels")
+        else:
+            classes = class_numbers(self.y)
+            kind = "labels" if classes is None else f"{classes.max() + 1} classes"
+            missing = int(missing_labels(self.y).sum())
+            parts.append(f"{kind}, {missing} labels missing" if missing else kind)
+        if self.groups is not None:
+            parts.append(f"{len(np.unique(self.groups))} groups")
+        return "; ".join(parts)
+
+    def __getitem__(self, key: IndexLike) -> "MultimodalData":
+        """Return a selection of samples.
 
         Args:
-            key: integers, N booleans, a slice, one integer (data of one sample), or a
-                tuple of one of these and ``...`` as scikit-learn sends it.
+            key: Integers, N booleans, a slice, one integer (data of one sample), or a
+                tuple of one of these and ``...``, the form that scikit-learn uses.
+
+        Returns:
+            Data of the samples in the order of the key, with repeats.
 
         Raises:
-            DataError: when an index is out of range or of another type.
+            DataError: If an index is out of range or of an unknown type.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"a": [[1.0], [2.0], [3.0]]})
+            >>> data[1:].ids
+            array([1, 2])
         """
         indices = resolve_indices(key, len(self))
 
@@ -182,77 +272,153 @@ class MultimodalData(Exchange):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """N and M."""
+        """Number of samples N and of modalities M."""
         return len(self), len(self.columns)
 
     @cached_property
     def present(self) -> BoolArray:
-        """``[N, M]`` True where a modality was observed."""
+        """Availability ``[N, M]``: True where the modality was observed."""
         return np.stack([c.present for c in self.columns.values()], axis=1)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the values, times, labels, groups and split names.
+
+        Equal samples in the same order have equal fingerprints. Ids, channel names and
+        the schema are not part of it. Benchmark results are stored under it.
+        """
+        sha = hashlib.sha256()
+        for name, column in self.columns.items():
+            sha.update(f"{name}{column.values.shape}".encode())
+            for array in (column.values, column.offsets, column.time):
+                sha.update(_content_bytes(array))
+        for array in (self.y, self.groups, self.split_name):
+            sha.update(_content_bytes(array))
+        return sha.hexdigest()
 
     def with_schema(self, schema: Schema) -> "MultimodalData":
         """Return the data with another schema.
 
+        Args:
+            schema: Schema that the columns must fit. It may have modalities that the
+                data lack: they count as missing in all samples.
+
+        Returns:
+            Data in the form of the schema, see :meth:`conform`.
+
         Raises:
-            DataError: when a column does not fit it.
+            DataError: If a column does not fit the schema.
+
+        Example:
+            >>> arrays = {"a": [[1.0], [2.0]], "b": [[3.0], [4.0]]}
+            >>> data = MultimodalData.from_arrays(arrays)
+            >>> data.with_schema(Schema.late(data.schema.modalities)).schema.readout
+            ('a', 'b')
         """
         return replace(self.conform(schema), given_schema=schema)
 
     def conform(self, schema: Schema) -> "MultimodalData":
-        """Return the data in the form that a schema says, with the schema it has.
+        """Return the data in the form of a schema, without adopting the schema.
 
-        Lists of one length are vectors by themselves; where the schema has sequences,
-        they are sequences.
+        Lists of equal length are read as vectors by default; where the schema has
+        ``tokens="ragged"``, they become sequences.
+
+        Args:
+            schema: Schema that the columns must fit.
+
+        Returns:
+            Data with converted columns and the schema they had before.
 
         Raises:
-            DataError: when a column does not fit it.
+            DataError: If a column does not fit the schema.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"ecg": [[0.1, 0.2, 0.3]]})
+            >>> schema = Schema.star([Modality("ecg", 1, tokens="ragged")])
+            >>> data.conform(schema).columns["ecg"].lengths
+            array([3])
         """
         return replace(self, columns=fit_columns(self.columns, schema))
 
     def check(self, schema: Schema) -> None:
         """Check that every column fits a schema.
 
-        A modality that only the schema has is fine: it is missing in all samples.
+        A modality of the schema that the data lack is no error: it is missing in all
+        samples.
+
+        Args:
+            schema: Schema to compare with.
 
         Raises:
-            DataError: when a modality is unknown to it or of another width or type.
+            DataError: If a modality is not in the schema, or its width, type or times
+                differ.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"a": [[1.0, 2.0]]})
+            >>> data.check(Schema.star([Modality("a", 2), Modality("b", 1)]))
         """
         fit_columns(self.columns, schema)
 
-    def replace(self, **changes: Any) -> "MultimodalData":  # noqa: ANN401
+    def replace(self, **changes: ArrayLike | None) -> "MultimodalData":
         """Return the data with other ``y``, ``ids``, ``groups`` or ``split_name``.
 
+        Args:
+            **changes: New entries, one per sample; None removes them (default ids
+                become 0 to N - 1).
+
+        Returns:
+            Data with the same columns and schema.
+
         Raises:
-            DataError: when one of them does not have one entry per sample.
+            DataError: If a name is unknown, or there is not one entry per sample.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"a": [[1.0], [2.0]]})
+            >>> data.replace(y=["stable", "worse"]).y
+            array(['stable', 'worse'], dtype='<U6')
         """
-        unknown = sorted(set(changes) - set(self._plain))
+        unknown = sorted(set(changes) - set(self._metadata))
         if unknown:
             raise DataError(
                 f"replace must name y, ids, groups or split_name, got {unknown[0]!r}. "
                 "Build new data with from_arrays."
             )
         return self.from_columns(
-            self.columns, schema=self.given_schema, **{**self._plain, **changes}
+            self.columns, schema=self.given_schema, **{**self._metadata, **changes}
         )
 
     @staticmethod
     def concat(parts: Sequence["MultimodalData"]) -> "MultimodalData":
-        """Join data, sample after sample, with the modalities of all of them.
+        """Concatenate data along the samples, with the union of the modalities.
 
-        A modality that a part does not have is missing there. Parts that are all
-        numbered from 0 (the default ids) are numbered anew.
+        Args:
+            parts: Data to concatenate, at least one. A modality that a part lacks is
+                missing in its samples.
+
+        Returns:
+            Data of all samples in order. If all parts have the default ids, the
+            samples are renumbered from 0. The schema is kept if all parts have the
+            same one.
 
         Raises:
-            DataError: when ids repeat, columns differ in width or type, or only some
+            DataError: If ids repeat, columns differ in width or type, or only some
                 parts have labels, groups or a split name.
+
+        Example:
+            >>> a = MultimodalData.from_arrays({"labs": [[1.0], [2.0]]})
+            >>> b = MultimodalData.from_arrays({"ecg": [[0.5, 0.4]]})
+            >>> MultimodalData.concat([a, b]).present
+            array([[ True, False],
+                   [ True, False],
+                   [False,  True]])
         """
         if not parts:
-            raise DataError("concat must get at least one part, got none. Give data.")
+            raise DataError("concat must get at least one part, got none. Pass data.")
         for part in parts:
             if not isinstance(part, MultimodalData):
                 raise DataError(
                     f"concat must get MultimodalData, got {type(part).__name__}. "
-                    "Leave it out."
+                    "Remove it from the parts."
                 )
         names = dict.fromkeys(name for part in parts for name in part.columns)
         columns = {
@@ -267,27 +433,39 @@ class MultimodalData(Exchange):
         schemas = {p.given_schema for p in parts}
         return MultimodalData.from_columns(
             columns,
-            y=concat_plain("y", [p.y for p in parts]),
-            ids=None if numbered else concat_plain("ids", ids),
-            groups=concat_plain("groups", [p.groups for p in parts]),
-            split_name=concat_plain("split_name", [p.split_name for p in parts]),
+            y=concat_metadata("y", [p.y for p in parts]),
+            ids=None if numbered else concat_metadata("ids", ids),
+            groups=concat_metadata("groups", [p.groups for p in parts]),
+            split_name=concat_metadata("split_name", [p.split_name for p in parts]),
             schema=schemas.pop() if len(schemas) == 1 else None,
         )
 
     def split(
         self, test_size: float = 0.2, *, seed: int = 0, stratify: bool = True
     ) -> tuple["MultimodalData", "MultimodalData"]:
-        """Split at random into train and test; groups stay together.
+        """Split at random into training and test data; groups stay together.
 
         Args:
-            test_size: share of the samples (about that share where there are groups).
-            seed: of the random choice; the same seed gives the same split.
-            stratify: keep the shares of the classes where ``y`` is discrete (integers,
-                strings or booleans of at most 50 values, each at least twice).
+            test_size: Share of the samples in the test part, between 0 and 1. With
+                groups it is approximate.
+            seed: Seed of the random choice; the same seed gives the same split.
+            stratify: Preserve the class proportions if ``y`` is discrete: integers,
+                strings or booleans of at most 50 values, each of which occurs at
+                least twice. Ignored otherwise.
+
+        Returns:
+            Training data and test data, samples in their original order.
 
         Raises:
-            DataError: when there are fewer than two samples or groups.
-            MMGraphError: when the size is not between 0 and 1.
+            DataError: If there are fewer than two samples or groups.
+            MMGraphError: If ``test_size`` is not between 0 and 1.
+
+        Example:
+            >>> arrays, y = {"a": torch.ones(10, 1)}, [0, 1] * 5
+            >>> data = MultimodalData.from_arrays(arrays, y=y)
+            >>> train, test = data.split(0.4)
+            >>> len(train), test.y.tolist().count(1)
+            (6, 2)
         """
         train, test = split_indices(
             len(self),
@@ -298,14 +476,26 @@ class MultimodalData(Exchange):
         )
         return self[train], self[test]
 
-    def mask(self, present: Any) -> "MultimodalData":  # noqa: ANN401
-        """Keep a modality of a sample only where it was observed and is ``present``.
+    def mask(self, present: MaskLike) -> "MultimodalData":
+        """Return the data without the modalities that a mask excludes.
 
         Args:
-            present: ``[N, M]`` booleans, or modality to ``[N]``.
+            present: ``[N, M]`` booleans, or ``[N]`` booleans by modality; False removes
+                the modality from the sample. Modalities that are not named are kept.
+                True does not restore what was missing before.
+
+        Returns:
+            Data of the same samples.
 
         Raises:
-            DataError: when the shape is wrong or a modality is unknown.
+            DataError: If the shape is wrong or a modality is unknown.
+
+        Example:
+            >>> arrays = {"a": [[1.0], [2.0]], "b": [[3.0], [4.0]]}
+            >>> data = MultimodalData.from_arrays(arrays)
+            >>> data.mask({"b": [True, False]}).present
+            array([[ True,  True],
+                   [ True, False]])
         """
         keep = read_present(present, self.modalities, len(self))
         columns = {
@@ -315,10 +505,22 @@ class MultimodalData(Exchange):
         return replace(self, columns=columns)
 
     def select(self, modalities: Sequence[str]) -> "MultimodalData":
-        """Keep only some modalities, in the order given.
+        """Return the data with a subset of the modalities.
+
+        Args:
+            modalities: Names, or one name; the result has their order.
+
+        Returns:
+            Data of the same samples. A schema that was passed is reduced to these
+            modalities and the relations between them.
 
         Raises:
-            DataError: when a modality is unknown or none is named.
+            DataError: If a modality is unknown or there is no name.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"a": [[1.0]], "b": [[2.0]]})
+            >>> data.select(["b"]).modalities
+            ('b',)
         """
         names = [modalities] if isinstance(modalities, str) else list(modalities)
         check_names("select", names, self.modalities)
@@ -334,36 +536,419 @@ class MultimodalData(Exchange):
         )
 
     def features(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Describe every modality by one vector per sample; all NaN where missing.
+        """Return one feature vector of fixed width per sample and modality.
 
         Returns:
-            Modality to ``[N, F]``: F = C for single rows, 25 C statistics for
-            sequences, 256 hashed word counts for text, 384 numbers for a picture
-            and 64 for a sound that is given by its path.
+            ``[N, F]`` by modality, all NaN where the modality is missing. F is C for
+            single rows, 25 C summary statistics for sequences, 256 hashed word counts
+            for text, 384 color and edge features for an image and 64 log-mel features
+            for an audio file given by its path.
 
         Raises:
-            DataError: when a path is not one of a picture or sound.
+            DataError: If a path does not lead to an image or audio file.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"note": ["stable", None]})
+            >>> data.features()["note"].shape
+            (2, 256)
         """
         return {
             name: describe_rows(column, self.schema.modality(name).kind)
             for name, column in self.columns.items()
         }
 
-    def batch(self, indices: Any = None) -> Batch:  # noqa: ANN401
-        """Pack some samples (default: all) as tensors; see ``collate``.
+    def batch(self, indices: IndexLike | None = None) -> Batch:
+        """Return samples as a batch of tensors, with the rows that were observed.
+
+        Args:
+            indices: Samples to pack, in this order. Default: all.
+
+        Returns:
+            Batch with float32 values. Float labels are float32, integer and boolean
+            labels int64; string labels are left out.
 
         Raises:
-            DataError: when an index is out of range or a modality is text or files.
+            DataError: If an index is out of range, or a modality holds strings.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"a": [[1.0], None, [3.0]]})
+            >>> data.batch([2, 1]).x["a"]
+            tensor([[3.]])
         """
         return collate(self.columns, self.y, resolve_indices(indices, len(self)))
 
     def equals(self, other: "MultimodalData") -> bool:
-        """Tell whether two data hold the same bits and order; NaN equals NaN."""
-        plain = [(self.y, other.y), (self.ids, other.ids)]
-        plain += [(self.groups, other.groups), (self.split_name, other.split_name)]
+        """Return True if both hold the same values in the same order.
+
+        Args:
+            other: Data to compare with. NaN equals NaN.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"a": [[1.0, float("nan")]]})
+            >>> data.equals(data[[0]])
+            True
+        """
+        pairs = zip(self._metadata.values(), other._metadata.values(), strict=True)
         return (
             self.modalities == other.modalities
             and self.schema == other.schema
-            and all(same_plain(a, b) for a, b in plain)
+            and all(same_metadata(a, b) for a, b in pairs)
             and all(c.equals(other.columns[n]) for n, c in self.columns.items())
         )
+
+    @cached_property
+    def schema(self) -> Schema:
+        """Schema that was passed; otherwise a star of the columns."""
+        return self.given_schema or infer_schema(self.columns)
+
+    @classmethod
+    def from_columns(
+        cls,
+        columns: Mapping[str, Column],
+        *,
+        y: LabelLike | None = None,
+        ids: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        split_name: ArrayLike | None = None,
+        schema: Schema | None = None,
+    ) -> "MultimodalData":
+        """Build data from columns.
+
+        Args:
+            columns: Columns by modality, at least one, all of the same length.
+            y: Labels, see :meth:`from_arrays`.
+            ids: ``[N]`` unique ids. Default: 0 to N - 1.
+            groups: ``[N]`` groups, or None.
+            split_name: ``[N]`` part of an official split, or None.
+            schema: Schema that the columns must fit. Default: a star of the modalities.
+
+        Returns:
+            Data with the modalities in the order of ``columns``.
+
+        Raises:
+            DataError: If labels, ids, groups or the schema do not fit the columns.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"a": [[1.0], [2.0]]})
+            >>> MultimodalData.from_columns(data.columns, y=[0, 1]).y
+            array([0, 1])
+        """
+        num_samples = len(next(iter(columns.values())))
+
+        def metadata(subject: str, values: ArrayLike | None) -> AnyArray | None:
+            return None if values is None else as_metadata(subject, values, num_samples)
+
+        unique_ids = metadata("ids", np.arange(num_samples) if ids is None else ids)
+        assert unique_ids is not None
+        check_unique(unique_ids)
+        known_groups = metadata("groups", groups)
+        if known_groups is not None:
+            check_known("groups", known_groups)
+        fitted = dict(columns) if schema is None else fit_columns(columns, schema)
+        return cls(
+            columns=fitted,
+            ids=unique_ids,
+            y=metadata("y", y),
+            groups=known_groups,
+            split_name=metadata("split_name", split_name),
+            given_schema=schema,
+        )
+
+    @classmethod
+    def from_arrow(
+        cls,
+        table: "pa.Table",
+        *,
+        modalities: ModalityMapping | None = None,
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
+    ) -> "MultimodalData":
+        """Read an Arrow table with one row per sample.
+
+        Args:
+            table: Table that :meth:`to_arrow` returned, or any other table together
+                with ``modalities``.
+            modalities: Columns of each modality, see :meth:`from_parquet`.
+            y: Column of labels; None reads none.
+            ids: Column of ids, see :meth:`from_parquet`.
+            groups: Column of groups, see :meth:`from_parquet`.
+
+        Returns:
+            Data of all rows.
+
+        Raises:
+            DataError: If a column does not exist or cannot be read.
+
+        Example:
+            >>> import pyarrow
+            >>> table = pyarrow.table({"age": [61, None], "y": [0, 1]})
+            >>> names = {"history": ["age"]}
+            >>> MultimodalData.from_arrow(table, modalities=names).present
+            array([[ True],
+                   [False]])
+        """
+        check_no_label_leak(modalities, y)
+        parts = parse_table(table, modalities=modalities, y=y, ids=ids, groups=groups)
+        has_default_ids = modalities is not None and isinstance(ids, DefaultColumn)
+        if (
+            has_default_ids
+            and parts["ids"] is not None
+            and not can_be_ids(parts["ids"])
+        ):
+            parts["ids"] = None
+        return cls.from_columns(**parts)
+
+    def to_arrow(self) -> "pa.Table":
+        """Return an Arrow table with one row per sample.
+
+        Returns:
+            Table with one column per modality, null where it is missing, columns for
+            ids, labels, groups and split, and the schema as metadata. The functions of
+            :class:`mmgraph.Custom` topologies cannot be stored: such a schema is
+            stored as a star.
+
+        Raises:
+            DataError: If a modality is named "id", "y", "group" or "split".
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"note": ["stable", None]})
+            >>> data.to_arrow().column_names
+            ['id', 'note']
+        """
+        given = self.given_schema is not None
+        return build_table(
+            self.columns, self._metadata, self.schema, schema_given=given
+        )
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: PathLike,
+        *,
+        modalities: ModalityMapping | None = None,
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
+    ) -> "MultimodalData":
+        """Read a Parquet or CSV file with one row per sample.
+
+        Args:
+            path: Path of the file. A name that ends in .csv or .csv.gz is read as CSV,
+                where an empty cell is null.
+            modalities: Columns of each modality, for files that :meth:`to_parquet` did
+                not write: a list of numeric or categorical columns (see
+                :meth:`from_pandas`), or the name of one column of strings (text),
+                numbers or lists. Nulls are missing values.
+            y: Column of labels; None reads none. Default: "y", which must exist unless
+                :meth:`to_parquet` wrote the file without labels.
+            ids: Column of ids; None numbers the samples. Default: "id" if it exists,
+                otherwise the samples are numbered. With ``modalities`` they are also
+                numbered if "id" has repeats or nulls, or holds neither numbers nor
+                strings.
+            groups: Column of groups; None reads none. Default: "group" if it exists
+                and holds numbers or strings.
+
+        Returns:
+            Data of all rows.
+
+        Raises:
+            DataError: If the file or a column does not exist or cannot be read; the
+                message names both.
+
+        Example:
+            >>> from tempfile import TemporaryDirectory
+            >>> data = MultimodalData.from_arrays({"note": ["stable", None]}, y=[0, 1])
+            >>> with TemporaryDirectory() as folder:
+            ...     data.to_parquet(f"{folder}/cohort.parquet")
+            ...     MultimodalData.from_parquet(f"{folder}/cohort.parquet").equals(data)
+            True
+        """
+        table = read_table(path)
+        try:
+            return cls.from_arrow(
+                table, modalities=modalities, y=y, ids=ids, groups=groups
+            )
+        except MMGraphError as error:
+            raise DataError.inside(path, error) from None
+
+    @classmethod
+    def from_folder(cls, folder: PathLike, *, raw: bool = False) -> "MultimodalData":
+        """Read images, texts and audio from a folder; files of one stem are one sample.
+
+        ``birds/robin.png``, ``birds/robin.txt`` and ``birds/robin.wav`` are the
+        modalities ``image``, ``text`` and ``sound`` of the sample ``birds/robin``.
+        By default an image becomes 384 color and edge features and an audio file 64
+        log-mel features, without a pretrained model.
+
+        Args:
+            folder: Folder, searched recursively for ``.png .jpg .jpeg .webp .bmp .gif``
+                (needs Pillow), ``.txt`` in UTF-8, ``.wav``, and ``.ogg .flac .mp3``
+                (needs soundfile).
+            raw: Keep the paths of images and audio for a pretrained encoder.
+                Estimators without an encoder compute the features above.
+
+        Returns:
+            Data with the paths without suffix as ids, sorted.
+
+        Raises:
+            ConfigError: If Pillow or soundfile is needed and not installed.
+            DataError: If there is no file, a file does not match its suffix, or a
+                sample has two files of one modality.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from tempfile import TemporaryDirectory
+            >>> with TemporaryDirectory() as folder:
+            ...     _ = Path(folder, "robin.txt").write_text("a small bird")
+            ...     MultimodalData.from_folder(folder).ids
+            array(['robin'], dtype='<U5')
+        """
+        from mmgraph.data.io import folder as files
+
+        samples = files.find_files(Path(folder))
+        readers = files.RAW_READERS if raw else files.READERS
+        columns = files.read_columns(list(samples.values()), readers)
+        schema = files.raw_schema(list(columns)) if raw else None
+        return cls.from_columns(columns, ids=list(samples), schema=schema)
+
+    def to_parquet(self, path: PathLike) -> None:
+        """Write a Parquet file with page checksums, for :meth:`from_parquet`.
+
+        Args:
+            path: File to write; replaced if it exists.
+
+        Raises:
+            DataError: If the file cannot be written, or a modality is named "id", "y",
+                "group" or "split".
+
+        Example:
+            See :meth:`from_parquet`.
+        """
+        write_table(self.to_arrow(), path)
+
+    @classmethod
+    def from_pandas(
+        cls,
+        frame: "pd.DataFrame",
+        modalities: ModalityMapping,
+        *,
+        y: str | Sequence[str] | None = None,
+        ids: str | None = None,
+        groups: str | None = None,
+    ) -> "MultimodalData":
+        """Read a pandas data frame with one row per sample.
+
+        Args:
+            frame: Data frame. Booleans become 0 and 1; missing cells are missing
+                values.
+            modalities: Columns of each modality: a list of numeric and categorical
+                columns, or the name of one column of strings (text; by name, not in a
+                list) or of arrays (sequences). The times of a column "ecg" are read
+                from "ecg.time" if it exists. A categorical column in a list, with at
+                most 64 categories, is one-hot encoded: "sex" becomes the channels
+                "sex=f" and "sex=m", both NaN where the cell is missing. "sex=f" in a
+                list selects one category.
+            y: Column of labels, or several columns for several targets; None reads
+                none.
+            ids: Column of ids; None numbers the samples.
+            groups: Column of groups; None reads none.
+
+        Returns:
+            Data of all rows.
+
+        Raises:
+            DataError: If a column does not exist, or is neither numeric nor
+                categorical.
+
+        Example:
+            >>> import pandas as pd
+            >>> frame = pd.DataFrame({"age": [61, 58], "sex": ["f", None]})
+            >>> data = MultimodalData.from_pandas(frame, {"history": ["age", "sex"]})
+            >>> data.columns["history"].names
+            ('age', 'sex=f')
+        """
+        check_no_label_leak(modalities, y)
+        return cls.from_columns(**parse_frame(frame, modalities, y, ids, groups))
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a pandas data frame with one row per sample.
+
+        Returns:
+            Columns "id", "y" ("y.0", "y.1", ... for several targets), "group" and
+            "split", as far as the data have them; then "modality.channel" for single
+            rows, and one column of arrays or strings, None where missing, for sequences
+            and text. Times are in "modality.time".
+
+        Raises:
+            DataError: If two columns would have the same name.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"labs": [[1.0, 2.0]]}, y=[1])
+            >>> list(data.to_pandas())
+            ['id', 'y', 'labs.0', 'labs.1']
+        """
+        return build_frame(self.columns, self._metadata)
+
+    @classmethod
+    def from_hetero_data(
+        cls, graphs: Sequence["HeteroData"], *, schema: Schema | None = None
+    ) -> "MultimodalData":
+        """Read one PyTorch Geometric graph per sample.
+
+        Args:
+            graphs: Heterogeneous graphs whose node types are the modalities, with
+                ``x [T, C]`` or ``text`` (a list of one string), and optionally
+                ``time [T]``. A node type that is absent or has no rows is a missing
+                modality. The graph attributes ``y``, ``id``, ``group`` and ``split``
+                are read as well. Edges are ignored: the schema defines them.
+            schema: Schema that determines which modalities are sequences. Default:
+                those with more than one row in some sample.
+
+        Returns:
+            Data of all graphs.
+
+        Raises:
+            DataError: If there is no graph, or a node type has no ``x``.
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"labs": [[1.0, 2.0], None]})
+            >>> MultimodalData.from_hetero_data(data.to_hetero_data()).equals(data)
+            True
+        """
+        return cls.from_columns(**parse_graphs(graphs, schema), schema=schema)
+
+    def to_hetero_data(self) -> list["HeteroData"]:
+        """Return one PyTorch Geometric graph per sample, without edges.
+
+        Returns:
+            Graphs in the form that :meth:`from_hetero_data` reads; a missing modality
+            has no node type. Channel names are not stored.
+
+        Raises:
+            DataError: If a modality is named "id", "y", "group" or "split".
+
+        Example:
+            >>> data = MultimodalData.from_arrays({"labs": [[1.0, 2.0], None]})
+            >>> [graph.node_types for graph in data.to_hetero_data()]
+            [['labs'], []]
+        """
+        return build_graphs(self.columns, self._metadata)
+
+    @property
+    def _metadata(self) -> dict[str, AnyArray | None]:
+        return {
+            "ids": self.ids,
+            "y": self.y,
+            "groups": self.groups,
+            "split_name": self.split_name,
+        }
+
+
+def _content_bytes(array: AnyArray | None) -> bytes:
+    """Return the bytes of an array that a fingerprint is computed from."""
+    if array is None:
+        return b"-"
+    if array.dtype.kind in "OUS":
+        return "\x1f".join(map(str, array.ravel().tolist())).encode()
+    return np.ascontiguousarray(array).tobytes()

@@ -3,6 +3,8 @@
 Letters: ``N`` samples, ``K`` classes or labels.
 """
 
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,52 +14,134 @@ from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from mmgraph.data.column import BoolArray
-from mmgraph.data.labels import known_labels, missing_labels
+from mmgraph.data.targets import known_labels, missing_labels
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.base import (
-    AnyArray,
-    FloatArray,
-    FusionEstimator,
-)
-from mmgraph.estimators.inputs import labels_to_score
-from mmgraph.estimators.states import StateTransformer
-from mmgraph.metrics.shapes import is_text
+from mmgraph.estimators.base import AnyArray, FloatArray
+from mmgraph.estimators.featurize import Encoder
+from mmgraph.estimators.supervised import SupervisedEstimator
+from mmgraph.estimators.validation import labels_to_score
+from mmgraph.experts.links import ExpertKind
+from mmgraph.metrics.validation import is_text
+from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Classification, MultiLabel, Task
+from mmgraph.schema import Schema
 
 
-class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
-    """Classify from whatever modalities each sample has.
+class FusionClassifier(ClassifierMixin, SupervisedEstimator):
+    """Classifier for samples with any subset of the modalities.
 
-    Unimodal experts give evidence, a pool adds it up, and an ensemble of graph models
-    learns what modalities say only together. Probabilities are calibrated out of fold;
-    a sample with nothing observed gets the class frequencies of the training data, half
-    a sample added to each class: ``(n_k + 1/2) / (n + K/2)``.
-    Labels that are missing (NaN, None) are left out of training. ``y [N, K]`` of zeros
-    and ones is a multi-label problem.
+    A stacked ensemble. Base learners of each modality, and of all modalities together,
+    are combined by a log-linear opinion pool that is fitted on out-of-fold predictions;
+    an ensemble of graph networks models the remaining interaction between modalities.
+    Probabilities are calibrated out of fold. With nothing observed, they are the
+    smoothed class frequencies of the training data, ``(n_k + 1/2) / (n + K/2)``.
 
-    Takes the arguments of :class:`mmgraph.estimators.base.FusionEstimator`.
+    Missing labels (NaN, None) are left out of training. ``y [N, K]`` of zeros and ones
+    is a multi-label problem.
+
+    Args:
+        schema: Graph of a sample; default: a star that connects every modality of the
+            data with one latent node.
+        hidden_channels: Width of node states, a multiple of ``num_heads``.
+        num_layers: Number of graph layers.
+        num_heads: Number of attention heads.
+        capacity: Relation parameterization: "bias" (a bias per relation and head),
+            "scalar" (also scales of keys and values) or "full" (also maps of keys and
+            values, as in the Heterogeneous Graph Transformer).
+        feed_forward: Feed-forward map of a node: "typed" (one per node type),
+            "mixture" (of experts) or "none".
+        members: Ensemble size: number of graph networks, trained together.
+        experts: Kinds of base learners: "linear", "spline" and "forest" of one
+            modality, and "joint", random and boosted trees on all modalities with
+            modality dropout.
+        epochs: Maximum number of passes over the data; default: 80, but between 240
+            and 2500 steps and at least one pass. Training stops early if no member
+            improves on its held-out samples.
+        batch_size: Samples per step.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: Weight decay of AdamW.
+        missing_rate: Mean rate of modality dropout in training.
+        completion: Add the completion of held-out modalities as an auxiliary task.
+        encoders: Pretrained encoder of each text, image or audio modality, as a
+            :class:`mmgraph.PretrainedEncoder` or as its path or name; default: those
+            of the schema, otherwise plain features.
+        device: Device of the graph networks; default: a GPU if there is one.
+        seed: Seed for folds, trees, initialization and dropout.
+        verbose: Show a progress bar; default: on a terminal only.
+        checkpoint_dir: Directory in which ``fit`` keeps its progress, so that the same
+            fit resumes after an interruption; removed at the end.
+
+    Attributes:
+        classes_: ``[K]`` classes, sorted; ``0 .. K - 1`` for several labels.
+        schema_: Schema of the training samples, texts, images and audio as vectors.
+        channels_: Names of the channels of each modality whose channels are named.
+        unseen_: Modalities that no training sample had. Their content is ignored.
+        input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
+        n_features_in_: Number of features, if fitted on an array.
+        model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
+            is 0 if they do not reduce the loss on held-out samples.
+        history_: Losses of the graph networks during training.
 
     Example:
         >>> train, test = load_dataset("heart").split(seed=0)
         >>> clf = FusionClassifier(epochs=1, members=2, experts=("linear",)).fit(train)
         >>> clf.predict_proba(test).shape
         (123, 2)
+        >>> clf.predict_proba(test.select(["history"])).shape
+        (123, 2)
+
+    References:
+        Stacked Generalization, Wolpert, 1992. Training Products of Experts by
+        Minimizing Contrastive Divergence, Hinton, 2002 (log-linear pools).
+        Heterogeneous Graph Transformer, Hu, Dong, Wang, Sun, 2020, arXiv 2003.01332.
     """
 
+    def __init__(
+        self,
+        *,
+        schema: Schema | None = None,
+        hidden_channels: int = 32,
+        num_layers: int = 2,
+        num_heads: int = 4,
+        capacity: Capacity = "bias",
+        feed_forward: str = "typed",
+        members: int = 8,
+        experts: Sequence[ExpertKind] = ("linear", "spline", "forest", "joint"),
+        epochs: int | None = None,
+        batch_size: int = 64,
+        learning_rate: float = 4e-3,
+        weight_decay: float = 0.05,
+        missing_rate: float = 0.35,
+        completion: bool = False,
+        encoders: Mapping[str, Encoder] | None = None,
+        device: str | None = None,
+        seed: int = 0,
+        verbose: bool | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._set_params(locals())
+
     def fit(self, X: Any, y: Any = None) -> "FusionClassifier":  # noqa: ANN401, N803
-        """Fit on data, a stream, or an array ``[N, C]`` with NaN for missing.
+        """Fit base learners, pool and graph networks.
 
         Of a ``MultimodalStream`` that is larger than its memory, a random sample
-        trains the experts and validates the members; the graph learns from all samples.
+        trains the base learners and validates the members; the graph networks are
+        trained on all samples.
 
         Args:
-            X: The data; its groups keep samples together when folds are made.
+            X: ``MultimodalData``, a ``MultimodalStream``, or an array ``[N, C]`` with
+                NaN for missing cells. Samples of one group are never split between
+                training and held-out folds.
             y: ``[N]`` labels, or ``[N, K]`` zeros and ones; default: those of the data.
 
+        Returns:
+            The estimator itself.
+
         Raises:
-            DataError: No labels, or none that is known.
+            DataError: If there are no labels, or none is known.
+            ConfigError: If a parameter has an invalid value.
         """
-        self._fit_distributed(X, y)
+        self._fit(X, y)
         return self
 
     def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
@@ -90,19 +174,32 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         return codes, np.asarray(~missing)
 
     def predict_proba(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
-        """Return probabilities ``[N, K]``: of classes (rows sum to 1), or of labels."""
+        """Probabilities of the classes, or of the labels of a multi-label problem.
+
+        Args:
+            X: Samples with any of the modalities of the training, also none.
+
+        Returns:
+            ``[N, K]``; rows of classes sum to 1.
+
+        Raises:
+            DataError: If a modality is unknown or of another width.
+        """
         return self._predict(X)
 
     def predict(self, X: Any, *, balanced: bool = False) -> AnyArray:  # noqa: ANN401, N803
-        """Return the likeliest class ``[N]``, or labels above one half ``[N, K]``.
+        """Most probable class, or labels with a probability above one half.
 
         Args:
-            X: The data.
-            balanced: Weigh classes by their inverse frequency in training, as suits
+            X: Samples with any of the modalities of the training.
+            balanced: Weight classes by their inverse frequency in training, which suits
                 balanced accuracy and rare classes.
+
+        Returns:
+            ``[N]`` classes, or ``[N, K]`` zeros and ones.
         """
         proba = self._predict(X)
-        prior = self.model_.panel.pool.prior.double().cpu()
+        prior = self.model_.ensemble.pool.prior.double().cpu()
         if isinstance(self.model_.graph.task, MultiLabel):
             limit = prior.sigmoid().numpy() if balanced else 0.5
             return (proba > limit).astype(np.int64)
@@ -111,35 +208,36 @@ class FusionClassifier(ClassifierMixin, StateTransformer, FusionEstimator):
         return result
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401, N803
-        """Return the accuracy over known labels (multi-label: of whole rows).
+        """Accuracy over known labels; for a multi-label problem, of whole rows.
 
         Raises:
-            DataError: No labels, none that is known, or of another shape or type.
+            DataError: If there are no labels, none is known, or they are of another
+                shape or type.
         """
-        said = self.predict(X)
-        truth = labels_to_score(X, y, said.shape)
+        predicted = self.predict(X)
+        truth = labels_to_score(X, y, predicted.shape)
         missing = missing_labels(truth)
-        _check_kind(truth[~missing], said)
-        hits = ((said == truth) | missing).reshape(len(truth), -1).all(1)
+        _check_kind(truth[~missing], predicted)
+        hits = ((predicted == truth) | missing).reshape(len(truth), -1).all(1)
         known = ~missing.reshape(len(truth), -1).all(1)
         return float(hits[known].mean())
 
-    def _target_state(self) -> dict[str, Any]:
+    def _target_config(self) -> dict[str, Any]:
         return {
             "classes": self.classes_.tolist(),
             "dtype": self.classes_.dtype.str,
             "multi_label": isinstance(self.model_.graph.task, MultiLabel),
         }
 
-    def _restore_target(self, state: dict[str, Any]) -> Task:
-        kind_of = np.dtype(state["dtype"])
+    def _target_from_config(self, config: dict[str, Any]) -> Task:
+        kind_of = np.dtype(config["dtype"])
         if kind_of.kind not in "fiubU":
             raise CheckpointError(f"Classes must be plain, got {kind_of}.")
         wanted = np.str_ if kind_of.kind == "U" else kind_of
-        self.classes_ = np.array(state["classes"], dtype=wanted)
+        self.classes_ = np.array(config["classes"], dtype=wanted)
         if self.classes_.ndim != 1:
             raise CheckpointError("Classes must be a list of numbers or strings.")
-        kind = MultiLabel if state["multi_label"] else Classification
+        kind = MultiLabel if config["multi_label"] else Classification
         return kind(len(self.classes_))
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401

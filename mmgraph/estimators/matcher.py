@@ -13,49 +13,42 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from mmgraph.batch import Batch
 from mmgraph.data import MultimodalData
-from mmgraph.data.selection import check_names
-from mmgraph.distributed import ALONE
+from mmgraph.data.batch import Batch
+from mmgraph.data.splits import member_weights, num_feasible_folds
+from mmgraph.data.validation import check_names
+from mmgraph.embedding.fit import FittedSpace, Supervision
+from mmgraph.embedding.hubness import FloatArray
+from mmgraph.embedding.matching import MatchFusion, MatchPool, join, sides_of
+from mmgraph.embedding.negatives import Pairs, draw_training_pairs
+from mmgraph.embedding.space import EmbeddingSpace
+from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import PREDICT_BATCH
-from mmgraph.estimators.budget import Budget
-from mmgraph.estimators.drawing import Pairs, draw_training_pairs
-from mmgraph.estimators.folds import count_folds, member_bags
-from mmgraph.estimators.hubness import FloatArray
-from mmgraph.estimators.inputs import features_of
-from mmgraph.estimators.matching import (
-    MatchFusion,
-    MatchPool,
-    join,
-    sides_of,
-)
-from mmgraph.estimators.options import check_options
-from mmgraph.estimators.paired import (
-    PairedEstimator,
-    build_space,
+from mmgraph.estimators.featurize import Encoder
+from mmgraph.estimators.pair_base import (
+    PairEstimator,
     check_multimodal,
+    space_from_config,
 )
-from mmgraph.estimators.raw import Encoder
-from mmgraph.estimators.space import EmbeddingSpace
-from mmgraph.estimators.spacing import FittedSpace, Supervision
-from mmgraph.estimators.trust import Samples
-from mmgraph.estimators.unimodal import ExpertKind
+from mmgraph.estimators.validation import check_options
+from mmgraph.experts.links import ExpertKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import MultiLabel
 from mmgraph.schema import Schema
 from mmgraph.train import TrainingSet, TrainOptions
+from mmgraph.train.schedule import StepSchedule
 
 IntArray = npt.NDArray[np.int64]
 
 
-class FusionMatcher(PairedEstimator):
+class FusionMatcher(PairEstimator):
     """Decide whether a left and a right side belong to one sample.
 
     Learns from samples that have both sides, against pairs of different samples: half
     of them drawn at random, half among the most similar. The log-odds begin with the
     closed-form similarity of :class:`FusionRetriever`, fitted out of sample, beyond
-    what is usual for either side among training samples; a graph of the modalities of
+    the hubness offset of either side among training samples; a graph of the modalities of
     both sides is added as far as that helps pairs that it was not trained on.
 
     A probability is calibrated for pairs of which half match and the rest is mixed as
@@ -97,7 +90,7 @@ class FusionMatcher(PairedEstimator):
         True
     """
 
-    _budget = Budget(10, 100, 600)
+    _budget = StepSchedule(10, 100, 600)
     left: Sequence[str]
     right: Sequence[str]
     negatives: int
@@ -130,7 +123,7 @@ class FusionMatcher(PairedEstimator):
         seed: int = 0,
         verbose: bool | None = None,
     ) -> None:
-        self._keep(locals())
+        self._set_params(locals())
 
     def fit(self, X: Any, y: Any = None) -> "FusionMatcher":  # noqa: ANN401, N803
         """Learn from samples: their left and right side belong together.
@@ -150,38 +143,37 @@ class FusionMatcher(PairedEstimator):
         data = check_multimodal(X)
         data = data if y is None else data.replace(y=y)
         check_names("left and right", names, data.modalities)
-        data = self._read(data.select(names), reset=True)
-        data, samples, fitted = self._fit_space(data)
+        data, samples, fitted = self._fit_space(data.select(names))
         model = self._build(fitted.space)
         model.graph.fit_scaling(data.batch())
         self._fit_pairs(model, data, samples, fitted)
         return self
 
-    def _build(self, space: EmbeddingSpace, num_crowd: int = 0) -> MatchFusion:
+    def _build(self, space: EmbeddingSpace, num_reference: int = 0) -> MatchFusion:
         left = [self.left] if isinstance(self.left, str) else self.left
         sides = [name in left for name in self.schema_.modality_names]
-        pool = MatchPool(space, sides, num_crowd)
-        graph = self._graph(MultiLabel(1), space.evidence_channels)
+        pool = MatchPool(space, sides, num_reference)
+        graph = self._build_graph(MultiLabel(1), space.evidence_channels)
         return MatchFusion(pool, graph)
 
     @property
     def _space(self) -> EmbeddingSpace:
         return self.model_.pool.space
 
-    def _described(self) -> dict[str, Any]:
-        return super()._described() | {"num_crowd": self.model_.pool.crowd.num_samples}
+    def _model_config(self) -> dict[str, Any]:
+        return super()._model_config() | {
+            "num_reference": self.model_.pool.reference.num_samples
+        }
 
-    def _empty_model(  # type: ignore[override]
-        self, manifest: dict[str, Any]
-    ) -> MatchFusion:
-        space = build_space(manifest["space"], self.feature_widths_)
-        return self._build(space, int(manifest["num_crowd"]))
+    def _model_from_config(self, manifest: dict[str, Any]) -> MatchFusion:
+        space = space_from_config(manifest["space"], self.input_spec_.widths)
+        return self._build(space, int(manifest["num_reference"]))
 
     def _fit_pairs(
         self,
         model: MatchFusion,
         data: MultimodalData,
-        samples: Samples,
+        samples: EmbeddingTrainingData,
         fitted: FittedSpace,
     ) -> None:
         """Fit the log-odds and the graph to pairs that match and pairs that do not."""
@@ -201,7 +193,7 @@ class FusionMatcher(PairedEstimator):
         evidence = pairs.of(fitted.evidence)[:, :, None]
         groups = samples.groups[torch.stack([pairs.left, pairs.right])]
         model.pool.fit(evidence, present, pairs.y, pairs.share, groups)
-        self.model_ = model.to(self._device(ALONE))
+        self.model_ = model.to(self._resolve_device())
         self.model_.requires_grad_(False)
         if self.epochs != 0:
             model.graph.requires_grad_(True)
@@ -213,12 +205,12 @@ class FusionMatcher(PairedEstimator):
         self, data: MultimodalData, pairs: Pairs, present: Tensor, evidence: Tensor
     ) -> TrainingSet:
         """Return what the graph's members learn from."""
-        device = self._device(ALONE)
-        bags = member_bags(
+        device = self._resolve_device()
+        bags = member_weights(
             pairs.y[:, 0].numpy(),
             pairs.groups.numpy(),
             int(self.members),
-            count_folds(pairs.groups.numpy(), len(pairs)),
+            num_feasible_folds(pairs.groups.numpy(), len(pairs)),
             seed=int(self.seed),
         )
         return TrainingSet(
@@ -232,8 +224,8 @@ class FusionMatcher(PairedEstimator):
             groups=pairs.groups.to(device),
         )
 
-    def _options(self, num_samples: int) -> TrainOptions:
-        return replace(super()._options(num_samples), checks=10, patience=4)
+    def _train_options(self, num_samples: int) -> TrainOptions:
+        return replace(super()._train_options(num_samples), checks=10, patience=4)
 
     def _joined(
         self, left: MultimodalData, right: MultimodalData, a: Tensor, b: Tensor
@@ -341,7 +333,7 @@ class FusionMatcher(PairedEstimator):
                     f"Data of the {'left' if wanted else 'right'} side must have one "
                     f"of {', '.join(names)}, got {', '.join(data.modalities)}."
                 )
-            read.append(self._read(data.select(have), reset=False))
+            read.append(self.input_spec_.read(data.select(have), progress=self.verbose))
         return read[0], read[1]
 
     @torch.no_grad()
@@ -352,13 +344,13 @@ class FusionMatcher(PairedEstimator):
         device, pool, said = self.model_.beta.device, self.model_.pool, []
         sides = []
         for side in (left, right):
-            features = features_of(side, self.schema_, self.feature_widths_)
+            features = self.input_spec_.features(side)
             found = pool.space.evidence([x.to(device) for x in features])
-            sides.append((*found, pool.usual(found[0][:, :, None], found[1])))
+            sides.append((*found, pool.hubness_offset(found[0][:, :, None], found[1])))
         for start in range(0, len(a), PREDICT_BATCH):
             i, j = (rows[start : start + PREDICT_BATCH] for rows in (a, b))
             at = [torch.from_numpy(rows).to(device) for rows in (i, j)]
-            evidence, present, usual = (
+            evidence, present, hubness_offset = (
                 torch.stack([of_left[at[0]], of_right[at[1]]]).sum(0)
                 for of_left, of_right in zip(*sides, strict=True)
             )
@@ -366,7 +358,7 @@ class FusionMatcher(PairedEstimator):
                 lambda i=i, j=j: join(left.batch(i), right.batch(j)).to(device),
                 evidence,
                 present.bool(),
-                usual,
+                hubness_offset,
             )
             said.append(p.double().cpu().numpy())
         return np.concatenate(said) if said else np.empty(0)

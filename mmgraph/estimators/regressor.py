@@ -3,6 +3,8 @@
 Letters: ``N`` samples, ``K`` targets.
 """
 
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,43 +13,130 @@ from sklearn.base import RegressorMixin
 from torch import Tensor
 
 from mmgraph.data.column import BoolArray
-from mmgraph.data.labels import labelled_rows
+from mmgraph.data.targets import labelled_rows
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.base import (
-    AnyArray,
-    FloatArray,
-    FusionEstimator,
-)
-from mmgraph.estimators.inputs import labels_to_score
-from mmgraph.estimators.states import StateTransformer
+from mmgraph.estimators.base import AnyArray, FloatArray
+from mmgraph.estimators.featurize import Encoder
+from mmgraph.estimators.supervised import SupervisedEstimator
+from mmgraph.estimators.validation import labels_to_score
+from mmgraph.experts.links import ExpertKind
+from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Regression, Task
+from mmgraph.schema import Schema
 
 
-class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
-    """Predict numbers from whatever modalities each sample has.
+class FusionRegressor(RegressorMixin, SupervisedEstimator):
+    """Regressor for samples with any subset of the modalities.
 
-    As :class:`FusionClassifier`, with the squared error; targets are standardised
-    inside. A sample with nothing observed gets the training mean. Targets that are
-    missing (NaN) are left out of training; of several targets, the graph learns from
-    each that is known, experts from rows in which all are.
+    A stacked ensemble like :class:`FusionClassifier`, with the squared error; targets
+    are standardized inside. With nothing observed, the prediction is the training mean.
 
-    Takes the arguments of :class:`mmgraph.estimators.base.FusionEstimator`.
+    Missing targets (NaN) are left out of training. Of several targets, the graph
+    networks are trained on each that is known, base learners on rows in which all are.
+
+    Args:
+        schema: Graph of a sample; default: a star that connects every modality of the
+            data with one latent node.
+        hidden_channels: Width of node states, a multiple of ``num_heads``.
+        num_layers: Number of graph layers.
+        num_heads: Number of attention heads.
+        capacity: Relation parameterization: "bias" (a bias per relation and head),
+            "scalar" (also scales of keys and values) or "full" (also maps of keys and
+            values, as in the Heterogeneous Graph Transformer).
+        feed_forward: Feed-forward map of a node: "typed" (one per node type),
+            "mixture" (of experts) or "none".
+        members: Ensemble size: number of graph networks, trained together.
+        experts: Kinds of base learners: "linear", "spline" and "forest" of one
+            modality, and "joint", random and boosted trees on all modalities with
+            modality dropout.
+        epochs: Maximum number of passes over the data; default: 80, but between 240
+            and 2500 steps and at least one pass. Training stops early if no member
+            improves on its held-out samples.
+        batch_size: Samples per step.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: Weight decay of AdamW.
+        missing_rate: Mean rate of modality dropout in training.
+        completion: Add the completion of held-out modalities as an auxiliary task.
+        encoders: Pretrained encoder of each text, image or audio modality, as a
+            :class:`mmgraph.PretrainedEncoder` or as its path or name; default: those
+            of the schema, otherwise plain features.
+        device: Device of the graph networks; default: a GPU if there is one.
+        seed: Seed for folds, trees, initialization and dropout.
+        verbose: Show a progress bar; default: on a terminal only.
+        checkpoint_dir: Directory in which ``fit`` keeps its progress, so that the same
+            fit resumes after an interruption; removed at the end.
+
+    Attributes:
+        mean_: ``[K]`` training means of the targets.
+        scale_: ``[K]`` training standard deviations of the targets.
+        schema_: Schema of the training samples, texts, images and audio as vectors.
+        channels_: Names of the channels of each modality whose channels are named.
+        unseen_: Modalities that no training sample had. Their content is ignored.
+        input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
+        n_features_in_: Number of features, if fitted on an array.
+        model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
+            is 0 if they do not reduce the loss on held-out samples.
+        history_: Losses of the graph networks during training.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(60, 3))
+        >>> data = MultimodalData.from_arrays({"a": x, "b": x[:, :1]}, y=x.sum(1))
+        >>> reg = FusionRegressor(epochs=1, members=2, experts=("linear",)).fit(data)
+        >>> reg.predict(data[:4]).shape
+        (4,)
+
+    References:
+        Stacked Generalization, Wolpert, 1992.
     """
 
+    def __init__(
+        self,
+        *,
+        schema: Schema | None = None,
+        hidden_channels: int = 32,
+        num_layers: int = 2,
+        num_heads: int = 4,
+        capacity: Capacity = "bias",
+        feed_forward: str = "typed",
+        members: int = 8,
+        experts: Sequence[ExpertKind] = ("linear", "spline", "forest", "joint"),
+        epochs: int | None = None,
+        batch_size: int = 64,
+        learning_rate: float = 4e-3,
+        weight_decay: float = 0.05,
+        missing_rate: float = 0.35,
+        completion: bool = False,
+        encoders: Mapping[str, Encoder] | None = None,
+        device: str | None = None,
+        seed: int = 0,
+        verbose: bool | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._set_params(locals())
+
     def fit(self, X: Any, y: Any = None) -> "FusionRegressor":  # noqa: ANN401, N803
-        """Fit on data, a stream, or an array ``[N, C]`` with NaN for missing.
+        """Fit base learners, pool and graph networks.
 
         Of a ``MultimodalStream`` that is larger than its memory, a random sample
-        trains the experts and validates the members; the graph learns from all samples.
+        trains the base learners and validates the members; the graph networks are
+        trained on all samples.
 
         Args:
-            X: The data; its groups keep samples together when folds are made.
+            X: ``MultimodalData``, a ``MultimodalStream``, or an array ``[N, C]`` with
+                NaN for missing cells. Samples of one group are never split between
+                training and held-out folds.
             y: ``[N]`` or ``[N, K]`` numbers; default: those of the data.
 
+        Returns:
+            The estimator itself.
+
         Raises:
-            DataError: No targets, or none that is known.
+            DataError: If there are no targets, or none is known.
+            ConfigError: If a parameter has an invalid value.
         """
-        self._fit_distributed(X, y)
+        self._fit(X, y)
         return self
 
     def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
@@ -73,40 +162,52 @@ class FusionRegressor(RegressorMixin, StateTransformer, FusionEstimator):
         return scaled, np.asarray(~np.isnan(target).all(1))
 
     def predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
-        """Return predictions ``[N]``, or ``[N, K]`` where the targets were 2-D."""
+        """Predicted targets.
+
+        Args:
+            X: Samples with any of the modalities of the training, also none.
+
+        Returns:
+            ``[N]``, or ``[N, K]`` if the targets were 2-D.
+
+        Raises:
+            DataError: If a modality is unknown or of another width.
+        """
         values = self._predict(X)
         return values[:, 0] if self.flat_ else values
 
-    def _in_units(self, said: Tensor) -> FloatArray:
-        values: FloatArray = super()._in_units(said) * self.scale_ + self.mean_
+    def _inverse_transform(self, scores: Tensor) -> FloatArray:
+        scaled = super()._inverse_transform(scores)
+        values: FloatArray = scaled * self.scale_ + self.mean_
         return values
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401, N803
-        """Return R squared over known targets.
+        """Coefficient of determination R² over known targets.
 
         Raises:
-            DataError: No targets, none that is known, or of another shape.
+            DataError: If there are no targets, none is known, or they are of another
+                shape.
         """
         from sklearn.metrics import r2_score
 
-        said = self.predict(X)
-        truth = labels_to_score(X, y, said.shape)
+        predicted = self.predict(X)
+        truth = labels_to_score(X, y, predicted.shape)
         known = labelled_rows(_numbers(truth))
         if not known.any():
             raise DataError("score needs a sample with all targets known, got none.")
-        return float(r2_score(truth[known], said[known]))
+        return float(r2_score(truth[known], predicted[known]))
 
-    def _target_state(self) -> dict[str, Any]:
+    def _target_config(self) -> dict[str, Any]:
         return {
             "mean": self.mean_.tolist(),
             "scale": self.scale_.tolist(),
             "flat": self.flat_,
         }
 
-    def _restore_target(self, state: dict[str, Any]) -> Task:
-        self.mean_ = np.array(state["mean"], dtype=np.float64)
-        self.scale_ = np.array(state["scale"], dtype=np.float64)
-        self.flat_ = bool(state["flat"])
+    def _target_from_config(self, config: dict[str, Any]) -> Task:
+        self.mean_ = np.array(config["mean"], dtype=np.float64)
+        self.scale_ = np.array(config["scale"], dtype=np.float64)
+        self.flat_ = bool(config["flat"])
         if self.mean_.ndim != 1 or self.scale_.shape != self.mean_.shape:
             raise CheckpointError("Targets must have one mean and one scale each.")
         return Regression(len(self.mean_))

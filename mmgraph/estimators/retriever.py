@@ -11,44 +11,42 @@ import numpy.typing as npt
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from mmgraph._progress import show_progress
 from mmgraph.data import MultimodalData
-from mmgraph.data.selection import check_names
-from mmgraph.data.vectors import as_vectors
-from mmgraph.distributed import ALONE
-from mmgraph.estimators.base import FITTING
-from mmgraph.estimators.budget import Budget
-from mmgraph.estimators.contrast import (
+from mmgraph.data.validation import as_vectors, check_names
+from mmgraph.embedding.contrastive import (
     ContrastKind,
     ContrastOptions,
     ContrastSet,
     fit_contrast,
 )
-from mmgraph.estimators.embedding import EmbeddingFusion
-from mmgraph.estimators.hubness import FloatArray, Hubness, hub_corrected
-from mmgraph.estimators.options import check_options
-from mmgraph.estimators.paired import PairedEstimator, check_multimodal
-from mmgraph.estimators.raw import Encoder
-from mmgraph.estimators.space import EmbeddingSpace
-from mmgraph.estimators.spacing import FittedSpace, Supervision
-from mmgraph.estimators.trust import Samples
-from mmgraph.estimators.unimodal import ExpertKind
+from mmgraph.embedding.fit import FittedSpace, Supervision
+from mmgraph.embedding.hubness import FloatArray, Hubness, hub_corrected
+from mmgraph.embedding.model import EmbeddingFusion
+from mmgraph.embedding.space import EmbeddingSpace
+from mmgraph.embedding.training_data import EmbeddingTrainingData
+from mmgraph.estimators.base import FITTING
+from mmgraph.estimators.featurize import Encoder
+from mmgraph.estimators.pair_base import PairEstimator, check_multimodal
+from mmgraph.estimators.validation import check_options
+from mmgraph.experts.links import ExpertKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Regression
-from mmgraph.progress import show_progress
 from mmgraph.schema import Schema
+from mmgraph.train.schedule import StepSchedule
 
 if TYPE_CHECKING:
     from mmgraph.retrieval import Index
 
 
-class FusionRetriever(PairedEstimator):
+class FusionRetriever(PairEstimator):
     """One space for every subset of modalities: query by text, image, or both.
 
     Modalities of one sample belong together. Each modality is mapped, in closed form,
     to how much it is like every training sample that has several; where the data has
     classes, also to class probabilities. A query is the sum over the modalities that
     it has, moved by a graph of just these, as far as that helps samples that the graph
-    was not trained on. See :class:`mmgraph.estimators.space.EmbeddingSpace`.
+    was not trained on. See :class:`mmgraph.embedding.space.EmbeddingSpace`.
 
     Args:
         supervision: What belongs together: "pairs" of modalities of one sample,
@@ -98,7 +96,7 @@ class FusionRetriever(PairedEstimator):
         array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
 
-    _budget = Budget(20, 60, 300)
+    _budget = StepSchedule(20, 60, 300)
     loss: ContrastKind
     contrast_size: int | None
     hubness: Hubness
@@ -130,7 +128,7 @@ class FusionRetriever(PairedEstimator):
         seed: int = 0,
         verbose: bool | None = None,
     ) -> None:
-        self._keep(locals())
+        self._set_params(locals())
 
     def fit(self, X: Any, y: Any = None) -> "FusionRetriever":  # noqa: ANN401, N803
         """Learn from samples: their modalities belong together.
@@ -145,11 +143,11 @@ class FusionRetriever(PairedEstimator):
         """
         check_options(self.get_params(deep=False))
         data = check_multimodal(X)
-        data = self._read(data if y is None else data.replace(y=y), reset=True)
+        data = data if y is None else data.replace(y=y)
         data, samples, fitted = self._fit_space(data)
         model = self._build(fitted.space)
         model.graph.fit_scaling(data.batch())
-        self.model_ = model.to(self._device(ALONE))
+        self.model_ = model.to(self._resolve_device())
         if self.epochs != 0:
             self._fit_residual(data, samples, fitted)
         self.model_.requires_grad_(False)
@@ -157,16 +155,16 @@ class FusionRetriever(PairedEstimator):
 
     def _build(self, space: EmbeddingSpace) -> EmbeddingFusion:
         task = Regression(space.out_channels)
-        return EmbeddingFusion(space, self._graph(task, space.evidence_channels))
+        return EmbeddingFusion(space, self._build_graph(task, space.evidence_channels))
 
     @property
     def _space(self) -> EmbeddingSpace:
         return self.model_.space
 
     def _fit_residual(
-        self, data: MultimodalData, samples: Samples, fitted: FittedSpace
+        self, data: MultimodalData, samples: EmbeddingTrainingData, fitted: FittedSpace
     ) -> None:
-        device = self._device(ALONE)
+        device = self._resolve_device()
         training = ContrastSet(
             batch_of=lambda indices: data.batch(indices.cpu().numpy()).to(device),
             present=fitted.present.to(device),
@@ -228,7 +226,8 @@ class FusionRetriever(PairedEstimator):
                 name: np.full(len(data), name in names) for name in data.modalities
             }
             data = data.mask(asked)
-        z = self._answer(self._read(data, reset=False), self.model_)
+        data = self.input_spec_.read(data, progress=self.verbose)
+        z = self._predict_batches(data, self.model_)
         nothing = ~z.ne(0).any(1, keepdim=True)
         found: npt.NDArray[np.float32] = z.masked_fill(nothing, torch.nan).numpy()
         return found
@@ -268,7 +267,7 @@ class FusionRetriever(PairedEstimator):
         """Score embedded queries against an embedded gallery, ``[Q, N]``.
 
         The cosine, or what the option ``hubness`` makes of it; see
-        :func:`mmgraph.estimators.hubness.hub_corrected`.
+        :func:`mmgraph.embedding.hubness.hub_corrected`.
 
         Args:
             queries: ``[Q, W]`` from :meth:`embed`.

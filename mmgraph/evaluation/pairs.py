@@ -1,131 +1,17 @@
 """How well a retriever finds, and a matcher tells, what belongs together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
-from mmgraph.data.labels import class_numbers
-from mmgraph.errors import ConfigError, DataError
-from mmgraph.estimators.folds import number_groups
-from mmgraph.evaluation.patterns import Removal
-from mmgraph.evaluation.result import Evaluation, Line
-from mmgraph.metrics.scores import mean_scores
-from mmgraph.pairs import HARD, Direction, score_finding, score_matching
+from mmgraph.errors import ConfigError
+from mmgraph.evaluation.scenarios import Scenario
 
 Names: TypeAlias = tuple[str, ...]
-
-LOST_QUERIES = (
-    "Modalities are removed from the queries only; a query that lost all of its own is "
-    "not asked."
-)
-LOST_PAIRS = (
-    "Modalities are removed from both sides; a pair that lost one of them is not asked."
-)
-CATEGORIES = "Category mAP: right is every entry of the same label."
-
-
-def score_retriever(
-    model: Any,  # noqa: ANN401
-    data: MultimodalData,
-    asked: Sequence[Removal],
-    *,
-    query: Sequence[str] | None = None,
-    gallery: Sequence[str] | None = None,
-    group: str = "group",
-) -> Evaluation:
-    """Score a retriever in each direction, under each missing pattern.
-
-    Args:
-        model: Fitted.
-        data: Samples; those of one group belong together, of one label are of one
-            category.
-        asked: What is removed from the queries.
-        query: Modalities to ask by, together; None: each alone.
-        gallery: Modalities to find, together; None: each alone.
-        group: What a group is called.
-
-    Raises:
-        ConfigError: Sides that cannot be asked, or that lose their only modality.
-        DataError: Fewer than two modalities of the model.
-    """
-    names, data = _read(model, data)
-    directions = _directions(names, _learned(model), query, gallery)
-    _check_left([d.source for d in directions], asked, "queries")
-    keys, labels = number_groups(data.groups, len(data)), class_numbers(data.y)
-    lines = []
-    for direction in directions:
-        for removal in asked:
-            found = {
-                str(seed): score_finding(
-                    lambda side, names: model.embed(side, modalities=names),
-                    lambda z, there, bank: model.similarity(z, there, bank=bank),
-                    data,
-                    direction,
-                    keys,
-                    masked=removal.apply(data, seed),
-                    labels=labels,
-                )
-                for seed in removal
-            }
-            lines.append(Line(removal.name, str(direction), mean_scores(found)))
-    notes = ["Right is the other side of the same sample, or one that equals it."]
-    if data.groups is not None:
-        notes = [f"Right is every other side of the same {group}."]
-    notes += [LOST_QUERIES] if any(each.removes for each in asked) else []
-    notes += [CATEGORIES] if labels is not None else []
-    return Evaluation(tuple(lines), "direction", tuple(notes))
-
-
-def score_matcher(
-    model: Any,  # noqa: ANN401
-    data: MultimodalData,
-    asked: Sequence[Removal],
-    *,
-    group: str = "group",
-) -> Evaluation:
-    """Score a matcher against wrong partners, under each missing pattern.
-
-    Args:
-        model: Fitted.
-        data: Samples with both sides; those of one group belong together.
-        asked: What is removed from both sides.
-        group: What a group is called.
-
-    Raises:
-        ConfigError: Sides that lose their only modality.
-        DataError: A side without modalities.
-    """
-    names, data = _read(model, data)
-    direction = _sides(model, names)
-    _check_left([direction.source, direction.target], asked, "a matcher")
-    keys, labels = number_groups(data.groups, len(data)), class_numbers(data.y)
-    lines = []
-    for removal in asked:
-        found = [
-            score_matching(
-                lambda left, right: np.asarray(model.predict_proba(left, right)),
-                data,
-                direction,
-                keys,
-                masked=removal.apply(data, seed),
-                labels=labels,
-                seed=seed,
-            )
-            for seed in removal
-        ]
-        for kind in found[0]:
-            scores = {str(i): each[kind] for i, each in enumerate(found)}
-            lines.append(Line(removal.name, kind, mean_scores(scores)))
-    notes = [
-        "Half of the pairs are true. Wrong partners have another "
-        f"{'sample' if data.groups is None else group} and another content; similar is "
-        f"one of the {HARD} most like the right one. Probabilities are calibrated for "
-        "random and similar ones in equal parts."
-    ]
-    notes += [LOST_PAIRS] if any(each.removes for each in asked) else []
-    return Evaluation(tuple(lines), "wrong partners", tuple(notes))
 
 
 def _learned(model: Any) -> Names:  # noqa: ANN401
@@ -139,41 +25,14 @@ def _read(
 ) -> tuple[Names, MultimodalData]:
     """Return the modalities that model and data have, and these as numbers."""
     names = tuple(name for name in _learned(model) if name in data.modalities)
-    return names, model.raw_.as_numbers(data.select(names), progress=model.verbose)
+    return names, model.input_spec_.featurizer.transform(
+        data.select(names), progress=model.verbose
+    )
 
 
-def _directions(
-    names: Names,
-    learned: Names,
-    query: Sequence[str] | None,
-    gallery: Sequence[str] | None,
-) -> list[Direction]:
-    """Return what is looked for from what: each pair of modalities, or as asked."""
-    if len(names) < 2:
-        raise DataError(
-            "Samples must have at least two of the modalities "
-            f"{_written(learned)}, got {_written(names)}."
-        )
-    sides = []
-    for side, given in (("query", query), ("gallery", gallery)):
-        asked = (given,) if isinstance(given, str) else tuple(given or ())
-        unknown = [name for name in asked if name not in names]
-        if unknown:
-            raise ConfigError(
-                f"{side} must name modalities of model and samples, "
-                f"{_written(names)}, got {unknown[0]!r}."
-            )
-        sides.append([asked] if asked else [(name,) for name in names])
-    found = [Direction(a, b) for a in sides[0] for b in sides[1] if not {*a} & {*b}]
-    if not found:
-        raise ConfigError(
-            "query must have no modality in common with the gallery, got "
-            f"{_written(query or names)} and {_written(gallery or names)}."
-        )
-    return found
-
-
-def _check_left(sides: Sequence[Names], asked: Sequence[Removal], subject: str) -> None:
+def _check_left(
+    sides: Sequence[Names], asked: Sequence[Scenario], subject: str
+) -> None:
     """Refuse patterns where what loses a modality cannot be asked any more."""
     if any(each.removes for each in asked) and all(len(side) < 2 for side in sides):
         raise ConfigError(
@@ -183,19 +42,160 @@ def _check_left(sides: Sequence[Names], asked: Sequence[Removal], subject: str) 
         )
 
 
-def _sides(model: Any, names: Names) -> Direction:  # noqa: ANN401
-    """Return both sides of a matcher, of what the samples have."""
-    sides = []
-    for side, given in (("left", model.left), ("right", model.right)):
-        wanted = [given] if isinstance(given, str) else list(given)
-        sides.append(tuple(name for name in wanted if name in names))
-        if not sides[-1]:
-            raise DataError(
-                f"Data of the {side} side must have one of {_written(wanted)}, got "
-                f"{_written(names)}."
-            )
-    return Direction(*sides)
-
-
 def _written(names: str | Sequence[str]) -> str:
     return names if isinstance(names, str) else ", ".join(names) or "none"
+
+
+IntArray = NDArray[np.int64]
+CELLS = 1 << 22  # pairs of which wrong partners are drawn at once
+NUM_HARD_NEGATIVES = (
+    10  # wrong sides most like the right one, of which a hard one is drawn
+)
+
+BoolTable = NDArray[np.bool_]
+
+
+def side_vectors(data: MultimodalData, names: tuple[str, ...]) -> NDArray[np.floating]:
+    """Return the standardised features of sides, [N, F], of unit length.
+
+    Their inner product says how alike sides are, without any model. An empty side is
+    zero.
+
+    Args:
+        data: Samples whose modalities are numbers.
+        names: The modalities of the side.
+    """
+    from mmgraph.baselines.inputs import StandardScaler
+
+    tables = data.select(names).features().values()
+    x = np.concatenate([StandardScaler.fit(t).filled(t) for t in tables], axis=1)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
+
+
+def draw_partners(
+    wrong: Callable[[slice], BoolTable],
+    vectors: NDArray[np.floating],
+    seed: int,
+    alike: Callable[[slice], BoolTable] | None = None,
+) -> dict[str, IntArray]:
+    """Draw wrong partners for each sample.
+
+    Args:
+        wrong: For some of the samples, which samples are wrong partners of each,
+            Bool [n, N].
+        vectors: How alike right sides are, by their inner product, [N, F].
+        seed: Of the lot.
+        alike: In the same form, which samples have the same label; None: no labels.
+
+    Returns:
+        The samples [N] whose right sides are the wrong partners, -1 where there is
+        none: "random"; "similar", one of the NUM_HARD_NEGATIVES wrong ones most like the right one;
+        and, with labels, "same label".
+    """
+    rng, count = np.random.default_rng(seed), len(vectors)
+    kinds = ["random", "similar"] + ["same label"] * (alike is not None)
+    drawn = {kind: np.full(count, -1, dtype=np.int64) for kind in kinds}
+    size = max(1, CELLS // max(count, 1))
+    for part in (slice(i, i + size) for i in range(0, count, size)):
+        allowed = {"random": wrong(part)}
+        near = np.where(allowed["random"], vectors[part] @ vectors.T, -2)
+        least = np.partition(near, max(count - NUM_HARD_NEGATIVES, 0), axis=1)
+        limit = least[:, max(count - NUM_HARD_NEGATIVES, 0)][:, None]
+        allowed["similar"] = allowed["random"] & (near >= limit)
+        if alike is not None:
+            allowed["same label"] = allowed["random"] & alike(part)
+        lot = rng.random(near.shape)
+        for kind, those in allowed.items():
+            chosen = np.where(those, lot, -1).argmax(axis=1)
+            drawn[kind][part] = np.where(those.any(axis=1), chosen, -1)
+    return drawn
+
+
+@dataclass(frozen=True)
+class Direction:
+    """From which modalities which others are looked for.
+
+    Attributes:
+        source: Modalities of the query, or of the left side.
+        target: Modalities of the gallery, or of the right side.
+    """
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{'+'.join(self.source)} to {'+'.join(self.target)}"
+
+
+def has_any(data: MultimodalData, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which samples have at least one of the modalities, [N]."""
+    return np.asarray(data.select(names).present.any(axis=1))
+
+
+def content_ids(data: MultimodalData, names: Sequence[str]) -> IntArray:
+    """Number the distinct contents of a side, [N]; -1 where it is empty.
+
+    Two sides are the same where all their numbers are, to the bit.
+
+    Args:
+        data: Samples whose modalities are numbers.
+        names: The modalities of the side.
+    """
+    rows = np.flatnonzero(has_any(data, names))
+    numbers = np.full(len(data), -1, dtype=np.int64)
+    tables = data.select(names).features().values()
+    bits = np.concatenate(list(tables), axis=1)[rows].view(np.uint32)
+    numbers[rows] = np.unique(bits, axis=0, return_inverse=True)[1].ravel()
+    return numbers
+
+
+def first_unique(numbers: NDArray[Any]) -> IntArray:
+    """Return the first sample of each number that is not -1, in the order of samples.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmgraph.evaluation.pairs import first_unique
+        >>> first_unique(np.array([2, -1, 2, 0])).tolist()
+        [0, 3]
+    """
+    found, first = np.unique(numbers, return_index=True)
+    return np.sort(first[found != -1]).astype(np.int64)
+
+
+def relevance_matrix(queries: IntArray, gallery: IntArray, keys: IntArray) -> Any:  # noqa: ANN401
+    """Which contents belong together: those that some key has on both sides.
+
+    With the number of the sample as key these are the sides of one sample, of which
+    other samples may have the same content; with the number of a class, all sides of
+    samples of one class.
+
+    Args:
+        queries: Number of the content of one side of each sample, [N]; -1 is none.
+        gallery: The same of the other side, [N].
+        keys: What belongs together has the same number, [N]; -1 is unknown.
+
+    Returns:
+        A sparse table [Q, G] of integers above 0 where contents belong together; Q and
+        G are one more than the largest numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmgraph.evaluation.pairs import relevance_matrix
+        >>> sample = np.arange(3)
+        >>> relevance_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), sample).toarray()
+        array([[1, 0],
+               [1, 1]])
+    """
+    num_keys = int(keys.max(initial=-1)) + 1
+    return _incidence(queries, keys, num_keys) @ _incidence(gallery, keys, num_keys).T
+
+
+def _incidence(numbers: IntArray, keys: IntArray, num_keys: int) -> Any:  # noqa: ANN401
+    from scipy.sparse import csr_matrix
+
+    known = (numbers >= 0) & (keys >= 0)
+    shape = int(numbers.max(initial=-1)) + 1, num_keys
+    ones = np.ones(int(known.sum()), dtype=np.int64)
+    table = csr_matrix((ones, (numbers[known], keys[known])), shape=shape)
+    table.data[:] = 1  # repeated cells were added up
+    return table

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mmgraph.evaluation.table import Table, number, to_plain
 from mmgraph.metrics.scores import HEADINGS, METRIC_TITLES
-from mmgraph.table import Table, number, to_plain
 
 TITLES = {
     "num_queries": "queries",
@@ -17,7 +17,7 @@ TITLES = {
 DIGITS = {"num_queries": 0, "num_entries": 0, "num_pairs": 0, "median_rank": 1}
 
 
-class Line(NamedTuple):
+class ScoreRow(NamedTuple):
     """Scores of one question under one missing pattern.
 
     Attributes:
@@ -37,11 +37,11 @@ class Evaluation:
 
     Attributes:
         lines: In the order of the patterns.
-        asked: What `Line.asked` is, such as "direction"; "" where it is nothing.
+        asked: What `ScoreRow.asked` is, such as "direction"; "" where it is nothing.
         notes: What a reader has to know.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[ScoreRow, ...]
     asked: str = ""
     notes: tuple[str, ...] = ()
 

@@ -1,6 +1,6 @@
-"""Slots for the nodes of some types, the same ones in every sample.
+"""Dense layout: the same slots for the nodes of some types in every sample.
 
-Letters: ``B`` samples, ``N`` nodes, ``S`` slots a sample, ``D`` width.
+Letters: ``B`` samples, ``N`` nodes, ``S`` slots per sample, ``D`` width.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,20 @@ from mmgraph.ops import to_slots
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the nodes of some types lie when every sample has the same slots.
+    """Padded layout ``[S, B]`` of the nodes of some types.
 
-    Slots of one place follow each other sample by sample, so that types with one node
-    in every sample lie in their slots already.
+    The sample is the fastest axis, so that the rows of types with exactly one node per
+    sample are in the order of their slots already and need no copy.
 
     Attributes:
-        slots: Where the nodes lie in the flat ``[S * B]`` order, type by type; None
-            where that is the order of the nodes.
+        slots: Flat slot of each node in the order ``[S * B]``; None where that is the
+            order of the nodes.
         num_samples: ``B``.
         widths: Slots of each type; ``S`` is their sum.
-        sends: ``[S, B]`` Bool: the slot holds a node that sends; None where all do.
-        log_reliability: ``[..., S, B]``, or None where every node is observed.
+        sends: ``[S, B]`` Bool, True where the slot holds a node that sends messages;
+            None where all do.
+        log_reliability: ``[..., S, B]`` bias on the logits of outgoing messages; None
+            where every node is observed.
     """
 
     slots: Slots | None
@@ -38,32 +40,32 @@ class Layout:
 
     @property
     def num_slots(self) -> int:
-        """``S``."""
+        """Slots per sample, ``S``."""
         return sum(self.widths)
 
     @property
     def block(self) -> tuple[int, ...]:
-        """The number of the type in each slot, ``S`` of them."""
+        """Index of the type of each of the ``S`` slots."""
         return tuple(i for i, width in enumerate(self.widths) for _ in range(width))
 
     def spread(self, rows: Tensor) -> Tensor:
-        """Lay rows ``[..., N, D]`` out as ``[..., S, B, D]``; an empty slot is zero."""
+        """Return rows ``[..., N, D]`` as slots ``[..., S, B, D]``, zero if empty."""
         flat = rows if self.slots is None else self.slots.spread(rows)
         return flat.unflatten(-2, (self.num_slots, self.num_samples))
 
     def gather(self, slots: Tensor) -> Tensor:
-        """Return the rows ``[..., N, D]`` that lie in slots ``[..., S, B, D]``."""
+        """Return slots ``[..., S, B, D]`` as rows ``[..., N, D]``."""
         flat = slots.flatten(-3, -2)
         return flat if self.slots is None else self.slots.gather(flat)
 
 
 def lay_out(sets: Sequence[NodeSet], num_samples: int) -> Layout:
-    """Give the nodes of each type slots of their own."""
+    """Return the layout in which each type has separate slots."""
     widths = tuple(nodes.width for nodes in sets)
     slots, num_slots = None, sum(widths)
     if not all(nodes.is_even and nodes.width == 1 for nodes in sets):
         slot = [
-            _place(nodes, num_samples) + start * num_samples
+            _flat_slot(nodes, num_samples) + start * num_samples
             for nodes, start in zip(sets, _starts(widths), strict=True)
         ]
         slots = Slots.of(torch.cat(slot), num_slots * num_samples)
@@ -76,8 +78,8 @@ def lay_out(sets: Sequence[NodeSet], num_samples: int) -> Layout:
     )
 
 
-def _place(nodes: NodeSet, num_samples: int) -> Tensor:
-    """Return the flat slot ``[N]`` of each node among those of its type."""
+def _flat_slot(nodes: NodeSet, num_samples: int) -> Tensor:
+    """Return the flat slot ``[N]`` of each node among the slots of its type."""
     if nodes.width <= 1:
         return nodes.sample
     return nodes.sample + nodes.position * num_samples
@@ -86,8 +88,8 @@ def _place(nodes: NodeSet, num_samples: int) -> Tensor:
 def _senders(
     sets: Sequence[NodeSet], slots: Slots | None, num_slots: int, num_samples: int
 ) -> Tensor | None:
-    """Return ``[S, B]`` Bool: who sends; None where all do."""
-    if all(nodes.silent is None for nodes in sets):
+    """Return ``[S, B]`` Bool, True for nodes that send; None where all do."""
+    if all(nodes.receive_only is None for nodes in sets):
         if slots is None or all(nodes.is_even for nodes in sets):
             return None
         filled = slots.row < slots.slot.shape[0]
@@ -95,8 +97,8 @@ def _senders(
     sends = torch.cat(
         [
             torch.ones_like(nodes.sample, dtype=torch.bool)
-            if nodes.silent is None
-            else ~nodes.silent
+            if nodes.receive_only is None
+            else ~nodes.receive_only
             for nodes in sets
         ]
     )
@@ -130,7 +132,7 @@ def _starts(widths: Sequence[int]) -> list[int]:
 def count_gaps(
     targets: Sequence[NodeSet], sources: Sequence[NodeSet], num_samples: int
 ) -> int:
-    """Estimate how many pairs of slots would be empty."""
+    """Estimate the number of empty pairs of slots in a dense layout."""
     both = [*targets, *sources]
     if not num_samples or all(nodes.is_even for nodes in both):
         return 0

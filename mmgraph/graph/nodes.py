@@ -1,4 +1,4 @@
-"""The nodes of one type.
+"""Nodes of one type in all samples of a batch.
 
 Letters: ``B`` samples, ``N`` nodes.
 """
@@ -14,54 +14,59 @@ from mmgraph.ops import offsets_of, position_in
 
 @dataclass(frozen=True)
 class NodeSet:
-    """The nodes of one type.
+    """Nodes of one type, ordered by sample.
+
+    The source and target arguments of the function of a :class:`mmgraph.Custom`
+    topology are node sets.
 
     Attributes:
-        sample: ``[N]`` ascending sample number of each node.
+        sample: ``[N]`` ascending index of the sample of each node.
         num_samples: ``B``.
         time: ``[N]`` seconds, ascending within a sample, or None.
-        silent: ``[N]`` Bool, True for ghosts, which receive but do not send; or None.
-        log_reliability: ``[..., N]`` at most 0, added to the logits of what is sent;
-            None stands for 0.
-        most: No sample has more nodes than that, where it is known beforehand. A
-            set of ``B * most`` nodes has them all, and takes no look at its content.
+        receive_only: ``[N]`` Bool, True for nodes that receive messages and send none,
+            such as placeholder nodes; None if every node sends.
+        log_reliability: ``[..., N]`` non-positive bias on the attention logits of
+            outgoing messages; None stands for 0.
+        max_per_sample: Upper bound on the number of nodes per sample, where it is known
+            without reading ``sample``. A set of ``B * max_per_sample`` nodes has
+            exactly that many in every sample.
     """
 
     sample: Tensor
     num_samples: int
     time: Tensor | None = None
-    silent: Tensor | None = None
+    receive_only: Tensor | None = None
     log_reliability: Tensor | None = None
-    most: int | None = None
+    max_per_sample: int | None = None
 
     def __len__(self) -> int:
         return len(self.sample)
 
     @property
     def num_nodes(self) -> int:
-        """``N``; stays symbolic while a model is exported, unlike ``len``."""
+        """``N``; unlike ``len``, it stays symbolic during export."""
         return self.sample.shape[0]
 
     @property
-    def heard_in(self) -> Tensor:
-        """``[N]`` sample in which a node is heard: ``B``, which is none, if silent."""
-        if self.silent is None:
+    def sends_to(self) -> Tensor:
+        """``[N]`` sample that each node sends to; ``B``, none, if receive-only."""
+        if self.receive_only is None:
             return self.sample
-        return torch.where(self.silent, self.num_samples, self.sample)
+        return torch.where(self.receive_only, self.num_samples, self.sample)
 
     @property
     def is_even(self) -> bool:
-        """Every sample has exactly ``width`` nodes."""
+        """Whether every sample has exactly ``width`` nodes."""
         return bool(self.num_nodes == self.num_samples * self.width)
 
     @cached_property
     def offsets(self) -> Tensor:
-        """``[B + 1]`` first row of every sample, and the end."""
+        """``[B + 1]`` first row of every sample, followed by ``N``."""
         return offsets_of(self.sample, self.num_samples)
 
     @property
     def position(self) -> Tensor:
-        """``[N]`` place of each node within its sample."""
+        """``[N]`` index of each node within its sample."""
         if self.width <= 1:
             return torch.zeros_like(self.sample)
         if self.is_even:
@@ -71,9 +76,9 @@ class NodeSet:
 
     @property
     def width(self) -> int:
-        """Slots that a sample needs: ``most``, or the largest number of nodes."""
-        return self._counted if self.most is None else self.most
+        """Slots per sample: ``max_per_sample``, or else the largest number of nodes."""
+        return self._max_count if self.max_per_sample is None else self.max_per_sample
 
     @cached_property
-    def _counted(self) -> int:
+    def _max_count(self) -> int:
         return int(torch.bincount(self.sample).amax()) if len(self) else 0

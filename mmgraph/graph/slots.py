@@ -1,7 +1,8 @@
-"""Where the rows of a table lie when every sample has its slots.
+"""Slots of packed rows, and bucketing of samples with similar numbers of rows.
 
-Letters: ``B`` samples, ``N`` rows, ``S`` slots a sample, ``D`` width. Slots of one
-place follow each other sample by sample.
+Letters: ``B`` samples, ``N`` rows, ``S`` slots per sample, ``D`` width. The sample is
+    the
+fastest axis of slots.
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,13 @@ from torch import Tensor
 
 from mmgraph.ops import invert, move_rows
 
-PANEL_COST = 4096  # pairs of slots that cost as much as one more panel
-MIN_GAPS = 16384  # pairs that must be empty for packing to pay
+BUCKET_COST = 4096  # empty pairs of slots that cost as much as one more bucket
+MIN_GAPS = 16384  # empty pairs of slots above which packing pays
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Rows and their slots.
+    """Assignment of rows to flat slots.
 
     Attributes:
         slot: ``[N]`` flat slot of each row.
@@ -32,25 +33,25 @@ class Slots:
 
     @classmethod
     def of(cls, slot: Tensor, num_slots: int) -> "Slots":
-        """Number the slots of rows; no two rows share one."""
+        """Return the assignment of rows to these distinct slots."""
         return cls(slot, invert(slot, num_slots))
 
     def spread(self, rows: Tensor) -> Tensor:
-        """Lay rows ``[..., N, D]`` out in flat slots; an empty one is zero."""
+        """Return rows ``[..., N, D]`` in flat slots; an empty slot is zero."""
         return move_rows(rows, self.row, self.slot)
 
     def gather(self, flat: Tensor) -> Tensor:
-        """Return the rows ``[..., N, D]`` that lie in flat slots."""
+        """Return the rows ``[..., N, D]`` of flat slots."""
         return move_rows(flat, self.slot, self.row)
 
 
-class Panel(NamedTuple):
-    """Samples that have about as many rows, so that all get the same slots.
+class Bucket(NamedTuple):
+    """Samples with similar numbers of rows, padded to the same numbers of slots.
 
     Attributes:
-        num_samples: Its samples.
-        num_targets: Slots that each of them has for what hears.
-        num_sources: The same for what is heard.
+        num_samples: Samples of the bucket.
+        num_targets: Target slots of each sample.
+        num_sources: Source slots of each sample.
     """
 
     num_samples: int
@@ -59,12 +60,12 @@ class Panel(NamedTuple):
 
     @property
     def area(self) -> int:
-        """Pairs of slots of all its samples."""
+        """Number of pairs of target and source slots."""
         return self.num_samples * self.num_targets * self.num_sources
 
-    def join(self, other: "Panel") -> "Panel":
-        """Put the samples of two panels into one."""
-        return Panel(
+    def merge(self, other: "Bucket") -> "Bucket":
+        """Return one bucket for the samples of both."""
+        return Bucket(
             self.num_samples + other.num_samples,
             max(self.num_targets, other.num_targets),
             max(self.num_sources, other.num_sources),
@@ -73,19 +74,20 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True)
 class Packing:
-    """Targets and sources of all samples, each sample's without gaps between types.
+    """Packed layout: the rows of each sample without gaps between types.
 
-    The slots of a panel follow those of the panel before.
+    The slots of the buckets follow each other.
 
     Attributes:
-        panels: At least one.
-        targets: Slots of what hears.
-        sources: Slots of what is heard.
-        target_type: Number of the type in each slot of targets; an empty one has any.
-        source_type: The same of sources; an empty one has the number after the last.
+        buckets: At least one.
+        targets: Slots of the target rows.
+        sources: Slots of the source rows.
+        target_type: Index of the type in each target slot; arbitrary in an empty one.
+        source_type: Index of the type in each source slot; an empty one has the index
+            after the last type.
     """
 
-    panels: list[Panel]
+    buckets: list[Bucket]
     targets: Slots
     sources: Slots
     target_type: Tensor
@@ -95,46 +97,56 @@ class Packing:
 def pack(
     targets: Sequence[Tensor], sources: Sequence[Tensor], num_samples: int
 ) -> Packing:
-    """Pack rows, given the ascending sample numbers of each type.
+    """Assign rows to slots of buckets of samples with similar numbers of rows.
 
-    Samples are sorted by what they have, and cut into panels where that saves more
-    pairs of empty slots than a panel costs.
+    Samples are sorted by their numbers of rows, and split into buckets where that saves
+    more empty pairs of slots than a bucket costs.
+
+    Args:
+        targets: Ascending sample indices of the target rows, by type.
+        sources: Ascending sample indices of the source rows, by type.
+        num_samples: ``B``.
     """
-    hears, heard = _Cells(targets, num_samples), _Cells(sources, num_samples)
-    most = num_samples and int(hears.total.amax()) + 1
-    order = (heard.total * most + hears.total).argsort(descending=True)
-    panels = plan_panels(hears.total[order].tolist(), heard.total[order].tolist())
-    sizes = torch.tensor([p.num_samples for p in panels], device=order.device)
+    target_cells = _Cells(targets, num_samples)
+    source_cells = _Cells(sources, num_samples)
+    stride = num_samples and int(target_cells.total.amax()) + 1
+    order = (source_cells.total * stride + target_cells.total).argsort(descending=True)
+    buckets = plan_buckets(
+        target_cells.total[order].tolist(), source_cells.total[order].tolist()
+    )
+    sizes = torch.tensor([b.num_samples for b in buckets], device=order.device)
     first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(num_samples, device=order.device) - first
     size = torch.empty_like(order)
     size[order] = sizes.repeat_interleave(sizes)
 
-    def laid(cells: "_Cells", widths: list[int], fill: int) -> tuple[Slots, Tensor]:
-        areas = [w * p.num_samples for w, p in zip(widths, panels, strict=True)]
+    def assign(cells: "_Cells", widths: list[int], fill: int) -> tuple[Slots, Tensor]:
+        areas = [w * b.num_samples for w, b in zip(widths, buckets, strict=True)]
         starts = torch.tensor(areas, device=order.device)
         start = torch.empty_like(order)
         start[order] = (starts.cumsum(0) - starts).repeat_interleave(sizes)
-        slot = (start + rank)[cells.sample] + cells.place * size[cells.sample]
+        slot = (start + rank)[cells.sample] + cells.position * size[cells.sample]
         kind = torch.full((sum(areas),), fill, device=order.device)
         return Slots.of(slot, sum(areas)), kind.index_copy_(0, slot, cells.type)
 
-    target_slots, target_type = laid(hears, [p.num_targets for p in panels], 0)
-    source_slots, source_type = laid(
-        heard, [p.num_sources for p in panels], len(sources)
+    target_slots, target_type = assign(
+        target_cells, [b.num_targets for b in buckets], 0
     )
-    return Packing(panels, target_slots, source_slots, target_type, source_type)
+    source_slots, source_type = assign(
+        source_cells, [b.num_sources for b in buckets], len(sources)
+    )
+    return Packing(buckets, target_slots, source_slots, target_type, source_type)
 
 
 class _Cells:
-    """Rows of some types, and how many each sample has of each.
+    """Rows of several types, and their numbers by sample.
 
     Attributes:
-        sample: ``[N]`` of each row.
-        type: ``[N]`` number of its type.
-        place: ``[N]`` number of the row among those of its sample.
-        total: ``[B]`` rows of each sample.
+        sample: ``[N]`` sample of each row.
+        type: ``[N]`` index of the type of each row.
+        position: ``[N]`` index of each row among the rows of its sample.
+        total: ``[B]`` number of rows of each sample.
     """
 
     def __init__(self, samples: Sequence[Tensor], num_samples: int) -> None:
@@ -148,27 +160,32 @@ class _Cells:
         table = counts.view(len(samples), num_samples)
         before = (table.cumsum(0) - table).flatten()
         rows = torch.arange(len(cell), device=cell.device)
-        self.place = rows + (before - first_row)[cell]
+        self.position = rows + (before - first_row)[cell]
         self.total = table.sum(0)
 
 
-def plan_panels(targets: list[int], sources: list[int]) -> list[Panel]:
-    """Cut sorted samples into panels, given how many rows each has of both kinds.
+def plan_buckets(targets: list[int], sources: list[int]) -> list[Bucket]:
+    """Split sorted samples into buckets.
 
-    Cuts in two where that saves most pairs, if it saves enough, and goes on with both.
+    Splits recursively where that saves the most empty pairs of slots, as long as it
+    saves more than ``BUCKET_COST``.
+
+    Args:
+        targets: Number of target rows of each sample, in descending order.
+        sources: Number of source rows of each sample.
     """
     alike = groupby(zip(targets, sources, strict=True))
-    return _cut([Panel(sum(1 for _ in same), *key) for key, same in alike])
+    return _split([Bucket(sum(1 for _ in same), *key) for key, same in alike])
 
 
-def _cut(panels: list[Panel]) -> list[Panel]:
-    if len(panels) < 2:
-        return panels
-    heads = list(accumulate(panels, Panel.join))
-    tails = list(accumulate(reversed(panels), Panel.join))[::-1]
+def _split(buckets: list[Bucket]) -> list[Bucket]:
+    if len(buckets) < 2:
+        return buckets
+    heads = list(accumulate(buckets, Bucket.merge))
+    tails = list(accumulate(reversed(buckets), Bucket.merge))[::-1]
     areas = [h.area + t.area for h, t in zip(heads, tails[1:], strict=False)]
     least = min(areas)
-    if least + PANEL_COST > heads[-1].area:
+    if least + BUCKET_COST > heads[-1].area:
         return [heads[-1]]
     cut = areas.index(least) + 1
-    return _cut(panels[:cut]) + _cut(panels[cut:])
+    return _split(buckets[:cut]) + _split(buckets[cut:])

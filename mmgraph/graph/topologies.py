@@ -1,4 +1,4 @@
-"""Which rows of sources a target node hears, by topology.
+"""Edges of each topology: which source rows send to a target node.
 
 Letters: ``N`` nodes.
 """
@@ -16,12 +16,17 @@ from mmgraph.schema import Custom, Full, KNearest, Relation, SameIndex, TimeWind
 def custom_edges(
     relation: Relation, source: NodeSet, target: NodeSet
 ) -> tuple[Tensor, Tensor]:
-    """Call the user's function; order its edges and refuse impossible ones."""
+    """Return the sorted, unique edges of a user-defined topology.
+
+    Raises:
+        SchemaError: If the function returns something other than ``edge_index [2, E]``
+            of integers, rows out of range, or an edge between two samples.
+    """
     assert isinstance(relation.topology, Custom)
     edge_index = relation.topology.function(source, target)
     if edge_index.ndim != 2 or len(edge_index) != 2 or edge_index.is_floating_point():
         raise SchemaError(
-            f"Relation {relation.edge_type}: its function must return whole numbers "
+            f"Relation {relation.edge_type}: its function must return integers "
             f"of shape [2, E], got {edge_index.dtype} of shape "
             f"{list(edge_index.shape)}."
         )
@@ -34,8 +39,8 @@ def custom_edges(
         )
     if not bool((source.sample[src] == target.sample[dst]).all()):
         raise SchemaError(
-            f"Relation {relation.edge_type}: its function must join nodes of one "
-            "sample, got an edge between two samples."
+            f"Relation {relation.edge_type}: its function must connect nodes of "
+            "one sample, got an edge between two samples."
         )
     key = torch.unique(dst * max(len(source), 1) + src)
     return key % max(len(source), 1), key // max(len(source), 1)
@@ -43,9 +48,10 @@ def custom_edges(
 
 @singledispatch
 def ranges(topology: object, source: NodeSet, target: NodeSet) -> tuple[Tensor, Tensor]:
-    """Return the first source row of each target node and the end, ``[N]`` both.
+    """Return the first source row of each target node, and the end, both ``[N]``.
 
-    Rows of a sample are sorted, so what a target node hears is a range.
+    Sources are sorted by sample and time, so that the sources of a target node are
+    consecutive rows.
     """
     raise AssertionError(f"topology {topology!r} has no ranges")
 
@@ -78,10 +84,11 @@ def _time_window(
 def _k_nearest(
     topology: KNearest, source: NodeSet, target: NodeSet
 ) -> tuple[Tensor, Tensor]:
-    """The k nearest of sorted times are neighbours: move a window until it fits.
+    """Return the ranges of the k nearest sources in time.
 
-    The window moves on while its first row is farther away than the row after its
-    last. Of rows at the same time, those that keep the window whole are taken.
+    The k nearest of sorted times are consecutive. The window of k rows is shifted while
+    its first row is farther away than the row behind its last. Ties are broken so that
+    the window stays contiguous.
     """
     assert source.time is not None
     assert target.time is not None
@@ -99,7 +106,7 @@ def _k_nearest(
 
 
 def _times(source: NodeSet, rows: Tensor) -> Tensor:
-    """Times of rows; a row past the end reads as zero (its range is empty)."""
+    """Return the times of rows; zero for rows past the end, whose range is empty."""
     assert source.time is not None
     if not len(source):
         return torch.zeros_like(rows, dtype=source.time.dtype)
@@ -109,10 +116,12 @@ def _times(source: NodeSet, rows: Tensor) -> Tensor:
 def _first_row_at(
     source: NodeSet, sample: Tensor, time: Tensor, *, right: bool
 ) -> Tensor:
-    """Return the first row of the sample not before (``right``: after) the time."""
+    """Return the first row of the sample at or after (``right``: after) the time."""
     assert source.time is not None
     low, high = source.offsets[sample].clone(), source.offsets[sample + 1].clone()
-    for _ in range(max(source.width, 1).bit_length()):  # bisection, all at once
+    for _ in range(
+        max(source.width, 1).bit_length()
+    ):  # bisection for all targets at once
         middle = (low + high) // 2
         value = _times(source, middle)
         before = (value <= time) if right else (value < time)

@@ -1,7 +1,11 @@
-"""Objectives over what is valid. A loss without a valid term is zero."""
+"""Training losses over valid terms; a loss without a valid term is zero.
 
-from mmgraph.losses.contrastive import info_nce, sigmoid_contrastive
-from mmgraph.losses.labelled import (
+Pointwise losses compare predictions with labels that may be unknown; pairwise losses
+are contrastive. The folder depends on torch only.
+"""
+
+from mmgraph.losses.pairwise import info_nce, sigmoid_contrastive
+from mmgraph.losses.pointwise import (
     LossSums,
     at_least_float,
     binary_cross_entropy,

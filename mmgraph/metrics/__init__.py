@@ -1,8 +1,8 @@
-"""Scores: pure functions on NumPy arrays.
+"""Metrics: pure functions of NumPy arrays.
 
-Classes are codes 0..K-1 and column k of `proba` is the probability of code k. Samples
-without a label (NaN targets, code -1) are excluded by the caller. Nothing to score
-gives nan.
+Classes are codes 0 to K - 1, and column k of `proba` is the probability of class k.
+Exclude samples without a label (NaN, or code -1) before the call. Without samples,
+metrics are nan.
 """
 
 from mmgraph.metrics.classification import (

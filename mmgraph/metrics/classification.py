@@ -1,6 +1,6 @@
-"""Scores of classes.
+"""Classification metrics.
 
-Letters: `N` samples, `K` classes.
+Letters: `N` samples, `K` classes, `P` pairs.
 """
 
 from collections.abc import Callable
@@ -8,18 +8,18 @@ from collections.abc import Callable
 import numpy as np
 
 from mmgraph.errors import ConfigError
-from mmgraph.metrics.shapes import Array, check_arrays, check_labels, check_proba
+from mmgraph.metrics.validation import Array, check_arrays, check_labels, check_proba
 
 
 def accuracy(y: Array, predicted: Array) -> float:
-    """Return the share of samples whose predicted code is right.
+    """Return the fraction of correctly classified samples.
 
     Args:
         y: Class codes, [N].
         predicted: Predicted class codes, [N].
 
     Returns:
-        A share in [0, 1]; nan for no samples.
+        A fraction in [0, 1]; nan without samples.
 
     Raises:
         DataError: If the shapes differ, or numbers are not finite.
@@ -34,17 +34,23 @@ def accuracy(y: Array, predicted: Array) -> float:
 
 
 def balanced_accuracy(y: Array, predicted: Array) -> float:
-    """Return the mean recall of the classes that occur in y.
+    """Return the mean recall over the classes that occur in y.
 
     Args:
         y: Class codes, [N].
         predicted: Predicted class codes, [N].
 
     Returns:
-        A share in [0, 1]; nan for no samples.
+        A value in [0, 1]; nan without samples.
 
     Raises:
         DataError: If the shapes differ, or numbers are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> y, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0])
+        >>> metrics.balanced_accuracy(y, predicted)
+        0.5
     """
     from sklearn.metrics import recall_score
 
@@ -55,14 +61,14 @@ def balanced_accuracy(y: Array, predicted: Array) -> float:
 
 
 def macro_f1(y: Array, predicted: Array) -> float:
-    """Return the mean F1 of the classes that occur in y or in the predictions.
+    """Return the mean F1 score over the classes that occur in y or the predictions.
 
     Args:
         y: Class codes, [N].
         predicted: Predicted class codes, [N].
 
     Returns:
-        A share in [0, 1]; a class that is never right counts 0; nan for no samples.
+        A value in [0, 1]; 0 for a class without true positives; nan without samples.
 
     Raises:
         DataError: If the shapes differ, or numbers are not finite.
@@ -76,20 +82,27 @@ def macro_f1(y: Array, predicted: Array) -> float:
 
 
 def auroc(y: Array, proba: Array) -> float:
-    """Return the area under the receiver operating characteristic.
+    """Return the area under the receiver operating characteristic (AUROC).
 
-    With two classes it is that of class 1, with more the mean of one class against
-    the rest. Classes that do not occur in y are skipped.
+    With two classes, the area of class 1; with more, the unweighted mean over classes
+    of one class against the rest. Classes that do not occur in y are skipped.
 
     Args:
         y: Class codes, [N].
         proba: Class probabilities, [N, K].
 
     Returns:
-        An area in [0, 1]; nan where y holds fewer than two classes.
+        A value in [0, 1], 0.5 for random predictions; nan if y has fewer than two
+        classes.
 
     Raises:
-        DataError: If shapes, codes or probabilities are wrong.
+        DataError: If shapes, codes or probabilities are invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.2, 0.8]])
+        >>> metrics.auroc(np.array([0, 0, 1, 1]), proba)
+        0.75
     """
     from sklearn.metrics import roc_auc_score
 
@@ -97,22 +110,22 @@ def auroc(y: Array, proba: Array) -> float:
 
 
 def average_precision(y: Array, proba: Array) -> float:
-    """Return the precision at each true sample, averaged over true samples.
+    """Return the average precision.
 
-    The area under the curve of precision and recall, without interpolation. With two
-    classes it is that of class 1, with more the mean of one class against the rest.
-    Classes that do not occur in y are skipped.
+    The area under the precision-recall curve, without interpolation. With two classes,
+    the area of class 1; with more, the unweighted mean over classes of one class
+    against the rest. Classes that do not occur in y are skipped.
 
     Args:
         y: Class codes, [N].
         proba: Class probabilities, [N, K].
 
     Returns:
-        A value in [0, 1], by chance the share of the class; nan where y holds fewer
-        than two classes.
+        A value in [0, 1]; the frequency of the class for random predictions; nan if y
+        has fewer than two classes.
 
     Raises:
-        DataError: If shapes, codes or probabilities are wrong.
+        DataError: If shapes, codes or probabilities are invalid.
     """
     from sklearn.metrics import average_precision_score
 
@@ -122,43 +135,43 @@ def average_precision(y: Array, proba: Array) -> float:
 def _one_against_rest(
     score: Callable[[Array, Array], float], y: Array, proba: Array
 ) -> float:
-    """Return the mean score of a class against the rest; of two, that of class 1."""
+    """Return the mean score of one class against the rest; of class 1 if binary."""
     y = check_proba(y, proba)
-    found = np.unique(y)
-    if len(found) < 2:
+    classes = np.unique(y)
+    if len(classes) < 2:
         return float("nan")
     if proba.shape[1] == 2:
-        found = found[1:]
-    return float(np.mean([score(y == code, proba[:, code]) for code in found]))
+        classes = classes[1:]
+    return float(np.mean([score(y == code, proba[:, code]) for code in classes]))
 
 
 def log_loss(y: Array, proba: Array) -> float:
-    """Return the mean negative log-probability (nats) of the true class.
+    """Return the mean negative log-probability of the true class, in nats.
 
     Args:
         y: Class codes, [N].
-        proba: Class probabilities, [N, K]; clipped at the resolution of float64, so
-            that one sure mistake costs 36 nats and not infinity.
+        proba: Class probabilities, [N, K]; clipped from below at the resolution of
+            float64, so that a probability of 0 costs 36 nats instead of infinity.
 
     Returns:
-        A loss >= 0; nan for no samples.
+        A loss >= 0; nan without samples.
 
     Raises:
-        DataError: If shapes, codes or probabilities are wrong.
+        DataError: If shapes, codes or probabilities are invalid.
     """
     y = check_proba(y, proba)
     if len(y) == 0:
         return float("nan")
-    # Not sklearn's: it refuses a single class.
+    # log_loss of scikit-learn rejects a y with a single class
     chosen = proba[np.arange(len(y)), y].astype(np.float64)
     return float(-np.log(np.clip(chosen, np.finfo(np.float64).eps, 1)).mean())
 
 
 def brier(y: Array, proba: Array) -> float:
-    """Return the Brier score in scikit-learn's scale.
+    """Return the Brier score, scaled as in scikit-learn.
 
-    It is the mean squared error of the probability of class 1 with two classes
-    (0 to 1), and of all probabilities summed over the classes with more (0 to 2).
+    With two classes, the mean squared error of the probability of class 1, in [0, 1];
+    with more, the squared errors summed over classes, in [0, 2].
 
     References:
         Verification of forecasts expressed in terms of probability. Brier, 1950.
@@ -168,10 +181,10 @@ def brier(y: Array, proba: Array) -> float:
         proba: Class probabilities, [N, K].
 
     Returns:
-        A score, lower is better; nan for no samples.
+        A score, lower is better; nan without samples.
 
     Raises:
-        DataError: If shapes, codes or probabilities are wrong.
+        DataError: If shapes, codes or probabilities are invalid.
     """
     y = check_proba(y, proba)
     if len(y) == 0:
@@ -184,10 +197,10 @@ def brier(y: Array, proba: Array) -> float:
 def reliability_curve(
     y: Array, proba: Array, num_bins: int = 15
 ) -> tuple[Array, Array, Array]:
-    """Return how often predictions of each confidence are right.
+    """Return accuracy by confidence, the data of a reliability diagram.
 
-    The confidence is the probability of the predicted class; the bins have equal
-    width and include their lower end (the last one also 1).
+    The confidence is the probability of the predicted class. The bins have equal width
+    and include their lower end, the last one also 1.
 
     Args:
         y: Class codes, [N].
@@ -195,31 +208,34 @@ def reliability_curve(
         num_bins: Number of bins between 0 and 1.
 
     Returns:
-        Mean confidence, share of right predictions and count of each bin, each of
-        shape [num_bins]. An empty bin has count 0 and nan for the others.
+        Mean confidence, accuracy and count of each bin, each [num_bins]. An empty bin
+        has count 0, and nan for the others.
 
     Raises:
         ConfigError: If num_bins is below 1.
-        DataError: If shapes, codes or probabilities are wrong.
+        DataError: If shapes, codes or probabilities are invalid.
     """
     y = check_proba(y, proba)
     if num_bins < 1:
         raise ConfigError(
-            f"num_bins must be at least 1, got {num_bins}. The usual number is 15."
+            f"num_bins must be at least 1, got {num_bins}. The default is 15."
         )
     top = proba.max(axis=1, initial=0)
-    right = proba.argmax(axis=1) == y if len(y) else np.zeros(0)
+    correct = proba.argmax(axis=1) == y if len(y) else np.zeros(0)
     edges = np.linspace(0, 1, num_bins + 1)[1:-1]
     index = np.searchsorted(edges, top, side="right")
     count = np.bincount(index, minlength=num_bins)
     filled = np.where(count > 0, count, np.nan)
     confidence = np.bincount(index, weights=top, minlength=num_bins) / filled
-    share = np.bincount(index, weights=right, minlength=num_bins) / filled
-    return confidence, share, count
+    accuracies = np.bincount(index, weights=correct, minlength=num_bins) / filled
+    return confidence, accuracies, count
 
 
 def expected_calibration_error(y: Array, proba: Array, num_bins: int = 15) -> float:
-    """Return the mean gap between confidence and accuracy over equal-width bins.
+    """Return the expected calibration error (ECE) over equal-width bins.
+
+    The mean absolute difference between confidence and accuracy of the bins, weighted
+    by their number of samples.
 
     References:
         On calibration of modern neural networks. Guo et al., 2017. arXiv:1706.04599.
@@ -230,22 +246,22 @@ def expected_calibration_error(y: Array, proba: Array, num_bins: int = 15) -> fl
         num_bins: Number of bins between 0 and 1.
 
     Returns:
-        A gap in [0, 1], weighted by the count of each bin; nan for no samples.
+        A value in [0, 1]; nan without samples.
 
     Raises:
         ConfigError: If num_bins is below 1.
-        DataError: If shapes, codes or probabilities are wrong.
+        DataError: If shapes, codes or probabilities are invalid.
     """
-    confidence, share, count = reliability_curve(y, proba, num_bins)
+    confidence, accuracies, count = reliability_curve(y, proba, num_bins)
     if len(y) == 0:
         return float("nan")
     filled = count > 0
-    gap = np.abs(confidence - share)[filled]
+    gap = np.abs(confidence - accuracies)[filled]
     return float(np.average(gap, weights=count[filled]))
 
 
 def classification_scores(y: Array, proba: Array) -> dict[str, float]:
-    """Return every classification score by its name.
+    """Return all classification metrics by name.
 
     Args:
         y: Class codes, [N].
@@ -253,10 +269,10 @@ def classification_scores(y: Array, proba: Array) -> dict[str, float]:
 
     Returns:
         accuracy, balanced_accuracy, macro_f1, auroc, log_loss, brier and
-        expected_calibration_error; all nan for no samples.
+        expected_calibration_error; all nan without samples.
 
     Raises:
-        DataError: If shapes, codes or probabilities are wrong.
+        DataError: If shapes, codes or probabilities are invalid.
     """
     y = check_proba(y, proba)
     predicted = proba.argmax(axis=1) if len(y) else y
@@ -272,24 +288,24 @@ def classification_scores(y: Array, proba: Array) -> dict[str, float]:
 
 
 def matching_scores(y: Array, p: Array) -> dict[str, float]:
-    """Return every score of pairs that belong together or not, by its name.
+    """Return all metrics of matching, the binary classification of pairs, by name.
 
     Args:
-        y: 1 or True where a pair belongs together, else 0, [P].
-        p: Probability that it does, [P].
+        y: 1 or True for matching pairs, else 0, [P].
+        p: Predicted probability of a match, [P].
 
     Returns:
         auroc, average_precision, log_loss, brier and expected_calibration_error; all
-        nan for no pairs.
+        nan without pairs.
 
     Raises:
-        DataError: If shapes, codes or probabilities are wrong.
+        DataError: If shapes, codes or probabilities are invalid.
 
     Example:
         >>> import numpy as np
         >>> y, p = np.array([1, 1, 0, 0]), np.array([0.9, 0.4, 0.6, 0.1])
-        >>> found = metrics.matching_scores(y, p)
-        >>> found["auroc"], round(found["average_precision"], 3)
+        >>> scores = metrics.matching_scores(y, p)
+        >>> scores["auroc"], round(scores["average_precision"], 3)
         (0.75, 0.833)
     """
     check_arrays(y=y, p=p)

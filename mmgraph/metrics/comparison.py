@@ -1,6 +1,6 @@
-"""Summaries over missing rates and modalities, and differences between methods.
+"""Robustness summaries, and statistical comparison of methods.
 
-Letters: `S` splits, `R` missing rates, `M` modalities.
+Letters: `S` splits, `R` missing rates, `M` modalities, `C` hypotheses.
 """
 
 from collections.abc import Mapping
@@ -9,22 +9,24 @@ from typing import NamedTuple
 import numpy as np
 
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.metrics.shapes import Array
+from mmgraph.metrics.validation import Array
 
 
 def aurc(rates: Array, values: Array) -> float:
-    """Return the area under a score over the missing rate, divided by the range.
+    """Return the area under the robustness curve: the mean score over missing rates.
+
+    The area under the score as a function of the missing rate (trapezoidal rule),
+    divided by the range of rates, so that it has the scale of the score.
 
     Args:
-        rates: Missing rates, [R], rising.
-        values: The score at each rate, [R].
+        rates: Missing rates in increasing order, [R].
+        values: Score at each rate, [R].
 
     Returns:
-        The mean height of the curve (trapezoid); the value itself for a single rate;
-        nan if a value is nan.
+        The mean score; the score itself for a single rate; nan if a score is nan.
 
     Raises:
-        DataError: If the shapes differ, nothing is given or the rates do not rise.
+        DataError: If the shapes differ, there is no rate, or the rates do not increase.
 
     Example:
         >>> import numpy as np
@@ -33,12 +35,12 @@ def aurc(rates: Array, values: Array) -> float:
     """
     if rates.ndim != 1 or rates.shape != values.shape or len(rates) == 0:
         raise DataError(
-            f"aurc must get one value per rate, got {list(values.shape)} values for "
+            f"aurc needs one value per rate, got {list(values.shape)} values for "
             f"{list(rates.shape)} rates. Average over splits first."
         )
     if (np.diff(rates) <= 0).any():
         raise DataError(
-            f"aurc rates must rise, got {rates.tolist()}. Sort rates and values."
+            f"rates must increase, got {rates.tolist()}. Sort rates and values."
         )
     if len(rates) == 1:
         return float(values[0])
@@ -47,14 +49,19 @@ def aurc(rates: Array, values: Array) -> float:
 
 
 def equity(drops: Array) -> float:
-    """Return how evenly a model uses its modalities: smallest over mean drop.
+    """Return the modality-balance ratio: smallest over mean drop of the score.
 
     Args:
-        drops: What the score loses without each modality in turn, [M].
+        drops: Score minus leave-one-modality-out score, for each modality, [M].
 
     Returns:
-        1 where every modality counts the same, near 0 (or below) where one is not
-        used; nan where the mean drop is not positive or nothing is given.
+        1 if all modalities contribute equally; close to 0, or negative, if one is not
+        used; nan if the mean drop is not positive or there is no modality.
+
+    Example:
+        >>> import numpy as np
+        >>> metrics.equity(np.array([0.1, 0.3]))
+        0.5
     """
     if len(drops) == 0 or not drops.mean() > 0:
         return float("nan")
@@ -62,17 +69,17 @@ def equity(drops: Array) -> float:
 
 
 def monotonicity_violations(scores: Mapping[frozenset[str], float]) -> float:
-    """Return the share of modality subsets that one more modality makes worse.
+    """Return the fraction of modality subsets whose score one more modality lowers.
 
-    A subset is a violation when adding some single modality lowers its score (higher
-    is better, so give the mean over splits); only subsets for which at least one
-    such larger subset was scored count.
+    A subset violates monotonicity if adding any single modality lowers its score. Only
+    subsets for which at least one such superset was scored are counted.
 
     Args:
-        scores: Mean score of each subset of modalities.
+        scores: Score of each subset of modalities, higher is better; the mean over
+            splits, because the result depends on the sign of small differences.
 
     Returns:
-        A share in [0, 1]; nan where no two subsets can be compared.
+        A fraction in [0, 1]; nan if no two subsets can be compared.
 
     Example:
         >>> a, ab = frozenset("a"), frozenset("ab")
@@ -84,21 +91,21 @@ def monotonicity_violations(scores: Mapping[frozenset[str], float]) -> float:
         for small in scores
     }
     worse = [
-        min(scores[big] for big in found) < scores[small]
-        for small, found in larger.items()
-        if found
+        min(scores[big] for big in supersets) < scores[small]
+        for small, supersets in larger.items()
+        if supersets
     ]
     return float(np.mean(worse)) if worse else float("nan")
 
 
 class PairedDifference(NamedTuple):
-    """The mean of paired differences with its 95 % interval.
+    """Mean of paired differences with its 95% confidence interval.
 
     Attributes:
         mean: Mean difference a - b.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        p: Two-sided p-value of no difference.
+        low: Lower end of the confidence interval.
+        high: Upper end of the confidence interval.
+        p: Two-sided p-value for the hypothesis of no difference.
     """
 
     mean: float
@@ -110,7 +117,7 @@ class PairedDifference(NamedTuple):
 def paired_difference(
     a: Array, b: Array, test_over_train: float | int
 ) -> PairedDifference:
-    """Compare two methods over the same splits by the corrected resampled t-test.
+    """Compare two methods on the same splits by the corrected resampled t-test.
 
     t = mean / sqrt((1 / S + test / train) * variance) with S - 1 degrees of freedom:
     the second term corrects for training sets that overlap.
@@ -125,25 +132,32 @@ def paired_difference(
             1 / 4 in 5-fold cross-validation; 0 for independent training sets.
 
     Returns:
-        Mean, interval and p-value. One split has no spread: nan for all but the mean.
-        A nan score makes everything nan. Differences that are all equal give an
-        interval of no width and p 0, or p 1 if they are all zero.
+        Mean, confidence interval and p-value. With a single split, all but the mean are
+        nan; a nan score makes all of them nan. If all differences are equal, the
+        interval has width zero, and p is 0, or 1 if they are zero.
 
     Raises:
         ConfigError: If test_over_train is negative.
         DataError: If the shapes differ or there are no splits.
+
+    Example:
+        >>> import numpy as np
+        >>> a, b = np.array([0.80, 0.82, 0.84]), np.array([0.78, 0.79, 0.80])
+        >>> difference = metrics.paired_difference(a, b, test_over_train=0.25)
+        >>> round(difference.mean, 3), bool(difference.low < 0 < difference.high)
+        (0.03, True)
     """
     from scipy.stats import t
 
     if a.ndim != 1 or a.shape != b.shape or len(a) == 0:
         raise DataError(
-            f"paired_difference must get two scores per split, got {list(a.shape)} "
+            f"paired_difference needs two scores per split, got {list(a.shape)} "
             f"and {list(b.shape)}. Score both methods on the same splits."
         )
     if test_over_train < 0:
         raise ConfigError(
             f"test_over_train must be at least 0, got {test_over_train}. "
-            "Divide the sizes of the test and training sets."
+            "Divide the number of test samples by that of training samples."
         )
     difference = a - b
     mean, num_splits = float(difference.mean()), len(a)
@@ -159,16 +173,16 @@ def paired_difference(
 
 
 def holm(p_values: Array) -> Array:
-    """Return p-values corrected for several claims.
+    """Return p-values with the Holm-Bonferroni correction for multiple comparisons.
 
     References:
         A simple sequentially rejective multiple test procedure. Holm, 1979.
 
     Args:
-        p_values: One p-value per claim, [C]. A nan stays nan and is not counted.
+        p_values: One p-value per hypothesis, [C]. A nan stays nan and is not counted.
 
     Returns:
-        Corrected p-values in the same order, [C].
+        Corrected p-values in the order of the hypotheses, [C].
 
     Example:
         >>> import numpy as np

@@ -1,9 +1,9 @@
-"""Scores of numbers.
+"""Regression metrics.
 
 Letters: `N` samples, `K` targets.
 """
 
-from mmgraph.metrics.shapes import Array, check_targets
+from mmgraph.metrics.validation import Array, check_targets
 
 
 def r2(y: Array, predicted: Array) -> float:
@@ -14,10 +14,15 @@ def r2(y: Array, predicted: Array) -> float:
         predicted: Predicted targets of the same shape.
 
     Returns:
-        A value <= 1; nan for fewer than two samples.
+        A value <= 1, 0 for predicting the mean; nan for fewer than two samples.
 
     Raises:
         DataError: If the shapes differ, or numbers are not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> metrics.r2(np.array([1.0, 2.0, 3.0]), np.array([1.5, 2.0, 2.5]))
+        0.75
     """
     from sklearn.metrics import r2_score
 
@@ -26,14 +31,14 @@ def r2(y: Array, predicted: Array) -> float:
 
 
 def rmse(y: Array, predicted: Array) -> float:
-    """Return the root of the mean squared error, averaged over targets.
+    """Return the root mean squared error, averaged over targets.
 
     Args:
         y: Targets, [N] or [N, K].
         predicted: Predicted targets of the same shape.
 
     Returns:
-        An error >= 0 in the unit of y; nan for no samples.
+        An error >= 0 in the unit of y; nan without samples.
 
     Raises:
         DataError: If the shapes differ, or numbers are not finite.
@@ -45,14 +50,14 @@ def rmse(y: Array, predicted: Array) -> float:
 
 
 def regression_scores(y: Array, predicted: Array) -> dict[str, float]:
-    """Return every regression score by its name.
+    """Return all regression metrics by name.
 
     Args:
         y: Targets, [N] or [N, K].
         predicted: Predicted targets of the same shape.
 
     Returns:
-        r2 and rmse; nan where there are too few samples.
+        r2 and rmse; nan with too few samples.
 
     Raises:
         DataError: If the shapes differ, or numbers are not finite.

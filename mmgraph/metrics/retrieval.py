@@ -1,16 +1,17 @@
-"""Scores of ranked galleries.
+"""Retrieval metrics.
 
-Letters: `Q` queries, `G` gallery entries, `k` places.
+Letters: `Q` queries, `G` gallery entries, `k` rank.
 
-Every function takes the similarity of each query to each gallery entry and which
-entries are right answers. The rules, the same for all of them:
+Every function takes the similarity of each query to each gallery entry, and which
+entries are relevant. The conventions of all functions:
 
-- Higher similarity ranks first; **ties count against the model**: a right entry ranks
-  behind the wrong ones of the same similarity, so equal similarities never flatter.
-- A similarity of -inf was not retrieved (the entry or the query lacks the modality).
-  A right entry with it is a miss: it has no rank and adds nothing. Whoever scores only
-  what is present takes the other entries out of both tables first.
-- A query without a right entry in the gallery is not counted. No query left is nan.
+- Higher similarity ranks first, and **ties count against the model**: a relevant entry
+  ranks behind irrelevant entries of equal similarity.
+- A similarity of -inf marks an entry that was not retrieved, because the entry or the
+  query lacks the modality. A relevant entry that was not retrieved is a miss. To score
+  present entries only, remove the others from both tables first.
+- Queries without a relevant entry in the gallery are not counted. Without any counted
+  query, metrics are nan.
 """
 
 from typing import Any
@@ -19,23 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.metrics.shapes import Array
+from mmgraph.metrics.validation import Array
 
 Ks = tuple[int, ...]
 
 
 def same_key(query_keys: Array, gallery_keys: Array) -> NDArray[np.bool_]:
-    """Return which entries are right: those with the key of the query.
+    """Return the relevance of entries: True where the keys of query and entry match.
 
-    Ids as keys ask for the very partner (instance), classes for any entry of the
-    class (category).
+    With ids as keys, only the partner of a query is relevant (instance retrieval); with
+    class labels, every entry of its class (category retrieval).
 
     Args:
         query_keys: Numbers or strings, [Q].
-        gallery_keys: Of the same type, [G].
+        gallery_keys: Keys of the same type, [G].
 
     Returns:
-        [Q, G]. A missing key (NaN or None) is equal to nothing.
+        Booleans [Q, G]. A missing key (NaN or None) matches no key.
 
     Raises:
         DataError: If the keys are not one per query and entry.
@@ -50,48 +51,48 @@ def same_key(query_keys: Array, gallery_keys: Array) -> NDArray[np.bool_]:
     if query_keys.ndim != 1 or gallery_keys.ndim != 1:
         raise DataError(
             f"keys must have shapes [Q] and [G], got {list(query_keys.shape)} and "
-            f"{list(gallery_keys.shape)}. Give one id or class each."
+            f"{list(gallery_keys.shape)}. Give one id or class per entry."
         )
-    known = np.array([key is not None for key in query_keys], dtype=bool)
+    present = np.array([key is not None for key in query_keys], dtype=bool)
     equal = np.asarray(query_keys[:, None] == gallery_keys[None], dtype=bool)
-    return equal & known[:, None]
+    return equal & present[:, None]
 
 
 def first_ranks(similarity: Array, relevant: Array) -> NDArray[np.float64]:
-    """Return the rank of the first right entry of each query, 1 being the best.
+    """Return the rank of the first relevant entry of each query; the best rank is 1.
 
     Args:
-        similarity: [Q, G], -inf for what was not retrieved.
-        relevant: Booleans [Q, G].
+        similarity: Similarities [Q, G], -inf for entries that were not retrieved.
+        relevant: Relevance, booleans [Q, G].
 
     Returns:
-        [Q]; inf where no right entry was retrieved, nan where there is none.
+        Ranks [Q]; inf where no relevant entry was retrieved, nan where there is none.
 
     Raises:
-        DataError: If the tables do not fit each other or a similarity is NaN.
+        DataError: If shapes or types are invalid, or a similarity is NaN.
     """
-    found, total = _ranked(similarity, relevant)
-    places = np.where(found, np.arange(1.0, found.shape[1] + 1), np.inf)
-    return np.where(total > 0, places.min(axis=1, initial=np.inf), np.nan)
+    hits, total = _ranked(similarity, relevant)
+    ranks = np.where(hits, np.arange(1.0, hits.shape[1] + 1), np.inf)
+    return np.where(total > 0, ranks.min(axis=1, initial=np.inf), np.nan)
 
 
 def recall_at_k(similarity: Array, relevant: Array, k: int) -> float:
-    """Return the share of queries with a right entry among the first k.
+    """Return the fraction of queries with a relevant entry among the first k.
 
-    That is Recall@K as cross-modal retrieval reports it (elsewhere: hit rate); with
-    one right entry per query it is recall in every sense.
+    This is Recall@K as reported in cross-modal retrieval, elsewhere called hit rate.
+    With one relevant entry per query, it equals recall.
 
     Args:
-        similarity: [Q, G], -inf for what was not retrieved.
-        relevant: Booleans [Q, G].
-        k: Number of places, may exceed G.
+        similarity: Similarities [Q, G], -inf for entries that were not retrieved.
+        relevant: Relevance, booleans [Q, G].
+        k: Number of ranks, may exceed G.
 
     Returns:
-        A share in [0, 1]; nan where no query has a right entry.
+        A fraction in [0, 1]; nan if no query has a relevant entry.
 
     Raises:
         ConfigError: If k is below 1.
-        DataError: If the tables do not fit each other or a similarity is NaN.
+        DataError: If shapes or types are invalid, or a similarity is NaN.
 
     Example:
         >>> import numpy as np
@@ -109,35 +110,35 @@ def _recall(ranks: NDArray[np.float64], k: int) -> float:
 
 
 def mean_reciprocal_rank(similarity: Array, relevant: Array) -> float:
-    """Return the mean of one over the rank of the first right entry.
+    """Return the mean reciprocal rank (MRR) of the first relevant entry.
 
     Args:
-        similarity: [Q, G], -inf for what was not retrieved.
-        relevant: Booleans [Q, G].
+        similarity: Similarities [Q, G], -inf for entries that were not retrieved.
+        relevant: Relevance, booleans [Q, G].
 
     Returns:
-        A value in [0, 1], 0 for a query whose right entries were not retrieved; nan
-        where no query has a right entry.
+        A value in [0, 1], 0 for a query whose relevant entries were not retrieved; nan
+        if no query has a relevant entry.
 
     Raises:
-        DataError: If the tables do not fit each other or a similarity is NaN.
+        DataError: If shapes or types are invalid, or a similarity is NaN.
     """
     return _mean(1 / first_ranks(similarity, relevant))
 
 
 def median_rank(similarity: Array, relevant: Array) -> float:
-    """Return the median rank of the first right entry.
+    """Return the median rank of the first relevant entry.
 
     Args:
-        similarity: [Q, G], -inf for what was not retrieved.
-        relevant: Booleans [Q, G].
+        similarity: Similarities [Q, G], -inf for entries that were not retrieved.
+        relevant: Relevance, booleans [Q, G].
 
     Returns:
-        A rank >= 1; inf where half of the queries or more found nothing right; nan
-        where no query has a right entry.
+        A rank >= 1; inf if no relevant entry was retrieved for half of the queries or
+        more; nan if no query has a relevant entry.
 
     Raises:
-        DataError: If the tables do not fit each other or a similarity is NaN.
+        DataError: If shapes or types are invalid, or a similarity is NaN.
     """
     return _median(first_ranks(similarity, relevant))
 
@@ -147,29 +148,30 @@ def _median(ranks: NDArray[np.float64]) -> float:
     if not len(counted):
         return float("nan")
     low, high = counted[(len(counted) - 1) // 2], counted[len(counted) // 2]
-    return float((low + high) / 2)  # np.median of infinities warns
+    return float((low + high) / 2)  # np.median warns for infinities
 
 
 def mean_average_precision(
     similarity: Array, relevant: Array, k: int | None = None
 ) -> float:
-    """Return mAP: the precision at each right entry, averaged over right entries.
+    """Return the mean average precision (mAP).
 
-    Give ids to `same_key` for the mAP of instances, classes for that of categories.
+    The average precision of a query is the precision at the rank of each relevant
+    entry, averaged over relevant entries.
 
     Args:
-        similarity: [Q, G], -inf for what was not retrieved.
-        relevant: Booleans [Q, G].
-        k: Places that count; the precisions are then divided by the number of right
-            entries that fit, min(k, right). None counts all.
+        similarity: Similarities [Q, G], -inf for entries that were not retrieved.
+        relevant: Relevance, booleans [Q, G].
+        k: Number of ranks that count (mAP@k); precisions are then divided by the
+            smaller of k and the number of relevant entries. None counts all.
 
     Returns:
-        A value in [0, 1]; right entries that were not retrieved count 0; nan where no
-        query has a right entry.
+        A value in [0, 1]; a relevant entry that was not retrieved counts 0; nan if no
+        query has a relevant entry.
 
     Raises:
         ConfigError: If k is below 1.
-        DataError: If the tables do not fit each other or a similarity is NaN.
+        DataError: If shapes or types are invalid, or a similarity is NaN.
     """
     return _mean(average_precisions(similarity, relevant, k))
 
@@ -177,83 +179,92 @@ def mean_average_precision(
 def average_precisions(
     similarity: Array, relevant: Array, k: int | None = None
 ) -> NDArray[np.float64]:
-    """Return the average precision of each query, see `mean_average_precision`.
+    """Return the average precision of each query; see `mean_average_precision`.
 
     Args:
-        similarity: [Q, G], -inf for what was not retrieved.
-        relevant: Booleans [Q, G].
-        k: Places that count; None counts all.
+        similarity: Similarities [Q, G], -inf for entries that were not retrieved.
+        relevant: Relevance, booleans [Q, G].
+        k: Number of ranks that count; None counts all.
 
     Returns:
-        [Q], each in [0, 1]; nan where there is no right entry.
+        Values in [0, 1], [Q]; nan for a query without relevant entry.
 
     Raises:
         ConfigError: If k is below 1.
-        DataError: If the tables do not fit each other or a similarity is NaN.
+        DataError: If shapes or types are invalid, or a similarity is NaN.
     """
     _check_k(k)
-    found, total = _ranked(similarity, relevant)
-    places = np.arange(1, found.shape[1] + 1)
-    precision = np.where(found, found.cumsum(axis=1) / places, 0)[:, :k].sum(axis=1)
+    hits, total = _ranked(similarity, relevant)
+    ranks = np.arange(1, hits.shape[1] + 1)
+    precision = np.where(hits, hits.cumsum(axis=1) / ranks, 0)[:, :k].sum(axis=1)
     return _divide(precision, total if k is None else np.minimum(total, k))
 
 
 def ndcg(similarity: Array, gains: Array, k: int | None = None) -> float:
-    """Return the normalised discounted cumulative gain.
+    """Return the normalized discounted cumulative gain (nDCG).
 
-    The sum of gain / log2(1 + rank), divided by that of the best order.
+    The sum of gain / log2(1 + rank), divided by that of the ideal order.
 
     References:
         Cumulated gain-based evaluation of IR techniques. Jarvelin and Kekalainen,
         2002 (with the gain itself, not 2^gain - 1).
 
     Args:
-        similarity: [Q, G], -inf for what was not retrieved.
-        gains: How right each entry is, >= 0, or booleans, [Q, G].
-        k: Places that count; None counts all.
+        similarity: Similarities [Q, G], -inf for entries that were not retrieved.
+        gains: Graded relevance >= 0, or booleans, [Q, G].
+        k: Number of ranks that count; None counts all.
 
     Returns:
-        A value in [0, 1]; among equal similarities the smaller gain ranks first; nan
-        where no query has an entry with a gain.
+        A value in [0, 1]; among equal similarities, the smaller gain ranks first; nan
+        if no query has an entry with a positive gain.
 
     Raises:
         ConfigError: If k is below 1.
-        DataError: If the tables do not fit each other, a similarity is NaN, or a
-            gain is negative or not finite.
+        DataError: If shapes are invalid, a similarity is NaN, or a gain is negative or
+            not finite.
     """
     _check_k(k)
     similarity, gains = _tables(similarity, np.asarray(gains, dtype=np.float64))
     if gains.size and not (np.isfinite(gains).all() and gains.min() >= 0):
         raise DataError(
-            "gains must be finite and at least 0, got others. Give 0 to wrong entries."
+            "gains must be finite and at least 0, got others. Set the gain of "
+            "irrelevant entries to 0."
         )
     discount = 1 / np.log2(np.arange(2, gains.shape[1] + 2))
-    worth = np.take_along_axis(
+    gain = np.take_along_axis(
         np.where(similarity == -np.inf, 0, gains), _order(similarity, gains), axis=1
     )
     ideal = -np.sort(-gains, axis=1)
     return _mean(
-        _divide((worth * discount)[:, :k].sum(1), (ideal * discount)[:, :k].sum(1))
+        _divide((gain * discount)[:, :k].sum(1), (ideal * discount)[:, :k].sum(1))
     )
 
 
 def retrieval_scores(
     similarity: Array, relevant: Array, ks: Ks = (1, 5, 10)
 ) -> dict[str, float]:
-    """Return every retrieval score by its name, from one ranking.
+    """Return all retrieval metrics by name.
 
     Args:
-        similarity: [Q, G], -inf for what was not retrieved.
-        relevant: Booleans [Q, G].
-        ks: Places for Recall@K.
+        similarity: Similarities [Q, G], -inf for entries that were not retrieved.
+        relevant: Relevance, booleans [Q, G].
+        ks: Ranks for Recall@K.
 
     Returns:
-        recall_at_1, recall_at_5, recall_at_10 (by `ks`), mrr, median_rank, map, ndcg;
-        all nan where no query has a right entry.
+        recall_at_1, recall_at_5, recall_at_10 (by `ks`), mrr, median_rank, map and
+        ndcg; all nan if no query has a relevant entry.
 
     Raises:
         ConfigError: If a k is below 1.
-        DataError: If the tables do not fit each other or a similarity is NaN.
+        DataError: If shapes or types are invalid, or a similarity is NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> similarity = np.array([[0.9, 0.1], [0.8, 0.3]])
+        >>> relevant = np.eye(2, dtype=bool)
+        >>> scores = metrics.retrieval_scores(similarity, relevant, ks=(1,))
+        >>> scores["recall_at_1"], scores["mrr"]
+        (0.5, 0.75)
     """
     return {
         **rank_scores(first_ranks(similarity, relevant), ks),
@@ -263,15 +274,15 @@ def retrieval_scores(
 
 
 def rank_scores(ranks: Array, ks: Ks = (1, 5, 10)) -> dict[str, float]:
-    """Return the scores that the ranks of first right entries decide, by name.
+    """Return the metrics that depend on the ranks of first relevant entries only.
 
     Args:
-        ranks: [Q] as of `first_ranks`, of one or several tables.
-        ks: Places for Recall@K.
+        ranks: Results of `first_ranks` [Q], possibly of several tables.
+        ks: Ranks for Recall@K.
 
     Returns:
         recall_at_1, recall_at_5, recall_at_10 (by `ks`), mrr and median_rank; all nan
-        where no query has a right entry.
+        if no query has a relevant entry.
 
     Raises:
         ConfigError: If a k is below 1.
@@ -293,23 +304,24 @@ def rank_scores(ranks: Array, ks: Ks = (1, 5, 10)) -> dict[str, float]:
 def _ranked(
     similarity: Array, relevant: Array
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return where right entries were retrieved, best place first, and how many are.
+    """Return the retrieved relevant entries by rank, and the number of relevant ones.
 
-    [Q, G] and [Q].
+    Returns:
+        Booleans [Q, G], best rank first, and counts [Q].
     """
     similarity, relevant = _tables(similarity, relevant)
     if relevant.dtype != bool:
         raise DataError(
-            f"relevant must be booleans, got {relevant.dtype}. Compare keys with "
-            "same_key; ndcg takes graded gains."
+            f"relevant must be booleans, got {relevant.dtype}. Compare keys by "
+            "same_key, or use ndcg for graded relevance."
         )
-    found = relevant & (similarity > -np.inf)
+    retrieved = relevant & (similarity > -np.inf)
     order = _order(similarity, relevant)
-    return np.take_along_axis(found, order, axis=1), relevant.sum(axis=1)
+    return np.take_along_axis(retrieved, order, axis=1), relevant.sum(axis=1)
 
 
 def _order(similarity: Array, gains: Array) -> NDArray[np.int64]:
-    """Return the places, best similarity first, among equals the smallest gain."""
+    """Return the order of entries: highest similarity, then smallest gain first."""
     return np.lexsort((gains, -similarity), axis=1)
 
 
@@ -322,19 +334,19 @@ def _tables(similarity: Array, relevant: Array) -> tuple[Array, Array]:
         )
     if np.isnan(similarity).any():
         raise DataError(
-            "similarity must not be NaN, got some. Give -inf to what cannot be "
-            "retrieved."
+            "similarity must not be NaN, got some. Set it to -inf for entries that "
+            "cannot be retrieved."
         )
     return similarity, relevant
 
 
 def _check_k(k: int | None) -> None:
     if k is not None and k < 1:
-        raise ConfigError(f"k must be at least 1, got {k}. Usual are 1, 5 and 10.")
+        raise ConfigError(f"k must be at least 1, got {k}. Defaults are 1, 5 and 10.")
 
 
 def _divide(part: Array, whole: Array) -> NDArray[np.float64]:
-    """Return the quotient; nan where there is nothing to divide by."""
+    """Return the quotient; nan for a divisor of zero."""
     return part / np.where(whole > 0, whole, np.nan)
 
 

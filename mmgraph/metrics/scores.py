@@ -1,4 +1,4 @@
-"""Scores by their names: what they are called, and their means."""
+"""Titles and means of metrics by name."""
 
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -24,14 +24,18 @@ HEADINGS = {"mrr": "MRR", "auroc_random": "random pairs", "auroc_hard": "hard pa
 
 
 def metric_title(metric: str) -> str:
-    """Return the name of a metric for people."""
+    """Return the title of a metric in tables and plots."""
     return METRIC_TITLES.get(metric, metric.replace("_", " "))
 
 
-def mean_scores(found: Mapping[str, Scores]) -> Scores:
-    """Return each score averaged over those in which there is one."""
-    names = next(iter(found.values()))
-    return {name: _known_mean([s[name] for s in found.values()]) for name in names}
+def mean_scores(scores: Mapping[str, Scores]) -> Scores:
+    """Return the mean of each metric, without nan; nan if all are.
+
+    Args:
+        scores: Metrics by group; all groups have the same metrics.
+    """
+    names = next(iter(scores.values()))
+    return {name: _known_mean([s[name] for s in scores.values()]) for name in names}
 
 
 def _known_mean(values: list[float]) -> float:

@@ -48,7 +48,7 @@ class Pattern(ABC):
         check_in_memory("plan", data)
         if not isinstance(seed, Integral) or seed < 0:
             raise ConfigError(
-                f"seed must be a whole number of at least 0, got {seed!r}. Usual is 0."
+                f"seed must be a whole number of at least 0, got {seed!r}. The default is 0."
             )
         # A stream of its own: data that were drawn with the same plain seed would
         # otherwise be correlated with their masks (measured: rate 0.3 became 0.16).

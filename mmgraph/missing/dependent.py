@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmgraph.data import MultimodalData
-from mmgraph.data.features import describe_rows
-from mmgraph.data.labels import missing_labels
+from mmgraph.data.features.describe import describe_rows
+from mmgraph.data.targets import missing_labels
 from mmgraph.errors import DataError
 from mmgraph.missing.base import FloatArray, Pattern, check_names, check_rate, thin
 from mmgraph.missing.plan import BoolArray

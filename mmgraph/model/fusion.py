@@ -1,4 +1,4 @@
-"""FusionModel: encoders, graph layers, readout and head, put together.
+"""Fusion model: encoders, graph layers, readout and head.
 
 Letters: ``B`` samples, ``M`` modalities, ``N`` nodes, ``D`` width, ``K`` outputs;
 ``...`` is the axis of ensemble members, where there are any.
@@ -6,26 +6,24 @@ Letters: ``B`` samples, ``M`` modalities, ``N`` nodes, ``D`` width, ``K`` output
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmgraph.batch import Batch
 from mmgraph.data import MultimodalData
-from mmgraph.data.collate import collate
+from mmgraph.data.batch import Batch, collate
 from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.losses import LossSums
-from mmgraph.model.ghosts import Ghosts
-from mmgraph.model.nodes import NodeBuilder
-from mmgraph.model.plan import LayerPlan, plan_layers
+from mmgraph.model.layer_plan import LayerPlan, plan_layers
+from mmgraph.model.node_builder import NodeBuilder
+from mmgraph.model.placeholders import PlaceholderNodes
 from mmgraph.nn.completion import NUM_SUMS, Completed
 from mmgraph.nn.conv import Capacity, Execution, RelationalAttention
 from mmgraph.nn.finetuning import FineTunedEncoder
 from mmgraph.nn.heads import Head, Task
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
-from mmgraph.nn.named import ByName
 from mmgraph.nn.pyg import PyGConv
 from mmgraph.nn.readout import (
     AttentionReadout,
@@ -33,8 +31,10 @@ from mmgraph.nn.readout import (
     MaxReadout,
     MeanReadout,
 )
+from mmgraph.nn.type_dict import TypeDict
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import Full, Schema
+from mmgraph.typing import IndexLike
 
 FeedForwardKind: TypeAlias = Literal["typed", "mixture", "none"]
 ReadoutKind: TypeAlias = Literal["auto", "fuse", "mean", "max", "attention"]
@@ -50,24 +50,24 @@ _READOUTS: dict[str, type[Readout]] = {
 
 @runtime_checkable
 class ScaledEncoder(Protocol):
-    """An encoder that learns the scale of its input from training rows."""
+    """Interface of encoders that are fitted on training rows, such as a scaling."""
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
-        """Learn from rows ``[N, C]`` and their ascending sample numbers."""
+        """Fit on rows ``[L, C]`` and their ascending sample indices ``[L]``."""
 
 
 @dataclass(frozen=True)
 class FusionOutput:
-    """What a model says about a batch.
+    """Output of a fusion model for a batch.
 
     Attributes:
-        logits: ``[..., B, K]`` unnormalised scores (regression: predictions).
-        z: ``[..., B, D']`` state of each sample.
+        logits: ``[..., B, K]`` unnormalized scores; predictions in regression.
+        z: ``[..., B, D']`` states of the samples.
         h_dict: ``[..., N_t, D]`` final node states by type.
-        completed: Completions by modality, for what was held out or asked for.
-        auxiliary_sums: Losses to add to the task's, by name: the completion of each
-            modality that was held out, and the balance of mixture experts. Parts of
-            a batch that are computed apart add up their sums.
+        completed: Completions of held-out and requested modalities, by modality.
+        auxiliary_sums: Auxiliary losses by name: the completion of each held-out
+            modality, and the balance of mixtures of experts. The sums of several parts
+            of a batch add up to those of the batch.
     """
 
     logits: Tensor
@@ -78,40 +78,59 @@ class FusionOutput:
 
     @property
     def auxiliary(self) -> tuple[Tensor, ...]:
-        """Losses ``[...]`` to add to the task's."""
+        """Auxiliary losses ``[...]``, to be added to the loss of the task."""
         return tuple(each.loss for each in self.auxiliary_sums.values())
 
 
 class FusionModel(nn.Module):
-    """A sample's graph of modalities, from packed rows to the task's outputs.
+    """Heterogeneous graph neural network over the modalities of each sample.
+
+    Every observed modality of a sample is encoded as one or several nodes. Graph layers
+    exchange messages along the relations of the schema, a readout pools the nodes of a
+    sample, and a linear head predicts the outputs of the task. Missing modalities have
+    no nodes, so that their values are never read.
+
+    The model is a plain ``torch.nn.Module``; :class:`mmgraph.FusionClassifier` and
+    :class:`mmgraph.FusionRegressor` train ensembles of it.
 
     Args:
         schema: Node types and relations.
-        task: What is predicted.
-        hidden_channels: ``D``, a multiple of ``num_heads``.
-        num_layers: Graph layers. Relations that cannot reach the readout any more are
-            left out of the last ones.
-        num_heads: Attention heads.
-        capacity: What a relation has of its own; see :class:`RelationalAttention`.
-        feed_forward: ``"typed"``, ``"mixture"`` of experts, or ``"none"``.
-        readout: ``"auto"``: the fuse node where latents are read, else the mean.
-        completion: Predict held-out modalities from their ghosts.
-        promote: Let completed nodes send in the last layer, by their reliability.
-        conv: Builds a PyTorch Geometric convolution to use instead of attention.
-        encoders: Modules in place of the default ones, by modality; each takes
-            ``(x, sample, time, num_samples)`` and returns
-            :class:`mmgraph.nn.Encoded`. Or a :class:`mmgraph.PretrainedEncoder` of
-            text, image or audio, which becomes a part of the model and is trained with
-            it, as does one that the schema names; :meth:`batch` makes what it reads.
-        evidence_channels: Width of per-modality evidence given to ``forward``, or 0.
-        execution: See :class:`RelationalAttention`.
-        members: Ensemble members computed together, or None for one model.
-        seed: Of the initial parameters; the global random state is left alone.
+        task: Prediction task: :class:`mmgraph.Classification`,
+            :class:`mmgraph.MultiLabel` or :class:`mmgraph.Regression`.
+        hidden_channels: Width ``D`` of node states, a multiple of ``num_heads``.
+        num_layers: Number of graph layers. Relations that cannot reach the readout are
+            left out of the last layers.
+        num_heads: Number of attention heads.
+        capacity: Relation parameterization of the attention: ``"bias"``, ``"scalar"``
+            or ``"full"``; see :class:`mmgraph.nn.RelationalAttention`.
+        feed_forward: ``"typed"`` perceptrons, one per node type; ``"mixture"`` of
+            experts, shared by all types; or ``"none"``.
+        readout: ``"fuse"`` concatenates latent nodes, ``"mean"``, ``"max"`` and
+            ``"attention"`` pool nodes; ``"auto"`` is ``"fuse"`` if the schema reads
+            latents only, else ``"mean"``.
+        completion: Add placeholder nodes for held-out and requested modalities, and
+            predict their content.
+        promote: Let completed nodes send messages in the last layer, weighted by their
+            reliability. Requires ``completion``.
+        conv: Function without arguments that returns a PyTorch Geometric convolution to
+            use in place of relational attention; see :class:`mmgraph.nn.PyGConv`.
+        encoders: Custom encoders by modality: modules that take
+            ``(x, sample, time, num_samples)`` and return :class:`mmgraph.nn.Encoded`,
+            or a :class:`mmgraph.PretrainedEncoder` of text, image or audio, which is
+            fine-tuned as part of the model. Pretrained encoders that the schema names
+            are fine-tuned, too. Use :meth:`batch` to prepare their input.
+        evidence_channels: Width of the per-modality evidence in ``forward``; 0 for
+            none.
+        execution: See :class:`mmgraph.nn.RelationalAttention`.
+        members: Ensemble members computed together, or None for a single model. With
+            members, all outputs have a leading axis of this size.
+        seed: Seed of the initial parameters; the global random state is unchanged.
 
     Raises:
-        ConfigError: A task or an encoder of another type; an encoder of a modality
-            that the schema does not have.
-        SchemaError: A modality without an encoder; a relation that cannot matter.
+        ConfigError: If ``task`` is not a task, or ``encoders`` hold something other
+            than encoders of modalities of the schema.
+        SchemaError: If a modality needs an encoder and has none, a relation cannot
+            reach the readout, or options contradict each other.
 
     Example:
         >>> schema = Schema.star([Modality("labs", 3), Modality("ecg", 2)])
@@ -168,8 +187,11 @@ class FusionModel(nn.Module):
                 evidence_channels=evidence_channels,
                 members=members,
             )
+            # the attribute names its parameters in saved models
             self.ghosts = (
-                Ghosts(schema, hidden_channels, promote=promote, members=members)
+                PlaceholderNodes(
+                    schema, hidden_channels, promote=promote, members=members
+                )
                 if completion
                 else None
             )
@@ -184,19 +206,19 @@ class FusionModel(nn.Module):
             self.head = Head(self.readout.out_channels, task, members=members)
 
     @property
-    def encoders(self) -> ByName[nn.Module]:
+    def encoders(self) -> TypeDict[nn.Module]:
         """The encoders, by modality."""
         return self.nodes.encoders
 
     @property
     def _takes_regular(self) -> bool:
-        """Whether rows that only keep a place can stay: no edge depends on places."""
+        """Whether padded batches are supported: no edge depends on positions."""
         relations = self.schema.relations
         return all(isinstance(each.topology, Full) for each in relations)
 
     @property
     def auxiliary_lengths(self) -> dict[str, int]:
-        """How many sums each auxiliary loss that may occur is made of, by its name."""
+        """Lengths of the sums of all auxiliary losses that may occur, by name."""
         feeds = [layer.feed_forward for layer in self.layers]
         mixtures = [each for each in feeds if isinstance(each, MixtureFeedForward)]
         lengths = {f"balance.{i}": x.num_sums for i, x in enumerate(mixtures)}
@@ -208,17 +230,20 @@ class FusionModel(nn.Module):
     def batch(
         self,
         data: MultimodalData,
-        indices: Any = None,  # noqa: ANN401
+        indices: IndexLike | None = None,
     ) -> Batch:
-        """Pack some samples as ``data.batch`` does, and what pretrained encoders read.
+        """Return a batch of selected samples, with the input of pretrained encoders.
+
+        Like ``data.batch``, and additionally tokenizes texts and reads image and audio
+        files of modalities that the model fine-tunes. Only files of the selected
+        samples are read. A missing text or file has no rows.
 
         Args:
-            data: May hold texts, and paths of pictures and sounds: only those of the
-                samples asked for are read. A missing one has no rows.
-            indices: As for ``data.batch``.
+            data: Samples.
+            indices: Samples to select, as in ``data.batch``; None selects all.
 
         Raises:
-            DataError: An index out of range, or a file that cannot be read.
+            DataError: If an index is out of range, or a file cannot be read.
         """
         some = data if indices is None else data[indices]
         columns = {
@@ -231,7 +256,7 @@ class FusionModel(nn.Module):
         return collate(columns, some.y, np.arange(len(some)))
 
     def fit_scaling(self, batch: Batch) -> None:
-        """Fit the standardisation of every encoder on a batch of training rows."""
+        """Fit the standardization of all encoders on a batch of training samples."""
         seen = batch.visible().packed()
         for name, encoder in self.encoders.items():
             if name in seen.x and isinstance(encoder, ScaledEncoder):
@@ -243,32 +268,40 @@ class FusionModel(nn.Module):
         evidence: Tensor | None = None,
         complete: Sequence[str] = (),
     ) -> FusionOutput:
-        """Predict from whatever modalities each sample has.
+        """Predict from the modalities that each sample has.
 
         Args:
-            batch: Packed rows; modalities that the schema has and the batch lacks are
-                missing. What is held out is not read.
-            evidence: ``[B, M, evidence_channels]`` by modality of the schema, where
-                the model was built for it; values of missing modalities are not read.
-            complete: Modalities to complete wherever they are missing.
+            batch: Samples. Modalities of the schema that the batch lacks are missing in
+                all samples; held-out modalities are not read.
+            evidence: ``[B, M, evidence_channels]`` evidence of each modality of the
+                schema, if the model was built with ``evidence_channels``. Values of
+                missing modalities are not read.
+            complete: Modalities to complete in the samples that lack them. Requires
+                ``completion=True``.
+
+        Returns:
+            Logits ``[..., B, K]``, states and completions.
 
         Raises:
-            DataError: A wrong width, or evidence that the model does not take.
-            SchemaError: A modality that the schema does not have.
+            DataError: If a modality or the evidence has another width.
+            SchemaError: If a modality is not in the schema, or ``complete`` is given to
+                a model without completion.
         """
         self._check(batch, complete)
-        asked = self.ghosts.asked(batch, complete) if self.ghosts is not None else {}
-        batch = batch.packed() if asked or not self._takes_regular else batch
-        graph, h = self.nodes(batch.visible(), evidence, self.ghosts, asked)
+        requested: dict[str, Tensor] = {}
+        if self.ghosts is not None:
+            requested = self.ghosts.requested(batch, complete)
+        batch = batch.packed() if requested or not self._takes_regular else batch
+        graph, h = self.nodes(batch.visible(), evidence, self.ghosts, requested)
         balance: list[LossSums] = []
         completed: dict[str, Completed] = {}
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
-            if asked and self.ghosts is not None and number == last > 0:
+            if requested and self.ghosts is not None and number == last > 0:
                 graph, h, completed = self.ghosts.decode(graph, h)
             h = layer(h, graph, balance)
         auxiliary = {f"balance.{i}": each for i, each in enumerate(balance)}
-        if asked and self.ghosts is not None:
+        if requested and self.ghosts is not None:
             if last == 0:
                 graph, h, completed = self.ghosts.decode(graph, h)
             scored = self.ghosts.losses(

@@ -1,40 +1,40 @@
 // Attention of every sample's targets over its sources, on tables of packed rows.
 //
-// For target row i and source row j of one sample, joined by relation r, head by head:
+// For target row i and source row j of one sample, connected by relation r, per head:
 //   l_ij = <q_i, k_j> / sqrt(width) + bias[r]
 //   a_ij = exp l_ij / (exp sink[type of i] + sum_j' exp l_ij'),  out_i = sum_j a_ij v_j
-// A target that may hear nobody hears zero. Nothing is kept for each pair: the backward
-// pass computes weights anew from a peak and a sum for each target and head, as in
-// FlashAttention (Dao, Fu, Ermon, Rudra, Re, 2022).
+// A target without sources receives zero. Nothing is stored per pair: the backward pass
+// recomputes the weights from the largest logit and the denominator of each target and
+// head, as in FlashAttention (Dao, Fu, Ermon, Rudra, Re, 2022).
 //
-// Letters: n sources and m targets at hand, c channels of a head. Scores of a target
-// over its n sources stand in `padded` lanes: then comes the sink, then -inf.
+// Letters: n sources and m targets of the current sample, c channels of a head. The
+// scores of a target occupy `padded` lanes: n sources, the sink, then -inf.
 
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
 #include <vector>
 
-#include "lanes.h"
+#include "simd.h"
 
 extern "C" struct Attention {
   int64_t members, samples, target_types, source_types, relations, sinks, heads, width;
-  int64_t num_targets, num_sources;        // rows of a table
+  int64_t num_targets, num_sources;        // rows of each table
   int64_t query_stride, source_stride;     // floats from row to row
   const float *query, *key, *value;        // [members, rows, heads, width]
   const int64_t *target_bounds, *source_bounds;  // [types, samples + 1]: first rows
   const int64_t *relation;                 // [target types, source types], -1: none
-  const int64_t *sink_row;                 // [target types]: which sink is theirs
+  const int64_t *sink_row;                 // [target types]: index of the sink
   const float *bias;                       // [members, relations, heads]
   const float *sink;                       // [members, sinks, heads], or null
-  const uint8_t *silent;                   // [source rows]: is not heard; or null
+  const uint8_t *receive_only;             // [source rows]: does not send; or null
 };
 
 namespace {
 
 constexpr int kPad = kLanes < kBlock ? kBlock : kLanes;
-constexpr int kTile = 8;      // targets that are computed together
-constexpr int64_t kFew = 64;  // pairs below which keys are not worth transposing
+constexpr int kTile = 8;      // targets computed together
+constexpr int64_t kFew = 64;  // pairs below which transposing the keys does not pay
 constexpr float kNever = -INFINITY;
 
 // Calls f with the number of rows as a constant, so that its loops unroll.
@@ -68,7 +68,7 @@ void multiply(int m, int64_t width, int64_t padded, Rows a, const float *columns
   });
 }
 
-// The same for few rows b, as they are.
+// The same for few rows b, without transposing them.
 template <class V>
 void multiply_few(int m, int64_t width, int64_t n, int64_t padded, Rows a, Rows b,
                   float *out) {
@@ -119,19 +119,19 @@ void spread(int m, int64_t width, int64_t n, int64_t padded, const float *weight
   });
 }
 
-// The rows of one sample: numbers in their table, and types.
+// The rows of one sample: their indices in the table, and their types.
 struct Side {
   std::vector<int64_t> row;
   std::vector<int32_t> type;
 
   void list(int64_t types, int64_t samples, int64_t sample, const int64_t *bounds,
-            const uint8_t *silent) {
+            const uint8_t *receive_only) {
     row.clear();
     type.clear();
     for (int64_t t = 0; t < types; t++) {
       const int64_t *first = bounds + t * (samples + 1) + sample;
       for (int64_t r = first[0]; r < first[1]; r++) {
-        if (silent && silent[r]) continue;
+        if (receive_only && receive_only[r]) continue;
         row.push_back(r);
         type.push_back(static_cast<int32_t>(t));
       }
@@ -139,16 +139,16 @@ struct Side {
   }
 };
 
-// What one thread needs for one member and sample, and one head after the other.
+// Working memory of one thread for one member and sample, head after head.
 template <class V> class Sample {
  public:
-  explicit Sample(const Attention &given) : p(given) {}
+  explicit Sample(const Attention &attention) : p(attention) {}
 
   void take(int64_t number) {
     member = number / p.samples;
     const int64_t sample = number % p.samples;
     targets.list(p.target_types, p.samples, sample, p.target_bounds, nullptr);
-    sources.list(p.source_types, p.samples, sample, p.source_bounds, p.silent);
+    sources.list(p.source_types, p.samples, sample, p.source_bounds, p.receive_only);
     m = static_cast<int64_t>(targets.row.size());
     n = static_cast<int64_t>(sources.row.size());
     padded = (n + 1 + kPad - 1) / kPad * kPad;
@@ -185,7 +185,7 @@ template <class V> class Sample {
   void backward(const float *gradient, const float *peak, const float *inverse,
                 float *query_out, float *key_out, float *value_out, float *bias_out,
                 float *sink_out) {
-    point(targets, p.num_targets, p.heads * p.width, gradient, heard);
+    point(targets, p.num_targets, p.heads * p.width, gradient, gradient_rows);
     point(targets, p.num_targets, p.query_stride, query_out, target_out);
     point(sources, p.num_sources, p.source_stride, key_out, key_to);
     point(sources, p.num_sources, p.source_stride, value_out, value_to);
@@ -195,7 +195,7 @@ template <class V> class Sample {
       for (int64_t first = 0; first < m; first += kTile) {
         const int rows = tile(first);
         score(rows, first);
-        products(rows, &heard[first], value, value_columns, changes.data());
+        products(rows, &gradient_rows[first], value, value_columns, changes.data());
         for (int i = 0; i < rows; i++) {
           turn(targets.type[first + i], bias_out, sink_out);
           const int64_t at = cell(first + i);
@@ -205,11 +205,11 @@ template <class V> class Sample {
                &target_out[first]);
         spread<V>(rows, p.width, n, padded, changes.data(), &query[first],
                   key_to.data());
-        spread<V>(rows, p.width, n, padded, weights.data(), &heard[first],
+        spread<V>(rows, p.width, n, padded, weights.data(), &gradient_rows[first],
                   value_to.data());
       }
       turn(-1, bias_out, sink_out);
-      move_on(heard);
+      move_on(gradient_rows);
       move_on(target_out);
       move_on(key_to);
       move_on(value_to);
@@ -222,8 +222,8 @@ template <class V> class Sample {
   Side targets, sources;
   int64_t member, head, m, n, padded;
   bool few;
-  int32_t type;  // of the target whose offsets are at hand
-  std::vector<const float *> query, key, value, heard;
+  int32_t type;  // of the target whose offsets are loaded
+  std::vector<const float *> query, key, value, gradient_rows;
   std::vector<float *> target_out, key_to, value_to;
   std::vector<float> key_columns, value_columns;
   std::vector<float> weights, changes;    // [kTile, padded]
@@ -330,7 +330,7 @@ template <class V> class Sample {
     return peak;
   }
 
-  // Logits become weights, changes of weights become those of products.
+  // Turns logits into weights, and gradients of weights into those of products.
   void derive(float *row, float *change, float peak, float inverse) {
     const float scale = 1 / std::sqrt(static_cast<float>(p.width));
     Wide total = {};
@@ -349,7 +349,7 @@ template <class V> class Sample {
 
   int32_t summed = -1;  // type of the targets in offset_sum
 
-  // Write the sums of bias and sink when targets of another type begin.
+  // Adds the sums to the gradients of bias and sink when the target type changes.
   void turn(int32_t target_type, float *bias_out, float *sink_out) {
     if (target_type == summed) return;
     if (summed >= 0) {
@@ -366,7 +366,7 @@ template <class V> class Sample {
   }
 };
 
-// The vectors that a head is cut into: its width is a multiple of 8.
+// The vectors into which a head is split: its width is a multiple of 8.
 using Narrow = std::conditional_t<(kLanes > 8), Eight, Wide>;
 
 template <class V>
@@ -411,8 +411,8 @@ void backward(const Attention &p, const float *gradient, const float *peak,
 
 extern "C" {
 
-// Width must be a multiple of 8. Tables of gradients of sources, and those of bias and
-// sink, begin with zeros.
+// Width must be a multiple of 8. The caller initializes the gradients of sources, bias
+// and sink to zero.
 void attention_forward(const Attention *p, float *out, float *peak, float *inverse,
                        int threads) {
   if (p->width % kLanes)
@@ -430,7 +430,7 @@ void attention_backward(const Attention *p, const float *gradient, const float *
     backward<Wide>(*p, gradient, peak, inverse, query, key, value, bias, sink, threads);
 }
 
-// Where the rows of each sample begin in a table, [samples + 1], from ascending numbers.
+// First row of each sample in a table, [samples + 1], from ascending sample indices.
 void row_bounds(const int64_t *sample, int64_t rows, int64_t samples, int64_t first,
                 int64_t *bounds) {
   int64_t row = 0;

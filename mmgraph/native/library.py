@@ -1,4 +1,4 @@
-"""Find, load and declare the compiled library."""
+"""Discovery and loading of the compiled kernels."""
 
 import ctypes
 import os
@@ -12,21 +12,25 @@ from torch import Tensor
 from mmgraph.native.sources import digest_sources
 
 VARIANTS = {"AVX512": ("v4", "v3", "any"), "AVX2": ("v3", "any")}
-ALONE = 1 << 15  # numbers in a table below which one thread is as fast as many
+MIN_THREADED_SIZE = 1 << 15  # elements below which one thread is as fast as many
 
 INT, POINTER = ctypes.c_int64, ctypes.c_void_p
 SIGNATURES = {
     "attention_forward": (*[POINTER] * 4, ctypes.c_int),
     "attention_backward": (*[POINTER] * 9, ctypes.c_int),
     "row_bounds": (POINTER, INT, INT, INT, POINTER),
-    "maps_forward": (POINTER, POINTER, INT, ctypes.c_int),
-    "maps_backward": (POINTER, POINTER, INT, *[POINTER] * 4, ctypes.c_int),
+    "segment_linear_forward": (POINTER, POINTER, INT, ctypes.c_int),
+    "segment_linear_backward": (POINTER, POINTER, INT, *[POINTER] * 4, ctypes.c_int),
 }
 
 
 @cache
 def find_library() -> ctypes.CDLL | None:
-    """Load the fastest kernels that were built and that this processor can run."""
+    """Load the fastest compiled variant that this processor supports.
+
+    Returns:
+        The library, or None where no variant was built or ``MMGRAPH_NATIVE=0``.
+    """
     if os.environ.get("MMGRAPH_NATIVE") == "0":
         return None
     capability = torch.backends.cpu.get_cpu_capability()
@@ -39,7 +43,7 @@ def find_library() -> ctypes.CDLL | None:
         except (OSError, AttributeError, ValueError) as error:
             warnings.warn(
                 f"{path.name} cannot be used ({error}): mmgraph runs on torch alone, "
-                "slower. Install mmgraph anew on this machine.",
+                "more slowly. Reinstall mmgraph on this machine.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -47,12 +51,13 @@ def find_library() -> ctypes.CDLL | None:
 
 
 def declare(path: Path) -> ctypes.CDLL:
-    """Load a library and declare its functions.
+    """Load a library and declare the types of its functions.
 
     Raises:
-        OSError: It is no library for this machine.
-        AttributeError: It lacks a function.
-        ValueError: It was compiled from other sources than those beside it.
+        OSError: If the file is not a library for this machine.
+        AttributeError: If a function is missing.
+        ValueError: If the library was compiled from other sources than the installed
+            ones.
     """
     library = ctypes.CDLL(str(path))
     library.compiled_from.restype = ctypes.c_char_p
@@ -65,12 +70,12 @@ def declare(path: Path) -> ctypes.CDLL:
 
 
 def is_available() -> bool:
-    """Tell whether kernels were built for this machine."""
+    """Return True if kernels were built for this machine."""
     return find_library() is not None
 
 
-def serves(*tensors: Tensor) -> bool:
-    """Tell whether kernels take such tensors: float32 on the CPU, eager."""
+def supports(*tensors: Tensor) -> bool:
+    """Return True if kernels apply to these tensors: float32, on the CPU, eager."""
     return (
         all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
         and not torch.compiler.is_compiling()
@@ -78,18 +83,18 @@ def serves(*tensors: Tensor) -> bool:
     )
 
 
-def loaded() -> ctypes.CDLL:
-    """Return the library where :func:`serves` said yes."""
+def get_library() -> ctypes.CDLL:
+    """Return the library; valid only where :func:`supports` returned True."""
     library = find_library()
     assert library is not None
     return library
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """Return where the numbers of a tensor begin."""
+    """Return the address of the first element of a tensor; None stays None."""
     return None if tensor is None else tensor.data_ptr()
 
 
-def threads_for(tensor: Tensor) -> int:
-    """How many threads pay for a table."""
-    return 1 if tensor.numel() < ALONE else torch.get_num_threads()
+def num_threads_for(tensor: Tensor) -> int:
+    """Return the number of threads for a table: one where it is small."""
+    return 1 if tensor.numel() < MIN_THREADED_SIZE else torch.get_num_threads()

@@ -1,4 +1,8 @@
-"""Building blocks of a fusion model. They do not know each other."""
+"""Building blocks of a fusion model: encoders, graph layers, readouts, heads, pooling.
+
+The blocks are independent of each other; :class:`mmgraph.FusionModel` combines them.
+The folder depends on ``graph``, ``losses`` and ``pretrained``.
+"""
 
 from mmgraph.nn.completion import CompletionDecoder
 from mmgraph.nn.conv import RelationalAttention
@@ -8,10 +12,10 @@ from mmgraph.nn.encoders import (
     SequenceEncoder,
     VectorEncoder,
 )
+from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.nn.heads import Classification, Head, MultiLabel, Regression
 from mmgraph.nn.hgt import HGTLayer, relational_from_hgt
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
-from mmgraph.nn.pool import EvidencePool
 from mmgraph.nn.pyg import PyGConv
 from mmgraph.nn.readout import (
     AttentionReadout,

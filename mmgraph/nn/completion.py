@@ -1,6 +1,6 @@
-"""What a ghost node has heard, turned into the content that is missing.
+"""Completion of missing modalities from the states of their placeholder nodes.
 
-Letters: ``N`` ghosts, ``D`` width, ``C`` channels, ``B`` samples.
+Letters: ``N`` placeholder nodes, ``D`` width, ``C`` channels, ``B`` samples.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from mmgraph.nn.linear import Linear
 __all__ = ["Completed", "CompletionDecoder"]
 
 MAX_LOG_VARIANCE = 8.0
-NUM_SUMS = 4  # that the loss of a completion is made of
+NUM_SUMS = 4  # length of the sums of a completion loss
 
 
 @dataclass(frozen=True)
 class Completed:
-    """The completion of one modality.
+    """Predicted content of one modality in the samples that lack it.
 
     Attributes:
-        sample: ``[N]`` samples whose modality is completed.
-        h: ``[..., N, D]`` expected node state.
-        log_variance: ``[..., N, D]`` its uncertainty.
-        x: ``[..., N, C]`` expected standardised features, or None where the modality
-            has no features of a fixed width.
+        sample: ``[N]`` indices of the completed samples.
+        h: ``[..., N, D]`` predicted mean of the node state.
+        log_variance: ``[..., N, D]`` predicted log-variance of the node state.
+        x: ``[..., N, C]`` predicted standardized features; None where the modality has
+            no features of a fixed width.
     """
 
     sample: Tensor
@@ -37,17 +37,27 @@ class Completed:
 
     @property
     def log_reliability(self) -> Tensor:
-        """``[..., N]`` at most 0: ``-softplus(mean log-variance)``."""
+        """Non-positive logit bias ``[..., N]``: ``-softplus(mean log-variance)``."""
         return -F.softplus(self.log_variance.mean(-1))
 
 
 class CompletionDecoder(nn.Module):
-    """Predict the state and the features of a missing modality from its ghost.
+    """Predict the state and the features of a missing modality.
+
+    The decoder reads the state of the modality's placeholder node, which has received
+    messages from the observed modalities, and predicts a Gaussian over the state that
+    the encoder would have produced.
 
     Args:
         hidden_channels: ``D``.
-        channels: ``C``, or None to predict the state only.
-        members: Ensemble members computed together, or None.
+        channels: ``C``; None predicts the state only.
+        members: Ensemble members computed together, or None for a single model.
+
+    Example:
+        >>> decoder = nn.CompletionDecoder(hidden_channels=16, channels=3)
+        >>> completed = decoder(torch.randn(2, 16), sample=torch.tensor([0, 4]))
+        >>> completed.h.shape, completed.x.shape
+        (torch.Size([2, 16]), torch.Size([2, 3]))
     """
 
     def __init__(
@@ -68,26 +78,34 @@ class CompletionDecoder(nn.Module):
             else Linear(hidden_channels, channels, members=members)
         )
 
-    def forward(self, ghost: Tensor, sample: Tensor) -> Completed:
-        """Decode ghost states ``[..., N, D]`` of the samples ``[N]``."""
-        state = self.state(ghost)
+    def forward(self, placeholder: Tensor, sample: Tensor) -> Completed:
+        """Decode the states of placeholder nodes.
+
+        Args:
+            placeholder: ``[..., N, D]`` states.
+            sample: ``[N]`` sample of each node.
+
+        Returns:
+            The predicted states and features, one row per node.
+        """
+        state = self.state(placeholder)
         bound = MAX_LOG_VARIANCE
-        log_variance = self.log_variance(ghost).clamp(-bound, bound)
-        features = None if self.features is None else self.features(ghost)
+        log_variance = self.log_variance(placeholder).clamp(-bound, bound)
+        features = None if self.features is None else self.features(placeholder)
         return Completed(sample, state, log_variance, features)
 
 
 def completion_loss(completed: Completed, state: Tensor, x: Tensor | None) -> LossSums:
-    """Score a completion against what was held out.
+    """Return the loss of completions of held-out modalities.
 
     Args:
-        completed: Its rows are those that were held out.
-        state: ``[..., N, D]`` the encoder's states; detached.
-        x: ``[N, C]`` standardised features, NaN where a cell is missing, or None.
+        completed: Completions, one row for each held-out sample.
+        state: ``[..., N, D]`` states of the encoder for the held-out rows; detached.
+        x: ``[N, C]`` standardized features, NaN in missing cells; or None.
 
     Returns:
         Gaussian negative log-likelihood of the state plus mean squared error of the
-        features; zero where nothing was held out. There are ``NUM_SUMS`` sums.
+        features, as ``NUM_SUMS`` sums; zero if nothing was held out.
     """
     likelihood = gaussian_nll(completed.h, completed.log_variance, state)
     if x is None or completed.x is None:

@@ -1,7 +1,8 @@
-"""From observed rows to node states.
+"""Encoders: node states of one modality from its observed rows.
 
-Letters: ``N`` rows, ``C`` channels, ``D`` width, ``B`` samples. An encoder sees only
-rows that exist; a modality without rows gives no nodes.
+Letters: ``L`` rows, ``N`` nodes, ``C`` channels, ``D`` width, ``B`` samples, ``M``
+modalities. An encoder receives observed rows only; a modality without rows has no
+nodes.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.errors import ConfigError
-from mmgraph.nn.linear import Linear, Norm, standardise
-from mmgraph.nn.ranges import map_parts, scale_parts
-from mmgraph.nn.scaling import Standardiser
+from mmgraph.nn.linear import Linear, Norm, standardize
+from mmgraph.nn.scaling import StandardScaler
+from mmgraph.nn.segment_linear import grouped_linear, segment_affine
 from mmgraph.ops import (
     gelu,
     offsets_of,
@@ -27,19 +28,22 @@ __all__ = ["EmbeddingEncoder", "Encoded", "SequenceEncoder", "VectorEncoder"]
 
 
 class Encoded(NamedTuple):
-    """Rows of one modality: what its nodes are made of, or their states.
+    """Result of an encoder: node states of one modality.
 
-    An encoder of one's own takes observed rows ``[N, C]``, their samples and times, and
-    the number of samples; what it returns need not have as many rows. The nodes of a
-    sample must depend on its own rows alone.
+    Also the input of the built-in encoders, then with rows in place of states. A custom
+    encoder is a module whose ``forward`` takes observed rows ``[L, C]``, their
+    ascending sample indices ``[L]``, their times ``[L]`` or None, and the number of
+    samples. The number of nodes may differ from that of rows. The nodes of a sample
+    must depend on the rows of that sample only.
 
     Attributes:
-        h: ``[..., N, D]`` states, or ``[N, C]`` before they are mapped.
-        sample: ``[N]`` ascending sample numbers.
+        h: ``[..., N, D]`` states, or ``[L, C]`` rows before they are mapped.
+        sample: ``[N]`` ascending sample indices.
         time: ``[N]`` seconds, or None.
-        missing: ``[N]`` Bool where every sample has equally many rows: True where one
-            only keeps the place of what is not there. None otherwise.
-        most: Most rows of a sample, where it is known beforehand.
+        missing: ``[N]`` Bool, True for padding rows, where every sample has the same
+            number of rows; None where all rows are observed. A custom encoder leaves it
+            at None.
+        max_per_sample: Upper bound on the rows per sample, where known.
 
     Example:
         >>> from mmgraph.nn import Encoded
@@ -51,8 +55,8 @@ class Encoded(NamedTuple):
         ...     def forward(self, x, sample, time, num_samples):
         ...         return Encoded(self.linear(torch.fft.rfft(x).abs()), sample, time)
         >>> schema = Schema.star([Modality("labs", 3), Modality("ecg", 64)])
-        >>> own = {"ecg": Spectrum(64, hidden_channels=32)}
-        >>> model = FusionModel(schema, Classification(num_classes=2), encoders=own)
+        >>> encoders = {"ecg": Spectrum(64, hidden_channels=32)}
+        >>> model = FusionModel(schema, Classification(2), encoders=encoders)
         >>> batch = Batch(2, {"ecg": torch.randn(1, 64)}, {"ecg": torch.tensor([1])})
         >>> model(batch).logits.shape
         torch.Size([2, 2])
@@ -62,58 +66,68 @@ class Encoded(NamedTuple):
     sample: Tensor
     time: Tensor | None
     missing: Tensor | None = None
-    most: int | None = None
+    max_per_sample: int | None = None
 
 
 class RowEncoder(nn.Module):
-    """Rows made ready for it, affine maps with GELU between them, a normalisation.
+    """Base class of encoders: parameter-free preparation, perceptron, layer norm.
 
-    What is ready needs no parameters, so that the maps of many modalities are one
-    computation: see :func:`encode_together`.
+    The preparation has no parameters, so that the perceptrons of several modalities can
+    be computed together by :func:`encode_together`.
     """
 
     @property
     def network(self) -> tuple[tuple[Linear, ...], Norm]:
-        """The affine maps, first to last, and the normalisation."""
-        raise AssertionError("an encoder of rows must say what they go through")
+        """Affine maps, first to last, and the layer normalization."""
+        raise NotImplementedError
 
     def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
         """Return one row ``[N, C']`` for every node, from rows ``[L, C]``."""
-        raise AssertionError("an encoder of rows must make them ready")
+        raise NotImplementedError
 
     def forward(
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
     ) -> Encoded:
-        """Encode rows ``[L, C]`` as the states ``[..., N, D]`` of nodes."""
-        ready = self.prepare(Encoded(x, sample, time), num_samples)
-        return ready._replace(h=_map_rows([self], [ready.h]))
+        """Encode rows.
+
+        Args:
+            x: ``[L, C]`` observed rows, NaN in missing cells.
+            sample: ``[L]`` ascending sample indices.
+            time: ``[L]`` seconds, or None.
+            num_samples: ``B``.
+
+        Returns:
+            States ``[..., N, D]`` of the nodes.
+        """
+        prepared = self.prepare(Encoded(x, sample, time), num_samples)
+        return prepared._replace(h=_map_rows([self], [prepared.h]))
 
 
 def encode_together(
     encoders: Sequence[nn.Module], rows: Sequence[Encoded], num_samples: int
 ) -> tuple[list[Tensor], list[Encoded]]:
-    """Encode the rows of several modalities.
+    """Encode several modalities.
 
-    Neighbours whose maps have the same widths are one table from their maps on; any
-    other module is called by itself.
+    Consecutive encoders of equal widths are computed as one table; custom encoders are
+    called separately.
 
     Args:
-        encoders: ``M`` of them.
-        rows: Rows of each, as in the batch.
+        encoders: ``M`` encoders.
+        rows: ``M`` tables of rows, as in the batch.
         num_samples: ``B``.
 
     Returns:
-        Tables ``[..., N, D]`` that follow each other, and of each modality its nodes;
-        their ``h`` is not to be used.
+        Tables ``[..., N, D]`` of states, to be concatenated, and the nodes of each
+        modality, whose ``h`` is undefined.
 
     Raises:
-        ConfigError: An encoder that returns something else than ``Encoded``.
+        ConfigError: If an encoder does not return :class:`Encoded`.
     """
     tables: list[Tensor] = []
-    found: list[Encoded] = []
+    all_nodes: list[Encoded] = []
     pairs = zip(encoders, rows, strict=True)
-    for alike, neighbours in groupby(pairs, key=lambda pair: _widths(pair[0])):
-        some = list(neighbours)
+    for alike, neighbors in groupby(pairs, key=lambda pair: _widths(pair[0])):
+        some = list(neighbors)
         if alike is None:
             nodes = [
                 _encode_alone(encoder, each, num_samples) for encoder, each in some
@@ -121,41 +135,41 @@ def encode_together(
             tables += [each.h for each in nodes]
         else:
             together = [cast("RowEncoder", encoder) for encoder, _ in some]
-            ready = zip(together, (each for _, each in some), strict=True)
-            nodes = [encoder.prepare(each, num_samples) for encoder, each in ready]
+            parts = zip(together, (each for _, each in some), strict=True)
+            nodes = [encoder.prepare(each, num_samples) for encoder, each in parts]
             tables.append(_map_rows(together, [each.h for each in nodes]))
-        found += nodes
-    return tables, found
+        all_nodes += nodes
+    return tables, all_nodes
 
 
 def _without_gaps(rows: Encoded) -> Encoded:
-    """Return the rows that are there, of a regular batch."""
+    """Return the rows without padding."""
     assert rows.missing is not None
-    there = ~rows.missing
-    time = None if rows.time is None else rows.time[there]
-    return Encoded(rows.h[there], rows.sample[there], time, None, rows.most)
+    kept = ~rows.missing
+    time = None if rows.time is None else rows.time[kept]
+    return Encoded(rows.h[kept], rows.sample[kept], time, None, rows.max_per_sample)
 
 
 def _encode_alone(encoder: nn.Module, rows: Encoded, num_samples: int) -> Encoded:
-    """Ask a module that knows rows, samples and time only: no gaps in sequences."""
-    if rows.missing is not None and rows.most != 1:
+    """Call a custom encoder, which does not support padding in sequences."""
+    if rows.missing is not None and rows.max_per_sample != 1:
         rows = _without_gaps(rows)
-    found = encoder(rows.h, rows.sample, rows.time, num_samples)
-    if not isinstance(found, Encoded):
+    nodes = encoder(rows.h, rows.sample, rows.time, num_samples)
+    if not isinstance(nodes, Encoded):
         raise ConfigError(
-            f"An encoder must return Encoded, got {type(found).__name__} of "
+            f"An encoder must return Encoded, got {type(nodes).__name__} from "
             f"{type(encoder).__name__}. Return "
             "mmgraph.nn.Encoded(h, sample, time)."
         )
-    if found.sample is rows.sample:
-        return found._replace(missing=rows.missing, most=rows.most)
-    if rows.missing is not None:  # its nodes are not those rows
+    if nodes.sample is rows.sample:
+        return nodes._replace(missing=rows.missing, max_per_sample=rows.max_per_sample)
+    if rows.missing is not None:  # nodes do not correspond to rows
         return _encode_alone(encoder, _without_gaps(rows), num_samples)
-    return found._replace(missing=None, most=None)
+    return nodes._replace(missing=None, max_per_sample=None)
 
 
 def _widths(encoder: nn.Module) -> tuple[torch.Size, ...] | None:
-    """Return what maps of one table share; None for a module that is called alone."""
+    """Return the output widths of the maps; None for a custom encoder."""
     if not isinstance(encoder, RowEncoder):
         return None
     if type(encoder).forward is not RowEncoder.forward:
@@ -164,7 +178,7 @@ def _widths(encoder: nn.Module) -> tuple[torch.Size, ...] | None:
 
 
 def _map_rows(encoders: Sequence[RowEncoder], rows: Sequence[Tensor]) -> Tensor:
-    """Return the states ``[..., N, D]`` of rows ``[N_t, C_t]``, part after part."""
+    """Return the states ``[..., N, D]`` of rows ``[N_t, C_t]``, table after table."""
     counts = [x.shape[-2] for x in rows]
     networks = [encoder.network for encoder in encoders]
     first, *others = zip(*(linears for linears, _ in networks), strict=True)
@@ -173,31 +187,39 @@ def _map_rows(encoders: Sequence[RowEncoder], rows: Sequence[Tensor]) -> Tensor:
         h = _map_each(gelu(h).split(counts, -2), linears)
     norms = [norm for _, norm in networks]
     weights, biases = [norm.weight for norm in norms], [norm.bias for norm in norms]
-    return scale_parts(standardise(h), counts, weights, biases)
+    return segment_affine(standardize(h), counts, weights, biases)
 
 
 def _map_each(rows: Sequence[Tensor], linears: Sequence[Linear]) -> Tensor:
-    return map_parts(rows, [x.weight for x in linears], [x.bias for x in linears])
+    return grouped_linear(rows, [x.weight for x in linears], [x.bias for x in linears])
 
 
 class VectorEncoder(RowEncoder):
-    """Standardised values and missing-cell flags, a small network, a normalisation.
+    """Encoder of feature vectors: a perceptron on values and missing-cell indicators.
 
-    The hidden layer lets the direction of a state say how large a value is; the
-    normalisation alone would keep little more than its sign. One row is one node; NaN
-    cells are flagged.
+    Every row becomes one node. Values are standardized (:meth:`fit`); NaN cells become
+    zero and set an indicator channel. One hidden layer precedes the final layer
+    normalization, because the normalization of a linear map would keep little more than
+    the sign of a value.
 
     Args:
         channels: ``C``.
         hidden_channels: ``D``.
-        members: Ensemble members computed together, or None.
+        members: Ensemble members computed together, or None for a single model.
+
+    Example:
+        >>> encoder = nn.VectorEncoder(channels=3, hidden_channels=16)
+        >>> x, sample = torch.randn(2, 3), torch.tensor([0, 4])
+        >>> encoder.fit(x, sample, num_samples=5)
+        >>> encoder(x, sample, None, num_samples=5).h.shape
+        torch.Size([2, 16])
     """
 
     def __init__(
         self, channels: int, hidden_channels: int, *, members: int | None = None
     ) -> None:
         super().__init__()
-        self.scaler = Standardiser(channels)
+        self.scaler = StandardScaler(channels)
         width = 2 * hidden_channels
         self.inner = Linear(self.scaler.out_channels, width, members=members)
         self.outer = Linear(width, hidden_channels, members=members)
@@ -205,22 +227,27 @@ class VectorEncoder(RowEncoder):
 
     @property
     def network(self) -> tuple[tuple[Linear, ...], Norm]:
-        """The affine maps, first to last, and the normalisation."""
+        """Affine maps, first to last, and the layer normalization."""
         return (self.inner, self.outer), self.norm
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
-        """Fit the standardisation on observed training rows ``[N, C]``."""
+        """Fit the standardization on training rows ``[L, C]``."""
         self.scaler.fit(x)
 
     def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
-        """Return the standardised values and flags of rows ``[N, C]``."""
+        """Return standardized values and missing-cell indicators of rows ``[L, C]``."""
         return rows._replace(h=self.scaler(rows.h))
 
 
 class EmbeddingEncoder(RowEncoder):
-    """Rows of another model's embedding space: normalised row by row, then mapped.
+    """Encoder of embeddings of another model: layer norm, linear map, layer norm.
 
-    A NaN cell counts as zero. One row is one node.
+    Every row becomes one node; a NaN cell counts as zero.
+
+    Args:
+        channels: ``C``.
+        hidden_channels: ``D``.
+        members: Ensemble members computed together, or None for a single model.
     """
 
     def __init__(
@@ -232,40 +259,50 @@ class EmbeddingEncoder(RowEncoder):
 
     @property
     def network(self) -> tuple[tuple[Linear, ...], Norm]:
-        """The affine map and the normalisation."""
+        """Affine map and layer normalization."""
         return (self.linear,), self.norm
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
-        """Nothing to fit: an embedding is taken as it is."""
+        """Do nothing: the normalization of a row depends on that row only."""
 
     def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
-        """Normalise rows ``[N, C]``."""
-        return rows._replace(h=standardise(rows.h.masked_fill(rows.h.isnan(), 0)))
+        """Return rows ``[L, C]`` with mean 0 and variance 1 each."""
+        return rows._replace(h=standardize(rows.h.masked_fill(rows.h.isnan(), 0)))
 
 
-def _places(rows: Encoded, num_samples: int) -> tuple[Tensor, Tensor]:
-    """Return each row's place in its sequence ``[N]``, and all lengths ``[B]``."""
-    sample, missing, most = rows.sample, rows.missing, rows.most
+def _positions(rows: Encoded, num_samples: int) -> tuple[Tensor, Tensor]:
+    """Return the index of each row in its sequence, ``[L]``, and lengths ``[B]``."""
+    sample, missing, width = rows.sample, rows.missing, rows.max_per_sample
     if missing is None:
         offsets = offsets_of(sample, num_samples)
         return position_in(sample, num_samples), offsets[1:] - offsets[:-1]
-    assert most is not None
-    position = torch.arange(sample.shape[0], device=sample.device) - sample * most
-    return position, (~missing).unflatten(0, (num_samples, most)).sum(1)
+    assert width is not None
+    position = torch.arange(sample.shape[0], device=sample.device) - sample * width
+    return position, (~missing).unflatten(0, (num_samples, width)).sum(1)
 
 
 class SequenceEncoder(RowEncoder):
-    """Ragged sequences: at most ``max_nodes`` equal segments, each one node.
+    """Encoder of sequences of any length: summary statistics of equal segments.
 
-    A node knows its segment's mean, standard deviation, minimum, maximum and mean
-    absolute step by channel, where in the sequence it lies, and its mean time. A
-    sequence of at most ``max_nodes`` rows keeps every row as a node.
+    A sequence is split into at most ``max_nodes`` segments of equal length, and each
+    becomes one node. The features of a segment are the mean, standard deviation,
+    minimum, maximum and mean absolute difference of consecutive rows of each channel,
+    and the relative position of the segment; the time of the node is the mean time. In
+    a sequence of at most ``max_nodes`` rows, every row is a segment. NaN cells are left
+    out of the statistics.
 
     Args:
         channels: ``C``.
         hidden_channels: ``D``.
-        max_nodes: Most nodes a sequence becomes.
-        members: Ensemble members computed together, or None.
+        max_nodes: Largest number of nodes per sequence.
+        members: Ensemble members computed together, or None for a single model.
+
+    Example:
+        >>> encoder = nn.SequenceEncoder(2, hidden_channels=16, max_nodes=4)
+        >>> sample = torch.tensor([0] * 10 + [1] * 3)  # lengths 10 and 3
+        >>> nodes = encoder(torch.randn(13, 2), sample, None, num_samples=2)
+        >>> nodes.sample.tolist()
+        [0, 0, 0, 0, 1, 1, 1]
     """
 
     def __init__(
@@ -282,40 +319,40 @@ class SequenceEncoder(RowEncoder):
 
     @property
     def network(self) -> tuple[tuple[Linear, ...], Norm]:
-        """The affine maps, first to last, and the normalisation."""
+        """Affine maps, first to last, and the layer normalization."""
         return self.vector.network
 
     def fit(self, x: Tensor, sample: Tensor, num_samples: int) -> None:
-        """Fit the standardisation on the segments of training rows ``[N, C]``."""
-        ready = self._summarise(Encoded(x, sample, None), num_samples)
-        self.vector.fit(ready.h, ready.sample, num_samples)
+        """Fit the standardization on the segments of training rows ``[L, C]``."""
+        segments = self._summarize(Encoded(x, sample, None), num_samples)
+        self.vector.fit(segments.h, segments.sample, num_samples)
 
     def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
-        """Summarise the rows ``[N, C]`` of sequences; fewer rows may result."""
-        ready = self._summarise(rows, num_samples)
-        return self.vector.prepare(ready, num_samples)
+        """Return the standardized statistics of the segments of rows ``[L, C]``."""
+        segments = self._summarize(rows, num_samples)
+        return self.vector.prepare(segments, num_samples)
 
-    def _summarise(self, rows: Encoded, num_samples: int) -> Encoded:
-        """Return a row for every segment; a regular batch stays one."""
-        x, sample, time, missing, most = rows
+    def _summarize(self, rows: Encoded, num_samples: int) -> Encoded:
+        """Return one row for every segment; padded sequences stay padded."""
+        x, sample, time, missing, longest = rows
         width = self.max_nodes
-        if missing is None and most is not None:
-            width = min(width, most)
-        position, length = _places(rows, num_samples)
+        if missing is None and longest is not None:
+            width = min(width, longest)
+        position, length = _positions(rows, num_samples)
         nodes = length.clamp(max=width)
         segment = sample * width + position * nodes[sample] // length[sample].clamp(1)
         count = num_samples * width
-        if missing is not None:  # what only keeps a place is in none of the segments
+        if missing is not None:  # padding belongs to no segment
             segment = segment.masked_fill(missing, count)
         each = torch.arange(num_samples, device=x.device)
-        number = torch.arange(width, device=x.device)  # of a segment in its sequence
+        number = torch.arange(width, device=x.device)  # index of a segment
         owner = each[:, None].expand(-1, width).flatten()
         gaps = number >= nodes[:, None]
-        place = number / nodes.clamp(1)[:, None].to(x.dtype)
+        relative = number / nodes.clamp(1)[:, None].to(x.dtype)
         summary = segment_statistics(x, segment, count + 1)[:-1]
-        table = torch.cat([summary, place.to(x.dtype).flatten()[:, None]], dim=1)
-        when = None
+        table = torch.cat([summary, relative.to(x.dtype).flatten()[:, None]], dim=1)
+        segment_time = None
         if time is not None:
-            when = segment_mean(time[:, None], segment, count + 1)[:-1, 0]
-        ready = Encoded(table, owner, when, gaps.flatten(), width)
-        return ready if missing is not None else _without_gaps(ready)
+            segment_time = segment_mean(time[:, None], segment, count + 1)[:-1, 0]
+        segments = Encoded(table, owner, segment_time, gaps.flatten(), width)
+        return segments if missing is not None else _without_gaps(segments)

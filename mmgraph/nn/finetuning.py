@@ -1,4 +1,4 @@
-"""A pretrained model as a part of a model that is trained.
+"""Fine-tuning of pretrained encoders as part of a fusion model.
 
 Letters: ``N`` values, ``L`` rows of all values together, ``C`` channels, ``D`` width,
 ``B`` samples.
@@ -18,25 +18,27 @@ from mmgraph.pretrained.processor import pad_tokens
 
 
 class FineTunedEncoder(nn.Module):
-    """A model of `transformers` whose weights are trained, and a map to node states.
+    """Trainable transformers model, followed by a linear map to node states.
 
-    It stays in evaluation mode: without dropout, and with the statistics of batch
-    normalisation that it has learned, a sample alone is what it is among others. It
-    reads the rows that :meth:`prepare` makes: tokens of a text, one row each; a
-    waveform, one row for each of its samples; anything else as one flat row.
+    The model stays in evaluation mode, without dropout and with fixed statistics of
+    batch normalization, so that the states of a sample do not depend on other samples
+    of the batch. Its input are the rows that :meth:`prepare` returns: one row per token
+    of a text, one row per point of a waveform, and one flat row for anything else.
 
     Args:
-        encoder: The model. With ``lora_rank``, low-rank adapters are trained in place
-            of its weights.
+        encoder: Pretrained model. With ``lora_rank``, low-rank adapters are trained and
+            its weights are frozen.
         hidden_channels: ``D``.
-        members: Ensemble members that share the model and have a map each, or None.
+        members: Ensemble members, which share the model and have separate linear maps;
+            or None for a single model.
 
     References:
         LoRA: Low-Rank Adaptation of Large Language Models. Hu, Shen, Wallis, Allen-Zhu,
         Li, Wang, Wang, Chen, 2021, arXiv 2106.09685.
 
     Raises:
-        ConfigError: The model is not there; peft is not installed, or finds no layer.
+        ConfigError: If the model is not found; or ``lora_rank`` is given and peft is
+            not installed or finds no linear layer.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class FineTunedEncoder(nn.Module):
             z = self._forward(x, [len(row)])
         if encoder.lora_rank is not None:
             add_adapters(self.backbone, encoder.lora_rank)
-        if self.backbone.pooling != "pooler":  # it is not read, so it learns nothing
+        if self.backbone.pooling != "pooler":  # unused, so it would have no gradient
             for name, weight in self.backbone.model.named_parameters():
                 weight.requires_grad_(weight.requires_grad and "pooler" not in name)
         self.channels = z.shape[1]
@@ -64,14 +66,14 @@ class FineTunedEncoder(nn.Module):
 
     @property
     def _ragged(self) -> bool:
-        """Whether a value has a row for each of its parts."""
+        """Whether a value has one row per token or point."""
         return len(self.shape) == 1
 
     def prepare(self, column: Column) -> Column:
-        """Return the rows of texts, or of paths of pictures or sounds.
+        """Return the input rows of a column of texts, or of image or audio files.
 
         Raises:
-            DataError: A file that cannot be read.
+            DataError: If a file cannot be read.
         """
         rows = self.processor(column.values)
         if self._ragged:
@@ -87,7 +89,7 @@ class FineTunedEncoder(nn.Module):
     def forward(
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
     ) -> Encoded:
-        """Encode rows ``[L, C]``, one node for each value."""
+        """Return one node for each value, from rows ``[L, C]``."""
         if not x.shape[0]:
             weight = self.map.linear.weight
             return self.map(
@@ -102,7 +104,7 @@ class FineTunedEncoder(nn.Module):
         return self.map(z, owner, time, num_samples)
 
     def _forward(self, x: Tensor, lengths: list[int]) -> Tensor:
-        """Return the model's vectors ``[N, C]``."""
+        """Return the vectors ``[N, C]`` of the model."""
         weight = next(self.backbone.parameters())
         if not self._ragged:
             return self.backbone(x.to(weight.dtype).view(-1, *self.shape))
@@ -121,10 +123,14 @@ class FineTunedEncoder(nn.Module):
 
 
 def add_adapters(backbone: Backbone, rank: int) -> None:
-    """Freeze a model and give its linear layers low-rank adapters that are trained.
+    """Freeze a model and add trainable low-rank adapters to its linear layers.
+
+    Args:
+        backbone: Model; changed in place.
+        rank: Rank of the adapters.
 
     Raises:
-        ConfigError: peft is not installed, or the model has no linear layer.
+        ConfigError: If peft is not installed, or the model has no linear layer.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -139,10 +145,12 @@ def add_adapters(backbone: Backbone, rank: int) -> None:
         exclude_modules=None if backbone.pooling == "pooler" else r".*pooler.*",
     )
     try:
-        with torch.random.fork_rng(devices=[]):  # the rest is drawn as without it
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # leave the global random state unchanged
             inject_adapter_in_model(config, backbone.model)
     except ValueError as error:
         raise ConfigError(
-            f"lora_rank must be of a model with linear layers, got: {error}"
+            f"lora_rank needs a model with linear layers, got: {error}. Omit lora_rank."
         ) from None
     backbone.eval()

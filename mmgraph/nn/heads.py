@@ -1,4 +1,4 @@
-"""Tasks, and the map from a sample's state to their outputs.
+"""Prediction tasks, and the linear head from sample states to their outputs.
 
 Letters: ``B`` samples, ``K`` outputs, ``D`` width.
 """
@@ -18,7 +18,25 @@ __all__ = ["Classification", "Head", "MultiLabel", "Regression", "Task"]
 
 @dataclass(frozen=True)
 class Classification:
-    """One of ``num_classes`` classes; ``y [B]`` whole numbers, -1 where unknown."""
+    """Single-label classification.
+
+    Labels are ``y [B]`` of class indices, -1 where unknown; the loss is the
+    cross-entropy.
+
+    Attributes:
+        num_classes: Number of classes, ``K``, at least 1.
+
+    Raises:
+        SchemaError: If ``num_classes`` is below 1.
+
+    Example:
+        >>> task = nn.Classification(num_classes=3)
+        >>> logits = torch.zeros(2, 3)
+        >>> task.activate(logits).sum(1).tolist()
+        [1.0, 1.0]
+        >>> float(task.loss(logits, torch.tensor([2, -1]))) == torch.tensor(3.0).log()
+        tensor(True)
+    """
 
     num_classes: int
 
@@ -27,26 +45,42 @@ class Classification:
 
     @property
     def out_channels(self) -> int:
-        """Number of logits."""
+        """Number of logits, ``K``."""
         return self.num_classes
 
     def loss(self, logits: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Cross-entropy over labelled samples."""
+        """Return the mean cross-entropy ``[...]`` over labeled samples.
+
+        Args:
+            logits: ``[..., B, K]``.
+            y: ``[B]`` class indices, -1 where unknown.
+            weight: ``[..., B]`` sample weights; None weights all samples equally.
+        """
         return cross_entropy(logits, y, weight)
 
     def log_prior(self, y: Tensor) -> Tensor:
-        """Smoothed log frequencies ``[K]`` of the classes among labelled samples."""
+        """Return the log class frequencies ``[K]``, with a pseudo-count of 0.5."""
         counts = torch.bincount(y[y >= 0], minlength=self.num_classes) + 0.5
         return (counts / counts.sum()).log()
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Probabilities that sum to one."""
+        """Return class probabilities ``[..., B, K]``."""
         return logits.softmax(-1)
 
 
 @dataclass(frozen=True)
 class MultiLabel:
-    """Any of ``num_labels`` labels; ``y [B, K]`` 0 or 1, NaN where unknown."""
+    """Multi-label classification.
+
+    Labels are ``y [B, K]`` of 0 or 1, NaN where unknown; the loss is the binary
+    cross-entropy of each label.
+
+    Attributes:
+        num_labels: Number of labels, ``K``, at least 1.
+
+    Raises:
+        SchemaError: If ``num_labels`` is below 1.
+    """
 
     num_labels: int
 
@@ -55,21 +89,30 @@ class MultiLabel:
 
     @property
     def out_channels(self) -> int:
-        """Number of logits."""
+        """Number of logits, ``K``."""
         return self.num_labels
 
     def loss(self, logits: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Logistic loss over labelled cells."""
+        """Return the mean binary cross-entropy ``[...]`` over labeled cells."""
         return binary_cross_entropy(logits, y, weight)
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Probability of each label."""
+        """Return the probability ``[..., B, K]`` of each label."""
         return logits.sigmoid()
 
 
 @dataclass(frozen=True)
 class Regression:
-    """Real targets; ``y [B, K]``, NaN where unknown."""
+    """Regression of one or several targets.
+
+    Targets are ``y [B, K]``, NaN where unknown; the loss is the squared error.
+
+    Attributes:
+        num_targets: Number of targets, ``K``, at least 1.
+
+    Raises:
+        SchemaError: If ``num_targets`` is below 1.
+    """
 
     num_targets: int = 1
 
@@ -78,15 +121,15 @@ class Regression:
 
     @property
     def out_channels(self) -> int:
-        """Number of predictions."""
+        """Number of predictions, ``K``."""
         return self.num_targets
 
     def loss(self, logits: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Squared error over known targets."""
+        """Return the mean squared error ``[...]`` over known targets."""
         return squared_error(logits, y, weight)
 
     def activate(self, logits: Tensor) -> Tensor:
-        """Predictions, as they are."""
+        """Return the predictions ``[..., B, K]`` unchanged."""
         return logits
 
 
@@ -94,7 +137,21 @@ Task: TypeAlias = Classification | MultiLabel | Regression
 
 
 class Head(nn.Module):
-    """An affine map whose weights begin at a tenth of the usual size."""
+    """Linear head, initialized close to zero.
+
+    The initial weights are a tenth of those of :class:`mmgraph.nn.linear.Linear`, so
+    that training begins at the bias.
+
+    Args:
+        in_channels: ``D``.
+        task: Task whose number of outputs is ``K``.
+        members: Ensemble members computed together, or None for a single model.
+
+    Example:
+        >>> head = nn.Head(16, nn.Classification(num_classes=3))
+        >>> head(torch.randn(5, 16)).shape
+        torch.Size([5, 3])
+    """
 
     def __init__(
         self, in_channels: int, task: Task, *, members: int | None = None
@@ -103,7 +160,7 @@ class Head(nn.Module):
         self.linear = Linear(in_channels, task.out_channels, members=members, scale=0.1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Map ``[..., B, D]`` to ``[..., B, K]``."""
+        """Return the logits ``[..., B, K]`` of sample states ``[..., B, D]``."""
         return self.linear(z)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch Geometric's HGTConv as relational attention.
+"""Heterogeneous Graph Transformer layer, and import of weights of PyG's HGTConv.
 
 Letters: ``N`` nodes, ``D`` width, ``H`` heads, ``d = D / H``, ``R`` relations.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.errors import SchemaError
-from mmgraph.graph import Graph
+from mmgraph.graph.graph import Graph
 from mmgraph.nn.conv import Execution, RelationalAttention
 from mmgraph.schema import Relation
 
@@ -21,17 +21,18 @@ __all__ = ["HGTLayer", "relational_from_hgt"]
 
 
 class HGTLayer(nn.Module):
-    """Relational attention and HGT's gated skip: ``g out + (1 - g) h``.
+    """Relational attention with the gated skip connection of HGT.
 
-    ``g = sigmoid(skip[t])`` of the target type t. A node without incoming edges hears
-    zero, so that its result is ``g bias[t] + (1 - g) h``. Types that are the target of
-    no relation are not returned.
+    ``g out + (1 - g) h`` with the gate ``g = sigmoid(skip[t])`` of the target type t. A
+    node without incoming edges receives zero, so that its result is
+    ``g bias[t] + (1 - g) h``. Types that are not the target of any relation are not in
+    the result.
 
     References:
         Heterogeneous Graph Transformer, Hu, Dong, Wang, Sun, 2020, arXiv 2003.01332.
 
     Args:
-        relations: The typed edges, at least one.
+        relations: Typed edges, at least one.
         channels: ``D``, a multiple of ``num_heads``.
         num_heads: ``H``.
         execution: See :class:`mmgraph.nn.RelationalAttention`.
@@ -58,11 +59,11 @@ class HGTLayer(nn.Module):
         self.skip = nn.Parameter(torch.ones(len(self.attention.targets)))
 
     def forward(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
-        """Map ``h [N, D]`` to the new states ``[N_t, D]`` of every target type."""
+        """Return the new states ``[N_t, D]`` by target type, from ``h [N, D]``."""
         gates = self.skip.sigmoid()
-        heard = self.attention(h, graph)
+        attended = self.attention(h, graph)
         return {
-            name: gate * heard[name] + (1 - gate) * h[..., graph.rows[name], :]
+            name: gate * attended[name] + (1 - gate) * h[..., graph.rows[name], :]
             for gate, name in zip(gates, self.attention.targets, strict=True)
         }
 
@@ -70,20 +71,23 @@ class HGTLayer(nn.Module):
 def relational_from_hgt(
     conv: "HGTConv", relations: Sequence[Relation], *, execution: Execution = "auto"
 ) -> HGTLayer:
-    """Copy the weights of a PyTorch Geometric ``HGTConv``.
+    """Convert a PyTorch Geometric ``HGTConv`` to a layer with the same weights.
 
-    The layer computes what ``conv`` computes on the same edges. HGT's prior of a
-    relation becomes the scale of its keys; biases of relations stay zero.
+    The layer computes the same function as ``conv`` on the same edges. The prior of a
+    relation in HGT becomes the scale of its keys; the biases of relations are zero.
 
     Args:
-        conv: The ``HGTConv``; its input is as wide as its output.
-        relations: Those of its edge types that are used. ``conv`` also returns the
-            node types that only its other edge types reach; the layer does not.
+        conv: Convolution with equal input and output width.
+        relations: Edge types of ``conv`` that are used. Node types that only other edge
+            types reach are in the result of ``conv``, but not in that of the layer.
         execution: See :class:`mmgraph.nn.RelationalAttention`.
 
+    Returns:
+        A layer with the device and dtype of ``conv``.
+
     Raises:
-        SchemaError: Not an ``HGTConv``, one that changes the width, or a relation
-            that it does not have.
+        SchemaError: If ``conv`` is not an ``HGTConv`` or changes the width, or if a
+            relation is not one of its edge types.
 
     Example:
         >>> from torch_geometric.nn import HGTConv
@@ -123,7 +127,7 @@ def _check(conv: "HGTConv", relations: Sequence[Relation]) -> None:
 
 
 def _copy_types(conv: "HGTConv", layer: HGTLayer) -> None:
-    """Copy what belongs to node types. HGT keeps key, query, value in that order."""
+    """Copy the parameters of node types; HGTConv stores key, query, value in order."""
     attention = layer.attention
     for i, name in enumerate(attention.targets):
         inner, outer = conv.kqv_lin.lins[name], conv.out_lin.lins[name]
@@ -141,7 +145,7 @@ def _copy_types(conv: "HGTConv", layer: HGTLayer) -> None:
 
 
 def _copy_relations(conv: "HGTConv", attention: RelationalAttention) -> None:
-    """Copy what belongs to relations: HGT numbers its d x d maps head by head."""
+    """Copy the parameters of relations; HGTConv stores its d x d maps head by head."""
     shape = (conv.heads, len(conv.edge_types))
     key_map = conv.k_rel.weight.unflatten(0, shape)
     value_map = conv.v_rel.weight.unflatten(0, shape)

@@ -1,6 +1,7 @@
-"""Layers: what nodes hear, then what they make of it.
+"""Graph layers: message passing, followed by a feed-forward step per node type.
 
-Letters: ``N`` nodes, ``B`` samples, ``D`` width, ``X`` experts of a mixture.
+Letters: ``N`` nodes, ``B`` samples, ``M`` modalities, ``D`` width, ``X`` experts of a
+mixture.
 """
 
 from collections.abc import Sequence
@@ -8,16 +9,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.graph import Graph, TypedRows
+from mmgraph.graph.graph import Graph, TypedRows
 from mmgraph.losses import LossSums, at_least_float, ratio
-from mmgraph.nn.linear import TypedLinear, parameter, standardise
+from mmgraph.nn.linear import TypedLinear, parameter, standardize
 from mmgraph.ops import filled_slots, gelu
 
 __all__ = ["FeedForward", "GraphLayer", "MixtureFeedForward"]
 
 
 class FeedForward(nn.Module):
-    """Two maps of its own for every node type, with GELU between them."""
+    """Two-layer perceptron with GELU, with separate weights for each node type.
+
+    Args:
+        types: Node types that are updated.
+        channels: ``D``.
+        factor: Width of the hidden layer, in ``channels``.
+        members: Ensemble members computed together, or None for a single model.
+    """
 
     def __init__(
         self,
@@ -33,18 +41,20 @@ class FeedForward(nn.Module):
         self.outer = TypedLinear(types, factor * channels, channels, members=members)
 
     def forward(self, h: Tensor, graph: Graph) -> TypedRows:
-        """Map ``[..., N, D]`` rows; returns ``[..., N_t, D]`` for each type."""
+        """Return the updates ``[..., N_t, D]`` by type, from states ``[..., N, D]``."""
         rows = graph.rows_among(self.types)
         inner = self.inner(h, graph.rows)
         return graph.split(self.outer(gelu(inner), rows), rows)
 
 
 class MixtureFeedForward(nn.Module):
-    """Feed-forward experts shared by all types; each node is routed to ``top_k``.
+    """Sparse mixture of feed-forward experts, shared by all node types.
 
-    The router sees the node's state and which modalities its sample has, as the sum of
-    their embeddings, so that a combination never seen in training is still the sum of
-    its parts. Router weights outside the ``top_k`` are zero and the rest sum to one.
+    Each node is routed to ``top_k`` experts. The input of the router is the state of
+    the node plus the sum of learned embeddings of the modalities present in its sample,
+    so that the router generalizes to combinations of modalities that are not in the
+    training data. Routing weights outside of the ``top_k`` are zero, the others sum to
+    one.
 
     References:
         Outrageously Large Neural Networks, Shazeer, Mirhoseini, Maziarz, Davis, Le,
@@ -53,11 +63,11 @@ class MixtureFeedForward(nn.Module):
     Args:
         types: Node types that are updated.
         channels: ``D``.
-        modalities: Node types whose presence the router sees.
+        modalities: Node types whose presence is an input of the router.
         num_experts: ``X``.
-        top_k: Experts that a node uses.
-        factor: Width of an expert, in ``channels``.
-        members: Ensemble members computed together, or None.
+        top_k: Experts per node.
+        factor: Width of the hidden layer of an expert, in ``channels``.
+        members: Ensemble members computed together, or None for a single model.
     """
 
     def __init__(
@@ -85,10 +95,16 @@ class MixtureFeedForward(nn.Module):
     def forward(
         self, h: Tensor, graph: Graph, auxiliary: list[LossSums] | None = None
     ) -> dict[str, Tensor]:
-        """Map ``[..., N, D]`` rows; returns ``[..., N_t, D]`` for each type.
+        """Return the updates of node states, by type.
 
-        The balance loss, the squared coefficients of variation of importance and load,
-        is appended to ``auxiliary`` where a list is given.
+        Args:
+            h: ``[..., N, D]`` node states.
+            graph: Nodes of the rows.
+            auxiliary: List to which the balance loss is appended: the squared
+                coefficients of variation of importance and load. None skips it.
+
+        Returns:
+            ``[..., N_t, D]`` for each of ``types``.
         """
         code = self._presence(graph, h.dtype) @ self.embedding  # [..., B, D]
         result, weights = {}, []
@@ -97,25 +113,28 @@ class MixtureFeedForward(nn.Module):
             seen = code.index_select(-2, graph.nodes[name].sample)
             weight = self._route(rows + seen)
             result[name] = self._mix(rows, weight)
-            silent = graph.nodes[name].silent  # only keeps a place, or is a ghost
-            alone = None if silent is None else silent[:, None]
-            weights.append(weight if alone is None else weight.masked_fill(alone, 0))
+            unseen = graph.nodes[name].receive_only  # padding, or a placeholder node
+            if unseen is not None:  # not counted in the balance loss
+                weight = weight.masked_fill(unseen[:, None], 0)
+            weights.append(weight)
         if auxiliary is not None:
             auxiliary.append(_imbalance(torch.cat(weights, -2)))
         return result
 
     @property
     def num_sums(self) -> int:
-        """How many sums the balance loss is made of."""
+        """Length of the sums of the balance loss."""
         return 2 * self.num_experts
 
     def _presence(self, graph: Graph, dtype: torch.dtype) -> Tensor:
-        """Return ``[B, M]``: 1 where the sample has a sending node of the modality."""
+        """Return ``[B, M]``: 1 where a node of the modality sends to the sample."""
         columns = []
         for name in self.modalities:
             nodes = graph.nodes[name]
-            filled = filled_slots(nodes.heard_in, graph.num_samples + 1)
-            columns.append(filled[: graph.num_samples])  # the last one is of ghosts
+            filled = filled_slots(nodes.sends_to, graph.num_samples + 1)
+            columns.append(
+                filled[: graph.num_samples]
+            )  # the last one holds receive-only nodes
         return torch.stack(columns, 1).to(dtype)
 
     def _route(self, x: Tensor) -> Tensor:
@@ -127,7 +146,7 @@ class MixtureFeedForward(nn.Module):
         return kept / kept.sum(-1, keepdim=True)
 
     def _mix(self, rows: Tensor, weight: Tensor) -> Tensor:
-        rows = rows.unsqueeze(-3)  # [..., 1, N, D]: every expert sees every row
+        rows = rows.unsqueeze(-3)  # [..., 1, N, D]: every expert maps every row
         inner = gelu(rows @ self.inner.weight + self.inner.bias)
         experts = inner @ self.outer.weight + self.outer.bias
         return (experts * weight.mT[..., None]).sum(-3)
@@ -137,7 +156,7 @@ def _imbalance(weight: Tensor) -> LossSums:
     """Return the squared coefficients of variation of importance and of load.
 
     Args:
-        weight: ``[..., N, X]`` of each node for each expert.
+        weight: ``[..., N, X]`` routing weight of each node for each expert.
     """
     weight = at_least_float(weight)
     load = (weight > 0).to(weight.dtype)
@@ -152,7 +171,7 @@ def _variation(sums: Tensor) -> Tensor:
 
 
 def add_rows(h: Tensor, changes: dict[str, Tensor], graph: Graph) -> Tensor:
-    """Add ``changes[t]`` to the rows of type t of a table; other rows stay."""
+    """Add ``changes[t]`` to the rows of type t of a table; keep other rows."""
     if isinstance(changes, TypedRows) and list(changes) == list(graph.nodes):
         return h + changes.table
     rows = graph.split(h, graph.nodes)
@@ -162,14 +181,21 @@ def add_rows(h: Tensor, changes: dict[str, Tensor], graph: Graph) -> Tensor:
 
 
 class GraphLayer(nn.Module):
-    """One layer: what nodes hear is added to them, then a feed-forward map.
+    """Pre-norm residual layer: message passing, then a feed-forward step.
 
-    ``x <- x + messages(LN(x))``, ``x <- x + feed_forward(LN(x))``. The normalisation
-    has no parameters: the typed maps that follow it would absorb them.
+    ``x <- x + messages(LN(x))``, ``x <- x + feed_forward(LN(x))``. The layer
+    normalization LN has no parameters, because the typed maps that follow it would
+    absorb them.
+
+    References:
+        On Layer Normalization in the Transformer Architecture, Xiong et al., 2020,
+        arXiv 2002.04745 (pre-norm).
 
     Args:
-        messages: Maps ``(h, graph)`` to what each target type hears, or None.
-        feed_forward: The same for the feed-forward step, or None.
+        messages: Module that maps ``(h, graph)`` to the messages ``[..., N_t, D]`` by
+            target type, such as :class:`RelationalAttention`; None skips the step.
+        feed_forward: Module with the same signature, such as :class:`FeedForward`; None
+            skips the step.
     """
 
     def __init__(
@@ -182,15 +208,18 @@ class GraphLayer(nn.Module):
     def forward(
         self, h: Tensor, graph: Graph, auxiliary: list[LossSums] | None = None
     ) -> Tensor:
-        """Map node states ``[..., N, D]`` to new ones.
+        """Return the updated node states ``[..., N, D]``.
 
-        Losses of the feed-forward step are appended to ``auxiliary``.
+        Args:
+            h: ``[..., N, D]`` node states.
+            graph: Nodes and relations.
+            auxiliary: List to which losses of the feed-forward step are appended.
         """
         if self.messages is not None:
-            h = add_rows(h, self.messages(standardise(h), graph), graph)
+            h = add_rows(h, self.messages(standardize(h), graph), graph)
         if isinstance(self.feed_forward, MixtureFeedForward):
-            change = self.feed_forward(standardise(h), graph, auxiliary)
+            change = self.feed_forward(standardize(h), graph, auxiliary)
             return add_rows(h, change, graph)
         if self.feed_forward is not None:
-            h = add_rows(h, self.feed_forward(standardise(h), graph), graph)
+            h = add_rows(h, self.feed_forward(standardize(h), graph), graph)
         return h

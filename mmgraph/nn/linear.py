@@ -1,8 +1,9 @@
 """Affine maps by node type, for one model or for all members of an ensemble at once.
 
-Letters: ``N`` rows, ``D`` widths, ``T`` types, ``E`` members. With ``members=None``
-parameters have no member axis and rows are ``[N, D]``; otherwise parameters begin with
-``E``, and rows are ``[E, N, D]`` or ``[N, D]``, shared by all members.
+Letters: ``N`` rows, ``D`` widths, ``T`` types, ``E`` ensemble members. With
+``members=None``, parameters have no axis of members and rows are ``[N, D]``. Otherwise
+parameters begin with the axis ``E``, and rows are ``[E, N, D]``, or ``[N, D]`` shared
+by all members.
 """
 
 import math
@@ -11,20 +12,35 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.nn.ranges import Map, map_ranges
+from mmgraph.nn.segment_linear import SegmentParams, segment_linear
 
 
 def parameter(
     *shape: int, members: int | None, bound: float = 0.0, fill: float = 0.0
 ) -> nn.Parameter:
-    """Return a parameter drawn from U(-bound, bound), or filled where bound is 0."""
+    """Return a parameter drawn from U(-bound, bound), or filled where bound is 0.
+
+    Args:
+        shape: Shape for one member.
+        members: Ensemble members, which become the first axis; None adds no axis.
+        bound: Bound of the uniform distribution; 0 fills instead.
+        fill: Value where ``bound`` is 0.
+    """
     full = shape if members is None else (members, *shape)
     value = torch.full(full, fill)
     return nn.Parameter(value.uniform_(-bound, bound) if bound else value)
 
 
 class Linear(nn.Module):
-    """An affine map; every member has its own."""
+    """Affine map ``x W + b``, with separate parameters for each ensemble member.
+
+    Args:
+        in_channels: Width of a row.
+        out_channels: Width of the result.
+        members: Ensemble members, or None for a single model.
+        scale: Factor on the bound ``1 / sqrt(in_channels)`` of the initial weights. The
+            bias is initialized to zero.
+    """
 
     def __init__(
         self,
@@ -47,14 +63,14 @@ class Linear(nn.Module):
 
 
 class TypedLinear(nn.Module):
-    """An affine map of its own for every node type of a table.
+    """One affine map for each node type of a table.
 
     Args:
-        types: Node types that have a map.
+        types: Node types with a map; rows of other types are skipped.
         in_channels: Width of a row.
         out_channels: Width of the result.
-        members: Number of ensemble members, or None.
-        scale: Factor on the usual bound of the initial weights.
+        members: Ensemble members, or None for a single model.
+        scale: Factor on the bound ``1 / sqrt(in_channels)`` of the initial weights.
     """
 
     def __init__(
@@ -76,30 +92,38 @@ class TypedLinear(nn.Module):
         self.bias = parameter(count, 1, out_channels, members=members)
 
     def forward(self, h: Tensor, rows: Mapping[str, slice]) -> Tensor:
-        """Map the rows of each type.
+        """Map the rows of each type by the weights of that type.
 
         Args:
             h: ``[..., N, in]`` table.
             rows: Rows of each type in the table.
 
         Returns:
-            ``[..., N', out]``: the results of ``types`` in the order of the table; a
-            type without rows gives none.
+            ``[..., N', out]``: the rows of ``types`` in the order of the table; a type
+            without rows contributes none.
         """
-        return map_ranges(h, self.over(rows))[0]
+        return segment_linear(h, self.segment_params(rows))[0]
 
-    def over(self, rows: Mapping[str, slice]) -> Map:
-        """Return the map of a table with these rows of each type."""
-        ranges = tuple(
+    def segment_params(self, rows: Mapping[str, slice]) -> SegmentParams:
+        """Return the parameters for a table with these rows of each type."""
+        segments = tuple(
             (self.types.index(name), part.start, part.stop)
             for name, part in rows.items()
             if name in self.types
         )
-        return Map(self.weight, self.bias, ranges)
+        return SegmentParams(self.weight, self.bias, segments)
 
 
 class Norm(nn.Module):
-    """Layer normalisation with a gain and shift for each member."""
+    """Layer normalization with a learned scale and shift for each ensemble member.
+
+    References:
+        Layer Normalization, Ba, Kiros, Hinton, 2016, arXiv 1607.06450.
+
+    Args:
+        channels: ``D``.
+        members: Ensemble members, or None for a single model.
+    """
 
     def __init__(self, channels: int, *, members: int | None = None) -> None:
         super().__init__()
@@ -107,10 +131,10 @@ class Norm(nn.Module):
         self.bias = parameter(1, channels, members=members)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Normalise the last axis of ``[..., N, D]``."""
-        return standardise(h) * self.weight + self.bias
+        """Normalize the last axis of ``[..., N, D]``."""
+        return standardize(h) * self.weight + self.bias
 
 
-def standardise(h: Tensor) -> Tensor:
-    """Layer normalisation without parameters over the last axis."""
+def standardize(h: Tensor) -> Tensor:
+    """Layer normalization without parameters over the last axis."""
     return torch.layer_norm(h, h.shape[-1:])

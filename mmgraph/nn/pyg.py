@@ -1,4 +1,4 @@
-"""PyTorch Geometric convolutions in the place of relational attention.
+"""Message passing by PyTorch Geometric convolutions instead of relational attention.
 
 Letters: ``N`` nodes, ``D`` width.
 """
@@ -10,30 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.errors import SchemaError
-from mmgraph.graph import Graph
+from mmgraph.graph.graph import Graph
 from mmgraph.schema import Relation
 
 __all__ = ["PyGConv"]
 
 
 class PyGConv(nn.Module):
-    """Any PyTorch Geometric convolution over the edges of the schema.
+    """Message passing by any PyTorch Geometric convolution.
 
-    Which kind of convolution it is is read from its ``forward``: one that takes
-    ``x_dict`` (HGTConv, HANConv) gets all types at once; one that takes ``edge_type``
-    (RGCNConv, RGATConv) gets the table with numbered relations; any other (GATv2Conv,
-    SAGEConv ...) is built once for each relation and its results are summed by target.
+    The signature of ``forward`` determines how the convolution is applied. One with
+    ``x_dict`` (HGTConv, HANConv) is called once with all node types; one with
+    ``edge_type`` (RGCNConv, RGATConv) is called once with the table of all nodes and
+    the index of the relation of each edge; any other (GATv2Conv, SAGEConv, ...) is
+    built once per relation, and the results are summed by target type.
 
-    A convolution must return rows of width ``D`` and treat a node without incoming
-    edges as zero or bias; self-loops have to be off for relations between two types.
+    A convolution must return rows of width ``D``, and zero or a bias for a node without
+    incoming edges. Disable self-loops for relations between two types.
 
     Args:
-        build: Called without arguments; returns the convolution.
-        relations: The typed edges.
+        build: Function without arguments that returns a new convolution.
+        relations: Typed edges, at least one.
 
     Raises:
-        SchemaError: Something else than a function that returns a convolution, or one
-            that takes other things than states and edges.
+        SchemaError: If ``build`` is not a function that returns a module, or the module
+            does not take node states and edges.
 
     Example:
         >>> from torch_geometric.nn import SAGEConv
@@ -63,10 +64,18 @@ class PyGConv(nn.Module):
         self.convs = nn.ModuleList([first, *(build() for _ in range(rest))])
 
     def forward(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
-        """Map ``h [N, D]`` to what each target type hears, ``[N_t, D]``.
+        """Compute the messages that each target node receives.
+
+        Args:
+            h: ``[N, D]`` node states in the order of ``graph``.
+            graph: Nodes and relations.
+
+        Returns:
+            ``[N_t, D]`` messages by target type.
 
         Raises:
-            SchemaError: States of an ensemble, which convolutions cannot take.
+            SchemaError: If the states have an axis of ensemble members, which
+                convolutions do not support.
         """
         if h.ndim != 2:
             raise SchemaError(
@@ -83,36 +92,39 @@ class PyGConv(nn.Module):
     def _hetero(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
         x_dict = {name: h[rows] for name, rows in graph.rows.items()}
         edges = {r.edge_type: self._local(r, graph) for r in self.relations}
-        heard = self.convs[0](x_dict, edges)
-        return {name: value for name, value in heard.items() if value is not None}
+        messages = self.convs[0](x_dict, edges)
+        return {name: x for name, x in messages.items() if x is not None}
 
     def _typed(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
         edges = [graph.edges(r) for r in self.relations]
         kinds = torch.cat([torch.full_like(edge[0], i) for i, edge in enumerate(edges)])
-        heard = self.convs[0](h, torch.cat(edges, 1), kinds)
+        messages = self.convs[0](h, torch.cat(edges, 1), kinds)
         targets = dict.fromkeys(r.target for r in self.relations)
-        return {name: heard[graph.rows[name]] for name in targets}
+        return {name: messages[graph.rows[name]] for name in targets}
 
     def _pair(self, h: Tensor, graph: Graph) -> dict[str, Tensor]:
-        heard: dict[str, Tensor] = {}
+        messages: dict[str, Tensor] = {}
         for conv, relation in zip(self.convs, self.relations, strict=True):
             source, target = graph.rows[relation.source], graph.rows[relation.target]
             result = conv((h[source], h[target]), self._local(relation, graph))
-            previous = heard.get(relation.target)
-            heard[relation.target] = result if previous is None else previous + result
-        return heard
+            previous = messages.get(relation.target)
+            if previous is not None:
+                result = previous + result
+            messages[relation.target] = result
+        return messages
 
 
 def _first_of(build: Callable[[], nn.Module]) -> nn.Module:
-    """Return the first convolution that a function builds.
+    """Return the convolution of the first call.
 
     Raises:
-        SchemaError: Something else than such a function.
+        SchemaError: If ``build`` is not a function without arguments that returns a
+            module.
     """
-    made = build() if _takes_nothing(build) else None
-    if isinstance(made, nn.Module):
-        return made
-    got: object = build if made is None else made
+    result = build() if _takes_no_arguments(build) else None
+    if isinstance(result, nn.Module):
+        return result
+    got: object = build if result is None else result
     kind = "the class " if isinstance(got, type) else ""
     name = getattr(got, "__name__", type(got).__name__)
     raise SchemaError(
@@ -121,8 +133,8 @@ def _first_of(build: Callable[[], nn.Module]) -> nn.Module:
     )
 
 
-def _takes_nothing(build: object) -> bool:
-    """Tell whether it can be called without arguments, to build something."""
+def _takes_no_arguments(build: object) -> bool:
+    """Return True for a callable, other than a module, without required arguments."""
     if isinstance(build, nn.Module) or not callable(build):
         return False
     try:

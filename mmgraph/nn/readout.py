@@ -1,7 +1,9 @@
-"""From node states to one state a sample.
+"""Readouts: one state per sample from the states of its nodes.
 
-Letters: ``N`` nodes, ``B`` samples, ``D`` width. Ghosts are not read. A sample without
-a node to read has the state zero, so that its prediction is the head's bias.
+Letters: ``N`` nodes, ``B`` samples, ``D`` width, ``H`` heads. Receive-only nodes, such
+    as
+placeholder nodes, are not read. A sample without nodes to read has the state zero, so
+that its prediction is the bias of the head.
 """
 
 import math
@@ -10,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.graph import Graph
-from mmgraph.nn.linear import Linear, parameter, standardise
+from mmgraph.graph.graph import Graph
+from mmgraph.nn.linear import Linear, parameter, standardize
 from mmgraph.ops import (
     segment_max,
     segment_mean,
@@ -23,13 +25,13 @@ __all__ = ["AttentionReadout", "FuseReadout", "MaxReadout", "MeanReadout"]
 
 
 class FuseReadout(nn.Module):
-    """Latent nodes, one after the other.
+    """Concatenation of the latent nodes of each sample.
 
     Args:
         types: Latent node types.
         channels: ``D``.
-        num_nodes: Nodes that a sample has of all ``types``.
-        members: Unused; every readout is built alike.
+        num_nodes: Latent nodes per sample, over all ``types``.
+        members: Unused; part of the common signature of readouts.
     """
 
     def __init__(
@@ -45,17 +47,26 @@ class FuseReadout(nn.Module):
         self.out_channels = channels * num_nodes
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        """Read ``[..., N, D]`` as ``[..., B, num_nodes D]``."""
-        if not graph.num_samples:  # how many nodes a sample has cannot be told
+        """Return the states ``[..., B, num_nodes D]`` of samples."""
+        if not graph.num_samples:  # unflatten cannot infer the nodes per sample
             return h.new_zeros(*h.shape[:-2], 0, self.out_channels)
         rows = graph.split(h, graph.nodes)
         parts = [
             rows[name].unflatten(-2, (graph.num_samples, -1)) for name in self.types
         ]
-        return standardise(torch.cat(parts, dim=-2)).flatten(-2)
+        return standardize(torch.cat(parts, dim=-2)).flatten(-2)
 
 
 class _Pool(nn.Module):
+    """Common parts of the readouts that pool nodes of several types.
+
+    Args:
+        types: Node types that are read.
+        channels: ``D``.
+        num_nodes: Unused; part of the common signature of readouts.
+        members: Ensemble members computed together, or None for a single model.
+    """
+
     def __init__(
         self,
         types: Sequence[str],
@@ -69,28 +80,44 @@ class _Pool(nn.Module):
         self.out_channels = channels
 
     def read(self, h: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
-        """Return states and samples of nodes, type by type; ghosts are of ``B``."""
+        """Return normalized states and the sample of each node, ``B`` if not read."""
         states = graph.reorder(h, tuple(graph.nodes), self.types)
-        samples = [graph.nodes[name].heard_in for name in self.types]
-        return standardise(states), torch.cat(samples)
+        samples = [graph.nodes[name].sends_to for name in self.types]
+        return standardize(states), torch.cat(samples)
 
 
 class MeanReadout(_Pool):
-    """The mean over a sample's node types of the mean over their nodes."""
+    """Mean over node types of the mean over the nodes of each type.
+
+    Each present type has the same weight, whatever its number of nodes.
+
+    Args:
+        types: Node types that are read.
+        channels: ``D``.
+        num_nodes: Unused; part of the common signature of readouts.
+        members: Unused; part of the common signature of readouts.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> nodes = {"a": NodeSet(torch.tensor([0, 0, 1]), num_samples=2)}
+        >>> readout = nn.MeanReadout(["a"], channels=8)
+        >>> readout(torch.randn(3, 8), Graph(nodes, num_samples=2)).shape
+        torch.Size([2, 8])
+    """
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        """Read ``[..., N, D]`` as ``[..., B, D]``."""
+        """Return sample states ``[..., B, D]`` of node states ``[..., N, D]``."""
         states, sample = self.read(h, graph)
-        # of one node a type, the mean over types is that over nodes
+        # with at most one node per type, the mean over types is that over nodes
         if all(graph.nodes[name].width <= 1 for name in self.types):
             return segment_mean(states, sample, graph.num_samples + 1)[..., :-1, :]
         weight = self._weights(graph, sample).to(states.dtype)[:, None]
         return segment_sum(states * weight, sample, graph.num_samples + 1)[..., :-1, :]
 
     def _weights(self, graph: Graph, sample: Tensor) -> Tensor:
-        """Return ``[N]`` one over the nodes of a type times the types of a sample."""
+        """Return ``[N]``: 1 / (nodes of the type * types present) in the sample."""
         count, sets = len(self.types), [graph.nodes[name] for name in self.types]
-        cells = [nodes.heard_in * count + i for i, nodes in enumerate(sets)]
+        cells = [nodes.sends_to * count + i for i, nodes in enumerate(sets)]
         cell = torch.cat(cells)
         ones, total = torch.ones_like(cell), (graph.num_samples + 1) * count
         nodes = cell.new_zeros(total).index_add(0, cell, ones)
@@ -99,19 +126,34 @@ class MeanReadout(_Pool):
 
 
 class MaxReadout(_Pool):
-    """The largest state by channel over all nodes of a sample."""
+    """Maximum over all nodes of a sample, channel by channel.
+
+    Args:
+        types: Node types that are read.
+        channels: ``D``.
+        num_nodes: Unused; part of the common signature of readouts.
+        members: Unused; part of the common signature of readouts.
+    """
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        """Read ``[..., N, D]`` as ``[..., B, D]``."""
+        """Return sample states ``[..., B, D]`` of node states ``[..., N, D]``."""
         states, sample = self.read(h, graph)
         return segment_max(states, sample, graph.num_samples + 1)[..., :-1, :]
 
 
 class AttentionReadout(_Pool):
-    """Pooling by attention of one learned query per head, with a null sink.
+    """Multi-head attention pooling with one learned query per head and a null sink.
 
     References:
-        Set Transformer, Lee, Lee, Kim, Kosiorek, Choi, Teh, 2019, arXiv 1810.00825.
+        Set Transformer, Lee, Lee, Kim, Kosiorek, Choi, Teh, 2019, arXiv 1810.00825
+        (pooling by multi-head attention).
+
+    Args:
+        types: Node types that are read.
+        channels: ``D``, a multiple of ``num_heads``.
+        num_nodes: Unused; part of the common signature of readouts.
+        members: Ensemble members computed together, or None for a single model.
+        num_heads: ``H``.
     """
 
     def __init__(
@@ -131,7 +173,7 @@ class AttentionReadout(_Pool):
         self.num_heads = num_heads
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        """Read ``[..., N, D]`` as ``[..., B, D]``."""
+        """Return sample states ``[..., B, D]`` of node states ``[..., N, D]``."""
         states, sample = self.read(h, graph)
         logits = states @ self.query  # [..., N, H]
         sink = self.sink.expand(

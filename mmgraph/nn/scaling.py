@@ -1,4 +1,4 @@
-"""Input transformations that know missing cells.
+"""Input transformations for tables with missing cells.
 
 Letters: ``N`` rows, ``C`` channels, ``T`` knots.
 """
@@ -7,20 +7,23 @@ import torch
 from torch import Tensor, nn
 
 CLIP = 8.0
-ROUNDING = 2e-7  # of float32: a smaller relative spread is none
+ROUNDING = 2e-7  # relative spread below which a float32 channel is constant
 QUANTILE_ROWS = 1_000_000  # torch.quantile takes at most 16 million
-ABSURD = 1e4  # times the width of nine tenths of the values, away from the median
-ABSURD_ROWS = 10_000  # that are enough to tell that width
+SENTINEL_DISTANCE = 1e4  # from the median, in units of the 5-95 % interquantile range
+SENTINEL_ROWS = 10_000  # enough to estimate that range
 
 
-class Standardiser(nn.Module):
-    """Turn raw rows into standardised values and flags of missing cells.
+class StandardScaler(nn.Module):
+    """Standardized values and missing-cell indicators of a table.
 
-    Fitted on the observed training rows only. A channel that is constant there, or
-    never observed, is scaled by one. Values are clipped at eight standard deviations,
-    and what is ten thousand times as far from the median as nine tenths of the values
-    are apart, such as a fill value of 1e20, has no say in these: one absurd reading
-    cannot dominate.
+    Mean and standard deviation are those of the observed training cells. A channel that
+    is constant there, or never observed, has scale one. Values are clipped at eight
+    standard deviations. Sentinel values such as 1e20 are excluded from mean and
+    standard deviation: cells that are farther from the median than 10,000 times the
+    range between the 5 % and the 95 % quantile.
+
+    Args:
+        channels: ``C``.
     """
 
     mean: Tensor
@@ -34,13 +37,13 @@ class Standardiser(nn.Module):
 
     @property
     def out_channels(self) -> int:
-        """Width of the result: a value and a flag for every channel."""
+        """Width of the result, ``2 C``: a value and an indicator for every channel."""
         return 2 * self.channels
 
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
-        """Set mean and scale from rows ``[N, C]``; NaN cells are left out."""
-        seen = ~x.isnan() & ~_absurd(x)
+        """Fit mean and scale on rows ``[N, C]``; NaN cells are ignored."""
+        seen = ~x.isnan() & ~_is_sentinel(x)
         count = seen.sum(0).clamp(min=1)
         clean = torch.where(seen, x, 0).double()
         mean = clean.sum(0) / count
@@ -50,36 +53,36 @@ class Standardiser(nn.Module):
         self.scale.copy_(torch.where(constant, 1, variance).sqrt())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[N, C]`` to ``[N, 2 C]``: values (zero where missing), then flags."""
+        """Return ``[N, 2 C]``: values, zero where missing, followed by indicators."""
         missing = x.isnan()
         z = ((x - self.mean) / self.scale).clamp(-CLIP, CLIP).masked_fill(missing, 0)
         return torch.cat([z, missing.to(z.dtype)], dim=1)
 
 
-def _absurd(x: Tensor) -> Tensor:
-    """Tell which cells of ``[N, C]`` are no readings of their channel, Bool."""
-    step = max(1, len(x) // ABSURD_ROWS)
+def _is_sentinel(x: Tensor) -> Tensor:
+    """Return ``[N, C]`` Bool, True for cells far outside the range of their channel."""
+    step = max(1, len(x) // SENTINEL_ROWS)
     shares = torch.tensor([0.05, 0.5, 0.95], dtype=torch.double, device=x.device)
     some = x[::step].double()
     if not len(some):
         return torch.zeros_like(x, dtype=torch.bool)
     low, middle, high = torch.nanquantile(some, shares, dim=0)
-    limit = torch.where(high > low, ABSURD * (high - low), torch.inf)
+    limit = torch.where(high > low, SENTINEL_DISTANCE * (high - low), torch.inf)
     return (x - middle).abs() > limit
 
 
-class Hinges(nn.Module):
-    """Piecewise-linear functions of every channel: ``max(x - knot, 0)``.
+class PiecewiseLinear(nn.Module):
+    """Linear-spline basis of every channel: hinge functions ``max(x - knot, 0)``.
 
-    Knots are inner quantiles of the training rows; a channel of few values has one at
-    each inner value, a constant one has none. With them, a linear model is additive in
-    arbitrary functions of the channels.
+    Knots are inner quantiles of the training rows. A channel with few distinct values
+    has a knot at each inner value, a constant channel none. A linear model of the
+    result is an additive model with piecewise-linear functions of the channels.
 
     References:
-        Multivariate Adaptive Regression Splines, Friedman, 1991 (the basis).
+        Multivariate Adaptive Regression Splines, Friedman, 1991 (hinge functions).
 
     Args:
-        num_knots: ``T``.
+        num_knots: Total number of knots, ``T``.
     """
 
     channel: Tensor
@@ -92,8 +95,8 @@ class Hinges(nn.Module):
         self.register_buffer("knot", torch.zeros(num_knots))
 
     @classmethod
-    def at_quantiles(cls, x: Tensor, num_quantiles: int) -> "Hinges":
-        """Place knots from rows ``[N, C]``; NaN cells are left out."""
+    def at_quantiles(cls, x: Tensor, num_quantiles: int) -> "PiecewiseLinear":
+        """Return the basis with knots at quantiles of rows ``[N, C]``, without NaN."""
         channels, knots = [], []
         shares = torch.linspace(0, 1, num_quantiles + 2, dtype=torch.double)[1:-1]
         for c, column in enumerate(x.double().unbind(1)):
@@ -112,6 +115,6 @@ class Hinges(nn.Module):
         return hinges
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``[N, C]`` to ``[N, C + T]``; NaN cells stay NaN."""
+        """Return ``[N, C + T]``: the values, followed by the hinges; NaN stays NaN."""
         hinges = (x[:, self.channel] - self.knot).clamp(min=0)
         return torch.cat([x, hinges], dim=1)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.errors import ConfigError
-from mmgraph.pretrained.source import EXTRA, POOLING, Source
+from mmgraph.pretrained.model_files import EXTRA, POOLING, Source
 
 EncoderKind: TypeAlias = Literal["text", "image", "audio"]
 Pooling: TypeAlias = Literal["mean", "cls", "last", "pooler"]
@@ -35,10 +35,10 @@ class Backbone(nn.Module):
 
     Args:
         model: The model, in evaluation mode: no dropout, and statistics of batch
-            normalisation as they were learned.
+            normalization as they were learned.
         kind: What it reads.
         pooling: How states become one vector.
-        normalise: Give vectors unit length.
+        normalize: Give vectors unit length.
         joint: It has one space for several kinds, read by ``get_{kind}_features``.
     """
 
@@ -48,12 +48,12 @@ class Backbone(nn.Module):
         kind: EncoderKind,
         pooling: Pooling,
         *,
-        normalise: bool,
+        normalize: bool,
         joint: bool,
     ) -> None:
         super().__init__()
         self.model, self.kind, self.pooling = model, kind, pooling
-        self.normalise, self.joint = normalise, joint
+        self.normalize, self.joint = normalize, joint
         self.eval()
 
     @property
@@ -82,7 +82,7 @@ class Backbone(nn.Module):
             z = answer if isinstance(answer, Tensor) else answer.pooler_output
         else:
             z = self._pool(self.model(**inputs), mask)
-        return F.normalize(z, dim=-1) if self.normalise else z
+        return F.normalize(z, dim=-1) if self.normalize else z
 
     def _pool(self, answer: Any, mask: Tensor | None) -> Tensor:  # noqa: ANN401
         if self.pooling == "pooler":
@@ -131,9 +131,9 @@ def load_backbone(
             f"{' or '.join(known) or 'none of those known'}, got {kind!r}. Name it: "
             f"PretrainedEncoder('{source.name}', kind=...), or give another model."
         )
-    normalise = False
+    normalize = False
     if pooling is None:
-        pooling, normalise = _sentence_pooling(source)
+        pooling, normalize = _sentence_pooling(source)
         if kind == "image" and _has_class_token(model):
             pooling = "cls"
     if not joint and getattr(model.config, "is_encoder_decoder", False):
@@ -142,7 +142,7 @@ def load_backbone(
         model.float(),
         kind,
         pooling,
-        normalise=normalise,
+        normalize=normalize,
         joint=bool(joint),
     )
 
@@ -245,5 +245,5 @@ def _sentence_pooling(source: Source) -> tuple[Pooling, bool]:
             f"{', '.join(chosen) or 'nothing'}. Name it: pooling='mean'."
         )
     modules = source.folder / "modules.json"
-    normalise = modules.is_file() and "Normalize" in modules.read_text(encoding="utf-8")
-    return names[chosen[0]], normalise
+    normalize = modules.is_file() and "Normalize" in modules.read_text(encoding="utf-8")
+    return names[chosen[0]], normalize

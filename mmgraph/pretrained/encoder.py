@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mmgraph._progress import show_progress
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.pretrained.backbone import (
     KINDS,
@@ -24,11 +25,10 @@ from mmgraph.pretrained.backbone import (
     Pooling,
     load_backbone,
 )
-from mmgraph.pretrained.features import FeatureCache
+from mmgraph.pretrained.feature_cache import FeatureCache
 from mmgraph.pretrained.processor import Processor, Row, Values, pad_tokens
-from mmgraph.pretrained.reading import digest_of
-from mmgraph.pretrained.source import Source, find_source
-from mmgraph.progress import show_progress
+from mmgraph.pretrained.media import digest_of
+from mmgraph.pretrained.model_files import Source, find_source
 
 FloatRows = npt.NDArray[np.float32]
 
@@ -70,7 +70,7 @@ class PretrainedEncoder:
             several kinds, such as CLIP, need it.
         pooling: How the states of a model become one vector: "mean" over tokens,
             "cls" (the first), "last", or "pooler" (the model's own). None: what a
-            folder of sentence-transformers says, with its normalisation; else the
+            folder of sentence-transformers says, with its normalization; else the
             class token for pictures where there is one; else the mean. Models of
             several kinds give their common space.
         max_length: Most tokens of a text (None: what the model takes) or seconds of a

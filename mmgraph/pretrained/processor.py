@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mmgraph.errors import ConfigError
 from mmgraph.pretrained.backbone import Backbone, load_part, quiet
-from mmgraph.pretrained.reading import as_picture, as_waveform
-from mmgraph.pretrained.source import Source
+from mmgraph.pretrained.media import as_picture, as_waveform
+from mmgraph.pretrained.model_files import Source
 
 Row: TypeAlias = npt.NDArray[Any]
 Values: TypeAlias = Sequence[Any] | npt.NDArray[Any]

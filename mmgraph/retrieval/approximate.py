@@ -1,4 +1,4 @@
-"""Nearest neighbours by faiss: flat, graph (HNSW) and inverted lists (IVF).
+"""Nearest neighbors by faiss: flat, graph (HNSW) and inverted lists (IVF).
 
 Letters: `Q` queries, `N` entries, `D` width, `k` places.
 """

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgraph.data.labels import as_plain, check_unique
-from mmgraph.data.vectors import as_vectors
+from mmgraph.data.targets import as_metadata, check_unique
+from mmgraph.data.validation import as_vectors
 from mmgraph.errors import DataError
 
 _LARGEST = np.iinfo(np.int64).max
@@ -53,7 +53,7 @@ def check_ids(ids: Any, num_entries: int) -> NDArray[Any]:  # noqa: ANN401
         DataError: If they repeat, are missing, of another type or number, or cannot
             be saved.
     """
-    array = as_plain("ids", ids, num_entries)
+    array = as_metadata("ids", ids, num_entries)
     if len(array) and array.dtype.kind not in "iuU":
         raise DataError(
             f"ids must be whole numbers or strings, got {array.dtype}. Convert them."

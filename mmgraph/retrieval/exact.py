@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by blocked matrix products, in bounded memory.
+"""Exact nearest neighbors by blocked matrix products, in bounded memory.
 
 Letters: `Q` queries, `N` entries, `D` width, `k` places.
 """

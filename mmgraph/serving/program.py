@@ -12,11 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from mmgraph.batch import Batch
-from mmgraph.data.features import describe_sequences
+from mmgraph.data.batch import Batch
+from mmgraph.data.features.describe import describe_sequences
 from mmgraph.errors import SchemaError
 from mmgraph.estimators import FusionEstimator, FusionRegressor
-from mmgraph.nn.trees import Forest
+from mmgraph.experts.trees import Forest
 from mmgraph.ops import present_rows
 from mmgraph.schema import Full, Modality, Schema
 

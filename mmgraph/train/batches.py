@@ -11,8 +11,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from mmgraph.batch import Batch
-from mmgraph.distributed import ALONE, Workers
+from mmgraph.data.batch import Batch
+from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 
 
 def _nothing(present: Tensor, rows: Tensor | None = None) -> None:
@@ -75,7 +75,7 @@ class BatchSource(Protocol):
         """Return at most so many samples, drawn at random, to validate members on."""
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, workers: Workers
+        self, batch_size: int, generator: torch.Generator, workers: ProcessGroup
     ) -> Batches:
         """Return an endless iterator of this process's parts of random batches.
 
@@ -128,7 +128,10 @@ class TrainingSet:
         return self.take(order[:most].sort().values)
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, workers: Workers = ALONE
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        workers: ProcessGroup = SINGLE_PROCESS,
     ) -> "IndexBatches":
         """Return parts of the batches of one permutation after the other."""
         return IndexBatches(self, batch_size, generator, workers)
@@ -149,7 +152,7 @@ class IndexBatches:
         data: TrainingSet,
         batch_size: int,
         generator: torch.Generator,
-        workers: Workers = ALONE,
+        workers: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.data, self.generator, self.workers = data, generator, workers
         count = max(1, round(len(data) / min(batch_size, len(data))))

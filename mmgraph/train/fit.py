@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from mmgraph.distributed import ALONE, Workers
+from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 from mmgraph.model import FusionModel
-from mmgraph.nn.pool import Pool
+from mmgraph.nn.evidence_pool import Pool
 from mmgraph.train.batches import BatchSource
-from mmgraph.train.folder import TrainingFolder
-from mmgraph.train.resume import Progress
+from mmgraph.train.progress_dir import CheckpointDir
+from mmgraph.train.resume import TrainerState
 from mmgraph.train.step import TrainOptions, TrainStep
 from mmgraph.train.validation import Validation
 
@@ -44,14 +44,14 @@ def fit_members(
     options: TrainOptions,
     *,
     generator: torch.Generator,
-    workers: Workers = ALONE,
-    folder: TrainingFolder | None = None,
+    workers: ProcessGroup = SINGLE_PROCESS,
+    folder: CheckpointDir | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> tuple[float, History]:
     """Fit the graph's members to the residual of the pool; choose beta.
 
     Every member minimises the task's loss of ``pool + share * graph`` on its own bag
-    (see :func:`interaction_share`), under
+    (see :func:`interaction_weight`), under
     modality dropout drawn anew for each batch, and keeps its parameters of the check
     with the lowest loss on the samples that its bag holds out.
 
@@ -68,15 +68,17 @@ def fit_members(
     Returns:
         The weight of the graph's logits, chosen on held-out samples, and the history.
     """
-    take_step = TrainStep(graph, pool, options, generator, workers)
+    optimizer_step = TrainStep(graph, pool, options, generator, workers)
     batch = data.validation_batch(MAX_VALIDATION, generator)
     validation = Validation(graph, pool, batch, generator, workers)
     batches = data.batches(options.batch_size, generator, workers)
     every = max(1, options.max_steps // options.checks)
-    progress = Progress(take_step, validation, batches, generator, workers, folder)
+    progress = TrainerState(
+        optimizer_step, validation, batches, generator, workers, folder
+    )
     step = done = progress.resume()
     for step in range(done + 1, options.max_steps + 1):
-        take_step(next(batches))
+        optimizer_step(next(batches))
         on_step(step)
         if step % every == 0:
             if validation.check() >= options.patience:

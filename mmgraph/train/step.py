@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmgraph.distributed import ALONE, Workers, peers
+from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup, distributed_errors
 from mmgraph.losses import LossSums, label_weight, ratio
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
-from mmgraph.nn.pool import Pool, interaction_share
+from mmgraph.nn.evidence_pool import Pool, interaction_weight
 from mmgraph.train.batches import TrainingBatch
 
 
@@ -65,7 +65,7 @@ class Objective(nn.Module):
         graph: FusionModel,
         pool: Pool,
         auxiliary_weight: float,
-        workers: Workers,
+        workers: ProcessGroup,
     ) -> None:
         super().__init__()
         self.graph, self.pool, self.workers = graph, pool, workers
@@ -82,7 +82,7 @@ class Objective(nn.Module):
             batch = part.batch.drop(kept)
         output = self.graph(batch, self.pool.by_modality(part.evidence))
         offset = self.pool(part.evidence, kept, part.joint_evidence(kept))
-        logits = offset + interaction_share(kept) * output.logits
+        logits = offset + interaction_weight(kept) * output.logits
         own = label_weight(part.y, part.bags)
         weight, in_bag, extras = self._over_all(
             own, part.bags.sum(1), output.auxiliary_sums
@@ -147,7 +147,7 @@ class TrainStep:
         pool: Pool,
         options: TrainOptions,
         generator: torch.Generator,
-        workers: Workers = ALONE,
+        workers: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.graph, self.options, self.generator = graph, options, generator
         self.optimiser = torch.optim.AdamW(
@@ -169,7 +169,7 @@ class TrainStep:
     def __call__(self, part: TrainingBatch) -> None:
         """Take one step on some samples, with some of their modalities hidden."""
         self.optimiser.zero_grad()
-        with peers(), warnings.catch_warnings():
+        with distributed_errors(), warnings.catch_warnings():
             # a gradient of one column may have other strides: DDP copies it
             warnings.filterwarnings("ignore", message="Grad strides do not match")
             self.loss(part, self._keep(part)).backward()

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmgraph.distributed import ALONE, Workers
+from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
-from mmgraph.nn.pool import Pool, interaction_share
+from mmgraph.nn.evidence_pool import Pool, interaction_weight
 from mmgraph.train.batches import TrainingBatch
 
 BETAS = tuple(0.25 * i for i in range(6))
@@ -67,7 +67,7 @@ class Validation:
         pool: Pool,
         samples: TrainingBatch,
         generator: torch.Generator,
-        workers: Workers = ALONE,
+        workers: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.graph, self.samples, self.workers = graph, samples, workers
         present, evidence = samples.present, samples.evidence
@@ -76,7 +76,7 @@ class Validation:
         self.offsets = [
             pool(evidence, mask, samples.joint_evidence(mask)) for mask in self.masks
         ]
-        self.shares = [interaction_share(mask) for mask in self.masks]
+        self.shares = [interaction_weight(mask) for mask in self.masks]
         self.out = (samples.bags == 0).to(evidence.dtype)
         self.losses: list[tuple[float, ...]] = []
         self.best = self.out.new_full((len(self.out),), torch.inf)
@@ -108,9 +108,9 @@ class Validation:
     def check(self) -> int:
         """Measure; keep better members; return the number of checks without one."""
         loss = self.best.clone()
-        if self.workers.is_lead:
+        if self.workers.is_main_process:
             loss = self._loss_of_members()
-        loss = self.workers.from_lead(loss)
+        loss = self.workers.broadcast(loss)
         self.losses.append(tuple(loss.tolist()))
         better = loss < self.best - 1e-5
         self.best = torch.where(better, loss, self.best)
@@ -128,11 +128,11 @@ class Validation:
     def choose_beta(self) -> tuple[float, tuple[float, ...]]:
         """Return the weight of the graph, and the mean loss of each candidate."""
         chosen = torch.zeros(1 + len(BETAS), dtype=torch.float64)
-        if self.workers.is_lead:
+        if self.workers.is_main_process:
             losses = self.beta_losses()
             beta = shrunk_beta(losses, self.samples.groups)
             chosen = torch.tensor([beta, *losses.nanmean(1).tolist()]).to(chosen)
-        beta, *means = self.workers.from_lead(chosen.to(self.best.device)).tolist()
+        beta, *means = self.workers.broadcast(chosen.to(self.best.device)).tolist()
         return beta, tuple(means)
 
     def beta_losses(self) -> Tensor:

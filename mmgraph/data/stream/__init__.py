@@ -1,6 +1,9 @@
-"""Samples that do not fit into memory, read piece by piece."""
+"""Streams: data that are read piece by piece because they exceed the memory.
 
-from mmgraph.data.stream.chunks import Chunks
-from mmgraph.data.stream.stream import MultimodalStream
+Sources (Parquet, Hugging Face datasets, Python records) yield pieces of samples;
+:class:`MultimodalStream` shards, shuffles and converts them to one schema.
+"""
 
-__all__ = ["Chunks", "MultimodalStream"]
+from mmgraph.data.stream.stream import ChunkIterator, MultimodalStream
+
+__all__ = ["ChunkIterator", "MultimodalStream"]

@@ -1,4 +1,4 @@
-"""Streams of records: dicts that a Python iterable yields, one per sample.
+"""Source of records: dicts from a Python iterable, one per sample.
 
 Shapes: n samples of a piece.
 """
@@ -12,26 +12,28 @@ from typing import Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray
-from mmgraph.data.convert import to_float32
-from mmgraph.data.labels import PLAIN_NAMES, Usual
+from mmgraph.data.io.arrays import to_float32
 from mmgraph.data.multimodal import MultimodalData
-from mmgraph.data.stream.source import Piece, Span
-from mmgraph.data.stream.tables import Fields, naming
+from mmgraph.data.stream.parquet import Fields, error_prefix
+from mmgraph.data.stream.source import Piece, RowRange
+from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
 
-LOOKED_AT = 4096  # samples that are searched for labels where some have none
+LABEL_SEARCH = 4096  # first samples that decide whether records have labels
 Records = Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class RecordSource:
-    """An iterable of dicts as a source of one part.
+    """Iterable of dicts as a source of one part.
 
     Attributes:
-        fields: which keys are what; a key that a record lacks is missing there.
-        records: what can be iterated again and again, or a function that starts anew.
-        schema: says which lists are sequences, where one was given.
+        fields: Keys of the modalities and of the metadata. A key that a record lacks
+            is a missing value.
+        records: Iterable that can be iterated repeatedly, or a function that returns a
+            new iterable.
+        schema: Schema that determines which lists are sequences, or None.
     """
 
     fields: Fields
@@ -40,7 +42,7 @@ class RecordSource:
 
     @property
     def sizes(self) -> tuple[None]:
-        """Unknown."""
+        """None: the number of samples is unknown."""
         return (None,)
 
     @property
@@ -49,33 +51,68 @@ class RecordSource:
         return tuple(self.fields.modalities or ())
 
     def name_of(self, part: int) -> str:
-        """Return what there is one of."""
+        """Return the name of the part for error messages."""
         return "samples"
 
-    def read(self, span: Span, size: int) -> Iterator[Piece]:
-        """Yield the samples of a span; a fault names the samples of the piece.
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
+        """Yield the samples of a row range.
+
+        Args:
+            span: Row range of the part.
+            size: Largest number of samples of a piece.
 
         Raises:
-            DataError: when a record is no dict, or its values cannot be read.
+            DataError: If a record is not a dict, or its values cannot be read; the
+                message names the samples of the piece.
         """
-        records = islice(self._again(), span.start, None, span.step)
+        records = islice(self._restart(), span.start, None, span.step)
         row = span.start
-        while found := list(islice(records, size)):
-            keys = row + span.step * np.arange(len(found))
-            row += span.step * len(found)
-            with naming(f"samples {keys[0]} to {keys[-1]}"):
-                yield self._parse(found, keys)
+        while piece := list(islice(records, size)):
+            keys = row + span.step * np.arange(len(piece))
+            row += span.step * len(piece)
+            with error_prefix(f"samples {keys[0]} to {keys[-1]}"):
+                yield self._parse(piece, keys)
 
-    def _again(self) -> Iterable[Any]:
+    def _restart(self) -> Iterable[Any]:
         return self.records() if callable(self.records) else self.records
 
     @cached_property
     def _has_labels(self) -> bool:
-        """Whether one of the first samples has the key of labels."""
-        first = islice(self._again(), LOOKED_AT)
+        """True if one of the first samples has the key of the labels."""
+        first = islice(self._restart(), LABEL_SEARCH)
         return any(isinstance(r, Mapping) and self.fields.y in r for r in first)
 
     def _parse(self, records: list[Any], keys: IntArray) -> Piece:
+        known = self._known_keys(records)
+        fields = self.fields
+        modalities = fields.modalities or {}
+
+        def values_of(key: str | None) -> list[Any] | None:
+            return [r.get(key) for r in records] if key in known else None
+
+        sources = {
+            m: (s if isinstance(s, str) else s[0]) for m, s in modalities.items()
+        }
+        times = {m: values_of(f"{s}.time") for m, s in sources.items()}
+        ids = values_of(fields.ids)
+        data = MultimodalData.from_arrays(
+            {name: _content(records, name, s) for name, s in modalities.items()},
+            y=values_of(fields.y),
+            ids=keys if ids is None else ids,
+            groups=values_of(fields.groups),
+            split_name=values_of(METADATA_NAMES["split_name"]),
+            times={name: column for name, column in times.items() if column},
+            schema=self.schema,
+        )
+        return Piece(data, keys)
+
+    def _known_keys(self, records: list[Any]) -> set[Any]:
+        """Return all keys of the records after checking the keys of the metadata.
+
+        Raises:
+            DataError: If a record is not a dict, a key that the user named does not
+                occur, or labels begin after the first samples.
+        """
         for record in records:
             if not isinstance(record, Mapping):
                 raise DataError(
@@ -86,46 +123,29 @@ class RecordSource:
         fields = self.fields
         if fields.y is not None and fields.y not in known and self._has_labels:
             known.add(fields.y)
-        if isinstance(fields.y, Usual) and fields.y in known and not self._has_labels:
+        is_default = isinstance(fields.y, DefaultColumn)
+        if is_default and fields.y in known and not self._has_labels:
             raise DataError(
-                f"samples must have the key {fields.y!r} among the first {LOOKED_AT} "
-                "where some have it, got it later. Yield None where a label is unknown."
+                f"samples must have the key {fields.y!r} among the first "
+                f"{LABEL_SEARCH} if any has it, got it later. Yield None where a label "
+                "is missing."
             )
         for key in (fields.y, fields.ids, fields.groups):
-            if not isinstance(key, Usual | None) and key not in known:
+            if not isinstance(key, DefaultColumn | None) and key not in known:
                 raise DataError(
                     f"samples must have the key {key!r}, got "
                     f"{', '.join(sorted(map(str, known)))}. Check the name."
                 )
-        modalities = fields.modalities or {}
-
-        def plain(name: str | None) -> list[Any] | None:
-            return [r.get(name) for r in records] if name in known else None
-
-        sources = {
-            m: (s if isinstance(s, str) else s[0]) for m, s in modalities.items()
-        }
-        times = {m: plain(f"{s}.time") for m, s in sources.items()}
-        ids = plain(fields.ids)
-        data = MultimodalData.from_arrays(
-            {name: _content(records, name, s) for name, s in modalities.items()},
-            y=plain(fields.y),
-            ids=keys if ids is None else ids,
-            groups=plain(fields.groups),
-            split_name=plain(PLAIN_NAMES["split_name"]),
-            times={name: column for name, column in times.items() if column},
-            schema=self.schema,
-        )
-        return Piece(data, keys)
+        return known
 
 
 def _content(
     records: list[Mapping[str, Any]], name: str, source: str | Sequence[str]
 ) -> list[Any] | AnyArray:
-    """Return one entry per sample, or ``[n, C]`` where a modality has several keys.
+    """Return one entry per sample, or ``[n, C]`` if a modality has a list of keys.
 
     Raises:
-        DataError: when one of several keys holds no number.
+        DataError: If a value of a list of keys is not a number.
     """
     if isinstance(source, str):
         return [record.get(source) for record in records]
@@ -134,11 +154,11 @@ def _content(
     return to_float32(name, numbers).reshape(len(records), len(source))
 
 
-def check_again(records: object) -> None:
-    """Refuse what can be iterated only once: every pass over the data starts anew.
+def check_repeatable(records: object) -> None:
+    """Check that records can be iterated repeatedly: every epoch starts a new pass.
 
     Raises:
-        DataError: when it is an iterator, or no iterable at all.
+        DataError: If it is an iterator, or not iterable.
     """
     once = isinstance(records, Iterator)
     if once or not (callable(records) or isinstance(records, Iterable)):

@@ -1,25 +1,27 @@
-"""Where a stream reads: numbered parts that can be read in any order.
+"""Sources of streams: numbered parts that can be read in any order.
 
 Shapes: n samples of a piece.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from mmgraph.data.column import IntArray
 from mmgraph.data.multimodal import MultimodalData
+from mmgraph.schema import Schema
 
 
 class Piece(NamedTuple):
-    """Consecutive samples of one part.
+    """Consecutive samples of a part.
 
     Attributes:
-        data: the n samples.
-        keys: ``[n]`` int64 numbers of the samples, unique in the source and the same
-            in whatever order it is read.
+        data: The n samples.
+        keys: ``[n]`` int64 numbers of the samples, unique in the source and independent
+            of the order of reading.
     """
 
     data: MultimodalData
@@ -27,14 +29,14 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Span:
-    """Some samples of a part: every ``step``-th from ``start`` up to ``stop``.
+class RowRange:
+    """Row range of a part: every ``step``-th sample from ``start`` up to ``stop``.
 
     Attributes:
-        part: number of the part.
-        start: first sample.
-        stop: behind the last sample; None is the end of the part, where it is unknown.
-        step: distance of the samples; above 1 only where ``stop`` is None.
+        part: Number of the part.
+        start: First sample.
+        stop: End of the range, exclusive; None for the end of a part of unknown size.
+        step: Distance between samples; above 1 only if ``stop`` is None.
     """
 
     part: int
@@ -45,34 +47,34 @@ class Span:
 
 @runtime_checkable
 class Source(Protocol):
-    """Parts of samples, read forward; the order of samples never changes."""
+    """Interface of sources: parts with samples in a fixed order, read forward."""
 
     @property
     def sizes(self) -> tuple[int | None, ...]:
-        """Samples of each part; None where that is unknown."""
+        """Number of samples of each part; None where it is unknown."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities, in order."""
 
     @property
-    def schema(self) -> Any:  # noqa: ANN401
-        """The schema that was given to the data; None where it is inferred."""
+    def schema(self) -> Schema | None:
+        """Schema that was stored or passed; None if it is inferred."""
 
     def name_of(self, part: int) -> str:
-        """Return what to call a part in messages of errors."""
+        """Return the name of a part for error messages."""
 
-    def read(self, span: Span, size: int) -> Iterator[Piece]:
-        """Yield the samples of a span in pieces of at most ``size``."""
-
-
-def spans_of(sizes: tuple[int | None, ...], order: IntArray) -> list[Span]:
-    """Return whole parts, whose sizes are None where unknown, in an order."""
-    return [Span(part, 0, sizes[part]) for part in order.tolist()]
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
+        """Yield the samples of a row range in pieces of at most ``size`` samples."""
 
 
-def count_samples(spans: Sequence[Span]) -> int | None:
-    """Return how many samples spans have together; None where that is unknown."""
+def spans_of(sizes: tuple[int | None, ...], order: IntArray) -> list[RowRange]:
+    """Return the row ranges of whole parts in a given order."""
+    return [RowRange(part, 0, sizes[part]) for part in order.tolist()]
+
+
+def count_samples(spans: Sequence[RowRange]) -> int | None:
+    """Return the total number of samples of row ranges; None if it is unknown."""
     total = 0
     for span in spans:
         if span.stop is None:
@@ -81,23 +83,25 @@ def count_samples(spans: Sequence[Span]) -> int | None:
     return total
 
 
-def deal_spans(spans: Sequence[Span], rank: int, world_size: int) -> list[Span]:
-    """Return the spans of one of several readers; together they read all, once.
+def shard_ranges(
+    spans: Sequence[RowRange], rank: int, world_size: int
+) -> list[RowRange]:
+    """Return the row ranges of one of several readers.
 
-    Spans are dealt out whole and in turn. Where there are fewer of them than readers,
-    each reads its share of every one.
+    Whole ranges are assigned in turn. If there are fewer ranges than readers, each
+    range is divided among all readers. Every sample belongs to exactly one reader.
 
     Args:
-        spans: in the order of reading, the same for all readers.
-        rank: number of the reader.
-        world_size: number of readers.
+        spans: Row ranges in the order of reading, the same for all readers.
+        rank: Number of the reader, from 0.
+        world_size: Number of readers.
     """
     if len(spans) >= world_size:
         return list(spans[rank::world_size])
     return [_divide(span, rank, world_size) for span in spans]
 
 
-def _divide(span: Span, rank: int, world_size: int) -> Span:
+def _divide(span: RowRange, rank: int, world_size: int) -> RowRange:
     if span.stop is None:
         start = span.start + rank * span.step
         return replace(span, start=start, step=span.step * world_size)
@@ -106,12 +110,16 @@ def _divide(span: Span, rank: int, world_size: int) -> Span:
     return replace(span, start=low, stop=high)
 
 
-def hash_keys(keys: IntArray, seed: int) -> Any:  # noqa: ANN401
-    """Map numbers to uniform uint64, as good as random and the same everywhere.
+def hash_keys(keys: IntArray, seed: int) -> npt.NDArray[np.uint64]:
+    """Return a pseudorandom uint64 hash of each number, equal on all platforms.
+
+    Args:
+        keys: ``[n]`` numbers.
+        seed: Seed of the hash.
 
     References:
         Fast Splittable Pseudorandom Number Generators, Steele, Lea, Flood, 2014
-        (the finaliser of SplitMix64).
+        (the finalizer of SplitMix64).
     """
     with np.errstate(over="ignore"):
         x = keys.astype(np.uint64) + np.uint64(seed + 1) * np.uint64(0x9E3779B97F4A7C15)

@@ -1,57 +1,62 @@
-"""Samples that do not fit into memory, read piece by piece.
+"""Streams of multimodal data, and iterators over their chunks.
 
 Shapes: n samples of a chunk.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from mmgraph.data.column import AnyArray, IntArray
-from mmgraph.data.labels import PLAIN_NAMES, concat_plain
 from mmgraph.data.multimodal import MultimodalData
-from mmgraph.data.stream.chunks import Chunks
-from mmgraph.data.stream.fitting import Beginning, fit_piece, peek
-from mmgraph.data.stream.order import join, read_windows
-from mmgraph.data.stream.records import Records, RecordSource, check_again
+from mmgraph.data.stream.parquet import (
+    Fields,
+    TableSource,
+    error_prefix,
+    open_folder,
+)
+from mmgraph.data.stream.records import Records, RecordSource, check_repeatable
+from mmgraph.data.stream.schema import StreamInfo, fit_piece, infer_stream_info
+from mmgraph.data.stream.shuffle import join, read_windows, take
 from mmgraph.data.stream.source import (
     Piece,
+    RowRange,
     Source,
-    Span,
     count_samples,
-    deal_spans,
+    shard_ranges,
     spans_of,
 )
-from mmgraph.data.stream.tables import Fields, TableSource, naming, open_folder
+from mmgraph.data.targets import METADATA_NAMES, concat_metadata
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema
+from mmgraph.typing import ModalityMapping, PathLike
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-MEMORY = 1 << 30
-WINDOW_SHARE = 16  # a shuffled window is this part of the memory: it is copied twice
-MAX_PIECE = 512
+MEMORY = 1 << 30  # bytes
+WINDOW_SHARE = 16  # a shuffled window, which is copied twice, uses 1/16 of the memory
+MAX_PIECE = 512  # samples
+MAX_CHUNK = 2048  # samples
+AT_ONCE = 4  # row groups that are read in turn while samples are shuffled
 
 
 @dataclass(frozen=True, eq=False)
 class MultimodalStream:
-    """Samples that are read piece by piece, whatever their number.
+    """Multimodal data set that is read piece by piece, for data larger than memory.
 
-    Build it with ``from_parquet``, ``from_huggingface`` or ``from_iterable``.
-    Estimators fit on it and predict from it like from ``MultimodalData``, within the
-    memory that it may use.
+    Build it with :meth:`from_parquet`, :meth:`from_huggingface` or
+    :meth:`from_iterable`. Estimators accept it wherever they accept
+    :class:`mmgraph.MultimodalData`, and stay within its memory limit.
 
     Attributes:
-        source: what is read.
-        given_schema: the schema that was given; None infers it from the beginning.
-        memory: bytes that reading and fitting may take, beyond the model.
-        rank: number of this reader among ``world_size`` readers.
-        world_size: readers that share the samples, each sample going to one of them.
+        source: Source of the samples.
+        given_schema: Schema that was passed; None if it is inferred from the first
+            samples.
+        memory: Memory in bytes that reading and fitting may use, without the model.
+        rank: Number of this reader among ``world_size`` readers.
+        world_size: Number of readers that share the samples; each sample is read by one
+            of them.
 
     Example:
         >>> records = [{"labs": [1.0, 2.0], "y": 0}, {"labs": None, "y": 1}]
@@ -70,35 +75,49 @@ class MultimodalStream:
     @classmethod
     def from_parquet(
         cls,
-        path: str | PathLike[str],
+        path: PathLike,
         *,
-        modalities: Mapping[str, str | Sequence[str]] | None = None,
-        y: str | None = PLAIN_NAMES["y"],
-        ids: str | None = PLAIN_NAMES["ids"],
-        groups: str | None = PLAIN_NAMES["groups"],
+        modalities: ModalityMapping | None = None,
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
         schema: Schema | None = None,
         memory: int = MEMORY,
     ) -> "MultimodalStream":
-        """Read all files of a folder that end in ``.parquet``, in the order of names.
-
-        Shards that ``MultimodalData.to_parquet`` wrote need no more than the path.
-        Where every shard numbers its samples from 0, they are numbered anew.
+        """Open a folder of Parquet files, which are read in the order of their paths.
 
         Args:
-            path: of the folder, or of one file.
-            modalities: for files that ``to_parquet`` did not write: see
-                ``MultimodalData.from_parquet``. Lists of numbers that have one length
-                in the beginning are vectors, unless a schema says ``ragged``.
-            y: column of labels; None reads none.
-            ids: column of ids; default: "id" where it is there, else samples are
-                numbered; with ``modalities`` also where "id" is not in all files, or
-                has repeats, nulls or other things than numbers and strings.
-            groups: column of groups; default: "group" where it is there.
-            schema: what the columns must fit; default: a star of them.
-            memory: bytes that reading and fitting may take, beyond the model.
+            path: Folder, searched recursively for ``.parquet``, or one file.
+            modalities: Columns of each modality, for files that
+                :meth:`mmgraph.MultimodalData.to_parquet` did not write; see
+                :meth:`mmgraph.MultimodalData.from_parquet`. Categories must be selected
+                explicitly ("sex=f"). Lists of numbers are vectors if the first ones
+                have equal length, unless the schema has ``tokens="ragged"``.
+            y: Column of labels; None reads none.
+            ids: Column of ids; None numbers the samples. Default: "id" if it exists,
+                otherwise the samples are numbered. With ``modalities`` they are also
+                numbered if some file lacks "id", or if it has repeats or nulls or holds
+                neither numbers nor strings. Ids that number the samples of each file
+                from 0 are replaced by one numbering.
+            groups: Column of groups; None reads none. Default: "group" if it exists.
+            schema: Schema that the columns must fit. Default: a star of the modalities.
+            memory: Memory in bytes that reading and fitting may use, without the model.
+
+        Returns:
+            Stream of all rows of all files.
 
         Raises:
-            DataError: naming the file that is damaged or not like the others.
+            DataError: If there is no file, or one is damaged or contradicts the others;
+                the message names it.
+
+        Example:
+            >>> from tempfile import TemporaryDirectory
+            >>> data = MultimodalData.from_arrays({"labs": [[1.0, 2.0], None]})
+            >>> with TemporaryDirectory() as folder:
+            ...     data.to_parquet(f"{folder}/0.parquet")
+            ...     data.to_parquet(f"{folder}/1.parquet")
+            ...     MultimodalStream.from_parquet(folder).num_samples
+            4
         """
         source = open_folder(path, Fields(modalities, y, ids, groups))
         return cls(source, schema, memory)
@@ -106,40 +125,53 @@ class MultimodalStream:
     @classmethod
     def from_huggingface(
         cls,
-        dataset: Any,  # noqa: ANN401
+        dataset: Any,  # noqa: ANN401  # its library is optional
         *,
-        modalities: Mapping[str, str | Sequence[str]],
+        modalities: ModalityMapping,
         y: str | None = None,
         ids: str | None = None,
         groups: str | None = None,
         schema: Schema | None = None,
         memory: int = MEMORY,
     ) -> "MultimodalStream":
-        """Read a data set of Hugging Face, streamed or not.
+        """Open a Hugging Face dataset.
 
         Args:
-            dataset: a ``Dataset`` or ``IterableDataset`` (``streaming=True``) of the
-                library ``datasets``; its shards are read in another order each epoch.
-            modalities: modality to its features, as in ``from_parquet``.
-            y: feature of labels; None reads none.
-            ids: feature of ids; None numbers the samples.
-            groups: feature of groups, or None.
-            schema: what the features must fit; default: a star of them.
-            memory: bytes that reading and fitting may take, beyond the model.
+            dataset: ``Dataset`` or ``IterableDataset`` (``streaming=True``) of the
+                package ``datasets``. Its shards are the parts that are shuffled.
+            modalities: Features of each modality, as in :meth:`from_parquet`.
+            y: Feature of the labels; None reads none.
+            ids: Feature of the ids; None numbers the samples.
+            groups: Feature of the groups; None reads none.
+            schema: Schema that the features must fit. Default: a star of the
+                modalities.
+            memory: Memory in bytes that reading and fitting may use, without the model.
+
+        Returns:
+            Stream of all rows of the dataset.
 
         Raises:
-            DataError: when it is no such data set.
+            DataError: If ``dataset`` is not a Hugging Face dataset.
+
+        Example:
+            >>> from datasets import Dataset
+            >>> dataset = Dataset.from_dict({"age": [61.0, 58.0], "label": [0, 1]})
+            >>> stream = MultimodalStream.from_huggingface(
+            ...     dataset, modalities={"history": ["age"]}, y="label"
+            ... )
+            >>> stream.load().y
+            array([0, 1])
         """
         if hasattr(dataset, "to_iterable_dataset"):
             dataset = dataset.to_iterable_dataset()
         if not hasattr(dataset, "with_format") or not hasattr(dataset, "num_shards"):
             raise DataError(
                 "dataset must be a Dataset or IterableDataset of Hugging Face, got "
-                f"{type(dataset).__name__}. Choose a split, such as dataset['train'], "
+                f"{type(dataset).__name__}. Select a split, such as dataset['train'], "
                 "or use from_iterable."
             )
         fields = Fields(modalities, y, ids, groups)
-        if dataset.features is None:  # tables would take their types from single rows
+        if dataset.features is None:  # types of tables would depend on single rows
             return cls(RecordSource(fields, dataset, schema), schema, memory)
         tables = dataset.with_format("arrow")
         num_parts = int(dataset.num_shards)
@@ -153,33 +185,47 @@ class MultimodalStream:
     @classmethod
     def from_iterable(
         cls,
-        samples: "Records | Callable[[], Records]",
+        samples: Records | Callable[[], Records],
         *,
-        modalities: Mapping[str, str | Sequence[str]],
-        y: str | None = PLAIN_NAMES["y"],
-        ids: str | None = PLAIN_NAMES["ids"],
-        groups: str | None = PLAIN_NAMES["groups"],
+        modalities: ModalityMapping,
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = METADATA_NAMES["ids"],
+        groups: str | None = METADATA_NAMES["groups"],
         schema: Schema | None = None,
         memory: int = MEMORY,
     ) -> "MultimodalStream":
-        """Read dicts that a Python iterable yields, one per sample.
+        """Open an iterable of dicts, one per sample.
 
         Args:
-            samples: what can be iterated again and again, always in one order, or a
-                function that starts anew.
-            modalities: modality to its key, or to several keys of numbers. Values are
-                what ``MultimodalData.from_arrays`` takes as one entry of a list;
+            samples: Iterable that can be iterated repeatedly in the same order, or a
+                function that returns a new iterable for each pass.
+            modalities: Key of each modality, or a list of keys with numbers. A value is
+                one entry of a list in :meth:`mmgraph.MultimodalData.from_arrays`. The
                 times of "ecg" are read from "ecg.time".
-            y: key of labels; default: "y" where it is there; None reads none.
-            ids: key of ids; default: "id" where it is there, else samples are numbered.
-            groups: key of groups; default: "group" where it is there.
-            schema: what the values must fit; default: a star of them.
-            memory: bytes that reading and fitting may take, beyond the model.
+            y: Key of the labels; None reads none. Default: "y" if it exists.
+            ids: Key of the ids; None numbers the samples. Default: "id" if it exists.
+            groups: Key of the groups; None reads none. Default: "group" if it exists.
+            schema: Schema that the values must fit. Default: a star of the modalities.
+            memory: Memory in bytes that reading and fitting may use, without the model.
+
+        Returns:
+            Stream of all records.
 
         Raises:
-            DataError: when the samples can be iterated only once.
+            DataError: If the samples can be iterated only once.
+
+        Example:
+            >>> def records():
+            ...     yield {"labs": [1.0, 2.0], "died": 0}
+            ...     yield {"labs": [3.0, 4.0], "died": 1}
+            >>> names = {"labs": "labs"}
+            >>> stream = MultimodalStream.from_iterable(
+            ...     records, modalities=names, y="died"
+            ... )
+            >>> stream.load().shape
+            (2, 1)
         """
-        check_again(samples)
+        check_repeatable(samples)
         fields = Fields(modalities, y, ids, groups)
         return cls(RecordSource(fields, samples, schema), schema, memory)
 
@@ -195,13 +241,13 @@ class MultimodalStream:
         )
 
     @cached_property
-    def _beginning(self) -> Beginning:
-        return peek(self.source, self.given_schema)
+    def _info(self) -> StreamInfo:
+        return infer_stream_info(self.source, self.given_schema)
 
     @property
     def schema(self) -> Schema:
-        """The schema that was given, or a star of what the beginning holds."""
-        return self._beginning.schema
+        """Schema that was passed; otherwise a star inferred from the first samples."""
+        return self._info.schema
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -210,28 +256,41 @@ class MultimodalStream:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes that a sample takes in memory, on average."""
-        return self._beginning.row_bytes
+        """Average memory of a sample in bytes, estimated from the first samples."""
+        return self._info.row_bytes
 
     @property
     def num_samples(self) -> int | None:
-        """Samples of this reader in an unshuffled epoch; None where it is unknown."""
+        """Number of samples of this reader in an unshuffled epoch; None if unknown."""
         return count_samples(self.spans(np.arange(self.num_parts)))
 
     @property
     def num_parts(self) -> int:
-        """Parts that can be read apart: row groups, or shards of Hugging Face."""
+        """Number of parts that are read independently: row groups, or shards."""
         return len(self.source.sizes)
 
     def shard(self, rank: int, world_size: int) -> "MultimodalStream":
-        """Return the part of the samples that one of several readers reads.
+        """Return the share of one of several readers.
 
-        Every epoch deals whole row groups (or shards of Hugging Face) out to the
-        readers in turn, and divides each of them where there are too few. Readers may
-        get different numbers of samples.
+        In each epoch whole row groups (or shards of Hugging Face) are assigned to the
+        readers in turn; if there are fewer of them than readers, each is divided.
+        Readers may have different numbers of samples.
+
+        Args:
+            rank: Number of the reader, from 0.
+            world_size: Number of readers.
+
+        Returns:
+            Stream of the same source that yields the samples of this reader only.
 
         Raises:
-            DataError: when the rank is not below the number of readers.
+            DataError: If the rank is not below the number of readers.
+
+        Example:
+            >>> records = [{"a": [float(i)]} for i in range(5)]
+            >>> stream = MultimodalStream.from_iterable(records, modalities={"a": "a"})
+            >>> stream.shard(1, 2).load().ids
+            array([1, 3])
         """
         if not 0 <= rank < world_size:
             raise DataError(
@@ -241,20 +300,62 @@ class MultimodalStream:
         return replace(self, rank=rank, world_size=world_size)
 
     def with_schema(self, schema: Schema) -> "MultimodalStream":
-        """Return the stream with another schema, which every piece must fit."""
+        """Return the stream with another schema.
+
+        Args:
+            schema: Schema that every piece must fit. A piece that does not fit raises
+                a DataError when it is read.
+
+        Returns:
+            Stream of the same samples.
+
+        Example:
+            >>> records = [{"ecg": [0.1, 0.2]}, {"ecg": [0.3, 0.4]}]
+            >>> names = {"ecg": "ecg"}
+            >>> stream = MultimodalStream.from_iterable(records, modalities=names)
+            >>> schema = Schema.star([Modality("ecg", 1, tokens="ragged")])
+            >>> stream.with_schema(schema).load().columns["ecg"].lengths
+            array([2, 2])
+        """
         source = self.source
         if isinstance(source, RecordSource):
             source = replace(source, schema=schema)
         return replace(self, source=source, given_schema=schema)
 
     def load(self) -> MultimodalData:
-        """Read all samples into memory, in their order."""
+        """Read all samples into memory, in their order.
+
+        Returns:
+            Data with the schema of the stream.
+
+        Raises:
+            DataError: If a piece cannot be read or does not fit the schema.
+
+        Example:
+            >>> records = [{"a": [1.0]}, {"a": [2.0]}]
+            >>> stream = MultimodalStream.from_iterable(records, modalities={"a": "a"})
+            >>> stream.load().shape
+            (2, 1)
+        """
         pieces = [Piece(chunk, chunk.ids) for chunk in self.chunks()]
         return join(pieces).data
 
     def labels(self) -> AnyArray | None:
-        """Return ``y`` of all samples in their order; None without labels."""
-        return concat_plain("y", [chunk.y for chunk in self.chunks()])
+        """Read the labels of all samples, in their order.
+
+        Returns:
+            ``[N]`` or ``[N, K]`` labels; None if the stream has none.
+
+        Raises:
+            DataError: If a piece cannot be read or does not fit the schema.
+
+        Example:
+            >>> records = [{"a": [1.0], "y": "ill"}, {"a": [2.0], "y": "well"}]
+            >>> stream = MultimodalStream.from_iterable(records, modalities={"a": "a"})
+            >>> stream.labels()
+            array(['ill', 'well'], dtype='<U4')
+        """
+        return concat_metadata("y", [chunk.y for chunk in self.chunks()])
 
     def chunks(
         self,
@@ -263,38 +364,63 @@ class MultimodalStream:
         shuffle: bool = False,
         seed: int = 0,
         epochs: int | None = 1,
-    ) -> "Chunks":
-        """Return an iterator over all samples, some at a time.
+    ) -> "ChunkIterator":
+        """Return an iterator over chunks of samples.
 
         Args:
-            size: samples of a chunk; default: at most 2048, fewer where samples are
-                large.
-            shuffle: read the row groups in random order, several at a time, and mix
-                their samples in a window of a sixteenth of the memory.
-            seed: of the order; the same seed and epoch give the same order.
-            epochs: passes over the samples; None never ends.
+            size: Number of samples of a chunk, at least 1. Default: at most 2048, fewer
+                if the memory limit requires it.
+            shuffle: Shuffle the samples: row groups are read in random order, several
+                in turn, and their samples are permuted within a window of 1/16 of the
+                memory limit.
+            seed: Seed of the order; the same seed and epoch give the same order.
+            epochs: Number of passes over the samples; None repeats forever.
+
+        Returns:
+            Iterator over :class:`mmgraph.MultimodalData` that can be stopped and
+            resumed.
+
+        Raises:
+            DataError: If ``size`` is below 1.
+
+        Example:
+            >>> records = [{"a": [float(i)]} for i in range(5)]
+            >>> stream = MultimodalStream.from_iterable(records, modalities={"a": "a"})
+            >>> [len(chunk) for chunk in stream.chunks(2)]
+            [2, 2, 1]
         """
-        return Chunks(self, size, shuffle=shuffle, seed=seed, epochs=epochs)
+        return ChunkIterator(self, size, shuffle=shuffle, seed=seed, epochs=epochs)
 
     @property
     def window(self) -> int:
-        """Samples that are mixed with each other where they are shuffled."""
+        """Number of samples within which the order is shuffled."""
         return max(1, self.memory // WINDOW_SHARE // self.row_bytes)
 
-    def spans(self, order: IntArray) -> list[Span]:
-        """Return what this reader reads, of the parts in an order."""
+    def spans(self, order: IntArray) -> list[RowRange]:
+        """Return the row ranges of this reader.
+
+        Args:
+            order: Numbers of the parts in the order of reading.
+        """
         parts = spans_of(self.source.sizes, order)
-        return deal_spans(parts, self.rank, self.world_size)
+        return shard_ranges(parts, self.rank, self.world_size)
 
     def windows(
         self,
         window: int,
-        spans: Sequence[Span],
+        spans: Sequence[RowRange],
         *,
         at_once: int,
         skip: int,
     ) -> Iterator[Piece]:
-        """Yield windows of exactly so many samples of spans, fitted to the schema."""
+        """Yield windows of samples in the form of the schema.
+
+        Args:
+            window: Number of samples of a window; the last may be smaller.
+            spans: Row ranges in the order of reading.
+            at_once: Number of ranges that are read in turn.
+            skip: Number of windows to skip.
+        """
         return read_windows(
             _Fitted(self.source, self.schema, self.modalities),
             spans,
@@ -307,7 +433,7 @@ class MultimodalStream:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A source whose pieces all fit one schema."""
+    """Source whose pieces are converted to one schema."""
 
     source: Source
     schema: Schema
@@ -320,8 +446,125 @@ class _Fitted:
     def name_of(self, part: int) -> str:
         return self.source.name_of(part)
 
-    def read(self, span: Span, size: int) -> Iterator[Piece]:
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
         for piece in self.source.read(span, size):
-            with naming(self.source.name_of(span.part)):
+            with error_prefix(self.source.name_of(span.part)):
                 fitted = fit_piece(piece, self.schema, self.modalities)
             yield fitted
+
+
+class ChunkIterator(Iterator[MultimodalData]):
+    """Resumable iterator over the chunks of a stream.
+
+    Args:
+        stream: Stream to read.
+        size: Number of samples of a chunk; None chooses it by the memory limit.
+        shuffle: Shuffle the samples, see :meth:`MultimodalStream.chunks`.
+        seed: Seed of the order.
+        epochs: Number of passes; None repeats forever.
+        lane: Number of the lane and number of lanes. Lanes are disjoint shares of the
+            stream that are read concurrently; each uses its share of the memory and
+            of the open files.
+
+    Attributes:
+        epoch: Number of finished passes.
+        done: Number of samples of the current pass that were returned.
+        keys: ``[n]`` numbers of the samples of the last chunk, unique in the stream.
+
+    Raises:
+        DataError: If ``size`` is below 1.
+    """
+
+    def __init__(
+        self,
+        stream: "MultimodalStream",
+        size: int | None,
+        *,
+        shuffle: bool,
+        seed: int,
+        epochs: int | None,
+        lane: tuple[int, int] = (0, 1),
+    ) -> None:
+        if size is not None and size < 1:
+            raise DataError(f"size must be at least 1 sample, got {size}. Increase it.")
+        self.stream, self.shuffle, self.seed = stream, shuffle, seed
+        self.size, self.epochs, self.lane = size, epochs, lane
+        self.epoch, self.done = 0, 0
+        self.keys = np.empty(0, dtype=np.int64)
+        self._pieces: Iterator[Piece] | None = None
+
+    def __iter__(self) -> "ChunkIterator":
+        return self
+
+    def __next__(self) -> MultimodalData:
+        while self.epochs is None or self.epoch < self.epochs:
+            if self._pieces is None:
+                self._pieces = self._open()
+            piece = next(self._pieces, None)
+            if piece is not None:
+                self.done += len(piece.keys)
+                self.keys = piece.keys
+                return piece.data
+            if not self.done and self.epochs is None:
+                raise DataError(
+                    f"reader {self.stream.rank} must have at least one sample, got "
+                    "none. Use fewer readers."
+                )
+            self.epoch, self.done, self._pieces = self.epoch + 1, 0, None
+        raise StopIteration
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position: the epoch, and the number of samples returned in it."""
+        return {"epoch": self.epoch, "done": self.done}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Continue after the last chunk of an iterator with the same parameters.
+
+        Args:
+            state: Position that :meth:`state_dict` returned.
+        """
+        self.epoch, self.done = int(state["epoch"]), int(state["done"])
+        self._pieces = None
+
+    def spans(self) -> list[RowRange]:
+        """Return the row ranges of the current pass, in the order of reading."""
+        order = np.arange(self.stream.num_parts)
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(order)
+        return shard_ranges(self.stream.spans(order), *self.lane)
+
+    def _open(self) -> Iterator[Piece]:
+        """Yield the remaining chunks of the current pass."""
+        lane, num_lanes = self.lane
+        most = self.stream.window // num_lanes
+        size = self.size or min(MAX_CHUNK, max(1, most // 2))
+        window = max(size, most // size * size) if self.shuffle else size
+        at_once = max(1, AT_ONCE // num_lanes) if self.shuffle else 1
+        reader = self.stream.rank * num_lanes + lane
+        first, left_out = divmod(self.done, window)
+        windows = self.stream.windows(window, self.spans(), at_once=at_once, skip=first)
+        for number, piece in enumerate(windows, start=first):
+            rows = np.arange(len(piece.keys))
+            if self.shuffle:
+                key = (self.seed, self.epoch, number, reader)
+                rows = np.random.default_rng(key).permutation(rows)
+            rows, left_out = rows[left_out:], 0
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                yield take(piece, part) if self.shuffle else piece
+            del piece  # otherwise it stays in memory while the next window is read
+
+
+DataOrStream: TypeAlias = MultimodalData | MultimodalStream
+
+
+def parts_of(samples: DataOrStream) -> Iterable[MultimodalData]:
+    """Return the chunks of a stream, or data in memory as a single chunk."""
+    return samples.chunks() if isinstance(samples, MultimodalStream) else [samples]
+
+
+def in_memory(samples: DataOrStream) -> MultimodalData:
+    """Return all samples of data or of a stream as data in memory."""
+    if isinstance(samples, MultimodalData):
+        return samples
+    return MultimodalData.concat(list(samples.chunks()))

@@ -1,0 +1,180 @@
+"""One unit of work: fit a model once and score it on every test pattern.
+
+Letters: `N` samples, `K` classes.
+"""
+
+import functools
+import time
+from typing import Any
+
+import numpy as np
+
+from mmgraph.benchmark.cost import Cost
+from mmgraph.benchmark.datasets import open_bench_data
+from mmgraph.benchmark.models import Fitted, Model, make_model, make_pair_model
+from mmgraph.benchmark.pairs import PairModel, PairTask, score_pairs
+from mmgraph.benchmark.protocol import (
+    BenchData,
+    Split,
+    TestCondition,
+    Unit,
+    make_splits,
+    scored_patterns,
+    train_plan,
+)
+from mmgraph.benchmark.provenance import read_commit, read_versions
+from mmgraph.benchmark.results import Record, short_hash
+from mmgraph.config import BenchConfig
+from mmgraph.data import MultimodalData
+from mmgraph.metrics.scores import mean_scores
+
+NUM_BINS = 15
+
+
+def unit_key(unit: Unit, bench: BenchData, split: Split) -> str:
+    """Return what names the unit in the results: another fit, another key."""
+    parts = (unit.dataset, unit.model, f"{unit.train_missing:g}", str(unit.scheme))
+    return "|".join((*parts, split.name, short_hash(bench.digest)))
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(name: str, config: BenchConfig) -> tuple[BenchData, tuple[Split, ...]]:
+    bench = open_bench_data(name, config)
+    return bench, make_splits(bench)
+
+
+def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
+    """Fit one model once and score it on every test pattern.
+
+    Returns:
+        One record per pattern, as PROTOCOL asks for them.
+    """
+    bench, splits = _opened(unit.dataset, config)
+    split = splits[unit.split]
+    whole = bench.data
+    if bench.scheme.kind == "stratified":  # groups do not matter: models must not know
+        whole = whole.replace(groups=None)
+    plan = train_plan(whole[split.train], unit.train_missing, split)
+    train = plan.apply(whole[split.train])
+    model: Model | PairModel = (
+        make_model(unit.model, train, split.number)
+        if bench.pairs is None
+        else make_pair_model(unit.model, bench.pairs, split.number)
+    )
+    with Cost() as cost:
+        fitted: Any = model.fit(train)
+    head = {
+        "dataset": unit.dataset,
+        "model": unit.model,
+        "train_missing": unit.train_missing,
+        "scheme": str(unit.scheme),
+        "split": split.name,
+        "unit": unit_key(unit, bench, split),
+        "num_train": len(split.train),
+        "num_test": len(split.test),
+        "num_classes": len(bench.classes),
+        "train_plan_hash": plan.hash,
+        "fit_s": round(cost.seconds, 6),
+        "fit_mb": None if cost.peak_mb is None else round(cost.peak_mb, 1),
+        "commit": read_commit(),
+        "versions": read_versions(),
+    }
+    test = bench.data[split.test]
+    codes = bench.codes[split.test]
+    patterns = scored_patterns(test, unit.rates, unit.mask_seeds, split, bench.pairs)
+    if bench.pairs is not None:
+        return [head | _score_pairs(fitted, bench.pairs, test, p) for p in patterns]
+    return [head | _score(fitted, test, codes, bench.classes, p) for p in patterns]
+
+
+def _score_pairs(
+    model: PairModel, task: PairTask, test: MultimodalData, pattern: TestCondition
+) -> Record:
+    masked = pattern.plan.apply(test)
+    start = time.perf_counter()
+    found = score_pairs(model, task, test, masked, pattern.plan.seed)
+    predict_s = time.perf_counter() - start
+    return _what_was_scored(pattern, predict_s) | {
+        "metrics": _rounded(mean_scores(found)),
+        "directions": {name: _rounded(scores) for name, scores in found.items()},
+    }
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {name: round(float(value), 6) for name, value in scores.items()}
+
+
+def _what_was_scored(pattern: TestCondition, predict_s: float) -> Record:
+    return {
+        "pattern": pattern.plan.pattern,
+        "test_missing": pattern.test_missing,
+        "kept": None if pattern.kept is None else list(pattern.kept),
+        "realised_rate": round(pattern.plan.realised_rate, 6),
+        "seed": pattern.plan.seed,
+        "plan_hash": pattern.plan.hash,
+        "predict_s": round(predict_s, 6),
+    }
+
+
+def _score(
+    model: Fitted,
+    test: MultimodalData,
+    codes: np.ndarray,
+    classes: np.ndarray,
+    pattern: TestCondition,
+) -> Record:
+    from mmgraph.metrics import classification_scores
+
+    masked = pattern.plan.apply(test)
+    start = time.perf_counter()
+    proba = align_proba(model.predict_proba(masked), model.classes_, classes)
+    predict_s = time.perf_counter() - start
+    record = _what_was_scored(pattern, predict_s) | {
+        "metrics": _rounded(classification_scores(codes, proba))
+    }
+    if pattern.test_missing is not None:
+        record["reliability"] = reliability_counts(codes, proba)
+    return record
+
+
+def align_proba(
+    proba: np.ndarray, known: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Return probabilities over all `classes`; 0 for one never seen in training.
+
+    Args:
+        proba: Probabilities over the classes a model knows, [N, K_known].
+        known: Those classes.
+        classes: All classes of the data set, sorted, [K].
+
+    Raises:
+        ValueError: If a probability is not finite.
+    """
+    proba = np.asarray(proba, dtype=np.float64)
+    if not np.isfinite(proba).all():
+        raise ValueError("predict_proba must be finite, got NaN or infinity.")
+    full = np.zeros((len(proba), len(classes)))
+    full[:, np.searchsorted(classes, known)] = proba
+    return full
+
+
+def reliability_counts(codes: np.ndarray, proba: np.ndarray) -> dict[str, list[float]]:
+    """Return what a reliability curve is drawn from, per bin of confidence.
+
+    Args:
+        codes: True classes, int [N].
+        proba: Probabilities [N, K]; the largest is the confidence.
+
+    Returns:
+        For 15 equal bins: `count`, and the sums `confidence` and `correct`.
+        All zero for no samples.
+    """
+    from mmgraph.metrics import reliability_curve
+
+    confidence, share, count = reliability_curve(codes, proba, NUM_BINS)
+    filled = count > 0
+    return {
+        "count": count.astype(float).tolist(),
+        "confidence": np.where(filled, confidence * count, 0.0).round(4).tolist(),
+        "correct": np.where(filled, share * count, 0.0).round(4).tolist(),
+    }

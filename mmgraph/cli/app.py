@@ -1,0 +1,104 @@
+"""The command line. Only this file prints; everything else returns values.
+
+An error in what the user gave ends with exit code 2 and one line on standard
+error; a model that failed in a benchmark with 1; an interrupt with 130.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmgraph.cli.errors import CLIGroup
+from mmgraph.errors import DataWarning
+
+if TYPE_CHECKING:
+    from mmgraph.evaluation.table import Table
+
+app = typer.Typer(
+    cls=CLIGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Learn from whatever modalities each record has.",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@contextmanager
+def print_warnings() -> Iterator[Callable[[str], None]]:
+    """Print what was told beside the answer, after it; an error stands alone.
+
+    Warnings about the data are told, too, each once.
+    """
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        yield told.append
+    for warning in caught:
+        if issubclass(warning.category, DataWarning):
+            told.append(str(warning.message))
+        else:
+            warnings.showwarning(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    for line in dict.fromkeys(told):
+        typer.echo(f"Notice: {line}", err=True)
+
+
+def _show_version(value: bool) -> bool:
+    if value:
+        import mmgraph
+
+        typer.echo(f"mmgraph {mmgraph.__version__}")
+        raise typer.Exit
+    return value
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version and leave.",
+        ),
+    ] = False,
+) -> None:
+    """Learn from whatever modalities each record has."""
+
+
+def show(table: "Table") -> None:
+    """Print a table: drawn on a terminal, in plain columns in a pipe."""
+    from mmgraph.evaluation.table import to_plain
+
+    if not sys.stdout.isatty():
+        typer.echo("\n".join(to_plain(table)))
+        return
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(title=table.title, title_justify="left", title_style="bold")
+    for i, column in enumerate(table.columns):
+        drawn.add_column(
+            column, justify="left" if i in table.left else "right", no_wrap=not i
+        )
+    for i, row in enumerate(table.rows):
+        cells = [
+            f"[bold]{text}[/bold]" if i in best else text
+            for text, best in zip(row, table.best, strict=True)
+        ]
+        drawn.add_row(*cells, style="cyan" if row[0] == "mmgraph" else None)
+    console = Console()
+    console.print(drawn)
+    for note in table.notes:
+        console.print(note, style="dim", markup=False)

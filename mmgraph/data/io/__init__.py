@@ -1,0 +1,1 @@
+"""Readers and writers of multimodal data: arrays, tables, files and folders."""

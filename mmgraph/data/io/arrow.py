@@ -1,0 +1,359 @@
+"""Conversion of Arrow tables to columns, through buffers instead of Python objects.
+
+Shapes: N samples, C channels, L rows.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmgraph.data.categorical import read_channels, resolve_column
+from mmgraph.data.column import AnyArray, Column, IntArray, empty_column, offsets_of
+from mmgraph.data.io.arrays import from_rows, sort_by_time
+from mmgraph.data.io.parquet import one_line, read_document
+from mmgraph.data.schema_inference import fit_columns
+from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
+from mmgraph.data.validation import check_mapping, read_sources
+from mmgraph.errors import DataError
+from mmgraph.typing import ModalityMapping
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHECK_NAMES = "Check the names in modalities=."
+
+
+def parse_table(
+    table: "pa.Table",
+    *,
+    modalities: ModalityMapping | None,
+    y: str | None,
+    ids: str | None,
+    groups: str | None,
+    piecewise: bool = False,
+) -> dict[str, Any]:
+    """Read the modalities, the metadata columns and the schema of a table.
+
+    A `DefaultColumn` is read if it exists. In a table that ``to_arrow`` did not write,
+    it is ignored if it holds neither numbers nor strings.
+
+    Args:
+        table: Table of ``to_arrow``, or any other together with ``modalities``.
+        modalities: Columns of each modality: numeric and categorical columns, or one
+            column of numbers, strings or lists.
+        y: Column of labels; None reads none.
+        ids: Column of ids; None numbers the samples.
+        groups: Column of groups; None reads none.
+        piecewise: True if the table is a piece of the data, so that categories must be
+            selected explicitly.
+
+    Returns:
+        Arguments of ``MultimodalData.from_columns``.
+
+    Raises:
+        DataError: If a column does not exist or has an unsupported type.
+    """
+    import pyarrow as pa
+
+    document = _read_header(table, modalities)
+    required = {"y"} if document is None else set(document["plain"])
+    if document is not None and "y" not in required and isinstance(y, DefaultColumn):
+        y = None
+    split = METADATA_NAMES["split_name"]
+    names = {"y": y, "ids": ids, "groups": groups, "split_name": split}
+    try:
+        parts: dict[str, Any] = {
+            field: read_metadata(table, field, name, field in required)
+            for field, name in names.items()
+        }
+        parts["columns"] = _read_columns(table, document, modalities, piecewise)
+    except (pa.ArrowException, OverflowError) as error:
+        raise DataError(
+            "columns must hold numbers, strings or lists of numbers, got "
+            f"{one_line(error)}. Convert them first."
+        ) from None
+    if not parts["columns"]:
+        raise DataError("the table must have a modality, got none. Write it again.")
+    schema = None
+    if document is not None:
+        parts["columns"] = fit_columns(parts["columns"], document["schema"])
+        schema = document["schema"] if document["schema_given"] else None
+    return {**parts, "schema": schema}
+
+
+def _read_header(
+    table: "pa.Table", modalities: ModalityMapping | None
+) -> dict[str, Any] | None:
+    """Return the header of a table of mmgraph; None if modalities are given."""
+    document = read_document(table) if modalities is None else None
+    if modalities:
+        check_mapping("modalities", modalities)
+    elif document is None:
+        raise DataError(
+            "a table that mmgraph did not write needs the columns of each modality, "
+            "got none.",
+            "Pass modalities={'labs': ['wbc', 'crp']}.",
+        )
+    return document
+
+
+def _read_columns(
+    table: "pa.Table",
+    document: dict[str, Any] | None,
+    modalities: ModalityMapping | None,
+    piecewise: bool,
+) -> dict[str, Column]:
+    if document is None:
+        return {
+            name: _read_modality(table, name, source, piecewise)
+            for name, source in (modalities or {}).items()
+        }
+    names = document["names"]
+    return {
+        name: _read_named(table, name, names.get(name, ()))
+        for name in document["modalities"]
+    }
+
+
+def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
+    """Return one column as one array."""
+    import pyarrow as pa
+
+    count = table.column_names.count(field)
+    if count != 1:
+        known = ", ".join(table.column_names[:20])
+        raise DataError(
+            f"column {field!r} must exist once, got {count} in: {known}.", remedy
+        )
+    column = table.column(field)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.float64())
+    if pa.types.is_string(column.type):
+        column = column.cast(pa.large_string())
+    return (
+        pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], column.type)
+    )
+
+
+def read_metadata(
+    table: "pa.Table", field: str, name: str | None, required: bool = False
+) -> AnyArray | None:
+    """Return a metadata column; None if it is not read.
+
+    Args:
+        table: Table with the column.
+        field: "ids", "y", "groups" or "split_name".
+        name: Name of the column; None reads none.
+        required: True if a `DefaultColumn` must exist, too.
+
+    Raises:
+        DataError: If the column does not exist, or holds neither numbers nor strings.
+    """
+    import pyarrow as pa
+
+    optional = isinstance(name, DefaultColumn) and not required
+    if name is None or (optional and table.column_names.count(name) != 1):
+        return None
+    array = _get(table, name, f"Pass {field}= one of these, or {field}=None.")
+    if optional and not (_is_number(array.type) or _is_string(array.type)):
+        return None
+    if pa.types.is_fixed_size_list(array.type) and not array.null_count:
+        width = array.type.list_size
+        return np.asarray(_numbers(array.flatten())).reshape(len(array), width)
+    if _is_string(array.type):
+        return np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
+    if not _is_number(array.type):
+        raise DataError(
+            f"column {name!r} must hold numbers or strings, got {array.type}. Convert "
+            "it first."
+        )
+    return _numbers(array)
+
+
+def _numbers(array: "pa.Array") -> AnyArray:
+    """Return numbers with their type; as floats with NaN if some are null."""
+    import pyarrow as pa
+
+    if array.null_count and not pa.types.is_floating(array.type):
+        array = array.cast(pa.float64(), safe=False)
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def _is_number(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(
+        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    )
+
+
+def _is_string(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _read_named(table: "pa.Table", name: str, names: tuple[str, ...]) -> Column:
+    column = _read_nested(table, name, name)
+    if names and len(names) != column.channels:
+        raise DataError(
+            f"column {name!r} must have {len(names)} channels, got {column.channels}. "
+            "Write the file again."
+        )
+    return Column(column.values, column.offsets, column.time, names, column.ragged)
+
+
+def _read_modality(
+    table: "pa.Table",
+    name: str,
+    source: Any,  # noqa: ANN401
+    piecewise: bool,
+) -> Column:
+    """Read a modality from one column, or from numeric and categorical columns."""
+    fields = read_sources(name, source)
+    known = table.column_names
+    if len(fields) == 1 and resolve_column(fields[0], known) == fields[0]:
+        kind = _get(table, fields[0], CHECK_NAMES).type
+        categorical = _is_string(kind) and not isinstance(source, str)
+        if not categorical and not _is_number(kind):
+            return _read_nested(table, name, fields[0])
+    names, values = read_channels(
+        name, fields, known, lambda f: _read_cells(table, name, f), piecewise=piecewise
+    )
+    rows = _as_float32(values)
+    lengths = np.ones(len(rows), dtype=np.int64)
+    return from_rows(name, rows, lengths, ragged=False, names=names)
+
+
+def _read_cells(table: "pa.Table", name: str, field: str) -> Any:  # noqa: ANN401
+    """Return a column as numbers, or as an Arrow array of strings."""
+    array = _get(table, field, CHECK_NAMES)
+    if _is_string(array.type):
+        return array
+    if not _is_number(array.type):
+        raise DataError(
+            f"Modality {name!r} must hold numbers, got column {field!r} of "
+            f"{array.type}.",
+            "Convert it first.",
+        )
+    return _numbers(array)
+
+
+def _float32(array: "pa.Array") -> AnyArray:
+    """Return numbers as float32, NaN where they are null."""
+    return _as_float32(_numbers(array))
+
+
+def _as_float32(values: AnyArray) -> AnyArray:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(np.float32)
+
+
+def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
+    """Read text, vectors or sequences from one column, with times if there are any."""
+    import pyarrow as pa
+
+    array = _get(table, field, "Name the columns in modalities=.")
+    kind = array.type
+    if _is_string(kind):
+        return _read_text(table, name, array, field)
+    if pa.types.is_fixed_size_list(kind) and _is_number(kind.value_type):
+        lengths = _lengths(array, 1)
+        values, ragged = _matrix(name, array), False
+    elif _is_list(kind):
+        lengths = _lengths(array)
+        inner = array.flatten()
+        ragged = True
+        if _is_number(inner.type):
+            values = _float32(inner)[:, None]
+            one_length = len(np.unique(lengths[lengths > 0])) == 1
+            if one_length and f"{field}.time" not in table.column_names:
+                values = values.reshape(-1, lengths.max())
+                lengths, ragged = np.minimum(lengths, 1), False
+        else:
+            values = _matrix(name, inner)
+    else:
+        raise DataError(
+            f"column {field!r} must hold numbers, strings or lists of numbers, got "
+            f"{kind}. Convert it first."
+        )
+    if lengths.sum() != len(values):
+        raise DataError(
+            f"Modality {name!r} must not have null rows inside a sequence, got some. "
+            "Use NaN for unknown values."
+        )
+    if not len(values) and values.shape[1] == 0:
+        return empty_column(len(array))
+    time = _read_times(table, field, lengths)
+    return from_rows(name, values, lengths, ragged=ragged, time=time)
+
+
+def _is_list(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _lengths(array: "pa.Array", length: int | None = None) -> IntArray:
+    """Return the number of entries of each list ``[N]``, 0 where it is null."""
+    import pyarrow.compute as pc
+
+    if length is not None:
+        valid = array.is_valid().to_numpy(zero_copy_only=False)
+        return np.where(valid, length, 0).astype(np.int64)
+    counts = pc.fill_null(pc.list_value_length(array), 0)
+    return np.asarray(counts.to_numpy(zero_copy_only=False)).astype(np.int64)
+
+
+def _matrix(name: str, rows: "pa.Array") -> AnyArray:
+    """Return ``[L, C]`` from lists of numbers of equal length."""
+    import pyarrow as pa
+
+    kind = rows.type
+    nested = pa.types.is_fixed_size_list(kind) or _is_list(kind)
+    if not nested or not _is_number(kind.value_type):
+        raise DataError(
+            f"Modality {name!r} must hold lists of numbers, got {kind}. Convert it."
+        )
+    if pa.types.is_fixed_size_list(kind):
+        width = kind.list_size
+    else:
+        widths = np.unique(_lengths(rows))
+        width = int(widths[-1]) if len(widths) else 0
+        if len(widths) > 1:
+            raise DataError(
+                f"Modality {name!r} must have one number of channels in all rows, got "
+                f"{widths[:5].tolist()}. Check the lists."
+            )
+    return (
+        _float32(rows.flatten()).reshape(-1, width)
+        if width
+        else np.empty((0, 0), dtype=np.float32)
+    )
+
+
+def _read_text(table: "pa.Table", name: str, array: "pa.Array", field: str) -> Column:
+    cells = np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
+    observed = np.array([bool(cell) for cell in cells], dtype=bool)
+    column = Column(cells[observed], offsets_of(observed))
+    time = _read_times(table, field, column.lengths)
+    return column if time is None else sort_by_time(name, column, time)
+
+
+def _read_times(table: "pa.Table", field: str, lengths: IntArray) -> AnyArray | None:
+    """Return the times of all rows of a column; None if the table has none."""
+    if f"{field}.time" not in table.column_names:
+        return None
+    array = _get(table, f"{field}.time", "")
+    numeric = _is_list(array.type) and _is_number(array.type.value_type)
+    if numeric and np.array_equal(_lengths(array), lengths):
+        return _numbers(array.flatten()).astype(np.float64)
+    raise DataError(
+        f"column '{field}.time' must hold one number per row of {field!r}, got "
+        f"{array.type} of other lengths. Write the file again."
+    )

@@ -1,0 +1,287 @@
+"""Arrow tables, Parquet files and CSV files with one row per sample.
+
+A modality is a column, null where it is missing: ``FixedSizeList<float>`` for single
+rows, ``List<FixedSizeList<float>>`` for sequences, ``string`` for text. The times of
+modality ``name`` are the column ``name.time``. Shapes: N samples, C channels, L rows.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmgraph.data.column import AnyArray, Column
+from mmgraph.data.targets import METADATA_NAMES, missing_labels
+from mmgraph.errors import DataError
+from mmgraph.schema import Custom, Schema
+from mmgraph.typing import PathLike
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METADATA_KEY = b"mmgraph"
+PAGE_BYTES = 1 << 16  # readers keep one page and one dictionary per column in memory
+PARQUET = ".parquet"
+CSV = (".csv", ".csv.gz")
+
+
+def build_table(
+    columns: Mapping[str, Column],
+    metadata: Mapping[str, AnyArray | None],
+    schema: Schema,
+    *,
+    schema_given: bool,
+) -> "pa.Table":
+    """Return an Arrow table whose header holds the schema.
+
+    Args:
+        columns: Columns by modality.
+        metadata: Ids, labels, groups and split names.
+        schema: Schema of the data. Functions of ``Custom`` topologies cannot be
+            stored: such a schema is stored as the star of its modalities.
+        schema_given: False if the schema was inferred; a reader infers it again.
+
+    Raises:
+        DataError: If a modality has the name of a metadata column.
+    """
+    import pyarrow as pa
+
+    arrays: dict[str, pa.Array] = {}
+    for field, values in metadata.items():
+        if values is not None:
+            arrays[METADATA_NAMES[field]] = _metadata_array(values)
+    for name, column in columns.items():
+        if name in METADATA_NAMES.values():
+            raise DataError(
+                f"Modality {name!r} must not be named like one of the columns "
+                f"{', '.join(METADATA_NAMES.values())}, got {name!r}. Rename it."
+            )
+        arrays[name] = _column_array(column)
+        if column.time is not None:
+            arrays[f"{name}.time"] = _list_array(column, pa.array(column.time))
+    if any(isinstance(r.topology, Custom) for r in schema.relations):
+        schema = Schema.star(schema.modalities)
+    document = {
+        "version": 1,
+        "schema": json.loads(schema.to_json()),
+        "schema_given": schema_given,
+        "names": {name: list(c.names) for name, c in columns.items()},
+        "modalities": list(columns),
+        "plain": [field for field, values in metadata.items() if values is not None],
+    }
+    header = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
+    return pa.table(arrays).replace_schema_metadata(header)
+
+
+def write_table(table: "pa.Table", path: PathLike) -> None:
+    """Write a table as Parquet with a checksum on every page.
+
+    Args:
+        table: Arrow table.
+        path: File to write; replaced if it exists.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        pq.write_table(
+            table,
+            path,
+            compression="zstd",
+            write_page_checksum=True,
+            data_page_size=PAGE_BYTES,
+            dictionary_pagesize_limit=PAGE_BYTES,
+        )
+    except OSError as error:
+        raise DataError(
+            f"{path} must be a writable file, got {one_line(error)}. Check the folder."
+        ) from None
+
+
+def read_table(path: PathLike) -> "pa.Table":
+    """Read a CSV file, or a Parquet file with checks of checksums and structure.
+
+    Args:
+        path: File; its suffix selects the format.
+
+    Raises:
+        DataError: If the file does not exist, is damaged or of another format.
+    """
+    import pyarrow.parquet as pq
+    from pyarrow import csv
+
+    with _file_errors(path):
+        if is_csv(path):
+            nulls = csv.ConvertOptions(strings_can_be_null=True)
+            with _open_csv(path) as rows:
+                table = csv.read_csv(rows, convert_options=nulls)
+            _check_encoding(table)
+            return table
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read(use_threads=False)
+        table.validate(full=True)
+        return table
+
+
+def column_names(path: PathLike) -> list[str]:
+    """Return the column names of a file, from its footer or its first lines.
+
+    Args:
+        path: Parquet or CSV file.
+
+    Raises:
+        DataError: If the file does not exist, is damaged or of another format.
+    """
+    import pyarrow.parquet as pq
+    from pyarrow import csv
+
+    with _file_errors(path):
+        if is_csv(path):
+            with _open_csv(path) as rows, csv.open_csv(rows) as blocks:
+                return list(blocks.schema.names)
+        return list(pq.read_schema(path).names)
+
+
+def is_csv(path: PathLike) -> bool:
+    """Return True if the name of a file has a suffix of CSV."""
+    return str(path).lower().endswith(CSV)
+
+
+def is_table(path: PathLike) -> bool:
+    """Return True if the name of a file has a suffix of Parquet or CSV."""
+    return str(path).lower().endswith((PARQUET, *CSV))
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the Parquet files of a folder and its subfolders, sorted by path."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() == PARQUET and path.is_file()
+    )
+
+
+def csv_remedy(folder: Path) -> str:
+    """Return the remedy for a folder of CSV files; empty if it has none."""
+    if not any(is_csv(path) for path in folder.rglob("*")):
+        return ""
+    return "A CSV file is read alone: concatenate the files, or write each as Parquet."
+
+
+def _open_csv(path: PathLike) -> "pa.NativeFile":
+    """Open a CSV file for reading; its suffix is compared case-insensitively."""
+    import pyarrow as pa
+
+    packed = str(path).lower().endswith(".gz")
+    return pa.input_stream(path, compression="gzip" if packed else None)
+
+
+def _check_encoding(table: "pa.Table") -> None:
+    """Check that all strings are UTF-8; the CSV reader returns others as bytes."""
+    import pyarrow as pa
+
+    for column in table.schema:
+        if pa.types.is_binary(column.type):
+            raise ValueError(f"column {column.name!r} in another encoding")
+
+
+@contextmanager
+def _file_errors(path: PathLike) -> Iterator[None]:
+    """Convert the exceptions of a reader to a DataError that names the file."""
+    import pyarrow as pa
+
+    if Path(path).is_dir():
+        raise DataError(
+            f"{path} must be a file, got a folder.",
+            "Open a folder of Parquet files with MultimodalStream.from_parquet.",
+        )
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        kind = "CSV" if is_csv(path) else "Parquet"
+        known = is_table(path) or not Path(path).suffix
+        remedy = "again" if known else f"as {', '.join((PARQUET, *CSV))}"
+        remedy += ", in UTF-8 with commas between columns" if kind == "CSV" else ""
+        raise DataError(
+            f"{path} must be a readable {kind} file, got {one_line(error)}. Write it "
+            f"{remedy}."
+        ) from None
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception of another library as one short line."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
+def _metadata_array(values: AnyArray) -> "pa.Array":
+    import pyarrow as pa
+
+    if values.ndim == 2:
+        flat = pa.array(values.ravel())
+        return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    if values.dtype.kind in "UO":
+        return pa.array(values.astype(object), pa.string())
+    return pa.array(values, mask=missing_labels(values))
+
+
+def _column_array(column: Column) -> "pa.Array":
+    """Return one entry per sample, null where the modality is missing."""
+    import pyarrow as pa
+
+    if column.is_text:
+        rows = pa.array(column.values, pa.string())
+        where = np.where(column.present, column.offsets[:-1], 0)
+        return rows.take(pa.array(where, mask=~column.present))
+    channels = column.values.shape[1]
+    if column.ragged:
+        flat = pa.array(column.values.ravel())
+        return _list_array(column, pa.FixedSizeListArray.from_arrays(flat, channels))
+    full = np.zeros((len(column), channels), dtype=np.float32)
+    full[column.present] = column.values
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(full.ravel()), channels, mask=pa.array(~column.present)
+    )
+
+
+def _list_array(column: Column, rows: "pa.Array") -> "pa.Array":
+    import pyarrow as pa
+
+    offsets = pa.array(column.offsets.astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, rows, mask=pa.array(~column.present))
+
+
+def read_document(table: "pa.Table") -> dict[str, Any] | None:
+    """Return the header that :func:`build_table` stored; None for other tables.
+
+    Raises:
+        DataError: If the header is damaged.
+    """
+    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        document = json.loads(text)
+        names = {k: tuple(map(str, v)) for k, v in document["names"].items()}
+        return {
+            "schema": Schema.from_json(json.dumps(document["schema"])),
+            "schema_given": bool(document["schema_given"]),
+            "names": names,
+            "modalities": [str(name) for name in document["modalities"]],
+            "plain": [str(name) for name in document["plain"]],
+        }
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise DataError(
+            f"metadata 'mmgraph' must hold a schema, got {one_line(error)}.",
+            "Pass the columns as modalities= to read them without it.",
+        ) from None

@@ -1,0 +1,106 @@
+"""Inference of a schema from columns, and conversion of columns to a schema."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mmgraph.data.column import Column
+from mmgraph.errors import DataError
+from mmgraph.schema import NEEDS_ENCODER, Modality, Schema
+
+PATHS = "strings (paths of files)"
+
+
+def infer_schema(columns: Mapping[str, Column]) -> Schema:
+    """Return the star schema of the columns."""
+    return Schema.star([_infer_modality(n, c) for n, c in columns.items()])
+
+
+def fit_columns(columns: Mapping[str, Column], schema: Schema) -> dict[str, Column]:
+    """Return the columns in the form of a schema.
+
+    Lists of equal length were read as vectors. Where the schema has sequences they are
+    converted: with one channel to one step per value, otherwise to a single step.
+
+    Args:
+        columns: Columns by modality. One without rows fits any modality.
+        schema: Schema with at least these modalities.
+
+    Raises:
+        DataError: If a modality is not in the schema, or its width, type, number of
+            rows or times contradict the schema.
+    """
+    known = {m.name: m for m in schema.modalities}
+    fitted = {}
+    for name, column in columns.items():
+        if name not in known:
+            raise DataError(
+                f"Modality {name!r} must be in the schema, which has "
+                f"{', '.join(known)}.",
+                "Leave it out with select.",
+            )
+        fitted[name] = _as_sequences(column, known[name])
+        if len(column.values):
+            _check_column(fitted[name], known[name])
+    return fitted
+
+
+def _as_sequences(column: Column, modality: Modality) -> Column:
+    """Convert vectors to sequences if the schema has ``tokens="ragged"``."""
+    if not len(column.values) or column.is_text or column.ragged:
+        return column
+    if modality.tokens != "ragged":
+        return column
+    if column.channels != modality.channels == 1 and column.time is None:
+        values = column.values.reshape(-1, 1)
+        offsets = column.offsets * column.values.shape[1]
+        return Column(values, offsets, None, (), ragged=True)
+    return replace(column, ragged=True)
+
+
+def narrow_schema(schema: Schema, names: Sequence[str]) -> Schema:
+    """Return the schema of some modalities and the relations between them."""
+    dropped = set(schema.modality_names) - set(names)
+    readout = tuple(n for n in schema.readout or () if n not in dropped)
+    return Schema(
+        modalities=[schema.modality(name) for name in names],
+        latents=schema.latents,
+        relations=[r for r in schema.relations if not {r.source, r.target} & dropped],
+        readout=readout or None,
+    )
+
+
+def _infer_modality(name: str, column: Column) -> Modality:
+    return Modality(
+        name,
+        channels=column.channels,
+        kind="text" if column.is_text else "vector",
+        tokens="ragged" if column.ragged else "single",
+        time=column.time is not None,
+    )
+
+
+def _check_column(column: Column, modality: Modality) -> None:
+    name = modality.name
+    if column.is_text != (modality.kind in NEEDS_ENCODER):
+        got = "strings" if column.is_text else "numbers"
+        rules = {"text": "strings", "image": PATHS, "audio": PATHS}
+        rule = rules.get(modality.kind, "numbers")
+        raise DataError(
+            f"Modality {name!r} must hold {rule}, got {got}. Check the column names."
+        )
+    if modality.channels not in (None, column.channels):
+        raise DataError(
+            f"Modality {name!r} must have {modality.channels} channels, got "
+            f"{column.channels}.",
+            "Provide the channels of the schema, or a schema with tokens='ragged'.",
+        )
+    if column.ragged and modality.tokens == "single":
+        raise DataError(
+            f"Modality {name!r} must have one row per sample, got sequences.",
+            "Set tokens='ragged' in its Modality.",
+        )
+    if modality.time and column.time is None:
+        raise DataError(
+            f"Modality {name!r} must have times, got none.",
+            f"Pass times={{{name!r}: ...}}, or set time=False in its Modality.",
+        )

@@ -1,0 +1,408 @@
+"""Sources of Arrow tables: Parquet folders and Hugging Face datasets.
+
+Shapes: n samples of a table.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmgraph.data.categorical import candidate_columns
+from mmgraph.data.column import IntArray
+from mmgraph.data.io.arrow import parse_table, read_metadata
+from mmgraph.data.io.parquet import (
+    csv_remedy,
+    is_csv,
+    one_line,
+    parquet_files,
+    read_document,
+)
+from mmgraph.data.multimodal import MultimodalData
+from mmgraph.data.stream.source import Piece, RowRange
+from mmgraph.data.targets import METADATA_NAMES, DefaultColumn, can_be_ids
+from mmgraph.data.validation import check_no_label_leak, read_sources
+from mmgraph.errors import DataError, MMGraphError
+from mmgraph.schema import Schema
+from mmgraph.typing import ModalityMapping, PathLike
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+READ_BUFFER = 1 << 16  # bytes of a column that are read ahead
+PART_KEYS = 1 << 40  # offset between the keys of parts of unknown size
+ID_BATCH = 1 << 16  # ids that are checked at once
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Columns of the modalities and of the metadata in a table.
+
+    Attributes:
+        modalities: Columns of each modality; None for tables of mmgraph.
+        y: Column of labels, or None.
+        ids: Column of ids, or None.
+        groups: Column of groups, or None.
+
+    Raises:
+        DataError: If a modality contains the label.
+    """
+
+    modalities: ModalityMapping | None = None
+    y: str | None = METADATA_NAMES["y"]
+    ids: str | None = METADATA_NAMES["ids"]
+    groups: str | None = METADATA_NAMES["groups"]
+
+    def __post_init__(self) -> None:
+        check_no_label_leak(self.modalities, self.y)
+
+    @property
+    def columns(self) -> list[str] | None:
+        """Columns that may be read; None for all."""
+        if self.modalities is None:
+            return None
+        names = [
+            column
+            for name, source in self.modalities.items()
+            for field in read_sources(name, source)
+            for column in candidate_columns(field)
+        ]
+        names += [f"{name}.time" for name in names] + ["split"]
+        names += [name for name in (self.y, self.ids, self.groups) if name]
+        return names
+
+    def parse(self, table: "pa.Table", keys: IntArray, *, numbered: bool) -> Piece:
+        """Read the samples of a table.
+
+        Args:
+            table: Piece of the data.
+            keys: ``[n]`` numbers of the samples in the stream.
+            numbered: True if the ids of the table are per-file numbers; they are
+                replaced by the keys, as are missing ids.
+        """
+        parts = parse_table(
+            table,
+            modalities=self.modalities,
+            y=self.y,
+            ids=self.ids,
+            groups=self.groups,
+            piecewise=True,
+        )
+        if numbered or parts["ids"] is None:
+            parts["ids"] = keys
+        return Piece(MultimodalData.from_columns(**parts), keys)
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """Files of a Parquet folder as a source; each row group is a part.
+
+    Attributes:
+        fields: Columns of the modalities and of the metadata.
+        files: Files, sorted by path.
+        groups: Number of the file and of the row group of each part.
+        sizes: Number of samples of each part.
+        offsets: Number of samples before each part.
+        modalities: Modalities of all files, in the order of their first occurrence.
+        schema: Schema in the headers of all files; None if they have none or differ.
+        numbered: True if every file numbers its samples from 0.
+    """
+
+    fields: Fields
+    files: tuple[Path, ...]
+    groups: tuple[tuple[int, int], ...]
+    sizes: tuple[int, ...]
+    offsets: tuple[int, ...]
+    modalities: tuple[str, ...]
+    schema: Schema | None
+    numbered: bool
+
+    def name_of(self, part: int) -> str:
+        """Return the path of the file of a part."""
+        return str(self.files[self.groups[part][0]])
+
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
+        """Yield the samples of a row range.
+
+        Args:
+            span: Row range of a part.
+            size: Largest number of samples of a piece.
+
+        Raises:
+            DataError: If the file is damaged or differs from the others; the message
+                names the file.
+        """
+        import pyarrow as pa
+
+        file, group = self.groups[span.part]
+        path = self.files[file]
+        first = self.offsets[span.part]
+        row = 0
+        stop = self.sizes[span.part] if span.stop is None else span.stop
+        batches = _read_batches(path, group, size, self.fields.columns)
+        for batch in batches:
+            low, high = max(span.start - row, 0), min(stop - row, len(batch))
+            if low < high:
+                table = pa.Table.from_batches([batch.slice(low, high - low)])
+                keys = np.arange(first + row + low, first + row + high)
+                with error_prefix(path):
+                    yield self.fields.parse(table, keys, numbered=self.numbered)
+            row += len(batch)
+            if row >= stop:
+                break
+
+
+class error_prefix:  # noqa: N801  # a context manager, used like a function
+    """Context manager that adds the name of a file or part to error messages.
+
+    Args:
+        name: File or part that is read.
+    """
+
+    def __init__(self, name: object) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        """Enter the context."""
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        """Raise an error of mmgraph again with the name as its place."""
+        if isinstance(error, MMGraphError):
+            raise DataError.inside(self.name, error) from None
+
+
+def _read_batches(
+    path: Path, group: int, size: int, columns: list[str] | None
+) -> Iterator[Any]:
+    """Yield record batches of a row group without loading all of it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(
+            path,
+            page_checksum_verification=True,
+            buffer_size=READ_BUFFER,
+            pre_buffer=False,  # otherwise the whole row group is read first
+        ) as file:
+            if columns is not None:
+                known = set(file.schema_arrow.names)
+                columns = [name for name in columns if name in known]
+            for batch in file.iter_batches(
+                size, row_groups=[group], columns=columns, use_threads=False
+            ):
+                batch.validate(full=True)
+                yield batch
+    except (pa.ArrowException, OSError, TypeError, LookupError) as error:
+        raise _unreadable(path, error) from None
+    finally:
+        pa.default_memory_pool().release_unused()
+
+
+def open_folder(path: PathLike, fields: Fields) -> ParquetSource:
+    """Open a Parquet folder, or one file, by reading the footers.
+
+    Args:
+        path: Folder, searched recursively, or file.
+        fields: Columns of the modalities and of the metadata.
+
+    Raises:
+        DataError: If there is no Parquet file, or a file is damaged or has no header.
+    """
+    root = Path(path)
+    files = tuple(parquet_files(root)) if root.is_dir() else (root,)
+    if not files or not root.exists():
+        raise DataError(
+            f"{root} must be a folder with files that end in .parquet, got none.",
+            csv_remedy(root) or "Check the path.",
+        )
+    if is_csv(root):
+        raise DataError(
+            f"{root} must be Parquet to be streamed, got CSV.",
+            "Read it whole with MultimodalData.from_parquet, or write it as Parquet.",
+        )
+    if fields.modalities is not None and isinstance(fields.ids, DefaultColumn):
+        fields = replace(fields, ids=_usable_ids(files, fields.ids))
+    groups: list[tuple[int, int]] = []
+    sizes: list[int] = []
+    modalities: dict[str, None] = dict.fromkeys(fields.modalities or ())
+    schemas: list[Schema | None] = []
+    numbered = len(files) > 1
+    for number, file in enumerate(files):
+        footer, arrow = _read_footer(file)
+        counts = [footer.row_group(g).num_rows for g in range(footer.num_row_groups)]
+        groups += [(number, g) for g, count in enumerate(counts) if count]
+        sizes += [count for count in counts if count]
+        if fields.modalities is None:
+            document = _read_header(file, arrow)
+            modalities |= dict.fromkeys(document["modalities"])
+            schemas.append(document["schema"] if document["schema_given"] else None)
+        if sum(counts):
+            numbered = numbered and _is_numbered(file, footer, fields.ids)
+    offsets = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(int)
+    return ParquetSource(
+        fields,
+        files,
+        tuple(groups),
+        tuple(sizes),
+        tuple(offsets.tolist()),
+        tuple(modalities),
+        schemas[0] if len(set(schemas)) == 1 else None,
+        numbered,
+    )
+
+
+def _read_header(path: Path, arrow: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the header of a file of mmgraph.
+
+    Raises:
+        DataError: If the file has none, or it is damaged.
+    """
+    with error_prefix(path):
+        table = arrow.empty_table()
+        document = read_document(table)
+        if document is None:  # raises the error for tables without modalities
+            parse_table(table, modalities=None, y=None, ids=None, groups=None)
+    assert document is not None
+    return document
+
+
+def _unreadable(path: Path, error: BaseException) -> DataError:
+    return DataError(
+        f"{path} must be a readable Parquet file, got {one_line(error)}. Write it "
+        "again."
+    )
+
+
+def _read_footer(path: Path) -> tuple[Any, Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.metadata, file.schema_arrow
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _usable_ids(files: Sequence[Path], name: DefaultColumn) -> DefaultColumn | None:
+    """Return the default column of ids; None if its entries are not valid ids."""
+    import pyarrow as pa
+
+    for path in files:
+        footer, arrow = _read_footer(path)
+        if name not in arrow.names:
+            return None
+        for group in range(footer.num_row_groups):
+            for batch in _read_batches(path, group, ID_BATCH, [name]):
+                ids = read_metadata(pa.Table.from_batches([batch]), "ids", name)
+                if ids is None or not can_be_ids(ids):
+                    return None
+    return name
+
+
+def _is_numbered(path: Path, footer: Any, ids: str | None) -> bool:  # noqa: ANN401
+    """Return True if the ids of a file number its samples from 0.
+
+    For a default column the statistics of the file suffice; a column that the user
+    named is read, and must hold the numbers in order.
+    """
+    groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
+    bounds = [pair for group in groups for pair in _bounds(group, ids)]
+    if not bounds or ids is None:
+        return False
+    low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
+    if low != 0 or high != footer.num_rows - 1:
+        return False
+    return isinstance(ids, DefaultColumn) or _counts_up(path, len(groups), ids)
+
+
+def _bounds(group: Any, name: str | None) -> list[tuple[int, int]]:  # noqa: ANN401
+    """Return the minimum and maximum of an integer column of a row group, if stored."""
+    columns = [group.column(c) for c in range(group.num_columns)]
+    statistics = [
+        column.statistics
+        for column in columns
+        if column.path_in_schema == name and column.physical_type == "INT64"
+    ]
+    return [(s.min, s.max) for s in statistics if s is not None and s.has_min_max]
+
+
+def _counts_up(path: Path, num_groups: int, name: str) -> bool:
+    """Return True if a column of a file is 0, 1, 2, ... in order."""
+    row = 0
+    for group in range(num_groups):
+        for batch in _read_batches(path, group, ID_BATCH, [name]):
+            ids = batch.column(name).to_numpy(zero_copy_only=False)
+            if not np.array_equal(ids, np.arange(row, row + len(ids))):
+                return False
+            row += len(ids)
+    return True
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """Arrow tables from a function, such as those of a Hugging Face dataset.
+
+    Attributes:
+        fields: Columns of the modalities and of the metadata.
+        open_part: Function of the part and a number of rows that yields the tables of
+            the part, of at most that many rows each.
+        num_parts: Number of parts.
+    """
+
+    fields: Fields
+    open_part: Callable[[int, int], Iterator["pa.Table"]]
+    num_parts: int
+    schema: None = field(default=None, init=False)
+
+    @property
+    def sizes(self) -> tuple[None, ...]:
+        """None for every part: sizes are unknown."""
+        return (None,) * self.num_parts
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities."""
+        return tuple(self.fields.modalities or ())
+
+    def name_of(self, part: int) -> str:
+        """Return the name of a part for error messages."""
+        return f"part {part} of the data set"
+
+    def read(self, span: RowRange, size: int) -> Iterator[Piece]:
+        """Yield the samples of a row range.
+
+        Args:
+            span: Row range of a part.
+            size: Largest number of samples of a piece.
+
+        Raises:
+            DataError: If a table lacks a column; the message names the part.
+        """
+        row = 0
+        for table in self.open_part(span.part, size):
+            rows = np.arange(row, row + len(table))
+            selected = (rows >= span.start) & ((rows - span.start) % span.step == 0)
+            row += len(table)
+            if not selected.any():
+                continue
+            keys = rows[selected] + span.part * PART_KEYS
+            with error_prefix(self.name_of(span.part)):
+                kept = table if selected.all() else table.filter(selected)
+                yield self.fields.parse(_storage_types(kept), keys, numbered=False)
+
+
+def _storage_types(table: "pa.Table") -> "pa.Table":
+    """Replace extension types, such as fixed-shape tensors, by their storage types."""
+    import pyarrow as pa
+
+    for i, name in enumerate(table.column_names):
+        column = table.column(i)
+        if isinstance(column.type, pa.BaseExtensionType):
+            chunks = [chunk.storage for chunk in column.chunks]
+            storage = pa.chunked_array(chunks, column.type.storage_type)
+            table = table.set_column(i, name, storage)
+    return table

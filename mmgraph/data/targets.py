@@ -1,0 +1,265 @@
+"""Metadata columns: labels, ids, groups and the parts of an official split.
+
+Shapes: N samples, K labels of one sample.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmgraph.data.column import AnyArray, IntArray, as_entries
+from mmgraph.errors import DataError
+from mmgraph.typing import ArrayLike
+
+
+class DefaultColumn(str):
+    """Name of a column that is a default: it is read if it exists."""
+
+    __slots__ = ()
+
+
+# Names of the metadata columns in tables, data frames and graphs.
+METADATA_NAMES = {
+    **{"ids": DefaultColumn("id"), "y": DefaultColumn("y")},
+    **{"groups": DefaultColumn("group"), "split_name": DefaultColumn("split")},
+}
+_MAX_CLASSES = 50
+MAX_WHOLE = 2.0**53  # largest float up to which all whole numbers are exact
+_SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
+
+
+def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
+    """Return one number or string per sample; missing entries become NaN or None.
+
+    Args:
+        subject: "y", "ids", "groups" or another name, for error messages.
+        values: N entries, or ``[N, K]`` numbers for ``y``.
+        num_samples: N.
+
+    Returns:
+        ``[N]`` or ``[N, K]`` numbers or booleans, ``[N]`` strings, or ``[N]`` objects
+        if some of the strings are None.
+
+    Raises:
+        DataError: If there are not N entries, or they are of another type.
+    """
+    array = as_entries(values)
+    entry = {"y": "label", "ids": "id", "groups": "group"}.get(subject, "entry")
+    if array.ndim == 0 or len(array) != num_samples:
+        got = len(array) if array.ndim else 1
+        raise DataError(
+            f"{subject} must have one {entry} per sample: {num_samples} samples, got "
+            f"{got} {entry}s. Check that {entry}s and arrays come from the same table."
+        )
+    if array.dtype == object:
+        array = _from_objects(subject, array)
+    if array.ndim > (2 if subject == "y" else 1) or array.dtype.kind not in "fiubUO":
+        raise DataError(
+            f"{subject} must hold one number or string per sample, got shape "
+            f"{list(array.shape)} of {array.dtype}. Convert it first."
+        )
+    if array.dtype.kind == "f" and np.isinf(array).any():
+        raise DataError(
+            f"{subject} must be finite or NaN, got an infinite value at sample "
+            f"{np.argwhere(np.isinf(array))[0][0]}. Mark it as missing with NaN."
+        )
+    return array.copy()
+
+
+def check_known(subject: str, values: AnyArray) -> None:
+    """Check that no entry is missing.
+
+    Raises:
+        DataError: If an entry is NaN or None.
+    """
+    missing = np.flatnonzero(missing_labels(values))
+    if len(missing):
+        raise DataError(
+            f"{subject} must be known for every sample, got a missing one at sample "
+            f"{missing[0]}. Fill it in, or omit {subject}."
+        )
+
+
+def check_unique(ids: AnyArray) -> None:
+    """Check that ids are known and unique.
+
+    Raises:
+        DataError: If an id is missing or occurs twice.
+    """
+    check_known("ids", ids)
+    _, first = np.unique(ids, return_index=True)
+    if len(first) < len(ids):
+        again = np.setdiff1d(np.arange(len(ids)), first)[0]
+        raise DataError(
+            f"ids must be unique, got {ids[again].item()!r} again at sample {again}. "
+            "Use a different id for each sample, or omit ids."
+        )
+
+
+def can_be_ids(values: AnyArray) -> bool:
+    """Return True if the entries of a column are known and unique."""
+    try:
+        check_unique(as_metadata("ids", values, len(values)))
+    except DataError:
+        return False
+    return True
+
+
+def missing_labels(values: AnyArray) -> AnyArray:
+    """Return ``[N]`` or ``[N, K]``: True where a label is NaN or None."""
+    if values.dtype == object:
+        return np.array([value is None for value in values], dtype=bool)
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    return np.zeros(values.shape, dtype=bool)
+
+
+def known_labels(values: AnyArray) -> AnyArray:
+    """Return the labels that are not missing.
+
+    Whole numbers are returned as integers even where missing labels made the column
+    float, so that classes do not depend on whether a label is missing.
+    """
+    missing = missing_labels(values)
+    known = values[~missing]
+    if known.dtype == object:
+        return known.astype(str)
+    if not missing.any():
+        return known
+    whole = (known == known.round()) & (np.abs(known) < MAX_WHOLE)
+    return known.astype(np.int64) if whole.all() else known
+
+
+def labelled_rows(values: AnyArray) -> AnyArray:
+    """Return ``[N]``: True where no label of the sample is missing."""
+    missing = missing_labels(values)
+    return ~np.asarray(missing.any(axis=tuple(range(1, missing.ndim))))
+
+
+def same_metadata(a: AnyArray | None, b: AnyArray | None) -> bool:
+    """Return True if two metadata columns are equal; missing entries are equal."""
+    if a is None or b is None:
+        return a is b
+    floats = "f" in (a.dtype.kind, b.dtype.kind)
+    return np.array_equal(a, b, equal_nan=floats)
+
+
+def concat_metadata(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray | None:
+    """Concatenate metadata columns; None if no part has one.
+
+    A part whose entries are all missing has no type of entries and fits any other.
+
+    Args:
+        subject: Name of the column, for error messages.
+        parts: Columns of the parts.
+
+    Raises:
+        DataError: If only some parts have the column, or shapes or types differ.
+    """
+    filled = [part for part in parts if part is not None]
+    if not filled:
+        return None
+    known = [part for part in filled if not missing_labels(part).all()]
+    if known:
+        filled = [_missing_like(known[0], part) for part in filled]
+    shapes = {part.shape[1:] for part in filled}
+    if len(filled) < len(parts) or len(shapes) > 1:
+        raise DataError(
+            f"{subject} must have the same shape in all parts, got parts without it or "
+            "of another shape. Set it with replace."
+        )
+    kinds = {part.dtype.kind in "UO" for part in filled}
+    if len(kinds) > 1:
+        raise _mixed(subject, "numbers in one part and strings in another")
+    return np.concatenate(filled)
+
+
+def _missing_like(known: AnyArray, part: AnyArray) -> AnyArray:
+    """Return a part that is all missing as strings if the known part has strings."""
+    if known.dtype.kind in "UO" and missing_labels(part).all():
+        return np.full(part.shape, None, dtype=object)
+    return part
+
+
+def class_codes(y: AnyArray | None) -> IntArray | None:
+    """Return class codes for a stratified split; missing labels are a class as well.
+
+    Returns:
+        ``[N]`` codes from 0, or None if there are no labels, or they are 2-D,
+        continuous or of more than 50 values, or a class has a single sample.
+    """
+    if y is None or y.ndim > 1 or len(y) == 0:
+        return None
+    missing = missing_labels(y)
+    if y.dtype.kind == "f" and np.any(np.mod(y[~missing], 1)):
+        return None
+    codes = np.zeros(len(y), dtype=np.int64)
+    codes[~missing] = np.unique(known_labels(y), return_inverse=True)[1] + 1
+    codes = np.unique(codes, return_inverse=True)[1]
+    counts = np.bincount(codes)
+    if len(counts) > _MAX_CLASSES or counts.min() < 2:
+        return None
+    return codes
+
+
+def _from_objects(subject: str, array: AnyArray) -> AnyArray:
+    """Convert Python objects to an array of one type."""
+    if array.ndim == 1 and any(np.ndim(item) for item in array):
+        try:
+            return np.asarray([np.asarray(item, dtype=float) for item in array])
+        except (TypeError, ValueError):
+            raise _mixed(subject, "entries of several lengths") from None
+    if array.ndim > 1:
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError):
+            raise _mixed(subject, "objects") from None
+    missing = np.array([_is_missing(item) for item in array], dtype=bool)
+    known = array[~missing].tolist()
+    if all(isinstance(item, str) for item in known) and known:
+        if not missing.any():
+            return np.array(known, dtype=np.str_)
+        strings = array.copy()
+        strings[missing] = None
+        return strings
+    for item in known:
+        if not isinstance(item, _SCALARS):
+            raise _mixed(subject, type(item).__name__)
+    if missing.any() or not known:
+        numbers = np.full(len(array), np.nan)
+        numbers[~missing] = known
+        return numbers
+    numbers = np.array(known)
+    if numbers.dtype == object:
+        raise _mixed(subject, "integers of more than 64 bits")
+    return numbers
+
+
+def _is_missing(item: object) -> bool:
+    return item is None or type(item).__name__ == "NAType" or bool(item != item)
+
+
+def _mixed(subject: str, got: str) -> DataError:
+    return DataError(
+        f"{subject} must hold numbers or strings of one type, got {got}. Convert it "
+        "first."
+    )
+
+
+def class_numbers(y: AnyArray | None) -> IntArray | None:
+    """Return ``[N]`` class numbers, -1 where missing; None if y does not hold classes.
+
+    Numbers with a fractional part, several labels per sample, a single class, and more
+    classes than half of the samples are not classes.
+    """
+    if y is None or y.ndim > 1:
+        return None
+    known = known_labels(y)
+    if known.dtype.kind == "f" and np.any(np.mod(known, 1)):
+        return None
+    names, codes = np.unique(known, return_inverse=True)
+    if len(names) < 2 or len(names) > len(known) / 2:
+        return None
+    classes = np.full(len(y), -1, dtype=np.int64)
+    classes[~missing_labels(y)] = codes
+    return classes

@@ -1,0 +1,254 @@
+"""Texts, images and audio as vectors.
+
+Letters: ``L`` rows, ``F`` features.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mmgraph.data import MultimodalData
+from mmgraph.data.column import Column
+from mmgraph.data.features.describe import NUM_FEATURES, describe_rows
+from mmgraph.errors import CheckpointError, ConfigError, DataError
+from mmgraph.pretrained import PretrainedEncoder
+from mmgraph.schema import NEEDS_ENCODER, Kind, Modality, Schema
+
+Encoder: TypeAlias = PretrainedEncoder | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Featurizer:
+    """Kinds and encoders of the modalities that were texts, images or audio.
+
+    Attributes:
+        kinds: "text", "image" or "audio" by modality.
+        encoders: Pretrained encoder by modality; None if it is not loaded, so that
+            samples must come with the vectors of that encoder.
+    """
+
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    encoders: Mapping[str, PretrainedEncoder | None] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls,
+        data: MultimodalData,
+        given: Mapping[str, object] | None = None,
+        device: str | None = None,
+    ) -> "Featurizer":
+        """Choose encoders for data: those that are given, else those of its schema.
+
+        Without a given schema, strings may be paths of images or audio files: the kind
+        of their encoder decides.
+
+        Args:
+            data: Training samples.
+            given: Encoders by modality, or their paths or names.
+            device: Device on which encoders compute.
+
+        Raises:
+            ConfigError: If an encoder is of a modality that the data does not have or
+                that is numeric, is of another kind, or is no encoder.
+        """
+        raw = {m.name: m for m in data.schema.modalities if m.kind in NEEDS_ENCODER}
+        kinds = {name: modality.kind for name, modality in raw.items()}
+        chosen = {name: m.encoder for name, m in raw.items() if m.encoder is not None}
+        encoders = {}
+        for name, encoder in (chosen | dict(given or {})).items():
+            if name not in raw:
+                raise ConfigError(
+                    "encoders must name modalities of text, image or audio "
+                    f"({', '.join(raw) or 'the data has none'}), got {name!r}."
+                )
+            wanted = None if data.given_schema is None else kinds[name]
+            encoders[name] = _encoder(name, encoder, wanted, device)
+            kinds[name] = encoders[name].kind
+        return cls(kinds, encoders)
+
+    def transform(
+        self, data: MultimodalData, *, progress: bool | None = False
+    ) -> MultimodalData:
+        """Replace texts, images and audio by vectors.
+
+        The vectors are those of the pretrained encoder if there is one; otherwise
+        hashed word counts, colors and edges, or a spectrum.
+
+        Args:
+            data: Samples.
+            progress: Show a progress bar while an encoder computes values that are not
+                cached; None shows it on a terminal only.
+
+        Raises:
+            ConfigError: If the model of an encoder is not found.
+            DataError: If a file cannot be read, or a modality must come with the
+                vectors of an encoder that is not loaded.
+        """
+        columns, schema = dict(data.columns), data.schema
+        raw = [m.name for m in schema.modalities if m.kind in NEEDS_ENCODER]
+        if not raw:
+            return data
+        for name in [name for name in raw if name in columns]:
+            kind = self.kinds.get(name, schema.modality(name).kind)
+            rows = self._vectors(name, columns[name], kind, progress)
+            columns[name] = Column(rows, columns[name].offsets)
+        modalities = [self._as_vector(m) for m in schema.modalities]
+        numbers = Schema(modalities, schema.latents, schema.relations, schema.readout)
+        return replace(data, columns=columns).with_schema(numbers)
+
+    def shared_space(self) -> list[str]:
+        """Return the modalities whose vectors lie in one space of a pretrained model.
+
+        These are texts of one model, or modalities that a model such as CLIP embeds
+        into a shared space. Of several such models, the one of most modalities counts.
+        """
+        shared: dict[tuple[object, ...], list[str]] = {}
+        for name, encoder in self.encoders.items():
+            if encoder is not None:
+                shared.setdefault(encoder.space, []).append(name)
+        names = max(shared.values(), key=len, default=[])
+        return names if len(names) > 1 else []
+
+    def check_kinds(self, data: MultimodalData, modalities: Sequence[Modality]) -> None:
+        """Refuse strings where the training had numbers, and numbers for strings.
+
+        Raises:
+            DataError: If a modality is of another kind, naming the first one.
+        """
+        for modality in modalities:
+            column, raw = data.columns.get(modality.name), modality.name in self.kinds
+            if column is None or not len(column.values) or raw == column.is_text:
+                continue
+            if raw and column.channels == modality.channels:  # vectors of such strings
+                continue
+            rule, got = ("strings", "numbers") if raw else ("numbers", "strings")
+            raise DataError(
+                f"Modality {modality.name!r} must hold {rule} as in the training, got "
+                f"{got}. Check which column it is."
+            )
+
+    def _as_vector(self, modality: Modality) -> Modality:
+        """Return the vector modality that replaces a raw one."""
+        if modality.kind not in NEEDS_ENCODER:
+            return modality
+        encoder = self.encoders.get(modality.name)
+        if encoder is not None:
+            return Modality(modality.name, encoder.channels, kind="embedding")
+        kind = self.kinds.get(modality.name, modality.kind)
+        plain: Kind = "embedding" if kind == "text" else "vector"
+        return Modality(modality.name, NUM_FEATURES[kind], kind=plain)
+
+    def _vectors(
+        self, name: str, column: Column, kind: Kind, progress: bool | None
+    ) -> npt.NDArray[np.float32]:
+        """Return one vector for each row of a raw column, ``[L, F]``."""
+        encoder = self.encoders.get(name)
+        if encoder is not None:
+            return encoder.encode(column.values, progress=progress)
+        if name in self.encoders:
+            raise DataError(
+                f"Modality {name!r} must hold the vectors of its pretrained encoder, "
+                f"got {kind}. Compute them with PretrainedEncoder.encode."
+            )
+        if not len(column.values):
+            return np.empty((0, NUM_FEATURES[kind]), dtype=np.float32)
+        return describe_rows(column, kind)[column.present]
+
+    # Saving
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what identifies the same encoders again, as JSON; never weights."""
+        encoders = {
+            name: None if each is None else each.describe()
+            for name, each in self.encoders.items()
+        }
+        return {"kinds": dict(self.kinds), "encoders": encoders}
+
+    def unloaded(self) -> "Featurizer":
+        """Return a copy that takes the vectors of encoders in place of their inputs."""
+        return replace(self, encoders=dict.fromkeys(self.encoders))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Featurizer":
+        """Read what :meth:`to_json` returned, without loading any encoder."""
+        kinds, facts = _read(content)
+        return cls(kinds, dict.fromkeys(facts))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        content: Mapping[str, Any],
+        given: Mapping[str, Encoder] | None = None,
+        device: str | None = None,
+    ) -> "Featurizer":
+        """Load the encoders that :meth:`to_json` described.
+
+        Args:
+            folder: Folder of the saved estimator, for messages.
+            content: JSON content.
+            given: Where encoders are now, by modality; default: where they were.
+            device: Device on which encoders compute.
+
+        Raises:
+            CheckpointError: If the description is damaged, or a model is not there or
+                is not the one that was described.
+            ConfigError: If an encoder is given for a modality that had none.
+        """
+        given = dict(given or {})
+        try:
+            kinds, facts = _read(content)
+            unknown = sorted(given.keys() - facts.keys())
+            encoders = {
+                name: PretrainedEncoder.restore(name, each, given.get(name), device)
+                for name, each in facts.items()
+                if not unknown
+            }
+        except (AttributeError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{folder} must describe pretrained encoders as mmgraph saves them, "
+                f"got: {error!r}."
+            ) from None
+        if unknown:
+            raise ConfigError(
+                "encoders must name modalities that had one in the training "
+                f"({', '.join(facts) or 'none had'}), got {unknown[0]!r}."
+            )
+        return cls(kinds, encoders)
+
+
+def _read(
+    content: Mapping[str, Any],
+) -> tuple[dict[str, Kind], dict[str, dict[str, Any]]]:
+    """Return kinds and encoders by modality; raise TypeError for anything else."""
+    kinds, facts = content["kinds"], content["encoders"]
+    if not isinstance(kinds, dict) or not isinstance(facts, dict):
+        raise TypeError(f"kinds {kinds!r}, encoders {facts!r}")
+    if not all(kind in NEEDS_ENCODER for kind in kinds.values()):
+        raise TypeError(f"kinds {kinds!r}")
+    if not all(each is None or isinstance(each, dict) for each in facts.values()):
+        raise TypeError(f"encoders {facts!r}")
+    return kinds, facts
+
+
+def _encoder(
+    name: str, given: object, kind: Kind | None, device: str | None
+) -> PretrainedEncoder:
+    if isinstance(given, str | os.PathLike):
+        return PretrainedEncoder(given, kind, device=device)
+    if not isinstance(given, PretrainedEncoder):
+        raise ConfigError(
+            f"encoders[{name!r}] must be a PretrainedEncoder or where its model is, "
+            f"got {type(given).__name__}."
+        )
+    if kind is not None and given.kind != kind:
+        raise ConfigError(
+            f"Modality {name!r} of kind {kind!r} must have an encoder of that kind, "
+            f"got one of kind {given.kind!r}. Set kind={given.kind!r} in its Modality, "
+            "or give another encoder."
+        )
+    return given

@@ -1,0 +1,182 @@
+"""Saving fitted estimators as safetensors and JSON, and loading them."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from mmgraph import checkpoint
+from mmgraph.errors import CheckpointError
+from mmgraph.estimators.featurize import Encoder
+from mmgraph.estimators.input_spec import InputSpec
+from mmgraph.estimators.validation import check_options, resolve_device
+from mmgraph.experts.serialization import check_ranges
+from mmgraph.schema import Schema
+
+SelfT = TypeVar("SelfT", bound="PersistenceMixin")
+
+# parameters that do not belong to the model, or are saved apart
+RUNTIME_PARAMS = ("device", "verbose", "checkpoint_dir", "encoders")
+# errors that damaged or foreign JSON can lead to
+LOAD_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class PersistenceMixin(BaseEstimator):
+    """Saves parameters, the description of the inputs, and the tensors of a model.
+
+    Attributes:
+        input_spec_: Inputs that the estimator was fitted on.
+        model_: Module with all that was fitted.
+    """
+
+    device: str | None
+    encoders: Mapping[str, Encoder] | None
+    num_layers: int
+    input_spec_: InputSpec
+    model_: Any  # the module of the estimator
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator as safetensors and JSON, never as a pickle.
+
+        Args:
+            folder: Folder to write; made if it does not exist. A model that it holds
+                is replaced.
+
+        Raises:
+            CheckpointError: If the folder cannot be written.
+            NotFittedError: If the estimator is not fitted.
+        """
+        check_is_fitted(self, "model_")
+        params = model_params(self)
+        schema = params.pop("schema")
+        manifest = {
+            "estimator": type(self).__name__,
+            "params": params,
+            "given_schema": None if schema is None else schema.to_json(),
+            "inputs": self.input_spec_.to_json(),
+            **self._model_config(),
+        }
+        checkpoint.save(folder, self.model_.state_dict(), manifest)
+
+    def _model_config(self) -> dict[str, Any]:
+        """Return what :meth:`_model_from_config` needs, as JSON."""
+        raise AssertionError("defined by every estimator")
+
+    def _model_from_config(self, manifest: dict[str, Any]) -> nn.Module:
+        """Build the model of a manifest. Its tensors are loaded later."""
+        raise AssertionError("defined by every estimator")
+
+    @classmethod
+    def from_pretrained(
+        cls: type[SelfT],
+        folder: str | os.PathLike[str],
+        *,
+        device: str | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        encoders: Mapping[str, Encoder] | None = None,
+    ) -> SelfT:
+        """Load an estimator that :meth:`save_pretrained` wrote.
+
+        Args:
+            folder: Folder of the saved estimator.
+            device: Device of the model; default: a GPU if there is one.
+            functions: Function of each Custom topology of the schema, by name.
+            encoders: Where pretrained encoders are now, by modality; default: where
+                they were when the estimator was fitted.
+
+        Raises:
+            CheckpointError: If files are damaged or foreign or of another estimator,
+                or a pretrained encoder is not found or is another one.
+            ConfigError: If the device is unknown.
+        """
+        where = resolve_device(device)
+        tensors, manifest = checkpoint.load(folder)
+        if manifest.get("estimator") != cls.__name__:
+            raise CheckpointError(
+                f"{folder} must hold a {cls.__name__}, got "
+                f"{manifest.get('estimator')!r}."
+            )
+        try:
+            estimator = cls._restored(tensors, manifest, dict(functions or {}))
+        except LOAD_ERRORS as error:
+            raise CheckpointError(
+                f"{folder} does not describe a model of this version: {error}"
+            ) from None
+        estimator.device = device
+        estimator.model_.to(where)
+        spec = estimator.input_spec_
+        spec = spec.with_encoders(folder, manifest["inputs"], encoders, device)
+        estimator.input_spec_ = spec
+        loaded = spec.featurizer.encoders.items()
+        estimator.encoders = {k: v for k, v in loaded if v is not None} or None
+        return estimator
+
+    @classmethod
+    def _restored(
+        cls: type[SelfT],
+        tensors: dict[str, Tensor],
+        manifest: dict[str, Any],
+        functions: dict[str, Callable[..., Any]],
+    ) -> SelfT:
+        given = manifest["given_schema"]
+        schema = None if given is None else Schema.from_json(given, functions)
+        params = {**manifest["params"], "schema": schema}
+        estimator = cls(**{**params, "experts": tuple(params["experts"])})
+        check_options(estimator.get_params(deep=False))
+        if estimator.num_layers > len(tensors):
+            raise CheckpointError("A graph layer must have tensors, got too few.")
+        inputs = manifest["inputs"]
+        estimator.input_spec_ = InputSpec.from_json(inputs, functions=functions)
+        with torch.device("meta"):  # shapes are compared before memory is taken
+            model = estimator._model_from_config(manifest)
+        load_tensors(model, tensors)
+        estimator.model_ = model.requires_grad_(False)
+        return estimator
+
+
+def model_params(estimator: BaseEstimator) -> dict[str, Any]:
+    """Return the parameters of an estimator that belong to its model."""
+    params = estimator.get_params(deep=False)
+    return to_json_values({k: v for k, v in params.items() if k not in RUNTIME_PARAMS})
+
+
+def to_json_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return named values as JSON holds them: NumPy scalars become Python's."""
+    return {name: _to_json(value) for name, value in values.items()}
+
+
+def _to_json(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple | list):
+        return [_to_json(item) for item in value]
+    return value
+
+
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors into a model that was built on the meta device.
+
+    Raises:
+        CheckpointError: If a tensor is of another type, or trees point outside.
+        RuntimeError: If names or shapes differ.
+    """
+    for name, expected in model.state_dict().items():
+        if name in tensors and tensors[name].dtype != expected.dtype:
+            raise CheckpointError(
+                f"Tensor {name!r} must be {expected.dtype}, got {tensors[name].dtype}."
+            )
+    model.load_state_dict(dict(tensors), assign=True)
+    check_ranges(model)

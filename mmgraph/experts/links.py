@@ -1,0 +1,80 @@
+"""What experts are fitted to: targets, and the space in which evidence adds up.
+
+Letters: ``N`` samples, ``K`` outputs.
+"""
+
+import math
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmgraph.nn.heads import Classification, MultiLabel, Task
+
+if TYPE_CHECKING:
+    pass
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+def link_of(task: Task) -> Literal["softmax", "sigmoid", "identity"]:
+    """Return the space in which evidence of a task adds up."""
+    if isinstance(task, Classification):
+        return "softmax"
+    return "sigmoid" if isinstance(task, MultiLabel) else "identity"
+
+
+def prior_of(task: Task, y: Tensor) -> Tensor:
+    """Return the prior ``[K]`` in the space of the link, from the training targets."""
+    if isinstance(task, Classification):
+        return task.log_prior(y)
+    known = ~y.isnan()
+    total = torch.where(known, y, 0).sum(0)
+    if isinstance(task, MultiLabel):
+        return ((total + 0.5) / (known.sum(0) + 1)).logit()
+    return total / known.sum(0).clamp(min=1)
+
+
+def targets_of(y: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """Return targets ``[N, K]`` and the weight ``[N]`` of each row.
+
+    Classes are one-hot. A row with a missing label has weight zero.
+    """
+    if isinstance(task, Classification):
+        return F.one_hot(y, task.num_classes).float(), torch.ones(len(y))
+    known = (~y.isnan()).all(1).float()
+    return torch.where(y.isnan(), 0, y), known
+
+
+Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]
+
+SMALLEST_PROBABILITY = 1e-4
+
+
+def to_score(logits: Tensor, link: Link) -> Tensor:
+    """Bring raw outputs into the space of the link, bounded away from certainty."""
+    if link == "identity":
+        return logits
+    bound = -math.log(SMALLEST_PROBABILITY)
+    if link == "sigmoid":
+        return logits.clamp(-bound, bound)
+    return logits.log_softmax(-1).clamp(min=-bound)
+
+
+def score_of_mean(mean: Tensor, link: Link) -> Tensor:
+    """Bring averaged probabilities or values into the space of the link."""
+    if link == "identity":
+        return mean
+    p = mean.clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    if link == "sigmoid":
+        return p.logit()
+    return (p / p.sum(-1, keepdim=True)).log()
+
+
+ExpertKind: TypeAlias = Literal["linear", "spline", "forest", "joint"]
+
+_Fitted: TypeAlias = list[tuple[Tensor, nn.Module]]

@@ -1,0 +1,170 @@
+"""Log-linear opinion pool of base learners, and the weight of the graph network.
+
+Letters: ``N`` samples, ``M`` modalities, ``X`` base learners per modality, ``Y`` joint
+base learners, ``K`` outputs, ``P`` patterns of present modalities.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["EvidencePool", "Pool", "interaction_weight"]
+
+PATTERN_PENALTY = 3.0  # relative to the penalty of the other parameters
+JOINT_WEIGHT = 0.3  # initial value
+
+
+def interaction_weight(present: Tensor) -> Tensor:
+    """Return the weight of cross-modal interaction, ``1 - 1/n`` for n modalities.
+
+    A sample with one present modality has no interaction: its prediction is that of the
+    base learners, with weight 0 for the graph. If the data have a single modality
+    (``M = 1``), the graph is one more base learner, with weight 1 where it is present.
+
+    Args:
+        present: ``[N, M]`` Bool.
+
+    Returns:
+        ``[N, 1]`` weights in [0, 1].
+    """
+    count = present.sum(1, keepdim=True).float()
+    if present.shape[1] == 1:
+        return count
+    return 1 - 1 / count.clamp(min=1)
+
+
+@runtime_checkable
+class Pool(Protocol):
+    """Interface of the pooled prediction whose residual a graph network learns."""
+
+    def by_modality(self, evidence: Tensor) -> Tensor:
+        """Return the graph's input ``[N, M, C]`` from evidence ``[N, M, X, C]``."""
+
+    def __call__(
+        self, evidence: Tensor, present: Tensor, joint: Tensor | None = None
+    ) -> Tensor:
+        """Return the pooled scores ``[N, K]``, without the graph."""
+
+
+class EvidencePool(nn.Module):
+    r"""Log-linear opinion pool: weighted sum of the evidence of base learners.
+
+    ``prior + b + c[p] + n^-alpha sum_m sum_x w[m,x] e[m,x] + (1-1/n) sum_y v[y] j[y]``,
+
+    with the evidence ``e[m,x]`` of base learner x of modality m (its log-odds minus the
+    prior), the evidence ``j[y]`` of base learner y of all modalities together, and the
+    number n of present modalities. The weights are constrained to ``w, v >= 0`` and
+    ``0 <= alpha <= 1``. The offset ``c[p]`` models informative missingness: it depends
+    on the pattern p of present modalities, and is zero for patterns outside of the
+    training data. Initially ``w = 1 / X``, ``v = 0.3``, ``alpha = 1/2``, ``b = c = 0``.
+    Without any present modality the result equals the prior.
+
+    References:
+        Combining Probability Distributions: A Critique and an Annotated Bibliography,
+        Genest, Zidek, 1986 (logarithmic opinion pools).
+
+    Args:
+        num_modalities: ``M``.
+        num_experts: ``X``.
+        out_channels: ``K``.
+        num_joint: ``Y``.
+        num_patterns: ``P``.
+        init_weights: ``[X]`` positive initial values of ``w``; None for ``1 / X`` each.
+
+    Raises:
+        ValueError: If ``init_weights`` are not ``X`` positive numbers.
+
+    Example:
+        >>> pool = nn.EvidencePool(num_modalities=2, num_experts=1, out_channels=3)
+        >>> evidence = torch.randn(4, 2, 1, 3)
+        >>> present = torch.tensor([[1, 1], [1, 0], [0, 1], [0, 0]]).bool()
+        >>> scores = pool(evidence, present)
+        >>> scores.shape, bool(torch.equal(scores[3], pool.prior))
+        (torch.Size([4, 3]), True)
+    """
+
+    prior: Tensor
+    patterns: Tensor
+
+    def __init__(
+        self,
+        num_modalities: int,
+        num_experts: int,
+        out_channels: int,
+        *,
+        num_joint: int = 0,
+        num_patterns: int = 0,
+        init_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        weights = init_weights or [1 / num_experts] * num_experts
+        if len(weights) != num_experts or min(weights) <= 0:
+            raise ValueError(
+                f"init_weights must hold a weight above zero for each of {num_experts} "
+                f"experts, got {list(weights)}."
+            )
+        self.initial = [_inverse_softplus(weight) for weight in weights]
+        initial = torch.tensor([self.initial] * num_modalities)
+        self.modality_weight = nn.Parameter(initial)
+        joint = torch.full((num_joint,), _inverse_softplus(JOINT_WEIGHT))
+        self.joint_weight = nn.Parameter(joint)
+        self.power = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.pattern_bias = nn.Parameter(torch.zeros(num_patterns, out_channels))
+        self.register_buffer("prior", torch.zeros(out_channels))
+        patterns = torch.zeros(num_patterns, num_modalities, dtype=torch.bool)
+        self.register_buffer("patterns", patterns)
+
+    def by_modality(self, evidence: Tensor) -> Tensor:
+        """Return the weighted evidence ``[N, M, K]`` of ``[N, M, X, K]``."""
+        return (F.softplus(self.modality_weight)[..., None] * evidence).sum(-2)
+
+    def forward(
+        self, evidence: Tensor, present: Tensor, joint: Tensor | None = None
+    ) -> Tensor:
+        """Return the pooled scores ``[N, K]``: logits, or predictions in regression.
+
+        Args:
+            evidence: ``[N, M, X, K]``; values of missing modalities are not read.
+            present: ``[N, M]`` Bool.
+            joint: ``[N, Y, K]`` evidence of the joint base learners; None for none.
+        """
+        seen = torch.where(present[..., None, None], evidence, 0)
+        count = present.sum(1, keepdim=True).to(evidence.dtype)
+        scale = count.clamp(min=1) ** -torch.sigmoid(self.power)
+        pooled = scale * self.by_modality(seen).sum(1)
+        scores = self.bias + self._of_patterns(present) + pooled
+        if joint is not None:
+            share = interaction_weight(present).to(joint.dtype)
+            weight = F.softplus(self.joint_weight)[:, None]
+            scores = scores + share * (weight * joint).sum(1)
+        return self.prior + torch.where(count > 0, scores, 0)
+
+    def _of_patterns(self, present: Tensor) -> Tensor:
+        """Return the offset ``c[p]``, ``[N, K]``; a scalar zero without patterns."""
+        if not len(self.patterns):  # ONNX Runtime does not multiply empty matrices
+            return self.bias.new_zeros(())
+        matches = (present[:, None] == self.patterns).all(-1).to(self.bias.dtype)
+        return matches @ self.pattern_bias
+
+    def penalty(self) -> Tensor:
+        """Return the squared distance to the initial parameters, the L2 penalty.
+
+        The offsets of patterns count three times.
+        """
+        parts = (
+            self.modality_weight - self.modality_weight.new_tensor(self.initial),
+            self.joint_weight - _inverse_softplus(JOINT_WEIGHT),
+            self.power,
+            self.bias,
+        )
+        rest = PATTERN_PENALTY * self.pattern_bias.square().sum()
+        return sum((part.square().sum() for part in parts), rest)
+
+
+def _inverse_softplus(value: float) -> float:
+    return math.log(math.expm1(value))

@@ -1,0 +1,145 @@
+"""How good a saved model is on samples that it has not seen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmgraph.config import PAIR_TASKS
+from mmgraph.data import MultimodalData
+from mmgraph.data.io.parquet import column_names, parquet_files
+from mmgraph.data.stream.stream import DataOrStream, in_memory
+from mmgraph.data.targets import class_numbers
+from mmgraph.errors import ConfigError, DataError
+from mmgraph.evaluation import Evaluation, evaluate
+from mmgraph.workflows.samples import is_folder_of_files, read_samples
+from mmgraph.workflows.saved_model import (
+    Columns,
+    Task,
+    Warn,
+    apply_training_schema,
+    check_given,
+    load_model,
+    no_op,
+    resolve_columns,
+    warn_missing_columns,
+)
+
+TASKS: tuple[Task, ...] = ("classification", "regression", "retrieval", "matching")
+SEEDS = 3  # masks per rate above 0
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What is to be measured.
+
+    Attributes:
+        model: Folder of `mmgraph train`.
+        file: Parquet file, folder of them, or of pictures, texts and sounds.
+        label: Column of labels; None is that of the training.
+        modalities: Columns of modalities; those of others are as in the training.
+        group: Column whose equal values belong together, for retrieval and matching;
+            None is that of the training.
+        rates: Shares of the observed modalities to remove; 0 is the file as it is.
+        query: Modalities that a retriever is asked by; None is each by itself.
+        gallery: Modalities that a retriever finds; None is each by itself.
+        seed: Of masks and wrong partners.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
+    """
+
+    model: Path
+    file: Path
+    label: str | None = None
+    modalities: Mapping[str, tuple[str, ...]] | None = None
+    group: str | None = None
+    rates: tuple[float, ...] = (0.0,)
+    query: tuple[str, ...] | None = None
+    gallery: tuple[str, ...] | None = None
+    seed: int = 0
+    encoders: Mapping[str, str] | None = None
+
+    def check(self, task: Task) -> None:
+        """Refuse options that a model of this task has no use for.
+
+        Raises:
+            ConfigError: Naming the first one.
+        """
+        sides = {"--query": self.query, "--gallery": self.gallery}
+        given = [option for option, value in sides.items() if value is not None]
+        given = [] if task == "retrieval" else given
+        if task not in PAIR_TASKS and self.group is not None:
+            given.append("--group")
+        if given:
+            raise ConfigError(
+                f"{given[0]} must go with a retriever{_or_matcher(given[0])}, got a "
+                f"model of {task}. Leave it out."
+            )
+
+
+def _or_matcher(option: str) -> str:
+    return " or matcher" if option == "--group" else ""
+
+
+def evaluate_saved(request: EvaluateRequest, warn: Warn = no_op) -> Evaluation:
+    """Score a saved model on a file, at each test missing rate.
+
+    Args:
+        request: Model, file and scenarios.
+        warn: Receives one line about modalities of the model that the file lacks.
+
+    Raises:
+        CheckpointError: If the folder does not hold a model.
+        ConfigError: If an option does not fit the model.
+        DataError: If the file has no labels, has a class that the training did not
+            have, or lacks the modalities that belong together.
+    """
+    model, columns = load_model(request.model, *TASKS, encoders=request.encoders)
+    request.check(columns.task)
+    check_given(request.modalities, model)
+    samples = apply_training_schema(_read(columns, request), model)
+    warn_missing_columns(request.file, samples, model, warn)
+    if columns.task in PAIR_TASKS:
+        samples = in_memory(samples)
+        _check_label(request.label, samples)
+    sides = {"query": request.query, "gallery": request.gallery}
+    options = {"seeds": SEEDS, "seed": request.seed}
+    return evaluate(model, samples, request.rates, **sides, **options)  # type: ignore[arg-type]
+
+
+def _check_label(label: str | None, data: MultimodalData) -> None:
+    if label is not None and class_numbers(data.y) is None:
+        raise DataError(
+            f"--label must name a column of at least two classes of which samples "
+            f"share one, got '{label}'. Leave it out to evaluate without labels."
+        )
+
+
+def _read(columns: Columns, request: EvaluateRequest) -> DataOrStream:
+    if columns.task in PAIR_TASKS:
+        return _read_pairs(columns, request)
+    return read_samples(
+        request.file,
+        modalities=resolve_columns(columns, request.file, request.modalities),
+        label=request.label or columns.label,
+        id=columns.id,
+    )
+
+
+def _read_pairs(columns: Columns, request: EvaluateRequest) -> DataOrStream:
+    """Read the samples, with labels and groups where there are any."""
+    file = request.file
+    if is_folder_of_files(file):
+        label, group = request.label, request.group
+        given = request.modalities or {}
+        return read_samples(file, modalities=given, label=label, group=group)
+    modalities = resolve_columns(columns, file, request.modalities)
+    have = _column_names(file)
+    # those of the training are used where the file has them
+    label = request.label or (columns.label if columns.label in have else None)
+    group = request.group or (columns.group if columns.group in have else None)
+    id = columns.id if columns.id in have else None
+    return read_samples(file, modalities=modalities, label=label, group=group, id=id)
+
+
+def _column_names(file: Path) -> set[str]:
+    first = next(iter(parquet_files(file)), file)
+    return set(column_names(first)) if first.is_file() else set()

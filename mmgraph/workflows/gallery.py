@@ -1,0 +1,294 @@
+"""A gallery that is indexed, and the answer to a query.
+
+The folder of an index holds what `Index.save` writes, a copy of the model, and
+`entries.parquet` with what is shown of each entry.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmgraph import checkpoint
+from mmgraph.data import MultimodalData
+from mmgraph.data.io.folder import KINDS
+from mmgraph.data.stream.stream import in_memory
+from mmgraph.data.validation import check_names
+from mmgraph.errors import CheckpointError, ConfigError, DataError
+from mmgraph.retrieval import Index
+from mmgraph.schema import Kind, Modality, Schema
+from mmgraph.workflows.outputs import check_folder
+from mmgraph.workflows.predict import Embeds, PredictRequest
+from mmgraph.workflows.samples import is_folder_of_files, refuse_columns
+from mmgraph.workflows.saved_model import apply_training_schema, load_any
+from mmgraph.workflows.search_page import Hit, SearchResult
+
+MODEL, ENTRIES, GALLERY = "model", "entries.parquet", "gallery.json"
+
+
+@dataclass(frozen=True)
+class IndexResult:
+    """An index that was built.
+
+    Attributes:
+        index: The index.
+        num_samples: Samples of the gallery; the index lacks those without embedding.
+    """
+
+    index: Index
+    num_samples: int
+
+
+def build_index(
+    gallery: Path,
+    model: Path,
+    output: Path,
+    *,
+    only: Sequence[str] | None = None,
+    kind: str = "exact",
+    modalities: dict[str, tuple[str, ...]] | None = None,
+    id: str | None = None,
+    picture: str | None = None,
+    encoders: Mapping[str, str] | None = None,
+) -> IndexResult:
+    """Embed a gallery and save its index, with a copy of the model.
+
+    Args:
+        gallery: Folder of pictures, texts and sounds, Parquet file, or folder of them.
+        model: Folder of a saved retriever.
+        output: Folder to save in; an index that is there is replaced.
+        only: Modalities to embed; None is all that the gallery has.
+        kind: Kind of index.
+        modalities: Columns of each modality of a Parquet file; default: as in the
+            training.
+        id: Column of ids of a Parquet file.
+        picture: Column of a Parquet file with the files of pictures.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
+
+    Raises:
+        CheckpointError: If the model cannot embed.
+        ConfigError: If the output holds something else than an index, is in the
+            folder of the model, or is no folder that can be written.
+        DataError: If the gallery or one of its columns cannot be read.
+    """
+    _check_output(output, model)
+    retriever = load_retriever(model, encoders)
+    request = PredictRequest("embed", model, gallery, modalities, id)
+    data = in_memory(apply_training_schema(request.open(), retriever))
+    check_names("only", only or (), data.modalities)
+    pictures = _pictures(gallery, data, picture)
+    z = retriever.embed(data, modalities=only)
+    made = Index(
+        data.ids, z, present=data.present, modalities=data.modalities, kind=kind
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    _copy_model(model, output / MODEL)
+    if encoders:  # the copy says where they are now
+        retriever.save_pretrained(output / MODEL)
+    _save_entries(data, pictures, output / ENTRIES)
+    facts = {"files": is_folder_of_files(gallery), "text": _texts(data)}
+    (output / GALLERY).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    made.save(output)
+    return IndexResult(made, len(data))
+
+
+def _check_output(output: Path, model: Path) -> None:
+    """Refuse an output in which the index would destroy something else."""
+    check_folder(output)
+    own = "Output must be a folder of its own for the index"
+    manifest = output / checkpoint.MANIFEST
+    if manifest.is_file() and "index" not in checkpoint.read_manifest(output):
+        raise ConfigError(f"{own}, got '{output}', which holds a model.")
+    source, copy = model.resolve(), (output / MODEL).resolve()
+    if output.resolve().is_relative_to(source):
+        raise ConfigError(f"{own}, got '{output}' in that of the model '{model}'.")
+    foreign = copy.exists() and not manifest.is_file()
+    if source != copy and (foreign or source.is_relative_to(copy)):
+        raise ConfigError(
+            f"{own}, got '{output}', which would lose '{output / MODEL}'. Choose "
+            "another one."
+        )
+
+
+def _copy_model(model: Path, copy: Path) -> None:
+    """Put a copy of the model in the place of the one that is there."""
+    if model.resolve() == copy.resolve():
+        return
+    part = copy.with_name(f".{copy.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        shutil.copytree(model, part)
+        shutil.rmtree(copy, ignore_errors=True)
+        part.rename(copy)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def load_retriever(folder: Path, encoders: Mapping[str, str] | None = None) -> Embeds:
+    """Load an estimator that embeds any of its modalities.
+
+    Args:
+        folder: Where it was saved.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
+
+    Raises:
+        CheckpointError: If the folder holds no retriever, or a pretrained encoder is
+            not where it was.
+        ConfigError: If an encoder is of a modality that had none.
+    """
+    found = load_any(folder, encoders=encoders)
+    if not isinstance(found, Embeds):
+        raise CheckpointError(
+            f"{folder} must hold a retriever, got a {type(found).__name__}. Make one "
+            "with mmgraph train --task retrieval."
+        )
+    return found
+
+
+def _texts(data: MultimodalData) -> list[str]:
+    """Return the modalities that words can be looked up in."""
+    return [m.name for m in data.schema.modalities if m.kind == "text"]
+
+
+def _pictures(gallery: Path, data: MultimodalData, column: str | None) -> list[str]:
+    """Return the absolute file of each sample's picture, "" where it has none."""
+    if is_folder_of_files(gallery):
+        from mmgraph.data.io.folder import find_files
+
+        refuse_columns(gallery, {"--picture": column})
+
+        files = find_files(gallery)
+        found = [files[name].get("image") for name in data.ids.tolist()]
+        return ["" if path is None else str(path.resolve()) for path in found]
+    if column is None:
+        return [""] * len(data)
+    from mmgraph.data.io.parquet import read_table
+
+    table = read_table(gallery)
+    if column not in table.column_names:
+        raise DataError(
+            f"{gallery} must hold the picture column '{column}', got "
+            f"{', '.join(table.column_names[:20])}.",
+            "Name one of these by --picture.",
+        )
+    root, paths = gallery.resolve().parent, table[column].to_pylist()
+    if not all(isinstance(path, str | None) for path in paths):
+        raise DataError(
+            f"{gallery}: picture column '{column}' must hold paths, got "
+            f"{table[column].type}.",
+            "Name another one by --picture.",
+        )
+    return [str(root / path) if path else "" for path in paths]
+
+
+def _save_entries(data: MultimodalData, pictures: list[str], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = [""] * len(data)
+    for name in _texts(data)[:1]:
+        column = data.columns[name]
+        rows = np.flatnonzero(column.present)
+        for row, text in zip(rows, column.values, strict=True):
+            texts[row] = str(text)
+    columns = {"id": list(map(str, data.ids)), "text": texts, "picture": pictures}
+    pq.write_table(pa.table(columns), path)
+
+
+def find(
+    folder: Path,
+    query: Mapping[str, Any],
+    *,
+    top: int = 10,
+    require: Sequence[str] = (),
+    encoders: Mapping[str, str] | None = None,
+) -> SearchResult:
+    """Find the entries of an index that fit a query.
+
+    Args:
+        folder: Folder of `mmgraph index`.
+        query: Words as ``text``, files as ``image`` and ``sound``: at least one.
+        top: Number of entries.
+        require: Modalities that an entry must have.
+        encoders: Where pretrained encoders are now, by modality, if they have moved.
+
+    Raises:
+        CheckpointError: If the folder is no index with a model.
+        ConfigError: If the query is empty, or ``top`` below 1.
+        DataError: If the gallery cannot be asked in this way.
+    """
+    query = {name: value for name, value in query.items() if str(value).strip()}
+    if not query:
+        raise ConfigError(
+            "search must be given words, --image or --sound, got none of them."
+        )
+    if top < 1:
+        raise ConfigError(f"--top must be at least 1, got {top}.")
+    index = Index.load(folder)
+    entries, facts = _load_entries(folder)
+    data = _as_sample(query, facts)
+    retriever = load_retriever(folder / MODEL, encoders)
+    z = retriever.embed(data, modalities=data.modalities)
+    hits = index.search(z, k=top, require=require)
+    rows = hits.rows[0][hits.found[0]]
+    return SearchResult(
+        query={name: str(value) for name, value in query.items()},
+        require=tuple(require),
+        found=tuple(
+            Hit(
+                id=str(index.ids[row]),
+                score=float(score),
+                modalities=index.modalities,
+                present=tuple(map(bool, index.present[row])),
+                **entries[str(index.ids[row])],
+            )
+            for row, score in zip(rows, hits.scores[0], strict=False)
+        ),
+        num_entries=len(index),
+    )
+
+
+def _load_entries(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, Any]]:
+    from mmgraph.data.io.parquet import read_table
+
+    try:
+        facts = json.loads((folder / GALLERY).read_text(encoding="utf-8"))
+        table = read_table(folder / ENTRIES)
+        rows = table.select(["id", "text", "picture"]).to_pylist()
+        shown = {row.pop("id"): row for row in rows}
+        return shown, {"files": bool(facts["files"]), "text": list(facts["text"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder} must hold an index as mmgraph index writes it, got {error}."
+        ) from None
+
+
+def _as_sample(query: Mapping[str, Any], facts: Mapping[str, Any]) -> MultimodalData:
+    """Return the query as data of one sample."""
+    arrays: dict[str, list[str]] = {}
+    kinds: dict[str, Kind] = {}
+    if "text" in query:
+        names = facts["text"]
+        if len(names) != 1:
+            raise DataError(
+                "Words can be asked for where a gallery has one modality of text, got "
+                f"{', '.join(names) or 'none'}."
+            )
+        arrays[names[0]], kinds[names[0]] = [query["text"]], "text"
+    files = [name for name in query if name != "text"]
+    if files and not facts["files"]:
+        raise DataError(
+            "Files can be asked for where the gallery is a folder of files, got "
+            f"--{files[0]} for a Parquet file."
+        )
+    for name in files:
+        path = Path(query[name])
+        if not path.is_file():
+            raise DataError(f"File of --{name} must exist, got '{path}'.")
+        arrays[name], kinds[name] = [str(path)], KINDS[name]
+    schema = Schema.star([Modality(name, kind=kind) for name, kind in kinds.items()])
+    return MultimodalData.from_arrays(arrays, ids=["query"], schema=schema)

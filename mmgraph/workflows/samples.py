@@ -1,0 +1,150 @@
+"""Samples in files and folders of one's own, read as options say."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmgraph.config import as_sources, is_file
+from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data.categorical import resolve_column
+from mmgraph.data.io.folder import read_text
+from mmgraph.data.io.parquet import column_names, csv_remedy, parquet_files
+from mmgraph.data.stream.stream import DataOrStream
+from mmgraph.errors import DataError
+from mmgraph.schema import Schema
+
+
+def read_samples(
+    file: Path,
+    *,
+    modalities: Mapping[str, Sequence[str]],
+    label: str | None,
+    group: str | None = None,
+    id: str | None = None,
+    memory: int = 1024,
+    schema: Schema | None = None,
+) -> DataOrStream:
+    """Read a file or a folder of files; a folder of Parquet files is a stream.
+
+    Args:
+        file: One row per sample; a folder of such files; or a folder of pictures,
+            texts and sounds, see `MultimodalData.from_folder`.
+        modalities: Columns of each modality; empty where mmgraph wrote the file.
+        label: Column of labels; None reads none.
+        group: Column of groups, or None.
+        id: Column of ids; None takes "id" where it can be used as such.
+        memory: Megabytes that a stream may take.
+        schema: What the samples must fit, or None.
+
+    Raises:
+        DataError: If the file or one of the columns is not there or unreadable, or
+            does not fit the schema.
+    """
+    if is_folder_of_files(file):
+        columns = {"--label": label, "--modality": modalities}
+        refuse_columns(file, columns | {"--group": group, "--id": id})
+        found = MultimodalData.from_folder(file, raw=True)  # estimators read them
+        return found if schema is None else found.with_schema(schema)
+    if not file.exists():
+        raise DataError(f"Parquet or CSV file must exist, got '{file}'.")
+    asked = {"ids": id, "groups": group}
+    fields: dict[str, Any] = {
+        **{"modalities": as_sources(modalities), "y": label},
+        **{field: name for field, name in asked.items() if name is not None},
+    }
+    check_columns(file, label=label, group=group, id=id, modalities=modalities)
+    if file.is_dir():
+        fields |= {"memory": memory << 20, "schema": schema}
+        stream = MultimodalStream.from_parquet(file, **fields)
+        next(stream.chunks(1))
+        return stream
+    data = MultimodalData.from_parquet(file, **fields)
+    return data if schema is None else data.with_schema(schema)
+
+
+def check_columns(
+    file: Path,
+    *,
+    label: str | None = None,
+    group: str | None = None,
+    id: str | None = None,
+    modalities: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Refuse columns that were asked for and are not in a file, or one of a folder.
+
+    Raises:
+        DataError: If one of them is missing, or a file is unreadable.
+    """
+    asked = {"--label": [label], "--group": [group], "--id": [id]}
+    asked["--modality"] = [
+        name for names in (modalities or {}).values() for name in names
+    ]
+    for path in parquet_files(file) if file.is_dir() else [file]:
+        have = column_names(path)
+        for option, names in asked.items():
+            asked_for = [name for name in names if name is not None]
+            missing = [
+                name for name in asked_for if resolve_column(name, have) not in have
+            ]
+            if missing:
+                noun = option.removeprefix("--")
+                raise DataError(
+                    f"{path} must hold the {noun} column '{missing[0]}', got "
+                    f"{', '.join(have[:20])}.",
+                    f"Name one of these by {option}.",
+                )
+
+
+def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
+    """Refuse columns of a folder of pictures, texts and sounds: it has none.
+
+    Raises:
+        DataError: Naming the first option that asks for one.
+    """
+    given = [option for option, value in columns.items() if value]
+    if given:
+        raise DataError(
+            f"{folder} must hold Parquet files to have columns, got {given[0]} for a "
+            "folder without one.",
+            csv_remedy(folder) or f"Leave {given[0]} out.",
+        )
+
+
+def is_folder_of_files(path: Path) -> bool:
+    """Warn whether a path is a folder of pictures, texts and sounds."""
+    return path.is_dir() and not parquet_files(path)
+
+
+def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:
+    """Return the schema of a data set by name, of samples, or in a JSON file.
+
+    Args:
+        source: Name of a data set; else a Parquet file, a folder of them or of
+            pictures, texts and sounds, or a path that ends in .json.
+        modalities: Columns of each modality, for files that mmgraph did not write.
+
+    Raises:
+        DataError: If it is no known data set, file or folder.
+        SchemaError: If the JSON file holds no valid schema.
+    """
+    from mmgraph.datasets.load import dataset_names, load_dataset
+
+    path = Path(source)
+    if path.suffix.lower() == ".json":
+        return parse_schema_file(path)
+    own = is_file(source) or path.exists()
+    if own and source not in dataset_names():
+        return read_samples(path, modalities=modalities, label=None).schema
+    return load_dataset(source).schema
+
+
+def parse_schema_file(path: Path) -> Schema:
+    """Return the schema that a JSON file holds.
+
+    Raises:
+        DataError: If there is no such file, or it is not UTF-8.
+        SchemaError: If it holds no valid schema.
+    """
+    if not path.is_file():
+        raise DataError(f"Schema file must exist, got '{path}'.")
+    return Schema.from_json(read_text(path))

@@ -1,0 +1,84 @@
+"""The three controls: what the default estimator must reach on known laws."""
+
+import numpy as np
+import pytest
+
+from mmgraph import FusionClassifier, MultimodalData, evaluate, load_dataset
+from mmgraph.baselines import BASELINES
+from mmgraph.benchmark.datasets import open_bench_data
+from mmgraph.benchmark.protocol import mask_shortcut
+from mmgraph.config import BenchConfig
+from mmgraph.datasets.controls import synthetic
+from mmgraph.metrics import auroc
+
+pytestmark = pytest.mark.slow
+
+
+def control(name: str) -> tuple[MultimodalData, MultimodalData]:
+    """400 samples to learn from, 1000 to be judged by."""
+    data = synthetic(name, num_samples=1400, seed=0)
+    return data[:400], data[400:]
+
+
+def standard_error(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """Of the difference of two areas under the curve, over 20 parts of the samples."""
+    parts = np.array_split(np.arange(len(y)), 20)
+    differences = [auroc(y[p], a[p]) - auroc(y[p], b[p]) for p in parts]
+    return float(np.std(differences, ddof=1) / np.sqrt(len(parts)))
+
+
+def compare(name: str, baseline: str) -> tuple[float, float, float]:
+    """Return the area of the estimator, of the baseline, and the error between."""
+    train, test = control(name)
+    said = fitted(name).predict_proba(test)
+    other = BASELINES[baseline](seed=0).fit(train).predict_proba(test)
+    y = test.y
+    return auroc(y, said), auroc(y, other), standard_error(y, said, other)
+
+
+_FITTED: dict[str, FusionClassifier] = {}
+
+
+def fitted(name: str) -> FusionClassifier:
+    """Return the estimator of a control, the same one for all tests."""
+    if name not in _FITTED:
+        _FITTED[name] = FusionClassifier().fit(control(name)[0])
+    return _FITTED[name]
+
+
+def test_synergy_is_learned_as_well_as_by_a_network_on_everything():
+    ours, network, error = compare("synergy", "concat_mlp")
+    assert ours >= network - error
+
+
+def test_synergy_is_out_of_reach_of_late_fusion():
+    ours, late, error = compare("synergy", "late_logistic")
+    assert ours > late + 3 * error
+    assert float(fitted("synergy").model_.beta) > 0
+
+
+def test_redundant_copies_are_fused_as_well_as_late():
+    """Within two standard errors: fits differ by one from processor to processor."""
+    ours, late, error = compare("redundant", "late_logistic")
+    assert ours >= late - 2 * error
+
+
+def test_shortcut_is_flagged():
+    assert mask_shortcut(open_bench_data("shortcut", BenchConfig())) > 0.7
+    assert mask_shortcut(open_bench_data("synergy", BenchConfig())) == 0.5
+
+
+@pytest.mark.parametrize("value", [1e6, 1e30])
+def test_fill_values_in_every_channel_cost_little(value):
+    train, test = load_dataset("heart").split(test_size=0.4, seed=0)
+    rng, spoilt = np.random.default_rng(0), {}
+    for name, x in train.features().items():
+        spoilt[name] = x.copy()
+        for c in range(x.shape[1]):
+            spoilt[name][rng.choice(np.flatnonzero(~np.isnan(x[:, c]))), c] = value
+    data = MultimodalData.from_arrays(spoilt, y=train.y)
+    areas = [
+        evaluate(FusionClassifier().fit(each), test, [0]).rows[0]["auroc"]
+        for each in (train, data)
+    ]
+    assert areas[1] > areas[0] - 0.03

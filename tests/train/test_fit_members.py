@@ -1,0 +1,197 @@
+"""Training of members on what the pool leaves over."""
+
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor
+
+from mmgraph import Batch, Classification, FusionModel, Modality, Schema
+from mmgraph.nn.evidence_pool import EvidencePool
+from mmgraph.train import TrainingSet, TrainOptions, fit_members
+from mmgraph.train.validation import Validation
+
+NUM, MEMBERS = 200, 2
+OPTIONS = TrainOptions(
+    max_steps=150,
+    batch_size=100,
+    learning_rate=0.01,
+    weight_decay=0.01,
+    missing_rate=0.0,
+)
+
+
+def build(**options) -> tuple[FusionModel, EvidencePool]:
+    schema = Schema.star([Modality("a", 2), Modality("b", 2)])
+    graph = FusionModel(
+        schema,
+        Classification(2),
+        hidden_channels=16,
+        num_heads=2,
+        evidence_channels=2,
+        members=MEMBERS,
+        **options,
+    )
+    return graph, EvidencePool(2, 1, 2).requires_grad_(False)
+
+
+def make(law: str = "product") -> TrainingSet:
+    """Labels that are the sign of a product across modalities, or noise."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, NUM, 2, generator=generator)
+    noise = torch.randn(NUM, generator=generator)
+    sign = x[0, :, 0] * x[1, :, 0] if law == "product" else noise
+    numbers = torch.arange(NUM)
+    bags = torch.ones(MEMBERS, NUM)
+    for e in range(MEMBERS):
+        bags[e, numbers % 5 == e] = 0
+
+    def batch_of(indices: Tensor) -> Batch:
+        rows = torch.arange(len(indices))
+        return Batch(
+            len(indices),
+            {"a": x[0, indices], "b": x[1, indices]},
+            {"a": rows, "b": rows},
+        )
+
+    parts = {
+        "batch_of": batch_of,
+        "present": torch.ones(NUM, 2, dtype=torch.bool),
+        "evidence": torch.zeros(NUM, 2, 1, 2),
+        "y": (sign > 0).long(),
+        "bags": bags,
+        "groups": numbers,
+    }
+    return TrainingSet(
+        **{f.name: parts[f.name] for f in fields(TrainingSet) if f.name in parts}
+    )
+
+
+def fit(data: TrainingSet, options: TrainOptions = OPTIONS, seed: int = 0, **model):
+    graph, pool = build(**model)
+    generator = torch.Generator().manual_seed(seed)
+    steps: list[int] = []
+    beta, history = fit_members(
+        graph, pool, data, options, generator=generator, on_step=steps.append
+    )
+    return graph, beta, history, steps
+
+
+def test_interaction_is_learned_and_weighed_in():
+    data = make()
+    graph, beta, history, steps = fit(data)
+    assert beta > 0.3
+    said = graph(data.batch_of(torch.arange(NUM)), torch.zeros(NUM, 2, 2)).logits
+    hits = (said.argmax(2) == data.y).float()
+    held_out = data.bags == 0
+    assert hits[held_out].mean() > 0.8
+    assert history.steps == len(steps) == steps[-1]
+    assert len(history.held_out_loss[0]) == MEMBERS
+
+
+def test_batches_of_an_epoch_hold_every_sample_once():
+    batches = make().batches(64, torch.Generator().manual_seed(0))
+    for _ in range(2):
+        epoch = [next(batches) for _ in range(3)]
+        assert [len(part) for part in epoch] == [67, 67, 66]
+        assert torch.cat([part.groups for part in epoch]).unique().numel() == NUM
+
+
+def test_batches_go_on_where_others_stopped():
+    generator = torch.Generator().manual_seed(0)
+    first = make().batches(64, generator)
+    next(first)
+    saved, drawn = first.state(), generator.get_state()
+    wanted = [next(first).groups for _ in range(4)]
+    generator.set_state(drawn)
+    second = make().batches(64, generator)
+    second.load_state(saved)
+    found = [next(second).groups for _ in range(4)]
+    assert all(torch.equal(x, y) for x, y in zip(wanted, found, strict=True))
+
+
+def test_any_source_feeds_the_loop():
+    """A source of chunks, each shuffled, teaches what the whole set does."""
+    data = make()
+
+    class ChunkIterator:
+        def validation_batch(self, most, generator):
+            return data.take(torch.arange(most).clamp(max=NUM - 1).unique())
+
+        def batches(self, batch_size, generator, workers):
+            self.size, self.generator, self.left = batch_size, generator, []
+            return self
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if not self.left:
+                for rows in torch.arange(NUM).chunk(2):
+                    order = torch.randperm(len(rows), generator=self.generator)
+                    self.left += rows[order].split(self.size)
+            return data.take(self.left.pop(0))
+
+        def state(self):
+            return {}
+
+        def load_state(self, state):
+            assert not state
+
+    _, beta, history, _ = fit(ChunkIterator())
+    assert beta > 0.3
+    assert len(history.beta_loss) == 6
+
+
+def test_noise_is_not_weighed_in():
+    _, beta, history, _ = fit(make("noise"), replace(OPTIONS, patience=4))
+    assert beta <= 0.25
+    assert history.steps < OPTIONS.max_steps  # stopped early
+
+
+def test_members_keep_their_best_parameters():
+    graph, pool = build()
+    generator = torch.Generator().manual_seed(0)
+    validation = Validation(
+        graph, pool, make().validation_batch(NUM, generator), generator
+    )
+    bias = graph.head.linear.bias  # [E, 1, K]
+    good = {name: p.detach().clone() for name, p in graph.named_parameters()}
+    for spoilt in (0, 1):  # each member in turn says one class, far too loud
+        with torch.no_grad():
+            bias[spoilt, 0, 0] = 100.0
+        validation.check()
+        with torch.no_grad():
+            bias[spoilt, 0, 0] = good["head.linear.bias"][spoilt, 0, 0]
+    with torch.no_grad():
+        for p in graph.parameters():
+            p.mul_(30)
+    validation.check()
+    validation.restore()
+    for name, p in graph.named_parameters():
+        assert torch.equal(p, good[name]), name
+
+
+def test_what_a_bag_leaves_out_teaches_nothing():
+    data = replace(make(), bags=torch.zeros(MEMBERS, NUM))
+    options = replace(OPTIONS, max_steps=5, weight_decay=0.0)
+    graph, _, _, _ = fit(data, options)
+    before, _ = build()
+    for name, parameter in graph.named_parameters():
+        assert torch.equal(parameter, dict(before.named_parameters())[name])
+
+
+def test_same_generator_gives_the_same_bits():
+    options = replace(OPTIONS, max_steps=10, missing_rate=0.4)
+    states = [fit(make(), options, seed)[0].state_dict() for seed in (0, 0, 1)]
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    assert not all(torch.equal(states[0][k], states[2][k]) for k in states[0])
+
+
+def test_completion_is_trained_too():
+    options = replace(OPTIONS, max_steps=5, missing_rate=0.4)
+    graph, _, _, _ = fit(make(), options, completion=True)
+    before, _ = build(completion=True)
+    old = dict(before.named_parameters())
+    changed = [n for n, p in graph.named_parameters() if not torch.equal(p, old[n])]
+    assert any("ghosts" in name for name in changed)
+    assert all(p.isfinite().all() for p in graph.parameters())
