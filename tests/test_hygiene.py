@@ -3,8 +3,6 @@
 import ast
 import inspect
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import mmgraph
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = sorted((ROOT / "mmgraph").rglob("*.py"))
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FOLDERS = ("mmgraph", "datasets", "examples", "benchmarks")
 CHECKED = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 MAX_LINES = 400
@@ -206,16 +203,3 @@ def test_public_name_is_documented(name: str) -> None:
     doc = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
     assert doc, f"mmgraph.{name} has no docstring"
     assert not doc.startswith(f"{name}("), f"mmgraph.{name} needs its own docstring"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
-def test_example_runs(path: Path, tmp_path: Path) -> None:
-    if path.name.startswith("lightning"):
-        for extra in ("lightning", "tensorboard"):
-            pytest.importorskip(extra, reason=f"{extra} is not installed")
-    done = subprocess.run(
-        [sys.executable, path], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip(), f"{path.name} shows nothing"
