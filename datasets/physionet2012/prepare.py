@@ -1,8 +1,8 @@
 """Check the mirrored PhysioNet 2012 blocks and write them as Parquet.
 
 Usage: python datasets/physionet2012/prepare.py [--source DIR] [--output FILE]
-(DIR is the mirror folder; without it $MMGRAPH_DATA or ../shared/datasets beside the
-checkout. Without --output the file is only checked against the card.)
+DIR is the mirror directory; the default is $MMGRAPH_DATA or ../shared/datasets next to
+the checkout. Without --output the file is only checked against the card.
 """
 
 from mmgraph.datasets.prepare import prepare

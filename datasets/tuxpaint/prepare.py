@@ -3,11 +3,11 @@
 Usage: python datasets/tuxpaint/prepare.py [--source DIR] [--output FILE]
        python datasets/tuxpaint/prepare.py --package FILE.deb --folder DIR
 
-The first form checks the embeddings in the mirror folder DIR (without it
-$MMGRAPH_DATA or ../shared/datasets beside the checkout) against the card, and writes
-them as Parquet with --output; the card says how they were made. The second unpacks
-pictures, captions and sounds of the Debian package, fetched by
-`apt-get download tuxpaint-stamps-default`, into a folder that `mmgraph index` reads.
+The first form checks the embeddings in the mirror directory DIR (default $MMGRAPH_DATA
+or ../shared/datasets next to the checkout) against the card, and writes them as Parquet
+with --output; the card describes how they were computed. The second form unpacks
+images, captions and sounds of the Debian package, downloaded by
+`apt-get download tuxpaint-stamps-default`, into a directory for `mmgraph index`.
 """
 
 import argparse

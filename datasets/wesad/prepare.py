@@ -1,8 +1,8 @@
 """Check the mirrored WESAD window features and write them as Parquet.
 
 Usage: python datasets/wesad/prepare.py [--source DIR] [--output FILE]
-(DIR is the mirror folder; without it $MMGRAPH_DATA or ../shared/datasets beside the
-checkout. Without --output the file is only checked against the card.)
+DIR is the mirror directory; the default is $MMGRAPH_DATA or ../shared/datasets next to
+the checkout. Without --output the file is only checked against the card.
 """
 
 from mmgraph.datasets.prepare import prepare

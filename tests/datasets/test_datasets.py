@@ -55,7 +55,7 @@ def test_card_is_complete(name: str) -> None:
 @pytest.mark.parametrize("name", SHIPPED + MIRRORED)
 def test_card_tells_people_origin_licence_and_traps(name: str) -> None:
     text = (DATASETS / name / "card.md").read_text("utf-8")
-    for part in ("What it is", "Who made it", "Licence", "How it was", "Known traps"):
+    for part in ("What it is", "Who made it", "License", "How it was", "Known traps"):
         assert f"\n## {part}" in text
 
 
