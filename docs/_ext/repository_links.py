@@ -18,6 +18,8 @@ PAGES = {
     "benchmarks/results/retrieval/table.md": "/results/retrieval.md",
     "benchmarks/results/unseen/table.md": "/results/unseen.md",
     "benchmarks/results": "/results/index.md",
+    "docs/decisions": "/decisions/index.md",
+    "docs/experiments": "/experiments/index.md",
 }
 LINK = re.compile(r"\[([^\]\[]*)\]\(((?:\.\./)+)([^)\s#]+)(#[^)\s]*)?\)")
 FENCE = re.compile(r"^(```|~~~)", re.MULTILINE)
@@ -52,9 +54,10 @@ def read(app: "Sphinx", docname: str, source: list[str]) -> None:
 
 def read_included(app: "Sphinx", path: Any, docname: str, source: list[str]) -> None:
     """Rewrite links of an included file from the root to pages of the site."""
-    text = re.sub(r"\]\(docs/", "](/", source[0])
+    text = source[0]
     for name, page in PAGES.items():
         text = text.replace(f"]({name})", f"]({page})")
+    text = text.replace("](docs/", "](/")
     source[0] = re.sub(r"\[([^\]]+)\]\((?!/|#|https?:)([^)]+)\)", r"\1 (`\2`)", text)
 
 
