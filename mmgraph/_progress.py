@@ -1,4 +1,4 @@
-"""A progress bar for work that somebody watches."""
+"""Progress bar."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,12 +9,15 @@ from contextlib import contextmanager
 def show_progress(
     text: str, total: int, verbose: bool | None
 ) -> Iterator[Callable[[int], None]]:
-    """Show a bar, and yield what moves it to a number of things done.
+    """Show a progress bar on standard error, and yield a function that advances it.
 
     Args:
-        text: What is done.
-        total: How many things there are to do.
-        verbose: Show it; None: only on a terminal.
+        text: Description of the work.
+        total: Number of steps.
+        verbose: Show the bar; None: only if standard error is a terminal.
+
+    Yields:
+        A function of the number of completed steps.
     """
     shown = sys.stderr.isatty() if verbose is None else verbose
     if not shown:
@@ -24,5 +27,5 @@ def show_progress(
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        job = progress.add_task(text, total=total)
-        yield lambda done: progress.update(job, completed=done)
+        task = progress.add_task(text, total=total)
+        yield lambda done: progress.update(task, completed=done)

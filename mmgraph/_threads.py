@@ -1,4 +1,4 @@
-"""How many threads compute."""
+"""Thread limits for small computations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: torch, and the OpenMP and BLAS of other libraries.
+    """Limit torch, OpenMP and BLAS to one thread within the context.
 
-    Small models do not gain from more. Threads that wait for each other made training
-    ten times slower on a busy machine, and a result may depend on their number.
-    Libraries that are loaded later are not held back.
+    Small models do not gain from more threads: on a busy machine, threads that wait for
+    each other made training ten times slower, and results can depend on their number.
+    Libraries that are loaded within the context are not limited.
     """
     from threadpoolctl import threadpool_limits
 

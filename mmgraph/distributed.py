@@ -1,7 +1,6 @@
-"""Processes that train one model together, as torchrun starts them.
+"""Process group of a distributed training, as started by torchrun.
 
-One process alone is the normal case: then nothing here is sent, and ``torch``'s
-distributed package is not touched.
+A single process communicates nothing and does not use ``torch.distributed``.
 """
 
 import atexit
@@ -21,17 +20,17 @@ from mmgraph.errors import PeerError
 
 T = TypeVar("T")
 
-TIMEOUT = timedelta(days=1)  # others wait while one process fits experts
+TIMEOUT = timedelta(days=1)  # others wait while the main process fits base learners
 MAIN = 0
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that train together, seen from one of them.
+    """Group of processes that train one model.
 
     Attributes:
-        rank: Number of this process.
-        size: How many there are.
+        rank: Rank of this process.
+        size: Number of processes.
     """
 
     rank: int = 0
@@ -39,7 +38,7 @@ class ProcessGroup:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process is the one that logs and writes."""
+        """True in the process of rank 0, which logs and writes files."""
         return self.rank == MAIN
 
     def share(self, total: int) -> slice:
@@ -48,7 +47,7 @@ class ProcessGroup:
         return slice(first, last)
 
     def sum(self, x: Tensor) -> Tensor:
-        """Return the sum of what every process gives, all of one shape."""
+        """Return the sum of a tensor over processes; shapes must be equal."""
         if self.size == 1:
             return x
         total = x.detach().clone()
@@ -57,7 +56,7 @@ class ProcessGroup:
         return total
 
     def broadcast(self, x: Tensor) -> Tensor:
-        """Return what the lead gives; the others give a tensor of its shape."""
+        """Return the tensor of the main process; shapes must be equal."""
         if self.size == 1:
             return x
         sent = x.detach().clone()
@@ -66,7 +65,7 @@ class ProcessGroup:
         return sent
 
     def gather(self, text: str) -> list[str]:
-        """Return what every process says, in order."""
+        """Return the texts of all processes, in order of rank."""
         if self.size == 1:
             return [text]
         content = text.encode()
@@ -84,34 +83,49 @@ class ProcessGroup:
         ]
 
     def run_on_all(self, action: Callable[[], T]) -> T:
-        """Do something that may be refused; where one process fails, all stop.
+        """Run a function in every process; if it fails in one, stop all of them.
+
+        Args:
+            action: Function that may raise an exception.
+
+        Returns:
+            The result of this process.
 
         Raises:
-            PeerError: Another process failed.
-            Exception: What this process failed with, on the first that did.
+            PeerError: If the function failed in a process of lower rank, or in any
+                other process but not in this one.
+            Exception: If this is the process of lowest rank in which the function
+                failed: the exception that it raised.
         """
         failure: Exception | None = None
         try:
             result = action()
         except Exception as error:
             failure = error
-        said = self.gather("" if failure is None else f"x{failure}")
-        first = next((i for i, text in enumerate(said) if text), None)
+        errors = self.gather("" if failure is None else f"x{failure}")
+        first = next((i for i, text in enumerate(errors) if text), None)
         if first is None:
             return result
         if failure is not None and first == self.rank:
             raise failure
-        peer = PeerError(f"Process {first} stopped: {said[first][1:]}")
+        peer = PeerError(f"Process {first} stopped: {errors[first][1:]}")
         peer.reported = True
         raise peer from failure
 
     def broadcast_state(
         self, pack: Callable[[], tuple[Mapping[str, Tensor], Mapping[str, Any]]]
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors on the CPU and JSON that the lead packs, on every process.
+        """Send tensors and JSON content from the main process to all others.
+
+        Args:
+            pack: Returns tensors and JSON content; called in the main process only.
+
+        Returns:
+            Tensors on the CPU and JSON content, in every process.
 
         Raises:
-            PeerError: The lead failed; it raises what it failed with.
+            PeerError: If ``pack`` failed in the main process, which raises the original
+                exception.
         """
         packed = self.run_on_all(lambda: pack() if self.is_main_process else ({}, {}))
         tensors, plain = packed
@@ -119,24 +133,28 @@ class ProcessGroup:
             return dict(tensors), dict(plain)
         from safetensors.torch import load, save
 
-        still = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
+        detached = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
         text = self._broadcast_bytes(json.dumps(plain).encode())
-        content = self._broadcast_bytes(save(still) if self.is_main_process else b"")
+        content = self._broadcast_bytes(save(detached) if self.is_main_process else b"")
         return load(content), json.loads(text)
 
     def require_same(self, what: str, value: str) -> None:
-        """Refuse to go on where processes differ in something.
+        """Require a value to be equal in all processes.
+
+        Args:
+            what: Name of the value, for the message.
+            value: Value as text.
 
         Raises:
-            PeerError: They do.
+            PeerError: If processes have different values.
         """
         values = self.gather(value)
         other = next((i for i, v in enumerate(values) if v != values[0]), None)
         if other is not None:
             raise PeerError(
-                f"All processes must fit the same {what}, got another on process "
-                f"{other}. To fit models of their own in the processes of torchrun, "
-                "unset RANK and WORLD_SIZE."
+                f"All processes must fit the same {what}, got different values in "
+                f"processes 0 and {other}. To fit an independent model in each process "
+                "of torchrun, unset RANK and WORLD_SIZE."
             )
 
     def _broadcast_bytes(self, content: bytes) -> bytes:
@@ -151,12 +169,12 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 def init_process_group() -> ProcessGroup:
-    """Return the processes that this one trains with.
+    """Return the process group of this process, and initialize it if necessary.
 
-    Those of the user's process group, where one is initialised; else those that
-    ``RANK`` and ``WORLD_SIZE`` tell of, as torchrun sets them: the group is then
-    initialised (gloo; NCCL between GPUs) and left at the end of the process. Without
-    either, the process is alone.
+    An initialized default group of ``torch.distributed`` is used. Otherwise, if
+    ``RANK`` and ``WORLD_SIZE`` are set, as torchrun sets them, a group is initialized
+    (gloo; NCCL between GPUs) and destroyed at the end of the process. Otherwise the
+    group has this process only.
     """
     distributed = torch.distributed
     if not distributed.is_available():
@@ -175,7 +193,7 @@ def init_process_group() -> ProcessGroup:
 
 
 def local_device() -> torch.device:
-    """Return the GPU of this process by ``LOCAL_RANK``, or the CPU without one."""
+    """Return the GPU of this process by ``LOCAL_RANK``, or the CPU without GPUs."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     number = int(os.environ.get("LOCAL_RANK", 0))
@@ -183,10 +201,10 @@ def local_device() -> torch.device:
 
 
 def _leave() -> None:
-    """Leave the group while its threads can still give back what they hold.
+    """Destroy the process group before the interpreter shuts down.
 
-    A thread of gloo that lets go of a tensor when the interpreter has gone aborts the
-    process. What a training kept in cycles keeps the group, so that it goes first.
+    A thread of gloo that releases a tensor after that aborts the process. Reference
+    cycles of a training can hold the group, so that garbage is collected first.
     """
     if torch.distributed.is_initialized():
         gc.collect()
@@ -194,7 +212,7 @@ def _leave() -> None:
 
 
 def _wire() -> torch.device:
-    """Return the device from which the group can send."""
+    """Return a device whose tensors the group can send."""
     only_gpus = torch.distributed.get_backend() == "nccl"
     return local_device() if only_gpus else torch.device("cpu")
 
@@ -207,7 +225,11 @@ def _to_tensor(content: bytes) -> Tensor:
 
 @contextmanager
 def distributed_errors() -> Iterator[None]:
-    """Say in one line that a process is gone, which gloo and NCCL tell at length."""
+    """Replace errors of gloo and NCCL about lost processes by a short message.
+
+    Raises:
+        PeerError: If another process of the group stopped.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -215,6 +237,6 @@ def distributed_errors() -> Iterator[None]:
         if not lost and "gloo" not in str(error):
             raise
         raise PeerError(
-            "Another process of this training stopped. The same command again goes on "
-            f"where it was. ({str(error).splitlines()[0][:120]})"
+            "Another process of this training stopped. Run the same command again to "
+            f"resume. ({str(error).splitlines()[0][:120]})"
         ) from None

@@ -1,4 +1,4 @@
-"""Minimising smooth losses of few parameters."""
+"""Minimization of smooth losses of few parameters."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,21 +9,26 @@ from torch import Tensor
 def minimize(
     parameters: Iterable[Tensor], loss: Callable[[], Tensor], max_iter: int
 ) -> None:
-    """Move parameters to where a loss is smallest, by L-BFGS.
+    """Minimize a loss by L-BFGS with strong Wolfe line search.
 
     Args:
-        parameters: Leaves that require a gradient; they are changed in place.
-        loss: Of these parameters, a scalar; it must draw nothing at random.
-        max_iter: Most iterations.
+        parameters: Leaf tensors that require a gradient; changed in place.
+        loss: Returns the loss of the current parameters, a scalar. It must be
+            deterministic.
+        max_iter: Maximum number of iterations.
+
+    References:
+        On the Limited Memory BFGS Method for Large Scale Optimization, Liu, Nocedal,
+        1989.
     """
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         parameters, max_iter=max_iter, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = loss()
         value.backward()
         return value
 
-    optimiser.step(closure)
+    optimizer.step(closure)

@@ -1,4 +1,4 @@
-"""Training in several processes: the same model, errors told once, restarts."""
+"""Training in several processes: equal models, one error message, resumed fits."""
 
 import json
 import os
@@ -25,27 +25,27 @@ HERE = Path(__file__).parent / "helpers"
 
 @dataclass(frozen=True)
 class Part(ProcessGroup):
-    """One of several processes, whose sums are noted first and replayed then."""
+    """One of several processes, whose summands are recorded and then replaced."""
 
     noted: list[torch.Tensor] = field(default_factory=list)
     total: list[torch.Tensor] = field(default_factory=list)
 
     def sum(self, x: torch.Tensor) -> torch.Tensor:
-        """Note what is given; return the total, once it is known."""
+        """Record the summand; return the total once it is set."""
         self.noted.append(x.detach().clone())
         return self.total[0] if self.total else self.noted[-1]
 
 
 @dataclass(frozen=True)
-class Saying(ProcessGroup):
-    """One of several processes that say something else."""
+class Gathering(ProcessGroup):
+    """One of several processes, with given texts of the others."""
 
     others: tuple[str, ...] = ()
 
     def gather(self, text: str) -> list[str]:
-        """Return the others' words after this process's."""
-        said = list(self.others)
-        return [*said[: self.rank], text, *said[self.rank :]]
+        """Return the texts of all processes, in order of rank."""
+        others = list(self.others)
+        return [*others[: self.rank], text, *others[self.rank :]]
 
 
 def gradients(graph):
@@ -67,7 +67,7 @@ def test_parts_cover_a_batch_in_order_and_may_be_empty(size, total, count):
     "options", [{}, {"completion": True, "feed_forward": "mixture"}]
 )
 def test_gradients_of_parts_add_up_to_those_of_the_batch(samples, options):
-    """Three processes, of which some may have nothing; bags and labels are uneven."""
+    """Three processes, of which some may have nothing; member_weights and labels are uneven."""
     graph, pool = (x.double() for x in test_train.build(**options))
     pool.requires_grad_(False)
     data = test_train.make()
@@ -75,7 +75,7 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(samples, options):
         data,
         batch_of=lambda rows: test_train.make().batch_of(rows).to(torch.float64),
         evidence=data.evidence.double(),
-        bags=data.bags.double(),
+        member_weights=data.member_weights.double(),
         y=torch.where(torch.arange(len(data)) % 4 == 1, -1, data.y),
     )
     indices = torch.arange(samples)
@@ -83,15 +83,15 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(samples, options):
     whole = Objective(graph, pool, 0.1, SINGLE_PROCESS)(data.take(indices), kept)
     whole.backward()
     expected = gradients(graph)
-    workers = [Part(rank, 3) for rank in range(3)]
-    for _ in range(2):  # what all sum is known the second time
+    processes = [Part(rank, 3) for rank in range(3)]
+    for _ in range(2):  # totals are available in the second pass
         graph.zero_grad()
-        for one in workers:
+        for one in processes:
             rows = one.share(samples)
             part = replace(data.take(indices[rows]), first=rows.start, total=samples)
             Objective(graph, pool, 0.1, one)(part, kept[rows]).backward()
-        sums = torch.stack([one.noted.pop() for one in workers]).sum(0)
-        for one in workers:
+        sums = torch.stack([one.noted.pop() for one in processes]).sum(0)
+        for one in processes:
             one.total[:] = [sums]
     found = gradients(graph)
     for name, gradient in expected.items():
@@ -99,7 +99,7 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(samples, options):
     assert all(not found[name].any() for name in found.keys() - expected.keys())
 
 
-def test_a_process_on_its_own_sends_nothing(monkeypatch):
+def test_a_single_process_sends_nothing(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     assert init_process_group() is SINGLE_PROCESS
     x = torch.ones(2)
@@ -111,22 +111,22 @@ def test_a_process_on_its_own_sends_nothing(monkeypatch):
     )
 
 
-def test_the_first_that_fails_says_so_and_the_others_know():
+def test_errors_of_one_process_stop_all_processes():
     def fail():
         raise mg.DataError("no such file")
 
     with pytest.raises(mg.DataError, match="no such file"):
-        Saying(0, 2, ("",)).run_on_all(fail)
+        Gathering(0, 2, ("",)).run_on_all(fail)
     with pytest.raises(mg.PeerError, match="Process 0 stopped: broken") as caught:
-        Saying(1, 2, ("xbroken",)).run_on_all(fail)
-    assert caught.value.told
-    assert Saying(1, 2, ("",)).run_on_all(lambda: 3) == 3
+        Gathering(1, 2, ("xbroken",)).run_on_all(fail)
+    assert caught.value.reported
+    assert Gathering(1, 2, ("",)).run_on_all(lambda: 3) == 3
 
 
 def test_processes_must_fit_the_same():
-    Saying(0, 2, ("a",)).require_same("data and options", "a")
-    with pytest.raises(mg.PeerError, match=r"another on process 1\. To fit"):
-        Saying(0, 2, ("b",)).require_same("data and options", "a")
+    Gathering(0, 2, ("a",)).require_same("data and options", "a")
+    with pytest.raises(mg.PeerError, match=r"got different values in processes 0 and 1"):
+        Gathering(0, 2, ("b",)).require_same("data and options", "a")
 
 
 def run(
@@ -169,12 +169,12 @@ def test_two_processes_of_which_one_is_killed_give_the_model_of_one(tmp_path):
     assert not (tmp_path / "0").exists()
     done = run([script, str(tmp_path)], 2)  # the same command again
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     left = alone.history_.steps - 6  # killed before step 7
     assert left > 0
-    assert (said["resumed"], said["taken"]) == (6, left)
+    assert (result["resumed"], result["taken"]) == (6, left)
     torch.testing.assert_close(
-        torch.tensor(said["losses"]), torch.tensor(alone.history_.held_out_loss)
+        torch.tensor(result["losses"]), torch.tensor(alone.history_.held_out_loss)
     )
     for rank in "01":
         assert largest_difference(tmp_path / "alone", tmp_path / rank) <= 1e-6
@@ -210,13 +210,13 @@ def test_the_command_line_trains_in_two_processes(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_mistake_is_told_once_and_ends_all_processes(tmp_path):
+def test_an_error_is_printed_once_and_ends_all_processes(tmp_path):
     file = tmp_path / "heart.parquet"
     mg.load_dataset("heart")[range(20)].to_parquet(file)
     train = ["-m", "mmgraph", "train", str(file), "--label", "nope", "--output", "m"]
     done = run(train, 2)
     assert done.returncode != 0
-    told = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
-    assert len(told) == 1
-    assert "must hold the label column 'nope', got" in told[0]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+    assert len(errors) == 1
+    assert "label column 'nope'" in errors[0]
     assert "exitcode  : 2" in done.stderr  # torchrun may stop the other before it ends

@@ -121,7 +121,10 @@ def _numbers(table: str) -> list[str]:
 
 
 # parameters of 0.1, which was not published, that have another name now
-RENAMED = {("nn.EvidencePool", "first_trust"): "init_weights"}
+RENAMED = {
+    ("nn.EvidencePool", "first_trust"): "init_weights",
+    ("Evaluation", "asked"): "variant",
+}
 
 
 def test_public_signatures_only_grow():

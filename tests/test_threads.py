@@ -1,4 +1,4 @@
-"""One thread holds for torch and for the libraries beside it, and ends."""
+"""The limit of one thread applies to torch and other libraries, and ends."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def _two_threads():
 
 @pytest.mark.usefixtures("_two_threads")
 @pytest.mark.parametrize("fails", [False, True])
-def test_one_thread_holds_everywhere_and_ends(fails):
+def test_limit_applies_everywhere_and_ends(fails):
     assert HistGradientBoostingClassifier
     before = threads()
     assert torch.get_num_threads() == 2

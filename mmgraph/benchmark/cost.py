@@ -1,4 +1,4 @@
-"""What a fit costs: seconds, and how much memory it takes at its peak."""
+"""Cost of a fit: wall time and peak memory."""
 
 import contextlib
 import time
@@ -8,13 +8,12 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Cost:
-    """Measures what runs inside a `with` block.
+    """Context manager that measures time and peak memory of its block.
 
     Attributes:
-        seconds: On the wall; 0 before the end.
-        peak_mb: Resident megabytes (2**20 bytes) of this process at their peak, beyond
-            those at the beginning; None where the system does not tell (it is Linux
-            that does).
+        seconds: Wall time; 0 before the end of the block.
+        peak_mb: Peak resident memory of this process in megabytes (2**20 bytes), minus
+            that at the beginning of the block; None except on Linux.
 
     Example:
         >>> from mmgraph.benchmark.cost import Cost
@@ -29,7 +28,7 @@ class Cost:
     _before: float | None = None
 
     def __enter__(self) -> "Cost":
-        """Begin: the peak so far is forgotten."""
+        """Start the measurement and reset the peak."""
         with contextlib.suppress(OSError):
             RESET.write_text("5")
             self._before = _resident("VmRSS")
@@ -37,7 +36,7 @@ class Cost:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End, also after an error."""
+        """End the measurement, also after an error."""
         self.seconds = time.perf_counter() - self._start
         if self._before is not None:
             self.peak_mb = max(0.0, _resident("VmHWM") - self._before)

@@ -1,4 +1,4 @@
-"""Run units of work in this process or in a pool, one thread each."""
+"""Execution of units of work, in this process or in a pool, on one thread each."""
 
 import contextlib
 import os
@@ -20,15 +20,15 @@ Finished = tuple[Unit, list[Record], str | None]
 
 
 def in_process(units: list[Unit], config: BenchConfig) -> Iterator[Finished]:
-    """Run units one after the other here; yield each when it is finished.
+    """Run units one after the other in this process; yield each when it is finished.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C, also where a library swallowed it.
+        KeyboardInterrupt: If Ctrl-C was pressed, even if a library caught it.
     """
     with one_thread(), _interrupts() as interrupts:
         for unit in units:
             finished = try_unit(unit, config)
-            if interrupts and finished[2] is not None:  # no fault of the unit
+            if interrupts and finished[2] is not None:  # the interrupt is the error
                 raise KeyboardInterrupt
             yield finished
             if interrupts:
@@ -38,9 +38,9 @@ def in_process(units: list[Unit], config: BenchConfig) -> Iterator[Finished]:
 def in_pool(units: list[Unit], config: BenchConfig) -> Iterator[Finished]:
     """Run units in new processes; yield each when it is finished.
 
-    A process that dies takes down those of the other units at work: each of them is run
-    again on its own, and only one that dies there too has failed. Processes still at
-    work are stopped when the caller stops, for example by Ctrl-C.
+    When a worker process dies, the pool breaks and all running units are lost: each of
+    them is run again on its own, and fails only if its process dies again. Running
+    processes are stopped when the caller stops, for example by Ctrl-C.
     """
     waiting = deque(units)
     while waiting:
@@ -52,10 +52,10 @@ def in_pool(units: list[Unit], config: BenchConfig) -> Iterator[Finished]:
 def _until_one_dies(
     waiting: deque[Unit], config: BenchConfig
 ) -> Generator[Finished, None, list[Unit]]:
-    """Take units and run them until none is left or a process dies.
+    """Run units until none is left or a process dies.
 
     Returns:
-        The units without a result, that were at work when a process died.
+        The units that were running when a process died.
     """
     size = min(config.jobs, len(waiting))
     running: dict[Future[Finished], Unit] = {}
@@ -69,13 +69,13 @@ def _until_one_dies(
                     yield future.result()
                     del running[future]
         except BrokenProcessPool:
-            pass  # it is told by what is still running
+            pass  # the lost units are those in `running`
     return list(running.values())
 
 
 @contextlib.contextmanager
 def _workers(number: int) -> Iterator[ProcessPoolExecutor]:
-    """Hold new processes, which are stopped when the block ends by an exception."""
+    """Provide new worker processes; stop them if the block ends with an exception."""
     import multiprocessing
 
     pool = ProcessPoolExecutor(
@@ -95,7 +95,7 @@ def _workers(number: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextlib.contextmanager
 def _single_threaded_children() -> Iterator[None]:
-    """Let processes started here use one thread each."""
+    """Limit processes started in this block to one thread each."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
@@ -111,14 +111,15 @@ def _single_threaded_children() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """Collect interrupts, which still raise KeyboardInterrupt where they arrive.
+    """Record interrupts; each still raises KeyboardInterrupt.
 
-    Code in C may turn that exception into one of its own, which then looks like an
-    error of the model. Only the main thread hears signals; elsewhere none is collected.
+    Extension code may convert that exception into another one, which then looks like
+    an error of the model. Only the main thread receives signals; in other threads
+    nothing is recorded.
     """
     seen: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def record(number: int, frame: FrameType | None) -> None:
         seen.append(number)
         signal.default_int_handler(number, frame)
 
@@ -126,7 +127,7 @@ def _interrupts() -> Iterator[list[int]]:
     if not default or threading.current_thread() is not threading.main_thread():
         yield seen
         return
-    before = signal.signal(signal.SIGINT, note)
+    before = signal.signal(signal.SIGINT, record)
     try:
         yield seen
     finally:
@@ -138,12 +139,12 @@ def _start_worker() -> None:
 
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Ctrl-C reaches the whole group; only the parent answers it
+    # Ctrl-C is sent to the whole process group; only the parent handles it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent has: killed, it could not say so."""
+    """End this process when its parent ends, even if the parent was killed."""
     from multiprocessing import connection, parent_process
 
     parent = parent_process()
@@ -153,14 +154,14 @@ def _end_with_parent() -> None:
 
 
 def try_unit(unit: Unit, config: BenchConfig) -> Finished:
-    """Run a unit; an error of the model becomes one line instead."""
+    """Run a unit; return an error of the model as one line."""
     try:
         return unit, run_unit(unit, config), None
-    except Exception as error:  # any model may fail in any way; it is recorded
+    except Exception as error:  # models may raise anything; the failure is recorded
         return unit, [], f"{type(error).__name__}: {one_line(error)}"
 
 
 def one_line(error: BaseException) -> str:
-    """Return the first line of an error, or its type where it says nothing."""
+    """Return the first line of an error, or its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,47 +1,55 @@
 """Figures of the benchmark as inline SVG, legible on light and dark pages.
 
-Text and axes take the colour of the page (`currentColor`); a model has the same
-colour and line style in every figure.
+Text and axes have the text color of the page (`currentColor`); a model has the same
+color and line style in every figure.
 """
 
 import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmgraph.benchmark.summary import REFERENCE_MODELS, ModelSummary, SettingSummary
+from mmgraph.benchmark.summary import (
+    CONTROL,
+    REFERENCE_MODEL,
+    ModelSummary,
+    SettingSummary,
+)
 from mmgraph.metrics.scores import metric_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#010203"  # stands for the text colour of the page
+INK = "#010203"  # placeholder for the text color of the page
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
-MIN_BIN = 10  # samples in a bin of a reliability curve
+MIN_BIN = 10  # fewest samples of a bin of the reliability curve that is drawn
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a model is drawn.
+    """Line style of a model.
 
     Attributes:
-        color: Legible on white and on near-black.
+        color: Color that is legible on white and on near-black.
         dash: Dash pattern of matplotlib.
         width: Line width in points.
+        marker: Marker of matplotlib.
     """
 
     color: str
     dash: str
     width: float
+    marker: str = "o"
 
 
 STYLES = {
     "mmgraph": Style("#e4572e", "-", 3.2),
-    "mmgraph_no_edges": Style("#e4572e", "--", 1.8),
+    "mmgraph_no_edges": Style(INK, "--", 1.6, "D"),
     "late_logistic": Style("#3d85c6", "-", 1.5),
     "late_forest": Style("#3d85c6", "--", 1.5),
     "mean_logistic": Style("#2f9e78", "-", 1.5),
@@ -56,7 +64,7 @@ OTHERS = ("#d1619c", "#4aa3a8", "#7f8c3a", "#9c6b4f")
 
 
 def style_of(model: str) -> Style:
-    """Return the style of a model; one of a few by its name if it is not ours."""
+    """Return the style of a model; one derived from its name if it is not listed."""
     index = sum(model.encode()) % len(OTHERS)
     return STYLES.get(model, Style(OTHERS[index], "-.", 1.5))
 
@@ -68,13 +76,17 @@ def legend_svg(model: str) -> str:
     dash = f' stroke-dasharray="{dashes}"' if dashes else ""
     return (
         '<svg class="key" width="26" height="10" aria-hidden="true">'
-        f'<line x1="1" y1="5" x2="25" y2="5" stroke="{style.color}" '
+        f'<line x1="1" y1="5" x2="25" y2="5" stroke="{_page_color(style.color)}" '
         f'stroke-width="{style.width:g}"{dash}/></svg>'
     )
 
 
+def _page_color(color: str) -> str:
+    return "currentColor" if color == INK else color
+
+
 def curve_svg(block: SettingSummary) -> str:
-    """Draw the metric over the test missing rate, with one standard error."""
+    """Draw the metric over the test missing rate with bands of one standard error."""
     figure, (axes,) = _figure(1, (11.6, 4.7))
     for row in _back_to_front(block.rows):
         style = style_of(row.model)
@@ -84,8 +96,15 @@ def curve_svg(block: SettingSummary) -> str:
         axes.plot(
             rates, mean, style.dash, color=style.color, lw=style.width, zorder=_z(row)
         )
-        axes.plot(rates, mean, "o", color=style.color, ms=style.width + 1.6)
-        strength = 0.22 if row.model == REFERENCE_MODELS else 0.07
+        axes.plot(
+            rates,
+            mean,
+            style.marker,
+            color=style.color,
+            ms=style.width + 1.6,
+            zorder=_z(row),
+        )
+        strength = 0.22 if row.model == REFERENCE_MODEL else 0.07
         axes.fill_between(
             rates,
             mean - error,
@@ -97,37 +116,47 @@ def curve_svg(block: SettingSummary) -> str:
     axes.set_xticks(list(block.rates))
     axes.set_xlabel("share of the observed modalities removed at test time (nominal)")
     axes.set_ylabel(metric_title(block.metric))
-    return _svg(figure, f"{block.dataset}-{block.train_missing}-curve")
+    title = f"{metric_title(block.metric)} over the test missing rate, {block.dataset}"
+    return _svg(figure, f"{block.dataset}-{block.train_missing}-curve", title)
 
 
 def left_out_svg(block: SettingSummary) -> str:
-    """Draw the metric without each modality: mmgraph as bars, others as dots."""
-    ours = _ours(block)
-    names = sorted(ours.left_out, key=lambda name: -ours.left_out[name].mean)
+    """Draw the metric without each modality: the reference as bars, others as dots."""
+    reference = _reference(block)
+    names = sorted(reference.left_out, key=lambda name: -reference.left_out[name].mean)
     figure, (axes,) = _figure(1, (6.4, 1.0 + 0.46 * len(names)))
-    color = style_of(ours.model).color
-    means = [ours.left_out[name].mean for name in names]
-    errors = [ours.left_out[name].error for name in names]
+    color = style_of(reference.model).color
+    means = [reference.left_out[name].mean for name in names]
+    errors = [reference.left_out[name].error for name in names]
     heights = np.arange(len(names))
     axes.barh(heights, means, 0.62, color=color, alpha=0.35, zorder=2)
     axes.errorbar(means, heights, xerr=errors, fmt="none", ecolor=color, lw=1.8)
     for row in block.rows:
-        if row.model != ours.model and set(names) <= set(row.left_out):
+        if row.model != reference.model and set(names) <= set(row.left_out):
             values = [row.left_out[name].mean for name in names]
             style = style_of(row.model)
             filled = style.color if style.dash == "-" else "none"
-            axes.plot(values, heights, "o", ms=5, mfc=filled, mec=style.color, zorder=3)
-    full = next(iter(ours.at.values())).mean if ours.at else np.nan
+            axes.plot(
+                values,
+                heights,
+                style.marker,
+                ms=5,
+                mfc=filled,
+                mec=style.color,
+                zorder=3,
+            )
+    full = next(iter(reference.at.values())).mean if reference.at else np.nan
     axes.axvline(full, color=INK, lw=1, ls=":", zorder=1)
     axes.set_yticks(heights, [f"without {name}" for name in names])
     axes.set_xlabel(metric_title(block.metric))
     axes.set_xlim(*_zoom([*_left_out_values(block, names), full]))
     axes.grid(axis="y", visible=False)
-    return _svg(figure, f"{block.dataset}-{block.train_missing}-left-out")
+    title = f"{metric_title(block.metric)} without each modality, {block.dataset}"
+    return _svg(figure, f"{block.dataset}-{block.train_missing}-left-out", title)
 
 
 def calibration_svg(block: SettingSummary) -> str:
-    """Draw accuracy over confidence at the lowest and the highest rate."""
+    """Draw observed accuracy over confidence at the lowest and the highest rate."""
     rates = sorted({block.rates[0], block.rates[-1]})
     figure, panels = _figure(len(rates), (3.2 * len(rates), 3.3))
     for axes, rate in zip(panels, rates, strict=True):
@@ -147,25 +176,26 @@ def calibration_svg(block: SettingSummary) -> str:
                 lw=style.width,
                 zorder=_z(row),
             )
-        axes.set_title(f"{rate:g} removed" if rate else "data as it is", color=INK)
+        axes.set_title(f"{rate:g} removed" if rate else "no extra removal", color=INK)
         axes.set_xlabel("confidence")
         axes.set_ylim(0, 1.02)
         axes.set_xlim(max(0, low - 0.03), 1.01)
-    panels[0].set_ylabel("share right")
-    return _svg(figure, f"{block.dataset}-{block.train_missing}-calibration")
+    panels[0].set_ylabel("observed accuracy")
+    title = f"Observed accuracy over confidence, {block.dataset}"
+    return _svg(figure, f"{block.dataset}-{block.train_missing}-calibration", title)
 
 
 def calibration_models(block: SettingSummary) -> tuple[str, ...]:
-    """Return the models of the calibration figure: ours and the best three."""
+    """Return the models of the calibration figure: mmgraph, the best three others."""
     return tuple(row.model for row in _shown(block))
 
 
 def _shown(block: SettingSummary) -> tuple[ModelSummary, ...]:
-    ours = [row for row in block.rows if row.model.startswith(REFERENCE_MODELS)]
-    return (*ours, *[row for row in block.rows if row not in ours][:3])
+    own = [row for row in block.rows if row.model.startswith(REFERENCE_MODEL)]
+    return (*own, *[row for row in block.rows if row not in own][:3])
 
 
-def _ours(block: SettingSummary) -> ModelSummary:
+def _reference(block: SettingSummary) -> ModelSummary:
     return next(row for row in block.rows if row.model == block.reference)
 
 
@@ -174,7 +204,7 @@ def _back_to_front(rows: Sequence[ModelSummary]) -> list[ModelSummary]:
 
 
 def _z(row: ModelSummary) -> float:
-    return {"mmgraph": 5.0, "mmgraph_no_edges": 4.0}.get(row.model, 3.0)
+    return {REFERENCE_MODEL: 4.0, CONTROL: 5.0}.get(row.model, 3.0)
 
 
 def _left_out_values(block: SettingSummary, names: list[str]) -> list[float]:
@@ -182,7 +212,7 @@ def _left_out_values(block: SettingSummary, names: list[str]) -> list[float]:
 
 
 def _zoom(values: list[float]) -> tuple[float, float]:
-    """Return limits around the values, so that small differences can be seen."""
+    """Return limits close to the values, so that small differences are visible."""
     low, high = np.nanmin(values), np.nanmax(values)
     room = 0.12 * (high - low) + 0.005
     return low - 3 * room, min(high + room, 1.0 + room)
@@ -206,8 +236,8 @@ def _figure(panels: int, size: tuple[float, float]) -> tuple["Figure", list["Axe
     return figure, axes
 
 
-def _svg(figure: "Figure", salt: str) -> str:
-    """Return the figure as an `<svg>` element that stands on its own."""
+def _svg(figure: "Figure", salt: str, title: str) -> str:
+    """Return the figure as a self-contained `<svg>` element with a title."""
     import matplotlib as mpl
 
     buffer = io.StringIO()
@@ -219,9 +249,7 @@ def _svg(figure: "Figure", salt: str) -> str:
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = text.replace(INK, "currentColor")
     text = re.sub(r"font: ([\d.]+px) [^;\"]+", rf"font: \1 {FONT}", text)
-    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", _without_height(text), count=1)
-
-
-def _without_height(text: str) -> str:
-    """Let the page decide the size; the view box keeps the proportions."""
-    return re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    opening, rest = text.split(">", 1)
+    # without width and height the page decides the size
+    opening = re.sub(r' (?:width|height)="[^"]*"', "", opening)
+    return f'{opening} role="img"><title>{escape(title)}</title>{rest}'

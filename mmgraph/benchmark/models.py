@@ -1,4 +1,4 @@
-"""The default estimators of retrieval and matching, as the benchmark asks them."""
+"""The models of the benchmark and the interfaces they are used through."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, cast, runtime_checkable
@@ -12,17 +12,17 @@ from mmgraph.estimators import FusionMatcher, FusionRetriever
 
 
 class Retriever:
-    """A `FusionRetriever`.
+    """A `FusionRetriever` with the interface of the benchmark.
 
     Args:
-        estimator: Unfitted.
+        estimator: Unfitted estimator.
     """
 
     def __init__(self, estimator: FusionRetriever) -> None:
         self._estimator: Any = estimator
 
     def fit(self, data: MultimodalData) -> "Retriever":
-        """Learn from samples."""
+        """Fit the estimator."""
         self._estimator.fit(data)
         return self
 
@@ -35,15 +35,15 @@ class Retriever:
     ) -> NDArray[Any]:
         """Return cosines [Q, G]; -inf where a side has no embedding."""
         z = self._estimator.embed(queries, modalities=source)
-        found = z @ self._estimator.embed(gallery, modalities=target).T
-        return np.where(np.isnan(found), -np.inf, found)
+        cosines = z @ self._estimator.embed(gallery, modalities=target).T
+        return np.where(np.isnan(cosines), -np.inf, cosines)
 
 
 class Matcher(Retriever):
-    """A `FusionMatcher`.
+    """A `FusionMatcher` with the interface of the benchmark.
 
     Args:
-        estimator: Unfitted, for the one direction of a task.
+        estimator: Unfitted estimator, for the one direction of a task.
     """
 
     def __init__(self, estimator: FusionMatcher) -> None:
@@ -56,7 +56,7 @@ class Matcher(Retriever):
         source: Sequence[str],
         target: Sequence[str],
     ) -> NDArray[Any]:
-        """Return the probability that each row of both sides belongs together."""
+        """Return the probability of each pair of rows, [P]."""
         return np.asarray(self._estimator.predict_proba(left, right))
 
 
@@ -67,8 +67,8 @@ def default_model(
 
     Args:
         task: Retrieval, or matching in one direction.
-        seed: Seed of everything random in it.
-        aligned: Modalities that share a space; None: as the estimator finds.
+        seed: Random seed of the estimator.
+        aligned: Modalities in a shared embedding space; None detects them.
     """
     if task.kind == "retrieval":
         return Retriever(FusionRetriever(aligned=aligned, seed=seed))
@@ -82,7 +82,7 @@ REFERENCE_MODELS = ("mmgraph", "mmgraph_no_edges")
 
 @runtime_checkable
 class Fitted(Protocol):
-    """What the benchmark asks of a fitted model."""
+    """Interface of a fitted classifier."""
 
     classes_: np.ndarray
 
@@ -93,18 +93,18 @@ class Fitted(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """What the benchmark asks of a model before it is fitted."""
+    """Interface of an unfitted classifier."""
 
     def fit(self, data: MultimodalData, /) -> Fitted:
-        """Learn from samples with labels."""
+        """Fit on samples with labels."""
         ...
 
 
 def model_names(pairs: PairTask | None = None) -> tuple[str, ...]:
-    """Return the names of all models of a task, ours first.
+    """Return the names of all models of a task, those of mmgraph first.
 
     Args:
-        pairs: Retrieval or matching; None for classification.
+        pairs: Task of retrieval or matching; None for classification.
     """
     from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
 
@@ -115,13 +115,38 @@ def model_names(pairs: PairTask | None = None) -> tuple[str, ...]:
     )
 
 
+DESCRIPTIONS = {
+    "classification": "FusionClassifier: base learners per modality, combined by a "
+    "log-linear opinion pool, and a graph network over the modalities.",
+    "retrieval": "FusionRetriever: all modalities in one embedding space.",
+    "matching": "FusionMatcher: calibrated similarity of two sides of a sample.",
+}
+
+
+def model_description(name: str, task: str = "classification") -> str:
+    """Return one sentence about a model; "" for an unknown name.
+
+    Args:
+        name: One of `model_names()`.
+        task: "classification", "retrieval" or "matching".
+    """
+    from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
+
+    if name == REFERENCE_MODELS[0]:
+        return DESCRIPTIONS[task]
+    if name == REFERENCE_MODELS[1]:
+        return "Control: FusionClassifier without edges between modalities."
+    kind = (BASELINES | RETRIEVAL_BASELINES).get(name)
+    return (kind.__doc__ or "").partition("\n\n")[0].strip() if kind else ""
+
+
 def make_model(name: str, data: MultimodalData, seed: int) -> Model:
     """Return an unfitted model with its defaults.
 
     Args:
         name: One of `model_names()`.
-        data: Training samples, for the control that needs their schema.
-        seed: Seed of everything random in it.
+        data: Training samples; the control without edges is built from their schema.
+        seed: Random seed of the model.
     """
     if name == "mmgraph":
         from mmgraph.estimators import FusionClassifier
@@ -139,7 +164,7 @@ def make_model(name: str, data: MultimodalData, seed: int) -> Model:
 
 
 def make_pair_model(name: str, task: PairTask, seed: int) -> PairModel:
-    """Return an unfitted model of retrieval or matching with its defaults."""
+    """Return an unfitted retriever or matcher with its defaults."""
     from mmgraph.baselines import RETRIEVAL_BASELINES
 
     if name == REFERENCE_MODELS[0]:

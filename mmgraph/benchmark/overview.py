@@ -1,25 +1,31 @@
-"""What the benchmark found over all sets, in words and tables."""
+"""Summary of the benchmark over all settings, as sentences and tables."""
 
 import math
 from collections.abc import Sequence
 
 from mmgraph.benchmark.summary import (
+    REFERENCE_MODEL,
     Difference,
     SettingSummary,
     mean_ranks,
     reference_of,
 )
 from mmgraph.benchmark.tables import (
+    AREA,
     cell,
+    describe_difference,
     name_of,
+    p_cell,
     rank_table,
 )
-from mmgraph.evaluation.table import DASH, Table, number, signed
+from mmgraph.evaluation.table import Table, interval, number, signed
 from mmgraph.metrics.scores import metric_title
+
+LEVEL = 0.05  # of significance, after correction
 
 
 def summary_sentence(blocks: Sequence[SettingSummary]) -> str:
-    """Return what was found, in one or two sentences."""
+    """Return the result in one to three sentences."""
     blocks = [block for block in blocks if block.rows]
     if not blocks:
         return "No results yet."
@@ -35,87 +41,106 @@ def overview(blocks: Sequence[SettingSummary]) -> list[Table]:
 
 
 def best_baseline_table(blocks: Sequence[SettingSummary]) -> Table | None:
-    """Return, of each setting, mmgraph beside the baseline that is best there.
+    """Return the best baseline of each setting and its difference to mmgraph.
 
-    A control, whose name begins with that of mmgraph, is no baseline. None where no
-    setting has both.
+    A control, whose name begins with that of mmgraph, is not a baseline. None where no
+    setting has results of both.
     """
     rows = []
     for block in blocks:
         rival = _rival(block)
-        if rival is None:
+        if rival is None or block.reference != REFERENCE_MODEL:
             continue
         areas = {row.model: row.aurc for row in block.rows}
-        interval = f"{signed(rival.low)} to {signed(rival.high)}"
         cells = cell(areas[block.reference]), rival.model, cell(areas[rival.model])
-        difference = signed(rival.mean), DASH if math.isnan(rival.low) else interval
-        rows.append((name_of(block), metric_title(block.metric), *cells, *difference))
+        difference = signed(rival.mean), interval(rival.low, rival.high)
+        metric = metric_title(block.metric)
+        rows.append((name_of(block), metric, *cells, *difference, p_cell(rival.p)))
     if not rows:
         return None
-    reference = reference_of([row.model for block in blocks for row in block.rows])
-    columns = ("setting", "AURC of", reference, "best baseline", "its AURC")
+    columns = ("setting", "metric", REFERENCE_MODEL, "best baseline", "its AURC")
     return Table(
-        f"{reference} beside the best baseline of each setting",
-        (*columns, "difference", "95 % interval"),
+        f"{REFERENCE_MODEL} and the best baseline of each setting, in AURC",
+        (*columns, "difference", "95% CI", "p (Holm)"),
         tuple(rows),
-        (frozenset(),) * 7,
-        ("Intervals of each comparison by itself; the baseline was chosen as best.",),
+        (frozenset(),) * 8,
+        (
+            f"{AREA}. The baseline was chosen as the best of each setting on the same "
+            "splits. Intervals: each comparison on its own. p: corrected for all "
+            "models of the setting (Holm).",
+        ),
         frozenset({0, 1, 3}),
     )
+
+
+def is_better(difference: Difference) -> bool:
+    """Return whether the reference is better after correction."""
+    return difference.p <= LEVEL and difference.mean > 0
+
+
+def is_worse(difference: Difference) -> bool:
+    """Return whether the reference is worse after correction."""
+    return difference.p <= LEVEL and difference.mean < 0
 
 
 def _one_set(block: SettingSummary) -> str:
     names = [row.model for row in block.rows]
     if not block.rates:
-        return f"On {block.dataset}, no test missing rate is common to all models."
-    ours = next(row for row in block.rows if row.model == block.reference)
-    place = names.index(ours.model) + 1
+        return f"On {block.dataset}, the models have no test missing rate in common."
+    reference = next(row for row in block.rows if row.model == block.reference)
+    place = names.index(reference.model) + 1
     text = (
-        f"On {block.dataset}, {ours.model} has a mean {metric_title(block.metric)} of "
-        f"{cell(ours.aurc)} over missing rates {block.rates[0]:g} to "
-        f"{block.rates[-1]:g}: {_ordinal(place)} of {len(names)}."
+        f"On {block.dataset}, {reference.model} has a mean "
+        f"{metric_title(block.metric)} of {cell(reference.aurc)} over missing rates "
+        f"{block.rates[0]:g} to {block.rates[-1]:g}: {_ordinal(place)} of {len(names)}."
     )
     rival = _rival(block)
-    return f"{text} {_against(rival)}" if rival else text
+    return f"{text} {_verdict(block, rival)}" if rival else text
 
 
 def _rival(block: SettingSummary) -> Difference | None:
-    """Return the difference to the best model that is not mmgraph itself."""
+    """Return the difference to the best other model, controls of mmgraph excluded."""
     by_name = {d.model: d for d in block.differences}
     order = [row.model for row in block.rows if row.model in by_name]
-    outside = [name for name in order if not name.startswith("mmgraph")]
-    return by_name[outside[0]] if outside else None
+    others = [name for name in order if not name.startswith(REFERENCE_MODEL)]
+    return by_name[others[0]] if others else None
 
 
-def _against(difference: Difference) -> str:
-    interval = f"95 % interval {signed(difference.low)} to {signed(difference.high)}"
+def _verdict(block: SettingSummary, difference: Difference) -> str:
+    is_ours = block.reference == REFERENCE_MODEL
+    role = "the best baseline" if is_ours else "the next best model"
+    text = describe_difference(difference)
     if math.isnan(difference.low):
-        return f"The difference to {difference.model} is {signed(difference.mean)}."
-    verdict = "is not distinguishable from"
-    if difference.low > 0:
-        verdict = "is better than"
-    elif difference.high < 0:
-        verdict = "is worse than"
-    return (
-        f"It {verdict} the best baseline, {difference.model} "
-        f"({signed(difference.mean)}, {interval})."
-    )
+        return f"Its difference to {role}, {difference.model}, is {text}."
+    relation = "is not distinguishable from"
+    if is_better(difference):
+        relation = "is better than"
+    elif is_worse(difference):
+        relation = "is worse than"
+    count = len(block.differences)
+    correction = f" after correction for {count} comparisons" if count > 1 else ""
+    return f"It {relation} {role}, {difference.model} ({text}{correction})."
 
 
 def _many_sets(blocks: Sequence[SettingSummary]) -> str:
     ranks = mean_ranks(blocks)
     if not ranks:
         return f"{len(blocks)} settings; no model has results in all of them."
-    ours = reference_of(list(ranks))
-    place = list(ranks).index(ours) + 1
+    reference = reference_of(list(ranks))
+    place = list(ranks).index(reference) + 1
+    text = (
+        f"Over {len(blocks)} settings {reference} has mean rank "
+        f"{number(ranks[reference], 2)}: {_ordinal(place)} of {len(ranks)}."
+    )
+    if reference != REFERENCE_MODEL:
+        return text
     rivals = [rival for block in blocks if (rival := _rival(block))]
-    better = sum(rival.low > 0 for rival in rivals)
-    worse = sum(rival.high < 0 for rival in rivals)
+    better, worse = sum(map(is_better, rivals)), sum(map(is_worse, rivals))
     return (
-        f"Over {len(blocks)} settings {ours} has mean rank {number(ranks[ours], 2)}: "
-        f"{_ordinal(place)} of {len(ranks)}. Against the best baseline of each it is "
-        f"better on {better}, worse on {worse} and not distinguishable on "
-        f"{len(rivals) - better - worse} (95 % intervals)."
+        f"{text} Compared with the best baseline of each setting it is better in "
+        f"{better}, worse in {worse} and not distinguishable in "
+        f"{len(rivals) - better - worse} (p ≤ {LEVEL:g} after Holm correction within "
+        "each setting)."
     )
 
 

@@ -1,8 +1,8 @@
-"""Retrieval and matching in the benchmark: what is asked, of whom, and the scores.
+"""Retrieval and matching in the benchmark: tasks, protocol and scores.
 
-The test part is a gallery that stays whole at every missing rate, so that rates can be
-compared: modalities are removed from the queries only. A query that lost all modalities
-of a direction is not asked. Entries that are the same count once.
+The test part is the gallery, complete at every missing rate, so that rates can be
+compared: modalities are removed from the queries only. Empty queries are skipped. Equal
+entries count once.
 Letters: `N` samples, `Q` queries, `G` gallery entries.
 """
 
@@ -18,7 +18,7 @@ from mmgraph.data import MultimodalData
 from mmgraph.evaluation.pairs import (
     Direction,
     content_ids,
-    draw_partners,
+    draw_negatives,
     first_unique,
     has_any,
     side_vectors,
@@ -26,23 +26,23 @@ from mmgraph.evaluation.pairs import (
 from mmgraph.metrics import auroc, retrieval_scores, same_key
 from mmgraph.metrics.scores import Scores
 
-BLOCK = 256  # rows that are matched at once
+BLOCK = 256  # pairs scored at once
 
 
 @dataclass(frozen=True)
 class PairTask:
-    """What is asked of pairs of sides.
+    """A task of retrieval or matching on a data set.
 
     Attributes:
         kind: "retrieval" ranks a gallery, "matching" judges pairs.
-        dataset: The data set, by its name.
-        directions: What is looked for from what.
-        key: "groups" or "y": sides with an equal one belong together.
+        dataset: Name of the data set.
+        directions: Modalities of queries and gallery.
+        key: "groups" or "y"; sides with equal keys belong together.
         metric: The score that is shown first.
-        note: What a reader has to know.
-        conversion: Of the mirrored file, where it is not that of the data set: the
-            samples without a class take part, too.
-        shared: Modalities that all samples of a key have in common, up to rounding.
+        note: Definition of relevance, shown below tables.
+        conversion: Conversion of the mirrored file if it is not that of the data set,
+            so that samples without a class take part.
+        shared: Modalities that are equal, up to rounding, in all samples of a key.
     """
 
     kind: Literal["retrieval", "matching"]
@@ -56,12 +56,12 @@ class PairTask:
 
     @property
     def several(self) -> bool:
-        """Whether a query can lose a modality and still be asked."""
+        """Whether a query can lose a modality without becoming empty."""
         return any(len(direction.source) > 1 for direction in self.directions)
 
 
 SOUNDS = ("effect", "speech_en", "speech_fr")
-STAMPS = "Right is every stamp, or the text, of the same caption."
+STAMPS = "Relevant is every stamp, or the text, of the same caption."
 PAIR_TASKS = {
     "tuxpaint-retrieval": PairTask(
         "retrieval",
@@ -73,7 +73,7 @@ PAIR_TASKS = {
         ),
         "groups",
         "recall_at_10",
-        f"{STAMPS} The captions of the test part were never seen.",
+        f"{STAMPS} The captions of the test part do not occur in training.",
         conversion="tuxpaint_whole",
         shared=("text",),
     ),
@@ -83,7 +83,7 @@ PAIR_TASKS = {
         (Direction(("image",), ("text",)), Direction(("text",), ("image",))),
         "y",
         "map",
-        "Right is every entry of the category of the query.",
+        "Relevant is every entry of the category of the query.",
     ),
     "tuxpaint-matching": PairTask(
         "matching",
@@ -91,7 +91,7 @@ PAIR_TASKS = {
         (Direction(("image", *SOUNDS), ("text",)),),
         "groups",
         "auroc_hard",
-        f"{STAMPS} The captions of the test part were never seen.",
+        f"{STAMPS} The captions of the test part do not occur in training.",
         conversion="tuxpaint_whole",
         shared=("text",),
     ),
@@ -104,7 +104,7 @@ PAIR_TASKS = {
         "Images and recordings are paired by digit: they were not recorded together.",
     ),
 }
-METRICS: dict[str, tuple[str, ...]] = {  # that may be shown first, by task
+METRICS: dict[str, tuple[str, ...]] = {  # scores by task
     "classification": ("auroc", "accuracy", "balanced_accuracy", "macro_f1"),
     "retrieval": ("recall_at_1", "recall_at_5", "recall_at_10", "mrr", "map"),
     "matching": ("auroc_random", "auroc_hard"),
@@ -113,10 +113,10 @@ METRICS: dict[str, tuple[str, ...]] = {  # that may be shown first, by task
 
 @runtime_checkable
 class PairModel(Protocol):
-    """What the benchmark asks of a model of pairs."""
+    """Interface of a model of retrieval or matching."""
 
     def fit(self, data: MultimodalData, /) -> Any:  # noqa: ANN401
-        """Learn from samples."""
+        """Fit on samples."""
         ...
 
     def similarity(
@@ -127,7 +127,7 @@ class PairModel(Protocol):
         target: Sequence[str],
         /,
     ) -> NDArray[Any]:
-        """Return [Q, G]; -inf where a side has nothing."""
+        """Return similarities [Q, G]; -inf where a side is empty."""
         ...
 
 
@@ -142,13 +142,13 @@ def score_pairs(
 
     Args:
         model: Fitted.
-        task: What is asked.
-        test: The test samples as they are: the gallery.
-        masked: The same with modalities removed: the queries.
-        seed: Of the random negatives of matching.
+        task: The task.
+        test: Test samples without extra removal: the gallery.
+        masked: The same samples with modalities removed: the queries.
+        seed: Seed of the negatives of matching.
 
     Returns:
-        Scores by direction; nan where nobody can be asked.
+        Scores by direction; NaN where there is no query.
     """
     score: Callable[..., Scores] = partial(_match, seed=seed)
     if task.kind == "retrieval":
@@ -166,15 +166,15 @@ def _retrieve(
     test: MultimodalData,
     masked: MultimodalData,
 ) -> Scores:
-    asked = masked[distinct(test, direction.source, task)]
-    asked = asked[np.flatnonzero(has_any(asked, direction.source))]
+    queries = masked[distinct(test, direction.source, task)]
+    queries = queries[np.flatnonzero(has_any(queries, direction.source))]
     gallery = test[distinct(test, direction.target, task)]
-    relevant = same_key(keys(asked, task), keys(gallery, task))
-    found = np.zeros(relevant.shape)
-    if found.size:
+    relevant = same_key(keys(queries, task), keys(gallery, task))
+    similarity = np.zeros(relevant.shape)
+    if similarity.size:
         sides = direction.source, direction.target
-        found = model.similarity(asked, gallery, *sides)
-    scores = retrieval_scores(found, relevant)
+        similarity = model.similarity(queries, gallery, *sides)
+    scores = retrieval_scores(similarity, relevant)
     return {name: scores[name] for name in METRICS["retrieval"]}
 
 
@@ -189,7 +189,7 @@ def _match(
     both = has_any(masked, direction.source) & has_any(test, direction.target)
     left, right = masked[np.flatnonzero(both)], test[np.flatnonzero(both)]
     key = keys(right, task)
-    partners = draw_partners(
+    partners = draw_negatives(
         lambda part: ~same_key(key[part], key),
         side_vectors(right, direction.target),
         seed,
@@ -214,7 +214,7 @@ def _scores_of_rows(
     right: MultimodalData,
     direction: Direction,
 ) -> NDArray[Any]:
-    """Return one score per row, by a method of the model's own where it has one."""
+    """Return one score per pair, by the `match` method of the model if it has one."""
     sides = direction.source, direction.target
     match = getattr(model, "match", None)
     if match is not None:
@@ -222,12 +222,12 @@ def _scores_of_rows(
     parts = [
         np.arange(i, min(i + BLOCK, len(left))) for i in range(0, len(left), BLOCK)
     ]
-    found = [np.diag(model.similarity(left[p], right[p], *sides)) for p in parts]
-    return np.concatenate(found)
+    scores = [np.diag(model.similarity(left[p], right[p], *sides)) for p in parts]
+    return np.concatenate(scores)
 
 
 def _auroc(true: NDArray[Any], false: NDArray[Any]) -> float:
-    """Return the area of scores, of any scale, as that of their ranks."""
+    """Return the AUROC of scores of any scale, computed from their ranks."""
     from scipy.stats import rankdata
 
     both = np.concatenate([true, false])
@@ -237,14 +237,14 @@ def _auroc(true: NDArray[Any], false: NDArray[Any]) -> float:
 
 
 def keys(data: MultimodalData, task: PairTask) -> NDArray[Any]:
-    """Return what two sides that belong together have in common, [N]."""
+    """Return the key of each sample, [N]; sides with equal keys belong together."""
     return np.asarray(data.groups if task.key == "groups" else data.y)
 
 
 def distinct(
     data: MultimodalData, names: Sequence[str], task: PairTask
 ) -> NDArray[np.int64]:
-    """Return the first sample of each distinct content that is not empty, in order."""
+    """Return the first sample of each distinct nonempty content, in order."""
     if not set(names) <= set(task.shared):
         return first_unique(content_ids(data, names))
     rows = np.flatnonzero(has_any(data, names))

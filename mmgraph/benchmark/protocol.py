@@ -1,7 +1,7 @@
 """The protocol of the benchmark: splits, mask plans and units of work.
 
-Everything here follows from the data, the options and fixed seeds, so that
-every model gets the same splits and the same masks, in whatever process.
+Everything here is determined by the data, the options and fixed seeds, so that all
+models have the same splits and masks in every process.
 Letters: `N` samples, `M` modalities, `K` classes.
 """
 
@@ -16,19 +16,19 @@ from mmgraph.benchmark.pairs import PairTask
 from mmgraph.data import MultimodalData
 from mmgraph.missing import MaskPlan, mcar, natural, only
 
-HELD_OUT = 0.3  # of the groups, where pairs of unseen groups are looked for
-MAX_LATTICE = 6  # modalities up to which all their combinations are scored
+HELD_OUT = 0.3  # share of groups in the test part of retrieval and matching
+MAX_LATTICE = 6  # number of modalities up to which all subsets are scored
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How a data set is split.
+    """Scheme that a data set is split by.
 
     Attributes:
         kind: "stratified" or "grouped" cross-validation, "official", or "held-out":
-            random splits that hold out 30 % of the groups.
-        folds: Folds; 1 for an official split; number of random splits.
-        repeats: Repeats; training seeds for an official split.
+            random splits that hold out 30% of the groups.
+        folds: Number of folds, or of random splits; 1 for an official split.
+        repeats: Number of repeats; training seeds for an official split.
         per_class: Training samples kept of each class; None keeps all.
     """
 
@@ -38,7 +38,7 @@ class Scheme:
     per_class: int | None = None
 
     def __str__(self) -> str:
-        """What tells its splits from those of others, however many are run of them."""
+        """The part of the scheme that identifies its splits."""
         how = {
             "official": "official split",
             "held-out": f"random splits, {HELD_OUT:.0%} of groups held out",
@@ -57,11 +57,11 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Split:
-    """One division of the samples.
+    """One division of the samples into training and test part.
 
     Attributes:
         name: For example "r0f3" (repeat 0, fold 3) or "seed2".
-        number: Position among the splits; seeds of masks derive from it.
+        number: Position among the splits; mask seeds are derived from it.
         train: Row numbers, int [N_train].
         test: Row numbers, int [N_test].
     """
@@ -74,12 +74,12 @@ class Split:
 
 @dataclass(frozen=True)
 class TestCondition:
-    """One state of the test data that a fitted model is scored on.
+    """One masked version of the test data that a fitted model is scored on.
 
     Attributes:
-        test_missing: Nominal rate; None where certain modalities are kept.
-        plan: Which modalities each test sample keeps.
-        kept: Those modalities, else None.
+        test_missing: Nominal rate; None for a subset of modalities.
+        plan: Modalities that each test sample keeps.
+        kept: The subset of modalities, else None.
     """
 
     test_missing: float | None
@@ -88,23 +88,23 @@ class TestCondition:
 
     @property
     def identity(self) -> tuple[str, int]:
-        """Name of the pattern and seed of its plan."""
+        """Name of the pattern and seed of the plan."""
         return self.plan.pattern, self.plan.seed
 
 
 @dataclass(frozen=True)
 class BenchData:
-    """A data set made ready for the benchmark.
+    """A data set prepared for the benchmark.
 
     Attributes:
-        name: As asked for.
+        name: Name or path it was opened by.
         data: Samples that have a label.
         codes: Class of each sample, int [N], from 0.
         classes: Labels in the order of the codes, [K].
-        scheme: How it is split.
-        digest: SHA-256 of the content, hex.
-        card: What is known about it, as plain values.
-        pairs: What is asked of pairs of its modalities; None for classification.
+        scheme: Scheme it is split by.
+        digest: SHA-256 of the content, hexadecimal.
+        card: Description of the data set, as plain values.
+        pairs: Task of retrieval or matching; None for classification.
     """
 
     name: str
@@ -119,7 +119,7 @@ class BenchData:
 
 @dataclass(frozen=True)
 class Unit:
-    """One fit: a model on the training part of one split at one train rate."""
+    """One fit: a model on the training part of one split at one train missing rate."""
 
     dataset: str
     model: str
@@ -131,7 +131,7 @@ class Unit:
 
     @property
     def split_name(self) -> str:
-        """Name of its split."""
+        """Name of the split."""
         return self.scheme.split_name(self.split)
 
     def __str__(self) -> str:
@@ -142,8 +142,8 @@ class Unit:
 def make_splits(bench: BenchData) -> tuple[Split, ...]:
     """Return the splits of a data set, the same in every process.
 
-    Repeat `r` of a cross-validation shuffles with seed `r`. An official split
-    is the same samples each time; only the seed of the model differs.
+    Repeat `r` of a cross-validation shuffles with seed `r`. An official split has the
+    same samples each time; only the seed of the model differs.
     """
     scheme = bench.scheme
     if scheme.kind == "official":
@@ -160,7 +160,7 @@ def make_splits(bench: BenchData) -> tuple[Split, ...]:
 
 
 def _few(train: np.ndarray, bench: BenchData, seed: int) -> np.ndarray:
-    """Return as many training rows of each class as the scheme keeps, in order."""
+    """Return the training rows that the scheme keeps of each class, in order."""
     if bench.scheme.per_class is None:
         return train
     shuffled = np.random.default_rng(seed).permutation(train)
@@ -192,7 +192,7 @@ def _folds(bench: BenchData) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def train_plan(train: MultimodalData, rate: float, split: Split) -> MaskPlan:
-    """Return which modalities the training samples keep at a train rate."""
+    """Return the modalities that training samples keep at a train missing rate."""
     return (mcar(rate) if rate else natural()).plan(train, seed=split.number)
 
 
@@ -203,11 +203,11 @@ def scored_patterns(
     split: Split,
     pairs: PairTask | None = None,
 ) -> tuple[TestCondition, ...]:
-    """Return all states of the test data, in a fixed order.
+    """Return all conditions of the test data, in a fixed order.
 
-    Rate 0 is the data as it is. Every other rate comes with `seeds` masks. Then come
-    combinations of modalities that are kept alone, see `modality_subsets`. Queries of one
-    modality cannot lose it and still be asked: of them only the data as it is.
+    Rate 0 is the data without extra removal; every other rate has `seeds` masks. They
+    are followed by subsets of modalities, see `modality_subsets`. Queries of a single
+    modality would become empty, so that they have only the condition without removal.
     """
     first = 1000 * split.number
     patterns = (
@@ -228,10 +228,10 @@ def scored_patterns(
 
 
 def modality_subsets(modalities: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Return the combinations of modalities that models are scored on.
+    """Return the proper subsets of modalities that models are scored on.
 
-    All of them but the empty and the full one up to 6 modalities; of more than that
-    only the single ones and those that lack one.
+    All nonempty proper subsets of up to 6 modalities; beyond that only single
+    modalities and subsets without one modality.
     """
     total = len(modalities)
     sizes = range(1, total) if total <= MAX_LATTICE else (1, total - 1)
@@ -239,11 +239,10 @@ def modality_subsets(modalities: tuple[str, ...]) -> tuple[tuple[str, ...], ...]
 
 
 def mask_shortcut(bench: BenchData) -> float:
-    """Return the AUROC of a logistic regression that sees only what is present.
+    """Return the AUROC of a logistic regression on the presence mask alone.
 
-    Cross-validated in 5 stratified folds (fewer where a class is small). .5 means
-    that missingness tells nothing; it is .5 where every sample has the same
-    modalities.
+    Cross-validated in 5 stratified folds (fewer if a class is small). 0.5 means that
+    missingness is not informative; it is 0.5 if all samples have the same modalities.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

@@ -1,4 +1,4 @@
-"""Where a result comes from: commit, versions, machine and time."""
+"""Provenance of a result: commit, versions, machine and time."""
 
 import functools
 import subprocess
@@ -15,14 +15,14 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "torch-geometric")
 
 @functools.cache
 def read_commit(folder: Path | None = None) -> str:
-    """Return the commit of the checkout that mmgraph runs from.
+    """Return the commit of the checkout that mmgraph is imported from.
 
     Args:
-        folder: A folder of the checkout; the default is that of the package.
+        folder: A folder of the checkout; default: the folder of the package.
 
     Returns:
-        The hash, with "-dirty" where tracked files differ from it; the version
-        of mmgraph where there is no checkout or no git.
+        The hash, with "-dirty" if tracked files differ from it; the version of mmgraph
+        if there is no checkout or no git.
     """
     folder = folder or Path(mmgraph.__file__).parent
     if not (folder.parent / ".git").exists():
@@ -50,12 +50,12 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 @functools.cache
 def read_versions() -> dict[str, str]:
-    """Return the versions of Python, mmgraph and what computes for it."""
+    """Return the versions of Python, mmgraph and its numerical dependencies."""
     import platform
     from importlib.metadata import version
 
-    found = {"python": platform.python_version(), "mmgraph": mmgraph.__version__}
-    return found | {name: version(name) for name in PACKAGES}
+    own = {"python": platform.python_version(), "mmgraph": mmgraph.__version__}
+    return own | {name: version(name) for name in PACKAGES}
 
 
 def describe_run(command: str, config: BaseModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The page and the Markdown table of a folder of results, and pictures of schemas."""
+"""The HTML page and the Markdown tables of a folder of results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,26 +12,28 @@ from mmgraph.benchmark.figures import (
     left_out_svg,
     legend_svg,
 )
+from mmgraph.benchmark.models import model_description
 from mmgraph.benchmark.overview import overview, summary_sentence
 from mmgraph.benchmark.results import Record, Results, read_lines
 from mmgraph.benchmark.summary import SettingSummary, summarise
 from mmgraph.benchmark.tables import (
     block_title,
+    class_note,
     detail_table,
     difference_table,
     direction_tables,
+    edge_note,
     name_of,
     result_table,
     shortcut_note,
+    split_note,
 )
 from mmgraph.checkpoint import replacing
 from mmgraph.errors import ConfigError
 from mmgraph.evaluation.table import Table, number, to_markdown
-from mmgraph.plotting import draw_schema
 
 __all__ = [
     "block_tables",
-    "draw_schema",
     "markdown",
     "page",
     "write_report",
@@ -39,13 +41,13 @@ __all__ = [
 
 
 def write_report(folder: str | Path) -> tuple[SettingSummary, ...]:
-    """Write `report.html` and `table.md` from the lines of a folder.
+    """Write `report.html` and `table.md` from the result lines of a folder.
 
     Args:
-        folder: What `mmgraph bench` wrote its results to.
+        folder: Output folder of `mmgraph bench`.
 
     Returns:
-        What the page shows: one block per data set and train rate.
+        The summaries on the page: one per data set and train rate.
 
     Raises:
         ConfigError: If the folder has no results.
@@ -54,8 +56,8 @@ def write_report(folder: str | Path) -> tuple[SettingSummary, ...]:
     blocks = summarise(results)
     if not blocks:
         raise ConfigError(
-            f"Folder '{folder}' must hold results to report, got none; "
-            "run mmgraph bench first."
+            f"Folder '{folder}' must hold results to report, got none. Run mmgraph "
+            "bench first."
         )
     runs = read_lines(results.path("runs"))
     texts = {
@@ -69,7 +71,7 @@ def write_report(folder: str | Path) -> tuple[SettingSummary, ...]:
 
 
 def block_tables(block: SettingSummary) -> list[Table]:
-    """Return the tables of one block: results, directions, differences, details."""
+    """Return the tables of one setting: results, directions, differences, details."""
     tables = [
         result_table(block),
         *direction_tables(block),
@@ -80,7 +82,7 @@ def block_tables(block: SettingSummary) -> list[Table]:
 
 
 def markdown(blocks: Sequence[SettingSummary], runs: Sequence[Record]) -> str:
-    """Return all tables as Markdown, with the command and commit that made them."""
+    """Return all tables as Markdown, with the commands and commits of the runs."""
     tables = overview(blocks)
     tables += [table for block in blocks for table in block_tables(block)]
     made_by = [f"Made by `{r['command']}` at commit {r['commit'][:12]}." for r in runs]
@@ -95,17 +97,20 @@ def markdown(blocks: Sequence[SettingSummary], runs: Sequence[Record]) -> str:
 def page(
     blocks: Sequence[SettingSummary], runs: Sequence[Record], lines: Sequence[Record]
 ) -> str:
-    """Return one HTML page that loads nothing from elsewhere."""
+    """Return one self-contained HTML page: no external resources."""
     from markupsafe import Markup
 
     models = dict.fromkeys(row.model for block in blocks for row in block.rows)
     return render(
         "report.html",
-        summary_sentence=summary_sentence(blocks),
+        headline=summary_sentence(blocks),
         sections=[_section(block, lines) for block in blocks],
         overview=overview(blocks),
         runs=runs,
         keys={model: Markup(legend_svg(model)) for model in models},
+        descriptions={
+            model: model_description(model, blocks[0].task) for model in models
+        },
         commits=sorted({line["commit"] for line in lines}),
         versions=_versions(lines),
     )
@@ -134,8 +139,11 @@ def _section(block: SettingSummary, lines: Sequence[Record]) -> dict[str, Any]:
         "facts": block.facts,
         "classifies": classifies,
         "missing": [
-            (name, f"{100 * share:.0f} %") for name, share in block.facts["missing"]
+            (name, f"{100 * share:.0f}%") for name, share in block.facts["missing"]
         ],
+        "classes": class_note(block) if classifies else None,
+        "splits": split_note(block),
+        "edges": edge_note(block),
         "shortcut": shortcut_note(block) if block.has_shortcut else None,
         "shortcut_auroc": number(block.facts["shortcut_auroc"], 2),
         "models": [row.model for row in block.rows],

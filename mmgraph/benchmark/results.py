@@ -1,10 +1,10 @@
-"""The folder of results: JSON lines that survive an interrupt.
+"""The results folder: JSON lines that survive an interrupt.
 
-`results.jsonl` has one line per unit and test pattern, `datasets.jsonl` one per
-data set, `runs.jsonl` one per run, `failures.jsonl` one per failure, and `plans/`
-every random mask plan by its hash. Lines of one unit are written in one piece; a piece
-that was cut off is dropped before the next is written. What is no longer written to may
-be packed by `xz`: the lines of `results.jsonl.xz` come before those of `results.jsonl`.
+`results.jsonl` has one line per unit and test condition, `datasets.jsonl` one per data
+set, `runs.jsonl` one per run, `failures.jsonl` one per failure, and `plans/` contains
+every random mask plan by its hash. Lines of one unit are written at once; an incomplete
+last line is dropped before the next write. Finished files may be compressed with `xz`:
+the lines of `results.jsonl.xz` precede those of `results.jsonl`.
 """
 
 import json
@@ -23,13 +23,12 @@ FILES = ("results", "datasets", "runs", "failures")
 
 
 def read_lines(path: Path) -> list[Record]:
-    """Return the complete lines of a file of JSON lines, those packed by xz first.
+    """Return the complete lines of a file of JSON lines, compressed ones first.
 
-    A missing file is empty; a last line without its end was cut off and is
-    left out.
+    A missing file is empty; a last line without line break is incomplete and left out.
 
     Raises:
-        ConfigError: If a complete line is not a JSON object, or a packed file is
+        ConfigError: If a complete line is not a JSON object, or the compressed file is
             damaged.
     """
     packed = path.with_name(f"{path.name}.xz")
@@ -45,7 +44,7 @@ def read_lines(path: Path) -> list[Record]:
         if not isinstance(record, dict):
             raise ConfigError(
                 f"{path.name} line {number} must be a JSON object, "
-                f"got {line[:40].decode(errors='replace')!r}; remove the line."
+                f"got {line[:40].decode(errors='replace')!r}. Remove the line."
             )
         records.append(record)
     return records
@@ -56,13 +55,13 @@ def _unpack(path: Path) -> bytes:
         return lzma.decompress(path.read_bytes())
     except lzma.LZMAError as error:
         raise ConfigError(
-            f"{path.name} must be a file packed by xz, got: {error}; remove it or pack "
-            "it again."
+            f"{path.name} must be a file compressed with xz, got: {error}. Remove it "
+            "or compress it again."
         ) from None
 
 
 def append_lines(path: Path, records: Iterable[Record]) -> None:
-    """Append records in one write, after dropping a line that was cut off."""
+    """Append records in one write, after dropping an incomplete last line."""
     text = "".join(_dump(record) for record in records)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
@@ -85,7 +84,7 @@ class Results:
     """Results of the benchmark in one folder.
 
     Args:
-        folder: Made when the first line is written.
+        folder: The folder; it is created with the first line.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -96,7 +95,7 @@ class Results:
         return self.folder / f"{name}.jsonl"
 
     def clear(self) -> None:
-        """Remove earlier lines and plans, and nothing else."""
+        """Remove all lines and plans; other files stay."""
         for name in FILES:
             self.path(name).unlink(missing_ok=True)
             self.folder.joinpath(f"{name}.jsonl.xz").unlink(missing_ok=True)
@@ -104,27 +103,27 @@ class Results:
             plan.unlink()
 
     def add_unit(self, lines: list[Record]) -> None:
-        """Append all lines of one unit in one piece."""
+        """Append all lines of one unit in one write."""
         append_lines(self.path("results"), lines)
 
     def add_dataset(self, record: Record) -> None:
-        """Append what is known about a data set, unless it stands there last."""
+        """Append the description of a data set if it differs from the last one."""
         latest = {r["dataset"]: r for r in read_lines(self.path("datasets"))}
         if latest.get(record["dataset"]) != record:
             append_lines(self.path("datasets"), [record])
 
     def datasets(self, lines: Iterable[Record]) -> dict[str, Record]:
-        """Return what is known about each data set of the lines.
+        """Return the description of each data set of the lines.
 
-        It is the last record with the content and the splits of some of the lines:
-        that of a run that was stopped before its first line does not count.
+        It is the last record that has the content hash and the splits of some of the
+        lines, so that a run interrupted before its first line has no effect.
         """
-        there = {_world(line) for line in lines}
+        worlds = {_world(line) for line in lines}
         records = read_lines(self.path("datasets"))
-        return {r["dataset"]: r for r in records if _world_of(r) in there}
+        return {r["dataset"]: r for r in records if _world_of(r) in worlds}
 
     def add_run(self, record: Record) -> None:
-        """Append how the benchmark was called."""
+        """Append the description of a run."""
         append_lines(self.path("runs"), [record])
 
     def add_failure(self, record: Record) -> None:
@@ -141,17 +140,17 @@ class Results:
                 plan.save(path)
 
     def identities(self) -> set[tuple[str, str, int]]:
-        """Return unit, pattern and mask seed of every line that is there."""
+        """Return unit, pattern and mask seed of every line."""
         return {
             (line["unit"], line["pattern"], line["seed"])
             for line in read_lines(self.path("results"))
         }
 
     def lines(self) -> list[Record]:
-        """Return the lines that count, the last one where a unit ran twice.
+        """Return the valid lines, the last one if a unit ran twice.
 
-        Of each data set only the lines with the content and the splits that
-        `datasets` tells count: others are not comparable with them.
+        Lines whose content hash or splits differ from those in `datasets` are not
+        comparable and left out.
         """
         by_identity = {
             (line["unit"], line["pattern"], line["seed"]): line
@@ -175,15 +174,15 @@ class Results:
 
 
 def _world(line: Record) -> tuple[str, str, str]:
-    """Return the data set, the splits and the content hash a line belongs to."""
+    """Return data set, scheme and content hash of a line: what makes it comparable."""
     return line["dataset"], line["scheme"], line["unit"].rpartition("|")[2]
 
 
 def _world_of(record: Record) -> tuple[str, str, str]:
-    """Return the same of what is known about a data set."""
+    """Return the same of the description of a data set."""
     return record["dataset"], record["scheme"], short_hash(record["data_hash"])
 
 
 def short_hash(digest: str) -> str:
-    """Return as much of the hash of a content as its lines have."""
+    """Return the prefix of a content hash that lines contain."""
     return digest[:12]

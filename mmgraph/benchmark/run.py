@@ -1,12 +1,14 @@
-"""Run the benchmark: data set x model x train rate x split, in a process pool.
+"""Execution of the benchmark: data set x model x train rate x split, in a process pool.
 
-One unit of work fits one model once and scores it on every test pattern. Its
-results go to `results.jsonl` as one line per pattern, written in one piece, so
-that an interrupted run resumes where it stopped.
+One unit of work fits one model once and scores it in every test condition. Its results
+are appended to `results.jsonl` in one write, one line per condition, so that an
+interrupted run can be resumed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from mmgraph.benchmark.datasets import FEW_SHOT, open_bench_data
 from mmgraph.benchmark.executor import in_pool, in_process, one_line
@@ -29,13 +31,13 @@ from mmgraph.errors import ConfigError, MMGraphError
 
 @dataclass(frozen=True)
 class Progress:
-    """What is told after each unit, or each data set that was skipped.
+    """Progress after one unit.
 
     Attributes:
-        text: What finished, in one line.
-        done: Units finished in this run.
-        total: Units to run.
-        error: One line if it failed, else None.
+        text: The finished unit, in one line.
+        done: Number of units finished in this run.
+        total: Number of units of this run.
+        error: One line if the unit failed, else None.
     """
 
     text: str
@@ -46,13 +48,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of the benchmark ended.
+    """Outcome of a run of the benchmark.
 
     Attributes:
-        finished: Units that ran now.
-        resumed: Units that were already there.
-        failed: One line for each unit that failed.
-        skipped: One line for each data set that is not on this machine.
+        finished: Number of units that finished in this run.
+        resumed: Number of units with results from earlier runs.
+        failed: One line per failed unit.
+        skipped: One line per data set that is not on this machine.
     """
 
     finished: int
@@ -62,7 +64,7 @@ class Outcome:
 
 
 def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise ConfigError for a name that is not known, with the nearest one."""
+    """Raise ConfigError for an unknown name, with the closest known one."""
     from difflib import get_close_matches
 
     known = tuple(known)
@@ -70,11 +72,11 @@ def check_names(names: Iterable[str], known: Iterable[str], what: str) -> None:
         if name not in known:
             close = get_close_matches(name, known, n=1)
             hint = (
-                f"did you mean '{close[0]}'?"
+                f"Did you mean '{close[0]}'?"
                 if close
-                else f"known: {', '.join(known)}."
+                else f"Known names: {', '.join(known)}."
             )
-            raise ConfigError(f"{what} must be a known name, got '{name}'; {hint}")
+            raise ConfigError(f"{what} must be a known name, got '{name}'. {hint}")
 
 
 def run_bench(
@@ -83,18 +85,18 @@ def run_bench(
     command: str = "",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
-    """Run what is not there yet and append the results to `config.output`.
+    """Run all units without results and append their results to `config.output`.
 
-    A model that fails on a data set is recorded as failed and the others go on.
+    The failure of a model is recorded and does not stop the other units.
 
     Args:
-        config: What to run.
-        command: How it was called, for the record.
-        on_progress: Called in this process after each unit.
+        config: Data sets, models, rates and splits.
+        command: The command line, for the record.
+        on_progress: Function called in this process after each unit.
 
     Raises:
         ConfigError: If a model or data set has an unknown name, or none is given.
-        DataError: If a data set that was named cannot be used.
+        DataError: If a data set given by name or path cannot be used.
     """
     kinds = [PAIR_TASKS.get(name) for name in config.dataset_names]
     known = dict.fromkeys(name for kind in kinds for name in model_names(kind))
@@ -116,11 +118,14 @@ def run_bench(
 def _open_sets(
     config: BenchConfig,
 ) -> tuple[dict[str, BenchData], tuple[str, ...]]:
-    """Open every data set; only those of a suite may be lacking here."""
+    """Open every data set; unavailable ones of a suite are skipped."""
     from mmgraph.datasets.load import dataset_names
 
     if not config.dataset_names:
-        raise ConfigError("bench must be given a data set or --suite, got none.")
+        raise ConfigError(
+            "bench must be given a data set or --suite, got none. List the data sets "
+            "with mmgraph datasets."
+        )
     named = [name for name in config.datasets if name not in config.files]
     check_names(named, (*dataset_names(), *FEW_SHOT, *PAIR_TASKS), "Data set")
     sets, skipped = {}, []
@@ -143,9 +148,9 @@ def _try_open(name: str, config: BenchConfig) -> tuple[BenchData | None, str]:
 
 
 def choose_metric(bench: BenchData, metric: str) -> str:
-    """Return the score that is shown first; "auto" is what the card says.
+    """Return the score that is shown first; "auto" is that of the card.
 
-    A set without a card is scored by AUROC for two classes, else by accuracy.
+    Without a card it is AUROC for two classes, else accuracy.
 
     Raises:
         ConfigError: If the metric is not one of the task.
@@ -171,6 +176,13 @@ def _facts(name: str, bench: BenchData, metric: str) -> Record:
         "origin": bench.card.get("origin", ""),
         "num_samples": len(bench.data),
         "num_classes": len(bench.classes),
+        "classes": [
+            [str(label), int(count)]
+            for label, count in zip(
+                bench.classes, np.bincount(bench.codes), strict=True
+            )
+        ],
+        "group": bench.card.get("group"),
         "missing": [
             [name, float(share)]
             for name, share in zip(
@@ -206,8 +218,8 @@ def _units(bench: BenchData, config: BenchConfig) -> Iterator[Unit]:
 def _missing_units(
     units: list[Unit], sets: dict[str, BenchData], results: Results
 ) -> list[Unit]:
-    """Return the units of which a line is missing, and keep the random plans."""
-    there = results.identities()
+    """Return the units that lack a line, and save the random mask plans."""
+    existing = results.identities()
     expected: dict[tuple[str, int], list[TestCondition]] = {}
     splits = {name: make_splits(bench) for name, bench in sets.items()}
     todo = []
@@ -222,7 +234,7 @@ def _missing_units(
             expected[key] = list(patterns)
             results.keep_plans(p.plan for p in patterns if p.kept is None)
         head = unit_key(unit, bench, split)
-        if not all((head, *p.identity) in there for p in expected[key]):
+        if not all((head, *p.identity) in existing for p in expected[key]):
             todo.append(unit)
     return todo
 

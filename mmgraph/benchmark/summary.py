@@ -1,7 +1,7 @@
-"""From lines of results to figures: means, spreads, areas, ranks, differences.
+"""Statistics of result lines: means, standard errors, areas, ranks and differences.
 
 Everything is computed per split first (the mean over mask seeds), then over splits,
-so that a standard error counts splits and not masks.
+so that a standard error is over splits and not over masks.
 """
 
 import math
@@ -14,8 +14,9 @@ import numpy as np
 
 from mmgraph.benchmark.results import Record, Results
 
-REFERENCE_MODELS = "mmgraph"
-SHORTCUT_LIMIT = 0.6
+REFERENCE_MODEL = "mmgraph"
+CONTROL = "mmgraph_no_edges"
+SHORTCUT_LIMIT = 0.6  # AUROC of the presence mask above which a warning is shown
 
 Cells = dict[str, list[Record]]  # lines of one model by split
 
@@ -24,8 +25,8 @@ class Estimate(NamedTuple):
     """A mean over splits and its standard error.
 
     Attributes:
-        mean: nan where there is no value.
-        error: nan for a single split.
+        mean: NaN where there is no value.
+        error: NaN for a single split.
     """
 
     mean: float
@@ -34,14 +35,14 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the reference model beats another in AURC, paired by split.
+    """Difference in AURC between the reference model and another, paired by split.
 
     Attributes:
         model: The other model.
         mean: Reference minus other.
-        low: Lower end of the corrected 95 % interval; nan for one split.
-        high: Upper end.
-        p: Holm-corrected over the models of the data set; nan for one split.
+        low: Lower bound of the corrected 95% interval; NaN for one split.
+        high: Upper bound.
+        p: p-value, Holm-corrected over the models of the setting; NaN for one split.
     """
 
     model: str
@@ -53,26 +54,29 @@ class Difference:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """Figures of one model on one data set.
+    """Statistics of one model in one setting.
 
     Attributes:
         model: Its name.
         at: The metric by test missing rate.
-        aurc: Area under the metric over the test missing rate, by range.
-        aurc_by_split: The same of each split.
-        modality_subsets: Mean metric of each combination of modalities that was kept alone,
-            and of all of them (as is).
+        aurc: Area under the robustness curve: the metric over the test missing rates,
+            divided by their range.
+        aurc_by_split: The same for each split.
+        modality_subsets: Mean metric of each scored subset of modalities, the full set
+            included.
         left_out: The metric without each modality in turn.
-        equity: Smallest over mean drop when one modality is left out.
-        violations: Share of combinations that one more modality makes worse.
-        ece: Expected calibration error, mean height over the rates.
-        log_loss: In nats, mean height over the rates.
+        equity: Modality-balance ratio: smallest over mean decrease of the metric when
+            one modality is left out.
+        violations: Monotonicity violations: share of subsets whose metric decreases
+            when one modality is added.
+        ece: Expected calibration error, mean over the rates.
+        log_loss: Log loss in nats, mean over the rates.
         fit_s: Seconds to fit.
-        fit_mb: Megabytes that fitting takes at its peak; nan where it is not known.
+        fit_mb: Peak memory of fitting in megabytes; NaN where it is unknown.
         predict_s: Seconds to predict the test part once.
-        reliability: By rate: count, summed confidence and correct, [3, bins]; empty
-            where nothing is classified.
-        directions: Of retrieval and matching: every score by direction, at the lowest
+        reliability: By rate: count, sums of confidence and of correct, [3, bins]; empty
+            for retrieval and matching.
+        directions: For retrieval and matching: all scores by direction, at the lowest
             rate.
     """
 
@@ -94,7 +98,7 @@ class ModelSummary:
 
     @property
     def worst(self) -> tuple[str, Estimate]:
-        """The modality that is missed most, and the metric without it."""
+        """The modality whose removal gives the lowest metric, and that metric."""
         if not self.left_out:
             return "", Estimate(math.nan, math.nan)
         return min(self.left_out.items(), key=lambda item: item[1].mean)
@@ -105,11 +109,11 @@ class SettingSummary:
     """All models on one data set at one train rate.
 
     Attributes:
-        facts: What is known about the data set.
+        facts: Description of the data set.
         train_missing: Train missing rate.
         metric: Name of the score that is shown.
-        rates: Test rates that every model was scored at, rising.
-        num_splits: Splits that every model was fitted on.
+        rates: Test missing rates that all models have in common, increasing.
+        num_splits: Splits that all models have in common.
         rows: Models, best AURC first.
         differences: mmgraph (else the best model) against each other one.
         failures: Failed units.
@@ -136,7 +140,7 @@ class SettingSummary:
 
     @property
     def task(self) -> str:
-        """What was asked: classification, retrieval or matching."""
+        """The task: classification, retrieval or matching."""
         return str(self.facts.get("task", "classification"))
 
     @property
@@ -147,22 +151,22 @@ class SettingSummary:
 
 def reference_of(models: list[str]) -> str:
     """Return mmgraph where it is among the models, else the first of them."""
-    return REFERENCE_MODELS if REFERENCE_MODELS in models else models[0]
+    return REFERENCE_MODEL if REFERENCE_MODEL in models else models[0]
 
 
 def summarise(results: Results) -> tuple[SettingSummary, ...]:
     """Summarise a folder of results.
 
     Returns:
-        A block for each data set and train rate, in the order of the lines; none
-        for an empty folder. Splits, rates and models that are incomplete are left
-        out of the comparison: all figures of a block are over the same splits.
+        One summary per data set and train rate, in the order of the lines; none for an
+        empty folder. Splits and rates that some model lacks are left out, so that all
+        statistics of a setting are over the same splits.
     """
-    found = results.lines()
-    facts = results.datasets(found)
+    all_lines = results.lines()
+    facts = results.datasets(all_lines)
     failures = results.failures()
     grouped: dict[tuple[str, float], list[Record]] = defaultdict(list)
-    for line in found:
+    for line in all_lines:
         grouped[line["dataset"], line["train_missing"]].append(line)
     return tuple(
         _block(facts[name], rate, lines, failures)
@@ -200,12 +204,12 @@ def _block(
 
 
 def _shared_rates(cells: dict[str, Cells]) -> tuple[float, ...]:
-    found = [
+    by_split = [
         {line["test_missing"] for line in lines} - {None}
         for cell in cells.values()
         for lines in cell.values()
     ]
-    return tuple(sorted(set.intersection(*found))) if found else ()
+    return tuple(sorted(set.intersection(*by_split))) if by_split else ()
 
 
 def _summary(
@@ -213,11 +217,11 @@ def _summary(
 ) -> ModelSummary:
     at = {rate: [_mean(c, rate, metric) for c in cell.values()] for rate in rates}
     areas = {split: _area(lines, rates, metric) for split, lines in cell.items()}
-    combinations = _combinations(cell, metric)
-    left_out = _left_out(combinations)
+    subsets = _subsets(cell, metric)
+    left_out = _left_out(subsets)
     full = at[rates[0]] if rates else []
     drops = estimate(full).mean - np.array([e.mean for e in left_out.values()])
-    modality_subsets = _with_all({k: e.mean for k, e in combinations.items()}, full)
+    modality_subsets = _with_all({k: e.mean for k, e in subsets.items()}, full)
     return ModelSummary(
         model=model,
         at={rate: estimate(values) for rate, values in at.items()},
@@ -252,7 +256,7 @@ def _equity(drops: np.ndarray) -> float:
 
 
 def _mean(lines: list[Record], rate: float, metric: str) -> float:
-    """Return the mean of a metric over the mask seeds of a rate; nan for another's."""
+    """Return the mean of a metric over the mask seeds of a rate; NaN without it."""
     values = [
         x["metrics"].get(metric, math.nan) for x in lines if x["test_missing"] == rate
     ]
@@ -269,16 +273,16 @@ def _directions(
     cell: Cells, rates: tuple[float, ...]
 ) -> dict[str, dict[str, Estimate]]:
     """Return the scores of each direction at the lowest rate, over splits."""
-    found: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list[float]]] = {}
     for lines in cell.values():
         at = [x.get("directions", {}) for x in lines if x["test_missing"] in rates[:1]]
         for direction, scores in at[0].items() if at else ():
             for name in scores:
                 mean = float(np.mean([x[direction][name] for x in at]))
-                found.setdefault(direction, {}).setdefault(name, []).append(mean)
+                values.setdefault(direction, {}).setdefault(name, []).append(mean)
     return {
-        direction: {name: estimate(values) for name, values in scores.items()}
-        for direction, scores in found.items()
+        direction: {name: estimate(means) for name, means in scores.items()}
+        for direction, scores in values.items()
     }
 
 
@@ -290,36 +294,36 @@ def _area(lines: list[Record], rates: tuple[float, ...], metric: str) -> float:
     return aurc(np.array(rates), np.array([_mean(lines, r, metric) for r in rates]))
 
 
-def _combinations(cell: Cells, metric: str) -> dict[frozenset[str], Estimate]:
-    """Return the metric of every combination of modalities that was kept alone."""
+def _subsets(cell: Cells, metric: str) -> dict[frozenset[str], Estimate]:
+    """Return the metric of every scored subset of modalities."""
     values: dict[frozenset[str], list[float]] = defaultdict(list)
     for lines in cell.values():
         for line in lines:
             if line["kept"] is not None:
                 values[frozenset(line["kept"])].append(line["metrics"][metric])
-    return {kept: estimate(found) for kept, found in values.items()}
+    return {kept: estimate(scores) for kept, scores in values.items()}
 
 
-def _left_out(combinations: dict[frozenset[str], Estimate]) -> dict[str, Estimate]:
-    """Return those that lack one modality, by its name."""
-    every = _modalities(combinations)
+def _left_out(subsets: dict[frozenset[str], Estimate]) -> dict[str, Estimate]:
+    """Return the subsets without one modality, by its name."""
+    every = _modalities(subsets)
     return {
-        next(iter(every - kept)): found
-        for kept, found in combinations.items()
+        next(iter(every - kept)): score
+        for kept, score in subsets.items()
         if len(kept) == len(every) - 1
     }
 
 
-def _modalities(combinations: Iterable[frozenset[str]]) -> frozenset[str]:
-    return frozenset[str]().union(*combinations)
+def _modalities(subsets: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*subsets)
 
 
 def _with_all(
-    combinations: dict[frozenset[str], float], full: list[float]
+    subsets: dict[frozenset[str], float], full: list[float]
 ) -> dict[frozenset[str], float]:
-    if not combinations or not full:
-        return combinations
-    return combinations | {_modalities(combinations): float(np.mean(full))}
+    if not subsets or not full:
+        return subsets
+    return subsets | {_modalities(subsets): float(np.mean(full))}
 
 
 def _violations(scores: dict[frozenset[str], float]) -> float:
@@ -339,7 +343,7 @@ def _reliability(cell: Cells, rate: float) -> np.ndarray:
 
 
 def estimate(values: Iterable[float]) -> Estimate:
-    """Return mean and standard error; nan for what cannot be known."""
+    """Return mean and standard error; NaN where they are undefined."""
     array = np.array(list(values), dtype=float)
     if not len(array):
         return Estimate(math.nan, math.nan)
@@ -355,25 +359,25 @@ def _differences(rows: list[ModelSummary], ratio: float) -> tuple[Difference, ..
     by_name = {row.model: row for row in rows}
     if len(rows) < 2 or not rows[0].aurc_by_split:
         return ()
-    ours = by_name.pop(reference_of(list(by_name)))
-    a = np.array(list(ours.aurc_by_split.values()))
-    found = [
+    reference = by_name.pop(reference_of(list(by_name)))
+    a = np.array(list(reference.aurc_by_split.values()))
+    differences = [
         paired_difference(a, np.array(list(row.aurc_by_split.values())), ratio)
         for row in by_name.values()
     ]
-    p = np.array([difference.p for difference in found])
+    p = np.array([difference.p for difference in differences])
     corrected = p if np.isnan(p).any() else holm(p)
     return tuple(
         Difference(name, d.mean, d.low, d.high, float(p_value))
-        for name, d, p_value in zip(by_name, found, corrected, strict=True)
+        for name, d, p_value in zip(by_name, differences, corrected, strict=True)
     )
 
 
 def mean_ranks(blocks: Iterable[SettingSummary]) -> dict[str, float]:
     """Return the mean rank by AURC of each model, best first.
 
-    Only models that are in every block are ranked, among each other; equal areas
-    share a rank. Blocks whose models have no missing rate in common do not count.
+    Only models with results in all settings are ranked; equal areas share a rank.
+    Settings whose models have no missing rate in common are left out.
     """
     from scipy.stats import rankdata
 

@@ -1,6 +1,6 @@
 """Tables of the benchmark.
 
-Numbers are a mean and, after it, the standard error over splits.
+Numbers are a mean over splits and, after it, the standard error.
 """
 
 import math
@@ -10,26 +10,45 @@ from dataclasses import replace
 
 from mmgraph.benchmark.pairs import METRICS, PAIR_TASKS
 from mmgraph.benchmark.summary import (
+    CONTROL,
     SHORTCUT_LIMIT,
+    Difference,
     Estimate,
     ModelSummary,
     SettingSummary,
     mean_ranks,
 )
 from mmgraph.evaluation.pairs import NUM_HARD_NEGATIVES
-from mmgraph.evaluation.table import Table, number, signed
+from mmgraph.evaluation.table import DASH, Table, amount, interval, number, signed
 from mmgraph.metrics.scores import HEADINGS, metric_title
+
+AREA = "AURC is the area under the robustness curve: the mean score over missing rates"
+WORST = "worst leave-one-modality-out"
+NO_REMOVAL = "no extra removal"
 
 
 def cell(estimate: Estimate, digits: int = 3) -> str:
-    """Return mean and standard error; the mean alone where there is no spread."""
+    """Format mean and standard error; the mean alone without a standard error."""
     if math.isnan(estimate.mean) or math.isnan(estimate.error):
         return number(estimate.mean, digits)
-    return f"{number(estimate.mean, digits)} ± {number(estimate.error, digits)}"
+    return f"{number(estimate.mean, digits)} ± {amount(estimate.error, digits)}"
+
+
+def cost_cell(estimate: Estimate, digits: int) -> str:
+    """Format a cost, such as seconds; "<0.1" where it is below the precision."""
+    text = amount(estimate.mean, digits)
+    if text.startswith("<") or text == DASH or math.isnan(estimate.error):
+        return text
+    return f"{text} ± {amount(estimate.error, digits)}"
+
+
+def p_cell(p: float) -> str:
+    """Format a p-value; "<0.001" where it is below the precision."""
+    return amount(p, 3)
 
 
 def block_title(block: SettingSummary) -> str:
-    """Return the heading of a block."""
+    """Return the heading of a setting."""
     return (
         f"{block.dataset}: {metric_title(block.metric)}, {block.facts['scheme']}"
         f"{_train_note(block)}"
@@ -43,9 +62,9 @@ def _train_note(block: SettingSummary) -> str:
 
 
 def result_table(block: SettingSummary) -> Table:
-    """Return one row per model, best area first."""
-    rate_columns = tuple(f"{rate:g}" if rate else "as is" for rate in block.rates)
-    columns = ("model", *rate_columns, "AURC", "worst without", "ECE", "log loss")
+    """Return one row per model, best AURC first."""
+    rate_columns = tuple(f"{rate:g}" if rate else NO_REMOVAL for rate in block.rates)
+    columns = ("model", *rate_columns, "AURC", WORST, "ECE", "log loss")
     estimates = [
         (*row.at.values(), row.aurc, row.worst[1], row.ece, row.log_loss, row.fit_s)
         for row in block.rows
@@ -64,44 +83,41 @@ def result_table(block: SettingSummary) -> Table:
 
 
 def detail_table(block: SettingSummary) -> Table | None:
-    """Return what the first table leaves out; None where nothing is classified."""
+    """Return balance, monotonicity and cost; None for retrieval and matching."""
     if block.task != "classification":
         return None
-    columns = ("model", "equity", "violations", "predict s", "fit MB")
-    values = [
-        (row.equity, row.violations, row.predict_s.mean, row.fit_mb.mean)
-        for row in block.rows
-    ]
+    columns = ("modality-balance ratio", "monotonicity violations")
     rows = tuple(
         (
             row.model,
-            number(equity, 2),
-            number(violations, 2),
-            number(seconds, 2),
-            number(mb, 0),
+            number(row.equity, 2),
+            number(row.violations, 2),
+            amount(row.predict_s.mean, 2),
+            amount(row.fit_mb.mean, 0),
         )
-        for row, (equity, violations, seconds, mb) in zip(
-            block.rows, values, strict=True
-        )
+        for row in block.rows
     )
     best = [
-        _best([v[i] for v in values], higher) for i, higher in ((0, True), (1, False))
+        _best([row.equity for row in block.rows], True),
+        _best([row.violations for row in block.rows], False),
     ]
     return Table(
-        f"{block.dataset}: how evenly modalities are used, and what it costs",
-        columns,
+        f"{block.dataset}: balance of modalities and cost",
+        ("model", *columns, "predict s", "fit MB"),
         rows,
         (frozenset(), *best, frozenset(), frozenset()),
         (
-            "Equity: the smallest loss without one modality over the mean one. "
-            f"Violations: share of {_scored(block)} combinations of modalities that "
-            "one modality more makes worse. Seconds to predict the test part once; "
-            "megabytes that fitting takes at its peak, on one thread.",
+            "Modality-balance ratio: smallest over mean decrease of the score when one "
+            "modality is left out; 1 if the model depends equally on all of them. "
+            f"Monotonicity violations: share of the {_num_subsets(block)} subsets of "
+            "modalities whose score decreases when one modality is added. Predict s: "
+            "seconds for one pass over the test part. Fit MB: peak memory of fitting. "
+            "All costs on one thread.",
         ),
     )
 
 
-def _scored(block: SettingSummary) -> int:
+def _num_subsets(block: SettingSummary) -> int:
     return len(block.rows[0].modality_subsets) if block.rows else 0
 
 
@@ -117,7 +133,7 @@ def _without(table: Table, columns: Sequence[str]) -> Table:
 
 
 def direction_tables(block: SettingSummary) -> list[Table]:
-    """Return every score of retrieval or matching, one table for each direction."""
+    """Return all scores of retrieval or matching, one table per direction."""
     task = PAIR_TASKS.get(block.dataset)
     if task is None or not block.rows:
         return []
@@ -134,8 +150,8 @@ def _direction_table(block: SettingSummary, direction: str) -> Table:
         f"{block.dataset}: {direction}{rate}{_train_note(block)}",
         ("model", *headings),
         tuple(
-            (row.model, *(cell(found[name]) for name in names))
-            for row, found in zip(block.rows, scores, strict=True)
+            (row.model, *(cell(by_name[name]) for name in names))
+            for row, by_name in zip(block.rows, scores, strict=True)
         ),
         (frozenset(), *(_best([s[name].mean for s in scores], True) for name in names)),
     )
@@ -146,7 +162,7 @@ def _row(row: ModelSummary, cells: list[Estimate]) -> tuple[str, ...]:
     texts = [cell(estimate) for estimate in scores]
     worst, _ = row.worst
     texts[-3] = f"{texts[-3]} ({worst})" if worst else texts[-3]
-    return (row.model, *texts, cell(fit, 1))
+    return (row.model, *texts, cost_cell(fit, 1))
 
 
 def _best(values: list[float], higher: bool) -> frozenset[int]:
@@ -159,14 +175,20 @@ def _best(values: list[float], higher: bool) -> frozenset[int]:
 
 def _notes(block: SettingSummary) -> list[str]:
     notes = [
-        f"Mean ± standard error over {block.num_splits} splits. "
-        "AURC: area under the metric over the test missing rates, divided by their "
-        "range."
+        f"Mean ± standard error over {block.num_splits} splits. Columns of numbers: "
+        f"share of observed modalities removed at test time. {AREA}."
     ]
     if block.task == "classification":
-        notes[0] += " ECE and log loss: mean height over the same rates."
+        notes[0] += (
+            " ECE (expected calibration error) and log loss: means over the same rates."
+            f" {WORST.capitalize()}: lowest score with one modality (in parentheses) "
+            "removed from all test samples."
+        )
     else:
         notes += [_pair_note(block)]
+    notes += [split_note(block)]
+    if block.task == "classification":
+        notes += [class_note(block)]
     if block.has_shortcut:
         notes.append(shortcut_note(block))
     failures = Counter((f["model"], f["error"]) for f in block.failures)
@@ -178,24 +200,101 @@ def _notes(block: SettingSummary) -> list[str]:
 
 
 def _pair_note(block: SettingSummary) -> str:
-    """Return what was asked in retrieval or matching."""
+    """Return the definition of relevance and of the negatives."""
     how = (
         "Ties count against the model."
         if block.task == "retrieval"
-        else f"Hard: one of the {NUM_HARD_NEGATIVES} wrong sides most like the right one in features."
+        else f"Hard pairs: negatives drawn from the {NUM_HARD_NEGATIVES} wrong sides "
+        "most similar to the right one in features."
     )
+    note = PAIR_TASKS[block.dataset].note if block.dataset in PAIR_TASKS else ""
+    note = note or block.facts["note"]
     return (
-        f"{block.facts['note']} {how} Mean over the directions below; modalities are "
-        "removed from queries only, and a query that lost all of them is not asked."
+        f"{note} {how} Mean over the directions below; modalities are removed from "
+        "queries only, and empty queries are skipped."
     )
+
+
+def split_note(block: SettingSummary) -> str:
+    """Return how training and test parts were made, and the role of groups."""
+    scheme, unit = str(block.facts["scheme"]), _group_unit(block)
+    group = unit or "group"
+    if "stratified" in scheme:
+        text = f"Splits: {scheme}, drawn at random within each class."
+        if unit:
+            text += (
+                f" Groups are ignored: samples of one {unit} are in the training and "
+                f"in the test part, so that scores are within the known {unit}s and "
+                f"not those on a new {unit}."
+            )
+        return text
+    if "grouped" in scheme:
+        return f"Splits: {scheme}; all samples of one {group} are in the same fold."
+    if "held out" in scheme:
+        return f"Splits: {scheme}; all samples of one {group} are in the same part."
+    return f"Splits: {scheme}; models are trained with several seeds."
+
+
+def _group_unit(block: SettingSummary) -> str | None:
+    """Return what a group of the data set is, such as a hospital; None if unknown."""
+    from mmgraph.datasets.load import dataset_card, dataset_names
+
+    if "group" in block.facts:
+        return block.facts["group"] or None
+    task = PAIR_TASKS.get(block.dataset)
+    name = task.dataset if task else block.dataset
+    return dataset_card(name).group if name in dataset_names() else None
+
+
+def class_note(block: SettingSummary) -> str:
+    """Return class balance and the chance level of the metric."""
+    counts = [count for _, count in block.facts.get("classes", ())]
+    title = metric_title(block.metric)
+    level = chance_level(block.metric, counts, block.facts["num_classes"])
+    chance = "" if level is None else f"Chance level of {title}: {number(level, 3)}."
+    if not counts:
+        return chance or f"{block.facts['num_classes']} classes."
+    share = 100 * max(counts) / sum(counts)
+    shown = block.facts["classes"][:6]
+    more = f" and {len(counts) - 6} others" if len(counts) > 6 else ""
+    listed = ", ".join(f"{label}: {count}" for label, count in shown)
+    text = f"Classes: {listed}{more}; the largest is {share:.1f}% of the samples."
+    return f"{text} {chance}".strip()
+
+
+def chance_level(metric: str, counts: Sequence[int], num_classes: int) -> float | None:
+    """Return the score of a constant prediction of the most frequent class.
+
+    Args:
+        metric: Name of a metric of classification.
+        counts: Samples of each class; empty where they are not recorded.
+        num_classes: Number of classes.
+
+    Returns:
+        The expected score; None where it depends on counts that are not recorded.
+
+    Example:
+        >>> from mmgraph.benchmark.tables import chance_level
+        >>> chance_level("accuracy", [30, 10], 2), chance_level("auroc", [], 2)
+        (0.75, 0.5)
+    """
+    if metric == "auroc":
+        return 0.5
+    if metric == "balanced_accuracy":
+        return 1 / num_classes
+    if not counts:
+        return None
+    share = max(counts) / sum(counts)
+    return share if metric == "accuracy" else 2 * share / (1 + share) / num_classes
 
 
 def shortcut_note(block: SettingSummary) -> str:
-    """Return the warning that missingness itself predicts the label."""
+    """Return the warning that missingness by itself predicts the label."""
     return (
-        "Shortcut: which modalities are present predicts the label by itself "
-        f"(AUROC {number(block.facts['shortcut_auroc'], 2)} > "
-        f"{number(SHORTCUT_LIMIT, 1)}); models may profit from it."
+        "Warning: informative missingness. The presence mask alone reaches AUROC "
+        f"{number(block.facts['shortcut_auroc'], 2)} (threshold "
+        f"{number(SHORTCUT_LIMIT, 2)}); models can exploit which modalities are "
+        "present."
     )
 
 
@@ -204,34 +303,59 @@ def difference_table(block: SettingSummary) -> Table | None:
     if not block.differences:
         return None
     rows = tuple(
-        (
-            d.model,
-            signed(d.mean),
-            f"{signed(d.low)} to {signed(d.high)}",
-            number(d.p),
-        )
+        (d.model, signed(d.mean), interval(d.low, d.high), p_cell(d.p))
         for d in block.differences
     )
+    notes = [
+        "Paired by split. Intervals: corrected resampled t-test (Nadeau and Bengio), "
+        f"each comparison on its own. p: corrected for {len(rows)} comparisons (Holm)."
+    ]
+    notes += [note] if (note := edge_note(block)) else []
     return Table(
-        f"{block.dataset}: {block.reference} minus the other, in AURC",
-        ("other model", "difference", "95 % interval", "p (Holm)"),
+        f"{block.dataset}: {block.reference} minus the other model, in AURC",
+        ("other model", "difference", "95% CI", "p (Holm)"),
         rows,
         (frozenset(),) * 4,
-        (
-            "Paired by split; interval of the corrected resampled t-test (Nadeau "
-            "and Bengio), p-values corrected for all rows (Holm).",
-        ),
+        tuple(notes),
     )
+
+
+def edge_note(block: SettingSummary) -> str | None:
+    """Return what edges between modalities gain; None without both models."""
+    found = [d for d in block.differences if d.model == CONTROL]
+    if not found or block.reference == CONTROL:
+        return None
+    return (
+        f"Gain of edges between modalities ({block.reference} minus {CONTROL}): "
+        f"{describe_difference(found[0])}."
+    )
+
+
+def describe_difference(difference: Difference) -> str:
+    """Return a difference with its interval and p-value as text.
+
+    Example:
+        >>> from mmgraph.benchmark.summary import Difference
+        >>> from mmgraph.benchmark.tables import describe_difference
+        >>> describe_difference(Difference("other", 0.012, 0.002, 0.021, 0.158))
+        '+0.012, 95% CI [0.002, 0.021], p = 0.158'
+    """
+    if math.isnan(difference.low):
+        return signed(difference.mean)
+    p = p_cell(difference.p)
+    shown = p.replace("<", "< ") if p.startswith("<") else f"= {p}"
+    bounds = interval(difference.low, difference.high)
+    return f"{signed(difference.mean)}, 95% CI {bounds}, p {shown}"
 
 
 def name_of(block: SettingSummary) -> str:
-    """Return the set, and the train rate where something was removed."""
+    """Return the data set, and the train rate where something was removed."""
     rate = f" @{block.train_missing:g}" if block.train_missing else ""
     return f"{block.dataset}{rate}"
 
 
 def rank_table(blocks: Sequence[SettingSummary]) -> Table | None:
-    """Return mean ranks over all blocks; None for a single block."""
+    """Return mean ranks over all settings; None for a single setting."""
     ranks = mean_ranks(blocks)
     if len(blocks) < 2 or not ranks:
         return None
@@ -248,5 +372,8 @@ def rank_table(blocks: Sequence[SettingSummary]) -> Table | None:
         ("model", "mean rank", *columns),
         rows,
         (frozenset(), lowest, *best),
-        ("Rank 1 is best. Only models with results everywhere are ranked.",),
+        (
+            f"Rank 1 is best. Only models with results in all settings are ranked. "
+            f"{AREA}.",
+        ),
     )

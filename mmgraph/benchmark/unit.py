@@ -1,4 +1,4 @@
-"""One unit of work: fit a model once and score it on every test pattern.
+"""One unit of work: fit a model once and score it in every test condition.
 
 Letters: `N` samples, `K` classes.
 """
@@ -32,7 +32,7 @@ NUM_BINS = 15
 
 
 def unit_key(unit: Unit, bench: BenchData, split: Split) -> str:
-    """Return what names the unit in the results: another fit, another key."""
+    """Return the key of a unit in the results; different fits have different keys."""
     parts = (unit.dataset, unit.model, f"{unit.train_missing:g}", str(unit.scheme))
     return "|".join((*parts, split.name, short_hash(bench.digest)))
 
@@ -44,15 +44,18 @@ def _opened(name: str, config: BenchConfig) -> tuple[BenchData, tuple[Split, ...
 
 
 def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
-    """Fit one model once and score it on every test pattern.
+    """Fit one model once and score it in every test condition.
+
+    In stratified folds groups are removed from the training data, so that all models
+    are compared on exchangeable samples; see `mmgraph.benchmark.tables.split_note`.
 
     Returns:
-        One record per pattern, as PROTOCOL asks for them.
+        One record per condition.
     """
     bench, splits = _opened(unit.dataset, config)
     split = splits[unit.split]
     whole = bench.data
-    if bench.scheme.kind == "stratified":  # groups do not matter: models must not know
+    if bench.scheme.kind == "stratified":  # folds ignore groups, so models do, too
         whole = whole.replace(groups=None)
     plan = train_plan(whole[split.train], unit.train_missing, split)
     train = plan.apply(whole[split.train])
@@ -92,11 +95,11 @@ def _score_pairs(
 ) -> Record:
     masked = pattern.plan.apply(test)
     start = time.perf_counter()
-    found = score_pairs(model, task, test, masked, pattern.plan.seed)
+    scores = score_pairs(model, task, test, masked, pattern.plan.seed)
     predict_s = time.perf_counter() - start
-    return _what_was_scored(pattern, predict_s) | {
-        "metrics": _rounded(mean_scores(found)),
-        "directions": {name: _rounded(scores) for name, scores in found.items()},
+    return _condition_record(pattern, predict_s) | {
+        "metrics": _rounded(mean_scores(scores)),
+        "directions": {name: _rounded(each) for name, each in scores.items()},
     }
 
 
@@ -104,7 +107,7 @@ def _rounded(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in scores.items()}
 
 
-def _what_was_scored(pattern: TestCondition, predict_s: float) -> Record:
+def _condition_record(pattern: TestCondition, predict_s: float) -> Record:
     return {
         "pattern": pattern.plan.pattern,
         "test_missing": pattern.test_missing,
@@ -129,7 +132,7 @@ def _score(
     start = time.perf_counter()
     proba = align_proba(model.predict_proba(masked), model.classes_, classes)
     predict_s = time.perf_counter() - start
-    record = _what_was_scored(pattern, predict_s) | {
+    record = _condition_record(pattern, predict_s) | {
         "metrics": _rounded(classification_scores(codes, proba))
     }
     if pattern.test_missing is not None:
@@ -140,11 +143,11 @@ def _score(
 def align_proba(
     proba: np.ndarray, known: np.ndarray, classes: np.ndarray
 ) -> np.ndarray:
-    """Return probabilities over all `classes`; 0 for one never seen in training.
+    """Return probabilities over all `classes`; 0 for classes absent from training.
 
     Args:
-        proba: Probabilities over the classes a model knows, [N, K_known].
-        known: Those classes.
+        proba: Probabilities over the classes of a model, [N, K_known].
+        known: The classes of the model.
         classes: All classes of the data set, sorted, [K].
 
     Raises:
@@ -159,7 +162,7 @@ def align_proba(
 
 
 def reliability_counts(codes: np.ndarray, proba: np.ndarray) -> dict[str, list[float]]:
-    """Return what a reliability curve is drawn from, per bin of confidence.
+    """Return the counts of a reliability curve, per bin of confidence.
 
     Args:
         codes: True classes, int [N].

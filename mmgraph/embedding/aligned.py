@@ -1,7 +1,7 @@
-"""Vectors of modalities that are comparable before anything is learned.
+"""Modalities whose vectors lie in one space of a pretrained model.
 
 Letters: ``N`` samples, ``n`` rows of a modality, ``M`` modalities, ``F`` features,
-``G`` channels of the space that they share.
+``G`` channels of the shared space.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW_ROWS = 10  # about as many rows as move the centre half of the way to their mean
+SHRINKAGE = 10  # number of rows whose mean moves the center by one half
 
 
 class AlignedMap(nn.Module):
-    """Centre the vectors of modalities that share a space, and give them unit length.
+    """Centering and normalization of vectors of aligned modalities.
 
-    Pictures and texts of one model such as CLIP lie in cones of their own: without the
-    mean of its modality a vector says more. Few rows move the centre little.
+    Vectors of images and texts from one model such as CLIP lie in separate cones (the
+    modality gap); subtracting the mean of the modality makes their cosines comparable.
+    The center is shrunk towards zero if there are few rows.
 
     References:
         Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive
         Representation Learning, Liang, Zhang, Kwon, Yeung, Zou, 2022.
 
     Args:
-        aligned: ``M`` booleans, which modalities share the space.
-        channels: ``G``; 0 where none do.
+        aligned: ``M`` booleans, True for modalities in the shared space.
+        channels: ``G``; 0 without such modalities.
     """
 
     centre: Tensor
@@ -36,30 +37,31 @@ class AlignedMap(nn.Module):
         self.register_buffer("centre", torch.zeros(len(self.aligned), channels))
 
     def fit(self, features: Sequence[Tensor]) -> None:
-        """Set the centres from ``[N, F_m]`` of each modality; NaN is no value."""
+        """Fit the centers to features ``[N, F_m]`` of each modality, NaN if missing."""
         for m, x in enumerate(features):
             if self.aligned[m]:
                 count = (~x.isnan()).sum(0)
-                self.centre[m] = x.nansum(0) / (count + FEW_ROWS)
+                self.centre[m] = x.nansum(0) / (count + SHRINKAGE)
 
     def evidence(self, features: Sequence[Tensor]) -> Tensor:
-        """Map ``[N, F_m]`` of each modality to ``[N, M, G]``: zero where missing."""
+        """Map features ``[N, F_m]`` to unit vectors ``[N, M, G]``, zero if missing."""
         return torch.stack([self(m, x) for m, x in enumerate(features)], dim=1)
 
     def forward(self, m: int, x: Tensor) -> Tensor:
-        """Map rows ``[n, F]`` of modality m to ``[n, G]``: zero if it shares nothing.
+        """Map rows ``[n, F]`` of modality m to unit vectors ``[n, G]``.
 
-        A NaN cell is taken for the centre.
+        Rows of other modalities are mapped to zero. NaN cells are imputed with the
+        center.
         """
         if not self.aligned[m]:
             return x.new_zeros(len(x), self.channels)
-        beyond = torch.where(x.isnan(), 0, x - self.centre[m])
-        largest = beyond.abs().amax(1, keepdim=True)  # its square may be no number
-        return F.normalize(beyond / torch.where(largest > 0, largest, 1), dim=1)
+        centered = torch.where(x.isnan(), 0, x - self.centre[m])
+        largest = centered.abs().amax(1, keepdim=True)  # its square may overflow
+        return F.normalize(centered / torch.where(largest > 0, largest, 1), dim=1)
 
 
 def fit_aligned(features: Mapping[str, Tensor], names: Sequence[str]) -> AlignedMap:
-    """Fit the map of the modalities named, to ``[N, F_m]`` of all."""
+    """Fit the map of the named modalities, given features ``[N, F_m]`` of all."""
     channels = features[names[0]].shape[1] if names else 0
     fitted = AlignedMap([name in names for name in features], channels)
     fitted.fit(list(features.values()))

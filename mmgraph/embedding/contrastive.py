@@ -1,4 +1,4 @@
-"""Training a graph to move embeddings, beyond what closed-form maps reach.
+"""Contrastive training of the graph networks of an embedding model.
 
 Letters: ``N`` samples, ``B`` samples of a batch, ``M`` modalities, ``C`` channels of
 evidence, ``W`` width of an embedding, ``E`` members.
@@ -20,14 +20,14 @@ from mmgraph.train import BETAS, shrunk_beta
 
 ContrastKind: TypeAlias = Literal["siglip", "infonce"]
 
-SCALE, BIAS = 10.0, -10.0  # where temperature and bias begin, as in SigLIP
-SCALE_RATE = 10.0  # times the learning rate of the graph
+SCALE, BIAS = 10.0, -10.0  # initial scale and bias, as in SigLIP
+SCALE_RATE = 10.0  # their learning rate, relative to that of the graph
 MAX_VALIDATION, VALIDATION_VIEWS = 512, 4
 CHECKS, PATIENCE = 15, 5
 
 
 class SimilarityScale(nn.Module):
-    """A learned temperature and bias: similarities become logits.
+    """Learned scale and bias that convert similarities to logits.
 
     References:
         Learning Transferable Visual Models From Natural Language Supervision, Radford
@@ -47,20 +47,21 @@ class SimilarityScale(nn.Module):
 
 @dataclass(frozen=True)
 class ContrastSet:
-    """What a graph learns from.
+    """Training samples of the graph networks.
 
     Attributes:
-        batch_of: Packs samples by their numbers.
+        batch_of: Packs the samples of given indices.
         present: ``[N, M]`` Bool.
-        evidence: ``[N, M, C]`` by fits without a sample's fold, to learn from: samples
-            of one fold know the same, so that nothing but content tells them apart.
-        validation_evidence: ``[N, M, C]`` by fits without just the sample, which are
-            nearly as good as those that predictions are made with.
-        groups: ``[N]`` numbers; samples of a group are no negatives of each other.
-        classes: ``[N]``, -1 unknown: what is of one class belongs together; or None,
-            where only what is of one sample does.
-        folds: ``[N]``; those of one fold are compared with each other. Fold 0 is
-            held out.
+        evidence: ``[N, M, C]`` evidence by fits without the fold of a sample, for
+            training: samples of one fold have evidence from the same pairs, so that it
+            does not reveal which of them is which.
+        validation_evidence: ``[N, M, C]`` evidence by fits without the group of a
+            sample, for validation: nearly as accurate as that of new samples.
+        groups: ``[N]`` group numbers; samples of one group are never negatives.
+        classes: ``[N]`` class numbers, -1 if unknown: samples of one class are
+            positives. None: only views of one sample are positives.
+        folds: ``[N]`` fold of each sample. Samples of one fold are compared with each
+            other; fold 0 is held out.
     """
 
     batch_of: Callable[[Tensor], Batch]
@@ -72,7 +73,7 @@ class ContrastSet:
     folds: Tensor
 
     def pairs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which pairs of rows are positive, and which count: ``[B, B]``."""
+        """Return positive and valid pairs of rows, ``[B, B]`` Bool each."""
         same = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
         if self.classes is not None:
             y = self.classes[rows]
@@ -84,14 +85,15 @@ class ContrastSet:
 
 @dataclass(frozen=True)
 class ContrastOptions:
-    """How a graph is trained.
+    """Options of contrastive training.
 
     Attributes:
-        max_steps: Most optimiser steps.
-        batch_size: Samples that are computed at once.
-        contrast_size: Samples that are compared in a step; see :func:`cached_step`.
+        max_steps: Maximum number of optimizer steps.
+        batch_size: Samples of a forward pass.
+        contrast_size: Effective contrastive batch size: samples that are compared in a
+            step, see :func:`cached_step`.
         learning_rate: Peak of the one-cycle schedule.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         loss: "siglip" or "infonce".
     """
 
@@ -108,23 +110,23 @@ def cached_step(
     chunks: Sequence[Tensor],
     loss_of: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Back-propagate a loss over all chunks with the memory of one.
+    """Compute the gradients of a loss over all chunks with the memory of one chunk.
 
-    Embeds all chunks without a graph, takes the loss's gradient with respect to the
-    embeddings, then embeds chunk by chunk again and passes its part of the gradient
-    on: the same gradients as from one large batch.
+    All chunks are embedded without gradients; the gradient of the loss with respect to
+    the embeddings is then propagated through each chunk separately. The gradients equal
+    those of one large batch.
+
+    Args:
+        embed: Maps row indices to ``[..., B, W]``. It must be deterministic.
+        chunks: Row indices of each chunk.
+        loss_of: Loss of all embeddings, concatenated along the second last dimension.
+
+    Returns:
+        The detached loss. Gradients are accumulated in the parameters.
 
     References:
         Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, Gao,
         Zhang, Han, Callan, 2021 (GradCache).
-
-    Args:
-        embed: Maps row numbers to ``[..., B, W]``; gives the same when asked again.
-        chunks: Row numbers.
-        loss_of: The loss of all embeddings, joined along the last axis but one.
-
-    Returns:
-        The loss, detached; gradients are left at the parameters.
     """
     if len(chunks) == 1:
         loss = loss_of(embed(chunks[0]))
@@ -150,37 +152,47 @@ def fit_contrast(
     generator: torch.Generator,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> float:
-    """Train the graph on views of disjoint modalities; return its weight beta.
+    """Train the graph networks on views with disjoint modalities.
 
     The loss compares two views of every sample, each with a random part of its
-    modalities. Beta is chosen, and shrunk by how sure its gain is, on samples that
-    the graph was not trained on; see :func:`mmgraph.train.shrunk_beta`.
+    modalities.
+
+    Args:
+        model: Model with a fitted space.
+        data: Training samples.
+        options: Training options.
+        generator: Random generator.
+        on_step: Called with the number of each completed step.
+
+    Returns:
+        The weight beta of the graph networks, chosen on held-out samples and shrunk by
+        the uncertainty of its gain; see :func:`mmgraph.train.shrunk_beta`.
     """
     validation = _Validation(model, data, generator)
     parts = [torch.nonzero(data.folds == j)[:, 0] for j in data.folds.unique() if j]
     parts = parts or [torch.arange(len(data.folds))]
     scale = SimilarityScale().to(data.evidence.device)
     rates = [options.learning_rate, SCALE_RATE * options.learning_rate]
-    learned: list[dict[str, Any]] = [
+    groups: list[dict[str, Any]] = [
         {"params": model.graph.parameters()},
         {"params": scale.parameters(), "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(
-        learned,
+    optimizer = torch.optim.AdamW(
+        groups,
         lr=options.learning_rate,
         weight_decay=options.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, rates, total_steps=options.max_steps
+        optimizer, rates, total_steps=options.max_steps
     )
     every = max(1, options.max_steps // CHECKS)
     for step in range(1, options.max_steps + 1):
         rows = parts[step % len(parts)]
         order = torch.randperm(len(rows), generator=generator)
         chosen = rows[order[: options.contrast_size]]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         _backward(model, scale, data, chosen, options, generator)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         on_step(step)
         if step % every == 0 and validation.check() >= PATIENCE:
@@ -197,10 +209,10 @@ def _backward(
     options: ContrastOptions,
     generator: torch.Generator,
 ) -> None:
-    """Leave the gradients of one step at the parameters."""
+    """Accumulate the gradients of one step in the parameters."""
     first, second = split_views(data.present[rows], generator)
-    positive, apart = data.pairs(rows)
-    valid = apart & first.any(1)[:, None] & second.any(1)
+    positive, comparable = data.pairs(rows)
+    valid = comparable & first.any(1)[:, None] & second.any(1)
     compare = sigmoid_contrastive if options.loss == "siglip" else info_nce
 
     def embed(at: Tensor) -> Tensor:
@@ -216,7 +228,7 @@ def _backward(
 
 
 def split_views(present: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Deal the modalities of each sample out to two views, ``[B, M]`` Bool each."""
+    """Split the modalities of each sample into two views, ``[B, M]`` Bool each."""
     first = modality_dropout(present, 0.5, generator)
     return first, present & ~first
 
@@ -224,7 +236,7 @@ def split_views(present: Tensor, generator: torch.Generator) -> tuple[Tensor, Te
 def embed_view(
     model: EmbeddingFusion, data: ContrastSet, rows: Tensor, view: Tensor
 ) -> Tensor:
-    """Embed some modalities of samples by every member, ``[E, B, W]``."""
+    """Return embeddings of a view of samples by every member, ``[E, B, W]``."""
     evidence = data.evidence[rows]
     z = model.space(evidence, view)
     batch = data.batch_of(rows).drop(view)
@@ -232,7 +244,7 @@ def embed_view(
 
 
 class _Validation:
-    """Loss on held-out samples, the best parameters, and the weight beta."""
+    """Held-out loss of the graph networks, and their best parameters."""
 
     def __init__(
         self, model: EmbeddingFusion, data: ContrastSet, generator: torch.Generator
@@ -242,52 +254,56 @@ class _Validation:
         order = torch.randperm(len(rows), generator=generator)
         self.rows = rows[order[:MAX_VALIDATION]].sort().values
         present = data.present[self.rows]
-        self.views = [_two_of(present, generator) for _ in range(VALIDATION_VIEWS)]
-        self.positive, self.apart = data.pairs(self.rows)
+        self.views = [_draw_two(present, generator) for _ in range(VALIDATION_VIEWS)]
+        self.positive, self.comparable = data.pairs(self.rows)
         self.best, self.waiting = math.inf, 0
-        self.kept = {k: p.detach().clone() for k, p in self._named()}
+        self.best_params = {k: p.detach().clone() for k, p in self._named()}
 
     def _named(self) -> list[tuple[str, nn.Parameter]]:
         return list(self.model.graph.named_parameters())
 
     @torch.no_grad()
     def check(self) -> int:
-        """Keep the parameters if they are the best; return how long none were."""
+        """Validate, and keep the best parameters.
+
+        Returns:
+            Number of successive validations without an improvement.
+        """
         if not len(self.rows):
             return 0
         loss = float(self._of_each(1.0).mean())
         self.waiting += 1
         if loss < self.best:
             self.best, self.waiting = loss, 0
-            self.kept = {k: p.detach().clone() for k, p in self._named()}
+            self.best_params = {k: p.detach().clone() for k, p in self._named()}
         return self.waiting
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Give the graph its best parameters back."""
+        """Restore the best parameters."""
         for name, parameter in self._named():
-            parameter.copy_(self.kept[name])
+            parameter.copy_(self.best_params[name])
 
     @torch.no_grad()
     def losses(self) -> Tensor:
-        """Loss of each held-out sample with each candidate of ``BETAS``."""
+        """Return the loss of each held-out sample with each candidate of ``BETAS``."""
         if not len(self.rows):
             return torch.full((len(BETAS), 0), torch.nan)
         return torch.stack([self._of_each(beta) for beta in BETAS])
 
     def _of_each(self, beta: float) -> Tensor:
-        """Return one minus the nDCG of each held-out sample, over both directions.
+        """Return one minus the mean nDCG of each held-out sample over both directions.
 
-        Ranks do not depend on a temperature and, unlike likelihoods, do not reward a
-        better place among the last.
+        Ranks do not depend on a temperature; unlike the likelihood, nDCG hardly rewards
+        improvements at low ranks.
         """
         total = torch.zeros(len(self.rows), device=self.rows.device)
         for views in self.views:
             a, b = (self._embed(view, beta) for view in views)
-            valid = self.apart & views[0].any(1)[:, None] & views[1].any(1)
-            there = _gain_lost(a @ b.T, self.positive, valid)
-            back = _gain_lost(b @ a.T, self.positive.T, valid.T)
-            total += (there + back) / (2 * len(self.views))
+            valid = self.comparable & views[0].any(1)[:, None] & views[1].any(1)
+            forward = _ndcg_loss(a @ b.T, self.positive, valid)
+            backward = _ndcg_loss(b @ a.T, self.positive.T, valid.T)
+            total += (forward + backward) / (2 * len(self.views))
         return total
 
     def _embed(self, view: Tensor, beta: float) -> Tensor:
@@ -296,12 +312,12 @@ class _Validation:
         if not beta:
             return z
         batch = self.data.batch_of(self.rows).drop(view)
-        said = self.model.graph(batch, self.model.space.by_modality(evidence)).logits
-        return shift(z, beta * said.mean(0))
+        offset = self.model.graph(batch, self.model.space.by_modality(evidence)).logits
+        return shift(z, beta * offset.mean(0))
 
 
-def _two_of(present: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Choose two modalities of each sample, the hardest views: ``[B, M]`` Bool each."""
+def _draw_two(present: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw two modalities of each sample, one for each view: ``[B, M]`` Bool each."""
     draws = torch.rand(present.shape, generator=generator).to(present.device)
     order = draws.masked_fill(~present, 2.0).argsort(1)
     every = torch.zeros_like(present)
@@ -309,12 +325,12 @@ def _two_of(present: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor
     return first & present, second & present
 
 
-def _gain_lost(scores: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
-    """Return one minus the nDCG of every row; zero for a row without a partner."""
+def _ndcg_loss(scores: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
+    """Return one minus the nDCG of every row; zero for rows without a positive."""
     order = scores.masked_fill(~valid, -torch.inf).argsort(1, descending=True)
     relevant = (positive & valid).gather(1, order).to(scores.dtype)
-    place = torch.arange(2, scores.shape[1] + 2, device=scores.device)
-    discount = 1 / place.to(scores.dtype).log2()
+    rank = torch.arange(2, scores.shape[1] + 2, device=scores.device)
+    discount = 1 / rank.to(scores.dtype).log2()
     ideal = relevant.sort(1, descending=True).values @ discount
     gain = relevant @ discount / ideal.clamp(min=discount[-1])
     return torch.where(ideal > 0, 1 - gain, 0)

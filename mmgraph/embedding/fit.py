@@ -1,4 +1,4 @@
-"""Fitting the space in which modalities meet, out of sample.
+"""Fit of an embedding space, with out-of-sample evidence of the training samples.
 
 Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``D`` coordinates of pairs,
 ``G`` channels of aligned modalities, ``K`` classes, ``C = D + G + K``.
@@ -19,7 +19,7 @@ from mmgraph.embedding.kernel_ridge import (
     fit_kernel_ridge,
     shared_components,
 )
-from mmgraph.embedding.modality_weights import ModalityWeightFitter, mean_of_some
+from mmgraph.embedding.modality_weights import ModalityWeightFitter, weighted_mean
 from mmgraph.embedding.space import EmbeddingSpace, as_probabilities, concat_weighted
 from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.errors import DataError
@@ -30,21 +30,22 @@ from mmgraph.ops import present_rows
 
 Supervision: TypeAlias = Literal["auto", "pairs", "labels"]
 
-DOMINANT_WEIGHT = 0.95  # share of the part that leads
-OWN_LABEL = 0.5  # of the target; the rest is what all modalities say
+DOMINANT_WEIGHT = 0.95  # weight of the dominant part in an inner product
+LABEL_WEIGHT = 0.5  # weight of the label in distillation; the rest is the teacher's
 
 
 @dataclass(frozen=True)
 class FittedSpace:
-    """A space, and what it says about samples that it was not fitted on.
+    """Embedding space, with evidence of samples to which it was not fitted.
 
     Attributes:
-        space: Fitted on all samples.
-        evidence: ``[N, M, C]`` of each sample by a fit without its group.
-        folded: The same, of pairs by a fit without its fold: samples of one fold know
-            the same pairs, so that nothing tells them apart but what they are.
+        space: Space that is fitted to all samples.
+        evidence: ``[N, M, C]`` evidence of each sample by a fit without its group.
+        folded: ``[N, M, C]`` the same, with pairs by a fit without the fold of a
+            sample: the samples of a fold then have evidence from the same pairs, so
+            that it does not reveal which of them is which.
         present: ``[N, M]`` Bool.
-        by_class: Classes lead: what is of one class belongs together.
+        by_class: True if the class part dominates: samples of one class are positives.
     """
 
     space: EmbeddingSpace
@@ -56,27 +57,40 @@ class FittedSpace:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of a space: maps of all modalities, what they say out of sample."""
+    """Maps of all modalities, and their out-of-sample outputs.
+
+    Attributes:
+        maps: Map of each modality; empty without pairs.
+        evidence: ``[N, M, D]`` or ``[N, M, K]``.
+    """
 
     maps: list[RBFMap]
-    evidence: Tensor  # [N, M, .]
+    evidence: Tensor
 
 
 @dataclass(frozen=True)
-class _Likeness:
-    """What tells samples apart: likeness to training pairs, and aligned vectors."""
+class _PairPart:
+    """Coordinates of training pairs, and vectors of aligned modalities.
 
-    maps: list[RBFMap]  # none without pairs
-    pairs: Tensor  # [N, M, D] out of sample
-    trust: Tensor  # [M] of pairs
+    Attributes:
+        coordinates: Maps to coordinates of pairs, ``[N, M, D]`` out of sample.
+        weights: ``[M]`` weight of each modality.
+        aligned: Map of aligned modalities.
+        vectors: ``[N, M, G]`` vectors of aligned modalities.
+        aligned_weight: Weight of these vectors in an inner product, a scalar.
+    """
+
+    coordinates: _Part
+    weights: Tensor
     aligned: AlignedMap
-    vectors: Tensor  # [N, M, G]
-    known: Tensor  # share of vectors
+    vectors: Tensor
+    aligned_weight: Tensor
 
     @property
     def evidence(self) -> Tensor:
-        """``[N, M, D + G]``, each modality alone."""
-        return concat_weighted(self.pairs, self.vectors, self.known)
+        """Unit vectors of each modality, ``[N, M, D + G]``."""
+        pairs = self.coordinates.evidence
+        return concat_weighted(pairs, self.vectors, self.aligned_weight)
 
 
 def fit_space(
@@ -88,43 +102,53 @@ def fit_space(
     aligned: Sequence[str],
     seed: int,
 ) -> FittedSpace:
-    """Fit maps, how much each modality is trusted, and which part leads.
+    """Fit the maps of an embedding space, its modality weights and its dominant part.
 
-    Under "auto" pairs lead where they find the partner of a row within its class,
-    judged on samples that they were not fitted on; classes lead where they do not.
+    Under "auto", the pair part dominates if it identifies the partner of a row within
+    its class, measured out of sample; otherwise the class part dominates.
+
+    Args:
+        samples: Training samples.
+        supervision: Positives: "pairs", "labels" or "auto".
+        channels: ``D``, maximum number of coordinates of pairs.
+        kinds: Kinds of base learners that are added to a dominant class part.
+        aligned: Names of aligned modalities.
+        seed: Seed of landmarks, views and base learners.
 
     Raises:
-        DataError: Neither pairs nor classes to learn from, nor aligned modalities.
+        DataError: If there are neither pairs nor classes nor aligned modalities.
     """
     generator = torch.Generator().manual_seed(seed)
     present = samples.present
-    pairing = fitter = None
+    pair_fitter = class_fitter = None
     if supervision != "labels" and bool((present.sum(1) > 1).any()):
-        pairing = _PairFitter(samples, channels, generator)
+        pair_fitter = _PairFitter(samples, channels, generator)
     if supervision != "pairs" and samples.classes is not None:
-        fitter = _ClassFitter(samples, samples.classes, pairing, generator)
-    known = [bool(present_rows([samples.features[name]]).any()) for name in aligned]
-    if pairing is None and fitter is None and not any(known):
+        class_fitter = _ClassFitter(samples, samples.classes, pair_fitter, generator)
+    any_aligned = [present_rows([samples.features[n]]).any() for n in aligned]
+    if pair_fitter is None and class_fitter is None and not any(any_aligned):
         raise DataError(
             "fit needs samples with two modalities"
             + ("" if supervision == "pairs" else ", or labels")
             + f", got none of {len(present)} with two of "
             f"{', '.join(samples.features)}. Give samples that have more than one."
         )
-    trust = ModalityWeightFitter(samples, present, generator)
-    likeness = _fit_likeness(samples, pairing, aligned, trust)
-    classes = fitter.fit(fitter.labels()) if fitter else None
-    by_class = pairing is None and fitter is not None
-    if pairing is not None and classes is not None:
-        by_class = trust.prefer_class_space(likeness.evidence)
-    if by_class and fitter and classes:
-        classes = fitter.refine(classes, trust, kinds, seed)
-    space = _assemble(likeness, classes, fitter, trust)
+    weights = ModalityWeightFitter(samples, present, generator)
+    pairs = _fit_pair_part(samples, pair_fitter, aligned, weights)
+    classes = class_fitter.fit(class_fitter.labels()) if class_fitter else None
+    by_class = pair_fitter is None and class_fitter is not None
+    if pair_fitter is not None and classes is not None:
+        by_class = weights.prefer_class_space(pairs.evidence)
+    if by_class and class_fitter and classes:
+        classes = class_fitter.refine(classes, weights, kinds, seed)
+    space = _assemble(pairs, classes, class_fitter, weights)
     if space.pair_channels and classes is not None:
         space.balance.fill_(1 - DOMINANT_WEIGHT if by_class else DOMINANT_WEIGHT)
-    parts = [likeness.pairs, likeness.vectors]
+    parts = [pairs.coordinates.evidence, pairs.vectors]
     parts += [classes.evidence] if classes else []
-    folded = [pairing.held_out(samples.folds), *parts[1:]] if pairing else parts
+    folded = parts
+    if pair_fitter:
+        folded = [pair_fitter.out_of_sample(samples.folds), *parts[1:]]
     return FittedSpace(
         space,
         torch.cat(parts, dim=-1),
@@ -134,130 +158,141 @@ def fit_space(
     )
 
 
-def _fit_likeness(
+def _fit_pair_part(
     samples: EmbeddingTrainingData,
-    pairing: "_PairFitter | None",
+    fitter: "_PairFitter | None",
     aligned: Sequence[str],
-    trust: ModalityWeightFitter,
-) -> _Likeness:
-    """Fit maps to pairs where there are any, and what is known beside them."""
-    part = _Part([], torch.zeros(*samples.present.shape, 0))
+    weights: ModalityWeightFitter,
+) -> _PairPart:
+    """Fit maps to pairs, if any, and the map of aligned modalities."""
+    coordinates = _Part([], torch.zeros(*samples.present.shape, 0))
     weight = torch.ones(samples.present.shape[1])
-    if pairing is not None:
-        part = pairing.fit()
-        weight = trust.pair_weights(part.evidence)
+    if fitter is not None:
+        coordinates = fitter.fit()
+        weight = weights.pair_weights(coordinates.evidence)
     fitted = fit_aligned(samples.features, aligned)
     vectors = fitted.evidence(list(samples.features.values()))
-    known = trust.fit_aligned_weight(part.evidence * weight[:, None], vectors)
-    return _Likeness(part.maps, part.evidence, weight, fitted, vectors, known)
+    weighted = coordinates.evidence * weight[:, None]
+    aligned_weight = weights.fit_aligned_weight(weighted, vectors)
+    return _PairPart(coordinates, weight, fitted, vectors, aligned_weight)
 
 
 def _assemble(
-    likeness: _Likeness,
+    pairs: _PairPart,
     classes: _Part | None,
     fitter: "_ClassFitter | None",
-    trust: ModalityWeightFitter,
+    weights: ModalityWeightFitter,
 ) -> EmbeddingSpace:
-    """Put the parts side by side, each modality trusted as far as it is right."""
-    num_modalities = trust.present.shape[1]
+    """Build the space of both parts, with the weights of the modalities."""
+    num_modalities = weights.present.shape[1]
     none = nn.ModuleList(nn.ModuleList() for _ in range(num_modalities))
     space = EmbeddingSpace(
-        nn.ModuleList(likeness.maps),
+        nn.ModuleList(pairs.coordinates.maps),
         nn.ModuleList(classes.maps if classes else ()),
         fitter.experts if fitter else none,
-        likeness.aligned,
-        channels=likeness.pairs.shape[-1],
+        pairs.aligned,
+        channels=pairs.coordinates.evidence.shape[-1],
         num_classes=classes.evidence.shape[-1] if classes else 0,
     )
-    space.pair_weights.copy_(likeness.trust)
-    space.aligned_weight.copy_(likeness.known)
+    space.pair_weights.copy_(pairs.weights)
+    space.aligned_weight.copy_(pairs.aligned_weight)
     if classes is not None and fitter is not None:
         space.prior.copy_(fitter.prior)
-        space.modality_weights.copy_(trust.modality_weights(classes.evidence))
-        space.balance.fill_(0.0)  # until pairs are weighed against them
+        space.modality_weights.copy_(weights.modality_weights(classes.evidence))
+        space.balance.fill_(0.0)  # without a pair part
     return space
 
 
-def _smoothers(
+def _prepare_regressions(
     samples: EmbeddingTrainingData, used: Tensor, generator: torch.Generator
 ) -> list[KernelRidge]:
-    """Prepare one regression a modality, from the rows that are ``used [N, M]``."""
-    found = []
+    """Prepare kernel ridge regression of each modality on rows ``used [N, M]``."""
+    regressions = []
     for m, x in enumerate(samples.features.values()):
         rows = torch.nonzero(used[:, m])[:, 0]
-        found.append(fit_kernel_ridge(x[rows], rows, samples.groups[rows], generator))
-    return found
+        groups = samples.groups[rows]
+        regressions.append(fit_kernel_ridge(x[rows], rows, groups, generator))
+    return regressions
 
 
 class _PairFitter:
-    """Coordinates of pairs from each modality, of samples that have two."""
+    """Coordinates of pairs, fitted to samples with at least two modalities."""
 
     def __init__(
         self, samples: EmbeddingTrainingData, channels: int, generator: torch.Generator
     ) -> None:
         present = samples.present
         self.used = present & (present.sum(1, keepdim=True) > 1)
-        self.smoothers = _smoothers(samples, self.used, generator)
+        self.regressions = _prepare_regressions(samples, self.used, generator)
         self.basis = shared_components(
-            self.smoothers, len(self.used), channels, generator
+            self.regressions, len(self.used), channels, generator
         )
 
     def fit(self) -> _Part:
-        """Fit maps to the anchors ``[N, D]``."""
-        maps = [s.fit(self.basis[s.rows]) for s in self.smoothers]
-        return _Part(maps, self.held_out())
+        """Fit the maps to the shared components ``[N, D]``."""
+        maps = [r.fit(self.basis[r.rows]) for r in self.regressions]
+        return _Part(maps, self.out_of_sample())
 
-    def held_out(self, folds: Tensor | None = None) -> Tensor:
-        """Return what fits without a sample's fold, or group, say, ``[N, M, D]``."""
+    def out_of_sample(self, folds: Tensor | None = None) -> Tensor:
+        """Return predictions by fits without the group, or fold, of a sample.
+
+        Args:
+            folds: ``[N]`` fold of each sample; default: its group.
+
+        Returns:
+            ``[N, M, D]``.
+        """
         evidence = torch.zeros(*self.used.shape, self.basis.shape[1])
-        for m, s in enumerate(self.smoothers):
-            apart = None if folds is None else folds[s.rows]
-            evidence[s.rows, m] = s.leave_group_out(self.basis[s.rows], apart).float()
+        for m, r in enumerate(self.regressions):
+            left_out = None if folds is None else folds[r.rows]
+            predicted = r.leave_group_out(self.basis[r.rows], left_out)
+            evidence[r.rows, m] = predicted.float()
         return evidence
 
 
 def _prior(classes: Tensor) -> Tensor:
+    """Return smoothed class frequencies, ``[K]``."""
     counts = torch.bincount(classes[classes >= 0]) + 0.5
     return counts / counts.sum()
 
 
 class _ClassFitter:
-    """Class probabilities of each modality: a kernel, and experts beside it."""
+    """Class probabilities of each modality, by kernel ridge and base learners."""
 
     def __init__(
         self,
         samples: EmbeddingTrainingData,
         classes: Tensor,
-        pairing: _PairFitter | None,
+        pairs: _PairFitter | None,
         generator: torch.Generator,
     ) -> None:
         self.samples, self.classes = samples, classes
         self.present = samples.present
         known = self.present & (classes >= 0)[:, None]
-        if pairing is not None and torch.equal(known, pairing.used):
-            self.smoothers = pairing.smoothers
+        if pairs is not None and torch.equal(known, pairs.used):
+            self.regressions = pairs.regressions
         else:
-            self.smoothers = _smoothers(samples, known, generator)
+            self.regressions = _prepare_regressions(samples, known, generator)
         self.prior = _prior(classes)
-        self.labelled = torch.nonzero(classes >= 0)[:, 0]
+        self.labeled = torch.nonzero(classes >= 0)[:, 0]
         self.experts = nn.ModuleList(nn.ModuleList() for _ in samples.features)
 
     def labels(self) -> Tensor:
-        """Return one-hot classes ``[N, K]``; zero where unknown."""
+        """Return one-hot classes ``[N, K]``; zero if unknown."""
         hot = F.one_hot(self.classes.clamp(min=0), len(self.prior)).double()
         return hot * (self.classes >= 0)[:, None]
 
     def fit(self, target: Tensor) -> _Part:
-        """Fit the kernels to probabilities ``[N, K]``."""
-        beyond = target - self.prior
+        """Fit kernel ridge regression to probabilities ``[N, K]``."""
+        centered = target - self.prior
         evidence = torch.zeros(*self.present.shape, len(self.prior))
         maps = []
-        every = zip(self.smoothers, self.samples.features.values(), strict=True)
-        for m, (s, x) in enumerate(every):
-            fitted = s.fit(beyond[s.rows])
-            rest = torch.nonzero(self.present[:, m] & (self.classes < 0))[:, 0]
-            evidence[s.rows, m] = s.leave_group_out(beyond[s.rows]).float()
-            evidence[rest, m] = fitted(x[rest])
+        every = zip(self.regressions, self.samples.features.values(), strict=True)
+        for m, (r, x) in enumerate(every):
+            fitted = r.fit(centered[r.rows])
+            unlabeled = torch.nonzero(self.present[:, m] & (self.classes < 0))[:, 0]
+            evidence[r.rows, m] = r.leave_group_out(centered[r.rows]).float()
+            evidence[unlabeled, m] = fitted(x[unlabeled])
             maps.append(fitted)
         p = as_probabilities(evidence + self.prior)
         return _Part(maps, torch.where(self.present[..., None], p, 0))
@@ -265,19 +300,19 @@ class _ClassFitter:
     def refine(
         self,
         part: _Part,
-        trust: ModalityWeightFitter,
+        weights: ModalityWeightFitter,
         kinds: Sequence[ExpertKind],
         seed: int,
     ) -> _Part:
-        """Add experts, and let weak modalities learn from strong ones."""
+        """Add base learners, and distill all modalities into each modality."""
         if kinds:
             part = self.add_experts(part, kinds, seed)
-        part = self.distil(part, trust.modality_weights(part.evidence))
+        part = self.distill(part, weights.modality_weights(part.evidence))
         return self.average(part) if kinds else part
 
     def add_experts(self, part: _Part, kinds: Sequence[ExpertKind], seed: int) -> _Part:
-        """Average the probabilities with those of unimodal experts."""
-        rows = self.labelled
+        """Average the probabilities with those of base learners of one modality."""
+        rows = self.labeled
         fitted = fit_evidence(
             {name: x[rows] for name, x in self.samples.features.items()},
             self.classes[rows],
@@ -287,25 +322,27 @@ class _ClassFitter:
             seed=seed,
         )
         self.experts = fitted.experts
-        self.said = (fitted.out_of_fold + fitted.prior).softmax(-1).transpose(1, 2)
+        scores = fitted.out_of_fold + fitted.prior
+        self.out_of_fold = scores.softmax(-1).transpose(1, 2)  # [n, X, M, K]
         return self.average(part)
 
     def average(self, part: _Part) -> _Part:
-        """Average with what experts said of labelled samples out of fold."""
-        rows = self.labelled
-        every = torch.cat([part.evidence[rows][:, None], self.said], dim=1)
+        """Average with the out-of-fold probabilities of the base learners."""
+        rows = self.labeled
+        every = torch.cat([part.evidence[rows][:, None], self.out_of_fold], dim=1)
         evidence = part.evidence.index_copy(0, rows, every.mean(1))
         evidence = torch.where(self.present[..., None], evidence, 0)
         return _Part(part.maps, evidence)
 
-    def distil(self, part: _Part, trust: Tensor) -> _Part:
-        """Fit the kernels again, half to what all modalities together say.
+    def distill(self, part: _Part, modality_weights: Tensor) -> _Part:
+        """Fit kernel ridge regression to labels and the mean of all modalities.
 
-        A weak modality learns from a strong one of the same sample.
+        Modalities with little information are fitted to the prediction of the others.
 
         References:
             Unifying Distillation and Privileged Information, Lopez-Paz, Bottou,
             Schoelkopf, Vapnik, 2016.
         """
-        teacher = mean_of_some(part.evidence, self.present, trust.log()).double()
-        return self.fit(OWN_LABEL * self.labels() + (1 - OWN_LABEL) * teacher)
+        teacher = weighted_mean(part.evidence, self.present, modality_weights.log())
+        target = LABEL_WEIGHT * self.labels() + (1 - LABEL_WEIGHT) * teacher.double()
+        return self.fit(target)

@@ -1,13 +1,13 @@
-"""Training pairs as anchors: what a row of one modality has in common with them.
+"""Kernel ridge regression onto training pairs.
 
 Letters: ``N`` samples, ``n`` rows of a modality, ``F`` features, ``L`` landmarks,
 ``D`` coordinates, ``M`` modalities.
 
-Kernel ridge regression maps a row to how much it is like each training pair. Rows of
-different modalities that are like the same pairs belong together, so these responses
-are compared; a few principal directions of them are kept. Without compression the inner
-product of two responses is that of regularised kernel CCA with weights on the canonical
-correlations.
+Kernel ridge regression maps a row of a modality to its similarity to each training
+pair. Rows of different modalities that are similar to the same pairs belong together:
+these responses are compared, after projection on a few principal directions. Without
+that projection, the inner product of two responses is that of regularized kernel CCA
+with weights on the canonical correlations.
 
 References:
     Kernel and Nonlinear Canonical Correlation Analysis, Lai, Fyfe, 2000. Canonical
@@ -24,26 +24,30 @@ from torch import Tensor, nn
 from mmgraph.nn.scaling import StandardScaler
 
 SCALES = (1.5, 3.0, 6.0)  # in units of one over the mean squared distance
-PIECE = 4096
+BLOCK_ROWS = 4096  # rows whose kernel is computed at once
+RIDGE = 1.0  # the kernel of a row with itself is 1
+MAX_EXACT, MAX_LANDMARKS = 2500, 1024
+JITTER = 1e-8
+OVERSAMPLE, POWER_STEPS = 16, 3
 
 
 class RBFMap(nn.Module):
-    """A linear map of radial functions around landmarks, at three scales.
+    """Linear map of radial basis functions around landmarks, at three scales.
 
-    Features are drawn towards zero by the square root of their size, then
-    standardised; the distance of two rows counts their missing cells as a difference.
-    A kernel is the mean of ``exp(-s d^2 / mean d^2)`` over the scales s, so that no
-    width has to be chosen.
-
-    References:
-        Improving the Fisher Kernel for Large-Scale Image Classification, Perronnin,
-        Sanchez, Mensink, 2010 (the signed square root). Using the Nystroem Method to
-        Speed Up Kernel Machines, Williams, Seeger, 2000 (landmarks).
+    Features are transformed by the signed square root and standardized; missing cells
+    contribute to the distance of two rows through their indicators. The kernel is the
+    mean of ``exp(-s d^2 / mean d^2)`` over the scales s, so that no bandwidth has to be
+    chosen.
 
     Args:
         in_features: ``F``.
         out_channels: ``D``.
         num_landmarks: ``L``.
+
+    References:
+        Improving the Fisher Kernel for Large-Scale Image Classification, Perronnin,
+        Sanchez, Mensink, 2010 (the signed square root). Using the Nystroem Method to
+        Speed Up Kernel Machines, Williams, Seeger, 2000 (landmarks).
     """
 
     landmark: Tensor
@@ -59,25 +63,31 @@ class RBFMap(nn.Module):
         self.register_buffer("weight", torch.zeros(num_landmarks, out_channels))
 
     def fit(self, x: Tensor, landmarks: Tensor) -> None:
-        """Set scales and landmarks from rows ``[N, F]`` and ``[L]`` row numbers."""
+        """Fit the scales, and store the landmarks.
+
+        Args:
+            x: ``[N, F]`` features.
+            landmarks: ``[L]`` indices of the rows that are landmarks.
+        """
         self.scaler.fit(_signed_sqrt(x))
         self.landmark.copy_(self._inputs(x[landmarks]))
         square = _squared_distances(self.landmark, self.landmark).mean()
         self.spread.copy_(torch.where(square > 0, square, 1))
 
     def kernel(self, x: Tensor) -> Tensor:
-        """Compare features ``[N, F]`` (NaN cells allowed) with landmarks: ``[N, L]``.
+        """Return the kernel of features ``[N, F]`` with the landmarks, ``[N, L]``.
 
-        Computed in double precision, so that a row does not depend on its mates.
+        Computed in double precision, so that a row does not depend on the batch.
         """
         square = _squared_distances(self._inputs(x), self.landmark)
-        near = square / self.spread.double()
-        return torch.stack([(-s * near).exp() for s in SCALES]).mean(0)
+        relative = square / self.spread.double()
+        return torch.stack([(-s * relative).exp() for s in SCALES]).mean(0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features ``[N, F]`` (NaN cells allowed) to ``[N, D]``."""
-        pieces = [self.kernel(p) @ self.weight.double() for p in x.split(PIECE)]
-        return torch.cat(pieces).to(self.weight.dtype)
+        """Map features ``[N, F]``, NaN if missing, to ``[N, D]``."""
+        weight = self.weight.double()
+        blocks = [self.kernel(rows) @ weight for rows in x.split(BLOCK_ROWS)]
+        return torch.cat(blocks).to(self.weight.dtype)
 
     def _inputs(self, x: Tensor) -> Tensor:
         return self.scaler(_signed_sqrt(x))
@@ -93,22 +103,16 @@ def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return (squares - 2 * a @ b.T).clamp(min=0)
 
 
-RIDGE = 1.0  # the kernel of a row with itself is 1
-MAX_EXACT, MAX_LANDMARKS = 2500, 1024
-JITTER = 1e-8
-OVERSAMPLE, POWER_STEPS = 16, 3
-
-
 @dataclass(frozen=True)
 class KernelRidge:
-    """A kernel ridge regression whose targets are not known yet.
+    """Kernel ridge regression of one modality, prepared for any targets.
 
     Attributes:
-        map: Radial functions, with weights of zero.
-        rows: ``[n]`` ascending numbers of the samples it was fitted on.
-        kernel: ``[n, L]`` double, between rows and landmarks.
-        solver: ``[L, n]`` double, targets to weights.
-        groups: ``[n]`` numbers of what belongs together.
+        map: Radial basis functions, with weights of zero.
+        rows: ``[n]`` indices of the training samples, ascending.
+        kernel: ``[n, L]`` double, kernel of rows and landmarks.
+        solver: ``[L, n]`` double, maps targets to weights.
+        groups: ``[n]`` group numbers.
     """
 
     map: RBFMap
@@ -118,7 +122,7 @@ class KernelRidge:
     groups: Tensor
 
     def fit(self, target: Tensor) -> RBFMap:
-        """Give the map the weights of these targets ``[n, D]``; return it."""
+        """Return the map that is fitted to targets ``[n, D]``."""
         fitted = RBFMap(
             self.map.scaler.channels, target.shape[1], len(self.map.landmark)
         )
@@ -127,64 +131,78 @@ class KernelRidge:
         return fitted
 
     def leave_group_out(self, target: Tensor, groups: Tensor | None = None) -> Tensor:
-        """Predict each row by a fit without its group, ``[n, D]``, in closed form.
+        """Predict each row by a fit without its group, in closed form.
 
         With hat matrix H: ``(I - H_gg)^-1 (H y - H_gg y_g)`` for each group g.
 
         Args:
-            target: ``[n, D]``.
-            groups: ``[n]`` numbers; default: those of the rows.
+            target: ``[n, D]`` targets.
+            groups: ``[n]`` group numbers; default: those of the rows.
+
+        Returns:
+            ``[n, D]`` predictions.
         """
-        said = self.kernel @ (self.solver @ target)
-        own = (self.kernel * self.solver.T).sum(1, keepdim=True)
-        result = (said - own * target) / (1 - own).clamp(min=JITTER)
+        fitted = self.kernel @ (self.solver @ target)
+        leverage = (self.kernel * self.solver.T).sum(1, keepdim=True)
+        result = (fitted - leverage * target) / (1 - leverage).clamp(min=JITTER)
         groups = self.groups if groups is None else groups
         _, group, size = groups.unique(return_inverse=True, return_counts=True)
         for g in torch.nonzero(size > 1)[:, 0]:
             at = torch.nonzero(group == g)[:, 0]
             hat = self.kernel[at] @ self.solver[:, at]
-            left = torch.eye(len(at), dtype=hat.dtype) * (1 + JITTER) - hat
-            result[at] = torch.linalg.solve(left, said[at] - hat @ target[at])
+            residual = torch.eye(len(at), dtype=hat.dtype) * (1 + JITTER) - hat
+            result[at] = torch.linalg.solve(residual, fitted[at] - hat @ target[at])
         return result
 
 
 def fit_kernel_ridge(
     x: Tensor, rows: Tensor, groups: Tensor, generator: torch.Generator
 ) -> KernelRidge:
-    """Prepare kernel ridge regression from one modality.
+    """Prepare kernel ridge regression of one modality.
+
+    With more than 2500 rows, the Nystroem approximation with 1024 landmarks is used.
 
     Args:
         x: ``[n, F]`` features of the rows.
-        rows: ``[n]`` their samples.
-        groups: ``[n]`` numbers of what belongs together.
-        generator: Draws the landmarks where there are more rows than are used.
+        rows: ``[n]`` indices of their samples.
+        groups: ``[n]`` group numbers.
+        generator: Generator of the landmarks.
     """
     exact = len(x) <= MAX_EXACT
     count = len(x) if exact else MAX_LANDMARKS
     chosen = torch.randperm(len(x), generator=generator)[:count].sort().values
     radial = RBFMap(x.shape[1], 0, count)
     radial.fit(x, chosen)
-    kernel = torch.cat([radial.kernel(piece) for piece in x.split(PIECE)])
-    near = kernel[chosen]
+    kernel = torch.cat([radial.kernel(block) for block in x.split(BLOCK_ROWS)])
+    gram = kernel[chosen]
     if exact:
-        near.diagonal().add_(RIDGE)
-        solver = torch.cholesky_inverse(torch.linalg.cholesky(near))
+        gram.diagonal().add_(RIDGE)
+        solver = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     else:
-        normal = kernel.T @ kernel + RIDGE * near
+        normal = kernel.T @ kernel + RIDGE * gram
         normal.diagonal().add_(JITTER * len(x))
         solver = torch.cholesky_solve(kernel.T, torch.linalg.cholesky(normal))
     return KernelRidge(radial, rows, kernel, solver, groups)
 
 
 def shared_components(
-    smoothers: Sequence[KernelRidge],
+    regressions: Sequence[KernelRidge],
     num_samples: int,
     channels: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return the main directions ``[N, D]`` of all responses, as targets for a fit.
+    """Return the principal directions of the responses of all modalities.
 
-    Found by block power iteration on the sum of ``H_m H_m'`` over modalities.
+    Computed by block power iteration on the sum of ``H_m H_m'`` over modalities.
+
+    Args:
+        regressions: Kernel ridge regression of each modality.
+        num_samples: ``N``.
+        channels: ``D``, maximum number of directions.
+        generator: Generator of the initial basis.
+
+    Returns:
+        ``[N, D]`` orthonormal directions, the targets of the fit.
 
     References:
         Finding Structure with Randomness, Halko, Martinsson, Tropp, 2011.
@@ -194,13 +212,10 @@ def shared_components(
     basis = torch.linalg.qr(start).Q
     for _ in range(POWER_STEPS):
         total = torch.zeros_like(basis)
-        for s in smoothers:
-            said = s.kernel @ (s.solver @ basis[s.rows])
-            back = s.solver.T @ (s.kernel.T @ said)
-            total.index_add_(0, s.rows, back)
+        for r in regressions:
+            fitted = r.kernel @ (r.solver @ basis[r.rows])
+            back = r.solver.T @ (r.kernel.T @ fitted)
+            total.index_add_(0, r.rows, back)
         basis, triangle = torch.linalg.qr(total)
     left = torch.linalg.svd(triangle).U
     return basis @ left[:, :channels]
-
-
-__all__ = ["RBFMap"]

@@ -1,7 +1,7 @@
-"""What a matcher is made of, and its two sides.
+"""Model of a matcher: log-odds of two sides, and the residual of a graph network.
 
 Letters: ``N`` samples, ``P`` pairs, ``M`` modalities of both sides, ``C`` channels of
-evidence, ``L`` samples of the reference.
+evidence, ``W`` width of an embedding, ``L`` reference samples.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,18 +24,19 @@ PENALTY = 1e-3
 
 
 class MatchPool(nn.Module):
-    r"""The log-odds that two sides belong together, from closed-form embeddings.
+    r"""Log-odds that two sides belong to one sample, from closed-form embeddings.
 
-    ``w (2 s - u) + b`` with the likeness s of both sides by pairs, and, where the space
-    has classes, the probability that both are of one class as a second term. What is
-    hubness_offset, u, is the sum over both sides of the mean likeness to the ten nearest other
-    sides of training samples, see :class:`mmgraph.embedding.hubness.CSLSReference`. A pair with
-    a side of which nothing is present has log-odds of zero: nothing is known.
+    ``w_1 (2 s - u) + w_2 p + b``, with the inner product s of the pair parts of both
+    sides, the probability p that both are of one class, if the space has classes, and
+    the hubness offset u. The offset is the sum over both sides of the mean similarity
+    to the ten nearest other sides of training samples, see
+    :class:`mmgraph.embedding.hubness.CSLSReference`. The log-odds are zero if nothing
+    is present on one side.
 
     Args:
-        space: Embeds any subset of modalities.
-        left: ``[M]`` booleans, which modalities are of the left side.
-        num_reference: Samples of the reference, as far as that is known before the fit.
+        space: Embedding of any subset of modalities.
+        left: ``[M]`` booleans, True for modalities of the left side.
+        num_reference: Number of reference samples of a saved model; set by ``fit``.
     """
 
     left: Tensor
@@ -53,43 +54,53 @@ class MatchPool(nn.Module):
         self.register_buffer("bias", torch.zeros(()))
 
     def by_modality(self, evidence: Tensor) -> Tensor:
-        """Bring evidence ``[P, M, 1, C]`` to what a graph takes, ``[P, M, C]``."""
+        """Convert evidence ``[P, M, 1, C]`` to the graph's input, ``[P, M, C]``."""
         return self.space.by_modality(evidence[:, :, 0])
 
     def sides(self, evidence: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed both sides of ``[P, M, 1, C]``: two times ``[P, W]``."""
-        said = evidence[:, :, 0]
+        """Embed both sides of pairs.
+
+        Args:
+            evidence: ``[P, M, 1, C]``.
+            present: ``[P, M]`` Bool.
+
+        Returns:
+            Unit vectors ``[P, W]`` of the left and of the right side.
+        """
         sides = self.left, ~self.left
-        a, b = (self.space(said, present & side) for side in sides)
+        a, b = (self.space(evidence[:, :, 0], present & side) for side in sides)
         return a, b
 
     def hubness_offset(
-        self, evidence: Tensor, present: Tensor, own: Tensor | None = None
+        self, evidence: Tensor, present: Tensor, excluded: Tensor | None = None
     ) -> Tensor:
-        """Return how near the sides of ``[P, M, 1, C]`` are to the reference, ``[P]``.
+        """Return the mean similarity of the sides to the reference, ``[P]``.
 
-        A sum over sides; one of which nothing is present adds zero.
+        A sum over sides; a side of which nothing is present adds zero.
 
         Args:
-            evidence: Of both sides.
+            evidence: ``[P, M, 1, C]``.
             present: ``[P, M]`` Bool.
-            own: ``[2, P, L]`` Bool, whom of the reference to leave out for each side.
+            excluded: ``[2, P, L]`` Bool, reference samples that are excluded for each
+                side; default: none.
         """
         a, b = (z[:, : self.space.pair_channels] for z in self.sides(evidence, present))
-        of_a, of_b = (None, None) if own is None else own
-        return self.reference.mean_knn_similarity(
-            a, 1, of_a
-        ) + self.reference.mean_knn_similarity(b, 0, of_b)
+        of_a, of_b = (None, None) if excluded is None else excluded
+        reference = self.reference.mean_knn_similarity
+        return reference(a, 1, of_a) + reference(b, 0, of_b)
 
     def similarities(
         self, evidence: Tensor, present: Tensor, hubness_offset: Tensor | None = None
     ) -> Tensor:
-        """Return ``[P, 2]``: likeness by pairs, and of class; zero where unknown."""
-        hubness_offset = (
-            self.hubness_offset(evidence, present)
-            if hubness_offset is None
-            else hubness_offset
-        )
+        """Return the terms of the log-odds, ``[P, 2]``: of pairs, and of classes.
+
+        Args:
+            evidence: ``[P, M, 1, C]``.
+            present: ``[P, M]`` Bool.
+            hubness_offset: ``[P]``; default: that of :meth:`hubness_offset`.
+        """
+        if hubness_offset is None:
+            hubness_offset = self.hubness_offset(evidence, present)
         a, b = self.sides(evidence, present)
         width = self.space.pair_channels
         parts = [(a[:, :width], b[:, :width]), (a[:, width:], b[:, width:])]
@@ -104,17 +115,20 @@ class MatchPool(nn.Module):
         *,
         hubness_offset: Tensor | None = None,
     ) -> Tensor:
-        """Return log-odds ``[P, 1]`` where ``present [P, M]``.
+        """Return log-odds ``[P, 1]``.
 
-        Joint experts, which :class:`mmgraph.nn.EvidencePool` takes, have no say here.
-        The hubness offset is computed unless it is given.
+        Args:
+            evidence: ``[P, M, 1, C]``.
+            present: ``[P, M]`` Bool.
+            joint: Ignored; an argument of :class:`mmgraph.nn.EvidencePool`.
+            hubness_offset: ``[P]``; default: that of :meth:`hubness_offset`.
         """
-        found = self.similarities(evidence, present, hubness_offset)
-        logits = found @ self.weight + self.bias
+        terms = self.similarities(evidence, present, hubness_offset)
+        logits = terms @ self.weight + self.bias
         return torch.where(self.two_sided(present), logits, 0)[:, None]
 
     def two_sided(self, present: Tensor) -> Tensor:
-        """Tell where both sides have something, ``[P]`` Bool."""
+        """Return ``[P]`` Bool, True if both sides have a modality."""
         return (present & self.left).any(1) & (present & ~self.left).any(1)
 
     def fit(
@@ -122,35 +136,38 @@ class MatchPool(nn.Module):
         evidence: Tensor,
         present: Tensor,
         y: Tensor,
-        share: Tensor,
+        sample_weight: Tensor,
         groups: Tensor,
     ) -> None:
-        """Fit weights and bias by logistic regression to ``y [P, 1]``.
+        """Fit weights and bias by logistic regression, and store the reference.
 
-        Pairs count by their ``share [P]``; those that match are the reference, where a
-        side is not compared with its own group, of ``groups [2, P]``.
+        The reference are the matching pairs. The group of a side is excluded from its
+        reference.
+
+        Args:
+            evidence: ``[P, M, 1, C]``.
+            present: ``[P, M]`` Bool.
+            y: ``[P, 1]``, 1 for matching pairs.
+            sample_weight: ``[P]`` weight of each pair.
+            groups: ``[2, P]`` group of the left and of the right side.
 
         References:
             Probabilistic Outputs for Support Vector Machines, Platt, 1999.
         """
-        seen = self.two_sided(present)
-        match = torch.nonzero(seen & (y[:, 0] > 0))[:, 0]
+        valid = self.two_sided(present)
+        match = torch.nonzero(valid & (y[:, 0] > 0))[:, 0]
         a, b = self.sides(evidence[match], present[match])
         width = self.space.pair_channels
         reference = groups[0, match[self.reference.fit(a[:, :width], b[:, :width])]]
-        hubness_offset = self.hubness_offset(
-            evidence, present, groups[..., None] == reference
-        )
-        x, target = (
-            self.similarities(evidence, present, hubness_offset)[seen],
-            y[seen, 0],
-        )
-        share = share[seen]
+        excluded = groups[..., None] == reference
+        offset = self.hubness_offset(evidence, present, excluded)
+        x = self.similarities(evidence, present, offset)[valid]
+        target, sample_weight = y[valid], sample_weight[valid]
         weight = torch.zeros(3, requires_grad=True)
 
         def loss() -> Tensor:
             logits = x @ F.softplus(weight[:2]) + weight[2]
-            loss = binary_cross_entropy(logits[:, None], target[:, None], share)
+            loss = binary_cross_entropy(logits[:, None], target, sample_weight)
             return loss + PENALTY * weight.square().mean()
 
         minimize([weight], loss, MAX_ITERATIONS)
@@ -159,11 +176,11 @@ class MatchPool(nn.Module):
 
 
 class MatchFusion(nn.Module):
-    """``sigmoid(pool + beta * share * graph)`` for the joint graph of both sides.
+    """``sigmoid(pool + beta * interaction_weight * graph)`` on pairs of sides.
 
     Args:
         pool: Log-odds from closed-form embeddings.
-        graph: An ensemble on the modalities of both sides.
+        graph: Ensemble of graph networks on the modalities of both sides.
     """
 
     beta: Tensor
@@ -183,14 +200,13 @@ class MatchFusion(nn.Module):
         """Return the probability ``[P]`` that the sides of each pair match.
 
         Args:
-            batch_of: Packs the joint samples, where the graph has a say.
+            batch_of: Packs the joint samples; called only if beta is not zero.
             evidence: ``[P, M, C]``.
             present: ``[P, M]`` Bool.
             hubness_offset: ``[P]``, see :meth:`MatchPool.hubness_offset`.
         """
-        logits = self.pool(
-            evidence[:, :, None], present, hubness_offset=hubness_offset
-        )[None]
+        pooled = self.pool(evidence[:, :, None], present, hubness_offset=hubness_offset)
+        logits = pooled[None]
         if float(self.beta):
             joint = self.graph(batch_of(), self.pool.space.by_modality(evidence)).logits
             share = interaction_weight(present) * self.pool.two_sided(present)[:, None]
@@ -199,8 +215,8 @@ class MatchFusion(nn.Module):
         return result
 
 
-def join(left: Batch, right: Batch) -> Batch:
-    """Put the modalities of two batches into one: sample i has those of both."""
+def merge_modalities(left: Batch, right: Batch) -> Batch:
+    """Return a batch whose sample i has the modalities of sample i of both batches."""
     return Batch(
         left.num_samples,
         {**left.x, **right.x},
@@ -213,7 +229,7 @@ def sides_of(left: str | Sequence[str], right: str | Sequence[str]) -> list[str]
     """Return the modalities of both sides.
 
     Raises:
-        ConfigError: A side without modalities, or a modality on both.
+        ConfigError: If a side has no modality, or a modality is on both sides.
     """
     sides = {}
     for side, value in (("left", left), ("right", right)):

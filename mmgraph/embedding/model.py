@@ -1,4 +1,4 @@
-"""Embeddings: the closed-form space, and what the graph moves in it.
+"""Embedding model: closed-form space plus an ensemble of graph networks.
 
 Letters: ``B`` samples, ``C`` channels of evidence, ``W`` width of an embedding.
 """
@@ -15,11 +15,12 @@ from mmgraph.model import FusionModel
 
 
 class EmbeddingFusion(nn.Module):
-    """``normalise(space + beta * graph)``, the graph averaged over its members.
+    """``normalize(space + beta * graph)``, with the graph averaged over its members.
 
     Args:
         space: Closed-form embeddings of any subset of modalities.
-        graph: An ensemble that gives ``W`` outputs from evidence of ``C`` channels.
+        graph: Ensemble of graph networks with ``W`` outputs, on evidence of ``C``
+            channels.
     """
 
     beta: Tensor
@@ -30,19 +31,23 @@ class EmbeddingFusion(nn.Module):
         self.register_buffer("beta", torch.zeros(()))
 
     def forward(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
-        """Embed the samples of a batch: ``[B, W]`` of unit length.
+        """Return unit vectors ``[B, W]`` of the samples of a batch.
 
-        A sample with nothing observed is all zero.
+        The vector of a sample with nothing observed is zero.
+
+        Args:
+            batch: Packed rows of the samples.
+            features: ``[B, F_m]`` for each modality; a missing one is an all-NaN row.
         """
         evidence, present = self.space.evidence(features)
         z = self.space(evidence, present)
         if float(self.beta):
-            moved = self.graph(batch, self.space.by_modality(evidence)).logits.mean(0)
-            z = shift(z, self.beta * moved)
+            offset = self.graph(batch, self.space.by_modality(evidence)).logits.mean(0)
+            z = shift(z, self.beta * offset)
         return z
 
 
-def shift(z: Tensor, by: Tensor) -> Tensor:
-    """Move unit vectors ``[B, W]`` on the sphere; what is zero stays zero."""
+def shift(z: Tensor, offset: Tensor) -> Tensor:
+    """Add an offset to unit vectors ``[B, W]``, and normalize; zero stays zero."""
     seen = z.ne(0).any(-1, keepdim=True)
-    return F.normalize(z + torch.where(seen, by, 0), dim=-1)
+    return F.normalize(z + torch.where(seen, offset, 0), dim=-1)

@@ -1,4 +1,4 @@
-"""Pairs of samples that a matcher learns from.
+"""Training pairs of a matcher, with random and hard negatives.
 
 Letters: ``N`` samples, ``P`` pairs, ``M`` modalities of both sides.
 """
@@ -12,20 +12,20 @@ from mmgraph.embedding.fit import FittedSpace
 from mmgraph.embedding.matching import MatchPool
 from mmgraph.embedding.training_data import EmbeddingTrainingData
 
-MAX_SAMPLES = 4000  # that pairs are drawn from
-SHARPNESS = 15.0  # of the softmax that hard negatives are drawn from
+MAX_SAMPLES = 4000  # samples from which pairs are drawn
+INVERSE_TEMPERATURE = 15.0  # of the softmax from which hard negatives are drawn
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Left sides of samples with right sides of samples.
+    """Pairs of a left side of one sample and a right side of another.
 
     Attributes:
-        left: ``[P]`` numbers of the samples whose left side is taken.
-        right: ``[P]`` the same of the right side.
-        y: ``[P, 1]`` 1 where they belong together, else 0.
+        left: ``[P]`` indices of the samples of the left sides.
+        right: ``[P]`` indices of the samples of the right sides.
+        y: ``[P, 1]``, 1 for matching pairs, 0 for the others.
         groups: ``[P]`` groups of the left sides.
-        on_left: ``[M]`` Bool, which modalities are of the left side.
+        on_left: ``[M]`` Bool, True for modalities of the left side.
     """
 
     left: Tensor
@@ -38,13 +38,13 @@ class Pairs:
         return len(self.y)
 
     @property
-    def share(self) -> Tensor:
-        """``[P]`` what a pair counts: pairs that match as much as the others."""
+    def weight(self) -> Tensor:
+        """Weights of pairs ``[P]``: matching pairs have half of the total weight."""
         match = self.y[:, 0]
         return 0.5 / torch.where(match > 0, match.mean(), 1 - match.mean())
 
     def of(self, values: Tensor) -> Tensor:
-        """Turn what is known of samples ``[N, M, ...]`` into that of pairs."""
+        """Return the values of pairs ``[P, M, ...]``, given those of samples."""
         on_left = self.on_left.view(-1, *(1,) * (values.ndim - 2))
         return torch.where(on_left, values[self.left], values[self.right])
 
@@ -56,14 +56,14 @@ def draw_training_pairs(
     negatives: int,
     generator: torch.Generator,
 ) -> Pairs:
-    """Draw pairs of samples that match, and of samples of one fold that do not.
+    """Draw matching pairs, and negatives from samples of one fold.
 
     Args:
-        pool: Knows the sides, and how near they are.
-        fitted: What the space says out of sample.
-        samples: Groups and folds; one group never gives a pair that does not match.
-        negatives: Of each kind, see :func:`draw_pairs`.
-        generator: Randomness.
+        pool: Pool that defines the sides and their similarity.
+        fitted: Fitted space, with out-of-sample evidence.
+        samples: Training samples; samples of one group are never negatives.
+        negatives: Number of negatives of each kind, see :func:`draw_pairs`.
+        generator: Random generator.
     """
     order = torch.randperm(len(samples.groups), generator=generator)
     rows = order[:MAX_SAMPLES].sort().values
@@ -72,43 +72,46 @@ def draw_training_pairs(
     valid = torch.stack([(present & side).any(1) for side in sides], dim=1)
     z = pool.sides(fitted.evidence[rows][:, :, None], present)
     group, fold = samples.groups[rows], samples.folds[rows]
-    apart = (group[:, None] != group) & (fold[:, None] == fold)
-    a, b, y = draw_pairs(z[0] @ z[1].T, apart, valid, negatives, generator)
+    allowed = (group[:, None] != group) & (fold[:, None] == fold)
+    a, b, y = draw_pairs(z[0] @ z[1].T, allowed, valid, negatives, generator)
     return Pairs(rows[a], rows[b], y, group[a], pool.left)
 
 
 def draw_pairs(
     similarity: Tensor,
-    apart: Tensor,
+    allowed: Tensor,
     valid: Tensor,
     negatives: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw negatives for each sample, half at random and half among the most similar.
+    """Draw random and hard negatives for each sample.
 
-    References:
-        Align before Fuse, Li et al., 2021 (hard negatives by similarity, from a
-        multinomial; what belongs together is masked).
+    Hard negatives are drawn with probabilities that increase with similarity.
 
     Args:
-        similarity: ``[N, N]`` of left sides to right sides.
-        apart: ``[N, N]`` Bool, which samples may be each other's negatives.
+        similarity: ``[N, N]`` similarity of left sides to right sides.
+        allowed: ``[N, N]`` Bool, True for valid negatives.
         valid: ``[N, 2]`` Bool, which side of a sample is present.
-        negatives: Of each kind, for each sample.
-        generator: Randomness.
+        negatives: Number of negatives of each kind for each sample.
+        generator: Random generator.
 
     Returns:
-        Left and right sample numbers ``[P]``, and ``[P, 1]`` 1 where they match.
+        Indices of left and right samples, ``[P]`` each, and ``[P, 1]``, 1 for matching
+        pairs.
+
+    References:
+        Align before Fuse, Li et al., 2021 (hard negatives from a multinomial of
+        similarities; positives are masked).
     """
     left, right = (torch.nonzero(valid[:, side])[:, 0] for side in (0, 1))
     both = torch.nonzero(valid.all(1))[:, 0]
     rows, columns = [both], [both]
-    apart = apart[left][:, right]
-    partners = apart.any(1)
-    left, apart = left[partners], apart[partners]
-    near = similarity[left][:, right]
-    for sharpness in (0.0, SHARPNESS) if len(left) else ():
-        logits = (sharpness * near).masked_fill(~apart, -torch.inf)
+    allowed = allowed[left][:, right]
+    has_negative = allowed.any(1)
+    left, allowed = left[has_negative], allowed[has_negative]
+    candidates = similarity[left][:, right]
+    for scale in (0.0, INVERSE_TEMPERATURE) if len(left) else ():
+        logits = (scale * candidates).masked_fill(~allowed, -torch.inf)
         drawn = torch.multinomial(
             logits.softmax(1), negatives, replacement=True, generator=generator
         )

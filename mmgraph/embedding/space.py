@@ -1,4 +1,4 @@
-"""The space in which rows of different modalities meet.
+"""Embedding space shared by rows of different modalities.
 
 Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``D`` coordinates of pairs,
 ``G`` channels of aligned modalities, ``K`` classes, ``C = D + G + K`` channels of
@@ -15,37 +15,38 @@ from mmgraph.embedding.aligned import AlignedMap
 from mmgraph.embedding.kernel_ridge import RBFMap
 from mmgraph.ops import present_rows
 
-CERTAIN = 1e-12
+MIN_TOTAL = 1e-12
 
 
 class EmbeddingSpace(nn.Module):
-    r"""Unit vectors from any subset of modalities, before the graph.
+    r"""Closed-form unit vectors from any subset of modalities.
 
-    Two parts, each of unit length, side by side with shares ``balance`` and
-    ``1 - balance`` of every inner product:
+    The vector is the concatenation of two parts of unit length, with weights
+    ``balance`` and ``1 - balance`` in every inner product:
 
-    - *pairs*: a weighted sum over the modalities present of how much each is like
-      every training pair (see :mod:`mmgraph.embedding.kernel_ridge`); beside it, with
-      the share ``aligned_weight``, the mean of the vectors of aligned modalities, whose cosines
-      say something before anything is learned;
-    - *classes*: a weighted mean over the modalities present of class probabilities p,
-      and, in a coordinate of each modality of its own, the ``sqrt(1 - |p|^2)`` that
-      gives unit length. The inner product of rows of different modalities is then
-      ``sum_c p_c q_c``, the probability that both are of one class: a row about
-      which nothing is known is near nothing.
+    - *pairs*: a weighted sum over the present modalities of their similarities to
+      training pairs (see :mod:`mmgraph.embedding.kernel_ridge`), concatenated, with
+      weight ``aligned_weight``, with the sum of the vectors of aligned modalities,
+      whose cosines are meaningful without training;
+    - *classes*: a weighted mean over the present modalities of class probabilities p,
+      and ``sqrt(1 - |p|^2)`` in a separate coordinate of each modality, for unit
+      length. The inner product of rows of different modalities is ``sum_c p_c q_c``,
+      the probability that both belong to one class, so that rows with uninformative
+      probabilities are similar to no row.
+
+    Args:
+        pair_maps: ``M`` maps of features to ``D`` coordinates; empty without pairs.
+        class_maps: ``M`` maps to ``K`` scores; empty without classes.
+        experts: ``M`` lists of base learners, whose probabilities are averaged with
+            those of the class maps.
+        aligned: Map of ``M`` modalities to ``G`` channels; ``G`` is 0 without aligned
+            modalities.
+        channels: ``D``; 0 without pairs.
+        num_classes: ``K``; 0 without classes.
 
     References:
         A New Approach to Cross-Modal Multimedia Retrieval, Rasiwasia et al., 2010
         (semantic matching: class probabilities as the common space).
-
-    Args:
-        pair_maps: ``M`` maps of features to ``D`` coordinates; none without pairs.
-        class_maps: ``M`` maps to ``K`` scores; none without classes.
-        experts: ``M`` lists of experts of log-probabilities, averaged with the maps.
-        aligned: Vectors of ``M`` modalities, of ``G`` channels, 0 where none share a
-            space.
-        channels: ``D``, 0 without pairs.
-        num_classes: ``K``, 0 without classes.
     """
 
     pair_weights: Tensor
@@ -76,26 +77,26 @@ class EmbeddingSpace(nn.Module):
 
     @property
     def num_modalities(self) -> int:
-        """M."""
+        """Number of modalities, M."""
         return len(self.pair_weights)
 
     @property
     def pair_channels(self) -> int:
-        """D + G: what tells samples apart, first in evidence and in embeddings."""
+        """Number of channels of the pair part, D + G, the first ones."""
         return self.channels + self.aligned.channels
 
     @property
     def evidence_channels(self) -> int:
-        """C."""
+        """Number of channels of evidence, C."""
         return self.pair_channels + self.num_classes
 
     @property
     def out_channels(self) -> int:
-        """W."""
+        """Width of an embedding, W."""
         return self.evidence_channels + bool(self.num_classes) * self.num_modalities
 
     def evidence(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Map each modality alone.
+        """Return the evidence of each modality.
 
         Args:
             features: ``[N, F_m]`` for each modality; a missing one is an all-NaN row.
@@ -104,7 +105,7 @@ class EmbeddingSpace(nn.Module):
             ``[N, M, C]``, zero where the modality is missing, and ``[N, M]`` Bool.
         """
         present = present_rows(features)
-        said = []
+        evidence = []
         for m, x in enumerate(features):
             rows = torch.nonzero(present[:, m])[:, 0]
             parts = []
@@ -113,21 +114,24 @@ class EmbeddingSpace(nn.Module):
             parts.append(self.aligned(m, x[rows]))
             if self.num_classes:
                 parts.append(self.probabilities(m, x[rows]))
-            found = torch.cat(parts, dim=1)
-            zeros = found.new_zeros(len(x), found.shape[1])
-            said.append(zeros.index_copy(0, rows, found))
-        return torch.stack(said, dim=1), present
+            part = torch.cat(parts, dim=1)
+            zeros = part.new_zeros(len(x), part.shape[1])
+            evidence.append(zeros.index_copy(0, rows, part))
+        return torch.stack(evidence, dim=1), present
 
     def probabilities(self, m: int, x: Tensor) -> Tensor:
-        """Average what the kernel and the experts of modality m say, ``[N, K]``."""
-        said = [as_probabilities(self.class_maps[m](x) + self.prior)]
+        """Return class probabilities of modality m, ``[N, K]``.
+
+        They are the mean over kernel ridge regression and base learners.
+        """
+        parts = [as_probabilities(self.class_maps[m](x) + self.prior)]
         experts = self.experts[m]
         assert isinstance(experts, nn.ModuleList)
-        said += [expert(x).softmax(-1) for expert in experts]
-        return torch.stack(said).mean(0)
+        parts += [expert(x).softmax(-1) for expert in experts]
+        return torch.stack(parts).mean(0)
 
     def by_modality(self, evidence: Tensor) -> Tensor:
-        """Bring evidence ``[N, M, C]`` to the scale that a graph takes."""
+        """Normalize evidence ``[N, M, C]`` as input of the graph networks."""
         pairs, vectors, classes = self._parts(evidence)
         return torch.cat([F.normalize(pairs, dim=-1), vectors, classes], dim=-1)
 
@@ -137,9 +141,11 @@ class EmbeddingSpace(nn.Module):
         return pairs, vectors, classes
 
     def forward(self, evidence: Tensor, present: Tensor) -> Tensor:
-        """Embed ``[N, M, C]`` where ``present [N, M]``: unit vectors ``[N, W]``.
+        """Return unit vectors ``[N, W]``.
 
-        Evidence of what is not present is not read; with nothing present it is zero.
+        Args:
+            evidence: ``[N, M, C]``; evidence of missing modalities is not read.
+            present: ``[N, M]`` Bool. With nothing present, the vector is zero.
         """
         evidence = torch.where(present[..., None], evidence, 0)
         pairs, vectors, classes = self._parts(evidence)
@@ -150,7 +156,7 @@ class EmbeddingSpace(nn.Module):
             parts.append(self.balance.sqrt() * part)
         if self.num_classes:
             weight = self.modality_weights * present
-            total = weight.sum(1, keepdim=True).clamp(min=CERTAIN)
+            total = weight.sum(1, keepdim=True).clamp(min=MIN_TOTAL)
             p = (classes * weight[..., None]).sum(1) / total
             rest = (1 - p.square().sum(1, keepdim=True)).clamp(min=0).sqrt()
             part = torch.cat([p, rest * F.normalize(weight, dim=1)], dim=1)
@@ -160,13 +166,17 @@ class EmbeddingSpace(nn.Module):
 
 
 def concat_weighted(pairs: Tensor, vectors: Tensor, aligned_weight: Tensor) -> Tensor:
-    """Put ``[..., D]`` and ``[..., G]`` side by side: ``[..., D + G]`` of unit length.
+    """Concatenate two vectors with weights in the inner product, to unit length.
+
+    If one of both is zero, the result is the other one.
 
     Args:
-        pairs: Likeness to training pairs.
-        vectors: Of aligned modalities, which have the share ``aligned_weight`` of an inner
-            product. Where one of both is zero the other is all.
-        aligned_weight: Between 0 and 1.
+        pairs: ``[..., D]`` coordinates of pairs.
+        vectors: ``[..., G]`` vectors of aligned modalities.
+        aligned_weight: Weight of ``vectors`` in an inner product, between 0 and 1.
+
+    Returns:
+        ``[..., D + G]`` unit vectors.
     """
     pairs = F.normalize(pairs, dim=-1)
     if not vectors.shape[-1]:
@@ -179,7 +189,7 @@ def concat_weighted(pairs: Tensor, vectors: Tensor, aligned_weight: Tensor) -> T
 
 
 def as_probabilities(scores: Tensor) -> Tensor:
-    """Cut scores that sum to about one off at zero, and let them sum to one."""
+    """Clip scores that sum to about one at zero, and normalize their sum to one."""
     p = scores.clamp(min=1e-4)
     return p / p.sum(-1, keepdim=True)
 
@@ -192,13 +202,14 @@ def empty_space(
     channels: int,
     num_classes: int,
 ) -> EmbeddingSpace:
-    """Build a space of these sizes, to be filled with saved tensors.
+    """Build a space of given sizes, into which saved tensors are loaded.
 
     Args:
-        widths: ``M`` numbers of features.
-        landmarks: ``M`` numbers of landmarks of pair maps, and of class maps.
-        experts: ``M`` lists of experts.
-        aligned: Of ``M`` modalities.
+        widths: Number of features of each modality.
+        landmarks: Number of landmarks of each modality, for pair maps and for class
+            maps.
+        experts: ``M`` lists of base learners.
+        aligned: Map of aligned modalities.
         channels: ``D``.
         num_classes: ``K``.
     """

@@ -10,13 +10,13 @@ from mmgraph.ops import present_rows
 
 @dataclass(frozen=True)
 class EmbeddingTrainingData:
-    """What a space is fitted on.
+    """Training samples of an embedding space.
 
     Attributes:
-        features: ``[N, F_m]`` by modality; a missing one is an all-NaN row.
-        groups: ``[N]`` numbers of what belongs together.
-        classes: ``[N]`` class numbers, -1 where unknown; or None.
-        folds: ``[N]`` for experts that need them.
+        features: ``[N, F_m]`` by modality; a missing modality is an all-NaN row.
+        groups: ``[N]`` group numbers; samples of one group are left out together.
+        classes: ``[N]`` class numbers, -1 if unknown; None without classes.
+        folds: ``[N]`` fold of each sample.
     """
 
     features: Mapping[str, Tensor]
@@ -26,5 +26,5 @@ class EmbeddingTrainingData:
 
     @property
     def present(self) -> Tensor:
-        """``[N, M]`` Bool."""
+        """Availability, ``[N, M]`` Bool."""
         return present_rows(self.features.values())

@@ -4,7 +4,7 @@ Letters: ``N`` samples, ``B`` samples of a batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,18 @@ from mmgraph.train import BatchSource, TrainOptions, fit_members
 from mmgraph.train.progress_dir import CheckpointDir
 from mmgraph.train.schedule import StepSchedule
 
-FloatArray = npt.NDArray[np.floating[Any]]
-AnyArray = npt.NDArray[Any]
+if TYPE_CHECKING:
+    from mmgraph.data import MultimodalStream
+    from mmgraph.typing import ArrayLike
+    from mmgraph.typing import LabelLike as LabelLike
+
+    SampleLike: TypeAlias = MultimodalData | MultimodalStream | ArrayLike
+    MultimodalLike: TypeAlias = MultimodalData
+else:  # no type checks at run time: other types are refused with a message
+    SampleLike = MultimodalLike = LabelLike = Any
+
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
+AnyArray: TypeAlias = npt.NDArray[Any]
 
 PREDICT_BATCH = 2048
 FITTING = "fitting the graph"
@@ -59,7 +69,7 @@ class FusionEstimator(PersistenceMixin):
     verbose: bool | None
 
     def _set_params(self, given: Mapping[str, Any]) -> None:
-        """Keep the parameters of a constructor unchanged.
+        """Store the parameters of a constructor unchanged, as scikit-learn requires.
 
         Args:
             given: ``locals()`` at the first line of the constructor.
@@ -78,7 +88,7 @@ class FusionEstimator(PersistenceMixin):
 
     @property
     def unseen_(self) -> list[str]:
-        """Modalities that no training sample had. Their content is ignored."""
+        """Modalities without usable training samples. Their content is ignored."""
         return list(self.input_spec_.unseen)
 
     # Fitting
@@ -103,21 +113,21 @@ class FusionEstimator(PersistenceMixin):
         pool: Pool,
         samples: BatchSource,
         num_samples: int,
-        workers: ProcessGroup = SINGLE_PROCESS,
-        folder: CheckpointDir | None = None,
+        processes: ProcessGroup = SINGLE_PROCESS,
+        checkpoint_dir: CheckpointDir | None = None,
     ) -> None:
-        """Fit the graph networks to the residual of the pool, and their weight."""
+        """Fit graph networks to the residual of the pool, and choose their weight."""
         options = self._train_options(num_samples)
-        shown = self.verbose if workers.is_main_process else False
-        with show_progress(FITTING, options.max_steps, shown) as on_step:
+        verbose = self.verbose if processes.is_main_process else False
+        with show_progress(FITTING, options.max_steps, verbose) as on_step:
             beta, self.history_ = fit_members(
                 self.model_.graph,
                 pool,
                 samples,
                 options,
                 generator=torch.Generator().manual_seed(int(self.seed)),
-                workers=workers,
-                folder=folder,
+                processes=processes,
+                checkpoint_dir=checkpoint_dir,
                 on_step=on_step,
             )
         self.model_.beta.fill_(beta)
@@ -132,8 +142,8 @@ class FusionEstimator(PersistenceMixin):
             missing_rate=self.missing_rate,
         )
 
-    def _resolve_device(self, workers: ProcessGroup = SINGLE_PROCESS) -> torch.device:
-        if self.device is None and workers.size > 1:
+    def _resolve_device(self, processes: ProcessGroup = SINGLE_PROCESS) -> torch.device:
+        if self.device is None and processes.size > 1:
             return local_device()
         return resolve_device(self.device)
 
@@ -154,7 +164,7 @@ class FusionEstimator(PersistenceMixin):
         """
         features = self.input_spec_.features(data)
         device, outputs = self.model_.beta.device, []
-        # without samples: one empty batch, for the width of the output
+        # without samples, one empty batch gives the width of the output
         for start in range(0, max(len(data), 1), PREDICT_BATCH):
             rows = np.arange(start, min(start + PREDICT_BATCH, len(data)))
             part = [x[start : start + PREDICT_BATCH].to(device) for x in features]

@@ -1,4 +1,4 @@
-"""Classification from whatever modalities each sample has.
+"""Classification from any subset of modalities.
 
 Letters: ``N`` samples, ``K`` classes or labels.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from mmgraph.data.column import BoolArray
 from mmgraph.data.targets import known_labels, missing_labels
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.base import AnyArray, FloatArray
+from mmgraph.estimators.base import AnyArray, FloatArray, LabelLike, SampleLike
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
 from mmgraph.estimators.validation import labels_to_score
@@ -75,7 +75,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         classes_: ``[K]`` classes, sorted; ``0 .. K - 1`` for several labels.
         schema_: Schema of the training samples, texts, images and audio as vectors.
         channels_: Names of the channels of each modality whose channels are named.
-        unseen_: Modalities that no training sample had. Their content is ignored.
+        unseen_: Modalities without usable training samples. Their content is ignored.
         input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
         n_features_in_: Number of features, if fitted on an array.
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
@@ -121,12 +121,11 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
     ) -> None:
         self._set_params(locals())
 
-    def fit(self, X: Any, y: Any = None) -> "FusionClassifier":  # noqa: ANN401, N803
+    def fit(self, X: "SampleLike", y: "LabelLike | None" = None) -> "FusionClassifier":  # noqa: N803
         """Fit base learners, pool and graph networks.
 
-        Of a ``MultimodalStream`` that is larger than its memory, a random sample
-        trains the base learners and validates the members; the graph networks are
-        trained on all samples.
+        Base learners are fitted to a random sample of a ``MultimodalStream`` that is
+        larger than its memory; graph networks are trained on all of its samples.
 
         Args:
             X: ``MultimodalData``, a ``MultimodalStream``, or an array ``[N, C]`` with
@@ -145,7 +144,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         return self
 
     def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
-        if y.ndim == 2 and y.shape[1] == 1:  # as scikit-learn reads it
+        if y.ndim == 2 and y.shape[1] == 1:  # as in scikit-learn
             y = column_or_1d(y, warn=True)
         if y.ndim == 2:
             self.classes_ = np.arange(y.shape[1])
@@ -168,12 +167,12 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
                 )
             return torch.from_numpy(y.astype(np.float32)), np.asarray(~missing.all(1))
         missing = missing.reshape(-1)
-        found = np.searchsorted(self.classes_, known_labels(y.reshape(-1)))
+        indices = np.searchsorted(self.classes_, known_labels(y.reshape(-1)))
         codes = torch.full((len(missing),), -1)
-        codes[torch.from_numpy(~missing)] = torch.from_numpy(found)
+        codes[torch.from_numpy(~missing)] = torch.from_numpy(indices)
         return codes, np.asarray(~missing)
 
-    def predict_proba(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
+    def predict_proba(self, X: "SampleLike") -> FloatArray:  # noqa: N803
         """Probabilities of the classes, or of the labels of a multi-label problem.
 
         Args:
@@ -187,7 +186,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         """
         return self._predict(X)
 
-    def predict(self, X: Any, *, balanced: bool = False) -> AnyArray:  # noqa: ANN401, N803
+    def predict(self, X: "SampleLike", *, balanced: bool = False) -> AnyArray:  # noqa: N803
         """Most probable class, or labels with a probability above one half.
 
         Args:
@@ -207,7 +206,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         result: AnyArray = self.classes_[(proba * weight).argmax(1)]
         return result
 
-    def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401, N803
+    def score(self, X: "SampleLike", y: "LabelLike | None" = None) -> float:  # noqa: N803
         """Accuracy over known labels; for a multi-label problem, of whole rows.
 
         Raises:
@@ -230,11 +229,11 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         }
 
     def _target_from_config(self, config: dict[str, Any]) -> Task:
-        kind_of = np.dtype(config["dtype"])
-        if kind_of.kind not in "fiubU":
-            raise CheckpointError(f"Classes must be plain, got {kind_of}.")
-        wanted = np.str_ if kind_of.kind == "U" else kind_of
-        self.classes_ = np.array(config["classes"], dtype=wanted)
+        dtype = np.dtype(config["dtype"])
+        if dtype.kind not in "fiubU":
+            raise CheckpointError(f"Classes must be numbers or strings, got {dtype}.")
+        dtype = np.dtype(np.str_) if dtype.kind == "U" else dtype
+        self.classes_ = np.array(config["classes"], dtype=dtype)
         if self.classes_.ndim != 1:
             raise CheckpointError("Classes must be a list of numbers or strings.")
         kind = MultiLabel if config["multi_label"] else Classification
@@ -247,7 +246,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
 
 
 def _check_kind(labels: AnyArray, classes: AnyArray) -> None:
-    """Refuse names where classes are numbers, and numbers where they are names."""
+    """Refuse strings if classes are numbers, and numbers if classes are strings."""
     if is_text(labels) != is_text(classes):
         known, got = classes.item(0), labels.item(0)
         raise DataError(f"y must hold labels such as {known!r}, got {got!r}.")

@@ -31,7 +31,7 @@ class InputSpec:
         schema: Modalities as numbers: texts, images and audio are vectors in it.
         featurizer: Kinds and pretrained encoders of the modalities that were raw.
         channels: Channel names of each modality whose channels are named.
-        unseen: Modalities that no training sample had. Their content is ignored.
+        unseen: Modalities without usable training samples. Their content is ignored.
         widths: Number of features of each modality, in the order of the schema.
     """
 

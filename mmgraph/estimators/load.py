@@ -1,19 +1,19 @@
-"""Any saved estimator, without knowing which one it is."""
+"""Loading of any saved estimator."""
 
-import os
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmgraph import checkpoint
 from mmgraph.errors import CheckpointError
+from mmgraph.typing import PathLike
 
 if TYPE_CHECKING:
     from mmgraph.estimators.base import FusionEstimator
     from mmgraph.estimators.featurize import Encoder
 
-# the module of each class, imported when a model of it is loaded
-HOMES = {
+# module of each class, imported when a model of the class is loaded
+MODULES = {
     "FusionClassifier": "mmgraph.estimators.classifier",
     "FusionMatcher": "mmgraph.estimators.matcher",
     "FusionRegressor": "mmgraph.estimators.regressor",
@@ -22,41 +22,45 @@ HOMES = {
 
 
 def load_estimator(
-    folder: str | os.PathLike[str],
+    folder: PathLike,
     *,
     device: str | None = None,
     encoders: "Mapping[str, Encoder] | None" = None,
 ) -> "FusionEstimator":
-    """Read whatever estimator ``save_pretrained`` wrote into a folder.
+    """Load an estimator that ``save_pretrained`` wrote, whatever its class.
 
     Args:
-        folder: Where it was saved.
-        device: Where to compute; default: a GPU if there is one.
-        encoders: Where pretrained encoders are now, by modality; default: where they
-            were when the estimator was fitted.
+        folder: Folder of the saved estimator.
+        device: Device of the model; default: a GPU if there is one.
+        encoders: Pretrained encoder, or its path or name, by modality; default: the
+            locations at the time of the fit.
+
+    Returns:
+        The fitted estimator.
 
     Raises:
-        CheckpointError: Damaged or foreign files, an unknown kind of estimator, or a
-            pretrained encoder that is not there or not the same.
-        ConfigError: An encoder of a modality that had none.
+        CheckpointError: If files are damaged or of another program, the class is
+            unknown, or a pretrained encoder is not found or is another one.
+        ConfigError: If an encoder is given for a modality that had none.
     """
     name = read_kind(folder)
-    kind = getattr(import_module(HOMES[name]), name)
+    kind = getattr(import_module(MODULES[name]), name)
     estimator: FusionEstimator = kind.from_pretrained(
         folder, device=device, encoders=encoders
     )
     return estimator
 
 
-def read_kind(folder: str | os.PathLike[str]) -> str:
-    """Return the name of the estimator that ``save_pretrained`` wrote into a folder.
+def read_kind(folder: PathLike) -> str:
+    """Return the class name of a saved estimator.
 
     Raises:
-        CheckpointError: Damaged or foreign files, or an unknown kind of estimator.
+        CheckpointError: If files are damaged or of another program, or the class is
+            unknown.
     """
     name: Any = checkpoint.read_manifest(folder).get("estimator")
-    if not isinstance(name, str) or name not in HOMES:
+    if not isinstance(name, str) or name not in MODULES:
         raise CheckpointError(
-            f"{folder} must hold one of {', '.join(HOMES)}, got {name!r}."
+            f"{folder} must hold one of {', '.join(MODULES)}, got {name!r}."
         )
     return name

@@ -1,4 +1,4 @@
-"""Decide whether two sides belong together.
+"""Matching of two sides of a sample.
 
 Letters: ``N`` samples, ``P`` pairs, ``M`` modalities, ``Q`` queries, ``k`` candidates.
 """
@@ -19,19 +19,23 @@ from mmgraph.data.splits import member_weights, num_feasible_folds
 from mmgraph.data.validation import check_names
 from mmgraph.embedding.fit import FittedSpace, Supervision
 from mmgraph.embedding.hubness import FloatArray
-from mmgraph.embedding.matching import MatchFusion, MatchPool, join, sides_of
+from mmgraph.embedding.matching import (
+    MatchFusion,
+    MatchPool,
+    merge_modalities,
+    sides_of,
+)
 from mmgraph.embedding.negatives import Pairs, draw_training_pairs
 from mmgraph.embedding.space import EmbeddingSpace
 from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.estimators.base import PREDICT_BATCH
+from mmgraph.estimators.base import PREDICT_BATCH, LabelLike, MultimodalLike
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.pair_base import (
     PairEstimator,
     check_multimodal,
     space_from_config,
 )
-from mmgraph.estimators.validation import check_options
 from mmgraph.experts.links import ExpertKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import MultiLabel
@@ -43,41 +47,65 @@ IntArray = npt.NDArray[np.int64]
 
 
 class FusionMatcher(PairEstimator):
-    """Decide whether a left and a right side belong to one sample.
+    """Matcher: probability that a left and a right side belong to one sample.
 
-    Learns from samples that have both sides, against pairs of different samples: half
-    of them drawn at random, half among the most similar. The log-odds begin with the
-    closed-form similarity of :class:`FusionRetriever`, fitted out of sample, beyond
-    the hubness offset of either side among training samples; a graph of the modalities of
-    both sides is added as far as that helps pairs that it was not trained on.
+    Training pairs are both sides of one sample, and negatives of different samples:
+    half of them random, half among the most similar. The log-odds are a logistic
+    regression on the closed-form similarity of :class:`FusionRetriever`, out of sample
+    and with CSLS correction. With ``epochs`` above 0, graph networks on the modalities
+    of both sides are added with a weight chosen on held-out pairs.
 
-    A probability is calibrated for pairs of which half match and the rest is mixed as
-    in training. With nothing present on one side it is one half.
+    Probabilities are calibrated for balanced pairs with such negatives. With nothing
+    present on one side, the probability is one half.
 
     Args:
         left: Modalities of the left side.
-        right: Modalities of the right side; none may be on both.
-        negatives: Pairs of each kind that do not match, for each sample.
-        supervision: As of :class:`FusionRetriever`, as the next.
-        out_channels: Coordinates of likeness to training samples.
-        schema: The graph of a pair; default: the star of both sides' modalities.
-        hidden_channels: Width of node states.
-        num_layers: Graph layers.
-        num_heads: Attention heads.
-        capacity: What a relation has of its own: "bias", "scalar" or "full".
-        feed_forward: "typed", "mixture" of experts, or "none".
-        members: Ensemble members, trained together.
-        experts: As of :class:`FusionRetriever`.
-        epochs: Passes over the pairs; None: 10, but 100 to 600 steps; 0: no graph.
-        batch_size: Pairs a step.
+        right: Modalities of the right side, all different from those of the left side.
+        negatives: Number of negatives per sample and kind (random, hard).
+        supervision: Positives: "pairs" (modalities of one sample), "labels" (samples of
+            one class) or "auto" (both if the data have classes; pairs dominate if they
+            separate samples of one class).
+        out_channels: Maximum number of coordinates of similarity to training pairs.
+        schema: Graph of a sample; default: a star that connects every modality of the
+            data with one latent node.
+        hidden_channels: Width of node states, a multiple of ``num_heads``.
+        num_layers: Number of graph layers.
+        num_heads: Number of attention heads.
+        capacity: Relation parameterization: "bias" (a bias per relation and head),
+            "scalar" (also scales of keys and values) or "full" (also maps of keys and
+            values, as in the Heterogeneous Graph Transformer).
+        feed_forward: Feed-forward map of a node: "typed" (one per node type),
+            "mixture" (of experts) or "none".
+        members: Ensemble size: number of graph networks, trained together.
+        experts: Kinds of base learners that predict the class, if classes dominate:
+            "linear", "spline" and "forest" of one modality.
+        epochs: Maximum number of passes over the pairs; None: 10, but between 100 and
+            600 steps. Training stops early if held-out pairs do not improve. Default:
+            0, no graph networks.
+        batch_size: Pairs per step.
         learning_rate: Peak of the one-cycle schedule.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         missing_rate: Mean rate of modality dropout in training.
-        encoders: Pretrained models of raw modalities, as of :class:`FusionRetriever`.
-        aligned: As of :class:`FusionRetriever`.
-        device: Where to compute; default: a GPU if there is one.
-        seed: Of everything that is random.
-        verbose: Show a progress bar; default: only on a terminal.
+        encoders: Pretrained encoder of each text, image or audio modality, as a
+            :class:`mmgraph.PretrainedEncoder` or as its path or name; default: those
+            of the schema, otherwise plain features.
+        aligned: Modalities in a shared embedding space, such as images and texts
+            encoded by CLIP: one vector per sample, all of one length. Their cosines are
+            part of the similarity, with a weight chosen on training samples. Default:
+            modalities that one pretrained model of ``encoders`` maps into one space;
+            (): none. With aligned modalities, no sample needs to have two modalities.
+        device: Device of the graph networks; default: a GPU if there is one.
+        seed: Seed for folds, trees, initialization and dropout.
+        verbose: Show a progress bar; default: on a terminal only.
+
+    Attributes:
+        schema_: Schema of the training samples, texts, images and audio as vectors.
+        channels_: Names of the channels of each modality whose channels are named.
+        unseen_: Modalities without usable training samples. Their content is ignored.
+        input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
+        model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
+            is 0 if they do not reduce the loss on held-out samples.
+        history_: Losses of the graph networks during training, if there are any.
 
     Example:
         >>> import numpy as np
@@ -88,6 +116,12 @@ class FusionMatcher(PairEstimator):
         >>> other = mat.predict_proba(data[50:], data[np.arange(59, 49, -1)])
         >>> bool(p.mean() > other.mean())
         True
+
+    References:
+        Align before Fuse, Li et al., 2021, arXiv 2107.07651 (hard negatives by
+        similarity). Word Translation Without Parallel Data, Conneau et al., 2018, arXiv
+        1710.04087 (CSLS). Probabilistic Outputs for Support Vector Machines, Platt,
+        1999 (logistic regression on scores).
     """
 
     _budget = StepSchedule(10, 100, 600)
@@ -125,20 +159,28 @@ class FusionMatcher(PairEstimator):
     ) -> None:
         self._set_params(locals())
 
-    def fit(self, X: Any, y: Any = None) -> "FusionMatcher":  # noqa: ANN401, N803
-        """Learn from samples: their left and right side belong together.
+    def fit(
+        self,
+        X: "MultimodalLike",  # noqa: N803
+        y: "LabelLike | None" = None,
+    ) -> "FusionMatcher":
+        """Fit the embedding space, the log-odds and, if any, the graph networks.
 
         Args:
             X: ``MultimodalData`` with modalities of both sides. Samples of one group
-                are never taken for a pair that does not match.
-            y: ``[N]`` classes; default: those of the data, where it has any.
+                are never negatives of each other.
+            y: ``[N]`` classes; default: those of the data, if any.
+
+        Returns:
+            The estimator itself.
 
         Raises:
-            ConfigError: A side without modalities, or a modality on both.
-            DataError: A modality that the data lacks, fewer than two samples with both
-                sides, or one group only.
+            ConfigError: If a parameter has an invalid value, a side has no modality, or
+                a modality is on both sides.
+            DataError: If the data lack a modality, fewer than two samples have both
+                sides, or these are of one group.
         """
-        check_options(self.get_params(deep=False))
+        self._check_params()
         names = sides_of(self.left, self.right)
         data = check_multimodal(X)
         data = data if y is None else data.replace(y=y)
@@ -176,7 +218,7 @@ class FusionMatcher(PairEstimator):
         samples: EmbeddingTrainingData,
         fitted: FittedSpace,
     ) -> None:
-        """Fit the log-odds and the graph to pairs that match and pairs that do not."""
+        """Fit the log-odds and the graph networks to training pairs."""
         pairs = draw_training_pairs(
             model.pool,
             fitted,
@@ -187,12 +229,13 @@ class FusionMatcher(PairEstimator):
         if not pairs.y.any() or pairs.y.all():
             raise DataError(
                 "fit needs samples with both sides, of at least two groups, got "
-                f"{int(pairs.y.sum())} with both of {len(data)}."
+                f"{int(pairs.y.sum())} of {len(data)} with both sides. Give more "
+                "samples."
             )
         present = pairs.of(fitted.present)
         evidence = pairs.of(fitted.evidence)[:, :, None]
         groups = samples.groups[torch.stack([pairs.left, pairs.right])]
-        model.pool.fit(evidence, present, pairs.y, pairs.share, groups)
+        model.pool.fit(evidence, present, pairs.y, pairs.weight, groups)
         self.model_ = model.to(self._resolve_device())
         self.model_.requires_grad_(False)
         if self.epochs != 0:
@@ -204,9 +247,9 @@ class FusionMatcher(PairEstimator):
     def _training_set(
         self, data: MultimodalData, pairs: Pairs, present: Tensor, evidence: Tensor
     ) -> TrainingSet:
-        """Return what the graph's members learn from."""
+        """Return the training data of the graph networks."""
         device = self._resolve_device()
-        bags = member_weights(
+        weights = member_weights(
             pairs.y[:, 0].numpy(),
             pairs.groups.numpy(),
             int(self.members),
@@ -220,7 +263,7 @@ class FusionMatcher(PairEstimator):
             present=present.to(device),
             evidence=evidence.to(device),
             y=pairs.y.to(device),
-            bags=(torch.from_numpy(bags) * pairs.share).to(device),
+            member_weights=(torch.from_numpy(weights) * pairs.weight).to(device),
             groups=pairs.groups.to(device),
         )
 
@@ -231,7 +274,7 @@ class FusionMatcher(PairEstimator):
         self, left: MultimodalData, right: MultimodalData, a: Tensor, b: Tensor
     ) -> Batch:
         """Batch the left sides of samples ``a`` with the right sides of ``b``."""
-        return join(
+        return merge_modalities(
             left.select(self._names_of(left=True)).batch(a.numpy()),
             right.select(self._names_of(left=False)).batch(b.numpy()),
         )
@@ -242,35 +285,47 @@ class FusionMatcher(PairEstimator):
         pairs = zip(self.schema_.modality_names, sides, strict=True)
         return [name for name, side in pairs if side == left]
 
-    # Using
+    # Prediction
 
     def predict_proba(
         self, left_data: MultimodalData, right_data: MultimodalData
     ) -> FloatArray:
-        """Say how likely row i of one side belongs to row i of the other, ``[P]``.
+        """Probability that row i of both sides belongs to one sample.
 
         Args:
-            left_data: P samples; only modalities of the left side are read.
-            right_data: P samples; only modalities of the right side are read.
+            left_data: ``P`` samples; only modalities of the left side are read.
+            right_data: ``P`` samples; only modalities of the right side are read.
+
+        Returns:
+            ``[P]`` probabilities; one half with nothing present on one side.
 
         Raises:
-            DataError: Sides of different lengths, or without their modalities.
+            DataError: If sides have different lengths, or none of their modalities.
         """
         left, right = self._sides(left_data, right_data)
         if len(left) != len(right):
             raise DataError(
-                "left_data and right_data must have as many samples, got "
+                "left_data and right_data must have the same number of samples, got "
                 f"{len(left)} and {len(right)}. Repeat samples by indexing."
             )
         rows = np.arange(len(left))
-        return self._of_pairs(left, right, rows, rows)
+        return self._predict_pairs(left, right, rows, rows)
 
     def predict(
         self, left_data: MultimodalData, right_data: MultimodalData
     ) -> npt.NDArray[np.bool_]:
-        """Tell whether row i of one side belongs to row i of the other, ``[P]``.
+        """Whether row i of both sides belongs to one sample.
 
-        That is where it is likelier than not: never with nothing present on one side.
+        Args:
+            left_data: ``P`` samples; only modalities of the left side are read.
+            right_data: ``P`` samples; only modalities of the right side are read.
+
+        Returns:
+            ``[P]`` Bool, True for probabilities above one half; False with nothing
+            present on one side.
+
+        Raises:
+            DataError: If sides have different lengths, or none of their modalities.
         """
         return self.predict_proba(left_data, right_data) > 0.5
 
@@ -282,47 +337,48 @@ class FusionMatcher(PairEstimator):
         *,
         query: str = "left",
     ) -> FloatArray:
-        """Score candidates that a search has found, to rank them anew.
+        """Re-rank the candidates of a search.
 
         Args:
             left_data: Samples of the left side.
             right_data: Samples of the right side.
-            rows: ``[Q, k]`` positions in the gallery, the side that is not the query,
-                of each query's candidates, as ``index.search(...).rows``; -1 where
-                there was none.
-            query: Which side asks: "left" or "right".
+            rows: ``[Q, k]`` positions of the candidates of each query in the gallery,
+                the side that is not the query, as ``index.search(...).rows``; -1 if
+                there is no candidate.
+            query: Side of the queries: "left" or "right".
 
         Returns:
-            ``[Q, k]`` probabilities; NaN where there was no candidate.
+            ``[Q, k]`` probabilities; NaN if there is no candidate.
 
         Raises:
-            ConfigError: An unknown side.
-            DataError: Rows of another shape or out of range.
+            ConfigError: If the side is unknown.
+            DataError: If rows have another shape or are out of range.
         """
         if query not in ("left", "right"):
             raise ConfigError(f"query must be 'left' or 'right', got {query!r}.")
         left, right = self._sides(left_data, right_data)
-        asking, gallery = (left, right) if query == "left" else (right, left)
+        queries, gallery = (left, right) if query == "left" else (right, left)
         rows = np.asarray(rows)
-        fits = rows.ndim == 2 and len(rows) == len(asking) and rows.dtype.kind in "iu"
-        if not fits or (
+        valid = rows.ndim == 2 and len(rows) == len(queries)
+        if not (valid and rows.dtype.kind in "iu") or (
             rows.size and not -1 <= rows.min() <= rows.max() < len(gallery)
         ):
             raise DataError(
-                f"rows must be whole numbers [{len(asking)}, k] from -1 to "
-                f"{len(gallery) - 1}, got shape {list(rows.shape)} of {rows.dtype}."
+                f"rows must be whole numbers [{len(queries)}, k] from -1 to "
+                f"{len(gallery) - 1}, got shape {list(rows.shape)} of {rows.dtype}. "
+                "Pass index.search(...).rows."
             )
-        found = rows >= 0
-        asked, candidate = np.nonzero(found)[0], rows[found]
-        pair = (asked, candidate) if query == "left" else (candidate, asked)
+        exists = rows >= 0
+        at, candidate = np.nonzero(exists)[0], rows[exists]
+        pair = (at, candidate) if query == "left" else (candidate, at)
         scores = np.full(rows.shape, np.nan)
-        scores[found] = self._of_pairs(left, right, *pair)
+        scores[exists] = self._predict_pairs(left, right, *pair)
         return scores
 
     def _sides(
         self, left_data: MultimodalData, right_data: MultimodalData
     ) -> tuple[MultimodalData, MultimodalData]:
-        """Read both sides, each with its own modalities only."""
+        """Read both sides, each with the modalities of that side only."""
         check_is_fitted(self, "model_")
         read = []
         for data, wanted in ((left_data, True), (right_data, False)):
@@ -331,34 +387,39 @@ class FusionMatcher(PairEstimator):
             if not have:
                 raise DataError(
                     f"Data of the {'left' if wanted else 'right'} side must have one "
-                    f"of {', '.join(names)}, got {', '.join(data.modalities)}."
+                    f"of {', '.join(names)}, got {', '.join(data.modalities)}. Add one "
+                    "of these modalities."
                 )
             read.append(self.input_spec_.read(data.select(have), progress=self.verbose))
         return read[0], read[1]
 
     @torch.no_grad()
-    def _of_pairs(
+    def _predict_pairs(
         self, left: MultimodalData, right: MultimodalData, a: IntArray, b: IntArray
     ) -> FloatArray:
-        """Return the probability of each pair of rows."""
-        device, pool, said = self.model_.beta.device, self.model_.pool, []
-        sides = []
+        """Return the probability of each pair of rows, ``[P]``."""
+        device, pool = self.model_.beta.device, self.model_.pool
+        sides: list[tuple[Tensor, Tensor, Tensor]] = []
+        probabilities: list[FloatArray] = []
         for side in (left, right):
             features = self.input_spec_.features(side)
-            found = pool.space.evidence([x.to(device) for x in features])
-            sides.append((*found, pool.hubness_offset(found[0][:, :, None], found[1])))
+            evidence, present = pool.space.evidence([x.to(device) for x in features])
+            offset = pool.hubness_offset(evidence[:, :, None], present)
+            sides.append((evidence, present, offset))
         for start in range(0, len(a), PREDICT_BATCH):
             i, j = (rows[start : start + PREDICT_BATCH] for rows in (a, b))
             at = [torch.from_numpy(rows).to(device) for rows in (i, j)]
-            evidence, present, hubness_offset = (
+            evidence, present, offset = (
                 torch.stack([of_left[at[0]], of_right[at[1]]]).sum(0)
                 for of_left, of_right in zip(*sides, strict=True)
             )
             p = self.model_(
-                lambda i=i, j=j: join(left.batch(i), right.batch(j)).to(device),
+                lambda i=i, j=j: merge_modalities(left.batch(i), right.batch(j)).to(
+                    device
+                ),
                 evidence,
                 present.bool(),
-                hubness_offset,
+                offset,
             )
-            said.append(p.double().cpu().numpy())
-        return np.concatenate(said) if said else np.empty(0)
+            probabilities.append(p.double().cpu().numpy())
+        return np.concatenate(probabilities) if probabilities else np.empty(0)

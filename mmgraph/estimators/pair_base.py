@@ -1,11 +1,11 @@
-"""What retriever and matcher share: a fitted space of embeddings, read and saved.
+"""Base class of retriever and matcher: fit and saving of an embedding space.
 
 Letters: ``N`` samples, ``M`` modalities.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,28 +24,31 @@ from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import FusionEstimator
 from mmgraph.estimators.featurize import Featurizer
 from mmgraph.estimators.input_spec import InputSpec
+from mmgraph.estimators.validation import PAIR_CONSTRAINTS, Constraint
 from mmgraph.experts.serialization import experts_config, experts_from_config
 from mmgraph.nn.heads import Classification
 from mmgraph.schema import Modality, Schema
 
 
 class PairEstimator(FusionEstimator):
-    """What retriever and matcher share.
-
-    Their constructors name every argument; types are those of the attributes.
-    """
+    """Base class of retriever and matcher."""
 
     supervision: Supervision
     out_channels: int
     aligned: Sequence[str] | None
     model_: nn.Module
+    _constraints: ClassVar[Mapping[str, Constraint]] = PAIR_CONSTRAINTS
 
     def _fit_space(
         self, data: MultimodalData
     ) -> tuple[MultimodalData, EmbeddingTrainingData, FittedSpace]:
-        """Fit the space; return it with the data in the order of the schema.
+        """Fit the embedding space.
 
-        Modalities that nothing was learned about count as missing.
+        Modalities to which nothing could be fitted count as missing.
+
+        Returns:
+            The samples with the modalities of the schema, the training data of the
+            space, and the fitted space.
         """
         if self.schema is not None:
             data = data.with_schema(self.schema)
@@ -54,7 +57,7 @@ class PairEstimator(FusionEstimator):
         )
         self.input_spec_ = spec
         data = impute_from_group(data)
-        samples = samples_of(data, self.supervision, int(self.seed))
+        samples = to_training_data(data, self.supervision, int(self.seed))
         fitted = fit_space(
             samples,
             supervision=self.supervision,
@@ -69,7 +72,7 @@ class PairEstimator(FusionEstimator):
         return data, samples, replace(fitted, present=fitted.present & seen)
 
     def _unseen(self, fitted: FittedSpace) -> list[str]:
-        """Name the modalities that nothing was learned about."""
+        """Return the modalities to which nothing could be fitted."""
         names, present = self.schema_.modality_names, fitted.present
         if fitted.space.num_classes:
             return [
@@ -81,11 +84,11 @@ class PairEstimator(FusionEstimator):
         return [n for n in alone if not (aligned[n] and known[n])]
 
     def _build(self, space: EmbeddingSpace) -> nn.Module:
-        raise AssertionError("a paired estimator says what is built on its space")
+        raise AssertionError("defined by retriever and matcher")
 
     @property
     def _space(self) -> EmbeddingSpace:
-        raise AssertionError("a paired estimator says where its space is")
+        raise AssertionError("defined by retriever and matcher")
 
     # Saving
 
@@ -99,10 +102,10 @@ class PairEstimator(FusionEstimator):
 
 
 def check_multimodal(data: Any) -> MultimodalData:  # noqa: ANN401
-    """Return the data.
+    """Return multimodal data unchanged.
 
     Raises:
-        DataError: Something else, such as an array.
+        DataError: If the data are of another type, such as an array.
     """
     if not isinstance(data, MultimodalData):
         raise DataError(
@@ -112,19 +115,19 @@ def check_multimodal(data: Any) -> MultimodalData:  # noqa: ANN401
     return data
 
 
-def samples_of(
+def to_training_data(
     data: MultimodalData, supervision: Supervision, seed: int
 ) -> EmbeddingTrainingData:
-    """Return what a space is fitted on.
+    """Return the training data of an embedding space.
 
     Raises:
-        DataError: ``supervision="labels"`` without labels that are classes.
+        DataError: If ``supervision`` is "labels" and there are no classes.
     """
     classes = None if supervision == "pairs" else class_numbers(data.y)
     if supervision == "labels" and classes is None:
         raise DataError(
-            "supervision='labels' must come with y of at least two classes, one label "
-            "a sample, got none. Give labels, or use supervision='pairs'."
+            "supervision='labels' needs y with at least two classes, one label per "
+            "sample, got none. Give labels, or use supervision='pairs'."
         )
     keys = np.zeros(len(data)) if classes is None else classes
     num_folds = num_feasible_folds(data.groups, len(data))
@@ -137,7 +140,7 @@ def samples_of(
 
 
 def space_config(space: EmbeddingSpace) -> dict[str, Any]:
-    """Return what :func:`space_from_config` needs, as JSON."""
+    """Return the configuration of a space, as JSON."""
     return {
         "landmarks": [
             [len(m.landmark) for m in maps if isinstance(m, RBFMap)]
@@ -153,23 +156,21 @@ def space_config(space: EmbeddingSpace) -> dict[str, Any]:
     }
 
 
-def space_from_config(
-    described: dict[str, Any], widths: Sequence[int]
-) -> EmbeddingSpace:
-    """Build the space that :func:`space_config` describes, with empty tensors."""
-    task = Classification(max(int(described["num_classes"]), 1))
+def space_from_config(config: dict[str, Any], widths: Sequence[int]) -> EmbeddingSpace:
+    """Build a space from its configuration, with empty tensors."""
+    task = Classification(max(int(config["num_classes"]), 1))
     return empty_space(
         widths,
-        described["landmarks"],
-        experts_from_config(described["experts"], widths, task),
-        AlignedMap(described["aligned"], int(described["aligned_channels"])),
-        int(described["channels"]),
-        int(described["num_classes"]),
+        config["landmarks"],
+        experts_from_config(config["experts"], widths, task),
+        AlignedMap(config["aligned"], int(config["aligned_channels"])),
+        int(config["channels"]),
+        int(config["num_classes"]),
     )
 
 
 def modalities_without_partner(present: Tensor, names: Sequence[str]) -> list[str]:
-    """Name the modalities that no sample has together with another."""
+    """Return the modalities that no sample has together with another one."""
     paired = present & (present.sum(1) > 1)[:, None]
     return [name for name, seen in zip(names, paired.any(0), strict=True) if not seen]
 
@@ -177,17 +178,17 @@ def modalities_without_partner(present: Tensor, names: Sequence[str]) -> list[st
 def aligned_modalities(
     given: Sequence[str] | None, schema: Schema, featurizer: Featurizer
 ) -> list[str]:
-    """Return the modalities that share a space, of a schema of numbers.
+    """Return the modalities in a shared embedding space.
 
     Args:
-        given: Their names, none or at least two; None: those that one pretrained model
-            encodes.
-        schema: What was read, pretrained vectors in the place of texts and pictures.
+        given: Names of the modalities, none or at least two; None: those that one
+            pretrained model encodes.
+        schema: Schema with vectors in place of texts, images and audio.
         featurizer: Featurizer with the pretrained encoders.
 
     Raises:
-        ConfigError: An unknown modality, one alone, or such as cannot share a space:
-            sequences, or vectors of different lengths.
+        ConfigError: If there is an unknown modality, a single one, a sequence, or
+            vectors have different lengths.
     """
     names = featurizer.shared_space() if given is None else list(given)
     known = {m.name: m for m in schema.modalities}
@@ -199,12 +200,10 @@ def aligned_modalities(
         )
     widths = {name: _width(known[name]) for name in names}
     if len(set(widths.values())) > 1 or None in widths.values():
-        told = ", ".join(
-            f"{name} ({of or 'a sequence'})" for name, of in widths.items()
-        )
+        got = ", ".join(f"{name} ({n or 'a sequence'})" for name, n in widths.items())
         raise ConfigError(
-            "aligned must name modalities of one vector a sample, all of one length, "
-            f"got {told}. Name those that one model put into one space."
+            "aligned must name modalities of one vector per sample, all of one length, "
+            f"got {got}. Name those that one model maps into one space."
         )
     return names
 

@@ -1,8 +1,7 @@
 """Saving fitted estimators as safetensors and JSON, and loading them."""
 
-import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +13,19 @@ from mmgraph import checkpoint
 from mmgraph.errors import CheckpointError
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.input_spec import InputSpec
-from mmgraph.estimators.validation import check_options, resolve_device
+from mmgraph.estimators.validation import (
+    CONSTRAINTS,
+    Constraint,
+    check_params,
+    resolve_device,
+)
 from mmgraph.experts.serialization import check_ranges
 from mmgraph.schema import Schema
+from mmgraph.typing import PathLike
 
 SelfT = TypeVar("SelfT", bound="PersistenceMixin")
 
-# parameters that do not belong to the model, or are saved apart
+# parameters that do not affect the model, or are saved separately
 RUNTIME_PARAMS = ("device", "verbose", "checkpoint_dir", "encoders")
 # errors that damaged or foreign JSON can lead to
 LOAD_ERRORS = (
@@ -35,11 +40,11 @@ LOAD_ERRORS = (
 
 
 class PersistenceMixin(BaseEstimator):
-    """Saves parameters, the description of the inputs, and the tensors of a model.
+    """Saving and loading of parameters, input description and tensors.
 
     Attributes:
-        input_spec_: Inputs that the estimator was fitted on.
-        model_: Module with all that was fitted.
+        input_spec_: Description of the inputs.
+        model_: Fitted module.
     """
 
     device: str | None
@@ -47,13 +52,17 @@ class PersistenceMixin(BaseEstimator):
     num_layers: int
     input_spec_: InputSpec
     model_: Any  # the module of the estimator
+    _constraints: ClassVar[Mapping[str, Constraint]] = CONSTRAINTS
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the fitted estimator as safetensors and JSON, never as a pickle.
+    def _check_params(self) -> None:
+        """Check the parameters of the constructor."""
+        check_params(self.get_params(deep=False), self._constraints)
+
+    def save_pretrained(self, folder: PathLike) -> None:
+        """Save the fitted estimator as safetensors and JSON.
 
         Args:
-            folder: Folder to write; made if it does not exist. A model that it holds
-                is replaced.
+            folder: Folder; created if necessary. A model in the folder is replaced.
 
         Raises:
             CheckpointError: If the folder cannot be written.
@@ -82,7 +91,7 @@ class PersistenceMixin(BaseEstimator):
     @classmethod
     def from_pretrained(
         cls: type[SelfT],
-        folder: str | os.PathLike[str],
+        folder: PathLike,
         *,
         device: str | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
@@ -94,12 +103,12 @@ class PersistenceMixin(BaseEstimator):
             folder: Folder of the saved estimator.
             device: Device of the model; default: a GPU if there is one.
             functions: Function of each Custom topology of the schema, by name.
-            encoders: Where pretrained encoders are now, by modality; default: where
-                they were when the estimator was fitted.
+            encoders: Pretrained encoder, or its path or name, by modality; default: the
+                locations at the time of the fit.
 
         Raises:
-            CheckpointError: If files are damaged or foreign or of another estimator,
-                or a pretrained encoder is not found or is another one.
+            CheckpointError: If files are damaged, of another program or of another
+                estimator, or a pretrained encoder is not found or is another one.
             ConfigError: If the device is unknown.
         """
         where = resolve_device(device)
@@ -113,7 +122,7 @@ class PersistenceMixin(BaseEstimator):
             estimator = cls._restored(tensors, manifest, dict(functions or {}))
         except LOAD_ERRORS as error:
             raise CheckpointError(
-                f"{folder} does not describe a model of this version: {error}"
+                f"{folder} must describe a model of this version, got: {error}."
             ) from None
         estimator.device = device
         estimator.model_.to(where)
@@ -135,9 +144,9 @@ class PersistenceMixin(BaseEstimator):
         schema = None if given is None else Schema.from_json(given, functions)
         params = {**manifest["params"], "schema": schema}
         estimator = cls(**{**params, "experts": tuple(params["experts"])})
-        check_options(estimator.get_params(deep=False))
+        estimator._check_params()
         if estimator.num_layers > len(tensors):
-            raise CheckpointError("A graph layer must have tensors, got too few.")
+            raise CheckpointError("Every graph layer must have tensors, got too few.")
         inputs = manifest["inputs"]
         estimator.input_spec_ = InputSpec.from_json(inputs, functions=functions)
         with torch.device("meta"):  # shapes are compared before memory is taken
@@ -154,7 +163,7 @@ def model_params(estimator: BaseEstimator) -> dict[str, Any]:
 
 
 def to_json_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return named values as JSON holds them: NumPy scalars become Python's."""
+    """Convert NumPy scalars and tuples to values that JSON can represent."""
     return {name: _to_json(value) for name, value in values.items()}
 
 
@@ -167,10 +176,11 @@ def _to_json(value: Any) -> Any:  # noqa: ANN401
 
 
 def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load tensors into a model that was built on the meta device.
+    """Load tensors into a model on the meta device.
 
     Raises:
-        CheckpointError: If a tensor is of another type, or trees point outside.
+        CheckpointError: If a tensor has another type, or indices of trees are out of
+            range.
         RuntimeError: If names or shapes differ.
     """
     for name, expected in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""Regression from whatever modalities each sample has.
+"""Regression from any subset of modalities.
 
 Letters: ``N`` samples, ``K`` targets.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from mmgraph.data.column import BoolArray
 from mmgraph.data.targets import labelled_rows
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.base import AnyArray, FloatArray
+from mmgraph.estimators.base import AnyArray, FloatArray, LabelLike, SampleLike
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
 from mmgraph.estimators.validation import labels_to_score
@@ -69,9 +69,10 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
     Attributes:
         mean_: ``[K]`` training means of the targets.
         scale_: ``[K]`` training standard deviations of the targets.
+        flat_: True if the targets of the training were 1-D.
         schema_: Schema of the training samples, texts, images and audio as vectors.
         channels_: Names of the channels of each modality whose channels are named.
-        unseen_: Modalities that no training sample had. Their content is ignored.
+        unseen_: Modalities without usable training samples. Their content is ignored.
         input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
         n_features_in_: Number of features, if fitted on an array.
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
@@ -116,12 +117,11 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
     ) -> None:
         self._set_params(locals())
 
-    def fit(self, X: Any, y: Any = None) -> "FusionRegressor":  # noqa: ANN401, N803
+    def fit(self, X: "SampleLike", y: "LabelLike | None" = None) -> "FusionRegressor":  # noqa: N803
         """Fit base learners, pool and graph networks.
 
-        Of a ``MultimodalStream`` that is larger than its memory, a random sample
-        trains the base learners and validates the members; the graph networks are
-        trained on all samples.
+        Base learners are fitted to a random sample of a ``MultimodalStream`` that is
+        larger than its memory; graph networks are trained on all of its samples.
 
         Args:
             X: ``MultimodalData``, a ``MultimodalStream``, or an array ``[N, C]`` with
@@ -150,7 +150,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
             self.mean_, spread = np.nanmean(target, axis=0), np.nanstd(target, axis=0)
         if not np.isfinite([self.mean_, spread]).all():
             raise DataError(
-                "y must be of numbers whose variance is finite, got too large ones. "
+                "y must have a finite variance, got numbers that are too large. "
                 "Rescale them."
             )
         self.scale_ = np.where(spread > 0, spread, 1.0)
@@ -161,7 +161,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         scaled = torch.from_numpy((target - self.mean_) / self.scale_).float()
         return scaled, np.asarray(~np.isnan(target).all(1))
 
-    def predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
+    def predict(self, X: "SampleLike") -> FloatArray:  # noqa: N803
         """Predicted targets.
 
         Args:
@@ -181,7 +181,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         values: FloatArray = scaled * self.scale_ + self.mean_
         return values
 
-    def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401, N803
+    def score(self, X: "SampleLike", y: "LabelLike | None" = None) -> float:  # noqa: N803
         """Coefficient of determination R² over known targets.
 
         Raises:
@@ -209,7 +209,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         self.scale_ = np.array(config["scale"], dtype=np.float64)
         self.flat_ = bool(config["flat"])
         if self.mean_.ndim != 1 or self.scale_.shape != self.mean_.shape:
-            raise CheckpointError("Targets must have one mean and one scale each.")
+            raise CheckpointError("Every target must have a mean and a scale.")
         return Regression(len(self.mean_))
 
 

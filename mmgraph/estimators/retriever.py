@@ -1,10 +1,10 @@
-"""Embed any subset of modalities into one space, to find what belongs together.
+"""Cross-modal retrieval in one embedding space for every subset of modalities.
 
 Letters: ``N`` samples, ``Q`` queries, ``M`` modalities, ``W`` width of an embedding.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,9 @@ from mmgraph.embedding.hubness import FloatArray, Hubness, hub_corrected
 from mmgraph.embedding.model import EmbeddingFusion
 from mmgraph.embedding.space import EmbeddingSpace
 from mmgraph.embedding.training_data import EmbeddingTrainingData
-from mmgraph.estimators.base import FITTING
+from mmgraph.estimators.base import FITTING, LabelLike, MultimodalLike
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.pair_base import PairEstimator, check_multimodal
-from mmgraph.estimators.validation import check_options
 from mmgraph.experts.links import ExpertKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Regression
@@ -40,50 +39,66 @@ if TYPE_CHECKING:
 
 
 class FusionRetriever(PairEstimator):
-    """One space for every subset of modalities: query by text, image, or both.
+    """Retriever with one embedding space for every subset of modalities.
 
-    Modalities of one sample belong together. Each modality is mapped, in closed form,
-    to how much it is like every training sample that has several; where the data has
-    classes, also to class probabilities. A query is the sum over the modalities that
-    it has, moved by a graph of just these, as far as that helps samples that the graph
-    was not trained on. See :class:`mmgraph.embedding.space.EmbeddingSpace`.
+    Queries and entries can have any modalities: text finds images, text and image
+    together find audio. Modalities of one sample are positives. Each modality is
+    mapped, in closed form by kernel ridge regression, to its similarities to training
+    pairs and, if the data have classes, to class probabilities. An embedding is the
+    normalized sum over the present modalities. With ``epochs`` above 0, graph networks
+    on the present modalities are added with a weight chosen on held-out samples. See
+    :class:`mmgraph.embedding.space.EmbeddingSpace`.
 
     Args:
-        supervision: What belongs together: "pairs" of modalities of one sample,
-            "labels" for samples of one class, or "auto": both where the data has
-            classes, led by pairs where these tell samples of one class apart.
-        loss: Of the graph: "siglip" or "infonce", with learned temperature.
-        out_channels: Coordinates of likeness to training samples.
-        contrast_size: Samples that a step compares, computed ``batch_size`` at a time
-            with cached gradients; default: ``batch_size``.
-        hubness: How :meth:`similarity` discounts hubs: "none", "csls" or
+        supervision: Positives: "pairs" (modalities of one sample), "labels" (samples of
+            one class) or "auto" (both if the data have classes; pairs dominate if they
+            separate samples of one class).
+        loss: Contrastive loss of the graph networks: "siglip" or "infonce", with a
+            learned temperature.
+        out_channels: Maximum number of coordinates of similarity to training pairs.
+        contrast_size: Effective contrastive batch size (GradCache): samples that are
+            compared in a step, embedded ``batch_size`` at a time; default:
+            ``batch_size``.
+        hubness: Hubness correction of :meth:`similarity`: "none", "csls" or
             "inverted_softmax".
-        schema: The graph of a sample; default: the schema of the data.
-        hidden_channels: Width of node states.
-        num_layers: Graph layers.
-        num_heads: Attention heads.
-        capacity: What a relation has of its own: "bias", "scalar" or "full".
-        feed_forward: "typed", "mixture" of experts, or "none".
-        members: Ensemble members, trained together.
-        experts: Kinds of unimodal experts of the class, where classes lead.
-        epochs: Passes of the graph over the data; None: 20, but 60 to 300 steps.
-            Training stops early when held-out samples gain nothing. Default: 0, no
-            graph, for on small sets it gained nothing on unseen samples.
-        batch_size: Samples that are computed at once.
+        schema: Graph of a sample; default: a star that connects every modality of the
+            data with one latent node.
+        hidden_channels: Width of node states, a multiple of ``num_heads``.
+        num_layers: Number of graph layers.
+        num_heads: Number of attention heads.
+        capacity: Relation parameterization: "bias" (a bias per relation and head),
+            "scalar" (also scales of keys and values) or "full" (also maps of keys and
+            values, as in the Heterogeneous Graph Transformer).
+        feed_forward: Feed-forward map of a node: "typed" (one per node type),
+            "mixture" (of experts) or "none".
+        members: Ensemble size: number of graph networks, trained together.
+        experts: Kinds of base learners that predict the class, if classes dominate:
+            "linear", "spline" and "forest" of one modality.
+        epochs: Maximum number of passes over the data; None: 20, but between 60 and 300
+            steps. Training stops early if held-out samples do not improve. Default: 0,
+            no graph networks, which did not improve retrieval on small data.
+        batch_size: Samples per step.
         learning_rate: Peak of the one-cycle schedule.
-        weight_decay: Of AdamW.
-        encoders: By modality of text, image or audio: a pretrained model that turns
-            it into vectors, as a :class:`mmgraph.PretrainedEncoder` or as the path or
-            name of one; default: what the schema names, else plain features.
-        aligned: Modalities whose vectors can be compared before anything is learned,
-            such as pictures and texts by CLIP: their cosines have a share of the
-            similarity, chosen by how well training samples find their partner. One
-            vector a sample, all of one length; none: (); default: those that one
-            pretrained model of ``encoders`` puts into one space. With them, a fit
-            needs no sample that has two modalities.
-        device: Where to compute; default: a GPU if there is one.
-        seed: Of everything that is random.
-        verbose: Show a progress bar; default: only on a terminal.
+        weight_decay: Weight decay of AdamW.
+        encoders: Pretrained encoder of each text, image or audio modality, as a
+            :class:`mmgraph.PretrainedEncoder` or as its path or name; default: those
+            of the schema, otherwise plain features.
+        aligned: Modalities in a shared embedding space, such as images and texts
+            encoded by CLIP: one vector per sample, all of one length. Their cosines are
+            part of the similarity, with a weight chosen on training samples. Default:
+            modalities that one pretrained model of ``encoders`` maps into one space;
+            (): none. With aligned modalities, no sample needs to have two modalities.
+        device: Device of the graph networks; default: a GPU if there is one.
+        seed: Seed for folds, trees, initialization and dropout.
+        verbose: Show a progress bar; default: on a terminal only.
+
+    Attributes:
+        schema_: Schema of the training samples, texts, images and audio as vectors.
+        channels_: Names of the channels of each modality whose channels are named.
+        unseen_: Modalities without usable training samples. Their content is ignored.
+        input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
+        model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
+            is 0 if they do not reduce the loss on held-out samples.
 
     Example:
         >>> import numpy as np
@@ -94,6 +109,12 @@ class FusionRetriever(PairEstimator):
         >>> gallery = ret.embed(data[30:], modalities=["image"])
         >>> (z @ gallery.T).argmax(1)
         array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+
+    References:
+        Kernel and Nonlinear Canonical Correlation Analysis, Lai, Fyfe, 2000. A New
+        Approach to Cross-Modal Multimedia Retrieval, Rasiwasia et al., 2010 (class
+        probabilities as a common space). Sigmoid Loss for Language Image Pre-Training,
+        Zhai, Mustafa, Kolesnikov, Beyer, 2023, arXiv 2303.15343.
     """
 
     _budget = StepSchedule(20, 60, 300)
@@ -130,18 +151,27 @@ class FusionRetriever(PairEstimator):
     ) -> None:
         self._set_params(locals())
 
-    def fit(self, X: Any, y: Any = None) -> "FusionRetriever":  # noqa: ANN401, N803
-        """Learn from samples: their modalities belong together.
+    def fit(
+        self,
+        X: "MultimodalLike",  # noqa: N803
+        y: "LabelLike | None" = None,
+    ) -> "FusionRetriever":
+        """Fit the embedding space and, with ``epochs`` above 0, the graph networks.
 
         Args:
-            X: ``MultimodalData``. Samples of one group are never taken for each
-                other's opposite, and are held out together.
-            y: ``[N]`` classes; default: those of the data, where it has any.
+            X: ``MultimodalData``. Samples of one group are never negatives of each
+                other, and are held out together.
+            y: ``[N]`` classes; default: those of the data, if any.
+
+        Returns:
+            The estimator itself.
 
         Raises:
-            DataError: No sample with two modalities, nor classes.
+            DataError: If no sample has two modalities, there are no classes, and no
+                modalities are aligned.
+            ConfigError: If a parameter has an invalid value.
         """
-        check_options(self.get_params(deep=False))
+        self._check_params()
         data = check_multimodal(X)
         data = data if y is None else data.replace(y=y)
         data, samples, fitted = self._fit_space(data)
@@ -195,7 +225,7 @@ class FusionRetriever(PairEstimator):
             loss=self.loss,
         )
 
-    # Using
+    # Prediction
 
     def embed(
         self,
@@ -203,34 +233,32 @@ class FusionRetriever(PairEstimator):
         *,
         modalities: Sequence[str] | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Embed samples by some of their modalities.
+        """Embed samples, given some of their modalities.
 
         Args:
-            X: The data.
-            modalities: Which to look at; default: all that the data has.
+            X: Samples with any of the modalities of the training.
+            modalities: Names of the modalities to use; default: all modalities of the
+                data.
 
         Returns:
-            ``[N, W]`` of unit length: an inner product is a cosine. A sample that has
-            none of these modalities, or only some that nothing could be learned about,
-            is all NaN: there is nothing to embed.
+            ``[N, W]`` unit vectors: an inner product is a cosine. Samples without any
+            of these modalities, or only with ``unseen_`` ones, are all NaN.
 
         Raises:
-            DataError: An unknown modality, or data that does not fit the model.
+            DataError: If a modality is unknown or of another width.
         """
         check_is_fitted(self, "model_")
         data = check_multimodal(X)
         if modalities is not None:
             names = [modalities] if isinstance(modalities, str) else list(modalities)
             check_names("modalities", names, self.schema_.modality_names)
-            asked = {
-                name: np.full(len(data), name in names) for name in data.modalities
-            }
-            data = data.mask(asked)
+            kept = {name: np.full(len(data), name in names) for name in data.modalities}
+            data = data.mask(kept)
         data = self.input_spec_.read(data, progress=self.verbose)
         z = self._predict_batches(data, self.model_)
-        nothing = ~z.ne(0).any(1, keepdim=True)
-        found: npt.NDArray[np.float32] = z.masked_fill(nothing, torch.nan).numpy()
-        return found
+        empty = ~z.ne(0).any(1, keepdim=True)
+        embedded: npt.NDArray[np.float32] = z.masked_fill(empty, torch.nan).numpy()
+        return embedded
 
     def index(
         self,
@@ -239,13 +267,16 @@ class FusionRetriever(PairEstimator):
         modalities: Sequence[str] | None = None,
         kind: str = "exact",
     ) -> "Index":
-        """Embed a gallery and index it by the ids of its samples.
+        """Embed a gallery, and build an index of its samples by their ids.
 
         Args:
-            gallery: The samples to find; ids must be unique.
-            modalities: What they are embedded by; default: all. A sample that has none
-                of them is never found.
-            kind: See :class:`mmgraph.retrieval.Index`.
+            gallery: Samples to search; ids must be unique.
+            modalities: Names of the modalities to use; default: all. Samples without
+                any of them are never returned by a search.
+            kind: Kind of the index, see :class:`mmgraph.retrieval.Index`.
+
+        Raises:
+            DataError: If a modality is unknown or of another width, or ids repeat.
         """
         from mmgraph.retrieval import Index
 
@@ -264,25 +295,27 @@ class FusionRetriever(PairEstimator):
         *,
         bank: FloatArray | None = None,
     ) -> FloatArray:
-        """Score embedded queries against an embedded gallery, ``[Q, N]``.
+        """Score embedded queries against an embedded gallery.
 
-        The cosine, or what the option ``hubness`` makes of it; see
-        :func:`mmgraph.embedding.hubness.hub_corrected`.
+        The score is the cosine, with the hubness correction of the parameter
+        ``hubness``; see :func:`mmgraph.embedding.hubness.hub_corrected`.
 
         Args:
             queries: ``[Q, W]`` from :meth:`embed`.
             gallery: ``[N, W]`` from :meth:`embed`.
-            bank: ``[B, W]`` queries that show what is a hub, such as those of the
-                training data; default: the queries, which then depend on each other.
+            bank: ``[B, W]`` queries on which hubness is measured, such as those of the
+                training data; default: ``queries``, whose scores then depend on each
+                other.
 
         Returns:
-            Higher is better: -inf for an all-NaN entry, else NaN for an all-NaN query.
+            ``[Q, N]`` scores, higher is better: -inf for an all-NaN entry, and NaN for
+            an all-NaN query with any other entry.
 
         Raises:
-            DataError: Samples in place of their embeddings, or another width.
+            DataError: If samples are given in place of embeddings, or widths differ.
         """
-        asked = as_vectors("queries", queries)
-        width = asked.shape[1]
-        found = as_vectors("gallery", gallery, width=width)
-        shown = asked if bank is None else as_vectors("bank", bank, width=width)
-        return hub_corrected(asked, found, shown, self.hubness)
+        queries = as_vectors("queries", queries)
+        width = queries.shape[1]
+        gallery = as_vectors("gallery", gallery, width=width)
+        bank = queries if bank is None else as_vectors("bank", bank, width=width)
+        return hub_corrected(queries, gallery, bank, self.hubness)

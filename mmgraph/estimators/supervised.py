@@ -36,19 +36,24 @@ from mmgraph.data.splits import assign_folds
 from mmgraph.data.stream.sampling import draw_sample
 from mmgraph.distributed import ProcessGroup, init_process_group
 from mmgraph.errors import DataError
-from mmgraph.estimators.base import AnyArray, FloatArray, FusionEstimator
+from mmgraph.estimators.base import (
+    AnyArray,
+    FloatArray,
+    FusionEstimator,
+    LabelLike,
+    SampleLike,
+)
 from mmgraph.estimators.explain import Explanation, explain
 from mmgraph.estimators.featurize import Encoder, Featurizer
 from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.estimators.persistence import model_params
 from mmgraph.estimators.validation import (
-    check_options,
-    labelled,
     naming_frames,
     refuse_mapping,
+    with_labels,
 )
 from mmgraph.experts.ensemble import predict_joint
-from mmgraph.experts.fit import Fitting, fingerprint
+from mmgraph.experts.fit import Fitting
 from mmgraph.experts.residual import ResidualFusion
 from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
 from mmgraph.nn.heads import Task
@@ -62,10 +67,10 @@ Extend: TypeAlias = Callable[[TrainingSet], tuple[BatchSource, int]]
 ARRAY_MODALITY = "x"  # modality of a plain array
 READ_ARRAY = {"dtype": "numeric", "ensure_all_finite": "allow-nan"}
 READ_LABELS = {"dtype": None, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
-MAX_SAMPLE = 20_000  # base learners gain little from more, and forests grow with them
-SAMPLE_SHARE = 16  # raw samples may take this part of the memory,
-FEATURE_SHARE = 160  # and their features this one: fits work on many copies
-NUM_HELD_OUT = 5  # one of so many sampled ones validates the members
+MIN_SAMPLE, MAX_SAMPLE = 64, 20_000  # larger forests improve little on more samples
+SAMPLE_SHARE = 16  # fraction of the memory for raw samples: 1 / 16,
+FEATURE_SHARE = 160  # and for their features: 1 / 160, since fits make copies
+NUM_HELD_OUT = 5  # one fold out of five of the sample validates the members
 
 
 class SupervisedEstimator(
@@ -79,7 +84,7 @@ class SupervisedEstimator(
     # Defined by the task
 
     def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
-        """Learn classes or scales; return encoded targets, which are known, the task."""
+        """Learn classes or scales; return encoded targets, their mask, and the task."""
         raise AssertionError("defined by classifier and regressor")
 
     def _encode(self, y: AnyArray) -> tuple[Tensor, BoolArray]:
@@ -100,20 +105,20 @@ class SupervisedEstimator(
 
     # Fitting
 
-    def _fit(self, X: Any, y: Any) -> None:  # noqa: ANN401, N803
+    def _fit(self, X: "SampleLike", y: "LabelLike | None") -> None:  # noqa: N803
         """Fit in this process, or in every process of its group."""
-        check_options(self.get_params(deep=False))
+        self._check_params()
         if isinstance(X, MultimodalStream):
             self._fit_stream(X, y)
             return
-        workers = init_process_group()
-        data, targets, task = workers.run_on_all(lambda: self._prepare(X, y))
-        self._fit_all(data, targets, task, workers)
+        processes = init_process_group()
+        data, targets, task = processes.run_on_all(lambda: self._prepare(X, y))
+        self._fit_all(data, targets, task, processes)
 
     def _prepare(
         self,
-        X: Any,  # noqa: ANN401, N803
-        y: Any,  # noqa: ANN401
+        X: "SampleLike",  # noqa: N803
+        y: "LabelLike | None",
     ) -> tuple[MultimodalData, Tensor, Task]:
         """Return the samples with known targets as numbers, their targets, the task."""
         if not isinstance(X, MultimodalData):
@@ -122,13 +127,13 @@ class SupervisedEstimator(
             with naming_frames(X):
                 _, y = validate_data(self, X, y, validate_separately=how)
             check_consistent_length(X, y)
-        data = labelled(self._as_data(X, reset=True), y)
+        data = with_labels(self._as_data(X, reset=True), y)
         if self.schema is not None:
             data = data.with_schema(self.schema)
         targets, known, task = self._learn_targets(np.asarray(data.y))
         return self._fit_inputs(data[known]), targets[torch.from_numpy(known)], task
 
-    def _as_data(self, X: Any, *, reset: bool = False) -> MultimodalData:  # noqa: ANN401, N803
+    def _as_data(self, X: "SampleLike", *, reset: bool = False) -> MultimodalData:  # noqa: N803
         """Return multimodal data; a plain array is one modality named ``x``."""
         if isinstance(X, MultimodalData):
             return X
@@ -150,7 +155,7 @@ class SupervisedEstimator(
         data: MultimodalData,
         y: Tensor,
         task: Task,
-        workers: ProcessGroup,
+        processes: ProcessGroup,
         extend: Extend | None = None,
     ) -> None:
         """Fit base learners, pool and graph on data with encoded targets ``y``.
@@ -158,31 +163,36 @@ class SupervisedEstimator(
         The graph is trained on more samples if ``extend`` returns their source and
         their number.
         """
-        folder = self._training_folder(data, y, workers)
-        fitting = Fitting(data, y, task, int(self.seed), workers, folder)
+        progress = self._progress_dir(data, y, processes)
+        fitting = Fitting(data, y, task, int(self.seed), processes, progress)
         evidence, ensemble = fitting.experts(self.experts)
         model = ResidualFusion(ensemble, self._build_graph(task, task.out_channels))
         model.graph.fit_scaling(data.batch())
-        device = self._resolve_device(workers)
+        device = self._resolve_device(processes)
         self.model_ = model.to(device)
         known = fitting.training_set(evidence, int(self.members), device)
         samples, num_samples = extend(known) if extend else (known, len(known))
         self._fit_graph(
-            self.model_.ensemble.pool, samples, num_samples, workers, folder
+            self.model_.ensemble.pool, samples, num_samples, processes, progress
         )
-        if folder is not None and workers.is_main_process:
-            folder.remove()
+        if progress is not None and processes.is_main_process:
+            progress.remove()
 
-    def _training_folder(
-        self, data: MultimodalData, y: Tensor, workers: ProcessGroup
+    def _progress_dir(
+        self, data: MultimodalData, y: Tensor, processes: ProcessGroup
     ) -> CheckpointDir | None:
-        """Return the checkpoint directory, if any; all processes must fit the same."""
+        """Return the checkpoint directory, or None if progress is not saved.
+
+        Raises:
+            PeerError: If another process fits other data or options.
+        """
         checkpoint_dir = getattr(self, "checkpoint_dir", None)
-        if checkpoint_dir is None and workers.size == 1:
+        if checkpoint_dir is None and processes.size == 1:
             return None
         run = model_params(self)
-        run |= {"schema": data.schema.hash, "data": fingerprint(data, y)}
-        workers.require_same("data and options", json.dumps(run, sort_keys=True))
+        samples = replace(data, y=y.numpy())
+        run |= {"schema": data.schema.hash, "data": samples.fingerprint}
+        processes.require_same("data and options", json.dumps(run, sort_keys=True))
         if checkpoint_dir is None:
             return None
         return CheckpointDir(checkpoint_dir, run)
@@ -193,8 +203,8 @@ class SupervisedEstimator(
         """Fit on a stream; in memory if all of it fits."""
         if y is not None:
             raise DataError(
-                "y must be in the stream itself, got it apart. Name its column when "
-                "you open the stream: y='died'."
+                "y must be a column of the stream, got a separate argument. Name the "
+                "column when you open the stream: y='died'."
             )
         if self.schema is not None:
             stream = stream.with_schema(self.schema)
@@ -206,15 +216,15 @@ class SupervisedEstimator(
         if sample.data.y is None:
             raise DataError(
                 "fit needs labels, got a stream without y. Name their column when you "
-                "open the stream."
+                "open the stream: y='died'."
             )
-        workers = init_process_group()
+        processes = init_process_group()
         targets, known, task = self._learn_targets(np.asarray(sample.data.y))
 
         def read() -> MultimodalData:
             return self._fit_inputs(sample.data[known])
 
-        data = workers.run_on_all(read)
+        data = processes.run_on_all(read)
 
         def extend(training: TrainingSet) -> tuple[BatchSource, int]:
             training = hold_out(training, seed)
@@ -225,27 +235,27 @@ class SupervisedEstimator(
             source = StreamTraining(stream, training, seed, targets, prepare)
             return source, sample.total
 
-        self._fit_all(data, targets[torch.from_numpy(known)], task, workers, extend)
+        self._fit_all(data, targets[torch.from_numpy(known)], task, processes, extend)
 
     def _chunk_targets(self, chunk: MultimodalData) -> tuple[Tensor, IntArray]:
         """Return the targets of a chunk, and the numbers of samples with a label."""
         if chunk.y is None:
             raise DataError(
-                "every part of a stream must have y where one has it, got a part "
-                "without. Write the parts the same way."
+                "Every part of a stream must have y if one has it, got a part without "
+                "y. Write all parts with the same columns."
             )
         y, known = self._encode(chunk.y)
         return y, np.flatnonzero(known)
 
     # Using
 
-    def _predict(self, X: Any) -> FloatArray:  # noqa: ANN401, N803
+    def _predict(self, X: "SampleLike") -> FloatArray:  # noqa: N803
         """Return ``[N, K]`` probabilities, or values of targets."""
         return self._inverse_transform(self._apply(X, lambda model: model))
 
     def _apply(
         self,
-        X: Any,  # noqa: ANN401, N803
+        X: "SampleLike",  # noqa: N803
         choose: Callable[[ResidualFusion], Callable[..., Tensor]],
     ) -> Tensor:
         """Return the output of a method of the fitted model, ``[N, D]``."""
@@ -254,12 +264,12 @@ class SupervisedEstimator(
             return torch.cat([self._apply(chunk, choose) for chunk in X.chunks()])
         return self._predict_batches(self._read(X), choose(self.model_))
 
-    def _read(self, X: Any) -> MultimodalData:  # noqa: ANN401, N803
+    def _read(self, X: "SampleLike") -> MultimodalData:  # noqa: N803
         return self.input_spec_.read(self._as_data(X), progress=self.verbose)
 
     def explain(
         self,
-        X: Any,  # noqa: ANN401, N803
+        X: "SampleLike",  # noqa: N803
         *,
         orders: int | None = None,
         seed: int = 0,
@@ -305,7 +315,7 @@ class SupervisedEstimator(
         data = self.input_spec_.complete(self._read(X))
         return explain(predict, data, orders=orders, seed=seed)
 
-    def transform(self, X: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401, N803
+    def transform(self, X: "SampleLike") -> npt.NDArray[np.float32]:  # noqa: N803
         """Sample states of the graph networks, ``[N, E D]``.
 
         The states of the members are concatenated: their axes have nothing in common,
@@ -354,49 +364,50 @@ class SupervisedEstimator(
 def sample_size(
     stream: MultimodalStream, encoders: Mapping[str, Encoder] | None = None
 ) -> int:
-    """Number of samples on which base learners can be fitted in a stream's memory.
+    """Return the number of samples to which base learners are fitted.
 
     Raises:
-        DataError: If they are too few to fit base learners.
+        DataError: If the memory of the stream holds too few samples.
     """
-    first = next(stream.shard(0, 1).chunks(64))
+    first = next(stream.shard(0, 1).chunks(MIN_SAMPLE))
     first = Featurizer.fit(first, encoders).transform(first)
     width = sum(x.shape[1] for x in first.features().values())
     by_rows = stream.memory // SAMPLE_SHARE // stream.row_bytes
     by_features = stream.memory // FEATURE_SHARE // (4 * width)
     most = min(MAX_SAMPLE, by_rows, by_features)
-    if most < 64:
+    if most < MIN_SAMPLE:
         raise DataError(
-            f"memory must hold at least 64 samples for the base learners, got {most} "
-            f"in {stream.memory} bytes. Open the stream with more memory."
+            f"memory must hold at least {MIN_SAMPLE} samples for the base learners, "
+            f"got {most} in {stream.memory} bytes. Open the stream with more memory."
         )
     return most
 
 
 def hold_out(training: TrainingSet, seed: int) -> TrainingSet:
-    """Return sampled data of which one part is held out from every member.
+    """Return the sample with one fold held out from every member.
 
-    Members are trained on all other samples of the stream, so that none of them lacks
-    these, and the weight of the graph is chosen on held-out samples alone.
+    Members are trained on all other samples of the stream; the weight of the graph
+    networks is chosen on the held-out fold alone.
     """
     groups = training.groups.cpu().numpy()
-    alone = len(np.unique(groups)) == len(groups)
+    ungrouped = len(np.unique(groups)) == len(groups)
     folds = assign_folds(
-        training.y.cpu().numpy(), None if alone else groups, NUM_HELD_OUT, seed=seed
+        training.y.cpu().numpy(), None if ungrouped else groups, NUM_HELD_OUT, seed=seed
     )
-    weight = torch.from_numpy(folds > 0).to(training.bags)
-    return replace(training, bags=weight.expand(len(training.bags), -1).contiguous())
+    weights = training.member_weights
+    kept = torch.from_numpy(folds > 0).to(weights)
+    return replace(training, member_weights=kept.expand(len(weights), -1).contiguous())
 
 
 @dataclass(frozen=True)
 class StreamPreparation:
-    """Turns labelled samples of a stream into training data of the graph.
+    """Conversion of labeled samples of a stream into training data of the graph.
 
     Attributes:
-        inputs: How samples are read.
-        model: Model with base learners that were fitted on the sample.
-        keys: ``[S]`` ascending numbers of the sampled samples.
-        sample: The sampled samples, with their out-of-fold evidence.
+        inputs: Description of the inputs.
+        model: Model whose base learners were fitted to the sample.
+        keys: ``[S]`` keys of the sampled samples, ascending.
+        sample: Sampled samples, with their out-of-fold evidence.
     """
 
     inputs: InputSpec
@@ -406,23 +417,29 @@ class StreamPreparation:
 
     @torch.no_grad()
     def prepare(self, chunk: MultimodalData, keys: IntArray, y: Tensor) -> TrainingSet:
-        """Return labelled samples with the evidence of the base learners.
+        """Return labeled samples with the evidence of the base learners.
 
-        A sampled sample has the evidence of base learners that were not fitted on it,
-        and the weight that it has in the sample.
+        Samples of the random sample get their out-of-fold evidence and their member
+        weights.
+
+        Args:
+            chunk: Labeled samples.
+            keys: Keys of the samples.
+            y: Encoded targets.
         """
         sample, ensemble = self.sample, self.model.ensemble
         data = self.inputs.read(chunk)
         device = sample.y.device
         features = [x.to(device) for x in self.inputs.features(data)]
         evidence, present = ensemble.evidence(features)
-        bags = sample.bags.new_ones(len(sample.bags), len(keys))
+        members = len(sample.member_weights)
+        weights = sample.member_weights.new_ones(members, len(keys))
         place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
-        again = torch.from_numpy(self.keys[place] == keys)
-        where = torch.from_numpy(place)[again]
-        evidence[again] = sample.evidence[where]
-        bags[:, again] = sample.bags[:, where]
-        sampled, numbers = again.to(device), torch.from_numpy(place).to(device)
+        sampled = torch.from_numpy(self.keys[place] == keys)
+        where = torch.from_numpy(place)[sampled]
+        evidence[sampled] = sample.evidence[where]
+        weights[:, sampled] = sample.member_weights[:, where]
+        sampled, numbers = sampled.to(device), torch.from_numpy(place).to(device)
 
         def joint_evidence(kept: Tensor, indices: Tensor) -> Tensor | None:
             rows = [x[indices] for x in features]
@@ -438,7 +455,7 @@ class StreamPreparation:
             present=present,
             evidence=evidence,
             y=y.to(device),
-            bags=bags,
+            member_weights=weights,
             groups=torch.arange(len(keys), device=device),
             joint_evidence=joint_evidence,
         )

@@ -1,11 +1,11 @@
-"""Refuse options of estimators that make no sense, before anything is fitted."""
+"""Validation of parameters and inputs before anything is fitted."""
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,78 +19,134 @@ from mmgraph.model.fusion import FeedForwardKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.schema import Schema
 
-COUNTS = ("hidden_channels", "num_layers", "num_heads", "members", "batch_size")
-MORE_COUNTS = ("out_channels", "negatives")
-CHOICES = {
-    "capacity": get_args(Capacity),
-    "feed_forward": get_args(FeedForwardKind),
-    "supervision": ("auto", "pairs", "labels"),
-    "loss": ("siglip", "infonce"),
-    "hubness": ("none", "csls", "inverted_softmax"),
+# Parameters
+
+
+class Constraint(NamedTuple):
+    """Rule for the values of a parameter.
+
+    Attributes:
+        rule: Description of valid values: "<parameter> must be <rule>".
+        holds: Returns True for a valid value.
+    """
+
+    rule: str
+    holds: Callable[[Any], bool]
+
+
+def _is_integer(value: object, least: int, below: float = math.inf) -> bool:
+    integer = isinstance(value, Integral) and not isinstance(value, bool)
+    return integer and least <= int(value) < below  # type: ignore[call-overload]
+
+
+def _is_number(value: object) -> bool:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_list_of(value: object, known: tuple[str, ...] | None = None) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(item, str) and (known is None or item in known) for item in value
+    )
+
+
+def _is_expert_list(value: Any) -> bool:  # noqa: ANN401
+    valid = _is_list_of(value, EXPERT_KINDS) and len(value) > 0
+    return valid and len(set(value)) == len(value)
+
+
+def _integer(least: int) -> Constraint:
+    rule = "a whole number above 0" if least else "a whole number of at least 0"
+    return Constraint(rule, lambda value: _is_integer(value, least))
+
+
+def _optional(constraint: Constraint) -> Constraint:
+    rule, holds = constraint
+    return Constraint(f"None or {rule}", lambda value: value is None or holds(value))
+
+
+def _one_of(*values: str) -> Constraint:
+    rule = f"one of {', '.join(values)}"
+    return Constraint(rule, lambda value: isinstance(value, str) and value in values)
+
+
+def _instance(rule: str, *types: type) -> Constraint:
+    return Constraint(rule, lambda value: value is None or isinstance(value, types))
+
+
+EXPERT_KINDS = get_args(ExpertKind)
+CONSTRAINTS = {
+    **dict.fromkeys(
+        ("hidden_channels", "num_layers", "num_heads", "members", "batch_size"),
+        _integer(1),
+    ),
+    "epochs": _optional(_integer(1)),
+    "seed": Constraint(
+        "a whole number from 0 to 2**32 - 1", lambda value: _is_integer(value, 0, 2**32)
+    ),
+    "learning_rate": Constraint("above 0", lambda v: _is_number(v) and v > 0),
+    "weight_decay": Constraint("at least 0", lambda v: _is_number(v) and v >= 0),
+    "missing_rate": Constraint(
+        "between 0 and 1", lambda v: _is_number(v) and 0 <= v <= 1
+    ),
+    "capacity": _one_of(*get_args(Capacity)),
+    "feed_forward": _one_of(*get_args(FeedForwardKind)),
+    "experts": Constraint(
+        f"a list of some of {', '.join(EXPERT_KINDS)}", _is_expert_list
+    ),
+    "verbose": _instance("None, True or False", bool, np.bool),
+    "encoders": _instance("a dict of encoders by modality, or None", Mapping),
+    "checkpoint_dir": _instance("the path of a folder, or None", str, os.PathLike),
+    "schema": _instance("a Schema or None", Schema),
 }
-SEEDS = 2**32
+"""Constraints on the parameters of all estimators."""
+PAIR_CONSTRAINTS = {
+    **CONSTRAINTS,
+    "epochs": _optional(_integer(0)),  # 0: no graph networks
+    "out_channels": _integer(1),
+    "negatives": _integer(1),
+    "contrast_size": _optional(_integer(1)),
+    "supervision": _one_of("auto", "pairs", "labels"),
+    "loss": _one_of("siglip", "infonce"),
+    "hubness": _one_of("none", "csls", "inverted_softmax"),
+    "aligned": _optional(Constraint("a list of modalities", _is_list_of)),
+}
+"""Constraints on the parameters of retriever and matcher."""
 
 
-def check_options(params: Mapping[str, Any]) -> None:
-    """Check the arguments of an estimator's constructor.
+def check_params(
+    params: Mapping[str, Any], constraints: Mapping[str, Constraint]
+) -> None:
+    """Check the parameters of an estimator.
+
+    Args:
+        params: Parameters by name.
+        constraints: Constraint of each parameter that has one.
 
     Raises:
-        ConfigError: Naming the first argument that cannot be used.
+        ConfigError: If a parameter has an invalid value, naming the first one.
     """
-    for name in (*COUNTS, *(name for name in MORE_COUNTS if name in params)):
-        _require(_whole(params[name], 1), name, "a whole number above 0", params)
-    rule, epochs = "None or a whole number above 0", params["epochs"]
-    if "supervision" in params and epochs == 0:  # without a graph
-        epochs = None
-    _require(epochs is None or _whole(epochs, 1), "epochs", rule, params)
-    size = params.get("contrast_size")
-    _require(size is None or _whole(size, 1), "contrast_size", rule, params)
-    fits = _whole(params["seed"], 0) and int(params["seed"]) < SEEDS
-    _require(fits, "seed", "a whole number from 0 to 2**32 - 1", params)
-    rate, decay = params["learning_rate"], params["weight_decay"]
-    _require(_number(rate) and float(rate) > 0, "learning_rate", "above 0", params)
-    _require(_number(decay) and float(decay) >= 0, "weight_decay", "at least 0", params)
-    missing = params.get("missing_rate", 0.0)
-    fits = _number(missing) and 0 <= float(missing) <= 1
-    _require(fits, "missing_rate", "between 0 and 1", params)
-    for name, known in CHOICES.items():
-        if name not in params:
-            continue
-        fits = isinstance(params[name], str) and params[name] in known
-        _require(fits, name, f"one of {', '.join(known)}", params)
-    kinds = get_args(ExpertKind)
-    experts = params["experts"]
-    fits = isinstance(experts, list | tuple) and len(experts) > 0
-    fits = fits and all(isinstance(e, str) and e in kinds for e in experts)
-    fits = fits and len(set(experts)) == len(experts)
-    _require(fits, "experts", f"a list of some of {', '.join(kinds)}", params)
-    alone = set(experts) != {"joint"}
-    _require(alone, "experts", "a list with an expert of one modality too", params)
+    for name, constraint in constraints.items():
+        if name in params and not constraint.holds(params[name]):
+            raise _invalid(name, constraint.rule, params)
+    if set(params["experts"]) == {"joint"}:
+        rule = "a list with an expert of one modality too"
+        raise _invalid("experts", rule, params)
     heads = int(params["num_heads"])
-    fits = int(params["hidden_channels"]) % heads == 0
-    _require(fits, "hidden_channels", f"a multiple of num_heads={heads}", params)
+    if int(params["hidden_channels"]) % heads:
+        raise _invalid("hidden_channels", f"a multiple of num_heads={heads}", params)
     resolve_device(params["device"])
-    fits = params["verbose"] is None or isinstance(params["verbose"], bool | np.bool)
-    _require(fits, "verbose", "None, True or False", params)
-    aligned = params.get("aligned")
-    fits = aligned is None or isinstance(aligned, list | tuple)
-    fits = fits and all(isinstance(name, str) for name in aligned or ())
-    _require(fits, "aligned", "None or a list of modalities", params)
-    encoders, folder = params["encoders"], params.get("checkpoint_dir")
-    fits = encoders is None or isinstance(encoders, Mapping)
-    _require(fits, "encoders", "a dict of encoders by modality, or None", params)
-    fits = folder is None or isinstance(folder, str | os.PathLike)
-    _require(fits, "checkpoint_dir", "the path of a folder, or None", params)
-    schema = params["schema"]
-    fits = schema is None or isinstance(schema, Schema)
-    _require(fits, "schema", "a Schema or None", params)
+
+
+def _invalid(name: str, rule: str, params: Mapping[str, Any]) -> ConfigError:
+    return ConfigError(f"{name} must be {rule}, got {params[name]!r}.")
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
-    """Return the device of that name; default: a GPU if there is one.
+    """Return a device by its name; default: a GPU if there is one.
 
     Raises:
-        ConfigError: An unknown device, or CUDA where there is none.
+        ConfigError: If PyTorch has no such device, or no GPU is available.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -98,39 +154,24 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         raise ConfigError(
-            f"device must be one that PyTorch knows, such as 'cpu', got {name!r}."
+            f"device must be a device of PyTorch, such as 'cpu', got {name!r}."
         ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            f"device must be available, got {name!r} where PyTorch finds no GPU. "
-            "Leave it out or use 'cpu'."
+            f"device must be available, got {name!r}, but PyTorch finds no GPU. "
+            "Leave device out or set it to 'cpu'."
         )
     return device
 
 
-def _whole(value: object, least: int) -> bool:
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    return whole and int(value) >= least  # type: ignore[call-overload]
+# Inputs
 
 
-def _number(value: object) -> bool:
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _require(fits: bool, name: str, rule: str, params: Mapping[str, Any]) -> None:
-    if not fits:
-        raise ConfigError(f"{name} must be {rule}, got {params[name]!r}.")
-
-
-ARRAY_MODALITY = "x"
-
-
-def labelled(data: MultimodalData, y: Any) -> MultimodalData:  # noqa: ANN401
-    """Return the data with these labels, or its own where ``y`` is None.
+def with_labels(data: MultimodalData, y: Any) -> MultimodalData:  # noqa: ANN401
+    """Return the data with labels ``y``, or with their own labels if it is None.
 
     Raises:
-        DataError: No labels, or as many as there are not samples.
+        DataError: If there are no labels, or their number is not that of the samples.
     """
     if y is not None:
         return data.replace(y=y)
@@ -143,10 +184,10 @@ def labelled(data: MultimodalData, y: Any) -> MultimodalData:  # noqa: ANN401
 
 
 def refuse_mapping(X: Any) -> None:  # noqa: ANN401, N803
-    """Refuse arrays by modality that are not data yet.
+    """Refuse a dict of arrays by modality in place of multimodal data.
 
     Raises:
-        DataError: Saying how to build them.
+        DataError: If ``X`` is a mapping.
     """
     if isinstance(X, Mapping):
         raise DataError(
@@ -158,10 +199,10 @@ def refuse_mapping(X: Any) -> None:  # noqa: ANN401, N803
 
 @contextmanager
 def naming_frames(X: Any) -> Iterator[None]:  # noqa: ANN401, N803
-    """Tell how to build data where a table is no array of numbers.
+    """Name the columns of a table that is not numeric in the error about it.
 
     Raises:
-        DataError: Saying how to build them.
+        DataError: If the context raises a ValueError and ``X`` is a table.
     """
     try:
         yield
@@ -181,10 +222,15 @@ def labels_to_score(
     y: Any,  # noqa: ANN401
     shape: tuple[int, ...],
 ) -> npt.NDArray[Any]:
-    """Return the labels that a score needs, given or of the data, of this shape.
+    """Return the labels with which predictions are compared.
+
+    Args:
+        X: Samples, whose labels are used if ``y`` is None.
+        y: Labels, or None.
+        shape: Shape of the predictions.
 
     Raises:
-        DataError: No labels, none that is known, or of another shape.
+        DataError: If there are no labels, none is known, or their shape differs.
     """
     if y is None:
         y = X.y if isinstance(X, MultimodalData) else None

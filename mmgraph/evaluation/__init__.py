@@ -1,4 +1,9 @@
-"""Scores of a fitted model on samples that it has not seen, by missing pattern."""
+"""Evaluation of fitted models under scenarios of missing modalities.
+
+``evaluate`` scores classifiers, regressors, retrievers and matchers; each has its
+own module; scenarios and pairs are shared. The package may import estimators, metrics,
+missing and data, and nothing above them.
+"""
 
 from mmgraph.evaluation.evaluate import evaluate
 from mmgraph.evaluation.result import Evaluation, ScoreRow

@@ -27,53 +27,63 @@ def evaluate(
     seeds: int = 3,
     seed: int = 0,
 ) -> Evaluation:
-    """Score a fitted model while modalities go missing.
+    """Score a fitted model under scenarios of missing modalities.
 
-    A classifier or regressor predicts the labels of the data; samples without one are
-    left out. A retriever looks up every modality by every other, or as ``query`` and
-    ``gallery`` say: modalities go missing from queries only. A matcher tells true
-    pairs from wrong partners that are drawn at random, among the most similar and,
-    with labels, from the same class.
+    The task follows from the model:
 
-    What the data lack stays missing under every pattern. The masks are those that
-    ``pattern.plan(data, seed)`` draws, the same for every model.
+    - A classifier or regressor predicts the labels of the data. Samples without a
+      label are left out.
+    - A retriever ranks a gallery for each query, by default from every modality to
+      every other. Modalities are removed from the queries only.
+    - A matcher scores true pairs against negatives: partners drawn at random, among
+      the most similar samples and, with labels, within the same class.
+
+    Modalities that the data do not have stay missing in every scenario. The masks are
+    those of ``pattern.plan(data, seed)``, so that all models are scored on the same
+    masks.
 
     Args:
-        model: A fitted estimator of mmgraph, a baseline, or anything with
-            ``predict_proba`` and ``classes_``, or ``predict``, on ``MultimodalData``.
-        data: Samples with labels, or with what belongs together. A stream is read
-            anew for every mask (labels only).
-        missing: Shares of the observed modalities to remove completely at random, 0
-            for the data as they are; or patterns of :mod:`mmgraph.missing`. Default:
-            0, .3, .5 and .7 of labels, 0 of retrievers and matchers.
-        query: Modalities to ask a retriever by, together; default: each alone.
-        gallery: Modalities that a retriever finds, together; default: each alone.
-        seeds: Masks of each pattern; scores are means over them.
-        seed: Of the masks and of wrong partners.
+        model: A fitted estimator of mmgraph, a baseline, or any object with
+            ``predict_proba`` and ``classes_``, or with ``predict``, that accepts
+            ``MultimodalData``.
+        data: Samples with labels, or with several modalities for retrieval and
+            matching. A stream is read once per mask (classification and regression
+            only).
+        missing: Scenarios: rates from 0 to 1 of observed modalities removed completely
+            at random, where 0 removes nothing; or patterns of :mod:`mmgraph.missing`.
+            Default: 0, 0.3, 0.5 and 0.7 for labels, 0 for retrievers and matchers.
+        query: Modalities of a retrieval query, used together. Default: each modality
+            on its own.
+        gallery: Modalities of the gallery entries, used together. Default: each
+            modality on its own.
+        seeds: Masks per scenario; scores are means over them. The default of 3 keeps
+            the variance of the masks below that of the samples at little cost.
+        seed: Seed of the masks and of the negatives.
 
     Returns:
-        One line a pattern and question; it prints as a table, and ``rows`` are dicts.
-        Scores are nan where there is nothing to score.
+        One row per scenario, and per direction or kind of negatives. It prints as a
+        table; ``rows`` are dicts. A score is NaN where it is undefined.
 
     Raises:
-        ConfigError: A rate outside 0 to 1, something that is no pattern, sides for a
-            model that is no retriever, or modalities that it does not know.
-        DataError: No labels, or a class that the model never saw; for a retriever or
-            matcher fewer than two modalities.
+        ConfigError: If a rate is outside 0 to 1, an entry of ``missing`` is neither a
+            rate nor a pattern, ``query`` or ``gallery`` is given for a model that is
+            not a retriever, or they name unknown modalities.
+        DataError: If no sample has a label, a class is unknown to the model, or a
+            retriever or matcher has fewer than two modalities.
 
     Example:
         >>> import mmgraph as mg
         >>> train, test = mg.load_dataset("heart").split(test_size=0.4, seed=0)
         >>> clf = mg.baselines.LateLogistic().fit(train)
-        >>> found = mg.evaluate(clf, test, [0, 0.5, mg.missing.only(["history"])])
-        >>> [row["missing"] for row in found.rows]
+        >>> result = mg.evaluate(clf, test, [0, 0.5, mg.missing.only(["history"])])
+        >>> [row["missing"] for row in result.rows]
         ['0', '0.5', 'only(history)']
-        >>> found.rows[0]["auroc"] > found.rows[1]["auroc"]
+        >>> result.rows[0]["auroc"] > result.rows[1]["auroc"]
         True
     """
-    pairs = isinstance(model, FusionMatcher | FusionRetriever)
-    usual = (0.0,) if pairs else RATES
-    asked = build_scenarios(usual if missing is None else missing, seeds, seed)
+    is_pair_model = isinstance(model, FusionMatcher | FusionRetriever)
+    default = (0.0,) if is_pair_model else RATES
+    scenarios = build_scenarios(default if missing is None else missing, seeds, seed)
     if not isinstance(data, MultimodalData | MultimodalStream):
         raise DataError(
             f"Data must be MultimodalData, got {type(data).__name__}. Build it with "
@@ -81,40 +91,42 @@ def evaluate(
         )
     if isinstance(model, FusionRetriever):
         whole = in_memory(data)
-        return score_retriever(model, whole, asked, query=query, gallery=gallery)
+        return score_retriever(model, whole, scenarios, query=query, gallery=gallery)
     if query is not None or gallery is not None:
         raise ConfigError(
             f"query and gallery must go with a retriever, got {type(model).__name__}. "
-            "Leave them out."
+            "Leave both arguments out."
         )
     if isinstance(model, FusionMatcher):
-        return score_matcher(model, in_memory(data), asked)
+        return score_matcher(model, in_memory(data), scenarios)
     observed: set[str] = set()
-    found = score_labels(model, lambda: _watch(parts_of(data), observed), asked)
+    result = score_labels(model, lambda: _watch(parts_of(data), observed), scenarios)
     _warn_unobserved(model, data, observed)
-    return found
+    return result
 
 
 def _watch(
     parts: Iterable[MultimodalData], observed: set[str]
 ) -> Iterator[MultimodalData]:
-    """Yield the parts, and note which modalities have an observed value."""
+    """Yield the parts, and collect the modalities that have an observed value."""
     for part in parts:
         observed.update(name for name, c in part.columns.items() if c.present.any())
         yield part
 
 
 def _warn_unobserved(model: object, data: DataOrStream, observed: set[str]) -> None:
-    """Warn about modalities of the model that data has, but without any value."""
-    if not isinstance(model, FusionEstimator):
+    """Warn about modalities of the model that no sample of the data has observed."""
+    if not isinstance(model, FusionEstimator) or not observed:
         return
     names = data.schema.modality_names
-    empty = [n for n in names if n not in observed and n not in model.unseen_]
-    empty = [n for n in empty if n in model.schema_.modality_names]
-    if empty and observed:
-        warnings.warn(
-            f"No value of {', '.join(empty)} is observed; they are missing in every "
-            "sample.",
-            DataWarning,
-            stacklevel=3,
-        )
+    for name in model.schema_.modality_names:
+        if name in names and name not in observed and name not in model.unseen_:
+            warnings.warn(unobserved_message(name), DataWarning, stacklevel=3)
+
+
+def unobserved_message(modality: str) -> str:
+    """Return the warning about a modality without any observed value."""
+    return (
+        f"Modality '{modality}' has no observed value in any sample; it is treated as "
+        "missing."
+    )

@@ -1,4 +1,4 @@
-"""How well true pairs of sides are told from wrong ones.
+"""Scores of matchers: true pairs against negatives.
 
 Letters: `N` samples, `P` pairs.
 """
@@ -19,12 +19,12 @@ from mmgraph.evaluation.pairs import (
     Direction,
     IntArray,
     Names,
-    _check_left,
-    _read,
-    _written,
+    check_removable,
     content_ids,
-    draw_partners,
+    draw_negatives,
     has_any,
+    join_names,
+    read_features,
     relevance_matrix,
     side_vectors,
 )
@@ -35,6 +35,10 @@ from mmgraph.metrics.scores import mean_scores
 
 Array = NDArray[np.floating]
 Match = Callable[[MultimodalData, MultimodalData], Array]
+
+SKIPPED_PAIRS = (
+    "Modalities are removed from both sides; pairs with an empty side are skipped."
+)
 
 
 def score_matching(
@@ -47,60 +51,63 @@ def score_matching(
     labels: IntArray | None = None,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """Score the probabilities of true pairs against those of wrong ones.
+    """Score the probabilities of true pairs against those of negatives.
 
-    Each sample with both sides is a true pair, and its left side with the right side
-    of another sample a wrong one. Wrong partners have another key and other content.
+    Each sample with both sides is a true pair; its left side with the right side of
+    another sample is a negative. The right side of a negative has another key and
+    another content.
 
     Args:
-        match: Says how likely row i of one belongs to row i of the other, [P].
+        match: Function that returns the probability that row i of the left data
+            belongs to row i of the right data, [P].
         data: Samples whose modalities are numbers.
         direction: The left and the right side.
-        keys: Sides of samples with the same number belong together, [N]; -1 is none.
-        masked: The samples that are asked, with modalities removed; None: the data.
-            Those that lost a side are left out.
-        labels: Number of the class of each sample, [N], -1 where unknown; None: none.
-        seed: Of the wrong partners.
+        keys: Key of each sample, [N]; sides with equal keys belong together, -1 is
+            none.
+        masked: The samples to score, with modalities removed; None is the data. Pairs
+            with an empty side are skipped.
+        labels: Class of each sample, [N], -1 where unknown; None without labels.
+        seed: Seed of the negatives.
 
     Returns:
-        By kind of wrong partner, "random", "similar" (of those most like the right
-        one by their standardised features), "random and similar" in equal parts, and
-        with labels "same label": auroc, average_precision, log_loss, brier and
-        expected_calibration_error, half of the pairs being true, and num_pairs. All
-        nan where there is no pair.
+        By kind of negatives ("random"; "similar", among those most similar to the
+        right side in standardized features; "random and similar" in equal parts; and
+        with labels "same label"): auroc, average_precision, log_loss, brier and
+        expected_calibration_error with half of the pairs true, and num_pairs. All NaN
+        where there is no pair.
     """
     masked = data if masked is None else masked
     sides = direction.source, direction.target
     rows = np.flatnonzero(has_any(masked, sides[0]) & has_any(masked, sides[1]))
     left, right = (content_ids(data, side)[rows] for side in sides)
-    ours, asked = keys[rows], masked[rows]
-    together = relevance_matrix(left, right, ours)
+    pair_keys, samples = keys[rows], masked[rows]
+    relevant = relevance_matrix(left, right, pair_keys)
 
     def wrong(part: slice) -> BoolTable:
-        these = np.asarray(together[left[part]][:, right].toarray() == 0)
-        return these & ((ours[part, None] != ours) | (ours < 0))
+        unrelated = np.asarray(relevant[left[part]][:, right].toarray() == 0)
+        return unrelated & ((pair_keys[part, None] != pair_keys) | (pair_keys < 0))
 
-    drawn = draw_partners(
+    drawn = draw_negatives(
         wrong,
         side_vectors(data[rows], direction.target),
         seed,
-        None if labels is None else _equal(labels[rows]),
+        None if labels is None else _same_label(labels[rows]),
     )
-    true = match(asked, asked) if len(rows) else np.empty(0)
-    found = {}
-    for kind, other in drawn.items():
-        at = np.flatnonzero(other >= 0)
-        false = match(asked[at], asked[other[at]]) if len(at) else np.empty(0)
-        found[kind] = true[at], false
+    true = match(samples, samples) if len(rows) else np.empty(0)
+    pairs = {}
+    for kind, partner in drawn.items():
+        at = np.flatnonzero(partner >= 0)
+        false = match(samples[at], samples[partner[at]]) if len(at) else np.empty(0)
+        pairs[kind] = true[at], false
     both = [
-        np.concatenate([found[k][i] for k in ("random", "similar")]) for i in (0, 1)
+        np.concatenate([pairs[k][i] for k in ("random", "similar")]) for i in (0, 1)
     ]
-    named = {"random": found.pop("random"), "similar": found.pop("similar")}
-    named |= {"random and similar": (both[0], both[1])} | found
-    return {kind: _scores(*pair) for kind, pair in named.items()}
+    by_kind = {"random": pairs.pop("random"), "similar": pairs.pop("similar")}
+    by_kind |= {"random and similar": (both[0], both[1])} | pairs
+    return {kind: _scores(*pair) for kind, pair in by_kind.items()}
 
 
-def _equal(labels: IntArray) -> Callable[[slice], BoolTable]:
+def _same_label(labels: IntArray) -> Callable[[slice], BoolTable]:
     return lambda part: (labels[part, None] == labels) & (labels[part, None] >= 0)
 
 
@@ -110,67 +117,63 @@ def _scores(true: Array, false: Array) -> dict[str, float]:
     return {"num_pairs": float(len(p)), **matching_scores(y, p)}
 
 
-LOST_PAIRS = (
-    "Modalities are removed from both sides; a pair that lost one of them is not asked."
-)
-
-
 def score_matcher(
     model: Any,  # noqa: ANN401
     data: MultimodalData,
-    asked: Sequence[Scenario],
+    scenarios: Sequence[Scenario],
 ) -> Evaluation:
-    """Score a matcher against wrong partners, under each missing pattern.
+    """Score a matcher against negatives, in each scenario.
 
     Args:
-        model: Fitted.
-        data: Samples with both sides; those of one group belong together.
-        asked: What is removed from both sides.
+        model: Fitted matcher.
+        data: Samples with both sides; samples of one group belong together.
+        scenarios: Modalities to remove from both sides.
 
     Raises:
-        ConfigError: Sides that lose their only modality.
-        DataError: A side without modalities.
+        ConfigError: If modalities are removed from sides of one modality each.
+        DataError: If a side has no modality.
     """
-    names, data = _read(model, data)
+    names, data = read_features(model, data)
     direction = _sides(model, names)
-    _check_left([direction.source, direction.target], asked, "a matcher")
+    check_removable([direction.source, direction.target], scenarios, "a matcher")
     keys, labels = encode_groups(data.groups, len(data)), class_numbers(data.y)
-    lines = []
-    for removal in asked:
-        found = [
+    rows = []
+    for scenario in scenarios:
+        by_seed = [
             score_matching(
                 lambda left, right: np.asarray(model.predict_proba(left, right)),
                 data,
                 direction,
                 keys,
-                masked=removal.apply(data, seed),
+                masked=scenario.apply(data, seed),
                 labels=labels,
                 seed=seed,
             )
-            for seed in removal
+            for seed in scenario
         ]
-        for kind in found[0]:
-            scores = {str(i): each[kind] for i, each in enumerate(found)}
-            lines.append(ScoreRow(removal.name, kind, mean_scores(scores)))
+        for kind in by_seed[0]:
+            scores = {str(i): each[kind] for i, each in enumerate(by_seed)}
+            rows.append(ScoreRow(scenario.name, kind, mean_scores(scores)))
+    unit = "sample" if data.groups is None else "group"
     notes = [
-        "Half of the pairs are true. Wrong partners have another "
-        f"{'sample' if data.groups is None else 'group'} and another content; similar is "
-        f"one of the {NUM_HARD_NEGATIVES} most like the right one. Probabilities are calibrated for "
-        "random and similar ones in equal parts."
+        f"Half of the pairs are true. The others are negatives: partners from another "
+        f"{unit} with different content; similar ones are drawn from the "
+        f"{NUM_HARD_NEGATIVES} nearest. Probabilities are calibrated for random and "
+        "similar negatives in equal parts."
     ]
-    notes += [LOST_PAIRS] if any(each.removes for each in asked) else []
-    return Evaluation(tuple(lines), "wrong partners", tuple(notes))
+    notes += [SKIPPED_PAIRS] if any(each.removes for each in scenarios) else []
+    return Evaluation(tuple(rows), "wrong partners", tuple(notes))
 
 
 def _sides(model: Any, names: Names) -> Direction:  # noqa: ANN401
-    """Return both sides of a matcher, of what the samples have."""
+    """Return the modalities of both sides of a matcher that the samples have."""
     sides = []
     for side, given in (("left", model.left), ("right", model.right)):
-        wanted = [given] if isinstance(given, str) else list(given)
-        sides.append(tuple(name for name in wanted if name in names))
+        expected = [given] if isinstance(given, str) else list(given)
+        sides.append(tuple(name for name in expected if name in names))
         if not sides[-1]:
             raise DataError(
-                f"Data of the {side} side must have one of {_written(wanted)}, got "
-                f"{_written(names)}."
+                f"Data of the {side} side must have one of {join_names(expected)}, got "
+                f"{join_names(names)}."
             )
     return Direction(*sides)

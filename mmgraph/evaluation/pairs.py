@@ -1,4 +1,7 @@
-"""How well a retriever finds, and a matcher tells, what belongs together."""
+"""Pairs of sides: negatives, equal contents and relevance, for retrieval and matching.
+
+Letters: `N` samples, `F` features of one side.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,58 +15,59 @@ from mmgraph.errors import ConfigError
 from mmgraph.evaluation.scenarios import Scenario
 
 Names: TypeAlias = tuple[str, ...]
+IntArray = NDArray[np.int64]
+BoolTable = NDArray[np.bool_]
+
+CELLS = 1 << 22  # candidate pairs per block of negative sampling
+NUM_HARD_NEGATIVES = 10  # nearest wrong sides that a hard negative is drawn from
 
 
-def _learned(model: Any) -> Names:  # noqa: ANN401
+def trained_modalities(model: Any) -> Names:  # noqa: ANN401
+    """Return the modalities that a fitted model has seen in training."""
     names = model.schema_.modality_names
     return tuple(name for name in names if name not in model.unseen_)
 
 
-def _read(
+def read_features(
     model: Any,  # noqa: ANN401
     data: MultimodalData,
 ) -> tuple[Names, MultimodalData]:
-    """Return the modalities that model and data have, and these as numbers."""
-    names = tuple(name for name in _learned(model) if name in data.modalities)
+    """Return the modalities that model and data share, and the data as features."""
+    names = tuple(name for name in trained_modalities(model) if name in data.modalities)
     return names, model.input_spec_.featurizer.transform(
         data.select(names), progress=model.verbose
     )
 
 
-def _check_left(
-    sides: Sequence[Names], asked: Sequence[Scenario], subject: str
+def check_removable(
+    sides: Sequence[Names], scenarios: Sequence[Scenario], subject: str
 ) -> None:
-    """Refuse patterns where what loses a modality cannot be asked any more."""
-    if any(each.removes for each in asked) and all(len(side) < 2 for side in sides):
+    """Refuse scenarios in which every affected side would be empty.
+
+    Raises:
+        ConfigError: If modalities are removed from sides of one modality each.
+    """
+    if any(each.removes for each in scenarios) and all(len(side) < 2 for side in sides):
         raise ConfigError(
-            f"missing must go with {subject} of several modalities: what lost its only "
-            "one cannot be asked. Got one each.",
+            f"missing must go with {subject} of several modalities, got one each: "
+            "without its only modality a side is empty.",
             "Name several by query=." if subject == "queries" else "",
         )
 
 
-def _written(names: str | Sequence[str]) -> str:
+def join_names(names: str | Sequence[str]) -> str:
+    """Return names separated by commas, "none" for an empty list."""
     return names if isinstance(names, str) else ", ".join(names) or "none"
 
 
-IntArray = NDArray[np.int64]
-CELLS = 1 << 22  # pairs of which wrong partners are drawn at once
-NUM_HARD_NEGATIVES = (
-    10  # wrong sides most like the right one, of which a hard one is drawn
-)
-
-BoolTable = NDArray[np.bool_]
-
-
 def side_vectors(data: MultimodalData, names: tuple[str, ...]) -> NDArray[np.floating]:
-    """Return the standardised features of sides, [N, F], of unit length.
+    """Return the standardized features of sides, [N, F], scaled to unit length.
 
-    Their inner product says how alike sides are, without any model. An empty side is
-    zero.
+    Their inner product is a similarity that depends on no model. An empty side is zero.
 
     Args:
         data: Samples whose modalities are numbers.
-        names: The modalities of the side.
+        names: Modalities of the side.
     """
     from mmgraph.baselines.inputs import StandardScaler
 
@@ -72,48 +76,50 @@ def side_vectors(data: MultimodalData, names: tuple[str, ...]) -> NDArray[np.flo
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
 
 
-def draw_partners(
+def draw_negatives(
     wrong: Callable[[slice], BoolTable],
     vectors: NDArray[np.floating],
     seed: int,
-    alike: Callable[[slice], BoolTable] | None = None,
+    same_label: Callable[[slice], BoolTable] | None = None,
 ) -> dict[str, IntArray]:
-    """Draw wrong partners for each sample.
+    """Draw negatives for each sample.
 
     Args:
-        wrong: For some of the samples, which samples are wrong partners of each,
-            Bool [n, N].
-        vectors: How alike right sides are, by their inner product, [N, F].
-        seed: Of the lot.
-        alike: In the same form, which samples have the same label; None: no labels.
+        wrong: Function from a slice of samples to the samples that are negatives of
+            each, Bool [n, N].
+        vectors: Vectors of the right sides, [N, F]; their inner product is the
+            similarity that hard negatives are chosen by.
+        seed: Seed of the draw.
+        same_label: Function of the same form: the samples with the same label; None
+            without labels.
 
     Returns:
-        The samples [N] whose right sides are the wrong partners, -1 where there is
-        none: "random"; "similar", one of the NUM_HARD_NEGATIVES wrong ones most like the right one;
-        and, with labels, "same label".
+        By kind, the samples [N] whose right sides are the negatives, -1 where there is
+        none: "random"; "similar", one of the `NUM_HARD_NEGATIVES` negatives most
+        similar to the right side; and, with labels, "same label".
     """
     rng, count = np.random.default_rng(seed), len(vectors)
-    kinds = ["random", "similar"] + ["same label"] * (alike is not None)
+    kinds = ["random", "similar"] + ["same label"] * (same_label is not None)
     drawn = {kind: np.full(count, -1, dtype=np.int64) for kind in kinds}
     size = max(1, CELLS // max(count, 1))
     for part in (slice(i, i + size) for i in range(0, count, size)):
         allowed = {"random": wrong(part)}
-        near = np.where(allowed["random"], vectors[part] @ vectors.T, -2)
-        least = np.partition(near, max(count - NUM_HARD_NEGATIVES, 0), axis=1)
-        limit = least[:, max(count - NUM_HARD_NEGATIVES, 0)][:, None]
-        allowed["similar"] = allowed["random"] & (near >= limit)
-        if alike is not None:
-            allowed["same label"] = allowed["random"] & alike(part)
-        lot = rng.random(near.shape)
-        for kind, those in allowed.items():
-            chosen = np.where(those, lot, -1).argmax(axis=1)
-            drawn[kind][part] = np.where(those.any(axis=1), chosen, -1)
+        similarity = np.where(allowed["random"], vectors[part] @ vectors.T, -2)
+        place = max(count - NUM_HARD_NEGATIVES, 0)
+        limit = np.partition(similarity, place, axis=1)[:, place][:, None]
+        allowed["similar"] = allowed["random"] & (similarity >= limit)
+        if same_label is not None:
+            allowed["same label"] = allowed["random"] & same_label(part)
+        priority = rng.random(similarity.shape)
+        for kind, candidates in allowed.items():
+            chosen = np.where(candidates, priority, -1).argmax(axis=1)
+            drawn[kind][part] = np.where(candidates.any(axis=1), chosen, -1)
     return drawn
 
 
 @dataclass(frozen=True)
 class Direction:
-    """From which modalities which others are looked for.
+    """Direction of retrieval or matching, from modalities to other modalities.
 
     Attributes:
         source: Modalities of the query, or of the left side.
@@ -128,18 +134,18 @@ class Direction:
 
 
 def has_any(data: MultimodalData, names: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which samples have at least one of the modalities, [N]."""
+    """Return whether each sample has at least one of the modalities, [N]."""
     return np.asarray(data.select(names).present.any(axis=1))
 
 
 def content_ids(data: MultimodalData, names: Sequence[str]) -> IntArray:
-    """Number the distinct contents of a side, [N]; -1 where it is empty.
+    """Return an identifier of the content of each side, [N]; -1 where it is empty.
 
-    Two sides are the same where all their numbers are, to the bit.
+    Two sides have the same identifier if all their numbers are equal bit for bit.
 
     Args:
         data: Samples whose modalities are numbers.
-        names: The modalities of the side.
+        names: Modalities of the side.
     """
     rows = np.flatnonzero(has_any(data, names))
     numbers = np.full(len(data), -1, dtype=np.int64)
@@ -150,7 +156,7 @@ def content_ids(data: MultimodalData, names: Sequence[str]) -> IntArray:
 
 
 def first_unique(numbers: NDArray[Any]) -> IntArray:
-    """Return the first sample of each number that is not -1, in the order of samples.
+    """Return the first sample of each identifier other than -1, in increasing order.
 
     Example:
         >>> import numpy as np
@@ -158,25 +164,27 @@ def first_unique(numbers: NDArray[Any]) -> IntArray:
         >>> first_unique(np.array([2, -1, 2, 0])).tolist()
         [0, 3]
     """
-    found, first = np.unique(numbers, return_index=True)
-    return np.sort(first[found != -1]).astype(np.int64)
+    unique, first = np.unique(numbers, return_index=True)
+    return np.sort(first[unique != -1]).astype(np.int64)
 
 
 def relevance_matrix(queries: IntArray, gallery: IntArray, keys: IntArray) -> Any:  # noqa: ANN401
-    """Which contents belong together: those that some key has on both sides.
+    """Return which contents are relevant to each other, as a sparse matrix.
 
-    With the number of the sample as key these are the sides of one sample, of which
-    other samples may have the same content; with the number of a class, all sides of
+    A query content and a gallery content are relevant to each other if some key occurs
+    with both. With the number of the sample as key, these are the two sides of one
+    sample (and equal contents of other samples); with a class as key, all sides of
     samples of one class.
 
     Args:
-        queries: Number of the content of one side of each sample, [N]; -1 is none.
-        gallery: The same of the other side, [N].
-        keys: What belongs together has the same number, [N]; -1 is unknown.
+        queries: Content identifier of the query side of each sample, [N]; -1 is none.
+        gallery: Content identifier of the gallery side of each sample, [N].
+        keys: Key of each sample, [N]; samples with equal keys belong together, -1 is
+            unknown.
 
     Returns:
-        A sparse table [Q, G] of integers above 0 where contents belong together; Q and
-        G are one more than the largest numbers.
+        Sparse matrix [Q, G] of integers above 0 where contents are relevant; Q and G
+        are one more than the largest identifiers.
 
     Example:
         >>> import numpy as np
@@ -197,5 +205,5 @@ def _incidence(numbers: IntArray, keys: IntArray, num_keys: int) -> Any:  # noqa
     shape = int(numbers.max(initial=-1)) + 1, num_keys
     ones = np.ones(int(known.sum()), dtype=np.int64)
     table = csr_matrix((ones, (numbers[known], keys[known])), shape=shape)
-    table.data[:] = 1  # repeated cells were added up
+    table.data[:] = 1  # the constructor sums repeated cells
     return table

@@ -1,10 +1,10 @@
-"""What an evaluation found, as rows and as a table."""
+"""The result of an evaluation, as rows and as a table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mmgraph.evaluation.table import Table, number, to_plain
+from mmgraph.evaluation.table import Table, number, to_html, to_plain
 from mmgraph.metrics.scores import HEADINGS, METRIC_TITLES
 
 TITLES = {
@@ -18,65 +18,85 @@ DIGITS = {"num_queries": 0, "num_entries": 0, "num_pairs": 0, "median_rank": 1}
 
 
 class ScoreRow(NamedTuple):
-    """Scores of one question under one missing pattern.
+    """Scores in one scenario.
 
     Attributes:
-        missing: The rate, or the pattern in words.
-        asked: What was asked; "" where there is one thing to ask.
-        scores: By name, means over masks; nan where there is nothing to score.
+        missing: The rate, or the description of the missing pattern.
+        variant: Direction of retrieval or kind of negatives; "" for labels.
+        scores: Scores by name, means over masks; NaN where a score is undefined.
     """
 
     missing: str
-    asked: str
+    variant: str
     scores: Mapping[str, float]
 
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Scores of a model by missing pattern; printed, a table.
+    """Scores of a fitted model by missing-modality scenario.
+
+    Returned by :func:`mmgraph.evaluate`. It prints as a table, also in notebooks, and
+    ``pandas.DataFrame(evaluation.rows)`` is a data frame of it; pandas itself is not
+    required.
 
     Attributes:
-        lines: In the order of the patterns.
-        asked: What `ScoreRow.asked` is, such as "direction"; "" where it is nothing.
-        notes: What a reader has to know.
+        lines: One :class:`ScoreRow` per scenario, in the given order; for retrievers
+            and matchers one per scenario and direction or kind of negatives.
+        variant: Heading of the column that distinguishes rows of one scenario:
+            "direction" for a retriever, "wrong partners" for a matcher, "" otherwise.
+        notes: Remarks below the table, such as the definition of a hit.
+
+    Example:
+        >>> from mmgraph.evaluation import Evaluation, ScoreRow
+        >>> evaluation = Evaluation((ScoreRow("0", "", {"auroc": 0.9}),))
+        >>> evaluation.rows
+        [{'missing': '0', 'auroc': 0.9}]
+        >>> evaluation
+        Scores by missing pattern
+        missing  AUROC
+        0        0.900
     """
 
     lines: tuple[ScoreRow, ...]
-    asked: str = ""
+    variant: str = ""
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return "\n".join(to_plain(self.table())).rstrip()
 
+    def _repr_html_(self) -> str:
+        """Return the table as HTML, for notebooks."""
+        return to_html(self.table())
+
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One dict a line: pattern, what was asked, scores; for `pandas.DataFrame`."""
+        """One dict per line: scenario, direction or negatives, and scores."""
         return [
             {"missing": line.missing}
-            | ({self.asked: line.asked} if self.asked else {})
+            | ({self.variant: line.variant} if self.variant else {})
             | dict(line.scores)
             for line in self.lines
         ]
 
     def table(self, title: str = "Scores by missing pattern") -> Table:
-        """Return the lines as a table.
+        """Return the lines as a table of formatted cells.
 
         Args:
-            title: The line above it.
+            title: Line above the table.
         """
-        known = METRIC_TITLES | HEADINGS | TITLES
+        titles = METRIC_TITLES | HEADINGS | TITLES
         names = list(self.lines[0].scores)
-        words = ("missing", *([self.asked] if self.asked else []))
+        keys = ("missing", *([self.variant] if self.variant else []))
         rows = tuple(
             (
                 line.missing,
-                *([line.asked] if self.asked else []),
+                *([line.variant] if self.variant else []),
                 *(number(line.scores[name], DIGITS.get(name, 3)) for name in names),
             )
             for line in self.lines
         )
-        titles = [known.get(name, name.replace("_", " ")) for name in names]
-        columns = (*words, *titles)
+        headings = [titles.get(name, name.replace("_", " ")) for name in names]
+        columns = (*keys, *headings)
         best = (frozenset[int](),) * len(columns)
-        left = frozenset(range(len(words)))
+        left = frozenset(range(len(keys)))
         return Table(title, columns, rows, best, self.notes, left)

@@ -1,4 +1,4 @@
-"""What is removed before a model is asked, and how often."""
+"""Missing-modality scenarios: what is removed before prediction, with which seeds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Scenario:
     """One missing pattern, drawn with several seeds.
 
     Attributes:
-        name: The rate, or the pattern in words.
-        pattern: The rule.
-        seeds: Of the masks; a score is the mean over them.
+        name: The rate, or the description of the pattern.
+        pattern: The rule that removes modalities.
+        seeds: Seeds of the masks; a score is the mean over them.
     """
 
     name: str
@@ -28,61 +28,61 @@ class Scenario:
 
     @property
     def removes(self) -> bool:
-        """Whether anything can go missing."""
+        """Whether the pattern can remove anything."""
         return not isinstance(self.pattern, natural)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.seeds)
 
     def apply(self, data: MultimodalData, seed: int) -> MultimodalData:
-        """Return the data without what the mask of that seed removes."""
+        """Return the data without the modalities that the mask of a seed removes."""
         return self.pattern.plan(data, seed=seed).apply(data)
 
 
 def build_scenarios(
     missing: Sequence[Missing], seeds: int, seed: int
 ) -> list[Scenario]:
-    """Return what is asked for, in order.
+    """Build one scenario per rate or pattern, in the given order.
 
     Args:
-        missing: Rates of what is removed completely at random, from 0 to 1, or
+        missing: Rates from 0 to 1 of modalities removed completely at random, or
             patterns of `mmgraph.missing`; at least one.
-        seeds: Masks of each, at least 1. Nothing is removed but once.
-        seed: Of the first mask; other seeds share no mask.
+        seeds: Masks per scenario, at least 1. A scenario that removes nothing has one.
+        seed: Seed of the first mask; different seeds have no mask in common.
 
     Raises:
-        ConfigError: Another rate, no pattern, or other seeds.
+        ConfigError: If a rate is outside 0 to 1, an entry is neither a rate nor a
+            pattern, or a seed is not a whole number.
     """
-    if not _whole(seed, 0):
+    if not _is_whole(seed, 0):
         raise ConfigError(f"seed must be a whole number of at least 0, got {seed!r}.")
-    if not _whole(seeds, 1):
+    if not _is_whole(seeds, 1):
         raise ConfigError(f"seeds must be a whole number of at least 1, got {seeds!r}.")
     if isinstance(missing, str | Pattern | Real) or not len(missing):
         raise ConfigError(
-            f"missing must be a list of rates or patterns, got {missing!r}. The default is "
-            "[0, 0.3, 0.5, 0.7]."
+            f"missing must be a list of rates or patterns, got {missing!r}. The "
+            "default is [0, 0.3, 0.5, 0.7]."
         )
-    return [_removal(each, int(seeds), int(seed)) for each in missing]
+    return [_build(each, int(seeds), int(seed)) for each in missing]
 
 
-def _removal(given: object, seeds: int, seed: int) -> Scenario:
+def _build(value: object, seeds: int, seed: int) -> Scenario:
     first = seed * seeds
-    if isinstance(given, Pattern):
-        once = isinstance(given, natural)
-        drawn = range(first, first + (1 if once else seeds))
-        return Scenario(given.describe(), given, drawn)
-    if not isinstance(given, Real) or isinstance(given, bool):
+    if isinstance(value, Pattern):
+        count = 1 if isinstance(value, natural) else seeds
+        return Scenario(value.describe(), value, range(first, first + count))
+    if not isinstance(value, Real) or isinstance(value, bool):
         raise ConfigError(
-            f"missing must be rates or patterns, got {given!r}. Patterns are those of "
+            f"missing must be rates or patterns, got {value!r}. Patterns are those of "
             "mmgraph.missing."
         )
-    rate = float(given)
+    rate = float(value)
     if not 0 <= rate <= 1:
         raise ConfigError(f"missing must be rates from 0 to 1, got {rate:g}.")
     pattern = mcar(rate) if rate else natural()
     return Scenario(f"{rate:g}", pattern, range(first, first + (seeds if rate else 1)))
 
 
-def _whole(value: object, least: int) -> bool:
+def _is_whole(value: object, least: int) -> bool:
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     return whole and int(value) >= least  # type: ignore[call-overload]

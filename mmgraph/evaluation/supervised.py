@@ -1,4 +1,4 @@
-"""How well a model predicts labels.
+"""Scores of classifiers and regressors.
 
 Letters: `N` samples, `K` classes.
 """
@@ -17,45 +17,45 @@ from mmgraph.metrics.scores import Scores, mean_scores
 
 Parts: TypeAlias = Callable[[], Iterable[MultimodalData]]
 
-SEED_STRIDE = 1000  # seeds between the masks of parts
+SEED_STRIDE = 1000  # distance between the mask seeds of consecutive parts
 
 
 def score_labels(
     model: Any,  # noqa: ANN401
     parts: Parts,
-    asked: Sequence[Scenario],
+    scenarios: Sequence[Scenario],
 ) -> Evaluation:
-    """Score a classifier or regressor under each missing pattern.
+    """Score a classifier or regressor in each scenario.
 
     Args:
-        model: Fitted; what has `predict_proba` is a classifier.
-        parts: Reads the samples anew, some at a time.
-        asked: What is removed.
+        model: Fitted model; one with `predict_proba` is a classifier.
+        parts: Function that returns an iterator over the samples, part by part.
+        scenarios: Modalities to remove.
 
     Raises:
-        DataError: No sample with a label, a class that the model never saw, words for
-            a regressor, or several labels a sample.
+        DataError: If no sample has a label, a class is unknown to the model, labels of
+            a regressor are not numbers, or samples have several labels.
     """
-    lines = []
-    for removal in asked:
-        found = {
-            str(seed): _scores(model, _labelled(parts(), removal, seed))
-            for seed in removal
+    rows = []
+    for scenario in scenarios:
+        by_seed = {
+            str(seed): _scores(model, _labelled(parts(), scenario, seed))
+            for seed in scenario
         }
-        lines.append(ScoreRow(removal.name, "", mean_scores(found)))
-    return Evaluation(tuple(lines))
+        rows.append(ScoreRow(scenario.name, "", mean_scores(by_seed)))
+    return Evaluation(tuple(rows))
 
 
 def _labelled(
-    parts: Iterable[MultimodalData], removal: Scenario, seed: int
+    parts: Iterable[MultimodalData], scenario: Scenario, seed: int
 ) -> Iterator[MultimodalData]:
-    """Yield the samples with labels, a part at a time, with modalities removed."""
+    """Yield the samples with labels, part by part, with modalities removed."""
     for number, data in enumerate(parts):
         if data.y is None:
             continue
         known = labelled_rows(np.asarray(data.y))
         if known.any():
-            yield removal.apply(data, seed + SEED_STRIDE * number)[known]
+            yield scenario.apply(data, seed + SEED_STRIDE * number)[known]
 
 
 def _scores(
@@ -64,32 +64,32 @@ def _scores(
 ) -> Scores:
     from mmgraph.metrics import classification_scores, regression_scores
 
-    classifies = hasattr(model, "predict_proba")
-    ask = model.predict_proba if classifies else model.predict
-    pairs = [(np.asarray(data.y), np.asarray(ask(data))) for data in parts]
+    is_classifier = hasattr(model, "predict_proba")
+    predict = model.predict_proba if is_classifier else model.predict
+    pairs = [(np.asarray(data.y), np.asarray(predict(data))) for data in parts]
     if not pairs:
         raise DataError(
             "evaluate must get at least one sample with a label, got none.",
             "Give other samples, or labels by y=.",
         )
-    y, said = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    if not classifies:
+    y, predicted = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    if not is_classifier:
         if y.dtype.kind not in "fiub":
             raise DataError(
-                "Labels must be numbers for a model of regression, got strings.",
+                "Labels must be numbers for a regression model, got strings.",
                 "Give other labels by y=.",
             )
-        return regression_scores(y, said)
+        return regression_scores(y, predicted)
     if y.ndim > 1:
         raise DataError(
-            f"evaluate must get one label a sample, got {y.shape[1]}. Score several in "
-            "Python with FusionClassifier.score."
+            f"evaluate must get one label per sample, got {y.shape[1]}. Score a "
+            "multi-label model in Python with FusionClassifier.score."
         )
     classes = np.asarray(model.classes_)
     unknown = sorted(set(y.tolist()) - set(classes.tolist()), key=str)
     if unknown:
         raise DataError(
-            f"Labels must be classes of the training, {classes.tolist()}, "
-            f"got {unknown[0]!r}."
+            f"Labels must be classes of the training data, {classes.tolist()}, "
+            f"got {unknown[0]!r}. Leave these samples out, or train on them."
         )
-    return classification_scores(np.searchsorted(classes, y), said)
+    return classification_scores(np.searchsorted(classes, y), predicted)

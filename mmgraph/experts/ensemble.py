@@ -1,7 +1,7 @@
-"""The experts of a model and the pool of what they say.
+"""Stacked ensemble: base learners and the pool of their evidence.
 
-Letters: ``B`` samples, ``M`` modalities, ``X`` experts a modality, ``Y`` experts of all
-modalities together, ``F`` features, ``K`` outputs.
+Letters: ``B`` samples, ``M`` modalities, ``X`` base learners of a modality, ``Y`` base
+learners of all modalities together, ``F`` features, ``K`` outputs.
 """
 
 from collections.abc import Sequence
@@ -21,26 +21,33 @@ def predict_joint(
     prior: Tensor,
     fold: Tensor | None = None,
 ) -> Tensor | None:
-    """Return what experts of all modalities say beyond the prior, ``[B, Y, K]``.
+    """Return the evidence of base learners of all modalities, ``[B, Y, K]``.
+
+    Evidence is a score minus the prior.
 
     Args:
-        experts: ``Y`` of them; without any the answer is None.
+        experts: ``Y`` base learners.
         features: ``[B, F_m]`` for each modality.
-        present: ``[B, M]`` Bool; features of what is not present are not read.
-        prior: ``[K]``.
-        fold: ``[B]`` folds of training samples, of which the answer must know nothing.
+        present: ``[B, M]`` Bool; features of missing modalities are not read.
+        prior: ``[K]`` scores of the prior.
+        fold: ``[B]`` folds of training samples; only models that were fitted without
+            the fold of a sample are evaluated for it. Default: all models.
+
+    Returns:
+        The evidence, or None without base learners.
     """
-    said = [expert(features, present, fold) - prior for expert in experts]
-    return torch.stack(said, dim=1) if said else None
+    evidence = [expert(features, present, fold) - prior for expert in experts]
+    return torch.stack(evidence, dim=1) if evidence else None
 
 
 class ExpertEnsemble(nn.Module):
-    """What speaks before the graph does: experts, and the pool that adds them up.
+    """Base learners and the log-linear pool of their evidence.
 
     Args:
-        experts: ``M`` lists of ``X`` modules that map features ``[B, F_m]`` to scores.
-        joint: ``Y`` modules that map the features of all modalities to scores.
-        pool: What adds up what they say.
+        experts: ``M`` lists of ``X`` base learners, which map features ``[B, F_m]`` to
+            scores.
+        joint: ``Y`` base learners, which map the features of all modalities to scores.
+        pool: Pool of the evidence.
     """
 
     def __init__(
@@ -51,64 +58,64 @@ class ExpertEnsemble(nn.Module):
 
     @property
     def expert_lists(self) -> list[nn.ModuleList]:
-        """The experts of each modality."""
+        """Base learners of each modality."""
         return [each for each in self.experts if isinstance(each, nn.ModuleList)]
 
     @property
     def forests(self) -> list[JointForest]:
-        """The experts of all modalities together."""
+        """Base learners of all modalities together."""
         return [each for each in self.joint if isinstance(each, JointForest)]
 
     def evidence(
         self, features: Sequence[Tensor], *, regular: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Ask the experts of each modality.
+        """Return the evidence of the base learners of each modality.
 
         Args:
             features: ``[B, F_m]`` for each modality; a missing one is an all-NaN row.
-            regular: Ask them about missing modalities too and drop the answer: more
-                work, but shapes are free of the data.
+            regular: Evaluate base learners on missing modalities, too, and discard
+                the result: slower, but shapes do not depend on the data.
 
         Returns:
-            ``[B, M, X, K]`` scores beyond the prior, zero where the modality is
-            missing, and ``[B, M]`` Bool presence.
+            ``[B, M, X, K]`` scores minus the prior, zero where the modality is missing,
+            and ``[B, M]`` Bool presence.
         """
         present = present_rows(features)
-        answer = self._predict_dense if regular else self._answer_present
-        said = [
-            answer(x, seen, experts)
+        predict = self._predict_dense if regular else self._predict_present
+        evidence = [
+            predict(x, seen, experts)
             for x, seen, experts in zip(
                 features, present.unbind(1), self.expert_lists, strict=True
             )
         ]
-        return torch.stack(said, dim=1), present
+        return torch.stack(evidence, dim=1), present
 
-    def _answer_present(
+    def _predict_present(
         self, x: Tensor, seen: Tensor, experts: nn.ModuleList
     ) -> Tensor:
         rows = torch.nonzero(seen)[:, 0]
-        beyond = self._beyond(x[rows], experts)
-        zeros = beyond.new_zeros(len(x), *beyond.shape[1:])
-        return zeros.index_copy(0, rows, beyond)
+        evidence = self._evidence(x[rows], experts)
+        zeros = evidence.new_zeros(len(x), *evidence.shape[1:])
+        return zeros.index_copy(0, rows, evidence)
 
     def _predict_dense(self, x: Tensor, seen: Tensor, experts: nn.ModuleList) -> Tensor:
-        return torch.where(seen[:, None, None], self._beyond(x, experts), 0)
+        return torch.where(seen[:, None, None], self._evidence(x, experts), 0)
 
-    def _beyond(self, x: Tensor, experts: nn.ModuleList) -> Tensor:
-        said = torch.stack([expert(x) for expert in experts], dim=1)
-        return said - self.pool.prior
+    def _evidence(self, x: Tensor, experts: nn.ModuleList) -> Tensor:
+        scores = torch.stack([expert(x) for expert in experts], dim=1)
+        return scores - self.pool.prior
 
     def forward(
         self, features: Sequence[Tensor], *, regular: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what is said in all, by each modality, and presence.
+        """Return pooled scores, evidence of each modality, and presence.
 
         Args:
             features: See :meth:`evidence`.
             regular: See :meth:`evidence`.
 
         Returns:
-            ``[B, K]`` scores, ``[B, M, K]`` weighed evidence, ``[B, M]`` Bool.
+            ``[B, K]`` scores, ``[B, M, K]`` weighted evidence, ``[B, M]`` Bool.
         """
         evidence, present = self.evidence(features, regular=regular)
         joint = predict_joint(self.joint, features, present, self.pool.prior)

@@ -1,14 +1,13 @@
-"""Fitting experts, pool and graph, in one process or in several, to the end.
+"""Fit of base learners and pool in one process or several, with saved progress.
 
-Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``K`` outputs.
+Letters: ``N`` samples, ``M`` modalities, ``X`` base learners of a modality, ``K``
+outputs.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -31,67 +30,82 @@ from mmgraph.train import TrainingSet
 from mmgraph.train.progress_dir import CheckpointDir
 
 PART = "experts"
-SAID = ("said", "present")
+EVIDENCE = ("evidence", "present")
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """Labelled samples, and who fits a model to them.
+    """Labeled samples and the settings of a fit.
 
     Attributes:
         data: Samples, with the modalities of the schema.
         y: Encoded targets.
-        task: What is predicted.
-        seed: Of everything that is random.
-        workers: Who train together; all have the same samples.
-        folder: Where progress is kept, or None.
+        task: Prediction task.
+        seed: Seed for folds, trees and pool.
+        processes: Process group; all processes have the same samples.
+        checkpoint_dir: Directory of the progress, or None.
     """
 
     data: MultimodalData
     y: Tensor
     task: Task
     seed: int
-    workers: ProcessGroup
-    folder: CheckpointDir | None
+    processes: ProcessGroup
+    checkpoint_dir: CheckpointDir | None
 
     @property
     def groups(self) -> npt.NDArray[Any] | None:
-        """Groups that are held out together; None where all samples are of one."""
+        """Groups that are held out together; None if all samples are in one group."""
         groups = self.data.groups
         return None if num_feasible_folds(groups, len(self.data)) == 1 else groups
 
     @property
     def num_folds(self) -> int:
-        """How many parts samples are dealt into, none of them empty."""
+        """Number of folds, none of which is empty."""
         return num_feasible_folds(self.groups, len(self.data))
 
     def experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, ExpertEnsemble]:
-        """Fit the experts and their pool: the lead does, and sends them."""
+        """Fit base learners and pool in the main process, and send them to all others.
+
+        Saved progress of the same data and options is loaded instead.
+
+        Args:
+            kinds: Kinds of base learners.
+
+        Returns:
+            Out-of-fold evidence, and the fitted ensemble.
+        """
         fitted: tuple[Evidence, ExpertEnsemble] | None = None
 
         def pack() -> tuple[dict[str, Tensor], dict[str, Any]]:
             nonlocal fitted
-            kept = self.folder.load(PART) if self.folder else None
-            if kept is not None:
-                return kept
+            saved = self.checkpoint_dir.load(PART) if self.checkpoint_dir else None
+            if saved is not None:
+                return saved
             fitted = self._fit_experts(kinds)
             packed = _pack(*fitted)
-            if self.folder:
-                self.folder.save(PART, *packed)
+            if self.checkpoint_dir:
+                self.checkpoint_dir.save(PART, *packed)
             return packed
 
-        if self.workers.size == 1 and self.folder is None:
+        if self.processes.size == 1 and self.checkpoint_dir is None:
             return self._fit_experts(kinds)
-        tensors, plain = self.workers.broadcast_state(pack)
+        tensors, plain = self.processes.broadcast_state(pack)
         return fitted or self._unpack(tensors, plain)
 
     def training_set(
         self, evidence: Evidence, members: int, device: torch.device
     ) -> TrainingSet:
-        """Return what the graph's members learn from."""
+        """Return the training data of the graph networks.
+
+        Args:
+            evidence: Evidence of the fitted base learners.
+            members: Number of graph networks.
+            device: Device of the tensors.
+        """
         data, groups = self.data, self.groups
         evidence = evidence.to(device)
-        bags = member_weights(
+        weights = member_weights(
             self.y.numpy(), groups, members, self.num_folds, seed=self.seed
         )
         return TrainingSet(
@@ -100,7 +114,7 @@ class Fitting:
             evidence=evidence.out_of_fold,
             joint_evidence=evidence.joint_evidence,
             y=self.y.to(device),
-            bags=torch.from_numpy(bags).to(device),
+            member_weights=torch.from_numpy(weights).to(device),
             groups=torch.from_numpy(encode_groups(groups, len(data))).to(device),
         )
 
@@ -134,11 +148,11 @@ class Fitting:
         ensemble = ensemble_from_config(
             plain, [x.shape[1] for x in features], self.task
         )
-        own = {k: x for k, x in tensors.items() if k not in SAID}
+        own = {k: x for k, x in tensors.items() if k not in EVIDENCE}
         ensemble.load_state_dict(own)
         evidence = Evidence(
-            tensors["said"],
-            tensors["present"].bool(),
+            tensors[EVIDENCE[0]],
+            tensors[EVIDENCE[1]].bool(),
             ensemble.experts,
             ensemble.pool.prior,
             features,
@@ -152,25 +166,6 @@ class Fitting:
 def _pack(
     evidence: Evidence, ensemble: ExpertEnsemble
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    said = dict(zip(SAID, (evidence.out_of_fold, evidence.present), strict=True))
-    return ensemble.state_dict() | said, ensemble_config(ensemble)
-
-
-def fingerprint(data: MultimodalData, y: Tensor) -> str:
-    """Return the SHA-256 of samples: their values, targets and groups."""
-    digest = hashlib.sha256(data.schema.hash.encode())
-    for array in _arrays(data, y):
-        digest.update(str((array.dtype.str, array.shape)).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _arrays(data: MultimodalData, y: Tensor) -> Iterator[np.ndarray[Any, Any]]:
-    yield y.numpy()
-    if data.groups is not None:
-        yield data.groups.astype(np.str_)
-    for column in data.columns.values():
-        yield column.values
-        yield column.offsets
-        if column.time is not None:
-            yield column.time
+    tensors = (evidence.out_of_fold, evidence.present)
+    named = dict(zip(EVIDENCE, tensors, strict=True))
+    return ensemble.state_dict() | named, ensemble_config(ensemble)

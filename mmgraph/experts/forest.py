@@ -1,38 +1,47 @@
-"""Random forests of one modality."""
+"""Random forests of one modality.
 
+Letters: ``n`` rows, ``F`` features, ``K`` outputs.
+"""
+
+import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from mmgraph.experts.links import (
+    FittedExperts,
+    Link,
+    link_of,
+    score_of_mean,
+    targets_of,
+)
 from mmgraph.experts.trees import Forest
+from mmgraph.nn.heads import Task
 from mmgraph.nn.scaling import StandardScaler
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
-import warnings
-from functools import partial
-from typing import TYPE_CHECKING
 
-from mmgraph.experts.links import Link, link_of, score_of_mean, targets_of
-from mmgraph.nn.heads import Task
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import RandomForestRegressor
-from mmgraph.experts.links import _Fitted
+NUM_TREES = 200
+MIN_LEAF = 5
+MAX_BOOTSTRAP = 20_000
+MIN_SHARED = 1000  # samples from which several threads are faster than one
+MIN_SAMPLES = 8
 
 
 class TreeExpert(nn.Module):
-    """A forest of one modality's features.
+    """Random forest on the features of one modality.
 
-    Missing cells are read as the training mean plus a flag.
+    Missing cells are imputed with the training mean, plus an indicator.
 
     Args:
         in_features: ``F``.
         out_channels: ``K``.
-        link: What outputs are compared in.
-        num_nodes: Nodes of all trees together.
-        num_trees: Trees.
+        link: Link function of the task.
+        num_nodes: Number of nodes of all trees.
+        num_trees: Number of trees.
     """
 
     def __init__(
@@ -56,12 +65,12 @@ class TreeExpert(nn.Module):
     def from_forest(
         cls, forest: "RandomForestRegressor", scaler: StandardScaler, link: Link
     ) -> "TreeExpert":
-        """Copy a fitted forest of regression trees on standardised features.
+        """Copy a fitted forest of regression trees on standardized features.
 
         Args:
-            forest: Fitted on ``scaler(x)`` and one target column for each output.
-            scaler: What it was fitted through.
-            link: What outputs are compared in.
+            forest: Forest that was fitted on ``scaler(x)``, with one target per output.
+            scaler: Standardization of the features.
+            link: Link function of the task.
         """
         trees = Forest.from_trees([each.tree_ for each in forest.estimators_])
         expert = cls(scaler.channels, trees.value.shape[1], link)
@@ -70,54 +79,46 @@ class TreeExpert(nn.Module):
         return expert
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features ``[N, F]`` (NaN cells allowed) to scores ``[N, K]``."""
+        """Map features ``[n, F]``, NaN if missing, to scores ``[n, K]``."""
         return score_of_mean(self.forest(self.scaler(x)), self.link)
 
 
-NUM_TREES = 200
-
-MIN_LEAF = 5
-
-MAX_BAG = 20_000
-
-MIN_SHARED = 1000  # samples from which threads grow a forest faster than one alone
-
-MIN_SAMPLES = 8
-
-
-def _fit_forest(
+def fit_forest(
     x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
-) -> _Fitted:
-    """Return out-of-bag (grouped: out-of-fold) scores and the forest as tensors."""
+) -> FittedExperts:
+    """Fit a forest; return out-of-bag scores (out-of-fold if grouped) and the forest.
+
+    With too few labeled samples, all scores are NaN and the forest has no trees.
+    """
     link, (target, known) = link_of(task), targets_of(y, task)
     scaler = StandardScaler(x.shape[1])
     scaler.fit(x)
-    said = x.new_full((len(x), task.out_channels), torch.nan)
-    learnt = known > 0
-    if int(learnt.sum()) < MIN_SAMPLES:
-        return [(said, TreeExpert(x.shape[1], task.out_channels, link))]
+    scores = x.new_full((len(x), task.out_channels), torch.nan)
+    labeled = known > 0
+    if int(labeled.sum()) < MIN_SAMPLES:
+        return [(scores, TreeExpert(x.shape[1], task.out_channels, link))]
     z = scaler(x)
-    grow = partial(_grow, link=link, seed=seed)
-    forest = grow(z[learnt], target[learnt], out_of_bag=not grouped)
+    fit = partial(_fit_trees, link=link, seed=seed)
+    forest = fit(z[labeled], target[labeled], out_of_bag=not grouped)
     expert = TreeExpert.from_forest(forest, scaler, link)
     if grouped:
         for j in torch.unique(folds):
-            kept = learnt & (folds != j)
+            kept = labeled & (folds != j)
             if int(kept.sum()) >= MIN_SAMPLES:
-                part = grow(z[kept], target[kept], out_of_bag=False)
-                here = folds == j
-                said[here] = TreeExpert.from_forest(part, scaler, link)(x[here])
+                part = fit(z[kept], target[kept], out_of_bag=False)
+                fold = folds == j
+                scores[fold] = TreeExpert.from_forest(part, scaler, link)(x[fold])
     else:
-        said = expert(x)  # right for rows without a label; the others are out of bag
+        scores = expert(x)  # of rows without a label; the others are out of bag
         mean = torch.from_numpy(forest.oob_prediction_).float()
-        said[learnt] = score_of_mean(mean.reshape(-1, task.out_channels), link)
-    return [(said, expert)]
+        scores[labeled] = score_of_mean(mean.reshape(-1, task.out_channels), link)
+    return [(scores, expert)]
 
 
-def _grow(
+def _fit_trees(
     z: Tensor, target: Tensor, *, link: str, seed: int, out_of_bag: bool
 ) -> "RandomForestRegressor":
-    """Fit a forest of regression trees; on one-hot targets their criterion is Gini's.
+    """Fit a forest of regression trees; with one-hot targets, splits minimize Gini.
 
     References:
         Random Forests, Breiman, 2001.
@@ -126,13 +127,13 @@ def _grow(
 
     forest = RandomForestRegressor(
         NUM_TREES,
-        max_samples=min(MAX_BAG, len(z)),
+        max_samples=min(MAX_BOOTSTRAP, len(z)),
         min_samples_leaf=MIN_LEAF,
         max_features=1 / 3 if link == "identity" else "sqrt",
         oob_score=out_of_bag,
         n_jobs=torch.get_num_threads() if len(z) >= MIN_SHARED else 1,
         random_state=seed,
     )
-    with warnings.catch_warnings():  # a row may be in every bag of a tiny set
+    with warnings.catch_warnings():  # tiny data: a row can be in every bootstrap
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB")
         return forest.fit(z.numpy(), target.squeeze(1).numpy())

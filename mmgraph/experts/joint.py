@@ -1,4 +1,4 @@
-"""Fitting the forest over all modalities, out of fold and under modality dropout.
+"""Random and boosted trees on all modalities, out of fold, under modality dropout.
 
 Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``K`` outputs, ``J`` folds.
 """
@@ -11,51 +11,43 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmgraph.experts.boosting import MAX_INPUTS, boosted_trees
-from mmgraph.experts.links import link_of, targets_of
+from mmgraph.experts.links import Link, link_of, score_of_mean, targets_of, to_score
 from mmgraph.experts.trees import Forest
 from mmgraph.missing import modality_dropout
 from mmgraph.nn.heads import Task
+from mmgraph.nn.scaling import StandardScaler
 
 if TYPE_CHECKING:
     from sklearn.tree import ExtraTreeRegressor
 
-from typing import TYPE_CHECKING
-
-from torch import nn
-
-from mmgraph.nn.scaling import StandardScaler
-
-if TYPE_CHECKING:
-    pass
-from mmgraph.experts.links import Link, score_of_mean, to_score
-
 NUM_TREES = 200
 MIN_LEAF = 5
-SHARE_TRIED, MIN_TRIED, MAX_TRIED = 0.2, 6, 750  # features a split may choose from
+SPLIT_SHARE, MIN_SPLIT, MAX_SPLIT = 0.2, 6, 750  # candidate features of a split
 DROPOUT = 0.35
-MAX_BAG = 20_000
+MAX_BOOTSTRAP = 20_000
 COPIES = 3
 MAX_COST = 20_000_000
 
 
 class JointForest(nn.Module):
-    """A forest over all modalities at once, each tree grown without one fold.
+    """Forest on all modalities, in which each tree is fitted without one fold.
 
-    Every tree has seen samples under a modality dropout of its own, so that the forest
-    predicts from any subset. Cells of a missing modality, like missing cells, are read
-    as the training mean plus a flag.
+    Trees are fitted under modality dropout, so that the forest predicts from any subset
+    of modalities. Missing cells, and all cells of a missing modality, are imputed with
+    the training mean, plus an indicator.
 
     Args:
         widths: ``F_m`` of each modality.
         out_channels: ``K``.
-        link: What outputs are compared in.
-        num_nodes: Nodes of all trees together.
-        num_trees: Trees, ``J`` for each turn; tree t has not seen fold ``t mod J``.
+        link: Link function of the task.
+        boosted: Trees sum up to scores; otherwise, each tree predicts the target.
+        num_nodes: Number of nodes of all trees.
+        num_trees: Number of trees, a multiple of ``J``; tree t is fitted without fold
+            ``t mod J``.
         num_folds: ``J``.
-        boosted: Trees add up to scores, in place of each being a prediction.
     """
 
     def __init__(
@@ -79,22 +71,22 @@ class JointForest(nn.Module):
         )
 
     def fit_scaling(self, features: Sequence[Tensor], present: Tensor) -> None:
-        """Fit the standardisation of each modality to the rows that have it."""
+        """Fit the standardization of each modality to the rows that have it."""
         for scaler, x, seen in zip(self.scalers, features, present.T, strict=True):
             assert isinstance(scaler, StandardScaler)
             scaler.fit(x[seen])
 
     def modality_of_inputs(self) -> Tensor:
-        """Return the number of the modality of each input, ``[2 F]``."""
+        """Return the index of the modality of each input, ``[2 F]``."""
         widths = 2 * torch.tensor(self.widths)
         return torch.arange(len(widths)).repeat_interleave(widths)
 
     def inputs(self, features: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Return what trees read, ``[N, 2 F]``.
+        """Return standardized values and missing indicators, ``[N, 2 F]``.
 
         Args:
             features: ``[N, F_m]`` for each modality.
-            present: ``[N, M]`` Bool; features of what is not present are not read.
+            present: ``[N, M]`` Bool; features of missing modalities are not read.
         """
         parts = [
             scaler(torch.where(seen[:, None], x, torch.nan))
@@ -112,8 +104,8 @@ class JointForest(nn.Module):
         Args:
             features: ``[N, F_m]`` for each modality.
             present: ``[N, M]`` Bool.
-            fold: ``[N]`` Ask only the trees that have not seen this fold of the
-                training samples; default: all.
+            fold: ``[N]`` folds of training samples; only trees that were fitted without
+                the fold of a sample are averaged. Default: all trees.
         """
         root = None
         if fold is not None:
@@ -131,31 +123,31 @@ def fit_joint(
     *,
     seed: int = 0,
 ) -> JointForest:
-    """Grow random trees over all modalities, each without one fold.
+    """Fit extremely randomized trees to all modalities, each without one fold.
 
-    A tree learns from a bootstrap of the samples outside its fold, each with a
-    modality dropout of its own, so that the forest says something about interaction
-    whatever is missing; trees that leave a fold out speak about it in training.
-
-    References:
-        Extremely Randomized Trees, Geurts, Ernst, Wehenkel, 2006.
+    A tree is fitted to a bootstrap of the samples outside its fold, under modality
+    dropout, so that the forest models interaction of whatever modalities are present.
+    Out-of-fold predictions average the trees that were fitted without the fold.
 
     Args:
         features: ``[N, F_m]`` by modality; a missing modality is an all-NaN row.
         present: ``[N, M]`` Bool.
         y: Targets of the task.
-        task: What is predicted.
+        task: Prediction task.
         folds: ``[N]`` fold of each sample, from 0.
-        seed: Of bags, dropout and trees.
+        seed: Seed of bootstraps, dropout and trees.
+
+    References:
+        Extremely Randomized Trees, Geurts, Ernst, Wehenkel, 2006.
     """
-    forest, ground = _prepare(features, present, y, task, folds)
-    turns = max(1, NUM_TREES // forest.num_folds)
-    numbers = range(turns * forest.num_folds)
+    forest, training = _prepare(features, present, y, task, folds)
+    rounds = max(1, NUM_TREES // forest.num_folds)
+    numbers = range(rounds * forest.num_folds)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        grown = threads.map(
-            lambda t: ground.fit_tree(t, t % forest.num_folds, seed), numbers
+        trees = threads.map(
+            lambda t: training.fit_tree(t, t % forest.num_folds, seed), numbers
         )
-        forest.forest = Forest.from_trees([tree.tree_ for tree in grown])
+        forest.forest = Forest.from_trees([tree.tree_ for tree in trees])
     return forest
 
 
@@ -167,7 +159,7 @@ def _prepare(
     folds: Tensor,
     **options: bool,
 ) -> tuple[JointForest, "_TreeTrainingData"]:
-    """Return a forest without trees, its scaling fitted, and what they fit_tree on."""
+    """Return a forest without trees, its scaling fitted, and its training data."""
     widths = [x.shape[1] for x in features]
     forest = JointForest(
         widths,
@@ -190,58 +182,58 @@ def fit_boosted(
     *,
     seed: int = 0,
 ) -> JointForest | None:
-    """Boost trees over all modalities, once without each fold.
+    """Fit boosted trees to all modalities, once without each fold.
 
-    Each fit sees three copies of a sample, under a modality dropout of its own each.
-    The answer to a new sample is the mean over the fits.
+    Each model is fitted to three copies of a sample, each under independent modality
+    dropout. The prediction for a new sample is the mean over the models.
+
+    Args:
+        features: ``[N, F_m]`` by modality; a missing modality is an all-NaN row.
+        present: ``[N, M]`` Bool.
+        y: Targets of the task.
+        task: Prediction task.
+        folds: ``[N]`` fold of each sample, from 0.
+        seed: Seed of dropout and trees.
+
+    Returns:
+        All models as one forest. None if the fit would take too long (samples x inputs
+        x outputs x copies above 20 million, with at most 1500 inputs), or if the
+        classes outside a fold are fewer than two or differ between folds.
 
     References:
         Greedy Function Approximation: A Gradient Boosting Machine, Friedman, 2001.
-
-    Args:
-        features: As in :func:`fit_joint`, like the others.
-        present: ``[N, M]`` Bool.
-        y: Targets of the task.
-        task: What is predicted.
-        folds: ``[N]`` fold of each sample, from 0.
-        seed: Of dropout and trees.
-
-    Returns:
-        The fits as one forest; None where they would take too long (more than 20
-        million of samples x inputs x outputs x copies, where no more than 1500 inputs
-        count), or a fold leaves fewer than two classes, or others than the rest.
     """
-    forest, ground = _prepare(features, present, y, task, folds, boosted=True)
-    rows, inputs = min(len(y), MAX_BAG), min(ground.z.shape[1], MAX_INPUTS)
+    forest, training = _prepare(features, present, y, task, folds, boosted=True)
+    rows, inputs = min(len(y), MAX_BOOTSTRAP), min(training.z.shape[1], MAX_INPUTS)
     cost = COPIES * rows * inputs * task.out_channels
     if cost > MAX_COST:
         return None
     fits = []
     for fold in range(forest.num_folds):
-        bootstrap = ground.bootstrap(fold, COPIES, seed + fold)
-        trees = boosted_trees(*bootstrap, task, seed)
+        rows_and_targets = training.bootstrap(fold, COPIES, seed + fold)
+        trees = boosted_trees(*rows_and_targets, task, seed)
         if trees is None:
             return None
         fits.append(trees)
     if len({len(trees) for trees in fits}) > 1:
         return None
-    turns = zip(*fits, strict=True)
-    forest.forest = Forest.from_trees([tree for turn in turns for tree in turn])
+    rounds = zip(*fits, strict=True)
+    forest.forest = Forest.from_trees([tree for each in rounds for tree in each])
     return forest
 
 
 @dataclass(frozen=True)
 class _TreeTrainingData:
-    """What trees fit_tree on.
+    """Training data of the trees.
 
     Attributes:
         z: ``[N, 2 F]`` inputs of the samples.
         nothing: ``[1, 2 F]`` inputs of a sample without any modality.
-        modality: ``[2 F]`` number of the modality of each input.
+        modality: ``[2 F]`` index of the modality of each input.
         present: ``[N, M]`` Bool.
-        target: ``[N, K]``.
-        usable: ``[N]`` Bool: has a label and a modality.
-        folds: ``[N]``.
+        target: ``[N, K]`` targets.
+        usable: ``[N]`` Bool, True if a sample has a label and a modality.
+        folds: ``[N]`` fold of each sample.
     """
 
     z: npt.NDArray[np.float32]
@@ -261,7 +253,7 @@ class _TreeTrainingData:
         targets: tuple[Tensor, Tensor],
         folds: Tensor,
     ) -> "_TreeTrainingData":
-        """Prepare samples for a forest whose scaling is fitted."""
+        """Return the training data of a forest whose scaling is fitted."""
         target, known = targets
         first = [x[:1] for x in features]
         nothing = forest.inputs(first, torch.zeros_like(present[:1]))
@@ -278,17 +270,20 @@ class _TreeTrainingData:
     def bootstrap(
         self, fold: int, copies: int, seed: int
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Draw inputs and targets outside a fold (inside, where nothing is outside).
+        """Draw inputs and targets outside a fold, or of all if there are none.
 
         Args:
-            fold: What is left out.
-            copies: 0: a bootstrap; else so many copies of each sample.
-            seed: Of the draw, and of the modality dropout of each row.
+            fold: Fold to leave out.
+            copies: Number of copies of each sample; 0: a bootstrap of the samples.
+            seed: Seed of the draw and of the modality dropout of each row.
+
+        Returns:
+            ``[n, 2 F]`` inputs and ``[n, K]`` targets.
         """
         generator = torch.Generator().manual_seed(seed)
         outside = self.usable & (self.folds != fold)
         rows = torch.nonzero(outside if bool(outside.any()) else self.usable)[:, 0]
-        size = min(len(rows), MAX_BAG)
+        size = min(len(rows), MAX_BOOTSTRAP)
         if copies:
             drawn = torch.randperm(len(rows), generator=generator)[:size].repeat(copies)
         else:
@@ -299,16 +294,16 @@ class _TreeTrainingData:
         return seen, self.target[rows].numpy()
 
     def fit_tree(self, number: int, fold: int, seed: int) -> "ExtraTreeRegressor":
-        """Grow one tree on a bootstrap outside a fold."""
+        """Fit one tree to a bootstrap of the samples outside a fold."""
         from sklearn.tree import ExtraTreeRegressor
 
         own = (seed * 1_000_003 + number) % 2**32
         seen, target = self.bootstrap(fold, 0, own)
         width = seen.shape[1]
-        share = min(max(round(SHARE_TRIED * width), MIN_TRIED), MAX_TRIED)
+        candidates = min(max(round(SPLIT_SHARE * width), MIN_SPLIT), MAX_SPLIT)
         tree = ExtraTreeRegressor(
             min_samples_leaf=MIN_LEAF,
-            max_features=min(width, share),
+            max_features=min(width, candidates),
             random_state=own,
         )
         return tree.fit(seen, target.squeeze(1) if target.shape[1] == 1 else target)

@@ -1,35 +1,21 @@
-"""Experts: linear, additive in hinges, forests; of one modality, or of all.
+"""Ridge-penalized linear and spline base learners of one modality.
 
-Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` features,
-``K`` outputs, ``J`` fits computed together. Scores and evidence live in the space of
-the link: log-probabilities (softmax), logits (sigmoid) or values (identity).
+Letters: ``N`` samples, ``n`` rows of a modality, ``F`` features, ``K`` outputs, ``J``
+fits that are computed together.
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from mmgraph.experts.links import FittedExperts, Link, link_of, targets_of, to_score
+from mmgraph.nn.heads import Task
 from mmgraph.nn.scaling import PiecewiseLinear, StandardScaler
 
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-from mmgraph.experts.forest import TreeExpert
-from mmgraph.experts.joint import JointForest
-from mmgraph.experts.links import Link, link_of, targets_of, to_score
-from mmgraph.nn.heads import Task
-
-if TYPE_CHECKING:
-    pass
-from mmgraph.experts.links import _Fitted
-
-__all__ = ["JointForest", "LinearExpert", "TreeExpert", "fit_linear"]
-
-
+RIDGES = (3.0, 30.0)
+NUM_QUANTILES = (5, 2)  # knots of a feature, of narrow and of wide modalities
+NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
+MAX_TOGETHER = 2000  # features up to which several fits share memory
 _CURVATURE = {"softmax": 0.5, "sigmoid": 0.25, "identity": 1.0}
-MAX_TOGETHER = 2000  # features; fits of more have no memory beside each other
 
 
 def fit_linear(
@@ -42,13 +28,14 @@ def fit_linear(
     max_steps: int = 200,
     tolerance: float = 1e-3,
 ) -> Tensor:
-    """Fit many ridge-penalised generalised linear models of the same rows at once.
+    """Fit several ridge-penalized generalized linear models of the same rows at once.
 
-    Minimises ``sum_n w_n loss(x_n W, y_n) + ridge/2 |W|^2`` (intercept free) by
-    accelerated descent in the metric of a fixed upper bound of the Hessian, with
-    restarts: every step is two matrix products for all fits. Of more than 2000
-    features, fits are made one after the other, and in coordinates of the span of the
-    rows where that has fewer: there the optimum lies, and its length stays the same.
+    Minimizes ``sum_n w_n loss(x_n W, y_n) + ridge/2 |W|^2`` (no penalty on the
+    intercept) by accelerated gradient descent in the metric of a fixed upper bound of
+    the Hessian, with restarts: every step is two matrix products for all fits. With
+    more than 2000 features, models are fitted one at a time and, if there are fewer
+    rows than features, in an orthonormal basis of the span of the rows, which contains
+    the optimum and preserves the penalty.
 
     References:
         Multinomial Logistic Regression Algorithm, Boehning, 1992 (the bound). A Method
@@ -61,9 +48,10 @@ def fit_linear(
         y: ``[N, K]`` targets (one-hot classes for softmax).
         weight: ``[J, N]`` weight of each row in each fit; 0 leaves it out.
         ridge: ``[J]`` penalties, above 0.
-        link: What outputs are compared in.
-        max_steps: Most steps.
-        tolerance: Stop when no gradient entry exceeds this share of the total weight.
+        link: Link function of the task.
+        max_steps: Maximum number of steps.
+        tolerance: Stop when no entry of the gradient exceeds this share of the total
+            weight.
 
     Returns:
         ``[J, F + 1, K]`` weights; the last row is the intercept.
@@ -89,7 +77,7 @@ def _descend(
     max_steps: int,
     tolerance: float,
 ) -> Tensor:
-    """Return the weights of all fits at once; see :func:`fit_linear`."""
+    """Return the weights of all fits; see :func:`fit_linear`."""
     x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
     penalty = ridge[:, None, None] * torch.ones_like(x[0])[None, :, None]
     penalty[:, -1] = 1e-6 * ridge[:, None]
@@ -122,15 +110,15 @@ def _mean(logits: Tensor, link: Link) -> Tensor:
 
 
 class LinearExpert(nn.Module):
-    """A ridge-penalised linear model of one modality's features and missing cells.
+    """Ridge-penalized linear model of one modality's features and missing indicators.
 
-    With knots it is additive in piecewise-linear functions of the features.
+    With knots, it is additive in piecewise-linear functions of the features.
 
     Args:
         in_features: ``F``.
         out_channels: ``K``.
-        link: What outputs are compared in.
-        num_knots: Knots of all features together.
+        link: Link function of the task.
+        num_knots: Number of knots of all features.
     """
 
     weight: Tensor
@@ -151,36 +139,30 @@ class LinearExpert(nn.Module):
         self.register_buffer("weight", torch.zeros(rows, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features ``[N, F]`` (NaN cells allowed) to scores ``[N, K]``."""
+        """Map features ``[N, F]``, NaN if missing, to scores ``[N, K]``."""
         logits = self.inputs(x) @ self.weight[:-1] + self.weight[-1]
         return to_score(logits, self.link)
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Return standardised values and flags ``[N, 2 (F + knots)]``."""
+        """Return standardized values and missing indicators ``[N, 2 (F + knots)]``."""
         return self.scaler(self.hinges(x))
 
 
-RIDGES = (3.0, 30.0)
-
-NUM_QUANTILES = (5, 2)  # knots a feature, of narrow and of wide modalities
-
-NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
-
-
-def _knots(x: Tensor) -> PiecewiseLinear:
-    """Return where the piecewise-linear functions of features ``[n, F]`` bend."""
+def quantile_knots(x: Tensor) -> PiecewiseLinear:
+    """Return piecewise-linear functions of features ``[n, F]``, knots at quantiles."""
     narrow, wide = NUM_QUANTILES
     return PiecewiseLinear.at_quantiles(
         x, narrow if x.shape[1] <= NARROW_WIDTH else wide
     )
 
 
-def _fit_ridges(
+def fit_ridges(
     x: Tensor, y: Tensor, task: Task, folds: Tensor, hinges: PiecewiseLinear
-) -> _Fitted:
-    """Return out-of-fold scores ``[n, K]`` and the expert, one for each ridge.
+) -> FittedExperts:
+    """Fit one base learner for each ridge penalty.
 
-    Experts are additive in the features and in their piecewise-linear functions.
+    They are additive in the features and in their piecewise-linear functions. A fold
+    whose complement is empty has NaN scores.
     """
     link, width, num_knots = link_of(task), x.shape[1], len(hinges.knot)
     experts = [
@@ -192,7 +174,7 @@ def _fit_ridges(
     scaler = experts[0].scaler
     scaler.fit(hinges(x))
     z = scaler(hinges(x))
-    # flags of hinges repeat those of their features
+    # the indicators of piecewise-linear functions equal those of their features
     used = torch.nonzero((z.amax(0) > z.amin(0))[: 2 * width + num_knots])[:, 0]
     names = torch.unique(folds)
     weight = torch.stack([(folds != j).float() for j in names] + [torch.ones(len(x))])
@@ -205,8 +187,8 @@ def _fit_ridges(
         link,
     ).unflatten(0, (len(RIDGES), len(weight)))
     which = torch.searchsorted(names, folds)
-    starved = (weight[:-1].sum(1) == 0)[which]
-    fitted: _Fitted = []
+    unfitted = (weight[:-1].sum(1) == 0)[which]
+    fitted: FittedExperts = []
     for expert, w in zip(experts, fits, strict=True):
         expert.hinges.load_state_dict(hinges.state_dict())
         expert.scaler.load_state_dict(scaler.state_dict())
@@ -214,5 +196,5 @@ def _fit_ridges(
         expert.weight.index_copy_(0, columns, w[-1])
         logits = torch.einsum("nf,jfk->jnk", z[:, used], w[:-1, :-1]) + w[:-1, -1:]
         own = to_score(logits[which, torch.arange(len(x))], link)
-        fitted.append((torch.where(starved[:, None], torch.nan, own), expert))
+        fitted.append((torch.where(unfitted[:, None], torch.nan, own), expert))
     return fitted

@@ -1,10 +1,12 @@
-"""What experts are fitted to: targets, and the space in which evidence adds up.
+"""Link functions: the scale on which evidence of base learners is added.
+
+Evidence is added as log-probabilities (softmax), logits (sigmoid) or values (identity).
 
 Letters: ``N`` samples, ``K`` outputs.
 """
 
 import math
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -12,24 +14,23 @@ from torch import Tensor, nn
 
 from mmgraph.nn.heads import Classification, MultiLabel, Task
 
-if TYPE_CHECKING:
-    pass
+Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]
+ExpertKind: TypeAlias = Literal["linear", "spline", "forest", "joint"]
+FittedExperts: TypeAlias = list[tuple[Tensor, nn.Module]]
+"""Out-of-fold scores ``[n, K]`` and base learner, for each base learner."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+SMALLEST_PROBABILITY = 1e-4
 
 
-def link_of(task: Task) -> Literal["softmax", "sigmoid", "identity"]:
-    """Return the space in which evidence of a task adds up."""
+def link_of(task: Task) -> Link:
+    """Return the link function of a task."""
     if isinstance(task, Classification):
         return "softmax"
     return "sigmoid" if isinstance(task, MultiLabel) else "identity"
 
 
 def prior_of(task: Task, y: Tensor) -> Tensor:
-    """Return the prior ``[K]`` in the space of the link, from the training targets."""
+    """Return the prior scores ``[K]`` of training targets, on the scale of the link."""
     if isinstance(task, Classification):
         return task.log_prior(y)
     known = ~y.isnan()
@@ -50,13 +51,8 @@ def targets_of(y: Tensor, task: Task) -> tuple[Tensor, Tensor]:
     return torch.where(y.isnan(), 0, y), known
 
 
-Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]
-
-SMALLEST_PROBABILITY = 1e-4
-
-
 def to_score(logits: Tensor, link: Link) -> Tensor:
-    """Bring raw outputs into the space of the link, bounded away from certainty."""
+    """Convert raw outputs to the scale of the link, with bounded probabilities."""
     if link == "identity":
         return logits
     bound = -math.log(SMALLEST_PROBABILITY)
@@ -66,15 +62,10 @@ def to_score(logits: Tensor, link: Link) -> Tensor:
 
 
 def score_of_mean(mean: Tensor, link: Link) -> Tensor:
-    """Bring averaged probabilities or values into the space of the link."""
+    """Convert averaged probabilities or values to the scale of the link."""
     if link == "identity":
         return mean
     p = mean.clamp(SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     if link == "sigmoid":
         return p.logit()
     return (p / p.sum(-1, keepdim=True)).log()
-
-
-ExpertKind: TypeAlias = Literal["linear", "spline", "forest", "joint"]
-
-_Fitted: TypeAlias = list[tuple[Tensor, nn.Module]]

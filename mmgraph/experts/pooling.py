@@ -1,7 +1,7 @@
-"""Fitting the pool of what experts say.
+"""Fit of the log-linear opinion pool on out-of-fold evidence.
 
-Letters: ``M`` modalities, ``X`` experts a modality, ``K`` classes, ``P`` patterns of
-present modalities.
+Letters: ``M`` modalities, ``X`` base learners of a modality, ``K`` classes, ``P``
+patterns of present modalities.
 """
 
 import torch
@@ -22,10 +22,20 @@ MAX_PATTERNS, MIN_PATTERN_COUNT = 64, 5
 def fit_pool(
     evidence: Evidence, y: Tensor, task: Task, *, seed: int = 0
 ) -> EvidencePool:
-    """Fit how much each expert is trusted, on out-of-fold evidence.
+    """Fit the weights of a log-linear opinion pool on out-of-fold evidence.
 
-    The fit sees the true pattern of missing modalities and four random thinnings of
-    it, so that the pool is calibrated for fewer modalities too.
+    The loss is averaged over the observed modalities and four random subsets of them,
+    so that the pool is calibrated for fewer modalities, too.
+
+    Args:
+        evidence: Out-of-fold evidence of the base learners.
+        y: Encoded targets.
+        task: Prediction task.
+        seed: Seed of the random subsets.
+
+    References:
+        Combining Probability Distributions: A Critique and an Annotated Bibliography,
+        Genest, Zidek, 1986 (logarithmic opinion pools).
     """
     _, num_modalities, num_experts, width = evidence.out_of_fold.shape
     patterns = frequent_patterns(evidence.present)
@@ -43,12 +53,12 @@ def fit_pool(
     masks = [evidence.present] + [
         modality_dropout(evidence.present, 0.5, generator) for _ in range(POOL_MASKS)
     ]
-    asked = [(mask, evidence.joint_evidence(mask)) for mask in masks]
+    inputs = [(mask, evidence.joint_evidence(mask)) for mask in masks]
 
     def loss() -> Tensor:
         losses = [
             task.loss(pool(evidence.out_of_fold, mask, joint), y)
-            for mask, joint in asked
+            for mask, joint in inputs
         ]
         return torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)
 
@@ -57,10 +67,11 @@ def fit_pool(
 
 
 def init_weights(evidence: Evidence, task: Task) -> list[float]:
-    """Return where the trust in each expert begins, ``X`` weights that add up to one.
+    """Return the initial weights of the base learners, ``X`` weights with sum one.
 
-    Additive experts learn weights of their own for each of ``K`` classes, while trees
-    share their splits among them: a forest begins at ``K / 2`` times the others.
+    Linear learners have separate coefficients for each of ``K`` classes, while the
+    classes share the splits of trees: a forest has ``K / 2`` times the weight of the
+    others.
     """
     of_trees = task.num_classes / 2 if isinstance(task, Classification) else 1.0
     experts = evidence.experts[0].children()
@@ -69,13 +80,13 @@ def init_weights(evidence: Evidence, task: Task) -> list[float]:
 
 
 def frequent_patterns(present: Tensor) -> Tensor:
-    """Return the combinations of modalities that are common, ``[P, M]`` Bool.
+    """Return the most frequent patterns of present modalities, ``[P, M]`` Bool.
 
-    These are the 64 most frequent that at least five samples have; none where all
-    samples have the same one, which then tells nothing.
+    These are up to 64 patterns with at least five samples; none if all samples have the
+    same pattern, which then carries no information.
     """
-    found, count = torch.unique(present, dim=0, return_counts=True)
-    if len(found) == 1:
-        return found[:0]
+    patterns, count = torch.unique(present, dim=0, return_counts=True)
+    if len(patterns) == 1:
+        return patterns[:0]
     order = torch.argsort(count, descending=True, stable=True)[:MAX_PATTERNS]
-    return found[order[count[order] >= MIN_PATTERN_COUNT]]
+    return patterns[order[count[order] >= MIN_PATTERN_COUNT]]

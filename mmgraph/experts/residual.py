@@ -1,4 +1,4 @@
-"""Evidence first: a pool of unimodal experts, and what the graph adds to it.
+"""Stacked ensemble with an ensemble of graph networks fitted to its residual.
 
 Letters: ``B`` samples, ``M`` modalities, ``F`` features, ``K`` outputs, ``E`` members.
 """
@@ -15,14 +15,14 @@ from mmgraph.nn.evidence_pool import interaction_weight
 
 
 class ResidualFusion(nn.Module):
-    """``activate(pool + beta * share * graph)``, averaged over the graph's members.
+    """``activate(pool + beta * interaction_weight * graph)``, averaged over members.
 
-    With ``beta = 0`` this is the evidence pool, a learned late fusion. A sample with
-    nothing observed gets the prior of the pool and nothing else.
+    With ``beta = 0``, this is the log-linear opinion pool, a learned late fusion. A
+    sample with nothing observed gets the prior of the pool.
 
     Args:
-        ensemble: The experts and their pool.
-        graph: An ensemble of fusion models, fitted to what the pool leaves over.
+        ensemble: Base learners and their pool.
+        graph: Ensemble of graph networks that models the residual of the pool.
     """
 
     beta: Tensor
@@ -33,34 +33,34 @@ class ResidualFusion(nn.Module):
         self.register_buffer("beta", torch.zeros(()))
 
     def forward(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
-        """Predict: probabilities, or values for regression, ``[B, K]``.
+        """Return probabilities, or values for regression, ``[B, K]``.
 
-        Shapes are free of the data where the batch is regular.
+        For a regular batch, shapes do not depend on the data.
 
         Args:
             batch: Packed rows of the samples.
-            features: Their features, for the experts: ``[B, F_m]`` for each modality;
-                a missing one is an all-NaN row.
+            features: Features for the base learners, ``[B, F_m]`` for each modality; a
+                missing one is an all-NaN row.
         """
         regular = batch.missing is not None
-        offset, said, present = self.ensemble(features, regular=regular)
+        offset, evidence, present = self.ensemble(features, regular=regular)
         logits = offset[None]
         if float(self.beta):
-            added = self.graph(batch, said).logits
-            logits = logits + self.beta * interaction_weight(present) * added
+            residual = self.graph(batch, evidence).logits
+            logits = logits + self.beta * interaction_weight(present) * residual
         result: Tensor = self.graph.task.activate(logits).mean(0)
         return result
 
     def states(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
-        """Return the members' states of the samples side by side, ``[B, E D]``.
+        """Return the concatenated states of the members, ``[B, E D]``.
 
-        Members start from different parameters, so that their axes have nothing in
-        common: a mean over them would cancel what each has learned.
+        Members have different initial parameters, so that their axes do not correspond:
+        a mean over members would cancel learned features.
 
         Args:
             batch: Packed rows of the samples.
             features: As in :meth:`forward`.
         """
-        _, said, _ = self.ensemble(features)
-        z = self.graph(batch, said).z
+        _, evidence, _ = self.ensemble(features)
+        z = self.graph(batch, evidence).z
         return z.movedim(0, 1).flatten(1)

@@ -1,6 +1,7 @@
-"""Base learners as JSON and tensors.
+"""Configurations of base learners as JSON.
 
-A configuration has what is needed to build a module before its tensors are loaded.
+A configuration holds the sizes with which a module is built before its tensors are
+loaded.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from mmgraph.nn.heads import Task
 
 
 def expert_config(expert: nn.Module) -> dict[str, Any]:
-    """Return what is needed to build an expert before its tensors are loaded."""
+    """Return the configuration of a base learner of one modality."""
     if isinstance(expert, TreeExpert):
         return {"kind": "forest", **forest_sizes(expert.forest)}
     assert isinstance(expert, LinearExpert)
@@ -28,12 +29,12 @@ def expert_config(expert: nn.Module) -> dict[str, Any]:
 
 
 def forest_sizes(forest: Forest) -> dict[str, int]:
-    """Return what is needed to build a forest before its tensors are loaded."""
+    """Return the number of trees and nodes of a forest."""
     return {"num_trees": len(forest.root), "num_nodes": len(forest.feature)}
 
 
 def expert_from_config(item: Mapping[str, Any], width: int, task: Task) -> nn.Module:
-    """Build what :func:`expert_config` describes, with empty tensors."""
+    """Build a base learner from its configuration, with empty tensors."""
     sizes = {key: value for key, value in item.items() if key != "kind"}
     kinds = {"linear": LinearExpert, "forest": TreeExpert}
     return kinds[item["kind"]](width, task.out_channels, link_of(task), **sizes)
@@ -42,22 +43,22 @@ def expert_from_config(item: Mapping[str, Any], width: int, task: Task) -> nn.Mo
 def experts_config(
     lists: Iterable[Iterable[nn.Module]],
 ) -> list[list[dict[str, Any]]]:
-    """Return what is needed to build the experts of each modality."""
+    """Return the configurations of the base learners of each modality."""
     return [[expert_config(expert) for expert in experts] for experts in lists]
 
 
 def experts_from_config(
-    described: Sequence[Sequence[Mapping[str, Any]]], widths: Sequence[int], task: Task
+    config: Sequence[Sequence[Mapping[str, Any]]], widths: Sequence[int], task: Task
 ) -> nn.ModuleList:
-    """Build what :func:`experts_config` describes, with empty tensors."""
+    """Build the base learners of each modality, with empty tensors."""
     return nn.ModuleList(
         nn.ModuleList(expert_from_config(item, width, task) for item in items)
-        for items, width in zip(described, widths, strict=True)
+        for items, width in zip(config, widths, strict=True)
     )
 
 
 def ensemble_config(ensemble: ExpertEnsemble) -> dict[str, Any]:
-    """Return what is needed to build a ensemble before its tensors are loaded."""
+    """Return the configuration of an ensemble of base learners."""
     joint = [
         {
             "boosted": each.boosted,
@@ -72,35 +73,40 @@ def ensemble_config(ensemble: ExpertEnsemble) -> dict[str, Any]:
 
 
 def ensemble_from_config(
-    described: Mapping[str, Any], widths: Sequence[int], task: Task
+    config: Mapping[str, Any], widths: Sequence[int], task: Task
 ) -> ExpertEnsemble:
-    """Build what :func:`ensemble_config` describes, with empty tensors."""
-    experts = experts_from_config(described["experts"], widths, task)
+    """Build an ensemble from its configuration, with empty tensors.
+
+    Raises:
+        CheckpointError: If the number of trees is not a multiple of the folds.
+    """
+    experts = experts_from_config(config["experts"], widths, task)
     channels, link = task.out_channels, link_of(task)
-    for sizes in described["joint"]:
+    for sizes in config["joint"]:
         if sizes["num_trees"] % sizes["num_folds"] or sizes["num_folds"] < 1:
             raise CheckpointError(
-                "A joint forest must have as many trees for each fold, got "
-                f"{sizes['num_trees']} for {sizes['num_folds']}."
+                "A joint forest must have the same number of trees for each fold, got "
+                f"{sizes['num_trees']} trees and {sizes['num_folds']} folds."
             )
     joint = nn.ModuleList(
-        JointForest(widths, channels, link, **sizes) for sizes in described["joint"]
+        JointForest(widths, channels, link, **sizes) for sizes in config["joint"]
     )
     pool = EvidencePool(
         len(widths),
-        len(described["experts"][0]),
+        len(config["experts"][0]),
         channels,
         num_joint=len(joint),
-        num_patterns=described["num_patterns"],
+        num_patterns=config["num_patterns"],
     )
     return ExpertEnsemble(experts, joint, pool)
 
 
 def check_ranges(model: nn.Module) -> None:
-    """Refuse tensors that index outside of other tensors.
+    """Check that tensors of indices are within the bounds of other tensors.
 
     Raises:
-        CheckpointError: If a tree or a piecewise-linear feature points outside.
+        CheckpointError: If an index of a tree or of a piecewise-linear feature is
+            out of range.
     """
     for name, module in model.named_modules():
         if isinstance(module, Forest):
@@ -121,5 +127,6 @@ def _check_trees(name: str, forest: Forest) -> None:
 def _check_range(name: str, values: Tensor, limit: int) -> None:
     if bool(((values < 0) | (values >= limit)).any()):
         raise CheckpointError(
-            f"Tensor {name!r} must hold numbers from 0 to {limit - 1}, got others."
+            f"Tensor {name!r} must hold indices from 0 to {limit - 1}, got others. The "
+            "file is damaged."
         )

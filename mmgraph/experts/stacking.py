@@ -1,47 +1,41 @@
-"""What experts say out of fold.
+"""Out-of-fold evidence of base learners.
 
-Letters: ``N`` samples, ``M`` modalities, ``X`` experts a modality, ``F`` features,
-``K`` outputs, ``Y`` experts of all modalities together, ``J`` folds.
+Evidence is the score of a base learner minus the prior, on the scale of the link.
+
+Letters: ``N`` samples, ``n`` rows of a modality, ``M`` modalities, ``X`` base learners
+of a modality, ``Y`` base learners of all modalities together, ``F`` features, ``K``
+outputs.
 """
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from mmgraph.experts.ensemble import predict_joint
+from mmgraph.experts.forest import fit_forest
 from mmgraph.experts.joint import fit_boosted, fit_joint
-from mmgraph.experts.links import (
-    ExpertKind,
-    prior_of,
-    targets_of,
-)
+from mmgraph.experts.linear import MAX_SPLINE_WIDTH, fit_ridges, quantile_knots
+from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_of
 from mmgraph.nn.heads import Task
 from mmgraph.nn.scaling import PiecewiseLinear
 from mmgraph.ops import present_rows
 
-if TYPE_CHECKING:
-    pass
-from mmgraph.experts.forest import _fit_forest
-from mmgraph.experts.linear import MAX_SPLINE_WIDTH, _fit_ridges, _knots
-from mmgraph.experts.links import _Fitted
-
 
 @dataclass(frozen=True)
 class Evidence:
-    """What experts say about training samples that they were not fitted on.
+    """Out-of-fold evidence of training samples, and the fitted base learners.
 
     Attributes:
-        out_of_fold: ``[N, M, X, K]`` scores beyond the prior; zero where missing.
+        out_of_fold: ``[N, M, X, K]`` scores minus the prior; zero where missing.
         present: ``[N, M]`` Bool.
-        experts: Experts refitted on all samples, ``M`` lists of ``X``.
-        prior: ``[K]`` what is said of a sample without any modality.
-        features: ``[N, F_m]`` by modality, for the experts of all together.
+        experts: Base learners fitted to all samples, ``M`` lists of ``X``.
+        prior: ``[K]`` scores of a sample without any modality.
+        features: ``[N, F_m]`` for each modality, for base learners of all modalities.
         folds: ``[N]`` fold of each sample, from 0.
-        joint: Experts of all modalities together.
+        joint: ``Y`` base learners of all modalities together.
     """
 
     out_of_fold: Tensor
@@ -55,11 +49,14 @@ class Evidence:
     def joint_evidence(
         self, present: Tensor, rows: Tensor | None = None
     ) -> Tensor | None:
-        """Return ``[n, Y, K]`` out-of-fold scores of all modalities together.
+        """Return out-of-fold evidence of base learners of all modalities.
 
         Args:
-            present: ``[n, M]`` Bool; the scores know nothing else.
-            rows: ``[n]`` numbers of samples; default: all.
+            present: ``[n, M]`` Bool; other modalities are not read.
+            rows: ``[n]`` indices of samples; default: all samples.
+
+        Returns:
+            ``[n, Y, K]``, or None without such base learners.
         """
         features, folds = self.features, self.folds
         if rows is not None:
@@ -67,7 +64,7 @@ class Evidence:
         return predict_joint(self.joint, features, present, self.prior, folds)
 
     def to(self, device: torch.device) -> "Evidence":
-        """Move tensors and experts to a device."""
+        """Return the evidence with tensors and base learners on a device."""
         return Evidence(
             self.out_of_fold.to(device),
             self.present.to(device),
@@ -89,29 +86,32 @@ def fit_evidence(
     grouped: bool = False,
     seed: int = 0,
 ) -> Evidence:
-    """Fit the experts of every modality.
+    """Fit all base learners, and compute their out-of-fold evidence.
 
     Args:
         features: ``[N, F_m]`` by modality; a missing modality is an all-NaN row.
-        y: Targets of the task; every sample has one.
-        task: What is predicted.
+        y: Encoded targets; every sample has one.
+        task: Prediction task.
         folds: ``[N]`` fold of each sample, from 0.
-        kinds: Which experts a modality has; "joint" is one of all together, where
-            there are several modalities.
-        grouped: Folds keep groups together, so that out-of-bag predictions of forests
-            would see the group of a sample: forests are then fitted by fold.
-        seed: Of the forests.
+        kinds: Kinds of base learners of each modality; "joint" are those of all
+            modalities together, if there are several modalities.
+        grouped: Folds keep groups together. Forests are then fitted by fold, because
+            out-of-bag samples can belong to groups of the bootstrap.
+        seed: Seed of the trees.
+
+    References:
+        Stacked Generalization, Wolpert, 1992.
     """
     prior = prior_of(task, y)
     present = present_rows(features.values())
-    scores, experts = [], nn.ModuleList()
+    evidence, experts = [], nn.ModuleList()
     for m, x in enumerate(features.values()):
         rows = torch.nonzero(present[:, m])[:, 0]
         own = x[rows], y[rows], task, folds[rows]
         fitted = fit_unimodal(kinds, *own, grouped=grouped, seed=seed)
-        said = torch.stack([score for score, _ in fitted], dim=1) - prior
-        table = said.new_zeros(len(y), *said.shape[1:])
-        scores.append(table.index_copy(0, rows, torch.where(said.isnan(), 0, said)))
+        part = torch.stack([score for score, _ in fitted], dim=1) - prior
+        table = part.new_zeros(len(y), *part.shape[1:])
+        evidence.append(table.index_copy(0, rows, torch.where(part.isnan(), 0, part)))
         experts.append(nn.ModuleList(expert for _, expert in fitted))
     parts = list(features.values())
     joint = nn.ModuleList()
@@ -120,8 +120,8 @@ def fit_evidence(
         joint.append(fit_joint(parts, present, y, task, folds, seed=seed))
         boosted = fit_boosted(parts, present, y, task, folds, seed=seed)
         joint.extend([] if boosted is None else [boosted])
-    said = torch.stack(scores, dim=1)
-    return Evidence(said, present, experts, prior, parts, folds, joint)
+    out_of_fold = torch.stack(evidence, dim=1)
+    return Evidence(out_of_fold, present, experts, prior, parts, folds, joint)
 
 
 def fit_unimodal(
@@ -133,32 +133,33 @@ def fit_unimodal(
     *,
     grouped: bool = False,
     seed: int = 0,
-) -> _Fitted:
-    """Fit the experts of one modality, kind by kind.
+) -> FittedExperts:
+    """Fit the base learners of one modality.
 
-    Splines of a wide modality have no knots: they are its linear experts once more.
+    Splines of a wide modality have no knots: they equal its linear base learners.
 
     Args:
-        kinds: Which experts; "joint" is none of a single modality.
-        x: ``[n, F]`` features of the samples that have it.
-        y: Their targets.
-        task: What is predicted.
-        folds: ``[n]`` fold of each.
-        grouped: Forests are fitted by fold; out of bag would be in the group.
-        seed: Of the forests.
+        kinds: Kinds of base learners; "joint" is ignored here.
+        x: ``[n, F]`` features of the samples that have the modality.
+        y: Encoded targets of these samples.
+        task: Prediction task.
+        folds: ``[n]`` fold of each sample.
+        grouped: Fit forests by fold in place of out-of-bag predictions.
+        seed: Seed of the forests.
 
     Returns:
-        Out-of-fold scores ``[n, K]``, NaN where there are none, and the expert.
+        For each base learner, out-of-fold scores ``[n, K]``, NaN without a fit outside
+        the fold, and the module fitted to all samples.
     """
-    fitted: dict[str, _Fitted] = {}
+    fitted: dict[str, FittedExperts] = {}
     for kind in kinds:
         wide = kind == "spline" and x.shape[1] > MAX_SPLINE_WIDTH
         same = "linear" if wide else kind
         if same in fitted:
-            fitted[kind] = [(said, deepcopy(e)) for said, e in fitted[same]]
+            fitted[kind] = [(scores, deepcopy(e)) for scores, e in fitted[same]]
         elif same == "forest":
-            fitted[kind] = _fit_forest(x, y, task, folds, grouped, seed)
+            fitted[kind] = fit_forest(x, y, task, folds, grouped, seed)
         elif same != "joint":
-            hinges = PiecewiseLinear() if same == "linear" else _knots(x)
-            fitted[kind] = _fit_ridges(x, y, task, folds, hinges)
+            hinges = PiecewiseLinear() if same == "linear" else quantile_knots(x)
+            fitted[kind] = fit_ridges(x, y, task, folds, hinges)
     return [pair for kind in fitted.values() for pair in kind]

@@ -21,13 +21,13 @@ class PlainTree:
     """One regression tree, with the names of scikit-learn's ``tree_``.
 
     Attributes:
-        children_left: ``[n]`` where a node's smaller values go; -1 for a leaf.
-        children_right: ``[n]`` where the others go.
-        feature: ``[n]`` what is compared.
-        threshold: ``[n]`` the largest value that goes left.
-        value: ``[n, K, 1]`` what a leaf says.
+        children_left: ``[n]`` node of values up to the threshold; -1 for a leaf.
+        children_right: ``[n]`` node of larger values.
+        feature: ``[n]`` index of the feature of a split.
+        threshold: ``[n]`` largest value that goes to the left.
+        value: ``[n, K, 1]`` prediction of a leaf.
         n_features: ``F``.
-        max_depth: Steps from the root to the deepest leaf.
+        max_depth: Number of splits above the deepest leaf.
     """
 
     children_left: npt.NDArray[np.integer[Any]]
@@ -40,19 +40,17 @@ class PlainTree:
 
     @property
     def node_count(self) -> int:
-        """``n``."""
+        """Number of nodes."""
         return len(self.feature)
 
 
 class Forest(nn.Module):
-    """The mean of regression trees, evaluated as look-ups in plain tensors.
-
-    It is saved and moved like any module.
+    """Mean of regression trees, evaluated by look-ups in tensors.
 
     Args:
         in_features: ``F``.
         out_channels: ``K``.
-        num_nodes: Nodes of all trees together.
+        num_nodes: Number of nodes of all trees.
         num_trees: ``T``.
     """
 
@@ -82,7 +80,7 @@ class Forest(nn.Module):
 
     @classmethod
     def from_trees(cls, trees: Sequence[Any]) -> "Forest":
-        """Copy trees of the same features: plain, or scikit-learn's ``tree_``."""
+        """Copy trees: :class:`PlainTree`, or ``tree_`` of scikit-learn."""
         sizes = np.array([tree.node_count for tree in trees])
         roots = np.cumsum(sizes) - sizes
         forest = cls(
@@ -113,22 +111,23 @@ class Forest(nn.Module):
 
         Args:
             x: Features.
-            root: ``[N, t]`` Roots of the trees to ask of each row; default: all trees.
+            root: ``[N, t]`` roots of the trees that are evaluated for each row;
+                default: all trees.
         """
-        asked = self.root.expand(x.shape[0], -1) if root is None else root
-        # flat tables: picking rows of one axis is three times as fast as of two
-        node, cells, child = asked.reshape(-1), x.reshape(-1), self.child.view(-1)
+        roots = self.root.expand(x.shape[0], -1) if root is None else root
+        # flat tables: selecting along one axis is three times as fast as along two
+        node, cells, child = roots.reshape(-1), x.reshape(-1), self.child.view(-1)
         row = torch.arange(x.shape[0], device=x.device)[:, None]
-        first = (row * x.shape[1]).expand_as(asked).reshape(-1)
-        for _ in range(int(self.depth)):  # a leaf is its own child
+        first = (row * x.shape[1]).expand_as(roots).reshape(-1)
+        for _ in range(int(self.depth)):  # the child of a leaf is the leaf itself
             cell = cells.index_select(0, first + self.feature.index_select(0, node))
             right = cell > self.threshold.index_select(0, node)
             node = child.index_select(0, torch.add(right, node, alpha=2))
-        return F.embedding_bag(node.view_as(asked), self.value, mode="mean")
+        return F.embedding_bag(node.view_as(roots), self.value, mode="mean")
 
 
 def _round_down(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Largest float32 not above each threshold: float32 cells compare as before."""
+    """Return the largest float32 not above each threshold, so that splits are equal."""
     rounded = threshold.astype(np.float32)
     lower = np.nextafter(rounded, np.float32(-np.inf))
     return np.where(rounded > threshold, lower, rounded)

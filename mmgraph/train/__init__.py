@@ -1,4 +1,10 @@
-"""Training the members of an ensemble together, on what the evidence leaves over."""
+"""Training loop for ensembles of graph networks.
+
+The members of an ensemble are trained together on the residual of an evidence pool,
+from samples in memory or from a stream, in one process or several. Imported by
+``experts``, ``embedding`` and ``estimators``; it may import ``checkpoint``,
+``distributed``, ``model``, ``nn`` and below.
+"""
 
 from mmgraph.train.batches import (
     Batches,

@@ -1,7 +1,8 @@
-"""What the loop of training reads: batches, and the sources that they come from.
+"""Training batches, and the sources that they are drawn from.
 
-Letters: ``N`` samples, ``B`` samples of a batch, ``M`` modalities, ``X`` experts a
-modality, ``K`` outputs, ``E`` members.
+Letters: ``N`` samples, ``B`` samples of a batch, ``M`` modalities, ``X`` base learners
+of a modality, ``Y`` base learners of all modalities together, ``K`` outputs, ``E``
+members.
 """
 
 from collections.abc import Callable
@@ -15,34 +16,36 @@ from mmgraph.data.batch import Batch
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 
 
-def _nothing(present: Tensor, rows: Tensor | None = None) -> None:
-    """Say nothing: there are no experts of all modalities together."""
+def _no_joint_evidence(present: Tensor, rows: Tensor | None = None) -> None:
+    """Return None: there are no base learners of all modalities together."""
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Samples to learn from, with what the experts say about them.
+    """Samples of one optimizer step, with the evidence of the base learners.
 
     Attributes:
         batch: Packed rows.
         present: ``[B, M]`` Bool.
         evidence: ``[B, M, X, K]`` out-of-fold evidence.
         y: Targets of the task.
-        bags: ``[E, B]`` weight of each sample for each member; 0 is held out.
-        groups: ``[B]`` numbers of what belongs together.
-        joint_evidence: Gives, of ``[B, M]`` present modalities, what experts of all of
-            them together say out of fold, ``[B, Y, K]``; or None where there are none.
-        first: Samples of the batch that other processes hold before these.
-        total: Samples of the batch in all processes; default: these.
+        member_weights: ``[E, B]`` weight of each sample for each member; samples of
+            weight 0 are held out from that member.
+        groups: ``[B]`` group numbers; samples of one group are not independent.
+        joint_evidence: Maps ``[B, M]`` present modalities to the out-of-fold evidence
+            ``[B, Y, K]`` of base learners of all modalities together; None if there
+            are none.
+        first: Number of samples of the batch that precede these, in other processes.
+        total: Number of samples of the batch in all processes; default: these.
     """
 
     batch: Batch
     present: Tensor
     evidence: Tensor
     y: Tensor
-    bags: Tensor
+    member_weights: Tensor
     groups: Tensor
-    joint_evidence: Callable[[Tensor], Tensor | None] = _nothing
+    joint_evidence: Callable[[Tensor], Tensor | None] = _no_joint_evidence
     first: int = 0
     total: int | None = None
 
@@ -52,78 +55,80 @@ class TrainingBatch:
 
 @runtime_checkable
 class Batches(Protocol):
-    """An endless iterator of batches that can stop and go on."""
+    """Endless iterator of batches whose position can be saved and restored."""
 
     def __iter__(self) -> "Batches":
-        """Return itself."""
+        """Return the iterator itself."""
 
     def __next__(self) -> TrainingBatch:
-        """Return the next batch; there always is one."""
+        """Return the next batch. The iterator never ends."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return where it is, as tensors; the generator is saved by its owner."""
+        """Return the position as tensors; the generator is saved by its owner."""
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on where another one was."""
+        """Restore a position that :meth:`state` returned."""
 
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Where training takes its samples from: memory, or a stream."""
+    """Source of training samples: memory or a stream."""
 
     def validation_batch(self, most: int, generator: torch.Generator) -> TrainingBatch:
-        """Return at most so many samples, drawn at random, to validate members on."""
+        """Return at most ``most`` random samples on which members are validated."""
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, workers: ProcessGroup
+        self, batch_size: int, generator: torch.Generator, processes: ProcessGroup
     ) -> Batches:
         """Return an endless iterator of this process's parts of random batches.
 
-        A batch has about ``batch_size`` samples over all processes. It draws from the
-        generator, which other draws of the training share, only when a batch is asked
-        for, and the same on every process.
+        A batch has about ``batch_size`` samples over all processes. The generator is
+        shared with other draws of the training: it is used only when a batch is
+        requested, and in the same way in every process.
         """
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Samples in memory that members learn from; a :class:`BatchSource`.
+    """Training samples in memory; a :class:`BatchSource`.
 
     Attributes:
-        batch_of: Packs samples by their numbers.
+        batch_of: Packs the samples of given indices.
         present: ``[N, M]`` Bool.
         evidence: ``[N, M, X, K]`` out-of-fold evidence.
         y: Targets of the task.
-        bags: ``[E, N]`` weight of each sample for each member; 0 is held out.
-        groups: ``[N]`` numbers of what belongs together (each sample alone, or not).
-        joint_evidence: As in :class:`TrainingBatch`, of the samples of given numbers.
+        member_weights: ``[E, N]`` weight of each sample for each member; samples of
+            weight 0 are held out from that member.
+        groups: ``[N]`` group numbers; ungrouped samples have a number each.
+        joint_evidence: As in :class:`TrainingBatch`, with the indices of the samples
+            as second argument.
     """
 
     batch_of: Callable[[Tensor], Batch]
     present: Tensor
     evidence: Tensor
     y: Tensor
-    bags: Tensor
+    member_weights: Tensor
     groups: Tensor
-    joint_evidence: Callable[[Tensor, Tensor], Tensor | None] = _nothing
+    joint_evidence: Callable[[Tensor, Tensor], Tensor | None] = _no_joint_evidence
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, indices: Tensor) -> TrainingBatch:
-        """Return the samples of these numbers ``[B]``."""
+        """Return the samples of indices ``[B]``."""
         return TrainingBatch(
             self.batch_of(indices),
             self.present[indices],
             self.evidence[indices],
             self.y[indices],
-            self.bags[:, indices],
+            self.member_weights[:, indices],
             self.groups[indices],
             lambda present: self.joint_evidence(present, indices),
         )
 
     def validation_batch(self, most: int, generator: torch.Generator) -> TrainingBatch:
-        """Return at most so many samples, in their order."""
+        """Return at most ``most`` random samples, in ascending order."""
         order = torch.randperm(len(self), generator=generator)
         return self.take(order[:most].sort().values)
 
@@ -131,20 +136,21 @@ class TrainingSet:
         self,
         batch_size: int,
         generator: torch.Generator,
-        workers: ProcessGroup = SINGLE_PROCESS,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> "IndexBatches":
-        """Return parts of the batches of one permutation after the other."""
-        return IndexBatches(self, batch_size, generator, workers)
+        """Return this process's parts of the batches of successive permutations."""
+        return IndexBatches(self, batch_size, generator, processes)
 
 
 class IndexBatches:
-    """Batches of one permutation after the other, nearly equal in size.
+    """Batches of successive permutations of the samples, nearly equal in size.
 
     Args:
-        data: The samples.
-        batch_size: Samples of a batch, about: an epoch has ``round(N / batch_size)``.
-        generator: Of the permutations; in the same state on every process.
-        workers: Who share a batch, in parts that follow each other.
+        data: Training samples.
+        batch_size: Approximate number of samples of a batch: an epoch has
+            ``round(N / batch_size)`` batches.
+        generator: Generator of the permutations, in the same state in every process.
+        processes: Process group. Each process has a contiguous part of a batch.
     """
 
     def __init__(
@@ -152,28 +158,29 @@ class IndexBatches:
         data: TrainingSet,
         batch_size: int,
         generator: torch.Generator,
-        workers: ProcessGroup = SINGLE_PROCESS,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.data, self.generator, self.workers = data, generator, workers
+        self.data, self.generator, self.processes = data, generator, processes
         count = max(1, round(len(data) / min(batch_size, len(data))))
         self.size = -(-len(data) // count)
-        self.left = torch.empty(0, dtype=torch.int64)
+        self.remaining = torch.empty(0, dtype=torch.int64)
 
     def __iter__(self) -> "IndexBatches":
         return self
 
     def __next__(self) -> TrainingBatch:
-        if not len(self.left):
-            self.left = torch.randperm(len(self.data), generator=self.generator)
-        indices, self.left = self.left[: self.size], self.left[self.size :]
-        rows = self.workers.share(len(indices))
+        if not len(self.remaining):
+            self.remaining = torch.randperm(len(self.data), generator=self.generator)
+        indices = self.remaining[: self.size]
+        self.remaining = self.remaining[self.size :]
+        rows = self.processes.share(len(indices))
         part = self.data.take(indices[rows])
         return replace(part, first=rows.start, total=len(indices))
 
     def state(self) -> dict[str, Tensor]:
-        """Return what is left of the permutation."""
-        return {"left": self.left}
+        """Return the remaining indices of the current permutation."""
+        return {"remaining": self.remaining}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on with what another one had left."""
-        self.left = state["left"]
+        """Restore the remaining indices of a permutation."""
+        self.remaining = state["remaining"]

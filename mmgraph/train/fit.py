@@ -1,4 +1,4 @@
-"""The loop of training: steps, checks, the weight of the graph.
+"""Training loop: steps, validation, and the weight of the graph networks.
 
 Letters: ``E`` members.
 """
@@ -22,13 +22,13 @@ MAX_VALIDATION = 1000
 
 @dataclass(frozen=True)
 class History:
-    """What training did.
+    """Record of a training.
 
     Attributes:
-        steps: Optimiser steps.
-        held_out_loss: ``[checks, E]``.
-        beta_loss: Held-out loss of each candidate of ``BETAS``.
-        resumed: Steps among these that an interrupted training had done before.
+        steps: Number of optimizer steps.
+        held_out_loss: ``[checks, E]`` loss of each member on its held-out samples.
+        beta_loss: Mean held-out loss for each candidate weight of ``BETAS``.
+        resumed: Number of these steps that an interrupted training had completed.
     """
 
     steps: int
@@ -44,46 +44,48 @@ def fit_members(
     options: TrainOptions,
     *,
     generator: torch.Generator,
-    workers: ProcessGroup = SINGLE_PROCESS,
-    folder: CheckpointDir | None = None,
+    processes: ProcessGroup = SINGLE_PROCESS,
+    checkpoint_dir: CheckpointDir | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> tuple[float, History]:
-    """Fit the graph's members to the residual of the pool; choose beta.
+    """Fit the members of the graph to the residual of the pool, and choose beta.
 
-    Every member minimises the task's loss of ``pool + share * graph`` on its own bag
-    (see :func:`interaction_weight`), under
-    modality dropout drawn anew for each batch, and keeps its parameters of the check
-    with the lowest loss on the samples that its bag holds out.
+    Every member minimizes the task's loss of ``pool + interaction_weight * graph`` on
+    its own weighted samples, under modality dropout drawn independently for each batch,
+    and keeps the parameters of the validation with the lowest loss on the samples that
+    are held out from it. See :func:`mmgraph.nn.evidence_pool.interaction_weight`.
 
     Args:
-        graph: The members; the same in every process.
-        pool: What adds up the evidence.
-        data: Where batches come from; every process draws its part of each.
-        options: How they are trained.
-        generator: Of all randomness; in the same state in every process.
-        workers: Who train together: they end with one model.
-        folder: Where progress is kept; a training that is there goes on.
-        on_step: Is told the number of each step.
+        graph: Ensemble of graph networks, with equal parameters in every process.
+        pool: Fitted pool of the evidence.
+        data: Source of the batches; every process draws its part of each.
+        options: Training options.
+        generator: Random generator, in the same state in every process.
+        processes: Process group; all processes end with the same parameters.
+        checkpoint_dir: Directory of the progress, which an interrupted training of the
+            same data and options resumes; None: progress is not saved.
+        on_step: Called with the number of each completed step.
 
     Returns:
-        The weight of the graph's logits, chosen on held-out samples, and the history.
+        The weight beta of the graph's logits, chosen on held-out samples, and the
+        history.
     """
-    optimizer_step = TrainStep(graph, pool, options, generator, workers)
+    optimizer_step = TrainStep(graph, pool, options, generator, processes)
     batch = data.validation_batch(MAX_VALIDATION, generator)
-    validation = Validation(graph, pool, batch, generator, workers)
-    batches = data.batches(options.batch_size, generator, workers)
+    validation = Validation(graph, pool, batch, generator, processes)
+    batches = data.batches(options.batch_size, generator, processes)
     every = max(1, options.max_steps // options.checks)
-    progress = TrainerState(
-        optimizer_step, validation, batches, generator, workers, folder
+    state = TrainerState(
+        optimizer_step, validation, batches, generator, processes, checkpoint_dir
     )
-    step = done = progress.resume()
+    step = done = state.resume()
     for step in range(done + 1, options.max_steps + 1):
         optimizer_step(next(batches))
         on_step(step)
         if step % every == 0:
             if validation.check() >= options.patience:
                 break
-            progress.save(step)
+            state.save(step)
     validation.restore()
     beta, losses = validation.choose_beta()
     return beta, History(step, tuple(validation.losses), losses, done)

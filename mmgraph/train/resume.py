@@ -1,4 +1,4 @@
-"""Going on with a training that was interrupted."""
+"""State of a training, saved to resume it after an interruption."""
 
 from typing import Any
 
@@ -12,19 +12,19 @@ from mmgraph.train.step import TrainStep
 from mmgraph.train.validation import Validation
 
 PART = "steps"
-VALIDATION = "judge"  # its name in files that are there
+VALIDATION = "validation"
 
 
 class TrainerState:
-    """How far a training is: all that the next step depends on.
+    """Everything that the next optimizer step depends on.
 
     Args:
-        optimizer_step: Parameters, optimiser and schedule.
-        validation: The best members so far.
-        batches: Where the samples come from.
-        generator: Of all randomness.
-        workers: Who train together; the lead reads and writes.
-        folder: Where progress is kept, or None.
+        optimizer_step: Parameters, optimizer and learning-rate schedule.
+        validation: Best parameters of the members so far.
+        batches: Iterator of the batches.
+        generator: Random generator.
+        processes: Process group; the main process reads and writes.
+        checkpoint_dir: Directory of the progress, or None.
     """
 
     def __init__(
@@ -33,29 +33,28 @@ class TrainerState:
         validation: Validation,
         batches: Batches,
         generator: torch.Generator,
-        workers: ProcessGroup,
-        folder: CheckpointDir | None,
+        processes: ProcessGroup,
+        checkpoint_dir: CheckpointDir | None,
     ) -> None:
-        self.optimizer_step, self.validation, self.batches = (
-            optimizer_step,
-            validation,
-            batches,
-        )
-        self.generator, self.workers, self.folder = generator, workers, folder
+        self.optimizer_step, self.validation = optimizer_step, validation
+        self.batches, self.generator = batches, generator
+        self.processes, self.checkpoint_dir = processes, checkpoint_dir
 
     def save(self, step: int) -> None:
-        """Keep the state after a step, unless the last time was just now."""
-        folder = self.folder
-        if folder is not None and self.workers.is_main_process and folder.is_due(PART):
-            folder.save(PART, *self._state(step))
+        """Save the state after a step, unless the last save was too recent."""
+        target = self.checkpoint_dir
+        if target is None or not self.processes.is_main_process:
+            return
+        if target.is_due(PART):
+            target.save(PART, *self._state(step))
 
     def resume(self) -> int:
-        """Take up what was kept; returns the number of steps that were done."""
-        folder = self.folder
-        if folder is None:
+        """Restore a saved state, if any; return its number of completed steps."""
+        source = self.checkpoint_dir
+        if source is None:
             return 0
-        kept = self.workers.broadcast_state(lambda: folder.load(PART) or ({}, {}))
-        tensors, plain = kept
+        saved = self.processes.broadcast_state(lambda: source.load(PART) or ({}, {}))
+        tensors, plain = saved
         if not plain:
             return 0
         self.optimizer_step.load_state(_under("step", tensors), plain["optimizer_step"])
@@ -78,6 +77,7 @@ class TrainerState:
 
 
 def _under(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a part, without that prefix."""
     prefix = f"{part}."
     names = [name for name in tensors if name.startswith(prefix)]
     return {name.removeprefix(prefix): tensors[name] for name in names}

@@ -1,6 +1,7 @@
-"""Batches of a stream that several processes read and train on together.
+"""Training batches of a stream that several processes read together.
 
-Letters: ``L`` lanes, ``R`` batches of a round.
+Letters: ``L`` lanes, ``R`` batches of a round. A lane is a fixed part of the row groups
+of a stream, which is read in sequence.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,61 +20,62 @@ from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 from mmgraph.errors import DataError
 from mmgraph.train.batches import TrainingBatch, TrainingSet
 
-PARTS_OF_LANE = 4  # row groups, at least: lanes may differ by one
-BATCHES_AT_ONCE = 16  # most batches whose evidence is computed together
+PARTS_OF_LANE = 4  # minimum number of row groups, so that lanes have similar lengths
+BATCHES_AT_ONCE = 16  # maximum number of batches whose evidence is computed together
 
 
 @dataclass(frozen=True)
 class LaneAssignment:
-    """How processes divide batches whose samples come from several lanes.
+    """Assignment of lanes to the processes of a group.
 
-    A batch has samples of every lane, in the order of the lanes. Each process takes
-    ``L / size`` of the lanes in turn, so that a lane may be cut, and reads no others.
+    A batch has samples of every lane, in the order of the lanes. Process r of P takes
+    the fraction ``r L / P`` to ``(r + 1) L / P`` of the lanes, so that a lane may be
+    divided between processes, and reads no other lanes.
 
     Attributes:
-        num_lanes: L.
-        workers: The processes.
+        num_lanes: ``L``.
+        processes: Process group.
     """
 
     num_lanes: int
-    workers: ProcessGroup
+    processes: ProcessGroup
 
-    def before(self, counts: IntArray, rank: int) -> IntArray:
-        """Return how many samples of each lane go to the processes before one.
+    def rows_before(self, counts: IntArray, rank: int) -> IntArray:
+        """Return how many samples of each lane belong to ranks below one.
 
         Args:
             counts: ``[..., L]`` samples of each lane.
-            rank: Number of the process.
+            rank: Rank of the process.
         """
-        length = self.workers.size
+        length = self.processes.size
         cut = rank * self.num_lanes - length * np.arange(self.num_lanes)
         share: IntArray = counts * cut.clip(0, length) // length
         return share
 
     @property
-    def wanted(self) -> list[int]:
-        """The lanes of which this process takes samples."""
-        whole = np.full(self.num_lanes, self.workers.size)
-        rank = self.workers.rank
-        mine = self.before(whole, rank + 1) > self.before(whole, rank)
+    def read_lanes(self) -> list[int]:
+        """Lanes that this process reads."""
+        whole = np.full(self.num_lanes, self.processes.size)
+        rank = self.processes.rank
+        mine = self.rows_before(whole, rank + 1) > self.rows_before(whole, rank)
         return np.flatnonzero(mine).tolist()
 
     @property
     def reported(self) -> list[int]:
-        """The lanes that this process tells the others about: those that it begins."""
-        whole = np.full(self.num_lanes, self.workers.size)
-        begun = self.before(whole, self.workers.rank) == 0
-        return [lane for lane in self.wanted if begun[lane]]
+        """Lanes whose counts this process reports: it takes their first samples."""
+        whole = np.full(self.num_lanes, self.processes.size)
+        begun = self.rows_before(whole, self.processes.rank) == 0
+        return [lane for lane in self.read_lanes if begun[lane]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A process's part of a batch.
+    """This process's part of a batch.
 
     Attributes:
-        rows: Of what the process holds of the round.
-        first: Samples of the batch that other processes hold before these.
-        total: Samples of the batch in all processes.
+        rows: Rows of the samples of the round that this process holds.
+        first: Number of samples of the batch that precede these, in other processes.
+        total: Number of samples of the batch in all processes.
     """
 
     rows: slice
@@ -83,12 +85,12 @@ class Part:
 
 @dataclass(frozen=True)
 class LaneChunk:
-    """What one round has of one lane.
+    """Samples of one lane in one round.
 
     Attributes:
-        piece: All its samples.
-        y: Their targets.
-        labelled: Which of them have a label.
+        piece: Samples.
+        y: Encoded targets of the samples.
+        labelled: Indices of the samples that have a label.
     """
 
     piece: Piece
@@ -97,30 +99,30 @@ class LaneChunk:
 
 
 class StreamBatches:
-    """Endless batches of a stream in random order, which can stop and go on.
+    """Endless iterator of random batches of a stream, whose position can be saved.
 
-    The row groups of a pass are dealt out to lanes. In every round each lane gives some
-    samples, in proportion to its length, which are divided among batches and processes.
-    What a batch has does not depend on the number of processes.
+    The row groups of a pass are distributed over lanes. In every round, samples are
+    taken from each lane in proportion to its length and divided among batches and
+    processes. The content of a batch does not depend on the number of processes.
 
     Args:
-        source: The stream, and what prepares its samples.
-        batch_size: Most samples of a batch, in all processes.
-        workers: Who share the batches.
+        source: Stream, and the functions that prepare its samples.
+        batch_size: Maximum number of samples of a batch over all processes.
+        processes: Process group. Each process has a part of every batch.
     """
 
     def __init__(
         self,
         source: "StreamTraining",
         batch_size: int,
-        workers: ProcessGroup = SINGLE_PROCESS,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.source, self.size, self.workers = source, batch_size, workers
+        self.source, self.size, self.processes = source, batch_size, processes
         at_once = min(BATCHES_AT_ONCE, source.stream.window // batch_size)
         self.round_size = batch_size * max(1, at_once)
-        self.division = LaneAssignment(count_lanes(source.stream), workers)
+        self.assignment = LaneAssignment(count_lanes(source.stream), processes)
         self.epoch, self.round, self.batch = 0, -1, 0
-        self.parts: list[Part] = []  # of the batches of the round at hand
+        self.parts: list[Part] = []  # of the batches of the current round
         self.block: TrainingSet | None = None  # this process's samples of the round
         self._open(0)
 
@@ -139,12 +141,12 @@ class StreamBatches:
         return replace(mine, first=part.first, total=part.total)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the round at hand, and the first of its batches that is not done."""
+        """Return epoch, round, and the next batch of the round."""
         place = {"epoch": self.epoch, "round": self.round, "batch": self.batch}
         return {name: torch.tensor(value) for name, value in place.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on behind the last batch that another one gave out."""
+        """Restore a position that :meth:`state` returned."""
         self.epoch, self.round, self.batch = (
             int(state[name]) for name in ("epoch", "round", "batch")
         )
@@ -153,12 +155,12 @@ class StreamBatches:
             self._read()
 
     def _open(self, done: int) -> None:
-        """Begin the present pass behind so many rounds; nothing is read yet."""
-        every = range(self.division.num_lanes)
+        """Start the current pass after ``done`` rounds, without reading samples yet."""
+        every = range(self.assignment.num_lanes)
         sizes = [count_samples(self._lane(number, None).spans()) for number in every]
         total = sum(size or 0 for size in sizes)
         self.chunks = {}
-        for number in self.division.wanted:
+        for number in self.assignment.read_lanes:
             share = self.round_size
             if total:
                 share = max(1, share * (sizes[number] or 0) // total)
@@ -172,77 +174,80 @@ class StreamBatches:
             shuffle=True,
             seed=self.source.seed,
             epochs=self.epoch + 1,
-            lane=(number, self.division.num_lanes),
+            lane=(number, self.assignment.num_lanes),
         )
         lane.epoch = self.epoch
         return lane
 
     def _read(self) -> None:
-        """Read this process's part of the round at hand."""
-        self.block, self.parts = None, []  # free before the next ones are read
-        found, counts = self._next_round()
-        if not counts[0].any():  # the pass is over
+        """Read this process's part of the current round."""
+        self.block, self.parts = None, []  # free memory before the next round is read
+        read, counts = self._next_round()
+        if not counts[0].any():  # end of the pass
             self.epoch, self.round = self.epoch + 1, 0
             self._open(0)
-            found, counts = self._next_round()
+            read, counts = self._next_round()
             if not counts[0].any():
                 raise DataError(
-                    "a stream must have at least one sample, got none. Add data."
+                    "A stream must have at least one sample, got none. Add data."
                 )
         if counts[1].any():
-            self._divide(found, counts[1])
+            self._divide(read, counts[1])
 
     def _next_round(self) -> tuple[dict[int, LaneChunk], IntArray]:
-        found = self.workers.run_on_all(self._read_lanes)
-        return found, self._count(found)
+        read = self.processes.run_on_all(self._read_lanes)
+        return read, self._count(read)
 
     def _read_lanes(self) -> dict[int, LaneChunk]:
-        found = {}
+        read = {}
         for number, chunks in self.chunks.items():
             data = next(chunks, None)
             if data is not None:
                 y, labelled = self.source.targets(data)
-                found[number] = LaneChunk(Piece(data, chunks.keys), y, labelled)
-        return found
+                read[number] = LaneChunk(Piece(data, chunks.keys), y, labelled)
+        return read
 
-    def _count(self, found: Mapping[int, LaneChunk]) -> IntArray:
-        """Return ``[2, L]`` samples of the round, and those with a label."""
-        counts = torch.zeros(2, self.division.num_lanes, dtype=torch.int64)
-        for number in self.division.reported:
-            if number in found:
-                counts[0, number] = len(found[number].y)
-                counts[1, number] = len(found[number].labelled)
+    def _count(self, read: Mapping[int, LaneChunk]) -> IntArray:
+        """Return ``[2, L]``: samples of the round, and labeled samples of the round."""
+        counts = torch.zeros(2, self.assignment.num_lanes, dtype=torch.int64)
+        for number in self.assignment.reported:
+            if number in read:
+                counts[0, number] = len(read[number].y)
+                counts[1, number] = len(read[number].labelled)
         device = self.source.sample.y.device
-        total: IntArray = self.workers.sum(counts.to(device)).cpu().numpy()
+        total: IntArray = self.processes.sum(counts.to(device)).cpu().numpy()
         return total
 
-    def _divide(self, found: Mapping[int, LaneChunk], counts: IntArray) -> None:
-        """Give batches their samples of lanes, ``[L]`` in all, and prepare mine."""
+    def _divide(self, read: Mapping[int, LaneChunk], counts: IntArray) -> None:
+        """Divide the labeled samples ``[L]`` of a round among batches and processes.
+
+        Prepares the samples of this process.
+        """
         num = -(-int(counts.sum()) // self.size)
         bounds = counts * np.arange(num + 1)[:, None] // num  # [R + 1, L]
         sizes = np.diff(bounds, axis=0)
-        rank = self.workers.rank
-        low, high = (self.division.before(sizes, r) for r in (rank, rank + 1))
+        rank = self.processes.rank
+        low, high = (self.assignment.rows_before(sizes, r) for r in (rank, rank + 1))
         mine = (high - low).sum(1)
-        behind = np.cumsum(mine)
-        before, totals = low.sum(1), sizes.sum(1)
+        last = np.cumsum(mine)
+        first, totals = low.sum(1), sizes.sum(1)
         self.parts = [
-            Part(slice(start, stop), first, total)
-            for start, stop, first, total in np.stack(
-                [behind - mine, behind, before, totals], axis=1
+            Part(slice(start, stop), preceding, total)
+            for start, stop, preceding, total in np.stack(
+                [last - mine, last, first, totals], axis=1
             ).tolist()
         ]
         if mine.any():
-            self.block = self._prepare(found, bounds[:-1] + low, bounds[:-1] + high)
-        else:  # a set that nothing is taken of
+            self.block = self._prepare(read, bounds[:-1] + low, bounds[:-1] + high)
+        else:  # any set: no sample of it is taken
             self.block = self.source.sample
 
     def _prepare(
-        self, found: Mapping[int, LaneChunk], low: IntArray, high: IntArray
+        self, read: Mapping[int, LaneChunk], low: IntArray, high: IntArray
     ) -> TrainingSet:
-        """Prepare rows ``low`` to ``high [R, L]`` of the lanes, batch by batch."""
+        """Prepare the samples ``low`` to ``high [R, L]`` of the lanes, by batch."""
         pieces, targets, owners = [], [], []
-        for number, lane in found.items():
+        for number, lane in read.items():
             mine = [
                 lane.labelled[a:b]
                 for a, b in zip(low[:, number], high[:, number], strict=True)
@@ -258,10 +263,11 @@ class StreamBatches:
 
 
 def count_lanes(stream: MultimodalStream) -> int:
-    """Return how many lanes of a stream are read apart.
+    """Return the number of lanes of a stream.
 
-    As many as row groups are read in turns, fewer where some would be much longer than
-    others. A stream whose parts have unknown sizes has one, which every process reads.
+    It is the number of row groups that are interleaved, or fewer if lanes would have
+    very different lengths. A stream whose parts have unknown sizes has one lane, which
+    every process reads.
     """
     spans = stream.spans(np.arange(stream.num_parts))
     if count_samples(spans) is None:
@@ -271,11 +277,11 @@ def count_lanes(stream: MultimodalStream) -> int:
 
 @dataclass(frozen=True)
 class StreamTraining:
-    """A stream as the source of training batches.
+    """Stream of training samples; a :class:`mmgraph.train.BatchSource`.
 
     Attributes:
         stream: All samples.
-        sample: A random sample that is kept in memory, with out-of-fold evidence.
+        sample: Random sample in memory, with out-of-fold evidence.
         seed: Seed of the order of batches.
         targets: Maps a chunk to the encoded targets of its samples and the numbers of
             those that have a label.
@@ -289,8 +295,8 @@ class StreamTraining:
     prepare: Callable[[MultimodalData, IntArray, Tensor], TrainingSet]
 
     def validation_batch(self, most: int, generator: torch.Generator) -> TrainingBatch:
-        """Return samples that are held out from all members, at most ``most``."""
-        held = torch.nonzero((self.sample.bags == 0).all(0))[:, 0]
+        """Return at most ``most`` of the samples that are held out from all members."""
+        held = torch.nonzero((self.sample.member_weights == 0).all(0))[:, 0]
         order = torch.randperm(len(held), generator=generator).to(held.device)
         return self.sample.take(held[order[:most]].sort().values)
 
@@ -298,11 +304,10 @@ class StreamTraining:
         self,
         batch_size: int,
         generator: torch.Generator,
-        workers: ProcessGroup = SINGLE_PROCESS,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> StreamBatches:
-        """Return an endless iterator of batches in the order of the seed.
+        """Return an endless iterator of this process's parts of random batches.
 
-        Every process reads the lanes that its part of the batches lies in, and
-        prepares that part, so that several processes train one model.
+        The order depends on the seed. Every process reads only the lanes of its part.
         """
-        return StreamBatches(self, batch_size, workers)
+        return StreamBatches(self, batch_size, processes)

@@ -1,4 +1,4 @@
-"""Validating members on what their bags hold out, and the weight of the graph.
+"""Validation of the members on held-out samples, and the weight of the graph.
 
 Letters: ``B`` samples, ``M`` modalities, ``K`` outputs, ``E`` members.
 """
@@ -18,11 +18,12 @@ BETAS = tuple(0.25 * i for i in range(6))
 
 
 def shrunk_beta(losses: Tensor, groups: Tensor) -> float:
-    """Choose the weight of the graph, and shrink it by how sure its gain is.
+    """Choose the weight of the graph, and shrink it by the uncertainty of its gain.
 
-    With the best candidate's mean gain over the pool ``g`` and its standard error
-    ``s`` over groups of samples, its weight is multiplied by ``max(0, 1 - s^2 / g^2)``:
-    a gain within its error counts nothing, one of three errors nearly all.
+    The best candidate of ``BETAS`` is multiplied by ``max(0, 1 - s^2 / g^2)``, where
+    ``g`` is its mean gain over the pool and ``s`` the standard error of that gain over
+    groups of samples: a gain of one standard error gives 0, a gain of three 8/9 of the
+    weight.
 
     References:
         Estimation with Quadratic Loss, James, Stein, 1961 (positive-part shrinkage).
@@ -30,8 +31,10 @@ def shrunk_beta(losses: Tensor, groups: Tensor) -> float:
     Args:
         losses: ``[candidates, n]`` held-out loss of each sample with each of
             ``BETAS``, NaN where a sample was not held out.
-        groups: ``[n]`` numbers of what belongs together; samples of their own where
-            nothing does.
+        groups: ``[n]`` group numbers; ungrouped samples have a number each.
+
+    Returns:
+        The weight; 0 without held-out samples or with a single group.
     """
     seen = ~losses[0].isnan()
     if not bool(seen.any()):
@@ -54,11 +57,12 @@ class Validation:
     """Held-out losses of members, their best parameters, and the weight beta.
 
     Args:
-        graph: The members.
-        pool: What adds up the evidence.
-        samples: What they are judged on; a bag's weight of 0 is held out.
-        generator: Of the mask under which they are judged beside the true one.
-        workers: Who train together; the lead judges for all.
+        graph: Ensemble of graph networks.
+        pool: Fitted pool of the evidence.
+        samples: Validation samples; those of member weight 0 are held out.
+        generator: Generator of the modality dropout under which members are validated
+            in addition to the observed modalities.
+        processes: Process group; the main process computes the losses.
     """
 
     def __init__(
@@ -67,9 +71,9 @@ class Validation:
         pool: Pool,
         samples: TrainingBatch,
         generator: torch.Generator,
-        workers: ProcessGroup = SINGLE_PROCESS,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.graph, self.samples, self.workers = graph, samples, workers
+        self.graph, self.samples, self.processes = graph, samples, processes
         present, evidence = samples.present, samples.evidence
         self.masks = [present, modality_dropout(present, 0.5, generator)]
         self.input = pool.by_modality(evidence)
@@ -77,68 +81,73 @@ class Validation:
             pool(evidence, mask, samples.joint_evidence(mask)) for mask in self.masks
         ]
         self.shares = [interaction_weight(mask) for mask in self.masks]
-        self.out = (samples.bags == 0).to(evidence.dtype)
+        self.out = (samples.member_weights == 0).to(evidence.dtype)
         self.losses: list[tuple[float, ...]] = []
         self.best = self.out.new_full((len(self.out),), torch.inf)
-        self.kept = {k: p.detach().clone() for k, p in graph.named_parameters()}
+        self.best_params = {k: p.detach().clone() for k, p in graph.named_parameters()}
         self.waiting = 0
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the best members and what was measured, as tensors and as JSON."""
-        tensors = {f"kept.{name}": value for name, value in self.kept.items()}
+        """Return the best parameters as tensors, and the losses as JSON."""
+        tensors = {f"best_params.{name}": value for name, value in self.best_params.items()}
         plain = {"losses": self.losses, "waiting": self.waiting}
         return tensors | {"best": self.best}, plain
 
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Go on where another one was."""
+        """Restore what :meth:`state` returned."""
         self.best.copy_(tensors["best"])
-        for name, value in self.kept.items():
-            value.copy_(tensors[f"kept.{name}"])
+        for name, value in self.best_params.items():
+            value.copy_(tensors[f"best_params.{name}"])
         self.losses = [tuple(losses) for losses in plain["losses"]]
         self.waiting = plain["waiting"]
 
     @torch.no_grad()
     def joint(self) -> list[Tensor]:
-        """Return what the graph adds, ``[E, n, K]``, under each mask."""
+        """Return the logits that the graph adds, ``[E, n, K]``, under each mask."""
         return [
             share * self.graph(self.samples.batch.drop(mask), self.input).logits
             for mask, share in zip(self.masks, self.shares, strict=True)
         ]
 
     def check(self) -> int:
-        """Measure; keep better members; return the number of checks without one."""
+        """Validate the members, and keep the parameters of those that improved.
+
+        Returns:
+            Number of successive validations without a member that improved.
+        """
         loss = self.best.clone()
-        if self.workers.is_main_process:
+        if self.processes.is_main_process:
             loss = self._loss_of_members()
-        loss = self.workers.broadcast(loss)
+        loss = self.processes.broadcast(loss)
         self.losses.append(tuple(loss.tolist()))
         better = loss < self.best - 1e-5
         self.best = torch.where(better, loss, self.best)
         self.waiting = 0 if bool(better.any()) else self.waiting + 1
         for name, value in self.graph.named_parameters():
-            self.kept[name][better] = value.detach()[better]
+            self.best_params[name][better] = value.detach()[better]
         return self.waiting
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Give every member its best parameters back."""
+        """Restore the best parameters of every member."""
         for name, value in self.graph.named_parameters():
-            value.copy_(self.kept[name])
+            value.copy_(self.best_params[name])
 
     def choose_beta(self) -> tuple[float, tuple[float, ...]]:
         """Return the weight of the graph, and the mean loss of each candidate."""
         chosen = torch.zeros(1 + len(BETAS), dtype=torch.float64)
-        if self.workers.is_main_process:
+        if self.processes.is_main_process:
             losses = self.beta_losses()
             beta = shrunk_beta(losses, self.samples.groups)
             chosen = torch.tensor([beta, *losses.nanmean(1).tolist()]).to(chosen)
-        beta, *means = self.workers.broadcast(chosen.to(self.best.device)).tolist()
+        beta, *means = self.processes.broadcast(chosen.to(self.best.device)).tolist()
         return beta, tuple(means)
 
     def beta_losses(self) -> Tensor:
-        """Loss of each sample with each candidate, ``[candidates, n]``.
+        """Return the loss of each sample with each candidate, ``[candidates, n]``.
 
-        A sample is judged by the members that held it out, and is NaN without one.
+        A sample is predicted by the members from which it was held out; without any,
+        its loss is NaN.
         """
         count = self.out.sum(0)
         share = (self.out / count.clamp(min=1))[..., None]
@@ -155,7 +164,7 @@ class Validation:
         return torch.where(count > 0, torch.stack(losses), torch.nan)
 
     def _loss_of_members(self) -> Tensor:
-        """Return the loss ``[E]`` of each member on what its bag holds out."""
+        """Return the loss ``[E]`` of each member on its held-out samples."""
         losses = [
             self.graph.task.loss(offset + joint, self.samples.y, self.out)
             for offset, joint in zip(self.offsets, self.joint(), strict=True)
@@ -163,7 +172,7 @@ class Validation:
         return torch.stack(losses).mean(0)
 
     def _loss_of_each(self, logits: Tensor) -> Tensor:
-        """Return the loss ``[n]`` of each sample alone."""
+        """Return the loss ``[n]`` of each sample."""
         task = self.graph.task
         alone = torch.vmap(lambda x, y: task.loss(x[None], y[None]))
         return alone(logits, self.samples.y)

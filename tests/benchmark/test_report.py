@@ -1,8 +1,9 @@
-"""Tables, page and pictures: numbers as in the lines, nothing loaded from elsewhere."""
+"""Tables, page and figures: numbers of the lines, no external resources."""
 
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,19 +12,30 @@ import pytest
 
 from mmgraph.benchmark.figures import STYLES, calibration_models, legend_svg, style_of
 from mmgraph.benchmark.overview import overview, summary_sentence
-from mmgraph.benchmark.report import draw_schema, markdown, write_report
+from mmgraph.benchmark.report import markdown, write_report
 from mmgraph.benchmark.results import Results, append_lines, read_lines
 from mmgraph.benchmark.summary import estimate, mean_ranks, summarise
 from mmgraph.benchmark.tables import (
     cell,
+    class_note,
+    cost_cell,
     difference_table,
+    edge_note,
     rank_table,
     result_table,
+    split_note,
 )
 from mmgraph.errors import ConfigError
-from mmgraph.evaluation.table import DASH, number, signed, to_markdown
+from mmgraph.evaluation.table import (
+    DASH,
+    amount,
+    interval,
+    number,
+    signed,
+    to_markdown,
+)
 from mmgraph.metrics import aurc, holm, paired_difference
-from mmgraph.plotting import edge_label
+from mmgraph.plotting import draw_schema, edge_label
 from mmgraph.schema import (
     Custom,
     Full,
@@ -86,7 +98,7 @@ def line(dataset, model, split, pattern, rate, seed, kept=None, train=0.0):
 
 
 def unit_lines(dataset, model, split, train=0.0):
-    """All lines of one unit: as is, two masks a rate, each modality alone."""
+    """All lines of one unit: no removal, two masks per rate, each modality alone."""
     rows = [("natural()", 0.0, 0)]
     rows += [(f"mcar({r})", r, s) for r in RATES[1:] for s in (0, 1)]
     lines = [line(dataset, model, split, *row, train=train) for row in rows]
@@ -163,17 +175,17 @@ def test_the_table_holds_what_the_lines_say(folder):
     assert [row[0] for row in table.rows] == ["mmgraph", "late_logistic", "best_single"]
     assert table.columns[:6] == (
         "model",
-        "as is",
+        "no extra removal",
         "0.3",
         "0.7",
         "AURC",
-        "worst without",
+        "worst leave-one-modality-out",
     )
     area = areas_of(folder, "one", "mmgraph")
     error = area.std(ddof=1) / math.sqrt(3)
-    assert table.rows[0][4] == f"{area.mean():.3f} ± {error:.3f}".replace("0.", ".")
+    assert table.rows[0][4] == f"{area.mean():.3f} ± {error:.3f}"
     assert table.rows[0][5].endswith("(b)")
-    assert table.rows[0][-1] == "2.0 ± .0"
+    assert table.rows[0][-1] == "2.0 ± 0.0"
     assert table.best[4] == {0}
 
 
@@ -197,13 +209,15 @@ def test_all_models_are_compared_on_the_splits_that_all_have(folder):
     assert set(block.rows[0].aurc_by_split) == {"r0f0", "r0f1", "r0f2"}
 
 
-def test_a_shortcut_is_flagged_in_table_and_page(folder):
+def test_informative_missingness_is_flagged_in_table_and_page(folder):
     plain, flagged = summarise(Results(folder))
     assert not plain.has_shortcut
-    assert any("Shortcut" in note for note in result_table(flagged).notes)
+    assert any(
+        "informative missingness" in note for note in result_table(flagged).notes
+    )
     write_report(folder)
     assert (folder / "report.html").read_text().count('class="warn"') == 1
-    assert "AUROC .71 &gt; .6" in (folder / "report.html").read_text()
+    assert "AUROC 0.71 (threshold 0.60)" in (folder / "report.html").read_text()
 
 
 def test_mean_ranks_are_over_sets_and_train_rates(folder):
@@ -218,7 +232,7 @@ def test_mean_ranks_are_over_sets_and_train_rates(folder):
     assert rank_table(blocks[:1]) is None
 
 
-def test_mmgraph_stands_beside_the_best_baseline_of_each_setting(folder):
+def test_mmgraph_is_compared_with_the_best_baseline_of_each_setting(folder):
     for model in MODELS:
         append_lines(folder / "results.jsonl", unit_lines("one", model, 0, train=0.3))
     blocks = summarise(Results(folder))
@@ -232,7 +246,7 @@ def test_mmgraph_stands_beside_the_best_baseline_of_each_setting(folder):
     assert rivals.rows[2][6] == DASH  # a single split
     assert overview(blocks[:1]) == []
     write_report(folder)
-    title = "mmgraph beside the best baseline of each setting"
+    title = "mmgraph and the best baseline of each setting, in AURC"
     assert title in (folder / "report.html").read_text()
     assert f"**{title}**" in (folder / "table.md").read_text()
 
@@ -248,12 +262,92 @@ def test_the_page_links_to_settings_by_their_short_names(folder):
     assert links == [*named, ("run", "What was run")]
 
 
-def test_the_headline_says_who_is_better(folder):
+def test_the_headline_names_the_best_baseline_and_the_corrected_p(folder):
     block = summarise(Results(folder))[0]
     text = summary_sentence([block])
-    assert text.startswith("On one, mmgraph has a mean AUROC of .")
+    assert text.startswith("On one, mmgraph has a mean AUROC of 0.")
+    (rival,) = [d for d in block.differences if d.model == "late_logistic"]
     assert "first of 3. It is better than the best baseline, late_logistic" in text
+    assert f"p = {rival.p:.3f} after correction for 2 comparisons" in text
     assert summary_sentence([]) == "No results yet."
+
+
+def with_p(block, p):
+    """The same setting with another corrected p-value of each difference."""
+    differences = tuple(replace(d, p=p) for d in block.differences)
+    return replace(block, differences=differences)
+
+
+def test_the_headline_follows_the_corrected_p_and_not_the_interval(folder):
+    block = with_p(summarise(Results(folder))[0], 0.158)
+    assert all(d.low > 0 for d in block.differences)
+    text = summary_sentence([block])
+    assert "is not distinguishable from the best baseline, late_logistic" in text
+    assert "p = 0.158 after correction for 2 comparisons" in text
+    many = summary_sentence([block, with_p(block, 0.01)])
+    assert "better in 1, worse in 0 and not distinguishable in 1" in many
+
+
+def test_without_mmgraph_the_best_model_is_compared_with_the_next(folder):
+    lines = [x for x in read(folder) if x["model"] != "mmgraph"]
+    (folder / "results.jsonl").unlink()
+    append_lines(folder / "results.jsonl", lines)
+    blocks = summarise(Results(folder))
+    text = summary_sentence(blocks[:1])
+    assert text.startswith("On one, late_logistic has")
+    assert "the next best model, best_single" in text
+    assert "baseline" not in text
+    assert [table.title[:9] for table in overview(blocks)] == ["Mean rank"]
+
+
+def test_splits_and_classes_are_described(folder):
+    block = summarise(Results(folder))[0]
+    assert split_note(block).startswith("Splits: 3 stratified folds, drawn at random")
+    assert class_note(block) == "Chance level of AUROC: 0.500."
+    heart = replace(block, facts=block.facts | {"group": "hospital"})
+    assert "Groups are ignored: samples of one hospital are in" in split_note(heart)
+    grouped = {"scheme": "5 grouped folds", "group": "ward"}
+    grouped = replace(block, facts=block.facts | grouped)
+    assert "all samples of one ward are in the same fold" in split_note(grouped)
+    counted = {"classes": [["no", 45], ["yes", 15]]}
+    counted = replace(block, facts=block.facts | counted, metric="accuracy")
+    assert class_note(counted) == (
+        "Classes: no: 45, yes: 15; the largest is 75.0% of the samples. "
+        "Chance level of accuracy: 0.750."
+    )
+    for text in (split_note(block), class_note(block)):
+        assert text in result_table(block).notes
+
+
+def test_the_gain_of_edges_is_stated(folder):
+    block = summarise(Results(folder))[0]
+    assert edge_note(block) is None
+    first, second = block.differences
+    control = replace(first, model="mmgraph_no_edges", mean=0.0, low=-0.001, high=0.002)
+    note = edge_note(replace(block, differences=(replace(control, p=1.0), second)))
+    assert note == (
+        "Gain of edges between modalities (mmgraph minus mmgraph_no_edges): "
+        "+0.000, 95% CI [\N{MINUS SIGN}0.001, 0.002], p = 1.000."
+    )
+
+
+def test_the_page_explains_its_models_and_terms(folder):
+    write_report(folder)
+    text = (folder / "report.html").read_text()
+    for part in (
+        "Late fusion of logistic regressions",
+        "FusionClassifier: base learners per modality",
+        "area under the robustness curve",
+        "Modality-balance ratio",
+        "Monotonicity violations",
+        "expected calibration error",
+        "Scroll sideways",
+    ):
+        assert part in text
+    figures = re.findall(r"<svg(?![^>]*aria-hidden)[^>]*>", text)
+    assert len(figures) == 6
+    assert all('role="img"' in figure for figure in figures)
+    assert text.count('role="img"><title>') == 6
 
 
 def test_models_without_a_common_rate_are_not_compared(tmp_path):
@@ -263,9 +357,9 @@ def test_models_without_a_common_rate_are_not_compared(tmp_path):
         kept = [x for x in lines if x["test_missing"] in (keep, None)]
         append_lines(tmp_path / "results.jsonl", kept)
     (block,) = write_report(tmp_path)
-    said = "On one, no test missing rate is common to all models."
-    assert summary_sentence([block]) == said
-    assert said in (tmp_path / "table.md").read_text()
+    expected = "On one, the models have no test missing rate in common."
+    assert summary_sentence([block]) == expected
+    assert expected in (tmp_path / "table.md").read_text()
     assert result_table(block).rows[0][1] == DASH
 
 
@@ -368,11 +462,25 @@ def test_calibration_shows_ours_and_the_best_baselines(folder):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.5, ".500"), (-0.25, "\N{MINUS SIGN}.250"), (1.0, "1.000"), (math.nan, DASH)],
+    [
+        (0.5, "0.500"),
+        (-0.25, "\N{MINUS SIGN}0.250"),
+        (-0.0001, "0.000"),
+        (1.0, "1.000"),
+        (math.nan, DASH),
+    ],
 )
-def test_numbers_have_no_leading_zero(value, text):
+def test_numbers_have_a_leading_zero(value, text):
     assert number(value) == text
-    assert signed(0.5) == "+.500"
+    assert signed(0.5) == "+0.500"
+    assert interval(-0.001, 0.002) == "[\N{MINUS SIGN}0.001, 0.002]"
+
+
+def test_quantities_below_the_precision_are_marked():
+    assert amount(0.04, 1) == "<0.1"
+    assert cost_cell(estimate([0.01, 0.02]), 1) == "<0.1"
+    assert cost_cell(estimate([2.0, 2.02]), 1) == "2.0 ± <0.1"
+    assert cost_cell(estimate([]), 1) == DASH
 
 
 def test_estimates_of_nothing_and_of_one():

@@ -1,4 +1,4 @@
-"""Modalities whose vectors can be compared before anything is learned."""
+"""Modalities in a shared embedding space."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ from mmgraph import (
     PretrainedEncoder,
 )
 from mmgraph.benchmark.pairs import PAIR_TASKS
-from mmgraph.embedding.aligned import FEW_ROWS, AlignedMap
+from mmgraph.embedding.aligned import SHRINKAGE, AlignedMap
 from mmgraph.embedding.modality_weights import partner_gain
 
 NUM, TRAIN, WIDTH = 160, 80, 12
@@ -44,7 +44,7 @@ def make(turned: int = 0) -> MultimodalData:
 
 
 def one_of_both(data: MultimodalData) -> MultimodalData:
-    """Leave every sample one modality: nobody shows what belongs together."""
+    """Keep one modality of every sample, so that there are no pairs."""
     even = np.arange(len(data)) % 2 == 0
     none = np.zeros(len(data), bool)
     return data.mask({"image": even, "text": ~even, "sound": none})
@@ -56,8 +56,8 @@ def recall(ret: FusionRetriever, data: MultimodalData, a: str, b: str) -> float:
     return float(((scores > np.diag(scores)[:, None]).sum(1) < 5).mean())
 
 
-def fit_aligned_weight(ret: FusionRetriever) -> float:
-    return float(ret.model_.space.known)
+def aligned_weight(ret: FusionRetriever) -> float:
+    return float(ret.model_.space.aligned_weight)
 
 
 def test_nothing_needs_to_be_learned():
@@ -69,26 +69,26 @@ def test_nothing_needs_to_be_learned():
     for a, b in BOTH_WAYS:
         assert recall(ret, data[TRAIN:], a, b) > 0.8
     sound = ret.embed(data[TRAIN:], modalities=["sound"])
-    assert np.isnan(sound).all()  # nothing was learned about it
+    assert np.isnan(sound).all()  # no sample has it together with another one
     assert np.isnan(ret.embed(one_of_both(data)[:1], modalities=["text"])).all()
 
 
 @pytest.mark.parametrize(("a", "b"), BOTH_WAYS)
-def test_pairs_and_what_is_known_do_better_than_either(a, b):
+def test_pairs_and_aligned_vectors_together_improve_on_either(a, b):
     data = make(turned=3)
     train, rest = data[:TRAIN], data[TRAIN:]
     both = FusionRetriever(aligned=NAMES).fit(train)
-    known = FusionRetriever(aligned=NAMES).fit(one_of_both(train))
+    aligned_only = FusionRetriever(aligned=NAMES).fit(one_of_both(train))
     learned = FusionRetriever().fit(train)
-    of_both, *of_one = (recall(ret, rest, a, b) for ret in (both, known, learned))
+    of_both, *of_one = (recall(ret, rest, a, b) for ret in (both, aligned_only, learned))
     assert of_both > max(of_one) + 0.05
 
 
-def test_vectors_that_share_nothing_lose_their_say():
+def test_unrelated_vectors_have_zero_weight():
     data = make(turned=WIDTH)
     ret = FusionRetriever(aligned=NAMES).fit(data[:TRAIN])
     plain = FusionRetriever().fit(data[:TRAIN])
-    assert fit_aligned_weight(ret) == 0
+    assert aligned_weight(ret) == 0
     a, b = (r.embed(data, modalities=["image"]) for r in (ret, plain))
     np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-5)
 
@@ -96,7 +96,7 @@ def test_vectors_that_share_nothing_lose_their_say():
 def test_modalities_that_share_no_space_are_found_as_before():
     data = make()
     ret = FusionRetriever(aligned=NAMES).fit(data[:TRAIN])
-    assert 0 < fit_aligned_weight(ret) < 1
+    assert 0 < aligned_weight(ret) < 1
     assert ret.schema_.modality_names == ("image", "text", "sound")
     assert recall(ret, data[TRAIN:], "sound", "image") > 0.15  # 5 of 80 by chance .06
 
@@ -148,7 +148,7 @@ def test_map_takes_the_mean_off_and_gives_unit_length():
     aligned = AlignedMap([True, False], 2)
     other = torch.ones(3, 5)
     aligned.fit([x, other])
-    centre = torch.tensor([4 / (2 + FEW_ROWS), 3 / (1 + FEW_ROWS)])
+    centre = torch.tensor([4 / (2 + SHRINKAGE), 3 / (1 + SHRINKAGE)])
     torch.testing.assert_close(aligned.centre, torch.stack([centre, torch.zeros(2)]))
     z = aligned.evidence([x, other])
     first = (x[0] - centre) / (x[0] - centre).norm()
@@ -171,7 +171,7 @@ def test_gain_of_partners_against_scikit_learn():
     assert partner_gain(similarity, apart) == 1.0
 
 
-def test_matcher_knows_them_too():
+def test_matcher_uses_aligned_vectors():
     data = make()
     train, rest = data[:30], data[TRAIN:]
     order = np.roll(np.arange(len(rest)), 1)
@@ -188,27 +188,27 @@ def test_matcher_knows_them_too():
     "estimator",
     [FusionRetriever(aligned=NAMES), FusionMatcher("image", "text", aligned=NAMES)],
 )
-def test_saved_models_say_the_same(estimator, tmp_path):
+def test_saved_models_predict_the_same(estimator, tmp_path):
     data = make().select(NAMES)
     fitted = estimator.fit(data[:TRAIN])
     fitted.save_pretrained(tmp_path / "model")
     again = type(estimator).from_pretrained(tmp_path / "model")
-    ask: Any = (
+    predict: Any = (
         (lambda e: e.embed(data))
         if isinstance(estimator, FusionRetriever)
         else (lambda e: e.predict_proba(data, data[::-1]))
     )
-    np.testing.assert_array_equal(ask(again), ask(fitted))
+    np.testing.assert_array_equal(predict(again), predict(fitted))
 
 
-def test_graph_hears_them():
+def test_graph_takes_aligned_vectors():
     options: dict[str, Any] = {"epochs": 1, "members": 2, "hidden_channels": 8}
     ret = FusionRetriever(aligned=NAMES, **options).fit(make()[:TRAIN])
     ret.model_.beta.fill_(0.5)
     assert np.isfinite(ret.embed(make()[TRAIN:])).all()
 
 
-def test_classes_are_compared_beside_them():
+def test_classes_and_aligned_vectors_are_combined():
     data = make()
     y = (data.features()["sound"][:, 0] > 0).astype(int)
     ret = FusionRetriever(aligned=NAMES, supervision="labels")
@@ -237,7 +237,7 @@ def test_what_cannot_share_a_space_is_refused(names, message):
         FusionRetriever(aligned=names).fit(MultimodalData.from_arrays(arrays))
 
 
-# Pretrained models that say it themselves
+# Pretrained models
 
 
 def described() -> MultimodalData:
@@ -259,14 +259,14 @@ def test_what_one_model_encodes_is_aligned(models, tmp_path):
     both = dict.fromkeys(("image", "text"), models["clip"])
     ret = FusionRetriever(encoders=both).fit(data)
     assert ret.model_.space.aligned.aligned == (True, True)
-    assert fit_aligned_weight(ret) == pytest.approx(0.9)  # too few samples to tell
+    assert aligned_weight(ret) == pytest.approx(0.9)  # too few samples to choose
     two = {"image": models["image"], "text": models["text"]}
     ret = FusionRetriever(encoders=two).fit(data)
     assert not any(ret.model_.space.aligned.aligned)
 
 
 @pytest.mark.usefixtures("forget_encoders")
-def test_texts_of_one_model_are_aligned_unless_told_otherwise(models):
+def test_texts_of_one_model_are_aligned_by_default(models):
     pytest.importorskip("transformers")
     data, text = described(), models["text"]
     same = {"title": text, "body": text}
@@ -302,11 +302,11 @@ def test_names_are_there_where_the_picture_is_and_stand_beside_it():
     np.testing.assert_array_equal(present, data.columns["image"].present)
     np.testing.assert_array_equal(more.ids, data.ids)
     task = aligned.asking(PAIR_TASKS["tuxpaint-retrieval"], ["names"])
-    told = [str(direction) for direction in task.directions]
-    assert told[:2] == ["image+names to text", "text to image+names"]
+    directions = [str(direction) for direction in task.directions]
+    assert directions[:2] == ["image+names to text", "text to image+names"]
 
 
-def test_measurement_says_which_package_is_not_there(tmp_path, capsys):
+def test_measurement_names_a_missing_package(tmp_path, capsys):
     with pytest.raises(SystemExit):
         aligned.read_arguments(["--packages", str(tmp_path)])
     assert "must hold timm/data/_info; see --help" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What all samples of a group have in common."""
+"""Imputation of modalities that all samples of a group share."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ CAPTION, PICTURE = "text", "image"
 
 
 def grouped(num_groups=20, captions=None):
-    """Two pictures for each caption; the second one's caption is not known."""
+    """Two images for each caption, and a caption that is missing for the third row."""
     rng = np.random.default_rng(0)
     text = np.repeat(rng.normal(size=(num_groups, 3)), 3, axis=0)
     text[2::3] = np.nan
@@ -21,7 +21,7 @@ def grouped(num_groups=20, captions=None):
     return MultimodalData.from_arrays(found, groups=groups, y=groups % 2)
 
 
-def test_a_row_that_a_group_shares_is_known_of_all_its_samples():
+def test_a_row_that_a_group_shares_is_imputed():
     data = grouped()
     filled = impute_from_group(data)
     text = filled.features()[CAPTION]
@@ -40,7 +40,7 @@ def test_a_sample_may_come_twice():
     assert filled.ids.tolist() == drawn.tolist()
 
 
-def test_cells_that_nobody_knows_are_no_difference():
+def test_missing_cells_are_no_difference():
     def hide(text):
         text[:, 0] = np.nan
         return text
@@ -73,15 +73,15 @@ def test_what_groups_do_not_share_stays_missing(data):
     assert np.array_equal(filled.present, data.present)
 
 
-def test_a_group_in_which_nobody_has_it_still_lacks_it():
+def test_groups_without_the_modality_still_lack_it():
     data = grouped()
     data = data.mask({CAPTION: data.groups != 4})
     filled = impute_from_group(data).columns[CAPTION].present
     assert np.array_equal(filled, data.groups != 4)
 
 
-def test_words_are_shared_too():
-    words = [f"caption {i // 2}" if i % 4 != 3 else None for i in range(60)]
-    data = MultimodalData.from_arrays({CAPTION: words}, groups=np.arange(60) // 2)
+def test_texts_are_imputed():
+    texts = [f"caption {i // 2}" if i % 4 != 3 else None for i in range(60)]
+    data = MultimodalData.from_arrays({CAPTION: texts}, groups=np.arange(60) // 2)
     filled = impute_from_group(data).columns[CAPTION]
     assert filled.values.tolist() == [f"caption {i // 2}" for i in range(60)]

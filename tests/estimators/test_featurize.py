@@ -24,7 +24,7 @@ from mmgraph import (
     Schema,
 )
 from mmgraph.cli import app
-from mmgraph.estimators.featurize import RawInputs
+from mmgraph.estimators.featurize import Featurizer
 from mmgraph.pretrained import encoder as module
 
 pytest.importorskip("transformers")
@@ -84,7 +84,7 @@ def same(a: np.ndarray, b: np.ndarray) -> None:
 def test_estimators_keep_the_invariants_on_texts(name, models):
     data = make()
     fitted = ESTIMATORS[name](encoders={"note": models["text"]}).fit(data[:TRAIN])
-    assert fitted.feature_widths_ == [3, 16]
+    assert fitted.input_spec_.widths == (3, 16)
     test = data[TRAIN:]
     said = ask(fitted, test)
     module._SHARED.clear()
@@ -106,7 +106,7 @@ def test_schema_and_option_name_the_same_encoder(models):
     by_option = retriever(encoders={"note": models["text"]}).fit(make())
     by_schema = retriever().fit(make(named(models["text"])))
     given = retriever(schema=named(models["text"])).fit(make())
-    assert by_option.raw_.kinds == by_schema.raw_.kinds == {"note": "text"}
+    assert by_option.input_spec_.featurizer.kinds == by_schema.input_spec_.featurizer.kinds == {"note": "text"}
     expected = by_option.embed(make())
     for other in (by_schema, given):
         assert np.array_equal(other.embed(make()), expected, equal_nan=True)
@@ -130,10 +130,10 @@ def test_notes_are_computed_once_for_fit_and_predictions(models, monkeypatch):
 
 def test_encoder_of_a_modality_that_is_not_asked_for_is_not_loaded(models):
     fitted = retriever(encoders={"note": models["text"]}).fit(make())
-    fitted.raw_.encoders["note"].__dict__.pop("loaded")
+    fitted.input_spec_.featurizer.encoders["note"].__dict__.pop("loaded")
     module._SHARED.clear()
     fitted.embed(make().select(["labs"]))
-    assert "loaded" not in vars(fitted.raw_.encoders["note"])
+    assert "loaded" not in vars(fitted.input_spec_.featurizer.encoders["note"])
 
 
 def test_text_that_nobody_has_is_a_modality_without_experience(models):
@@ -165,12 +165,12 @@ def test_paths_are_pictures_where_encoder_or_schema_say_so(models, tmp_path):
     y, arrays = [0, 1] * 12, {"photo": paths, "labs": np.ones((24, 1))}
     data = MultimodalData.from_arrays(arrays, y=y)
     fitted = ESTIMATORS["classifier"](encoders={"photo": models["image"]}).fit(data)
-    assert fitted.raw_.kinds == {"photo": "image"}
-    assert fitted.feature_widths_ == [16, 1]
+    assert fitted.input_spec_.featurizer.kinds == {"photo": "image"}
+    assert fitted.input_spec_.widths == (16, 1)
     assert fitted.score(data) == 1
     schema = Schema.star([Modality("photo", kind="image"), Modality("labs", 1)])
     plain = ESTIMATORS["classifier"](schema=schema).fit(data)
-    assert plain.feature_widths_ == [384, 1]
+    assert plain.input_spec_.widths == (384, 1)
     assert plain.score(data) == 1  # the data says nothing of pictures, the model does
 
 
@@ -186,7 +186,7 @@ def test_folder_keeps_paths_for_encoders(models, tmp_path):
     assert np.array_equal(retriever().fit(raw).embed(raw), as_before)
     encoders = {"image": models["image"], "text": models["text"]}
     fitted = retriever(encoders=encoders).fit(raw)
-    assert fitted.feature_widths_ == [16, 16]
+    assert fitted.input_spec_.widths == (16, 16)
     z = fitted.embed(raw, modalities=["image"])
     assert (z @ z[0])[::2].min() > (z @ z[0])[1::2].max()
 
@@ -201,7 +201,7 @@ def test_sound_without_an_encoder_is_its_spectrum(tmp_path):
         file.writeframes(bytes(8000))
     data = MultimodalData.from_folder(tmp_path, raw=True)
     assert data.schema.modality("sound").kind == "audio"
-    numbers = RawInputs.of(data, None).as_numbers(data)
+    numbers = Featurizer.fit(data).transform(data)
     assert numbers.schema.modality("sound") == Modality("sound", 64)
     assert numbers.columns["sound"].values.shape == (1, 64)
 
@@ -222,7 +222,7 @@ def test_stream_is_encoded_piece_by_piece(models, tmp_path):
     encoders = {"note": models["text"]}
     fitted = ESTIMATORS["classifier"](encoders=encoders).fit(stream)
     whole = ESTIMATORS["classifier"](encoders=encoders).fit(make())
-    assert fitted.feature_widths_ == [3, 16]
+    assert fitted.input_spec_.widths == (3, 16)
     same(ask(fitted, stream), ask(whole, make()))
 
 
@@ -357,10 +357,10 @@ def test_damaged_description_is_refused():
         {"kinds": {}},
     ):
         with pytest.raises(CheckpointError, match="folder must describe pretrained"):
-            RawInputs.restore("folder", wrong, None, None)
+            Featurizer.load("folder", wrong)
     damaged = {"kinds": {}, "encoders": {"note": {"source": "a"}}}
     with pytest.raises(CheckpointError, match="folder must describe pretrained"):
-        RawInputs.restore("folder", damaged, None, None)
+        Featurizer.load("folder", damaged)
 
 
 # The careless user's errors
@@ -375,7 +375,7 @@ def test_encoders_must_be_encoders():
     with pytest.raises(
         ConfigError, match=r"encoders\['note'\] must be a Pretr.*got int"
     ):
-        RawInputs.of(make(), {"note": 3})
+        Featurizer.fit(make(), {"note": 3})
 
 
 def test_encoder_must_be_of_the_kind_of_the_schema(models):

@@ -20,7 +20,7 @@ from mmgraph.cli.app import app
 from mmgraph.data.stream.sampling import draw_sample
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 from mmgraph.errors import DataError
-from mmgraph.estimators.supervised import sample_size
+from mmgraph.estimators.supervised import StreamPreparation, sample_size
 from mmgraph.train.stream import StreamTraining, count_lanes
 
 SMALL = {
@@ -34,7 +34,7 @@ NUM = 600
 
 
 def make_data(num=NUM, seed=0):
-    """Two modalities whose product says the most, each missing for some."""
+    """Two modalities with an interaction, each missing for some samples."""
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(2, num, 4))
     noise = rng.logistic(size=num) / 4
@@ -71,11 +71,28 @@ def stream(folder):
     return MultimodalStream.from_parquet(folder, memory=160 * 4 * 8 * 150)
 
 
+def fit_and_capture(stream, **options) -> StreamTraining:
+    """Fit a classifier to a stream; return the source of its training batches."""
+    sources = []
+
+    class Capturing(FusionClassifier):
+        def _fit_all(self, data, y, task, processes, extend=None):
+            def captured(training):
+                sources.append(extend(training)[0])
+                return extend(training)
+
+            super()._fit_all(data, y, task, processes, captured)
+
+    Capturing(**{**SMALL, **options}).fit(stream)
+    (source,) = sources
+    return source
+
+
 def run(*arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def test_answers_from_a_stream_are_those_from_memory(fitted, data, stream):
+def test_predictions_from_a_stream_equal_those_from_memory(fitted, data, stream):
     proba = fitted.predict_proba(data)
     np.testing.assert_allclose(fitted.predict_proba(stream), proba, atol=1e-6)
     assert np.array_equal(fitted.predict(stream), fitted.predict(data))
@@ -130,71 +147,47 @@ def test_memory_stays_far_below_what_all_samples_take(tmp_path):
 
 
 def test_sampled_ones_keep_their_out_of_fold_evidence(stream):
-    sources = []
-
-    class Caught(FusionClassifier):
-        def _fit(self, data, y, task, workers, extend=None):
-            def caught(known):
-                sources.append(extend(known)[0])
-                return extend(known)
-
-            super()._fit(data, y, task, workers, caught)
-
-    Caught(**{**SMALL, "experts": ("linear", "joint")}).fit(stream)
-    (source,) = sources
-    assert isinstance(source, StreamTraining)
-    keys, sample = source.keys, source.sample
+    source = fit_and_capture(stream, experts=("linear", "joint"))
+    preparation = source.prepare.__self__
+    assert isinstance(preparation, StreamPreparation)
+    keys, sample = preparation.keys, source.sample
     assert 64 <= len(keys) < NUM
-    assert set(sample.bags.unique().tolist()) == {0.0, 1.0}
-    held = sample.bags == 0
+    assert set(sample.member_weights.unique().tolist()) == {0.0, 1.0}
+    held = sample.member_weights == 0
     assert torch.equal(held[0], held[1])
     assert 0.1 < held.float().mean() < 0.3
     chunks = stream.chunks(NUM)
     chunk = next(chunks)
-    y, labelled = source.targets(chunk)
-    assert len(labelled) == NUM
+    y, labeled = source.targets(chunk)
+    assert len(labeled) == NUM
     block = source.prepare(chunk, chunks.keys, y)
     assert torch.equal(block.evidence[keys], sample.evidence)
-    assert torch.equal(block.bags[:, keys], sample.bags)
+    assert torch.equal(block.member_weights[:, keys], sample.member_weights)
     others = np.setdiff1d(np.arange(NUM), keys)
-    assert (block.bags[:, others] == 1).all()
-    seen = source.estimator.model_.ensemble.evidence
-    features = [
-        torch.from_numpy(x)
-        for x in source.estimator._read(stream.load(), reset=False).features().values()
-    ]
-    said = seen(features)[0]
-    torch.testing.assert_close(block.evidence[others], said[others])
-    assert not torch.allclose(block.evidence[keys], said[keys])
+    assert (block.member_weights[:, others] == 1).all()
+    inputs = preparation.inputs
+    features = inputs.features(inputs.read(stream.load()))
+    refitted = preparation.model.ensemble.evidence(features)[0]
+    torch.testing.assert_close(block.evidence[others], refitted[others])
+    assert not torch.allclose(block.evidence[keys], refitted[keys])
     rows = torch.arange(NUM)
-    said = block.joint_evidence(block.present, rows)
+    joint = block.joint_evidence(block.present, rows)
     assert torch.equal(
-        said[keys], sample.joint_evidence(sample.present, rows[: len(keys)])
+        joint[keys], sample.joint_evidence(sample.present, rows[: len(keys)])
     )
     held_out = source.validation_batch(1000, torch.Generator())
-    assert (held_out.bags == 0).all()
+    assert (held_out.member_weights == 0).all()
 
 
 @pytest.fixture(scope="module")
 def source(stream):
-    """Where a fit reads its batches, in chunks of several of them."""
-    sources = []
-
-    class Caught(FusionClassifier):
-        def _fit(self, data, y, task, workers, extend=None):
-            def caught(known):
-                sources.append(extend(known)[0])
-                return extend(known)
-
-            super()._fit(data, y, task, workers, caught)
-
-    Caught(**SMALL).fit(stream)
+    """Source of the batches of a fit, which reads chunks of several batches."""
     narrow = dataclasses.replace(stream, memory=16 * 100 * stream.row_bytes)
-    return dataclasses.replace(sources[0], stream=narrow)
+    return dataclasses.replace(fit_and_capture(stream), stream=narrow)
 
 
 class Thread(ProcessGroup):
-    """A process that is a thread: what all give is laid on one board."""
+    """Process that is simulated by a thread, with exchange over a shared board."""
 
     def __new__(cls, *_):
         return object.__new__(cls)
@@ -224,14 +217,14 @@ class Board(list):
 
 
 def in_threads(size, action):
-    """Do something in each of several processes; return what they return."""
+    """Run a function in each of several processes; return the results."""
     board = Board(size)
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(lambda rank: action(Thread(rank, board)), range(size)))
 
 
-def first_batches(source, workers, num=80):
-    batches = source.batches(16, torch.Generator(), workers)
+def first_batches(source, processes, num=80):
+    batches = source.batches(16, torch.Generator(), processes)
     return [next(batches) for _ in range(num)], batches
 
 
@@ -240,7 +233,7 @@ def test_processes_prepare_the_parts_of_one_batch(source, size, num_lanes, monke
     monkeypatch.setattr("mmgraph.train.stream.PARTS_OF_LANE", 8 // num_lanes)
     assert count_lanes(source.stream) == num_lanes
     expected, whole = first_batches(source, SINGLE_PROCESS)
-    found = in_threads(size, lambda workers: first_batches(source, workers))
+    found = in_threads(size, lambda processes: first_batches(source, processes))
     for number, batch in enumerate(expected):
         mine = [batches[number] for batches, _ in found]
         assert [part.total for part in mine] == [len(batch)] * size
@@ -255,20 +248,20 @@ def test_processes_prepare_the_parts_of_one_batch(source, size, num_lanes, monke
         max(sizes) - min(sizes) <= len(expected) * 2
     )  # rounding, and a shard that is shorter
 
-    def one_more(workers):
-        late = source.batches(16, torch.Generator(), workers)
-        late.load_state(found[workers.rank][1].state())
+    def one_more(processes):
+        late = source.batches(16, torch.Generator(), processes)
+        late.load_state(found[processes.rank][1].state())
         return next(late)
 
     again = torch.cat([part.y for part in in_threads(size, one_more)])
     assert torch.equal(again, next(whole).y)
 
 
-class Reads:
-    """Notes which parts are read, and passes the rest on."""
+class RecordedSource:
+    """Source that records the parts and keys that are read."""
 
     def __init__(self, source):
-        self.source, self.parts = source, []
+        self.source, self.parts, self.keys = source, [], []
 
     def __getattr__(self, name):
         return getattr(self.source, name)
@@ -278,36 +271,32 @@ class Reads:
         return self.source.read(span, size)
 
 
-class Noted(StreamTraining):
-    """Notes which samples are prepared."""
-
-    def prepare(self, chunk, keys, y):
-        self.stream.source.keys.append(keys)
-        return super().prepare(chunk, keys, y)
-
-
-def read_a_pass(source, workers):
+def read_a_pass(source, processes):
     """Read one pass; return the parts that were opened, and the samples."""
-    notes = Reads(source.stream.source)
-    notes.keys = []
-    stream = dataclasses.replace(source.stream, source=notes)
-    _ = stream.schema  # looks at the beginning
-    notes.parts = []
-    noted = Noted(source.estimator, stream, source.keys, source.sample)
-    batches = noted.batches(16, torch.Generator(), workers)
+    recorded = RecordedSource(source.stream.source)
+    stream = dataclasses.replace(source.stream, source=recorded)
+    _ = stream.schema  # reads the first samples
+    recorded.parts = []
+
+    def prepare(chunk, keys, y):
+        recorded.keys.append(keys)
+        return source.prepare(chunk, keys, y)
+
+    recording = dataclasses.replace(source, stream=stream, prepare=prepare)
+    batches = recording.batches(16, torch.Generator(), processes)
     total = 0
     while total < NUM:
         total += next(batches).total
     assert batches.batch == len(batches.parts)
     assert not batches.epoch
-    return notes.parts, np.concatenate(notes.keys).tolist()
+    return recorded.parts, np.concatenate(recorded.keys).tolist()
 
 
-def test_processes_read_lanes_of_their_own(source):
+def test_processes_read_disjoint_lanes(source):
     parts, samples = read_a_pass(source, SINGLE_PROCESS)
     assert sorted(parts) == list(range(8))
     assert sorted(samples) == list(range(NUM))
-    found = in_threads(2, lambda workers: read_a_pass(source, workers))
+    found = in_threads(2, lambda processes: read_a_pass(source, processes))
     assert [len(parts) for parts, _ in found] == [4, 4]
     assert sorted(found[0][0] + found[1][0]) == list(range(8))
     assert sorted(found[0][1] + found[1][1]) == list(range(NUM))
@@ -333,7 +322,7 @@ def test_a_pass_gives_every_labelled_sample_once(source, data):
     assert taken == np.isfinite(y).sum()
 
 
-def test_batches_go_on_where_they_were(source):
+def test_batches_resume_from_a_saved_state(source):
     generator = torch.Generator()
     all_of_them = source.batches(16, generator)
     expected = [next(all_of_them) for _ in range(50)]
@@ -382,8 +371,8 @@ def test_groups_are_sampled_whole(data, tmp_path):
     FusionClassifier(**SMALL).fit(stream)
 
 
-def test_mistakes_are_told(stream, data, tmp_path):
-    with pytest.raises(DataError, match="y must be in the stream itself, got it apart"):
+def test_invalid_streams_are_refused(stream, data, tmp_path):
+    with pytest.raises(DataError, match="y must be a column of the stream, got a separate"):
         FusionClassifier().fit(stream, data.y)
     tiny = dataclasses.replace(stream, memory=20_000)
     with pytest.raises(DataError, match="memory must hold at least 64 samples"):
@@ -403,13 +392,13 @@ def test_command_line_takes_folders(folder, data, tmp_path):
     assert done.exit_code == 0, done.output
     assert "600 samples" in done.stdout
     data.to_parquet(tmp_path / "all.parquet")
-    said = []
+    lines = []
     for file in (folder, tmp_path / "all.parquet"):
         done = run("predict", model, file)
         assert done.exit_code == 0, done.output
-        said.append(done.stdout.splitlines())
-    assert len(said[0]) == NUM + 1
-    assert said[0][:3] == said[1][:3]
+        lines.append(done.stdout.splitlines())
+    assert len(lines[0]) == NUM + 1
+    assert lines[0][:3] == lines[1][:3]
     done = run("evaluate", model, folder, "--missing", 0, ".5")
     assert done.exit_code == 0, done.output
     assert "AUROC" in done.stdout

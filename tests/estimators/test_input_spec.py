@@ -1,22 +1,24 @@
-"""What estimators accept, in the form that models take."""
+"""Inputs of estimators: features, labels, tables, and their description."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mmgraph import (
+    CheckpointError,
     DataError,
     FusionClassifier,
     Modality,
     MultimodalData,
     Schema,
 )
-from mmgraph.estimators.featurize import RawInputs
-from mmgraph.estimators.validation import features_of, labelled, labels_to_score
+from mmgraph.estimators.featurize import Featurizer
+from mmgraph.estimators.input_spec import InputSpec
+from mmgraph.estimators.validation import labels_to_score, with_labels
 
 
 def embed_text(data: MultimodalData) -> MultimodalData:
-    return RawInputs.of(data, None).as_numbers(data)
+    return Featurizer.fit(data).transform(data)
 
 
 def notes(**options) -> MultimodalData:
@@ -25,7 +27,7 @@ def notes(**options) -> MultimodalData:
     )
 
 
-def test_text_becomes_hashed_words_of_unit_length():
+def test_text_becomes_hashed_word_counts_of_unit_length():
     data = embed_text(notes(y=[1, 2, 3], ids=[7, 8, 9], groups=[0, 0, 1]))
     note = data.columns["note"]
     assert not note.is_text
@@ -39,12 +41,12 @@ def test_text_becomes_hashed_words_of_unit_length():
     assert data.groups.tolist() == [0, 0, 1]
 
 
-def test_data_without_text_are_returned_as_they_are():
+def test_data_without_text_are_returned_unchanged():
     data = notes().select(["a"])
     assert embed_text(data) is data
 
 
-def test_text_that_nobody_has_keeps_its_width():
+def test_missing_text_keeps_its_width():
     schema = Schema.star([Modality("a", 2), Modality("note", kind="text")])
     content = {"a": np.ones((2, 2)), "note": [None, None]}
     data = embed_text(MultimodalData.from_arrays(content, schema=schema))
@@ -52,23 +54,24 @@ def test_text_that_nobody_has_keeps_its_width():
     assert np.isnan(data.features()["note"]).all()
 
 
-def test_features_follow_the_schema_and_are_nan_where_data_has_none():
+def test_features_follow_the_schema_and_are_nan_for_missing_modalities():
     data = notes().select(["a"])
     schema = Schema.star([Modality("b", 4), Modality("a", 2)])
-    b, a = features_of(data, schema, [4, 2])
+    spec = InputSpec(schema, Featurizer(), {}, widths=(4, 2))
+    b, a = spec.features(data)
     assert a.tolist() == [[1, 1]] * 3
     assert b.shape == (3, 4)
     assert b.isnan().all()
     with pytest.raises(DataError, match="Modality 'a' must have 5 features, got 2"):
-        features_of(data, schema, [4, 5])
+        InputSpec(schema, Featurizer(), {}, widths=(4, 5)).features(data)
 
 
 def test_labels_are_those_given_or_those_of_the_data():
     data = notes(y=[1, 2, 3])
-    assert labelled(data, None) is data
-    assert labelled(data, [4, 5, 6]).y.tolist() == [4, 5, 6]
+    assert with_labels(data, None) is data
+    assert with_labels(data, [4, 5, 6]).y.tolist() == [4, 5, 6]
     with pytest.raises(DataError, match="fit needs labels, got data without y"):
-        labelled(notes(), None)
+        with_labels(notes(), None)
 
 
 def test_labels_to_score_have_the_shape_of_predictions():
@@ -86,15 +89,40 @@ def test_labels_to_score_have_the_shape_of_predictions():
         labels_to_score(data, [None] * 3, (3,))
 
 
-def test_a_table_with_words_is_told_how_to_become_data():
+def test_error_about_a_table_of_strings_names_from_pandas():
     frame = pd.DataFrame({"age": [61.0, 70.0] * 4, "sex": ["f", "m"] * 4})
     y = [0, 1] * 4
-    said = r"got a table of age, sex: .*'f'.*from_pandas\(X, modalities"
-    with pytest.raises(DataError, match=said):
+    message = r"got a table of age, sex: .*'f'.*from_pandas\(X, modalities"
+    with pytest.raises(DataError, match=message):
         FusionClassifier().fit(frame, y)
     numbers = frame.assign(sex=y)
     fitted = FusionClassifier(epochs=1, members=1, experts=("linear",)).fit(numbers, y)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         fitted.predict(frame)
     with pytest.raises(ValueError, match="could not convert string"):
         FusionClassifier().fit(frame.to_numpy(), y)
+
+
+def test_description_of_inputs_survives_json():
+    spec, data = InputSpec.fit(notes(y=[1, 2, 3]))
+    again = InputSpec.from_json(spec.to_json())
+    assert again.schema == spec.schema
+    assert again.widths == spec.widths == (2, 256)
+    assert again.featurizer.kinds == {"note": "text"}
+    read = again.read(notes())
+    for x, z in zip(spec.features(data), again.features(read), strict=True):
+        np.testing.assert_array_equal(x, z)
+
+
+def test_description_of_another_schema_is_refused():
+    content = InputSpec.fit(notes())[0].to_json() | {"schema_hash": "0"}
+    with pytest.raises(CheckpointError, match="must have the hash that was saved"):
+        InputSpec.from_json(content)
+
+
+def test_unseen_and_absent_modalities_are_listed():
+    data = notes().mask({"note": np.zeros(3, bool)})
+    spec, _ = InputSpec.fit(data)
+    assert spec.unseen == ("note",)
+    assert spec.absent(["note"]) == ["a"]
+    assert not spec.read(notes()).columns["note"].present.any()

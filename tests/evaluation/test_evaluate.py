@@ -1,5 +1,6 @@
 """`mmgraph.evaluate`: scores of a fitted model while modalities go missing."""
 
+import sys
 from typing import Any
 
 import jaxtyping
@@ -10,6 +11,8 @@ import mmgraph
 from mmgraph import (
     ConfigError,
     DataError,
+    DataWarning,
+    FusionClassifier,
     FusionMatcher,
     FusionRetriever,
     MultimodalData,
@@ -18,6 +21,7 @@ from mmgraph import (
     missing,
 )
 from mmgraph.baselines import LateLogistic
+from mmgraph.evaluation import Evaluation, ScoreRow
 from mmgraph.metrics import classification_scores, regression_scores
 
 NUM, TRAIN = 150, 90
@@ -25,7 +29,7 @@ SMALL: dict[str, Any] = {"members": 1, "hidden_channels": 4, "num_heads": 1}
 
 
 def make(**plain: Any) -> MultimodalData:
-    """Return three noisy looks at one shape, some of them missing."""
+    """Return three noisy views of one shape, some of them missing."""
     rng = np.random.default_rng(0)
     shape = rng.normal(size=(NUM, 4))
     looks = {name: shape + 0.7 * rng.normal(size=(NUM, 4)) for name in "abc"}
@@ -56,9 +60,9 @@ def test_scores_are_those_of_the_masks(logistic):
     assert found.lines[1].scores["auroc"] < whole["auroc"]
 
 
-def test_usual_rates_and_patterns_have_their_names(logistic):
-    usual = evaluate(logistic, TEST, seeds=1)
-    assert [line.missing for line in usual.lines] == ["0", "0.3", "0.5", "0.7"]
+def test_default_rates_and_patterns_have_their_names(logistic):
+    default = evaluate(logistic, TEST, seeds=1)
+    assert [line.missing for line in default.lines] == ["0", "0.3", "0.5", "0.7"]
     patterns = [missing.natural(), missing.only(["a"]), missing.leave_out(["a"])]
     found = evaluate(logistic, TEST, patterns, seeds=1)
     assert [line.missing for line in found.lines] == [p.describe() for p in patterns]
@@ -70,11 +74,37 @@ def test_usual_rates_and_patterns_have_their_names(logistic):
 
 
 def test_it_prints_as_a_table(logistic):
-    said = repr(evaluate(logistic, TEST, [0.5], seeds=1)).splitlines()
-    assert said[0] == "Scores by missing pattern"
-    assert said[1].split()[:2] == ["missing", "accuracy"]
-    assert said[2].split()[0] == "0.5"
-    assert len(said) == 3
+    result = evaluate(logistic, TEST, [0.5], seeds=1)
+    lines = repr(result).splitlines()
+    assert lines[0] == "Scores by missing pattern"
+    assert lines[1].split()[:2] == ["missing", "accuracy"]
+    accuracy = result.rows[0]["accuracy"]
+    assert lines[2].split()[:2] == ["0.5", f"{accuracy:.3f}"]
+    assert len(lines) == 3
+
+
+def test_it_is_a_table_in_notebooks_and_its_text_is_escaped():
+    row = ScoreRow("only(<a>)", "", {"auroc": 0.9, "<score>": float("nan")})
+    html = Evaluation((row,), notes=("<note>",))._repr_html_()
+    assert "<table>" in html
+    assert "0.900" in html
+    for escaped in ("only(&lt;a&gt;)", "&lt;score&gt;", "&lt;note&gt;"):
+        assert escaped in html
+    assert "<note>" not in html
+
+
+def test_rows_need_no_pandas(logistic, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)  # importing it raises ImportError
+    result = evaluate(logistic, TEST, [0.5], seeds=1)
+    assert set(result.rows[0]) > {"missing", "accuracy", "auroc"}
+    assert "accuracy" in result._repr_html_()
+
+
+def test_a_modality_without_values_is_warned_about():
+    model = FusionClassifier(**SMALL, epochs=1, experts=["linear"]).fit(DATA[:TRAIN])
+    empty = missing.leave_out(["a"]).plan(TEST).apply(TEST)
+    with pytest.warns(DataWarning, match="Modality 'a' has no observed value"):
+        evaluate(model, empty, [0])
 
 
 def test_samples_without_a_label_are_left_out(logistic):
@@ -96,7 +126,7 @@ def test_numbers_are_scored_as_numbers():
     found = evaluate(Mean(), TEST.replace(y=y), [0])
     expected = regression_scores(y, np.full(len(y), 0.5))
     assert found.lines[0].scores == pytest.approx(expected)
-    with pytest.raises(DataError, match="must be numbers for a model of regression"):
+    with pytest.raises(DataError, match="must be numbers for a regression model"):
         evaluate(Mean(), TEST.replace(y=y.astype(str)), [0])
 
 
@@ -114,24 +144,24 @@ def retriever() -> FusionRetriever:
     return FusionRetriever(**SMALL, supervision="pairs").fit(DATA[:TRAIN])
 
 
-def test_retriever_is_asked_in_every_direction_or_as_given(retriever):
+def test_retriever_is_scored_in_every_direction_or_as_given(retriever):
     found = evaluate(retriever, TEST.replace(y=None))
     directions = [row["direction"] for row in found.rows]
     assert directions == ["a to b", "a to c", "b to a", "b to c", "c to a", "c to b"]
     assert min(row["recall_at_10"] for row in found.rows) > 0.3  # by chance .17
     assert found.notes == (
-        "Right is the other side of the same sample, or one that equals it.",
+        "A hit is the entry of the same sample, or one with identical content.",
     )
-    asked = evaluate(retriever, TEST, [0, 0.5], query=["a", "b"], gallery="c")
-    (rate, told, full), (_, _, half) = asked.lines
-    assert (rate, told) == ("0", "a+b to c")
+    given = evaluate(retriever, TEST, [0, 0.5], query=["a", "b"], gallery="c")
+    (rate, direction, full), (_, _, half) = given.lines
+    assert (rate, direction) == ("0", "a+b to c")
     assert half["num_queries"] < full["num_queries"]
     assert half["num_entries"] == full["num_entries"]
     assert "category_map" in full
-    assert len(asked.notes) == 3
+    assert len(given.notes) == 3
 
 
-def test_matcher_is_asked_about_wrong_partners():
+def test_matcher_is_scored_against_negatives():
     matcher = FusionMatcher("a", ["b", "c"], **SMALL, supervision="pairs")
     found = evaluate(matcher.fit(DATA[:TRAIN]), TEST, [0, 0.5], seeds=1)
     kinds = ["random", "similar", "random and similar", "same label"]
@@ -172,7 +202,9 @@ def test_mistakes_are_named(logistic, options, message):
 def test_mistakes_about_data_are_named(logistic, retriever):
     with pytest.raises(DataError, match="must be MultimodalData, got ndarray"):
         evaluate(logistic, TEST.features()["a"])
-    with pytest.raises(DataError, match=r"classes of the training, \[0, 1\], got 7"):
+    with pytest.raises(
+        DataError, match=r"classes of the training data, \[0, 1\], got 7"
+    ):
         evaluate(logistic, TEST.replace(y=np.full(len(TEST), 7)))
     with pytest.raises(DataError, match="at least two of the modalities a, b, c"):
         evaluate(retriever, TEST.select(["a"]))

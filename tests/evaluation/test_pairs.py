@@ -1,4 +1,4 @@
-"""What is asked of sides of samples: who is right, who is wrong, and the scores."""
+"""Relevance, negatives and scores of sides of samples."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from mmgraph.evaluation.matching import score_matching
 from mmgraph.evaluation.pairs import (
     Direction,
     content_ids,
-    draw_partners,
+    draw_negatives,
     relevance_matrix,
     side_vectors,
 )
@@ -135,30 +135,30 @@ def wrong(part):
 
 def test_partners_are_wrong_similar_or_of_the_label():
     label, x = CAPTION % 3, side_vectors(stamps(), ("text",))
-    drawn = draw_partners(wrong, x, 0, lambda part: label[part, None] == label)
+    drawn = draw_negatives(wrong, x, 0, lambda part: label[part, None] == label)
     assert list(drawn) == ["random", "similar", "same label"]
     for other in drawn.values():
         assert (CAPTION[other] != CAPTION).all()
     assert (label[drawn["same label"]] == label).all()
     assert (label[drawn["random"]] != label).any()
-    alike = {kind: (x * x[other]).sum(1).mean() for kind, other in drawn.items()}
-    assert alike["similar"] > alike["random"] + 0.3
-    again = draw_partners(wrong, x, 0)
+    similarity = {kind: (x * x[other]).sum(1).mean() for kind, other in drawn.items()}
+    assert similarity["similar"] > similarity["random"] + 0.3
+    again = draw_negatives(wrong, x, 0)
     assert np.array_equal(again["similar"], drawn["similar"])
-    assert not np.array_equal(draw_partners(wrong, x, 1)["random"], drawn["random"])
+    assert not np.array_equal(draw_negatives(wrong, x, 1)["random"], drawn["random"])
 
 
 def test_partners_are_drawn_in_blocks(monkeypatch):
     x = side_vectors(stamps(), ("text",))
-    expected = draw_partners(wrong, x, 0)
+    expected = draw_negatives(wrong, x, 0)
     monkeypatch.setattr(pairs, "CELLS", 7 * NUM)
-    for kind, other in draw_partners(wrong, x, 0).items():
+    for kind, other in draw_negatives(wrong, x, 0).items():
         assert np.array_equal(other, expected[kind])
 
 
 def test_where_nobody_is_wrong_there_is_no_partner():
     x = side_vectors(stamps(), ("text",))
-    drawn = draw_partners(lambda part: np.zeros((NUM, NUM), bool)[part], x, 0)
+    drawn = draw_negatives(lambda part: np.zeros((NUM, NUM), bool)[part], x, 0)
     assert (drawn["random"] == -1).all()
     assert (drawn["similar"] == -1).all()
 

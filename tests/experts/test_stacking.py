@@ -288,7 +288,7 @@ def test_pool_does_not_know_the_order_of_modalities(pool):
     other.load_state_dict(
         {
             **pool.state_dict(),
-            "trust": pool.modality_weight[order].detach(),
+            "modality_weight": pool.modality_weight[order].detach(),
             "patterns": pool.patterns[:, order],
         }
     )
@@ -369,7 +369,7 @@ def test_forests_of_many_classes_begin_with_more_trust(task, begin):
     said, prior = torch.zeros(20, 2, 3, width), torch.zeros(width)
     target = y if isinstance(task, Classification) else y[:, None].float()
     evidence = Evidence(said, present, experts, prior, [], y, none)
-    pool = fit_pool(evidence, target, task)  # nothing is said: trust stays
+    pool = fit_pool(evidence, target, task)  # no evidence: weights stay
     weights = torch.nn.functional.softplus(pool.modality_weight)
     assert torch.allclose(weights, torch.tensor(begin).expand(2, 3), atol=1e-6)
 

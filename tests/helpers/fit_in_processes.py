@@ -1,4 +1,4 @@
-"""What torchrun starts in tests: a fit of which one process is killed on the way."""
+"""Script for torchrun: a fit during which one process is killed."""
 
 import json
 import os
@@ -22,13 +22,13 @@ KILLED_BEFORE = 7  # of 15 steps
 
 
 def samples() -> mg.MultimodalData:
-    """Return few samples, of which none of some modalities is in a process's part."""
+    """Return few samples; one process has none of some modalities in its part."""
     return mg.load_dataset("heart")[range(119)]
 
 
 def main(output: str) -> None:
-    """Fit, and save under the number of the process."""
-    progress_dir.MAX_SAVES = 0  # every check is kept
+    """Fit, and save the model under the rank of the process."""
+    progress_dir.MAX_SAVES = 0  # save after every validation
     optimizer_step, taken = TrainStep.__call__, []
     marker = os.path.join(output, "killed")
 
@@ -41,13 +41,13 @@ def main(output: str) -> None:
         optimizer_step(self, part)
 
     TrainStep.__call__ = step
-    kept = os.path.join(output, "training")
-    model = mg.FusionClassifier(**OPTIONS, checkpoint_dir=kept).fit(samples())
+    progress = os.path.join(output, "training")
+    model = mg.FusionClassifier(**OPTIONS, checkpoint_dir=progress).fit(samples())
     model.save_pretrained(os.path.join(output, os.environ["RANK"]))
     if os.environ["RANK"] == "0":
         history = model.history_
-        said = {"resumed": history.resumed, "losses": history.held_out_loss}
-        sys.stdout.write(json.dumps({**said, "taken": len(taken)}))
+        result = {"resumed": history.resumed, "losses": history.held_out_loss}
+        sys.stdout.write(json.dumps({**result, "taken": len(taken)}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a test starts afresh: how much memory a fit takes beyond one on few samples."""
+"""Script for a new process: memory of a fit beyond that of a fit on few samples."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ def write(path: Path, num: int, seed: int) -> None:
 
 
 def peak_memory() -> float:
-    """Return the most megabytes that this process has had in memory (Linux)."""
+    """Return the peak memory of this process in megabytes (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     line = next(line for line in lines if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

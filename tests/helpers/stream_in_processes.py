@@ -1,4 +1,4 @@
-"""What torchrun starts in tests: a fit on shards of different sizes."""
+"""Script for torchrun: a fit on shards of different sizes."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ def write(folder: str) -> None:
 
 
 def fit(folder: str) -> mg.FusionClassifier:
-    """Fit on the shards within little memory."""
+    """Fit on the shards with little memory."""
     stream = mg.MultimodalStream.from_parquet(folder, memory=MEMORY)
     return mg.FusionClassifier(**OPTIONS).fit(stream)
 

@@ -1,4 +1,4 @@
-"""Training of members on what the pool leaves over."""
+"""Training of members on the residual of the pool."""
 
 from dataclasses import fields, replace
 
@@ -41,9 +41,9 @@ def make(law: str = "product") -> TrainingSet:
     noise = torch.randn(NUM, generator=generator)
     sign = x[0, :, 0] * x[1, :, 0] if law == "product" else noise
     numbers = torch.arange(NUM)
-    bags = torch.ones(MEMBERS, NUM)
+    member_weights = torch.ones(MEMBERS, NUM)
     for e in range(MEMBERS):
-        bags[e, numbers % 5 == e] = 0
+        member_weights[e, numbers % 5 == e] = 0
 
     def batch_of(indices: Tensor) -> Batch:
         rows = torch.arange(len(indices))
@@ -58,7 +58,7 @@ def make(law: str = "product") -> TrainingSet:
         "present": torch.ones(NUM, 2, dtype=torch.bool),
         "evidence": torch.zeros(NUM, 2, 1, 2),
         "y": (sign > 0).long(),
-        "bags": bags,
+        "member_weights": member_weights,
         "groups": numbers,
     }
     return TrainingSet(
@@ -80,9 +80,9 @@ def test_interaction_is_learned_and_weighed_in():
     data = make()
     graph, beta, history, steps = fit(data)
     assert beta > 0.3
-    said = graph(data.batch_of(torch.arange(NUM)), torch.zeros(NUM, 2, 2)).logits
-    hits = (said.argmax(2) == data.y).float()
-    held_out = data.bags == 0
+    logits = graph(data.batch_of(torch.arange(NUM)), torch.zeros(NUM, 2, 2)).logits
+    hits = (logits.argmax(2) == data.y).float()
+    held_out = data.member_weights == 0
     assert hits[held_out].mean() > 0.8
     assert history.steps == len(steps) == steps[-1]
     assert len(history.held_out_loss[0]) == MEMBERS
@@ -96,17 +96,17 @@ def test_batches_of_an_epoch_hold_every_sample_once():
         assert torch.cat([part.groups for part in epoch]).unique().numel() == NUM
 
 
-def test_batches_go_on_where_others_stopped():
+def test_batches_resume_from_a_saved_state():
     generator = torch.Generator().manual_seed(0)
     first = make().batches(64, generator)
     next(first)
     saved, drawn = first.state(), generator.get_state()
-    wanted = [next(first).groups for _ in range(4)]
+    expected = [next(first).groups for _ in range(4)]
     generator.set_state(drawn)
     second = make().batches(64, generator)
     second.load_state(saved)
-    found = [next(second).groups for _ in range(4)]
-    assert all(torch.equal(x, y) for x, y in zip(wanted, found, strict=True))
+    resumed = [next(second).groups for _ in range(4)]
+    assert all(torch.equal(x, y) for x, y in zip(expected, resumed, strict=True))
 
 
 def test_any_source_feeds_the_loop():
@@ -117,7 +117,7 @@ def test_any_source_feeds_the_loop():
         def validation_batch(self, most, generator):
             return data.take(torch.arange(most).clamp(max=NUM - 1).unique())
 
-        def batches(self, batch_size, generator, workers):
+        def batches(self, batch_size, generator, processes):
             self.size, self.generator, self.left = batch_size, generator, []
             return self
 
@@ -156,7 +156,7 @@ def test_members_keep_their_best_parameters():
     )
     bias = graph.head.linear.bias  # [E, 1, K]
     good = {name: p.detach().clone() for name, p in graph.named_parameters()}
-    for spoilt in (0, 1):  # each member in turn says one class, far too loud
+    for spoilt in (0, 1):  # each member in turn predicts one class with certainty
         with torch.no_grad():
             bias[spoilt, 0, 0] = 100.0
         validation.check()
@@ -171,8 +171,8 @@ def test_members_keep_their_best_parameters():
         assert torch.equal(p, good[name]), name
 
 
-def test_what_a_bag_leaves_out_teaches_nothing():
-    data = replace(make(), bags=torch.zeros(MEMBERS, NUM))
+def test_samples_of_weight_zero_do_not_change_a_member():
+    data = replace(make(), member_weights=torch.zeros(MEMBERS, NUM))
     options = replace(OPTIONS, max_steps=5, weight_decay=0.0)
     graph, _, _, _ = fit(data, options)
     before, _ = build()
@@ -187,7 +187,7 @@ def test_same_generator_gives_the_same_bits():
     assert not all(torch.equal(states[0][k], states[2][k]) for k in states[0])
 
 
-def test_completion_is_trained_too():
+def test_completion_is_trained():
     options = replace(OPTIONS, max_steps=5, missing_rate=0.4)
     graph, _, _, _ = fit(make(), options, completion=True)
     before, _ = build(completion=True)

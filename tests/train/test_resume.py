@@ -1,4 +1,4 @@
-"""Going on with a training: the bits of an uninterrupted one, of the same run only."""
+"""Resumed training: bit-equal to an uninterrupted one, for the same run only."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_progress_of_another_run_is_refused(data, tmp_path, monkeypatch, other):
     interrupt(data, tmp_path, monkeypatch)
     options = {"checkpoint_dir": tmp_path, other: 9} if other != "data" else {}
     seen = data if other != "data" else data[range(99)]
-    with pytest.raises(mg.CheckpointError, match=f"got one of other {other}. Train wi"):
+    with pytest.raises(mg.CheckpointError, match=f"progress with other {other}. Train wi"):
         fit(seen, **{"checkpoint_dir": tmp_path, **options})
 
 
