@@ -124,7 +124,7 @@ def outputs() -> Figure:
     train, test = data.split(test_size=0.4, seed=0)
     clf = mg.FusionClassifier(seed=0, verbose=False).fit(train)
     fewer = missing.mcar(0.5).plan(test, seed=0).apply(test)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.0))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.8, 3.0), layout="constrained")
     left.plot([0, 1], [0, 1], ":", color=GRAY)
     for part, color in ((test, DARK), (fewer, ORANGE)):
         p = clf.predict_proba(part)[:, 1]
