@@ -130,6 +130,7 @@ def _gallery() -> dict[str, object]:
         "gallery_dirs": "gallery",
         "filename_pattern": _executed(EXAMPLES),
         "ignore_pattern": r"(__init__|conftest)\.py$",
+        "within_subsection_order": "gallery_order.QuickstartFirst",
         "abort_on_example_error": True,
         "download_all_examples": False,
         "remove_config_comments": True,
