@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -39,6 +40,14 @@ def _names(
     for name in mmgraph.__all__:
         with contextlib.suppress(ImportError, AttributeError):
             doctest_namespace[name] = getattr(mmgraph, name)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Disable the run-time type checks of jaxtyping, which users do not have."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

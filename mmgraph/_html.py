@@ -1,4 +1,4 @@
-"""Pages of HTML from templates; what is put in is escaped."""
+"""HTML pages from templates; inserted values are escaped."""
 
 from collections.abc import Sequence
 from html import escape
@@ -9,11 +9,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(name: str, **values: Any) -> str:  # noqa: ANN401
-    """Fill a template in.
+    """Render a template.
 
     Args:
-        name: Its file.
-        values: What it asks for; a name that is not given is an error.
+        name: File name of the template.
+        values: Values of its variables; a variable without a value is an error.
     """
     from jinja2 import Environment, StrictUndefined
 

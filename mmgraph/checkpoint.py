@@ -1,4 +1,4 @@
-"""Saved models: safetensors and a JSON manifest, written atomically, never pickle."""
+"""Saved models: safetensors and a JSON manifest, written atomically."""
 
 import hashlib
 import json
@@ -15,31 +15,32 @@ from torch import Tensor
 
 from mmgraph.errors import CheckpointError
 from mmgraph.schema import Schema
+from mmgraph.typing import PathLike
 
 FORMAT = 2
 MANIFEST = "mmgraph.json"
-# Named by content, so that a save replaces no file that a manifest names.
+# Files are named by their content: a save does not overwrite files of the manifest.
 WEIGHTS = "model-{}.safetensors"
 PART = "part-{}.bin"
 
 
 def save(
-    folder: str | os.PathLike[str],
+    folder: PathLike,
     tensors: Mapping[str, Tensor],
     manifest: Mapping[str, Any],
     parts: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a model into a folder, replacing a model that is there.
+    """Save a model into a folder, replacing a model in it.
 
     Every file is written under a temporary name, flushed to disk and renamed. Weights
-    are named by their SHA-256; the manifest, which holds it, comes last. So whatever
-    interrupts a save, the folder holds the old model or the new one.
+    are named by their SHA-256, and the manifest, which contains it, is written last, so
+    that an interrupted save leaves the old model or the new one.
 
     Args:
-        folder: Made where it is not there.
+        folder: Folder; created if necessary.
         tensors: Tensors by name.
-        manifest: What else describes the model, as JSON holds it.
-        parts: Bytes of other libraries by name, each a file of its own.
+        manifest: JSON content that describes the model.
+        parts: Binary content of other libraries by name, each saved as a file.
 
     Raises:
         CheckpointError: If the folder cannot be written.
@@ -79,11 +80,12 @@ def save(
         ) from None
 
 
-def load(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a model's tensors and manifest, and check them against each other.
+def load(folder: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Load the tensors and the manifest of a saved model.
 
     Raises:
-        CheckpointError: A missing, damaged or foreign file, or another format.
+        CheckpointError: If a file is missing, damaged, of another program or of an
+            unknown format.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
@@ -96,13 +98,11 @@ def load(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, A
     try:
         return _migrate_names(from_bytes(weights), manifest), manifest
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}.") from None
+        raise CheckpointError(f"{file} must hold tensors, got: {error}.") from None
 
 
-def load_part(
-    folder: str | os.PathLike[str], manifest: Mapping[str, Any], name: str
-) -> bytes:
-    """Read bytes that :func:`save` wrote as a file of their own, and check them.
+def load_part(folder: PathLike, manifest: Mapping[str, Any], name: str) -> bytes:
+    """Read a part of a saved model, and verify its SHA-256.
 
     Raises:
         CheckpointError: If the file is missing or damaged.
@@ -115,7 +115,7 @@ def load_part(
 def _read_checked(
     folder: Path, pattern: str, digest: object, what: str
 ) -> tuple[Path, bytes]:
-    """Return a file that is named by its hash, and its content."""
+    """Return the path of a file that is named by its hash, and its content."""
     if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
         raise CheckpointError(
             f"{folder / MANIFEST} must name the SHA-256 of {what}, got {digest!r}."
@@ -130,11 +130,12 @@ def _read_checked(
     return file, content
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the manifest of a saved model alone.
+def read_manifest(folder: PathLike) -> dict[str, Any]:
+    """Read the manifest of a saved model.
 
     Raises:
-        CheckpointError: A missing, damaged or foreign file, or another format.
+        CheckpointError: If the file is missing, damaged, of another program or of an
+            unknown format.
     """
     path = Path(folder) / MANIFEST
     content = _read(path)
@@ -153,17 +154,17 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 # Migrations of format 1 (mmgraph 0.1)
 
-# parts of tensor names of format 1, and what they are called now
-RENAMED_TENSORS = {
-    "panel": "ensemble",
-    "trust": "modality_weight",
-    "joint_trust": "joint_weight",
-    "pair_trust": "pair_weights",
-    "class_trust": "modality_weights",
-    "known": "aligned_weight",
-    "crowd": "reference",
-    "clock": "time_encoding",
-}
+# parts of tensor names in format 1, and in the current format
+RENAMED_TENSORS = dict(  # noqa: C408, old names on the left
+    panel="ensemble",
+    trust="modality_weight",
+    joint_trust="joint_weight",
+    pair_trust="pair_weights",
+    class_trust="modality_weights",
+    known="aligned_weight",
+    crowd="reference",
+    clock="time_encoding",
+)
 RENAMED_ENTRIES = {"panel": "ensemble", "num_crowd": "num_reference"}
 OLD_FORMAT = "migrated_from"
 
@@ -181,10 +182,9 @@ def _migrate_names(
 
 
 def _migrate_manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Bring a manifest of format 1 into the current one.
+    """Convert a manifest of format 1 to the current format.
 
-    What was known of the inputs stood in several places of the manifest; it is one
-    entry now.
+    The description of the inputs, several entries in format 1, is one entry now.
     """
     manifest = {RENAMED_ENTRIES.get(k, k): v for k, v in manifest.items()}
     manifest[OLD_FORMAT] = manifest["format"]
@@ -194,7 +194,7 @@ def _migrate_manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     lacking = sorted(moved - manifest.keys())
     if lacking or not isinstance(manifest["raw"], dict):
         raise CheckpointError(
-            f"{path} must describe its inputs as mmgraph 0.1 did, got no "
+            f"{path} must have the description of inputs of mmgraph 0.1, got no "
             f"{lacking[0] if lacking else 'encoders'}."
         )
     inputs = {
@@ -208,7 +208,7 @@ def _migrate_manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def migrate_export(description: dict[str, Any]) -> dict[str, Any]:
-    """Bring the description inside an exported file of mmgraph 0.1 into today's form.
+    """Convert the description in an exported file of mmgraph 0.1 to the current format.
 
     Raises:
         KeyError, TypeError: If the content is damaged.
@@ -231,7 +231,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read: {error.strerror}. Is the folder a saved one?"
+            f"{path} cannot be read: {error.strerror}. Check that the folder holds a "
+            "saved model."
         ) from None
 
 
@@ -244,9 +245,9 @@ def _write(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a file beside this one to write, which takes its place at the end.
+    """Yield a temporary file in the same folder, which replaces a file at the end.
 
-    If writing fails, what was there stays as it was.
+    If writing fails, the existing file is unchanged.
     """
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix

@@ -1,7 +1,7 @@
-"""Run files: what `mmgraph bench` and `mmgraph train` are asked to do.
+"""Run files: the configuration of `mmgraph bench` and `mmgraph train`.
 
-Values come from a JSON or TOML file, from the command line, or both (the
-command line wins). Everything that is wrong is told at once, one line each.
+Values come from a JSON or TOML file, from the command line, or both (the command line
+takes precedence). All errors are reported together, one line each.
 """
 
 import json
@@ -48,7 +48,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-PAIR_TASKS = ("retrieval", "matching")  # of training, that need no label
+PAIR_TASKS = ("retrieval", "matching")  # tasks that need no label
 
 Rate = Annotated[float, Field(ge=0.0, le=0.95)]
 Rates = Annotated[tuple[Rate, ...], Field(min_length=1)]
@@ -57,17 +57,17 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 def is_file(name: str) -> bool:
-    """Tell whether the name of a data set is that of a file."""
+    """Return whether the name of a data set is the path of a file."""
     return is_table(name)
 
 
 class FileColumns(BaseModel):
-    """Which columns of a file of one's own are what.
+    """Columns of a file by role.
 
     Attributes:
         label: Column to predict, or None.
-        modalities: Columns of each modality; empty means as the file says.
-        group: Column whose values must not be torn apart in a split, or None.
+        modalities: Columns of each modality; empty for files written by mmgraph.
+        group: Column of groups that are kept together in splits, or None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,7 +81,7 @@ class FileColumns(BaseModel):
         for name, columns in self.modalities.items():
             if self.label in {x for field in columns for x in candidate_columns(field)}:
                 raise ValueError(
-                    f"modality {name!r} must not hold the label {self.label!r}, "
+                    f"modality {name!r} must not contain the label {self.label!r}, "
                     "got it among its columns; leave it out"
                 )
         return self
@@ -90,34 +90,33 @@ class FileColumns(BaseModel):
 def as_sources(
     modalities: Mapping[str, Sequence[str]],
 ) -> dict[str, str | list[str]] | None:
-    """Return columns as `from_parquet` takes them: one by its name may be of text."""
-    found = {
+    """Return columns as arguments of `from_parquet`: a single column as its name."""
+    sources = {
         name: columns[0] if len(columns) == 1 else list(columns)
         for name, columns in modalities.items()
     }
-    return found or None
+    return sources or None
 
 
 class BenchConfig(FileColumns):
-    """What `mmgraph bench` runs; label, modalities and group are of the files.
+    """Configuration of `mmgraph bench`; label, modalities and group apply to files.
 
     Attributes:
-        datasets: Names of data sets, or Parquet or CSV files; the label of a file is
-            its column "y" unless one is given.
-        suite: A named list of data sets, added to `datasets`. Sets of a suite
-            that are not on this machine are skipped with a notice.
+        datasets: Names of data sets, or Parquet or CSV files. The label of a file is
+            its column "y" by default.
+        suite: Named group of data sets, added to `datasets`. Its data sets that are not
+            on this machine are skipped with a notice.
         models: Names of models; empty means all.
-        missing: Test missing rates, in [0, .95]; 0 is what the data itself lacks.
-        train_missing: Train missing rates, on top of what the data lacks.
+        missing: Test missing rates, in [0, 0.95], in addition to natural missingness.
+        train_missing: Train missing rates, in addition to natural missingness.
         seeds: Training seeds on an official split.
-        mask_seeds: Masks per test rate; None means as many as `seeds`.
-        folds: Folds of the cross-validation.
-        repeats: Repeats of the cross-validation, each with other folds.
-        metric: What tables and curves show; "auto" is what the card of the
-            data set says.
-        output: Folder for results, table and page.
-        jobs: Processes; the default is one per core.
-        fresh: Forget earlier results in `output`.
+        mask_seeds: Masks per test missing rate; None means as many as `seeds`.
+        folds: Number of folds of cross-validation.
+        repeats: Number of repeats of cross-validation, with different folds each.
+        metric: Score of tables and curves; "auto" is that of the card of the data set.
+        output: Folder of results, table and page.
+        jobs: Number of worker processes; the default is one per core.
+        fresh: Whether to delete earlier results in `output`.
     """
 
     datasets: tuple[str, ...] = ()
@@ -157,8 +156,9 @@ class BenchConfig(FileColumns):
         given = [name for name in FileColumns.model_fields if getattr(self, name)]
         if given and not self.files:
             raise ValueError(
-                f"{given[0]} must go with a Parquet or CSV file of one's own, got "
-                f"{', '.join(self.dataset_names) or 'none'}; name one or leave it out"
+                f"{given[0]} must go with a Parquet or CSV file, got "
+                f"{', '.join(self.dataset_names) or 'none'}; name a file or leave "
+                f"{given[0]} out"
             )
         return self
 
@@ -167,41 +167,41 @@ class BenchConfig(FileColumns):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The data sets that are files of one's own."""
+        """The data sets that are files."""
         return tuple(name for name in self.datasets if is_file(name))
 
     @property
     def dataset_names(self) -> tuple[str, ...]:
-        """Names given plus those of the suite, each once, in order."""
+        """Names in `datasets` and in the suite, without repetitions, in order."""
         suite = SUITES[self.suite] if self.suite else ()
         return tuple(dict.fromkeys((*self.datasets, *suite)))
 
 
 class TrainConfig(FileColumns):
-    """What `mmgraph train` fits.
+    """Configuration of `mmgraph train`.
 
-    Where pairs are learned from there may be no label; given there, what is of one
-    class belongs together, too.
+    For retrieval and matching a label is optional; samples of one class then belong
+    together, too.
 
     Attributes:
-        file: Parquet file with one row per sample, a folder of such files, or a
-            folder of pictures, texts and sounds.
-        encoders: Folder or name of a pretrained model by modality of text, or of
-            paths of pictures or sounds; empty means plain features.
-        graph: JSON file of the schema, "schema" in run files; None is a star of what
-            the file holds.
-        id: Column that names the samples, or None for the row number.
+        file: Parquet or CSV file with one row per sample, a folder of Parquet files, or
+            a folder of images, texts and audio files.
+        encoders: Path or name of the pretrained encoder of each text, image or audio
+            modality; empty means hashed or handcrafted features.
+        graph: JSON file of the schema, "schema" in run files; None is a star of all
+            modalities.
+        id: Column of sample ids, or None for the row number.
         output: Folder that the model is saved in.
         task: "auto" is regression for fractional numbers, else classification;
-            "retrieval" and "matching" learn which modalities are of one sample.
-        left: Modalities of the left side, of matching.
-        right: Modalities of the right side, of matching.
-        aligned: Modalities whose vectors one model put into one space, of retrieval
-            and matching; None leaves it to the estimator.
-        seed: Seed of everything random.
-        epochs: Most epochs of the training; None is the estimator's default.
-        memory: Megabytes that training on a folder may take, beyond the model.
-        fresh: Forget the progress of an interrupted training in `output`.
+            "retrieval" and "matching" learn which modalities belong to one sample.
+        left: Modalities of the left side (matching).
+        right: Modalities of the right side (matching).
+        aligned: Modalities in a shared embedding space (retrieval and matching); None
+            lets the estimator detect them.
+        seed: Random seed of the training.
+        epochs: Maximum number of epochs; None is the default of the estimator.
+        memory: Memory limit in megabytes for streaming a folder, beyond the model.
+        fresh: Whether to discard the checkpoint of an interrupted training.
     """
 
     file: Path
@@ -225,7 +225,7 @@ class TrainConfig(FileColumns):
         if self.label is None and self.task not in PAIR_TASKS:
             raise ValueError(
                 "label is required, got nothing; only --task retrieval and matching "
-                "learn without"
+                "need none"
             )
         if self.task == "matching" and not (self.left and self.right):
             raise ValueError(
@@ -236,12 +236,12 @@ class TrainConfig(FileColumns):
         if self.task != "matching" and (self.left or self.right):
             raise ValueError(
                 f"left and right are sides of matching, got task {self.task!r}; "
-                "leave them out or use --task matching"
+                "leave both out or use --task matching"
             )
         if self.aligned is not None and self.task not in PAIR_TASKS:
             raise ValueError(
                 "aligned modalities are compared by retrieval and matching, got task "
-                f"{self.task!r}; leave them out or give one of these tasks"
+                f"{self.task!r}; leave --aligned out or choose one of these tasks"
             )
         return self
 
@@ -250,14 +250,14 @@ def read_run_file(path: str | Path) -> dict[str, Any]:
     """Read a run file.
 
     Args:
-        path: A `.json` or `.toml` file that holds one table of options.
+        path: JSON or TOML file with one table of options.
 
     Returns:
-        The options as written, not yet checked; an empty file of TOML is {}.
+        The options as written, not yet checked; {} for an empty TOML file.
 
     Raises:
-        ConfigError: If the file is missing, is of another kind, does not parse,
-            or holds something other than a table.
+        ConfigError: If the file does not exist, has another ending, cannot be parsed,
+            or contains anything but a table.
     """
     path = Path(path)
     if not path.is_file():
@@ -267,10 +267,12 @@ def read_run_file(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"Run file '{path}' must parse, got: {error}.") from None
+        raise ConfigError(
+            f"Run file '{path}' must be valid {path.suffix[1:].upper()}, got: {error}."
+        ) from None
     if not isinstance(values, dict):
         raise ConfigError(
-            f"Run file '{path}' must hold a table of options, "
+            f"Run file '{path}' must contain a table of options, "
             f"got {type(values).__name__}."
         )
     return values
@@ -292,18 +294,18 @@ def build_config(
     *,
     run_file: str | Path | None = None,
 ) -> Config:
-    """Check options and freeze them.
+    """Build a checked, immutable configuration.
 
     Args:
         kind: `BenchConfig` or `TrainConfig`.
         values: Options by name; None means not given.
-        run_file: File whose options hold where `values` has none.
+        run_file: File with options that are used where `values` has none.
 
     Returns:
-        The checked configuration.
+        The configuration.
 
     Raises:
-        ConfigError: With one line for each thing that is wrong.
+        ConfigError: If an option is invalid; the message has one line per error.
 
     Example:
         >>> from mmgraph.config import BenchConfig, build_config
@@ -315,25 +317,29 @@ def build_config(
     try:
         return kind.model_validate({**stored, **given})
     except ValidationError as error:
-        raise ConfigError("\n".join(_lines(error))) from None
+        raise ConfigError("\n".join(_lines(error, kind))) from None
 
 
-def _lines(error: ValidationError) -> list[str]:
-    """Return one line for each thing that is wrong, not for what it is part of."""
-    found = error.errors()
-    whole = {each["loc"][:-1] for each in found}
+def _lines(error: ValidationError, kind: type[BaseModel]) -> list[str]:
+    """Return one line per error, without containers of other errors."""
+    errors = error.errors()
+    containers = {each["loc"][:-1] for each in errors}
     return [
-        _line(each) for each in found if each["loc"] not in whole or not each["loc"]
+        _line(each, kind)
+        for each in errors
+        if each["loc"] not in containers or not each["loc"]
     ]
 
 
-def _line(error: Mapping[str, Any]) -> str:
-    """Return one error of pydantic as one line in the words of the library."""
+def _line(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
+    """Return an error of pydantic as one line in the style of the library."""
     path = ".".join(map(str, error["loc"]))
     if error["type"] == "missing":
         return f"{path} is required, got nothing."
     if error["type"] == "extra_forbidden":
-        return f"{path} is not an option; see --help."
+        fields = kind.model_fields.items()
+        keys = sorted(field.alias or name for name, field in fields)
+        return f"Key '{path}' must be one of {', '.join(keys)}."
     if error["type"] == "value_error":
         return ": ".join(filter(None, (path, f"{error['ctx']['error']}.")))
     rule = error["msg"].removeprefix("Input ").removeprefix("should ")

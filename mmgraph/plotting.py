@@ -1,4 +1,4 @@
-"""Pictures of schemas: node types and the relations between them."""
+"""Drawing and description of schemas: node types and the relations between them."""
 
 import math
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from mmgraph.schema import (
     TimeWindow,
     Topology,
 )
+from mmgraph.typing import PathLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,15 @@ INK, EDGE = "#1d2129", "#6b7280"
 
 
 def edge_label(name: str, topology: Topology) -> str:
-    """Return what is worth writing at an edge; empty for the plain full relation."""
+    """Return the label of a relation: its name and topology.
+
+    Args:
+        name: Name of the relation; the default name "to" is left out.
+        topology: Topology; Full is left out.
+
+    Returns:
+        The label, empty for a Full relation with the default name.
+    """
     parts = [] if name == "to" else [name]
     if isinstance(topology, TimeWindow):
         parts.append(f"within {topology.seconds:g} s")
@@ -49,10 +58,11 @@ def edge_label(name: str, topology: Topology) -> str:
 
 
 def describe_schema(schema: Schema) -> Iterator[str]:
-    """Yield one line for each modality, latent and relation."""
+    """Yield one line of text for each modality, latent and relation."""
     for modality in schema.modalities:
-        width = "" if modality.channels is None else f", {modality.channels} channels"
-        yield f"{modality.name}: {modality.kind}, {modality.tokens}{width}"
+        width = modality.channels
+        end = "" if width is None else f", {width} {_unit(width)}"
+        yield f"{modality.name}: {modality.kind}, {modality.tokens}{end}"
     for latent in schema.latents:
         yield f"{latent.name}: latent, {latent.num_nodes} nodes"
     for r in schema.relations:
@@ -60,43 +70,56 @@ def describe_schema(schema: Schema) -> Iterator[str]:
         yield f"{r.source} -> {r.target}" + (f" ({label})" if label else "")
 
 
-def draw_schema(schema: Schema, path: str | Path) -> None:
-    """Draw a schema: modalities on a circle, colored by kind, latents inside.
+def _unit(channels: int) -> str:
+    return "channel" if channels == 1 else "channels"
+
+
+def draw_schema(schema: Schema, path: PathLike) -> None:
+    """Draw a schema to a file: node types as boxes, relations as arrows.
+
+    Modalities are on a circle, latents inside of it. The fill color of a node is the
+    kind of modality. Two unlabeled relations in opposite directions share a line.
 
     Args:
-        schema: Any number of modalities; 2 to 12 read well.
-        path: Picture to write; the ending is .png or .svg.
+        schema: Schema; figures are legible for 2 to 12 modalities.
+        path: Image to write, ending in .png or .svg.
 
     Raises:
-        ConfigError: If the ending is another.
+        ConfigError: If the path has another ending.
+
+    Example:
+        >>> from mmgraph.plotting import draw_schema
+        >>> schema = Schema.star([Modality("labs", 3), Modality("ecg", 2)])
+        >>> draw_schema(schema, "schema.svg")  # doctest: +SKIP
     """
     path = Path(path)
     if path.suffix not in (".png", ".svg"):
-        raise ConfigError(f"Picture must end in .png or .svg, got '{path}'.")
+        raise ConfigError(f"path must end in .png or .svg, got '{path}'.")
     from matplotlib.figure import Figure
 
-    dpi = 72 if path.suffix == ".svg" else 150  # what SVG is always drawn at
+    dpi = 72 if path.suffix == ".svg" else 150  # the fixed resolution of SVG
     figure = Figure((8, 7), facecolor="white", dpi=dpi)
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.96))
     axes.set(xlim=(-1.45, 1.45), ylim=(-1.28, 1.28))
     axes.set_axis_off()
     nodes = _draw_nodes(axes, schema)
     _draw_legend(axes, schema)
-    figure.draw_without_rendering()  # arrows end at boxes, sized only now
+    figure.draw_without_rendering()  # determines the sizes of boxes, where arrows end
     _draw_edges(axes, schema, nodes)
-    figure.savefig(path, dpi=dpi, metadata=_no_date(path))
+    figure.savefig(path, dpi=dpi, metadata=_metadata(path))
 
 
-def _no_date(path: Path) -> dict[str, Any]:
+def _metadata(path: Path) -> dict[str, Any]:
+    """Return metadata without a date, so that equal figures are equal files."""
     return {"Date": None} if path.suffix == ".svg" else {}
 
 
-def _places(schema: Schema) -> dict[str, tuple[float, float]]:
-    places = _circle([m.name for m in schema.modalities], 1.08, 0.98)
+def _positions(schema: Schema) -> dict[str, tuple[float, float]]:
+    positions = _circle([m.name for m in schema.modalities], 1.08, 0.98)
     latents = [latent.name for latent in schema.latents]
     if len(latents) == 1:
-        return {**places, latents[0]: (0.0, 0.0)}
-    return {**places, **_circle(latents, 0.42, 0.38)}
+        return {**positions, latents[0]: (0.0, 0.0)}
+    return {**positions, **_circle(latents, 0.42, 0.38)}
 
 
 def _circle(
@@ -113,7 +136,7 @@ def _circle(
 def _draw_nodes(axes: "Axes", schema: Schema) -> dict[str, "Text"]:
     graph = schema.to_networkx()
     texts = {}
-    for name, (x, y) in _places(schema).items():
+    for name, (x, y) in _positions(schema).items():
         content = graph.nodes[name]
         latent = content["kind"] == "latent"
         label, kind = name, "latent"
@@ -123,7 +146,9 @@ def _draw_nodes(axes: "Axes", schema: Schema) -> dict[str, "Text"]:
         else:
             kind = content["modality"].kind
             channels = content["modality"].channels
-            label = name if channels is None else f"{name}\n{channels}"
+            label = (
+                name if channels is None else f"{name}\n{channels} {_unit(channels)}"
+            )
         shape = "ellipse,pad=0.45" if latent else "round,pad=0.45,rounding_size=0.35"
         box = {"boxstyle": shape, "fc": FILLS[kind], "ec": EDGE, "lw": 1.1}
         texts[name] = axes.text(
@@ -141,7 +166,7 @@ def _draw_nodes(axes: "Axes", schema: Schema) -> dict[str, "Text"]:
 
 
 def _draw_edges(axes: "Axes", schema: Schema, nodes: dict[str, "Text"]) -> None:
-    """Draw every relation; two plain ones that answer each other share a line."""
+    """Draw all relations; two unlabeled opposite ones share a line."""
     edges = [
         (source, target, edge_label(name, topology))
         for source, target, name, topology in schema.to_networkx().edges(
@@ -152,20 +177,20 @@ def _draw_edges(axes: "Axes", schema: Schema, nodes: dict[str, "Text"]) -> None:
     drawn: dict[tuple[str, str], int] = {}
     for source, target, label in edges:
         number = drawn[source, target] = drawn.get((source, target), -1) + 1
-        answered = (target, source, "") in edges and not label
+        mutual = (target, source, "") in edges and not label
         if source == target:
             _draw_loop(axes, nodes[source], label, number)
-        elif not answered or (target, source) not in drawn:
-            back = (target, source) in drawn
-            bend = 0.2 * number + (0.12 if back else 0.0)
+        elif not mutual or (target, source) not in drawn:
+            opposite = (target, source) in drawn
+            bend = 0.2 * number + (0.12 if opposite else 0.0)
             bend += 0.28 if _passes_a_node(nodes, source, target) else 0.0
             _draw_arrow(axes, nodes[source], nodes[target], bend, label, alpha)
-            if answered:
+            if mutual:
                 _draw_arrow(axes, nodes[target], nodes[source], -bend, "", alpha)
 
 
 def _passes_a_node(nodes: dict[str, "Text"], source: str, target: str) -> bool:
-    """Tell whether the straight line between two nodes runs behind another one."""
+    """Return True if the straight line between two nodes crosses another node."""
     (x0, y0), (x1, y1) = nodes[source].get_position(), nodes[target].get_position()
     length = math.hypot(x1 - x0, y1 - y0)
     for name in nodes.keys() - {source, target}:
@@ -203,20 +228,25 @@ def _draw_arrow(
     (x0, y0), (x1, y1) = source.get_position(), target.get_position()
     arrow = _arrow(source, target, bend, alpha)
     axes.annotate("", xy=(x1, y1), xytext=(x0, y0), arrowprops=arrow, zorder=1)
-    # the middle of the bent line, a little nearer to its source
-    x = 0.56 * x0 + 0.44 * x1 + bend / 2 * (y1 - y0)
-    y = 0.56 * y0 + 0.44 * y1 - bend / 2 * (x1 - x0)
+    # close to the middle of the curve, slightly nearer to its source
+    x = 0.62 * x0 + 0.38 * x1 + bend / 2 * (y1 - y0)
+    y = 0.62 * y0 + 0.38 * y1 - bend / 2 * (x1 - x0)
     _write(axes, x, y, label)
 
 
 def _draw_loop(axes: "Axes", node: "Text", label: str, number: int) -> None:
-    """Draw an edge of a node type to itself on the side away from the center."""
+    """Draw a self-loop of a node type on the side away from the center."""
     x, y = node.get_position()
     away = 1.0 if y >= 0 else -1.0
+    patch = node.get_bbox_patch()
+    assert patch is not None
+    extent = patch.get_window_extent().transformed(axes.transData.inverted())
+    edge = extent.y1 if away > 0 else extent.y0
     arrow = _arrow(node, node, -away * (2.6 + number), 1.0)
-    start, end = (x - 0.06, y), (x + 0.06, y)
+    arrow |= {"patchA": None, "patchB": None}  # both ends are on the edge of the box
+    start, end = (x - 0.05, edge), (x + 0.05, edge)
     axes.annotate("", xy=end, xytext=start, arrowprops=arrow, zorder=1)
-    _write(axes, x, y + away * (0.24 + 0.06 * number), label)
+    _write(axes, x, edge + away * (0.19 + 0.05 * number), label)
 
 
 def _write(axes: "Axes", x: float, y: float, label: str) -> None:

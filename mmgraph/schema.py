@@ -451,7 +451,7 @@ class Schema:
 
     def _repr_html_(self) -> str:
         """Return the node types and the relations as HTML tables for notebooks."""
-        nodes = [
+        nodes: list[tuple[object, ...]] = [
             (m.name, m.kind, m.channels, m.tokens, "yes" if m.time else "no")
             for m in self.modalities
         ]

@@ -1,4 +1,4 @@
-"""Saved models: equal to the bit, never half written, never trusted."""
+"""Saved models: bit-equal, never partially written, always validated."""
 
 import copy
 import hashlib
@@ -98,20 +98,20 @@ def forge(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
     ],
     ids=["classes", "strings", "floats", "booleans", "labels", "number", "numbers"],
 )
-def test_loaded_estimator_says_the_same_to_the_bit(kind, y, options, tmp_path):
+def test_loaded_estimator_predicts_the_same_bits(kind, y, options, tmp_path):
     estimator = kind(**{**SMALL, **options}).fit(DATA, y)
     estimator.model_.beta.fill_(0.5)  # so that the graph has its say
     estimator.save_pretrained(tmp_path / "new" / "folder")
     loaded = kind.from_pretrained(tmp_path / "new" / "folder")
     assert loaded.get_params() == estimator.get_params()
     for data in (DATA, DATA.select(["b"]), DATA[:1], DATA[:0]):
-        said = loaded.predict(data)
-        assert np.array_equal(said, estimator.predict(data))
-        assert said.dtype == estimator.predict(data).dtype
+        predicted = loaded.predict(data)
+        assert np.array_equal(predicted, estimator.predict(data))
+        assert predicted.dtype == estimator.predict(data).dtype
     if kind is FusionClassifier:
         assert np.array_equal(loaded.classes_, estimator.classes_)
-        said = loaded.predict_proba(DATA)
-        assert np.array_equal(said, estimator.predict_proba(DATA))
+        predicted = loaded.predict_proba(DATA)
+        assert np.array_equal(predicted, estimator.predict_proba(DATA))
         balanced = loaded.predict(DATA, balanced=True)
         assert np.array_equal(balanced, estimator.predict(DATA, balanced=True))
     state = estimator.model_.state_dict()
@@ -128,8 +128,8 @@ def test_arrays_and_unseen_modalities_are_remembered(tmp_path):
     estimator = FusionClassifier(**SMALL).fit(unseen)
     estimator.save_pretrained(tmp_path)
     loaded = FusionClassifier.from_pretrained(tmp_path)
-    said = loaded.predict_proba(DATA)
-    assert np.array_equal(said, estimator.predict_proba(unseen))
+    predicted = loaded.predict_proba(DATA)
+    assert np.array_equal(predicted, estimator.predict_proba(unseen))
 
 
 def test_numpy_options_are_saved_as_numbers(tmp_path):
@@ -293,7 +293,7 @@ def test_other_estimator_is_refused(folder):
 
 
 def test_unknown_device_is_not_blamed_on_the_files(folder):
-    with pytest.raises(ConfigError, match="device must be one that PyTorch knows"):
+    with pytest.raises(ConfigError, match="device must be a device of PyTorch"):
         FusionClassifier.from_pretrained(folder, device="toaster")
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import fit_in_processes
 import pytest
 import stream_in_processes
-import test_train
 import torch
+import toy_ensemble
 
 import mmgraph as mg
 from mmgraph import checkpoint
-from mmgraph.cli.train import train_file
 from mmgraph.config import TrainConfig
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup, init_process_group
 from mmgraph.train.step import Objective
+from mmgraph.workflows.train import train_file
 
 HERE = Path(__file__).parent / "helpers"
 
@@ -67,13 +67,13 @@ def test_parts_cover_a_batch_in_order_and_may_be_empty(size, total, count):
     "options", [{}, {"completion": True, "feed_forward": "mixture"}]
 )
 def test_gradients_of_parts_add_up_to_those_of_the_batch(samples, options):
-    """Three processes, of which some may have nothing; member_weights and labels are uneven."""
-    graph, pool = (x.double() for x in test_train.build(**options))
+    """Three processes, some without samples; weights and labels are uneven."""
+    graph, pool = (x.double() for x in toy_ensemble.build(**options))
     pool.requires_grad_(False)
-    data = test_train.make()
+    data = toy_ensemble.make()
     data = replace(
         data,
-        batch_of=lambda rows: test_train.make().batch_of(rows).to(torch.float64),
+        batch_of=lambda rows: toy_ensemble.make().batch_of(rows).to(torch.float64),
         evidence=data.evidence.double(),
         member_weights=data.member_weights.double(),
         y=torch.where(torch.arange(len(data)) % 4 == 1, -1, data.y),
@@ -125,7 +125,9 @@ def test_errors_of_one_process_stop_all_processes():
 
 def test_processes_must_fit_the_same():
     Gathering(0, 2, ("a",)).require_same("data and options", "a")
-    with pytest.raises(mg.PeerError, match=r"got different values in processes 0 and 1"):
+    with pytest.raises(
+        mg.PeerError, match=r"got different values in processes 0 and 1"
+    ):
         Gathering(0, 2, ("b",)).require_same("data and options", "a")
 
 

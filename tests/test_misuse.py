@@ -1,6 +1,5 @@
-"""Calls with things of another type get a named error, as users without types do."""
+"""Arguments of other types raise errors of mmgraph, without run-time type checks."""
 
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -26,16 +25,11 @@ from mmgraph import (
 from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.retrieval import Index
 
-
-@pytest.fixture(autouse=True)
-def _unchecked():
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 
-def test_what_is_scored_must_be_arrays():
-    with pytest.raises(DataError, match=r"y must be an array, got list\. Pass"):
+def test_metrics_require_arrays():
+    with pytest.raises(DataError, match=r"y must be an array, got list\. Convert it"):
         metrics.accuracy([1, 0], [1, 1])
     with pytest.raises(DataError, match="predictions must be an array, got list"):
         metrics.rmse(np.zeros(2), [1, 1])
@@ -59,8 +53,8 @@ FRAME = pd.DataFrame({"x": [1.0, 2.0]})
 
 
 def from_pandas(frame=FRAME, modalities=None, **options):
-    asked = {"a": ["x"]} if modalities is None else modalities
-    return MultimodalData.from_pandas(frame, asked, **options)
+    modalities = {"a": ["x"]} if modalities is None else modalities
+    return MultimodalData.from_pandas(frame, modalities, **options)
 
 
 def join(*parts):
@@ -93,7 +87,7 @@ def test_modalities_name_columns():
 
 @pytest.mark.parametrize("y", ["x", ["x"]])
 def test_a_modality_does_not_hold_the_label(y, tmp_path):
-    message = r"modalities\['a'\] must not hold the label 'x', got .* or give y=None"
+    message = r"modalities\['a'\] must not hold the label 'x', got .* or pass y=None"
     with pytest.raises(DataError, match=message):
         from_pandas(modalities={"a": ["x"]}, y=y)
     if y == "x":
@@ -132,7 +126,7 @@ def test_a_rate_is_a_number():
 
 def test_queries_are_vectors_and_places_whole_numbers():
     index = Index([1, 2], np.eye(2))
-    with pytest.raises(ConfigError, match=r"whole numbers of at least 1, got k=2.5"):
+    with pytest.raises(ConfigError, match=r"integers of at least 1, got k=2.5"):
         index.search(np.eye(2), k=2.5)
     with pytest.raises(
         DataError, match=r"vectors of numbers, got MultimodalData. Embed"
@@ -155,7 +149,7 @@ def test_a_task_is_no_string():
         FusionModel(schema, task="classification")
 
 
-def test_what_is_compared_are_embeddings():
+def test_similarity_requires_embeddings():
     ret = FusionRetriever()
     data, z = from_pandas(), np.eye(2, dtype=np.float32)
     message = r"must be vectors of numbers, got MultimodalData\. Embed"
@@ -177,7 +171,7 @@ def make_model(**options):
 
 
 class Plain(nn.Module):
-    """An encoder that forgets which samples its rows are of."""
+    """Encoder that does not return the samples of its rows."""
 
     def forward(self, x, sample, time, num_samples):
         return x.expand(-1, 32)
@@ -185,7 +179,7 @@ class Plain(nn.Module):
 
 def test_an_encoder_returns_its_nodes():
     model = make_model(encoders={"a": Plain()})
-    message = r"must return Encoded, got Tensor of Plain\. Return mmgraph\.nn\.Enc"
+    message = r"must return Encoded, got Tensor from Plain\. Return mmgraph\.nn\.Enc"
     with pytest.raises(ConfigError, match=message):
         model(from_pandas().batch())
 
@@ -238,7 +232,7 @@ def test_a_convolution_is_built_by_a_function(conv, got):
 def test_a_plan_is_of_data_in_memory(tmp_path):
     from_pandas().to_parquet(tmp_path / "0.parquet")
     stream = MultimodalStream.from_parquet(tmp_path, y=None)
-    message = r"must get MultimodalData, got MultimodalStream\. Of a stream, take each"
+    message = r"must get MultimodalData, got MultimodalStream\. For a stream, use each"
     with pytest.raises(DataError, match=f"plan {message}"):
         missing.mcar(0.5).plan(stream)
     plan = missing.mcar(0.5).plan(from_pandas())

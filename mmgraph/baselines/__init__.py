@@ -1,11 +1,11 @@
-"""The models that a result is compared with: one interface, no tuning.
+"""Baselines of the benchmark: one interface, default parameters, no tuning.
 
-All read `data.features()`: one vector per sample and modality (sequences as
-statistics, text as hashed word counts), all NaN where missing.
+All use `data.features()`: one vector per sample and modality (sequences as statistics,
+text as hashed word counts), NaN where the modality is missing. The package may import
+data, missing and metrics, and nothing above them.
 """
 
 from mmgraph.baselines.base import Baseline
-from mmgraph.baselines.experts import BestSingle, LateForest, LateLogistic
 from mmgraph.baselines.networks import ConcatMLPBaseline, TokenTransformerBaseline
 from mmgraph.baselines.retrieval import (
     CCA,
@@ -20,6 +20,7 @@ from mmgraph.baselines.tables import (
     MeanLogistic,
 )
 from mmgraph.baselines.two_tower import TwoTower
+from mmgraph.baselines.unimodal import BestSingle, LateForest, LateLogistic
 
 __all__ = [
     "BASELINES",

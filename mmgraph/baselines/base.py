@@ -1,4 +1,4 @@
-"""What all baselines share: labels, known modalities, plain errors.
+"""Base class of the baselines: labels, modalities and checks.
 
 Letters: `N` samples, `F` features of one modality, `K` classes.
 """
@@ -18,19 +18,19 @@ Inputs = dict[str, FloatingArray]
 
 
 class Baseline(ABC):
-    """Fit on whatever was observed; predict for any pattern of missing modalities.
+    """Base class: fit and predict with any pattern of missing modalities.
 
-    Samples without a label are not used in training. A training set with one class,
-    or in which nothing was observed, gives a model that always predicts the prior. A
-    modality that was missing from all of it is not read later either.
+    Samples without a label are not used in training. If the training data have one
+    class or no observed value, the model always predicts the class frequencies. A
+    modality without any training value is ignored in prediction, too.
 
     Attributes:
-        seed: Seed of everything random.
+        seed: Random seed of the model.
         classes_: The K classes, sorted; set by `fit`.
-        prior_: Their shares in the training labels, [K]; set by `fit`.
+        prior_: Class frequencies of the training labels, [K]; set by `fit`.
 
     Args:
-        seed: Seed of everything random.
+        seed: Random seed of the model.
     """
 
     classes_: NDArray[Any]
@@ -40,19 +40,19 @@ class Baseline(ABC):
         self.seed = seed
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters of the constructor, for `sklearn.base.clone`."""
+        """Return the constructor parameters, for `sklearn.base.clone`."""
         return {"seed": self.seed}
 
     def fit(self, data: MultimodalData, y: Any = None) -> "Baseline":  # noqa: ANN401
-        """Learn from samples with labels.
+        """Fit on samples with labels.
 
         Args:
             data: N samples with any pattern of missing modalities.
-            y: Classes, [N] (numbers, strings; NaN or None is unlabelled); `data.y`
-                by default.
+            y: Classes, [N] numbers or strings; NaN and None are missing labels.
+                Default: `data.y`.
 
         Returns:
-            The model itself.
+            The fitted model.
 
         Raises:
             DataError: If there are no labels or they are not classes.
@@ -74,11 +74,12 @@ class Baseline(ABC):
         """Return class probabilities, [N, K], in the order of `classes_`.
 
         Args:
-            data: Samples with the modalities of the training data; a sample with
-                nothing observed gets a finite prediction.
+            data: Samples with the modalities of the training data; the prediction for
+                a sample without any observed modality is finite.
 
         Raises:
-            DataError: If the model is not fitted or the data do not fit it.
+            DataError: If the model is not fitted, or modalities or features differ
+                from the training data.
         """
         if not hasattr(self, "classes_"):
             raise DataError(
@@ -88,8 +89,8 @@ class Baseline(ABC):
         if set(data.modalities) != set(self._modalities):
             raise DataError(
                 f"data must have the modalities of the training data, "
-                f"{list(self._modalities)}, got {list(data.modalities)}. Mark what "
-                "was not observed as missing instead of leaving it out."
+                f"{list(self._modalities)}, got {list(data.modalities)}. Keep missing "
+                "modalities with missing values instead of leaving them out."
             )
         if self._constant or len(data) == 0:
             return np.tile(self.prior_, (len(data), 1))
@@ -99,7 +100,7 @@ class Baseline(ABC):
         """Return the most probable class of each sample, [N].
 
         Raises:
-            DataError: As `predict_proba`.
+            DataError: If `predict_proba` raises it.
         """
         proba = self.predict_proba(data)
         chosen: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
@@ -107,17 +108,17 @@ class Baseline(ABC):
 
     @abstractmethod
     def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
-        """Learn from at least two classes, codes [N], and one modality."""
+        """Fit on at least two classes, codes [N], and one modality."""
 
     @abstractmethod
     def _predict(self, x: Inputs) -> FloatArray:
-        """Return [N, K]."""
+        """Return class probabilities [N, K]."""
 
     def _inputs(self, data: MultimodalData) -> Inputs:
         """Return [N, F] of each modality seen in training, in training order."""
         tables = data.features()
         return {
-            name: _fitting(name, tables[name], width)
+            name: _with_width(name, tables[name], width)
             for name, width in self._widths.items()
         }
 
@@ -126,7 +127,7 @@ def _labels(
     data: MultimodalData,
     y: Any,  # noqa: ANN401
 ) -> tuple[NDArray[Any], IntArray]:
-    """Return the known labels and the samples that have them."""
+    """Return the known labels and the rows of their samples."""
     if y is None and data.y is None:
         raise DataError(
             "y must be given to fit a baseline, got None. Pass y or data with labels."
@@ -145,18 +146,18 @@ def _labels(
     if labels.dtype.kind == "f" and np.mod(labels, 1).any():
         raise DataError(
             "y must hold classes to fit a baseline, got numbers with fractions. "
-            "Divide them into classes."
+            "Use a regressor, or bin the numbers into classes."
         )
     return labels, known
 
 
-def _fitting(name: str, x: FloatingArray, width: int) -> FloatingArray:
-    """Return [N, width]; a modality that is missing everywhere has any width."""
+def _with_width(name: str, x: FloatingArray, width: int) -> FloatingArray:
+    """Return [N, width]; a modality without values is NaN of that width."""
     if not observed(x).any():
         return np.full((len(x), width), np.nan, dtype=np.float32)
     if x.shape[1] != width:
         raise DataError(
             f"Modality {name!r} must have {width} features as in training, got "
-            f"{x.shape[1]}. Build both data the same way."
+            f"{x.shape[1]}. Use the same columns in both."
         )
     return x

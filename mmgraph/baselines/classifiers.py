@@ -1,4 +1,4 @@
-"""The scikit-learn classifiers that several baselines are made of."""
+"""Classifiers of scikit-learn that several baselines use."""
 
 import warnings
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ def make_forest(seed: int) -> Any:  # noqa: ANN401
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Hide what scikit-learn says about a fit that is not quite converged.
+def ignore_convergence_warnings() -> Iterator[None]:
+    """Ignore the warning of scikit-learn that a fit has not converged.
 
-    After 5000 iterations the rest does not matter for a comparison.
+    After 5000 iterations the difference is negligible for a comparison.
     """
     from sklearn.exceptions import ConvergenceWarning
 

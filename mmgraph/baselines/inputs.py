@@ -1,7 +1,12 @@
-"""Inputs of the baselines: standardised, filled and flagged feature tables.
+"""Inputs of the baselines: standardized, imputed features and missing indicators.
+
+Scikit-learn's StandardScaler and SimpleImputer(add_indicator=True) differ in three
+points: values here are clipped at 10 standard deviations, features whose relative
+spread is below the resolution of float32 are constant, and there is one indicator per
+distinct missingness pattern of the columns instead of one per column.
 
 Letters: `N` samples, `M` modalities, `F` features of one modality, `W` width of a
-filled table.
+table of inputs.
 """
 
 from collections.abc import Mapping
@@ -16,23 +21,23 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 _LIMIT = 10.0  # standard deviations
-_RESOLUTION = 1e-7  # of float32: a smaller relative spread is rounding
+_RESOLUTION = 1e-7  # of float32; a smaller relative spread is rounding error
 
 
 def observed(x: FloatingArray) -> BoolArray:
-    """Return [N] True where the modality was observed: not all of [N, F] is NaN."""
+    """Return whether the modality is observed, [N]: any of its features is not NaN."""
     return np.asarray(~np.isnan(x).all(axis=1), dtype=np.bool_)
 
 
 @dataclass(frozen=True, eq=False)
 class StandardScaler:
-    """Scale one modality with the statistics of its training rows.
+    """Standardization, mean imputation and missing indicators of one modality.
 
     Attributes:
         mean: Mean of each feature, [F]; 0 where it was never observed.
         scale: Standard deviation, [F]; 1 where the feature is constant.
-        flags: Features that stand for the distinct ways in which single cells were
-            missing from training rows, int [G].
+        flags: Features that get a missing indicator, int [G]: one per distinct
+            missingness pattern in the training rows.
     """
 
     mean: FloatArray
@@ -41,7 +46,7 @@ class StandardScaler:
 
     @classmethod
     def fit(cls, x: FloatingArray) -> "StandardScaler":
-        """Learn from [N, F]; rows that are all NaN are left out."""
+        """Fit on [N, F]; rows of NaN are left out."""
         rows = x[observed(x)].astype(np.float64)
         known = ~np.isnan(rows)
         count = np.maximum(known.sum(axis=0), 1)
@@ -52,14 +57,14 @@ class StandardScaler:
         return cls(mean, scale, _distinct_columns(~known))
 
     def scaled(self, x: FloatingArray) -> FloatArray:
-        """Return [N, F] in standard deviations, at most 10; NaN stays NaN."""
+        """Return [N, F] in standard deviations, clipped at 10; NaN stays NaN."""
         z: FloatArray = np.clip((x - self.mean) / self.scale, -_LIMIT, _LIMIT)
         return z
 
     def filled(self, x: FloatingArray) -> FloatArray:
-        """Return [N, F + G]: NaN becomes the mean, 0, and flags tell where it was.
+        """Return [N, F + G]: features with NaN imputed by the mean, 0, and indicators.
 
-        A row that is all NaN is zero, flags included.
+        A row of NaN is zero, indicators included.
         """
         missing = np.isnan(x)
         flags = missing[:, self.flags] & observed(x)[:, None]
@@ -67,25 +72,22 @@ class StandardScaler:
         return np.concatenate([z, flags], axis=1)
 
 
-def fit_standardisers(x: Mapping[str, FloatingArray]) -> dict[str, StandardScaler]:
-    """Fit one standardiser per modality."""
+def fit_scalers(x: Mapping[str, FloatingArray]) -> dict[str, StandardScaler]:
+    """Fit one scaler per modality."""
     return {name: StandardScaler.fit(table) for name, table in x.items()}
 
 
 def filled_table(
-    x: Mapping[str, FloatingArray], standardisers: Mapping[str, StandardScaler]
+    x: Mapping[str, FloatingArray], scalers: Mapping[str, StandardScaler]
 ) -> FloatArray:
-    """Return all modalities filled, then one indicator each, [N, W + M].
-
-    The indicator is 1 where the modality is missing.
-    """
-    filled = [standardisers[name].filled(table) for name, table in x.items()]
+    """Return inputs and missing indicators of all modalities, [N, W + M]."""
+    filled = [scalers[name].filled(table) for name, table in x.items()]
     missing = np.stack([~observed(table) for table in x.values()], axis=1)
     return np.concatenate([*filled, missing], axis=1)
 
 
 def _distinct_columns(missing: BoolArray) -> IntArray:
-    """Return one column for each distinct pattern that is not constant."""
+    """Return the first column of each distinct pattern that is not constant."""
     if missing.size == 0:
         return np.zeros(0, dtype=np.int64)
     packed = np.packbits(missing, axis=0)

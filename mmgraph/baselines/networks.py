@@ -1,4 +1,4 @@
-"""Baselines that are a network trained with modality dropout.
+"""Baselines with a network trained with modality dropout.
 
 Letters: `N` samples, `M` modalities.
 """
@@ -10,24 +10,24 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mmgraph.baselines.architectures import ConcatMLP, TokenTransformer, train_network
 from mmgraph.baselines.base import Baseline, Inputs
 from mmgraph.baselines.inputs import (
     FloatArray,
     IntArray,
     filled_table,
-    fit_standardisers,
+    fit_scalers,
 )
-from mmgraph.baselines.nets import ConcatMLP, TokenTransformer, train_network
 
 
 class _NetworkBaseline(Baseline):
-    """A network on the filled modalities, trained with modality dropout."""
+    """Base class: a network on imputed inputs, trained with modality dropout."""
 
     _network: Callable[[Sequence[int], int], nn.Module]
 
     def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
-        self._standardisers = fit_standardisers(x)
-        widths = [len(s.mean) + len(s.flags) for s in self._standardisers.values()]
+        self._scalers = fit_scalers(x)
+        widths = [len(s.mean) + len(s.flags) for s in self._scalers.values()]
         self._net = train_network(
             lambda: type(self)._network(widths, len(self.classes_)),
             *self._tensors(x),
@@ -42,14 +42,14 @@ class _NetworkBaseline(Baseline):
         return proba
 
     def _tensors(self, x: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return all inputs side by side, zero where missing, and present [N, M]."""
-        table = torch.from_numpy(filled_table(x, self._standardisers))
+        """Return concatenated inputs, zero where missing, and availability [N, M]."""
+        table = torch.from_numpy(filled_table(x, self._scalers))
         missing = table[:, -len(x) :].bool()
         return table[:, : -len(x)].float(), ~missing
 
 
 class ConcatMLPBaseline(_NetworkBaseline):
-    """A multilayer perceptron on all modalities and indicators, with dropout of them.
+    """Multilayer perceptron on all modalities and indicators, with modality dropout.
 
     References:
         ModDrop: adaptive multi-modal gesture recognition. Neverova et al., 2015.
@@ -60,7 +60,7 @@ class ConcatMLPBaseline(_NetworkBaseline):
 
 
 class TokenTransformerBaseline(_NetworkBaseline):
-    """A transformer over one token per present modality, with dropout of them.
+    """Transformer over one token per present modality, with modality dropout.
 
     References:
         Revisiting deep learning models for tabular data. Gorishniy et al., 2021.

@@ -1,7 +1,7 @@
-"""Baselines of retrieval: every pair of modalities is compared on its own.
+"""Retrieval baselines: similarities per pair of modalities, combined by late fusion.
 
-A query with several modalities is compared by the mean over the pairs of its present
-modalities with those of the entry: late fusion of similarities.
+The similarity of a query and an entry is the mean over all pairs of their present
+modalities.
 Letters: `N` samples, `Q` queries, `G` gallery entries, `F` features, `R` common width.
 """
 
@@ -19,33 +19,33 @@ from mmgraph.data.targets import missing_labels
 Rows = dict[str, FloatArray]
 Pair = tuple[FloatArray, FloatArray]
 
-COMPONENTS = 128  # of the principal components that maps are fitted on
-CANONICAL = 32  # canonical correlations that are kept
+COMPONENTS = 128  # principal components per modality
+CANONICAL = 32  # canonical components
 SHRINKAGE = 0.1  # of variances in CCA, towards their mean
-MIN_PAIRS = 8  # fewer samples that have both modalities teach nothing
+MIN_PAIRS = 8  # fewest samples with both modalities that a pair is fitted on
 
 
 class RetrievalBaseline(ABC):
-    """Fit on samples; compare queries with a gallery from any of their modalities.
+    """Base class: similarity of queries and gallery from any of their modalities.
 
     Attributes:
-        seed: Seed of everything random.
+        seed: Random seed of the model.
 
     Args:
-        seed: Seed of everything random.
+        seed: Random seed of the model.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
 
     def fit(self, data: MultimodalData) -> "RetrievalBaseline":
-        """Learn from the modalities that samples have together.
+        """Fit on samples with several modalities.
 
         Args:
-            data: N samples; labels are used only by a baseline that says so.
+            data: N samples; labels are used only by `SemanticMatching`.
 
         Returns:
-            The model itself.
+            The fitted model.
         """
         x = {name: rows for name, rows in data.features().items() if _any(rows)}
         self._scalers = {name: StandardScaler.fit(rows) for name, rows in x.items()}
@@ -59,13 +59,13 @@ class RetrievalBaseline(ABC):
         source: Sequence[str],
         target: Sequence[str],
     ) -> FloatArray:
-        """Return how well each entry's `target` fits each query's `source`.
+        """Return the similarity of each query and each entry.
 
         Args:
-            queries: Q samples, of which only the modalities `source` are read.
-            gallery: G samples, of which only the modalities `target` are read.
-            source: Names of modalities; a query may lack any of them.
-            target: Names of modalities.
+            queries: Q samples, of which the modalities `source` are used.
+            gallery: G samples, of which the modalities `target` are used.
+            source: Modalities of the queries; any of them may be missing.
+            target: Modalities of the entries; any of them may be missing.
 
         Returns:
             [Q, G]; -inf where no pair of modalities can be compared.
@@ -88,28 +88,30 @@ class RetrievalBaseline(ABC):
         return np.where(count > 0, total / np.maximum(count, 1), -np.inf)
 
     def _inputs(self, data: MultimodalData) -> Rows:
-        """Return standardised features by known modality; all NaN where missing."""
-        found = {}
+        """Return standardized features by trained modality; NaN where missing."""
+        inputs = {}
         for name, rows in data.features().items():
             if name in self._scalers:
-                filled = self._scalers[name].filled(_fitting(rows, self._scalers[name]))
-                found[name] = np.where(observed(rows)[:, None], filled, np.nan)
-        return found
+                filled = self._scalers[name].filled(
+                    _with_width(rows, self._scalers[name])
+                )
+                inputs[name] = np.where(observed(rows)[:, None], filled, np.nan)
+        return inputs
 
     @abstractmethod
     def _fit(self, x: Rows, data: MultimodalData) -> None:
-        """Learn from [N, F] by modality, all NaN where missing."""
+        """Fit on [N, F] by modality, NaN where missing."""
 
     @abstractmethod
     def _embed(self, a: str, x: FloatArray, b: str, y: FloatArray) -> Pair | None:
-        """Return both sides in one space, or None where the pair is unknown.
+        """Return both sides in one space; None for a pair that was not fitted.
 
-        Rows that are missing may be anything.
+        The values of missing rows are arbitrary.
         """
 
 
 class PairwiseBaseline(RetrievalBaseline):
-    """Fits every pair of modalities by itself, on the samples that have both."""
+    """Base class: one model per pair of modalities, fitted on samples with both."""
 
     def _fit(self, x: Rows, data: MultimodalData) -> None:
         self._components = {name: Components.fit(rows) for name, rows in x.items()}
@@ -135,7 +137,7 @@ class PairwiseBaseline(RetrievalBaseline):
 
     @abstractmethod
     def _fit_pair(self, x: FloatArray, y: FloatArray) -> Any:  # noqa: ANN401
-        """Learn from the components of both sides, each [n, <= 128]."""
+        """Fit on the components of both sides, each [n, <= 128]."""
 
     @abstractmethod
     def _embed_pair(self, fitted: Any, x: FloatArray, y: FloatArray) -> Pair:  # noqa: ANN401
@@ -143,7 +145,7 @@ class PairwiseBaseline(RetrievalBaseline):
 
 
 class CCA(PairwiseBaseline):
-    """Canonical correlations of the principal components of each pair.
+    """Canonical correlation analysis of the principal components of each pair.
 
     References:
         Relations between two sets of variates. Hotelling, 1936.
@@ -164,30 +166,30 @@ class CCA(PairwiseBaseline):
 class RidgePCA(PairwiseBaseline):
     """Ridge regression from the components of each side to those of the other.
 
-    The penalty is chosen by leave-one-out error on the training pairs. Similarity is
-    the mean of the cosines in both spaces.
+    The penalty is chosen by leave-one-out error on the training pairs. The similarity
+    is the mean of the cosines in both spaces.
     """
 
     def _fit_pair(self, x: FloatArray, y: FloatArray) -> Any:  # noqa: ANN401
         from sklearn.linear_model import RidgeCV
 
         penalties = np.logspace(-1, 5, 13)
-        there = RidgeCV(alphas=penalties, fit_intercept=False).fit(x, y)
-        back = RidgeCV(alphas=penalties, fit_intercept=False).fit(y, x)
-        return there.coef_.T, back.coef_.T
+        forward = RidgeCV(alphas=penalties, fit_intercept=False).fit(x, y)
+        backward = RidgeCV(alphas=penalties, fit_intercept=False).fit(y, x)
+        return forward.coef_.T, backward.coef_.T
 
     def _embed_pair(self, fitted: Any, x: FloatArray, y: FloatArray) -> Pair:  # noqa: ANN401
-        there, back = fitted
+        forward, backward = fitted
         return (
-            np.concatenate([_unit(x @ there), _unit(x)], axis=1),
-            np.concatenate([_unit(y), _unit(y @ back)], axis=1),
+            np.concatenate([_unit(x @ forward), _unit(x)], axis=1),
+            np.concatenate([_unit(y), _unit(y @ backward)], axis=1),
         )
 
 
 class SemanticMatching(RetrievalBaseline):
-    """Class probabilities of logistic regressions, compared by centred cosine.
+    """Cosine of centered class probabilities of one logistic regression per modality.
 
-    It needs labels: without them, or with one class, nothing can be compared.
+    It needs labels of at least two classes; otherwise no pair can be compared.
 
     References:
         A new approach to cross-modal multimedia retrieval. Rasiwasia et al., 2010.
@@ -196,60 +198,67 @@ class SemanticMatching(RetrievalBaseline):
     def _fit(self, x: Rows, data: MultimodalData) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        self._experts = {}
+        self._classifiers = {}
         known = np.zeros(len(data), dtype=bool)
         if data.y is not None and data.y.ndim == 1:
             known = ~missing_labels(data.y)
         for name, rows in x.items():
             use = known & observed(rows)
             if use.any() and data.y is not None and len(np.unique(data.y[use])) > 1:
-                expert = LogisticRegression(C=0.1, max_iter=1000)
-                self._experts[name] = expert.fit(rows[use], data.y[use])
-        classes = [set(expert.classes_.tolist()) for expert in self._experts.values()]
+                classifier = LogisticRegression(C=0.1, max_iter=1000)
+                self._classifiers[name] = classifier.fit(rows[use], data.y[use])
+        classes = [
+            set(classifier.classes_.tolist())
+            for classifier in self._classifiers.values()
+        ]
         self._shared = sorted(set.intersection(*classes)) if classes else []
 
     def _embed(self, a: str, x: FloatArray, b: str, y: FloatArray) -> Pair | None:
-        if a not in self._experts or b not in self._experts or len(self._shared) < 2:
+        if (
+            a not in self._classifiers
+            or b not in self._classifiers
+            or len(self._shared) < 2
+        ):
             return None
         return self._probabilities(a, x), self._probabilities(b, y)
 
     def _probabilities(self, name: str, x: FloatArray) -> FloatArray:
-        expert = self._experts[name]
-        proba = np.full((len(x), len(expert.classes_)), np.nan)
+        classifier = self._classifiers[name]
+        proba = np.full((len(x), len(classifier.classes_)), np.nan)
         has = observed(x)
         if has.any():
-            proba[has] = expert.predict_proba(x[has])
-        shared = proba[:, np.searchsorted(expert.classes_, self._shared)]
+            proba[has] = classifier.predict_proba(x[has])
+        shared = proba[:, np.searchsorted(classifier.classes_, self._shared)]
         return np.asarray(shared - 1 / len(self._shared))
 
 
 class Components:
-    """The largest principal components of one modality, in its own scale."""
+    """The largest principal components of one modality, not whitened."""
 
     def __init__(self, axes: FloatArray) -> None:
         self.axes = axes
 
     @classmethod
     def fit(cls, x: FloatArray) -> "Components":
-        """Learn from the observed of [N, F], whose columns have mean 0."""
+        """Fit on the observed rows of [N, F], whose columns have mean 0."""
         rows = x[observed(x)]
         kept = min(COMPONENTS, *rows.shape)
         return cls(np.linalg.svd(rows, full_matrices=False)[2][:kept].T)
 
     def apply(self, x: FloatArray) -> FloatArray:
-        """Return [N, R]."""
+        """Return the components [N, R]."""
         return x @ self.axes
 
 
 def _whitener(x: FloatArray) -> FloatArray:
-    """Return the map [F, F] that makes columns uncorrelated, of shrunk variance 1."""
+    """Return the whitening map [F, F] with shrunk variances."""
     variance, axes = np.linalg.eigh(x.T @ x / len(x))
     shrunk = variance + SHRINKAGE * max(float(variance.mean()), np.finfo(float).eps)
     return np.asarray(axes / np.sqrt(shrunk))
 
 
 def _unit(x: FloatArray) -> FloatArray:
-    """Return rows of length 1; a row of zeros stays."""
+    """Return rows scaled to unit length; rows of zeros stay."""
     length = np.linalg.norm(x, axis=1, keepdims=True)
     return np.asarray(x / np.where(length > 0, length, 1))
 
@@ -258,8 +267,8 @@ def _any(rows: FloatingArray) -> bool:
     return bool(observed(rows).any())
 
 
-def _fitting(rows: FloatingArray, scaler: StandardScaler) -> FloatingArray:
-    """Return the rows, or as wide ones of NaN where nobody has the modality."""
+def _with_width(rows: FloatingArray, scaler: StandardScaler) -> FloatingArray:
+    """Return the rows; if the modality has no value, NaN of the trained width."""
     width = len(scaler.mean)
     if rows.shape[1] != width and not _any(rows):
         return np.full((len(rows), width), np.nan)

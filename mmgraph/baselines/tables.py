@@ -1,4 +1,4 @@
-"""Baselines that are a scikit-learn classifier on one table of all modalities.
+"""Baselines with a classifier of scikit-learn on one table of all modalities.
 
 Letters: `N` samples.
 """
@@ -10,25 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.baselines.base import Baseline, Inputs
-from mmgraph.baselines.classifiers import make_forest, make_logistic, quiet
+from mmgraph.baselines.classifiers import (
+    ignore_convergence_warnings,
+    make_forest,
+    make_logistic,
+)
 from mmgraph.baselines.inputs import (
     FloatArray,
     IntArray,
     filled_table,
-    fit_standardisers,
+    fit_scalers,
 )
-from mmgraph.baselines.neighbours import NearestDonors
+from mmgraph.baselines.knn_imputer import NearestDonors
 
-_MAX_DONORS = 2000  # training samples that nearest neighbours are looked for among
+_MAX_DONORS = 2000  # training samples among which nearest neighbors are searched
 
 
 class _TableBaseline(Baseline):
-    """A scikit-learn classifier on one table."""
+    """Base class: a classifier of scikit-learn on one table."""
 
     def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
-        self._standardisers = fit_standardisers(x)
+        self._scalers = fit_scalers(x)
         self._model = self._make(y)
-        with quiet():
+        with ignore_convergence_warnings():
             self._model.fit(self._fit_table(x), y)
 
     def _predict(self, x: Inputs) -> FloatArray:
@@ -43,14 +47,14 @@ class _TableBaseline(Baseline):
         return self._table(x)
 
     def _table(self, x: Inputs) -> FloatArray:
-        return filled_table(x, self._standardisers)
+        return filled_table(x, self._scalers)
 
 
 class MeanLogistic(_TableBaseline):
     """Mean imputation with indicators, then logistic regression.
 
-    There is one indicator per modality and one for each distinct way in which single
-    cells were missing.
+    There is one indicator per modality and one per distinct missingness pattern of
+    single columns.
 
     References:
         On the consistency of supervised learning with missing values. Josse et al.,
@@ -73,7 +77,7 @@ class MeanForest(_TableBaseline):
 
 
 class HistGradientBoosting(_TableBaseline):
-    """Gradient boosting on histograms, where a missing cell takes a learned side.
+    """Histogram gradient boosting, in which missing cells follow a learned branch.
 
     References:
         LightGBM: a highly efficient gradient boosting decision tree. Ke et al., 2017.
@@ -82,14 +86,14 @@ class HistGradientBoosting(_TableBaseline):
     def _make(self, y: IntArray) -> Any:  # noqa: ANN401
         from sklearn.ensemble import HistGradientBoostingClassifier
 
-        # Its own early stopping (10,000 samples and more) must hold out each class.
+        # its early stopping (from 10,000 samples) needs each class in the held-out part
         stopping = "auto" if np.bincount(y).min() > 1 else False
         return HistGradientBoostingClassifier(
             early_stopping=stopping, random_state=self.seed
         )
 
     def _fit_table(self, x: Inputs) -> FloatArray:
-        # scikit-learn cannot bin a column without a value.
+        # scikit-learn cannot bin a column without a value
         known = [~np.isnan(table).all(axis=0) for table in x.values()]
         self._columns = np.flatnonzero(np.concatenate(known))
         return self._table(x)
@@ -102,8 +106,8 @@ class HistGradientBoosting(_TableBaseline):
 class KNNLogistic(_TableBaseline):
     """Imputation by the 5 nearest training samples, then logistic regression.
 
-    Neighbours are looked for among at most 2000 training samples, chosen at random. A
-    sample with nothing observed gets their mean.
+    Neighbors are searched among at most 2000 training samples, chosen at random. A
+    sample without any observed value is imputed by their mean.
 
     References:
         Missing value estimation methods for DNA microarrays. Troyanskaya et al., 2001.
@@ -124,5 +128,5 @@ class KNNLogistic(_TableBaseline):
         return self._donors.fill(self._scaled(x))
 
     def _scaled(self, x: Inputs) -> FloatArray:
-        tables = [self._standardisers[name].scaled(table) for name, table in x.items()]
+        tables = [self._scalers[name].scaled(table) for name, table in x.items()]
         return np.concatenate(tables, axis=1)

@@ -1,6 +1,6 @@
-"""The plain contrastive baseline: one tower per modality, InfoNCE over all pairs.
+"""Contrastive baseline: one tower per modality, InfoNCE over all pairs.
 
-Letters: `N` samples, `F` features of one modality, `D` width of the common space.
+Letters: `N` samples, `F` features of one modality, `D` width of the shared space.
 """
 
 from itertools import combinations
@@ -20,10 +20,10 @@ EPOCHS, BATCH = 60, 256
 
 
 class TwoTower(RetrievalBaseline):
-    """Multilayer perceptrons into one space, trained to tell pairs apart.
+    """One multilayer perceptron per modality into a shared space, trained by InfoNCE.
 
-    Every two modalities of a sample are a pair, the other samples of the batch that
-    have both are its negatives.
+    Every two modalities of a sample are a positive pair; the other samples of the batch
+    with both modalities are negatives.
 
     References:
         Learning transferable visual models from natural language supervision. Radford
@@ -35,10 +35,10 @@ class TwoTower(RetrievalBaseline):
         x = {name: self._reduced(name, rows) for name, rows in x.items()}
         generator = torch.Generator().manual_seed(self.seed)
         self._towers = nn.ModuleDict({name: _tower(rows) for name, rows in x.items()})
-        _initialise(self._towers, generator)
+        _initialize(self._towers, generator)
         scale = nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))
         tables = {name: torch.from_numpy(rows).float() for name, rows in x.items()}
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             [*self._towers.parameters(), scale], lr=1e-3, weight_decay=1e-2
         )
         for _ in range(EPOCHS):
@@ -50,9 +50,9 @@ class TwoTower(RetrievalBaseline):
                 }
                 loss = self._loss(rows, scale)
                 if loss is not None:
-                    optimiser.zero_grad()
+                    optimizer.zero_grad()
                     loss.backward()
-                    optimiser.step()
+                    optimizer.step()
         self._towers.requires_grad_(False)
 
     def _loss(self, rows: dict[str, Tensor], scale: Tensor) -> Tensor | None:
@@ -65,16 +65,16 @@ class TwoTower(RetrievalBaseline):
                     for name in (a, b)
                 )
                 logits = scale.exp().clamp(max=100) * u @ v.T
-                right = torch.arange(len(logits))
-                losses += [F.cross_entropy(logits, right)]
-                losses += [F.cross_entropy(logits.T, right)]
+                target = torch.arange(len(logits))
+                losses += [F.cross_entropy(logits, target)]
+                losses += [F.cross_entropy(logits.T, target)]
         return torch.stack(losses).mean() if losses else None
 
     def _embed(self, a: str, x: FloatArray, b: str, y: FloatArray) -> Pair | None:
         return self._apply(a, x), self._apply(b, y)
 
     def _reduced(self, name: str, x: FloatArray) -> FloatArray:
-        """Return principal components of about unit size: inputs that train well."""
+        """Return principal components scaled to about unit size."""
         return self._components[name].apply(x) / np.sqrt(x.shape[1]) * 8
 
     def _apply(self, name: str, x: FloatArray) -> FloatArray:
@@ -87,19 +87,19 @@ class TwoTower(RetrievalBaseline):
 
 
 def _dropout(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Set half of the inputs to zero, drawn from the generator alone."""
+    """Apply dropout with masks drawn from the generator alone."""
     kept = torch.rand(x.shape, generator=generator) >= DROPOUT
     return x * kept / (1 - DROPOUT)
 
 
 def _tower(rows: FloatArray) -> nn.Sequential:
-    # without drawing weights: that would move the random state of the user
+    # weights are not drawn here, which would change the global random state
     first = skip_init(nn.Linear, rows.shape[1], HIDDEN)
     return nn.Sequential(first, nn.ReLU(), skip_init(nn.Linear, HIDDEN, WIDTH))
 
 
-def _initialise(towers: nn.Module, generator: torch.Generator) -> None:
-    """Draw weights from the generator alone, in the default law of torch."""
+def _initialize(towers: nn.Module, generator: torch.Generator) -> None:
+    """Draw weights from the generator alone, with the default distribution of torch."""
     for layer in towers.modules():
         if isinstance(layer, nn.Linear):
             bound = layer.in_features**-0.5

@@ -1,4 +1,8 @@
-"""The command line: one file per command. Only this package prints."""
+"""Command line: one file per command.
+
+A command parses its options, calls one function of ``workflows`` and prints the result.
+Only this package prints.
+"""
 
 from mmgraph.cli import bench as bench  # each module adds its command to the app
 from mmgraph.cli import datasets as datasets

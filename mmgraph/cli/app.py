@@ -1,7 +1,7 @@
-"""The command line. Only this file prints; everything else returns values.
+"""The application of the command line, and the output of tables and warnings.
 
-An error in what the user gave ends with exit code 2 and one line on standard
-error; a model that failed in a benchmark with 1; an interrupt with 130.
+Exit codes: 2 with one line on standard error for invalid input, 1 if a model failed in
+a benchmark, 130 after an interrupt.
 """
 
 import sys
@@ -18,12 +18,19 @@ from mmgraph.errors import DataWarning
 if TYPE_CHECKING:
     from mmgraph.evaluation.table import Table
 
+DESCRIPTION = (
+    "Graph neural networks for multimodal data with missing modalities: train, "
+    "predict, evaluate, benchmark and search with any subset of modalities."
+)
+
 app = typer.Typer(
     cls=CLIGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Learn from whatever modalities each record has.",
+    help=DESCRIPTION,
+    epilog="Example: mmgraph datasets get heart --output heart.parquet, then mmgraph "
+    "train heart.parquet --label y --output heart_model",
 )
 
 
@@ -34,22 +41,22 @@ def main() -> None:
 
 @contextmanager
 def print_warnings() -> Iterator[Callable[[str], None]]:
-    """Print what was told beside the answer, after it; an error stands alone.
+    """Print warnings after the output, each once; none after an error.
 
-    Warnings about the data are told, too, each once.
+    Warnings of the library about the data (`DataWarning`) are included.
     """
-    told: list[str] = []
+    lines: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
-        yield told.append
+        yield lines.append
     for warning in caught:
         if issubclass(warning.category, DataWarning):
-            told.append(str(warning.message))
+            lines.append(str(warning.message))
         else:
             warnings.showwarning(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    for line in dict.fromkeys(told):
+    for line in dict.fromkeys(lines):
         typer.echo(f"Notice: {line}", err=True)
 
 
@@ -70,15 +77,15 @@ def _root(
             "--version",
             callback=_show_version,
             is_eager=True,
-            help="Show the version and leave.",
+            help="Show the version and exit.",
         ),
     ] = False,
 ) -> None:
-    """Learn from whatever modalities each record has."""
+    """Handle the options before the command."""
 
 
 def show(table: "Table") -> None:
-    """Print a table: drawn on a terminal, in plain columns in a pipe."""
+    """Print a table: with borders on a terminal, in plain columns in a pipe."""
     from mmgraph.evaluation.table import to_plain
 
     if not sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""`mmgraph bench`: models compared on data sets, at several missing rates."""
+"""`mmgraph bench`: comparison of models on data sets at several missing rates."""
 
 import sys
 from collections.abc import Iterator
@@ -10,8 +10,6 @@ import typer
 
 from mmgraph.cli.app import app, show
 from mmgraph.cli.options import ModalityOption, Recorded, RunFile
-from mmgraph.workflows.outputs import check_folder
-from mmgraph.workflows.samples import check_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,67 +17,87 @@ if TYPE_CHECKING:
     from mmgraph.benchmark.run import Progress
     from mmgraph.config import BenchConfig
 
-LABEL = "y"  # what mmgraph calls the column of labels
-
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="NAME", help="Data sets, or your own files: .parquet, .csv."
+        metavar="NAME", help="Names of data sets, or files: .parquet, .csv."
     ),
 ]
 Label = Annotated[
-    str | None, typer.Option(help="Column of classes of a file (default: y).")
+    str | None, typer.Option(help="Column of classes in a file (default: y).")
 ]
 Group = Annotated[
     str | None,
-    typer.Option(help="Column of a file whose values stay together in a split."),
+    typer.Option(
+        help="Column of groups in a file: samples of one group stay in the same fold."
+    ),
 ]
 Missing = Annotated[
     str | None,
-    typer.Option(metavar="RATE...", help="Test missing rates (default: 0 .3 .5 .7)."),
+    typer.Option(
+        metavar="RATE...",
+        help="Shares of observed modalities removed at test time (default: 0 .3 .5 "
+        ".7).",
+    ),
 ]
 TrainMissing = Annotated[
     str | None,
-    typer.Option(metavar="RATE...", help="Train missing rates (default: 0)."),
+    typer.Option(
+        metavar="RATE...",
+        help="Shares of modalities removed from training samples (default: 0).",
+    ),
 ]
 Seeds = Annotated[
-    int | None, typer.Option(help="Fits on an official split (default: 3).")
+    int | None, typer.Option(help="Training seeds on an official split (default: 3).")
 ]
 MaskSeeds = Annotated[
-    int | None, typer.Option(help="Masks per test rate (default: as --seeds).")
+    int | None, typer.Option(help="Masks per test rate (default: value of --seeds).")
 ]
 Folds = Annotated[
-    int | None, typer.Option(help="Folds of the cross-validation (default: 5).")
+    int | None, typer.Option(help="Folds of cross-validation (default: 5).")
 ]
 Repeats = Annotated[
-    int | None, typer.Option(help="Repeats of the cross-validation (default: 1).")
+    int | None, typer.Option(help="Repeats of cross-validation (default: 1).")
 ]
 Models = Annotated[
     str | None,
-    typer.Option(metavar="MODEL...", help="Models to compare (default: all of them)."),
+    typer.Option(metavar="MODEL...", help="Models to compare (default: all)."),
 ]
 Suite = Annotated[
     str | None,
-    typer.Option(help="medical, sensor, retrieval or all, of what is here."),
+    typer.Option(
+        help="Group of data sets: medical, sensor, retrieval or all. Data sets that "
+        "are not on this machine are skipped."
+    ),
 ]
 Metric = Annotated[
-    str | None, typer.Option(help="Score to show (default: that of the card).")
+    str | None, typer.Option(help="Score to show (default: that of the data set).")
 ]
 ResultFolder = Annotated[
-    Path | None, typer.Option(help="Folder of results (default: runs/bench).")
+    Path | None, typer.Option(help="Results folder (default: runs/bench).")
 ]
-Jobs = Annotated[int | None, typer.Option(help="Processes (default: one per core).")]
+Jobs = Annotated[
+    int | None, typer.Option(help="Worker processes (default: one per core).")
+]
 ReportOnly = Annotated[
-    bool, typer.Option("--report", help="Only rebuild page and table.")
+    bool,
+    typer.Option("--report", help="Only rebuild report.html and table.md."),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Forget earlier results.")]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh",
+        "--restart",
+        help="Delete the results in the output folder and start over.",
+    ),
+]
 Typed = Annotated[str, typer.Option(hidden=True)]
 
 
 @app.command(
     cls=Recorded,
     epilog="Example: mmgraph bench heart --missing 0 .3 .5 .7 --mask-seeds 3. "
-    "On a file of your own: mmgraph bench icu.parquet --label died --group hospital "
+    "On a file: mmgraph bench icu.parquet --label died --group hospital "
     "--modality labs=wbc,crp --modality ecg=rate,qt",
 )
 def bench(
@@ -105,8 +123,8 @@ def bench(
 ) -> None:
     """Compare models on data sets at several missing rates.
 
-    Writes results.jsonl, table.md and report.html. Run it again to go on after an
-    interrupt: what is finished is not computed twice.
+    Writes results.jsonl, table.md and report.html to the results folder. After an
+    interrupt, run the same command again: finished fits are not repeated.
     """
     from mmgraph.cli.options import parse_modalities, parse_names, parse_rates
     from mmgraph.config import BenchConfig, build_config
@@ -122,32 +140,18 @@ def bench(
         **{"output": output, "jobs": jobs, "fresh": fresh or None},
     }
     settings = build_config(BenchConfig, values, run_file=config)
-    check_folder(settings.output)
-    _check_files(settings)
     failed = () if report else _run(settings, typed)
-    _show_report(settings.output, bool(failed))
+    _show_report(settings.output)
     if failed:
         raise typer.Exit(1)
 
 
-def _check_files(settings: "BenchConfig") -> None:
-    """Refuse columns that a file does not have, in the words of the options."""
-    for file in map(Path, settings.files):
-        if file.is_file():
-            check_columns(
-                file,
-                label=settings.label or LABEL,
-                group=settings.group,
-                modalities=settings.modalities,
-            )
-
-
 def _run(settings: "BenchConfig", command: str) -> tuple[str, ...]:
-    """Run the benchmark with progress; return one line for each failed unit."""
-    from mmgraph.benchmark.run import run_bench
+    """Run the benchmark with progress; return one line per failed unit."""
+    from mmgraph.workflows.bench import run_benchmark
 
-    with _progress() as warn:
-        outcome = run_bench(settings, command=command, on_progress=warn)
+    with _progress() as on_progress:
+        outcome = run_benchmark(settings, command=command, on_progress=on_progress)
     for line in outcome.skipped:
         typer.echo(f"Skipped {line}", err=True)
     for line in outcome.failed:
@@ -159,7 +163,7 @@ def _run(settings: "BenchConfig", command: str) -> tuple[str, ...]:
 
 @contextmanager
 def _progress() -> "Iterator[Callable[[Progress], None]]":
-    """Show a bar with the time remaining on a terminal, else one line per unit."""
+    """Show a bar with the remaining time on a terminal, else one line per unit."""
     if not sys.stderr.isatty():
         yield lambda p: typer.echo(
             f"[{p.done}/{p.total}] {p.text}" + (" failed" if p.error else ""), err=True
@@ -177,31 +181,26 @@ def _progress() -> "Iterator[Callable[[Progress], None]]":
         rich_progress.TimeRemainingColumn(),
     )
     with rich_progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("starting", total=None)
+        task = bar.add_task("starting", total=None, visible=False)
         yield lambda p: bar.update(
-            task, description=p.text, completed=p.done, total=p.total
+            task, description=p.text, completed=p.done, total=p.total, visible=True
         )
 
 
-def _show_report(folder: Path, failed: bool) -> None:
+def _show_report(folder: Path) -> None:
     """Rebuild the page and print its tables; nothing if all units failed."""
-    from mmgraph.benchmark.overview import overview, summary_sentence
-    from mmgraph.benchmark.report import block_tables, write_report
-    from mmgraph.benchmark.results import Results
+    from mmgraph.workflows.bench import report_benchmark
 
-    lines = Results(folder).lines()
-    if failed and not lines:
+    report = report_benchmark(folder)
+    if report is None:
         return
-    commits = {line["commit"] for line in lines}
-    if len(commits) > 1:
+    if report.num_commits > 1:
         typer.echo(
-            f"These results mix {len(commits)} commits of mmgraph; --fresh computes "
-            "all of them anew.",
+            f"These results are from {report.num_commits} commits of mmgraph; --fresh "
+            "deletes them and starts over.",
             err=True,
         )
-    blocks = write_report(folder)
-    tables = [table for block in blocks for table in block_tables(block)]
-    for table in (*tables, *overview(blocks)):
+    for table in report.tables:
         show(table)
-    typer.echo(summary_sentence(blocks))
-    typer.echo(f"Page: {folder / 'report.html'}   Table: {folder / 'table.md'}")
+    typer.echo(report.summary)
+    typer.echo(f"Page: {report.page}   Table: {report.markdown}")

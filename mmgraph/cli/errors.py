@@ -1,4 +1,4 @@
-"""Errors of the library in the words of a command: options instead of arguments."""
+"""Errors of the library as messages of a command: options instead of arguments."""
 
 import ast
 import inspect
@@ -6,22 +6,19 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from mmgraph.errors import MMGraphError, PeerError
 
-if TYPE_CHECKING:
-    pass
-
-# Arguments whose option has another name than they have.
+# Options of arguments with another name.
 OPTIONS = {
     **{"modalities": "--modality", "encoders": "--encoder", "y": "--label"},
     **{"ids": "--id", "groups": "--group"},
 }
-# What takes the place of a name of Python in a remedy.
+# Replacements of names of Python in a remedy.
 NAMES = {
     "FusionClassifier": "--task classification",
     "FusionRegressor": "--task regression",
@@ -29,24 +26,26 @@ NAMES = {
     "from_pretrained": "mmgraph predict, embed or search",
     "select": "--only",
 }
-# What is told where a command lacks the option of a remedy.
+# Remedies for commands that lack the option of the original remedy.
 OTHERWISE = {"--download": "Give the path of its folder."}
-AS_TRAINED = "Give a file as in the training, or one that mmgraph wrote."
-TO_TRAIN = "Check what --modality and --schema say of the file."
+AS_TRAINED = (
+    "Give a file with the columns of the training file, or one written by mmgraph."
+)
+TO_TRAIN = "Check the columns in --modality and the nodes in --schema."
 _SUBJECT = re.compile(r"^([a-z_]+)(?:\.\d+)?(?= (?:must|is) )", re.MULTILINE)
 _ARGUMENT = re.compile(r"\b([a-z_]+)=(\{.*?\}(?!\})|'[^']*'|None\b)?")
 _OPTION = re.compile(r"(?<!\S)--[a-z-]+")
 
 
 def to_cli_message(error: MMGraphError, options: Collection[str]) -> str:
-    """Return what an error says, told to the user of a command.
+    """Return the message of an error for the user of a command.
 
-    An argument at the beginning is the option of that name, and so is one that the
-    remedy names. A remedy by an option that the command lacks is replaced.
+    An argument at the beginning of the message and arguments in the remedy become the
+    options of that name. A remedy with an option that the command lacks is replaced.
 
     Args:
-        error: What went wrong.
-        options: The options of the command, such as ``--label``.
+        error: Error of the library.
+        options: Options of the command, such as ``--label``.
 
     Example:
         >>> from mmgraph.cli.errors import to_cli_message
@@ -56,9 +55,9 @@ def to_cli_message(error: MMGraphError, options: Collection[str]) -> str:
         '--id must be known. Give --label died.'
     """
 
-    def subject(found: re.Match[str]) -> str:
-        option = _option(found[1])
-        return option if option in options else found[0]
+    def subject(match: re.Match[str]) -> str:
+        option = _option(match[1])
+        return option if option in options else match[0]
 
     fault = _SUBJECT.sub(subject, error.fault)
     remedy = error.remedy
@@ -67,28 +66,28 @@ def to_cli_message(error: MMGraphError, options: Collection[str]) -> str:
     named = _OPTION.findall(remedy) + [_option(a) for a, _ in _ARGUMENT.findall(remedy)]
     lacking = [option for option in named if option not in options]
     if lacking:
-        usual = TO_TRAIN if "--schema" in options else AS_TRAINED
-        remedy = OTHERWISE.get(lacking[0], usual)
+        default = TO_TRAIN if "--schema" in options else AS_TRAINED
+        remedy = OTHERWISE.get(lacking[0], default)
     else:
         remedy = _ARGUMENT.sub(_as_option, remedy)
-    said = " ".join(filter(None, (fault, remedy)))
-    return f"{error.place}: {said}" if error.place else said
+    message = " ".join(filter(None, (fault, remedy)))
+    return f"{error.place}: {message}" if error.place else message
 
 
 def _option(argument: str) -> str:
     return OPTIONS.get(argument, "--" + argument.replace("_", "-"))
 
 
-def _as_option(found: re.Match[str]) -> str:
-    """Return an argument, with its value if there is one, as it is typed.
+def _as_option(match: re.Match[str]) -> str:
+    """Return an argument and its value, if any, in the syntax of the command line.
 
-    A value that is an example in words, such as ``{'note': module}``, stays as it is.
+    A value that is not a literal, such as ``{'note': module}``, is not changed.
     """
-    option = _option(found[1])
+    option = _option(match[1])
     try:
-        value = ast.literal_eval(found[2] or "''")
+        value = ast.literal_eval(match[2] or "''")
     except (ValueError, SyntaxError):
-        return found[0]
+        return match[0]
     if value is None:
         return f"no {option}"
     if not isinstance(value, dict):
@@ -100,15 +99,15 @@ def _as_option(found: re.Match[str]) -> str:
     return " ".join(f"{option} {name}={each}" for name, each in entries.items())
 
 
-# What typer raises for a wrong command line; it has no public name there.
+# Error of typer for an invalid command line; typer has no public name for it.
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
 class CLIGroup(TyperGroup):
-    """Tells errors of the user in one line each, and wraps help as the screen is."""
+    """Group of commands that prints errors of the user in one line each."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
-        """Return a command whose paragraphs of help are lines without breaks."""
+        """Return a command; paragraphs of its help are joined to single lines."""
         command = super().get_command(ctx, cmd_name)
         if command is not None and command.help:
             paragraphs = inspect.cleandoc(command.help).split("\n\n")
@@ -116,14 +115,14 @@ class CLIGroup(TyperGroup):
         return command
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Parse what stands before the command; exit 2 for what is no option."""
+        """Parse the arguments before the command; exit with 2 for an unknown option."""
         if not args:  # shows the help
             return list(super().parse_args(ctx, args))
         with self._handle_errors(ctx):
             return list(super().parse_args(ctx, args))
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
-        """Run a command; exit 2 for what the user can mend."""
+        """Run a command; exit with 2 for errors of the user."""
         with self._handle_errors(ctx):
             return super().invoke(ctx)
 
@@ -131,22 +130,22 @@ class CLIGroup(TyperGroup):
     def _handle_errors(self, ctx: Any) -> Iterator[None]:  # noqa: ANN401
         try:
             yield
-        except BrokenPipeError:  # `mmgraph bench | head`: nobody reads on
+        except BrokenPipeError:  # `mmgraph bench | head`: the reader has closed
             raise
         except UsageError as error:
-            said = " ".join(error.format_message().split()).rstrip(".")
+            text = " ".join(error.format_message().split()).rstrip(".")
             command = ctx.invoked_subcommand if error.ctx is not ctx else None
-            asked = " ".join(filter(None, ("mmgraph", command, "--help")))
-            _exit_saying(f"{said}. See {asked}.")
+            usage = " ".join(filter(None, ("mmgraph", command, "--help")))
+            _exit_with(f"{text}. See {usage}.")
         except PeerError as error:
-            silent = error.reported or os.environ.get("RANK", "0") != "0"
-            _exit_saying("" if silent else str(error))
+            is_reported = error.reported or os.environ.get("RANK", "0") != "0"
+            _exit_with("" if is_reported else str(error))
         except MMGraphError as error:
-            _exit_saying(to_cli_message(error, self._options(ctx)))
+            _exit_with(to_cli_message(error, self._options(ctx)))
         except OSError as error:
-            _exit_saying(str(error))
+            _exit_with(str(error))
         except KeyboardInterrupt:
-            typer.echo("Interrupted. What is finished is kept.", err=True)
+            typer.echo("Interrupted. Finished work is kept.", err=True)
             raise typer.Exit(130) from None
 
     def _options(self, ctx: Any) -> set[str]:  # noqa: ANN401
@@ -155,8 +154,13 @@ class CLIGroup(TyperGroup):
         return {option for each in command.params for option in each.opts}
 
 
-def _exit_saying(text: str) -> NoReturn:
-    """Warn what the user can mend, a line for each thing."""
+def _exit_with(text: str) -> NoReturn:
+    """Print one line per error and exit with code 2."""
     for line in text.splitlines():
         typer.echo(f"Error: {line}", err=True)
     raise typer.Exit(2) from None
+
+
+def bad_usage(text: str) -> Exception:
+    """Return an error of the command line; the message ends with a hint to --help."""
+    return typer.BadParameter(f"{text}.")

@@ -1,4 +1,4 @@
-"""`mmgraph evaluate`: scores of a saved model, in a table."""
+"""`mmgraph evaluate`: scores of a saved model as a table."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,44 +18,50 @@ FileOrFolder = Annotated[
     typer.Argument(
         metavar="FILE_OR_FOLDER",
         help="File with one row per sample (.parquet, .csv), a folder of Parquet "
-        "files, or "
-        "(retrieval, matching) of pictures, texts and sounds.",
+        "files, or (retrieval, matching) a folder of images, texts and audio files.",
     ),
 ]
 Label = Annotated[
-    str | None, typer.Option(help="Column of labels (default: as in the training).")
+    str | None, typer.Option(help="Column of labels (default: that of the training).")
 ]
 Missing = Annotated[
     str | None,
-    typer.Option(metavar="RATE...", help="Test missing rates (default: 0)."),
+    typer.Option(
+        metavar="RATE...",
+        help="Shares of observed modalities to remove, one row each (default: 0, which "
+        "removes nothing).",
+    ),
 ]
 Query = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,NAME",
-        help="Modalities to search by, together (default: each alone).",
+        help="Modalities of a query, used together (default: each on its own).",
     ),
 ]
 Gallery = Annotated[
     str | None,
-    typer.Option(metavar="NAME,NAME", help="Modalities to find (default: each alone)."),
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Modalities of a gallery entry, used together (default: each on its own).",
+    ),
 ]
 Group = Annotated[
     str | None,
     typer.Option(
-        help="Column whose equal values belong together, for retrieval and "
-        "matching (default: as in the training, else each sample by itself)."
+        help="Column of groups: samples with equal values belong together in retrieval "
+        "and matching (default: that of the training, else each sample on its own)."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of masks and of wrong partners.")]
+Seed = Annotated[int, typer.Option(help="Seed of masks and negatives.")]
 
 
 @app.command(
     cls=SeveralValues,
-    epilog="Example: mmgraph evaluate icu_model test.parquet --missing 0 .3 .5. "
-    "Of a retriever, one direction: mmgraph evaluate stamp_model stamps "
+    epilog="Example: mmgraph evaluate heart_model heart.parquet --missing 0 0.3 0.5. "
+    "One direction of a retriever: mmgraph evaluate stamp_model stamps "
     "--query image,sound --gallery text. "
-    "Of a model of save_pretrained: mmgraph evaluate icu_model test.parquet "
+    "Model written by save_pretrained: mmgraph evaluate icu_model test.parquet "
     "--label died --modality labs=wbc,crp --modality ecg=rate,qt",
 )
 def evaluate(
@@ -70,13 +76,14 @@ def evaluate(
     seed: Seed = 0,
     encoder: MovedEncoderOption = None,
 ) -> None:
-    """Score a model on samples that it has not seen.
+    """Score a model on held-out samples, also with modalities removed.
 
-    A classifier or regressor needs labels. A retriever looks up every modality by
-    every other: Recall@K, mean reciprocal rank, median rank and mAP; with
-    labels also the mAP of categories. A matcher tells true pairs from wrong ones, whose
-    partners are drawn at random, among the most similar and, with labels, from the
-    same category. Missing rates remove modalities at random, three times each.
+    Use samples that are not in the training file: scores on training samples are too
+    high. A classifier or regressor needs labels. A retriever is scored from every
+    modality to every other: Recall@K, mean reciprocal rank, median rank and mAP; with
+    labels also category mAP. A matcher is scored on true pairs against random and hard
+    negatives and, with labels, negatives of the same class. Missing rates remove
+    modalities completely at random, with three masks each.
     """
     from mmgraph.cli.options import (
         parse_encoders,
@@ -86,7 +93,7 @@ def evaluate(
     )
     from mmgraph.workflows.evaluate import EvaluateRequest, evaluate_saved
 
-    question = EvaluateRequest(
+    request = EvaluateRequest(
         model,
         file,
         label=label,
@@ -99,4 +106,4 @@ def evaluate(
         encoders=parse_encoders(encoder),
     )
     with print_warnings() as warn:
-        show(evaluate_saved(question, warn).table(f"{model} on {file}"))
+        show(evaluate_saved(request, warn).table(f"{model} on {file}"))

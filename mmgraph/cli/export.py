@@ -1,4 +1,4 @@
-"""`mmgraph export`: a saved model as one file for ONNX Runtime."""
+"""`mmgraph export`: a saved model as one file for ONNX Runtime or torch.export."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,29 +7,29 @@ import typer
 
 from mmgraph.cli.app import app
 from mmgraph.cli.options import ModelFolder, MovedEncoderOption
-from mmgraph.workflows.outputs import check_file
 
 
-@app.command(epilog="Example: mmgraph export icu_model --output icu.onnx")
+@app.command(epilog="Example: mmgraph export heart_model --output heart.onnx")
 def export(
     model: ModelFolder,
     output: Annotated[
-        Path, typer.Option(help="Where to write; .onnx (ONNX Runtime) or .pt2.")
+        Path,
+        typer.Option(
+            help="File to write: .onnx (ONNX Runtime) or .pt2 (torch.export)."
+        ),
     ],
     encoder: MovedEncoderOption = None,
 ) -> None:
-    """Write a model as one file that takes any subset of the modalities.
+    """Export a model to one file that accepts any subset of the modalities.
 
-    Rows of NaN and sequences of length 0 are missing modalities. ONNX needs the extra
-    named export, and runs without torch; .pt2 is an archive of torch.export.
+    Rows of NaN and sequences of length 0 are missing modalities. ONNX export needs the
+    extra export (pip install "mmgraph[export]"); the file runs in ONNX Runtime without
+    torch.
     """
-    from mmgraph import serving
     from mmgraph.cli.options import parse_encoders
-    from mmgraph.workflows.saved_model import load_any
+    from mmgraph.workflows.export import export_model
 
-    check_file(output, ".onnx", ".pt2")
-    estimator = load_any(model, device="cpu", encoders=parse_encoders(encoder))
-    serving.export(estimator, output)
-    inputs = serving.inputs_of(estimator.schema_).items()
+    result = export_model(model, output, parse_encoders(encoder))
+    inputs = result.inputs.items()
     shown = ", ".join(f"{name} [{', '.join(map(str, s))}]" for name, s in inputs)
-    typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, takes {shown}")
+    typer.echo(f"{result.file}: {result.megabytes:.1f} MB, inputs {shown}")

@@ -1,17 +1,14 @@
-"""How the command line reads its arguments and tells the user's mistakes."""
+"""Options shared by several commands, and the parsing of their values."""
 
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
 from mmgraph.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 Value = TypeVar("Value")
 
@@ -19,7 +16,7 @@ MANY = {"--missing", "--train-missing", "--models"}  # options that take several
 
 
 class SeveralValues(TyperCommand):
-    """Lets some options take several values: `--missing 0 .3 .5`."""
+    """Command whose options may have several values: `--missing 0 .3 .5`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         """Join the values after such an option with commas, then parse."""
@@ -27,10 +24,10 @@ class SeveralValues(TyperCommand):
 
 
 class Recorded(SeveralValues):
-    """Hands the command its own command line, for the record of the run."""
+    """Command that receives its own command line, for the record of a run."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Pass what was typed through a hidden option, then parse."""
+        """Pass the command line through a hidden option, then parse."""
         typed = shlex.join(["mmgraph", str(ctx.info_name), *args])
         return super().parse_args(ctx, ["--typed", typed, *args])
 
@@ -38,8 +35,8 @@ class Recorded(SeveralValues):
 def join_values(arguments: list[str]) -> list[str]:
     """Join the values that follow an option of `MANY` into one.
 
-    Values of a rate end at the first argument that is no number, values of
-    `--models` at the next option.
+    Rates end at the first argument that is not a number, values of `--models` at the
+    next option.
 
     Example:
         >>> from mmgraph.cli.options import join_values
@@ -68,14 +65,14 @@ def _ends(option: str, argument: str) -> bool:
 
 
 def parse_rates(text: str | None, option: str) -> tuple[float, ...] | None:
-    """Read rates that were written with commas or spaces between them.
+    """Parse rates separated by commas or spaces.
 
     Args:
-        text: For example "0,.3,.5", or None for not given.
+        text: For example "0,.3,.5"; None if the option is not given.
         option: Name of the option, for the message.
 
     Raises:
-        ConfigError: If one of them is not a number.
+        ConfigError: If a rate is not a number.
 
     Example:
         >>> from mmgraph.cli.options import parse_rates
@@ -88,23 +85,24 @@ def parse_rates(text: str | None, option: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
         raise ConfigError(
-            f"{option} must be numbers such as 0 .3 .5, got {text!r}."
+            f"{option} must be numbers such as 0 0.3 0.5, got {text!r}."
         ) from None
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:
-    """Read names that were written with commas or spaces between them."""
+    """Parse names separated by commas or spaces."""
     return None if text is None else tuple(text.replace(",", " ").split())
 
 
 def parse_modalities(options: list[str] | None) -> dict[str, tuple[str, ...]] | None:
-    """Read `name=column,column` options.
+    """Parse `name=column,column` options.
 
     Args:
-        options: One string for each modality, or None for not given.
+        options: One string per modality; None if the option is not given.
 
     Raises:
-        ConfigError: If one has no name, no "=" or no column, or a name is twice.
+        ConfigError: If a string has no name, no "=" or no column, or a name is
+            repeated.
 
     Example:
         >>> from mmgraph.cli.options import parse_modalities
@@ -119,13 +117,13 @@ def _columns(text: str) -> tuple[str, ...]:
 
 
 def parse_encoders(options: list[str] | None) -> dict[str, str] | None:
-    """Read `name=path` options.
+    """Parse `name=path` options.
 
     Args:
-        options: One string for each modality, or None for not given.
+        options: One string per modality; None if the option is not given.
 
     Raises:
-        ConfigError: If one has no name, no "=" or no path, or a name is twice.
+        ConfigError: If a string has no name, no "=" or no path, or a name is repeated.
 
     Example:
         >>> from mmgraph.cli.options import parse_encoders
@@ -142,26 +140,27 @@ def _by_name(
     what: str,
     read: Callable[[str], Value],
 ) -> dict[str, Value] | None:
-    """Read `name=value` options: what is behind the sign, by name."""
+    """Parse `name=value` options to a mapping from names to values."""
     if not options:
         return None
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for option in options:
         name, _, text = option.partition("=")
         value = read(text)
         if not name or not value:
             raise ConfigError(f"{flag} must be {form}, got {option!r}.")
-        if name in found:
+        if name in values:
             raise ConfigError(f"{flag} must name each {what} once, got {name!r} twice.")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE.parquet",
-        help="One row per sample (.parquet, .csv); or a folder of Parquet files.",
+        help="File with one row per sample (.parquet, .csv), or a folder of Parquet "
+        "files.",
     ),
 ]
 
@@ -169,8 +168,9 @@ ModelFolder = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL_DIR",
-        help="Folder of mmgraph train, which remembers the columns; or of "
-        "save_pretrained, for a file that mmgraph wrote, or --modality.",
+        help="Model folder written by mmgraph train, which also stores the column "
+        "names; or by save_pretrained, with --modality for files that mmgraph did not "
+        "write.",
     ),
 ]
 
@@ -179,25 +179,34 @@ ModalityOption = Annotated[
     typer.Option(
         "--modality",
         metavar="NAME=COLUMN,COLUMN",
-        help="Columns of one modality; give it once for each. Of several columns one "
-        "of words has a channel for each; sex=f names one.",
+        help="Columns of one modality; repeat the option for each modality. "
+        "Categorical columns are one-hot encoded (one feature per category); sex=f "
+        "keeps a single category.",
     ),
 ]
 
 RunFile = Annotated[
-    Path | None, typer.Option(help="Run file (.json, .toml) with these options.")
+    Path | None, typer.Option(help="JSON or TOML file with these options.")
 ]
 
-IdOption = Annotated[
-    str | None, typer.Option("--id", help="Column that names the samples.")
-]
+IdOption = Annotated[str | None, typer.Option("--id", help="Column of sample ids.")]
 
 MovedEncoderOption = Annotated[
     list[str] | None,
     typer.Option(
         "--encoder",
         metavar="NAME=PATH",
-        help="Where the pretrained model of a modality is now, if it has moved since "
-        "the training; give it once for each.",
+        help="New path of the pretrained encoder of a modality, if it has moved since "
+        "training; repeat the option for each modality.",
+    ),
+]
+
+OnlyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        "--use-modalities",
+        metavar="NAME,NAME",
+        help="Embed only these modalities (default: all).",
     ),
 ]

@@ -1,6 +1,5 @@
-"""What is asked of a saved model: `mmgraph predict` and `embed`."""
+"""`mmgraph predict` and `mmgraph embed`: outputs of a saved model."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,34 +13,45 @@ from mmgraph.cli.options import (
     ModalityOption,
     ModelFolder,
     MovedEncoderOption,
+    OnlyOption,
 )
 from mmgraph.workflows.outputs import check_file
-from mmgraph.workflows.predict import PredictRequest, answer, to_csv, write_answers
+from mmgraph.workflows.predict import (
+    PredictRequest,
+    predict_tables,
+    to_csv,
+    write_tables,
+)
 from mmgraph.workflows.saved_model import Warn
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RayOption = Annotated[
-    bool, typer.Option("--ray", help="Spread a folder over workers of Ray Data.")
+    bool,
+    typer.Option(
+        "--ray", help="Process a folder of Parquet files in parallel with Ray Data."
+    ),
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, help="ProcessGroup of Ray (default: one per core)."),
+    typer.Option(min=1, help="Ray worker processes (default: one per core)."),
 ]
 
 
 @app.command(
-    epilog="Example: mmgraph predict icu_model new.parquet --output predictions.csv. "
-    "Of a model of save_pretrained: mmgraph predict icu_model new.parquet --id patient "
-    "--modality labs=wbc,crp --modality ecg=rate,qt"
+    epilog="Example: mmgraph predict heart_model heart.parquet --output p.csv. "
+    "Model written by save_pretrained: mmgraph predict icu_model new.parquet "
+    "--id patient --modality labs=wbc,crp --modality ecg=rate,qt"
 )
 def predict(
     model: ModelFolder,
     file: File,
     output: Annotated[
         Path | None,
-        typer.Option(help="Where to write; .parquet or .csv (default: screen)."),
+        typer.Option(
+            help="File to write: .parquet or .csv (default: CSV on standard output)."
+        ),
     ] = None,
     modality: ModalityOption = None,
     id_: IdOption = None,
@@ -49,18 +59,19 @@ def predict(
         bool,
         typer.Option(
             "--explain",
-            help="Add columns adds_NAME: what each modality adds to the prediction "
-            "(to the probability of the predicted class), 0 where it is missing.",
+            help="Add columns adds_NAME: Shapley contribution of each modality to the "
+            "prediction (to the probability of the predicted class), 0 where missing.",
         ),
     ] = False,
     encoder: MovedEncoderOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
 ) -> None:
-    """Predict the samples of a Parquet file or folder, whatever modalities they have.
+    """Predict samples with any subset of the modalities.
 
-    A matcher says whether the left and the right side of each sample belong together.
-    A folder of Parquet files is read piece by piece.
+    Classifiers write the predicted class and all class probabilities, regressors the
+    prediction; a matcher scores whether left and right match. Folders of Parquet files
+    are read part by part.
     """
     from mmgraph.cli.options import parse_encoders, parse_modalities
 
@@ -71,39 +82,37 @@ def predict(
         "predict", model, file, chosen, id_, encoders=encoders, explain=explain
     )
     with print_warnings() as warn:
-        tables = _answers(request, warn, ray, workers)
+        tables = _tables(request, warn, ray, workers)
         if output is None:
             for text in to_csv(tables):
                 typer.echo(text, nl=False)
         else:
-            num, _ = write_answers(tables, output)
+            num, _ = write_tables(tables, output)
             typer.echo(f"{num} predictions: {output}")
 
 
 @app.command(
-    epilog="Example: mmgraph embed new.parquet --model icu_model --output z.parquet"
+    epilog="Example: mmgraph embed heart.parquet --model heart_model --output z.parquet"
 )
 def embed(
     file: File,
     model: Annotated[
-        Path, typer.Option(help="Folder of mmgraph train or save_pretrained.")
+        Path,
+        typer.Option(help="Model folder written by mmgraph train or save_pretrained."),
     ],
-    output: Annotated[Path, typer.Option(help="Where to write; .parquet or .npy.")],
+    output: Annotated[Path, typer.Option(help="File to write: .parquet or .npy.")],
     modality: ModalityOption = None,
     id_: IdOption = None,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,NAME", help="Embed these modalities alone."),
-    ] = None,
+    only: OnlyOption = None,
     encoder: MovedEncoderOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
 ) -> None:
-    """Turn every sample into a vector, from whatever modalities it has.
+    """Embed each sample as a vector, from any subset of its modalities.
 
-    A retriever gives the vectors that it searches with; a classifier or regressor the
-    states of its graph, members side by side. Parquet gets the columns id and z. A
-    folder of Parquet files is read piece by piece.
+    The embedding of a retriever is the one that it searches with; that of a classifier
+    or regressor is the concatenated graph states of its ensemble members. Parquet files
+    have the columns id and z. Folders of Parquet files are read part by part.
     """
     from mmgraph.cli.options import parse_encoders, parse_modalities, parse_names
 
@@ -112,17 +121,16 @@ def embed(
     names, encoders = parse_names(only), parse_encoders(encoder)
     request = PredictRequest("embed", model, file, chosen, id_, names, encoders)
     with print_warnings() as warn:
-        tables = _answers(request, warn, ray, workers)
-        num, width = write_answers(tables, output)
+        tables = _tables(request, warn, ray, workers)
+        num, width = write_tables(tables, output)
         typer.echo(f"{num} embeddings of {width} numbers: {output}")
 
 
-def _answers(
+def _tables(
     request: PredictRequest, warn: Warn, ray: bool, workers: int | None
 ) -> "Iterator[pa.Table]":
     if not ray:
-        return answer(request, warn)
-    from mmgraph.workflows.ray import answer_on_ray
+        return predict_tables(request, warn)
+    from mmgraph.workflows.ray import predict_on_ray
 
-    num = workers or os.cpu_count() or 1
-    return answer_on_ray(request, workers=num, warn=warn)
+    return predict_on_ray(request, workers=workers, warn=warn)

@@ -1,4 +1,4 @@
-"""`mmgraph index` and `mmgraph search`: find samples by words, pictures and sounds."""
+"""`mmgraph index` and `mmgraph search`: retrieval by text, image and audio."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,45 +6,58 @@ from typing import Annotated, Any
 import typer
 
 from mmgraph.cli.app import app, show
-from mmgraph.cli.options import IdOption, ModalityOption, MovedEncoderOption
+from mmgraph.cli.options import (
+    IdOption,
+    ModalityOption,
+    MovedEncoderOption,
+    OnlyOption,
+)
 from mmgraph.workflows.outputs import check_file
 
 
-@app.command(epilog="Example: mmgraph index stamps --model stamp_model --output found")
+@app.command(
+    epilog="Example: mmgraph index stamps --model stamp_model --output stamp_index"
+)
 def index(
     gallery: Annotated[
         Path,
         typer.Argument(
             metavar="GALLERY",
-            help="Folder (a.png, a.txt, a.wav are one sample), or Parquet file.",
+            help="Folder of files, in which a.png, a.txt and a.wav are one sample; or "
+            "Parquet file.",
         ),
     ],
-    model: Annotated[Path, typer.Option(help="Folder of a saved retriever.")],
-    output: Annotated[Path, typer.Option(help="Folder to save the index in.")],
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,NAME", help="Embed these modalities alone."),
-    ] = None,
+    model: Annotated[Path, typer.Option(help="Model folder of a retriever.")],
+    output: Annotated[Path, typer.Option(help="Folder to write the index to.")],
+    only: OnlyOption = None,
     kind: Annotated[
-        str, typer.Option(help="exact, or with faiss: flat, hnsw, ivf.")
+        str,
+        typer.Option(
+            help="Kind of index: exact; or approximate, with the package faiss: flat, "
+            "hnsw, ivf."
+        ),
     ] = "exact",
     modality: ModalityOption = None,
     id_: IdOption = None,
     picture: Annotated[
         str | None,
-        typer.Option(help="Column with the file of a picture, for the page."),
+        typer.Option(
+            "--picture",
+            "--image-column",
+            help="Column with paths of image files, shown on the HTML page.",
+        ),
     ] = None,
     encoder: MovedEncoderOption = None,
 ) -> None:
-    """Embed a gallery and save an index of it.
+    """Embed the samples of a gallery and write an index of them.
 
-    A sample that has none of the modalities is left out. The folder of the index
-    holds a copy of the model, so that it can be searched by itself.
+    Samples without any of the modalities are left out. The index folder contains a copy
+    of the model, so that no other file is needed to search it.
     """
     from mmgraph.cli.options import parse_encoders, parse_modalities, parse_names
     from mmgraph.workflows.gallery import build_index
 
-    made = build_index(
+    result = build_index(
         gallery,
         model,
         output,
@@ -55,34 +68,41 @@ def index(
         picture=picture,
         encoders=parse_encoders(encoder),
     )
-    typer.echo(f"{len(made.index)} of {made.num_samples} samples: {output}")
+    typer.echo(f"{len(result.index)} of {result.num_samples} samples: {output}")
 
 
-@app.command(epilog='Example: mmgraph search "a red bird" --index found --page a.html')
+@app.command(
+    epilog='Example: mmgraph search "a red bird" --index stamp_index --page birds.html'
+)
 def search(
     words: Annotated[
-        str | None, typer.Argument(metavar="TEXT", help="Words to search by.")
+        str | None, typer.Argument(metavar="TEXT", help="Text of the query.")
     ] = None,
-    index: Annotated[Path, typer.Option(help="Folder of mmgraph index.")] = Path(
-        "index"
-    ),
+    index: Annotated[
+        Path, typer.Option(help="Index folder written by mmgraph index.")
+    ] = Path("index"),
     image: Annotated[
-        Path | None, typer.Option(help="Picture to search by, alone or with words.")
+        Path | None, typer.Option(help="Image file of the query, alone or with others.")
     ] = None,
     sound: Annotated[
-        Path | None, typer.Option(help="Sound to search by, alone or with others.")
+        Path | None, typer.Option(help="Audio file of the query, alone or with others.")
     ] = None,
-    top: Annotated[int, typer.Option(help="Number of samples to find.")] = 10,
+    top: Annotated[
+        int,
+        typer.Option("--top", "--top-k", "-k", help="Number of entries to retrieve."),
+    ] = 10,
     require: Annotated[
         str | None,
-        typer.Option(metavar="NAME,NAME", help="Only samples that have all of these."),
+        typer.Option(
+            metavar="NAME,NAME", help="Retrieve only entries with all these modalities."
+        ),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="HTML page to write, with the pictures.")
+        Path | None, typer.Option(help="HTML page to write, with the images.")
     ] = None,
     encoder: MovedEncoderOption = None,
 ) -> None:
-    """Find the samples of an index by words, a picture, a sound, or all of them."""
+    """Retrieve the entries of an index by text, image, audio, or several of them."""
     from mmgraph.cli.options import parse_encoders, parse_names
     from mmgraph.workflows.gallery import find
 
@@ -90,16 +110,16 @@ def search(
         check_file(page)
     files = {"text": words, "image": image, "sound": sound}
     given: dict[str, Any] = {k: v for k, v in files.items() if v is not None}
-    answer = find(
+    result = find(
         index,
         given,
         top=top,
         require=parse_names(require) or (),
         encoders=parse_encoders(encoder),
     )
-    show(answer.table())
+    show(result.table())
     if page is not None:
         from mmgraph.workflows.search_page import write_search_page
 
-        write_search_page(answer, page)
+        write_search_page(result, page)
         typer.echo(f"Page: {page}")

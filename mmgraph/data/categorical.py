@@ -110,7 +110,7 @@ def _check_categories(name: str, field: str, categories: list[str]) -> list[str]
         raise DataError(
             f"Modality {name!r} must hold numbers or categories, got column {field!r} "
             f"of strings that are numbers, such as {example!r}.",
-            "Convert them to numbers; if they are codes of categories, select "
+            "Convert them to numbers; if they are codes of categories, list the "
             f"categories: '{field}={example}'.",
         )
     if len(categories) > MAX_CATEGORIES:
@@ -118,8 +118,8 @@ def _check_categories(name: str, field: str, categories: list[str]) -> list[str]
             f"Modality {name!r} must hold numbers, or columns of at most "
             f"{MAX_CATEGORIES} categories, got column {field!r} of {len(categories)} "
             "different strings.",
-            f"Read it alone, as text: modalities={{{field!r}: {field!r}}}; or select "
-            f"categories: '{field}={categories[0][:20]}'.",
+            f"Read it alone, as text: modalities={{{field!r}: {field!r}}}; or list the "
+            f"categories that matter: '{field}={categories[0][:20]}'.",
         )
     return sorted(categories)
 

@@ -92,7 +92,7 @@ def _check_column(column: Column, modality: Modality) -> None:
         raise DataError(
             f"Modality {name!r} must have {modality.channels} channels, got "
             f"{column.channels}.",
-            "Provide the channels of the schema, or a schema with tokens='ragged'.",
+            "Use the channels of the schema, or a schema= with ragged tokens.",
         )
     if column.ragged and modality.tokens == "single":
         raise DataError(

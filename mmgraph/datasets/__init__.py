@@ -1,4 +1,7 @@
-"""Data sets by name: shipped, mirrored, or made up as controls."""
+"""Data sets by name: shipped with the package, local files, or synthetic controls.
+
+The folder depends on :mod:`mmgraph.data`; the benchmark and the command line import it.
+"""
 
 from mmgraph.datasets.cards import DatasetCard
 from mmgraph.datasets.controls import synthetic

@@ -1,13 +1,14 @@
-"""Cards: what a data set is, where it comes from and what one may do with it.
+"""Dataset cards: content, origin and license of a data set.
 
-A card is a Markdown page, ``datasets/<name>/card.md``. Its first fenced ``json``
-block holds the fields of `DatasetCard`; the rest is for people.
+A card is a Markdown file, ``datasets/<name>/card.md``. Its first fenced ``json`` block
+holds the fields of `DatasetCard`; the rest is documentation.
 """
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mmgraph.errors import DataError
@@ -15,18 +16,25 @@ from mmgraph.errors import DataError
 _JSON_BLOCK = re.compile(r"^```json\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
+def cards_folder() -> Path:
+    """Return the folder of the cards: in an installed package, else in the checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "_datasets"
+    return installed if installed.is_dir() else package.parent / "datasets"
+
+
 @dataclass(frozen=True)
 class ModalityCard:
-    """What a card says about one modality.
+    """Description of a modality in a dataset card.
 
     Attributes:
-        name: Its name in the data.
-        channels: Values per row.
+        name: Name of the modality.
+        channels: Number of values per row.
         kind: ``"vector"`` or ``"embedding"``.
         tokens: ``"single"`` or ``"ragged"``.
-        time: Whether its rows have times, in seconds.
+        time: True if its rows have times, in seconds.
         missing: Share of samples without it, in [0, 1], rounded to 4 digits.
-        meaning: One line for people, with units where they are known.
+        meaning: Description in one line, with units where they are known.
     """
 
     name: str
@@ -40,27 +48,27 @@ class ModalityCard:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """The machine-readable part of a card.
+    """Machine-readable part of a dataset card.
 
     Attributes:
         name: Name for `load_dataset`.
-        title: One line for people.
-        task: What is predicted: ``"classification"``.
+        title: Title in one line.
+        task: Prediction task: ``"classification"``.
         num_samples: Number of samples.
-        classes: Names of the classes, in the order of the codes in `y`.
-        metric: The score to report first, a name in `mmgraph.metrics`.
+        classes: Names of the classes, in the order of the codes in ``data.y``.
+        metric: Main metric, a name in `mmgraph.metrics`.
         modalities: One entry per modality, in the order of the data.
-        group: What one value of ``data.groups`` stands for, or ``None``.
-        split: Number of samples in each part of the official split, or ``None``.
-        license: Terms of the data, in one line.
-        origin: Where the raw data come from.
-        citation: What to cite.
-        shipped: Whether the data come with mmgraph.
-        sha256: Of ``data.parquet``; ``None`` where the set is not shipped.
-        written_with: The library that wrote ``data.parquet``: another version writes
-            the same data with another hash.
-        mirror: File below the mirror folder; ``None`` where the set is not mirrored.
-        mirror_sha256: Of that file.
+        group: Meaning of ``data.groups``, such as "subject"; or None.
+        split: Number of samples in each part of the official split, or None.
+        license: License of the data, in one line.
+        origin: Origin of the raw data.
+        citation: Publication to cite.
+        shipped: True if the package contains the data.
+        sha256: SHA-256 of ``data.parquet``; None if the data are not shipped.
+        written_with: Library and version that wrote ``data.parquet``; another version
+            writes the same data with another hash.
+        mirror: Path of the file below the data folder; None if there is none.
+        mirror_sha256: SHA-256 of that file.
     """
 
     name: str
@@ -86,20 +94,17 @@ class DatasetCard:
         """Read the first ``json`` block of a card.
 
         Args:
-            text: The whole card.
-
-        Returns:
-            The card.
+            text: Text of the Markdown file.
 
         Raises:
-            DataError: If there is no such block, it is not valid JSON, or its
-                fields are not exactly those of this class.
+            DataError: If there is no such block, it is not valid JSON, or its fields
+                differ from those of this class.
         """
         block = _JSON_BLOCK.search(text)
         if block is None:
             raise DataError(
                 "Card: the text must begin with a fenced ```json block, got none. "
-                "Copy one from another card."
+                "Copy the block of another card."
             )
         try:
             fields: dict[str, Any] = json.loads(block.group(1))

@@ -1,7 +1,7 @@
-"""Controls: synthetic sets whose law is known, so that a result can be wrong.
+"""Synthetic controls: data sets with a known distribution.
 
-A method that cannot reach the score that the law allows, or that does better than it
-allows, has a fault. Shapes: N samples.
+The best possible score is known. A method that stays below it misses structure, and
+one that exceeds it has a leak. Shapes: N samples.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ Blocks = dict[str, NDArray[np.float64]]
 
 
 def synthetic(name: str, num_samples: int = 600, seed: int = 0) -> MultimodalData:
-    r"""Draw a control with two classes.
+    r"""Draw a synthetic data set with two classes.
 
     With standard normal :math:`a, b, u, \epsilon` and the logistic function
     :math:`\sigma`:
@@ -31,15 +31,15 @@ def synthetic(name: str, num_samples: int = 600, seed: int = 0) -> MultimodalDat
 
     .. math:: P(y = 1) = \sigma(3\, a_0 b_0 + a_1 + b_1).
 
-    Each modality alone knows only its own linear term, so fusing decisions late
-    cannot use the product; a model that lets modalities interact can.
+    Each modality alone predicts only its linear term: late fusion cannot represent
+    the product, a model with cross-modal interactions can.
 
     *redundant*: ``copy_0`` to ``copy_3`` of 3 channels each, nothing missing,
 
     .. math:: x_m = u + \epsilon_m, \quad P(y = 1) = \sigma(6\, (u_0 - u_1)).
 
-    The copies are independent given the latent, so averaging experts is all that
-    can be gained.
+    The copies are independent given the latent variable: averaging base learners is
+    optimal.
 
     *shortcut*: ``always`` and ``sometimes`` of 4 channels each,
 
@@ -48,16 +48,17 @@ def synthetic(name: str, num_samples: int = 600, seed: int = 0) -> MultimodalDat
         P(\mathrm{sometimes\ present} \mid y) = 0.9\ \mathrm{if}\ y = 1\
         \mathrm{else}\ 0.3.
 
-    The mask alone has an expected AUROC of .8, more than either content has
-    (.71). A model that uses it fails where the missingness changes.
+    The availability alone has an expected AUROC of 0.8, the values of each modality
+    0.71. A model that uses the availability as a shortcut fails when the missingness
+    mechanism changes.
 
     Args:
         name: ``"synergy"``, ``"redundant"`` or ``"shortcut"``.
         num_samples: N, at least 1.
-        seed: Of the generator; the same seed gives the same samples.
+        seed: Seed of the generator; the same seed gives the same samples.
 
     Returns:
-        The samples, with ``y`` 0 or 1.
+        Data with labels 0 and 1.
 
     Raises:
         DataError: If the name is unknown or `num_samples` is below 1.
@@ -67,15 +68,17 @@ def synthetic(name: str, num_samples: int = 600, seed: int = 0) -> MultimodalDat
         >>> synthetic("synergy", num_samples=10).shape
         (10, 2)
     """
-    if name not in _LAWS:
+    if name not in _GENERATORS:
         raise DataError(
-            f"synthetic: name must be one of {sorted(_LAWS)}, got {name!r}."
+            f"synthetic: name must be one of {sorted(_GENERATORS)}, got {name!r}. "
+            "Check the spelling."
         )
     if num_samples < 1:
         raise DataError(
-            f"synthetic: num_samples must be at least 1, got {num_samples}."
+            f"synthetic: num_samples must be at least 1, got {num_samples}. "
+            "Increase it."
         )
-    blocks, y = _LAWS[name](num_samples, np.random.default_rng(seed))
+    blocks, y = _GENERATORS[name](num_samples, np.random.default_rng(seed))
     return MultimodalData.from_arrays(blocks, y=y)
 
 
@@ -83,7 +86,8 @@ def _synergy(
     num_samples: int, rng: np.random.Generator
 ) -> tuple[Blocks, NDArray[np.int64]]:
     a, b = rng.standard_normal((2, num_samples, 4))
-    return {"a": a, "b": b}, _toss(3 * a[:, 0] * b[:, 0] + a[:, 1] + b[:, 1], rng)
+    logit = 3 * a[:, 0] * b[:, 0] + a[:, 1] + b[:, 1]
+    return {"a": a, "b": b}, _sample_labels(logit, rng)
 
 
 def _redundant(
@@ -91,7 +95,7 @@ def _redundant(
 ) -> tuple[Blocks, NDArray[np.int64]]:
     latent = rng.standard_normal((num_samples, 3))
     copies = latent + rng.standard_normal((4, num_samples, 3))
-    y = _toss(6 * (latent[:, 0] - latent[:, 1]), rng)
+    y = _sample_labels(6 * (latent[:, 0] - latent[:, 1]), rng)
     return {f"copy_{m}": copy for m, copy in enumerate(copies)}, y
 
 
@@ -109,13 +113,15 @@ def _shortcut(
     }, y
 
 
-def _toss(logit: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw 0 or 1 with the probability that the logit stands for."""
+def _sample_labels(
+    logit: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw Bernoulli labels with the given logits."""
     probability = 1 / (1 + np.exp(-logit))
     return (rng.random(len(logit)) < probability).astype(np.int64)
 
 
-_LAWS: dict[
+_GENERATORS: dict[
     str,
     Callable[[int, np.random.Generator], tuple[Blocks, NDArray[np.int64]]],
 ] = {"redundant": _redundant, "shortcut": _shortcut, "synergy": _synergy}

@@ -1,7 +1,8 @@
-"""Data sets by name: those that ship, those that are looked up, three controls.
+"""Loading of data sets by name.
 
-Every set has a card. Sets that may be shared lie beside the card as ``data.parquet``;
-the others are read from a folder of mirrored files; controls are drawn from known laws.
+Every data set has a card. Data whose license allows it are shipped as ``data.parquet``
+in the folder of the card; the others are read from a data folder of the user; controls
+are drawn from known distributions.
 """
 
 import difflib
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from mmgraph.data import MultimodalData
-from mmgraph.datasets.cards import DatasetCard, ModalityCard
+from mmgraph.datasets.cards import DatasetCard, ModalityCard, cards_folder
 from mmgraph.datasets.controls import CONTROLS, synthetic
 from mmgraph.datasets.mirrors import from_mirror, mirror_root
 from mmgraph.errors import DataError
+from mmgraph.typing import PathLike
 
 __all__ = [
     "DatasetCard",
@@ -30,22 +32,22 @@ __all__ = [
 ]
 
 
-def load_dataset(name: str, *, root: str | Path | None = None) -> MultimodalData:
+def load_dataset(name: str, *, root: PathLike | None = None) -> MultimodalData:
     """Load a data set by name.
 
     Args:
         name: One of `dataset_names`.
-        root: Folder of mirrored files, for sets that are not shipped. ``None`` takes
-            ``$MMGRAPH_DATA`` where that is set, else ``shared/datasets`` beside the
-            checkout. Shipped sets and controls do not look at it.
+        root: Data folder with the files of data sets that are not shipped. Default:
+            the environment variable ``MMGRAPH_DATA``; without it, a checkout uses
+            ``../shared/datasets``. Ignored for shipped data sets and controls.
 
     Returns:
-        The samples. Natural missingness is kept: a sample owns no row of a modality
-        that was not observed. An official split is in ``data.split_name``.
+        Data with the missing modalities of the original data set. An official split is
+        in ``data.split_name``.
 
     Raises:
-        DataError: If the name is unknown, the files are absent, or their content is
-            not what the card says.
+        DataError: If the name is unknown, a file does not exist, or its content
+            differs from the card.
 
     Example:
         >>> data = load_dataset("heart")
@@ -64,8 +66,8 @@ def load_dataset(name: str, *, root: str | Path | None = None) -> MultimodalData
 
 
 def dataset_names() -> tuple[str, ...]:
-    """List the names that `load_dataset` knows, in alphabetical order."""
-    cards = {path.parent.name for path in _cards_folder().glob("*/card.md")}
+    """Return the names of all data sets in alphabetical order."""
+    cards = {path.parent.name for path in cards_folder().glob("*/card.md")}
     return tuple(sorted(cards | set(CONTROLS)))
 
 
@@ -76,7 +78,7 @@ def dataset_card(name: str) -> DatasetCard:
         name: One of `dataset_names`.
 
     Returns:
-        The machine-readable part of its card.
+        Machine-readable part of the card.
 
     Raises:
         DataError: If the name is unknown or the card is damaged.
@@ -103,28 +105,25 @@ def dataset_card(name: str) -> DatasetCard:
 
 
 def dataset_folder(name: str) -> Path:
-    """Return the folder of a card: inside an installed wheel, else in the checkout."""
-    return _cards_folder() / name
+    """Return the folder that contains the card of a data set."""
+    return cards_folder() / name
 
 
 def read_shipped(card: DatasetCard, folder: Path) -> MultimodalData:
-    """Read ``data.parquet`` of a shipped set after checking its hash.
+    """Read ``data.parquet`` of a shipped data set after verifying its hash.
 
     Args:
-        card: The card of the set.
-        folder: The folder that holds the file.
-
-    Returns:
-        The samples.
+        card: Card of the data set.
+        folder: Folder that contains the file.
 
     Raises:
-        DataError: If the file is absent or its SHA-256 is not that of the card.
+        DataError: If the file does not exist or its SHA-256 differs from the card.
     """
     path = folder / "data.parquet"
     if not path.is_file():
         raise DataError(
-            f"Data set {card.name!r}: data.parquet must lie beside its card, got none "
-            f"in {folder}. Make it: python datasets/{card.name}/prepare.py"
+            f"Data set {card.name!r}: data.parquet must be in the folder of its card, "
+            f"got none in {folder}. Create it: python datasets/{card.name}/prepare.py"
         )
     got = hashlib.sha256(path.read_bytes()).hexdigest()
     if got != card.sha256:
@@ -135,40 +134,43 @@ def read_shipped(card: DatasetCard, folder: Path) -> MultimodalData:
     return MultimodalData.from_parquet(path)
 
 
-def find_mirror(card: DatasetCard, root: str | Path | None = None) -> Path:
-    """Find the mirrored file of a set.
+def find_mirror(card: DatasetCard, root: PathLike | None = None) -> Path:
+    """Return the path of the file of a data set that is not shipped.
 
     Args:
-        card: The card of the set.
-        root: As in `load_dataset`.
-
-    Returns:
-        The path of the file.
+        card: Card of the data set.
+        root: Data folder, see `load_dataset`.
 
     Raises:
-        DataError: If the set has no mirror or the file is absent.
+        DataError: If the data set is shipped, there is no data folder, or the folder
+            does not contain the file.
     """
-    path = mirror_root(root) / str(card.mirror)
-    if card.mirror is None or not path.is_file():
+    if card.mirror is None:
         raise DataError(
-            f"Data set {card.name!r} is not shipped ({card.license}): its file must be "
-            f"at {path}, got none. Put it there, or name the folder that holds "
-            f"{card.mirror} in $MMGRAPH_DATA; datasets/{card.name}/card.md "
-            f"says where it comes from, and `python datasets/{card.name}/prepare.py "
-            "--source DIR` checks it."
+            f"Data set {card.name!r} must have a file in the data folder, got a data "
+            "set that is part of the package. Use load_dataset without a folder."
         )
-    return path
+    folder = mirror_root(root)
+    if folder is not None and (folder / card.mirror).is_file():
+        return folder / card.mirror
+    where = "no data folder" if folder is None else f"no file {folder / card.mirror}"
+    raise DataError(
+        f"Data set {card.name!r} is not part of mmgraph ({card.license}): its file "
+        f"{card.mirror} must be in your data folder, got {where}. Obtain the data as "
+        f"`mmgraph datasets {card.name}` describes, and set the environment variable "
+        "MMGRAPH_DATA to the folder, or pass it to load_dataset as root."
+    )
 
 
 def check_data(card: DatasetCard, data: MultimodalData) -> None:
-    """Check that data have the shapes and the missing shares of their card.
+    """Check that the sizes, missing shares and splits of data agree with their card.
 
     Args:
-        card: The card.
-        data: The samples.
+        card: Card of the data set.
+        data: Data to check.
 
     Raises:
-        DataError: If anything differs.
+        DataError: If they differ.
     """
     missing = (~data.present).sum(axis=0).tolist()
     got = {
@@ -189,8 +191,8 @@ def check_data(card: DatasetCard, data: MultimodalData) -> None:
     for key, value in expected.items():
         if got[key] != value:
             raise DataError(
-                f"Data set {card.name!r}: {key} must be {value} as its card says, got "
-                f"{got[key]}. The raw files are of another version than the card."
+                f"Data set {card.name!r}: {key} must be {value} as in its card, got "
+                f"{got[key]}. Use the version of the raw files that the card describes."
             )
 
 
@@ -201,14 +203,8 @@ def _split_sizes(data: MultimodalData) -> dict[str, int] | None:
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
-def _cards_folder() -> Path:
-    package = Path(__file__).parents[1]
-    wheel = package / "_datasets"
-    return wheel if wheel.is_dir() else package.parent / "datasets"
-
-
 def _control_card(name: str) -> DatasetCard:
-    """Describe a control by what its law draws."""
+    """Return the card of a control, from data that are drawn from it."""
     data = synthetic(name)
     missing = 1 - data.present.mean(axis=0)
     modalities = tuple(
@@ -233,7 +229,7 @@ def _control_card(name: str) -> DatasetCard:
         modalities=modalities,
         group=None,
         split=None,
-        license="that of mmgraph: the data are drawn by its code",
+        license="license of mmgraph; the data are drawn by its code",
         origin=f"mmgraph.datasets.synthetic({name!r})",
         citation="mmgraph",
         shipped=True,

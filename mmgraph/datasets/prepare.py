@@ -1,6 +1,6 @@
-"""What every ``datasets/<name>/prepare.py`` does, whatever it reads.
+"""Command line of the scripts ``datasets/<name>/prepare.py``.
 
-Read the raw files, check them against the card, write Parquet, report the hash.
+They read the raw files, compare them with the card, write Parquet and report the hash.
 """
 
 import argparse
@@ -21,21 +21,22 @@ def prepare(
 ) -> str:
     """Run the command line of a prepare script.
 
-    ``--source DIR`` is the folder of the raw files. ``--output FILE`` is the Parquet
-    file to write; without it a shipped set is written beside its card, and any other
-    is checked only, so that nothing that may not be shared ends up in the checkout.
+    ``--source DIR`` is the folder of the raw files, ``--output FILE`` the Parquet file
+    to write. Without an output, a shipped data set is written to the folder of its
+    card, and any other is only checked, so that restricted data do not end up in the
+    checkout.
 
     Args:
-        name: The data set.
-        read: Makes the samples from the source folder, ``None`` where none was given.
-            By default the mirrored file of the set is read.
-        argv: Arguments; ``None`` takes those of the process.
+        name: Name of the data set.
+        read: Function that reads the data from the source folder (None if it was not
+            passed). Default: read the file in the data folder.
+        argv: Arguments. Default: those of the process.
 
     Returns:
-        One line that says what was done.
+        Summary in one line.
 
     Raises:
-        SystemExit: With code 2 and one line, if the raw files are absent or differ.
+        SystemExit: If the raw files do not exist or differ from the card; code 2.
     """
     card = dataset_card(name)
     parser = argparse.ArgumentParser(
@@ -55,11 +56,11 @@ def prepare(
     output = args.output
     if output is None:
         if not card.shipped:
-            return f"{name}: {len(data)} samples as the card says; nothing written"
+            return f"{name}: {len(data)} samples agree with the card; nothing written"
         output = dataset_folder(name) / "data.parquet"
     data.to_parquet(output)
     digest = hashlib.sha256(Path(output).read_bytes()).hexdigest()
     line = f"{output}: {len(data)} samples, SHA-256 {digest}"
     if card.shipped and digest != card.sha256:
-        line += f"; the card, written with {card.written_with}, has {card.sha256}"
+        line += f"; the card ({card.written_with}) has {card.sha256}"
     return line

@@ -1,4 +1,4 @@
-"""Raw pictures, captions and sounds out of the Debian package of Tux Paint's stamps."""
+"""Images, captions and audio files in the Debian package of Tux Paint's stamps."""
 
 import io
 import tarfile
@@ -12,33 +12,36 @@ MAGIC, HEADER = b"!<arch>\n", 60
 
 
 def unpack_stamps(package: str | Path, folder: str | Path) -> int:
-    """Write each stamp as a picture, its English caption and its sound effect.
+    """Write the image, the English caption and the sound effect of each stamp.
 
-    ``animals/birds/cardinal`` becomes ``cardinal.png``, ``cardinal.txt`` and, where
-    there is one, ``cardinal.ogg``: what `MultimodalData.from_folder` reads. Stamps
-    that are drawings in SVG are left out, as are captions in other languages.
+    ``animals/birds/cardinal`` becomes ``cardinal.png``, ``cardinal.txt`` and, if there
+    is a sound effect, ``cardinal.ogg``, the layout of `MultimodalData.from_folder`.
+    SVG drawings and captions in other languages are skipped.
 
     Args:
         package: File ``tuxpaint-stamps-default_*.deb``.
-        folder: Folder to write into.
+        folder: Folder to write to.
 
     Returns:
-        The number of stamps.
+        Number of stamps.
 
     Raises:
-        DataError: If the file is no such package.
+        DataError: If the file is not such a package.
     """
     files = dict(_stamps(Path(package)))
-    # a picture without a caption is another one, mirrored
+    # an image without a caption is the mirror image of another stamp
     captioned = {name.with_suffix("") for name in files if name.suffix == ".txt"}
-    drawn = [name for name in files if name.suffix == ".png"]
-    pictures = [name for name in drawn if name.with_suffix("") in captioned]
-    if not pictures:
+    images = [
+        name
+        for name in files
+        if name.suffix == ".png" and name.with_suffix("") in captioned
+    ]
+    if not images:
         raise DataError(
-            f"Package {package} must hold stamps below {ROOT}, got none. Fetch it: "
+            f"Package {package} must hold stamps below {ROOT}, got none. Download it: "
             "apt-get download tuxpaint-stamps-default"
         )
-    for name in pictures:
+    for name in images:
         caption = files[name.with_suffix(".txt")].decode("utf-8").split("\n")
         parts = {
             ".png": files[name],
@@ -50,11 +53,11 @@ def unpack_stamps(package: str | Path, folder: str | Path) -> int:
         for suffix, content in parts.items():
             if content:
                 target.with_suffix(suffix).write_bytes(content)
-    return len(pictures)
+    return len(images)
 
 
 def _stamps(package: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Yield path below the stamps and content of every regular file of them."""
+    """Yield the path and the content of every file below the folder of the stamps."""
     try:
         with tarfile.open(fileobj=io.BytesIO(_content(package)), mode="r:*") as archive:
             for member in archive:
@@ -64,12 +67,13 @@ def _stamps(package: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
                     yield PurePosixPath(name.removeprefix(ROOT)), file.read()
     except (OSError, tarfile.TarError) as error:
         raise DataError(
-            f"Package {package} must be a .deb that holds data.tar.xz, got {error}."
+            f"Package {package} must be a .deb that holds data.tar.xz, got {error}. "
+            "Download it again."
         ) from None
 
 
 def _content(package: Path) -> bytes:
-    """Return the member of a .deb (an ar archive) that holds its files."""
+    """Return the member of a .deb (an ar archive) that contains its files."""
     raw = package.read_bytes()
     place = len(MAGIC)
     while raw.startswith(MAGIC) and place + HEADER <= len(raw):
@@ -78,4 +82,4 @@ def _content(package: Path) -> bytes:
         if name.startswith(b"data.tar"):
             return raw[place : place + size]
         place += size + size % 2
-    raise tarfile.ReadError("a file of another kind")
+    raise tarfile.ReadError("a file of another format")

@@ -1,4 +1,4 @@
-"""Texts, images and audio as vectors.
+"""Conversion of texts, images and audio to vectors.
 
 Letters: ``L`` rows, ``F`` features.
 """
@@ -23,12 +23,12 @@ Encoder: TypeAlias = PretrainedEncoder | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Featurizer:
-    """Kinds and encoders of the modalities that were texts, images or audio.
+    """Kinds and pretrained encoders of text, image and audio modalities.
 
     Attributes:
         kinds: "text", "image" or "audio" by modality.
-        encoders: Pretrained encoder by modality; None if it is not loaded, so that
-            samples must come with the vectors of that encoder.
+        encoders: Pretrained encoder by modality; None if it is not loaded, in which
+            case samples must hold the vectors of that encoder.
     """
 
     kinds: Mapping[str, Kind] = field(default_factory=dict)
@@ -41,19 +41,19 @@ class Featurizer:
         given: Mapping[str, object] | None = None,
         device: str | None = None,
     ) -> "Featurizer":
-        """Choose encoders for data: those that are given, else those of its schema.
+        """Choose the encoder of each modality: the given one, or that of the schema.
 
-        Without a given schema, strings may be paths of images or audio files: the kind
-        of their encoder decides.
+        Without a schema, the kind of the encoder determines whether strings are texts,
+        or paths of images or audio files.
 
         Args:
             data: Training samples.
-            given: Encoders by modality, or their paths or names.
+            given: Encoder, or its path or name, by modality.
             device: Device on which encoders compute.
 
         Raises:
-            ConfigError: If an encoder is of a modality that the data does not have or
-                that is numeric, is of another kind, or is no encoder.
+            ConfigError: If an encoder is given for an unknown or a numeric modality, is
+                of another kind, or is of another type.
         """
         raw = {m.name: m for m in data.schema.modalities if m.kind in NEEDS_ENCODER}
         kinds = {name: modality.kind for name, modality in raw.items()}
@@ -101,10 +101,10 @@ class Featurizer:
         return replace(data, columns=columns).with_schema(numbers)
 
     def shared_space(self) -> list[str]:
-        """Return the modalities whose vectors lie in one space of a pretrained model.
+        """Return the modalities that one pretrained model maps into a shared space.
 
-        These are texts of one model, or modalities that a model such as CLIP embeds
-        into a shared space. Of several such models, the one of most modalities counts.
+        These are texts encoded by one model, or images and texts encoded by a model
+        such as CLIP. Of several such models, the one with most modalities is used.
         """
         shared: dict[tuple[object, ...], list[str]] = {}
         for name, encoder in self.encoders.items():
@@ -114,7 +114,7 @@ class Featurizer:
         return names if len(names) > 1 else []
 
     def check_kinds(self, data: MultimodalData, modalities: Sequence[Modality]) -> None:
-        """Refuse strings where the training had numbers, and numbers for strings.
+        """Check that modalities hold strings or numbers as in training.
 
         Raises:
             DataError: If a modality is of another kind, naming the first one.
@@ -123,7 +123,7 @@ class Featurizer:
             column, raw = data.columns.get(modality.name), modality.name in self.kinds
             if column is None or not len(column.values) or raw == column.is_text:
                 continue
-            if raw and column.channels == modality.channels:  # vectors of such strings
+            if raw and column.channels == modality.channels:  # vectors of an encoder
                 continue
             rule, got = ("strings", "numbers") if raw else ("numbers", "strings")
             raise DataError(
@@ -132,7 +132,7 @@ class Featurizer:
             )
 
     def _as_vector(self, modality: Modality) -> Modality:
-        """Return the vector modality that replaces a raw one."""
+        """Return the vector modality that replaces a raw modality."""
         if modality.kind not in NEEDS_ENCODER:
             return modality
         encoder = self.encoders.get(modality.name)
@@ -161,7 +161,7 @@ class Featurizer:
     # Saving
 
     def to_json(self) -> dict[str, Any]:
-        """Return what identifies the same encoders again, as JSON; never weights."""
+        """Return kinds and the identity of encoders, without weights, as JSON."""
         encoders = {
             name: None if each is None else each.describe()
             for name, each in self.encoders.items()
@@ -169,12 +169,12 @@ class Featurizer:
         return {"kinds": dict(self.kinds), "encoders": encoders}
 
     def unloaded(self) -> "Featurizer":
-        """Return a copy that takes the vectors of encoders in place of their inputs."""
+        """Return a copy without encoders, which expects their vectors as inputs."""
         return replace(self, encoders=dict.fromkeys(self.encoders))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Featurizer":
-        """Read what :meth:`to_json` returned, without loading any encoder."""
+        """Read the content of :meth:`to_json`, without loading encoders."""
         kinds, facts = _read(content)
         return cls(kinds, dict.fromkeys(facts))
 
@@ -186,17 +186,18 @@ class Featurizer:
         given: Mapping[str, Encoder] | None = None,
         device: str | None = None,
     ) -> "Featurizer":
-        """Load the encoders that :meth:`to_json` described.
+        """Read the content of :meth:`to_json`, and load the encoders.
 
         Args:
             folder: Folder of the saved estimator, for messages.
             content: JSON content.
-            given: Where encoders are now, by modality; default: where they were.
+            given: Encoder, or its path or name, by modality; default: the locations at
+                the time of the fit.
             device: Device on which encoders compute.
 
         Raises:
-            CheckpointError: If the description is damaged, or a model is not there or
-                is not the one that was described.
+            CheckpointError: If the content is damaged, or a model is not found or is
+                another one.
             ConfigError: If an encoder is given for a modality that had none.
         """
         given = dict(given or {})
@@ -224,7 +225,11 @@ class Featurizer:
 def _read(
     content: Mapping[str, Any],
 ) -> tuple[dict[str, Kind], dict[str, dict[str, Any]]]:
-    """Return kinds and encoders by modality; raise TypeError for anything else."""
+    """Return kinds and encoders by modality.
+
+    Raises:
+        TypeError: If the content has another structure.
+    """
     kinds, facts = content["kinds"], content["encoders"]
     if not isinstance(kinds, dict) or not isinstance(facts, dict):
         raise TypeError(f"kinds {kinds!r}, encoders {facts!r}")
@@ -242,8 +247,8 @@ def _encoder(
         return PretrainedEncoder(given, kind, device=device)
     if not isinstance(given, PretrainedEncoder):
         raise ConfigError(
-            f"encoders[{name!r}] must be a PretrainedEncoder or where its model is, "
-            f"got {type(given).__name__}."
+            f"encoders[{name!r}] must be a PretrainedEncoder or the path or name of a "
+            f"model, got {type(given).__name__}."
         )
     if kind is not None and given.kind != kind:
         raise ConfigError(

@@ -22,14 +22,13 @@ from mmgraph.schema import Modality, Schema
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Inputs that an estimator was fitted on, and how new samples are read.
+    """Description of the inputs of a fitted estimator.
 
-    Saved models, exported files, the command line and evaluation read samples through
-    it alone.
+    Estimators, exported files, the command line and evaluation read samples with it.
 
     Attributes:
-        schema: Modalities as numbers: texts, images and audio are vectors in it.
-        featurizer: Kinds and pretrained encoders of the modalities that were raw.
+        schema: Schema of the inputs, texts, images and audio as vectors.
+        featurizer: Kinds and pretrained encoders of text, image and audio modalities.
         channels: Channel names of each modality whose channels are named.
         unseen: Modalities without usable training samples. Their content is ignored.
         widths: Number of features of each modality, in the order of the schema.
@@ -50,21 +49,21 @@ class InputSpec:
         device: str | None = None,
         progress: bool | None = False,
     ) -> "tuple[InputSpec, MultimodalData]":
-        """Describe training samples, and turn them into numbers.
+        """Describe training samples, and convert them to numbers.
 
         Args:
-            data: Training samples, with the schema that was given, if any.
+            data: Training samples, with the schema of the estimator, if any.
             encoders: Pretrained encoders by modality.
             device: Device on which encoders compute.
             progress: Show a progress bar while encoders compute; None shows it on a
                 terminal only.
 
         Returns:
-            The description, and the samples with the modalities of the schema in its
-            order, texts, images and audio as vectors.
+            The description, and the samples with the modalities in the order of the
+            schema, texts, images and audio as vectors.
 
         Raises:
-            DataError: If a modality of the schema is not in the data.
+            DataError: If the data lack a modality of the schema.
             ConfigError: If an encoder is of an unknown modality or of another kind.
         """
         featurizer = Featurizer.fit(data, encoders, device)
@@ -84,14 +83,15 @@ class InputSpec:
     def read(
         self, data: MultimodalData, *, progress: bool | None = False
     ) -> MultimodalData:
-        """Bring new samples into the form of the training samples.
+        """Convert new samples to the form of the training samples.
 
         Named channels are put in the order of the training, texts, images and audio
         become vectors, and content of unseen modalities is ignored.
 
         Args:
             data: Samples with any of the modalities of the training.
-            progress: As of :meth:`fit`.
+            progress: Show a progress bar while encoders compute; None shows it on a
+                terminal only.
 
         Raises:
             DataError: If a modality is unknown, of another kind or of another width,
@@ -104,20 +104,23 @@ class InputSpec:
         return data.mask(unseen).conform(self.schema)
 
     def read_stream(self, stream: MultimodalStream) -> MultimodalStream:
-        """Read sequences of a stream as sequences although its first ones are single.
+        """Declare modalities of a stream as sequences if they were in training.
+
+        The schema of a stream is inferred from its first samples, in which a sequence
+        can have a single row.
 
         Args:
-            stream: Samples of which only the first ones have been looked at.
+            stream: Samples.
         """
         ragged = {m.name: m for m in self._seen_modalities if m.tokens == "ragged"}
         modalities = [ragged.get(m.name, m) for m in stream.schema.modalities]
         return stream.with_schema(Schema.star(modalities)) if ragged else stream
 
     def features(self, data: MultimodalData) -> list[Tensor]:
-        """Return ``[N, F_m]`` features by modality; all NaN where data has none.
+        """Return features ``[N, F_m]`` of each modality; all NaN if it is missing.
 
         Args:
-            data: Samples as :meth:`read` returns them.
+            data: Samples that :meth:`read` returned.
 
         Raises:
             DataError: If a modality has another number of features.
@@ -143,7 +146,7 @@ class InputSpec:
         return replace(data, columns=columns)
 
     def absent(self, names: Collection[str]) -> list[str]:
-        """Return the modalities of the training that are not among some names."""
+        """Return the modalities of the training that are not in ``names``."""
         return [m.name for m in self._seen_modalities if m.name not in names]
 
     @property
@@ -167,7 +170,7 @@ class InputSpec:
     # Saving
 
     def to_json(self) -> dict[str, Any]:
-        """Return what :meth:`from_json` reads, as JSON. It never holds weights."""
+        """Return the description, without weights of encoders, as JSON."""
         return {
             "schema": self.schema.to_json(),
             "schema_hash": self.schema.hash,
@@ -185,21 +188,24 @@ class InputSpec:
         functions: Mapping[str, Callable[..., Any]] | None = None,
         featurizer: Featurizer | None = None,
     ) -> "InputSpec":
-        """Read what :meth:`to_json` returned.
+        """Read the content of :meth:`to_json`.
 
         Args:
             content: JSON content.
             functions: Function of each Custom topology of the schema, by name.
-            featurizer: Featurizer with loaded encoders; by default the one that the
-                content describes, to which vectors of encoded modalities are given.
+            featurizer: Featurizer with loaded encoders; default: one without encoders,
+                which expects their vectors as inputs.
 
         Raises:
-            CheckpointError: If the schema is not the one that was saved.
+            CheckpointError: If the schema differs from the saved one.
             LookupError, TypeError, ValueError: If the content is damaged.
         """
         schema = Schema.from_json(content["schema"], dict(functions or {}))
         if schema.hash != content["schema_hash"]:
-            raise CheckpointError("The schema must have the hash that was saved.")
+            raise CheckpointError(
+                "The schema must have the hash that was saved, got another one. Check "
+                "the functions of custom topologies."
+            )
         return cls(
             schema,
             featurizer or Featurizer.from_json(content),
@@ -220,11 +226,12 @@ class InputSpec:
         Args:
             folder: Folder of the saved model, for messages.
             content: JSON content of the description.
-            encoders: Where encoders are now, by modality; default: where they were.
+            encoders: Encoder, or its path or name, by modality; default: the locations
+                at the time of the fit.
             device: Device on which encoders compute.
 
         Raises:
-            CheckpointError: If a model is not there, or not the one that was used.
+            CheckpointError: If a model is not found, or is another one.
             ConfigError: If an encoder is given for a modality that had none.
         """
         loaded = Featurizer.load(folder, content, encoders, device)
@@ -236,10 +243,10 @@ def _nowhere(data: MultimodalData) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 def _require_modalities(data: MultimodalData, schema: Schema) -> None:
-    """Refuse training data that lack a modality of the schema."""
+    """Check that training data have all modalities of the schema."""
     lacking = [name for name in schema.modality_names if name not in data.columns]
     if lacking:
         raise DataError(
             f"Training data must have the modality {lacking[0]!r} of the schema, got "
-            f"{', '.join(data.modalities)}."
+            f"{', '.join(data.modalities)}. Add it, with None for missing rows."
         )

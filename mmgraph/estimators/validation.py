@@ -34,9 +34,9 @@ class Constraint(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-def _is_integer(value: object, least: int, below: float = math.inf) -> bool:
+def _is_integer(value: object, least: int) -> bool:
     integer = isinstance(value, Integral) and not isinstance(value, bool)
-    return integer and least <= int(value) < below  # type: ignore[call-overload]
+    return integer and int(value) >= least  # type: ignore[call-overload]
 
 
 def _is_number(value: object) -> bool:
@@ -82,7 +82,8 @@ CONSTRAINTS = {
     ),
     "epochs": _optional(_integer(1)),
     "seed": Constraint(
-        "a whole number from 0 to 2**32 - 1", lambda value: _is_integer(value, 0, 2**32)
+        "a whole number from 0 to 2**32 - 1",
+        lambda value: _is_integer(value, 0) and value < 2**32,
     ),
     "learning_rate": Constraint("above 0", lambda v: _is_number(v) and v > 0),
     "weight_decay": Constraint("at least 0", lambda v: _is_number(v) and v >= 0),

@@ -1,7 +1,8 @@
-"""Missing patterns as saved, hashed mask plans; modality dropout for training.
+"""Missing-modality patterns (MCAR, MAR, MNAR), mask plans, and modality dropout.
 
-`present` is True where a modality is observed. What the data lack stays missing in
-every plan.
+A pattern draws a :class:`mmgraph.MaskPlan`, which can be saved, hashed and applied to
+data. ``present`` is True where a modality is observed; a plan never restores a modality
+that the data lack. The folder depends on :mod:`mmgraph.data` only.
 """
 
 from mmgraph.missing.base import Pattern

@@ -13,19 +13,20 @@ from mmgraph.missing.base import check_rate
 def modality_dropout(
     present: Bool[Tensor, "B M"], rate: float | int, generator: torch.Generator
 ) -> Bool[Tensor, "B M"]:
-    """Hide observed modalities at random, a new choice for every sample.
+    """Return a random mask that drops observed modalities, per sample.
 
-    Each sample gets a rate of its own from U(0, 2 * rate), so that a model sees
-    nearly complete and nearly empty samples alike. One modality, chosen at random,
-    stays where all would go; a sample with nothing observed stays so.
+    The rate of each sample is drawn from U(0, 2 * rate), so that training covers
+    nearly complete and nearly empty samples. If all modalities of a sample would be
+    dropped, one of them, chosen at random, is kept.
 
     Args:
-        present: True where observed.
-        rate: Mean rate in [0, 1]; above 0.5 some samples keep just one modality.
-        generator: Randomness; its device may differ from that of `present`.
+        present: True where the modality is observed.
+        rate: Mean dropout rate in [0, 1]; above 0.5 some samples keep only one
+            modality.
+        generator: Random number generator; its device may differ from `present`.
 
     Returns:
-        True where observed and kept.
+        True where the modality is observed and kept.
 
     Raises:
         ConfigError: If the rate is outside [0, 1].

@@ -1,4 +1,4 @@
-"""Patterns that do not look at what the samples contain.
+"""Patterns that do not depend on values or labels.
 
 Letters: `N` samples of a data set, `M` modalities.
 """
@@ -22,18 +22,21 @@ from mmgraph.missing.plan import BoolArray
 
 @dataclass(frozen=True)
 class mcar(Pattern):  # noqa: N801  (used like a function: mcar(0.3))
-    """Remove each modality independently with the same probability.
+    """Missing completely at random: every modality is removed with one probability.
 
-    One modality, chosen at random, stays where all would go: the realised rate is
-    below the nominal one.
+    If all modalities of a sample would be removed, one of them, chosen at random, is
+    kept: the realized rate is below the nominal one.
 
     Attributes:
-        rate: Probability in [0, 1].
+        rate: Probability in [0, 1] that a modality is removed.
+
+    Raises:
+        ConfigError: If the rate is outside [0, 1].
 
     Example:
         >>> from mmgraph.missing import mcar
-        >>> data = MultimodalData.from_arrays({"a": torch.ones(4, 2).numpy()})
-        >>> mcar(1.0).plan(data, seed=0).realised_rate  # the only one stays
+        >>> data = MultimodalData.from_arrays({"a": torch.ones(4, 2)})
+        >>> mcar(1.0).plan(data, seed=0).realised_rate  # one modality is always kept
         0.0
     """
 
@@ -43,7 +46,7 @@ class mcar(Pattern):  # noqa: N801  (used like a function: mcar(0.3))
         check_rate("mcar", self.rate)
 
     def describe(self) -> str:
-        """Return the rule in words."""
+        """Return the pattern as text."""
         return f"mcar({self.rate:g})"
 
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
@@ -52,10 +55,21 @@ class mcar(Pattern):  # noqa: N801  (used like a function: mcar(0.3))
 
 @dataclass(frozen=True)
 class imbalanced(Pattern):  # noqa: N801  (used like a function)
-    """Remove each modality independently with a probability of its own.
+    """Missing completely at random with a different probability per modality.
+
+    If all modalities of a sample would be removed, one of them, chosen at random, is
+    kept.
 
     Attributes:
-        rates: Probability in [0, 1] for each modality; those not named stay.
+        rates: Probability in [0, 1] by modality; modalities without one are kept.
+
+    Raises:
+        ConfigError: If a rate is outside [0, 1].
+
+    Example:
+        >>> from mmgraph.missing import imbalanced
+        >>> imbalanced({"ecg": 0.5, "labs": 0.1}).describe()
+        'imbalanced(ecg=0.5, labs=0.1)'
     """
 
     rates: Mapping[str, float | int] = field(hash=False)
@@ -66,7 +80,7 @@ class imbalanced(Pattern):  # noqa: N801  (used like a function)
         object.__setattr__(self, "rates", dict(self.rates))
 
     def describe(self) -> str:
-        """Return the rule in words."""
+        """Return the pattern as text."""
         rates = ", ".join(f"{name}={self.rates[name]:g}" for name in sorted(self.rates))
         return f"imbalanced({rates})"
 
@@ -78,13 +92,21 @@ class imbalanced(Pattern):  # noqa: N801  (used like a function)
 
 @dataclass(frozen=True)
 class block(Pattern):  # noqa: N801  (used like a function)
-    """Remove each modality from whole groups (hospital, device, subject).
+    """Block-wise missing: modalities are removed from whole groups.
 
-    A group keeps at least one modality. A sample that has none of those its group
-    keeps gets one of its own back.
+    A group (hospital, device, subject) keeps at least one modality. A sample that has
+    none of the modalities that its group keeps, keeps one of its observed modalities.
 
     Attributes:
         rate: Probability in [0, 1] that a group lacks a modality.
+
+    Raises:
+        ConfigError: If the rate is outside [0, 1].
+
+    Example:
+        >>> from mmgraph.missing import block
+        >>> block(0.2).describe()
+        'block(0.2)'
     """
 
     rate: float | int
@@ -93,7 +115,7 @@ class block(Pattern):  # noqa: N801  (used like a function)
         check_rate("block", self.rate)
 
     def describe(self) -> str:
-        """Return the rule in words."""
+        """Return the pattern as text."""
         return f"block({self.rate:g})"
 
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
@@ -110,37 +132,61 @@ class block(Pattern):  # noqa: N801  (used like a function)
 
 
 @dataclass(frozen=True)
-class _Named(Pattern):
-    """A pattern that is told by names of modalities.
+class _Fixed(Pattern):
+    """Pattern that removes the same modalities from every sample.
 
     Attributes:
-        modalities: Names, or one name.
+        modalities: Names of modalities, or one name.
     """
 
     modalities: str | Sequence[str]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "modalities", _names(self.modalities))
+        names = self.modalities
+        names = (names,) if isinstance(names, str) else tuple(names)
+        object.__setattr__(self, "modalities", names)
 
     def describe(self) -> str:
-        """Return the rule in words."""
+        """Return the pattern as text."""
         return f"{type(self).__name__}({', '.join(self.modalities)})"
 
     def _is_named(self, data: MultimodalData) -> BoolArray:
-        """Return ``[M]``: which modalities of the data are named."""
+        """Return ``[M]``: True for the modalities of the data that are named."""
         check_names(self.modalities, data)
         return np.isin(data.modalities, self.modalities)
 
 
-class leave_out(_Named):  # noqa: N801  (used like a function)
-    """Remove the named modalities from every sample; it may keep nothing."""
+class leave_out(_Fixed):  # noqa: N801  (used like a function)
+    """Removal of the given modalities from every sample.
+
+    A sample that has only these modalities keeps none.
+
+    Attributes:
+        modalities: Names of modalities, or one name.
+
+    Example:
+        >>> from mmgraph.missing import leave_out
+        >>> leave_out("ecg").describe()
+        'leave_out(ecg)'
+    """
 
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
         return ~self._is_named(data) & data.present
 
 
-class only(_Named):  # noqa: N801  (used like a function)
-    """Remove all but the named modalities from every sample; it may keep nothing."""
+class only(_Fixed):  # noqa: N801  (used like a function)
+    """Removal of all other modalities from every sample.
+
+    A sample that has none of the given modalities keeps none.
+
+    Attributes:
+        modalities: Names of the modalities that are kept, or one name.
+
+    Example:
+        >>> from mmgraph.missing import only
+        >>> only(["labs", "ecg"]).describe()
+        'only(labs, ecg)'
+    """
 
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
         return self._is_named(data) & data.present
@@ -148,15 +194,17 @@ class only(_Named):  # noqa: N801  (used like a function)
 
 @dataclass(frozen=True)
 class natural(Pattern):  # noqa: N801  (used like a function)
-    """Remove nothing: what the data lack is missing."""
+    """Missingness as observed: nothing is removed from the data.
+
+    Example:
+        >>> from mmgraph.missing import natural
+        >>> natural().describe()
+        'natural()'
+    """
 
     def describe(self) -> str:
-        """Return the rule in words."""
+        """Return the pattern as text."""
         return "natural()"
 
     def _present(self, data: MultimodalData, rng: np.random.Generator) -> BoolArray:
         return data.present
-
-
-def _names(modalities: str | Sequence[str]) -> tuple[str, ...]:
-    return (modalities,) if isinstance(modalities, str) else tuple(modalities)

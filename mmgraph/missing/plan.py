@@ -1,4 +1,4 @@
-"""Mask plans: which modalities each sample keeps, saved and hashed.
+"""Mask plans: availability masks that can be saved, hashed and applied.
 
 Letters: `N` samples of a data set, `M` modalities.
 """
@@ -21,16 +21,27 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class MaskPlan:
-    """Which modalities each sample keeps, with the rule and seed that chose them.
+    """Availability mask of a data set, with the pattern and seed that produced it.
 
     Attributes:
-        present: True where the sample keeps the modality, bool [N, M]; stored as a
+        present: Bool [N, M], True where the sample keeps the modality; stored as a
             read-only copy.
-        modalities: The M names, in the order of the columns.
-        pattern: The rule in words, such as "mcar(0.3)".
-        seed: Seed of the rule.
-        num_observed: Number of (sample, modality) pairs that the data had before the
-            plan; N * M by default.
+        modalities: Names of the M modalities, in the order of the mask.
+        pattern: Pattern as text, such as "mcar(0.3)".
+        seed: Seed of the pattern.
+        num_observed: Number of (sample, modality) pairs that were observed before the
+            mask. Default: N * M.
+
+    Raises:
+        DataError: If the mask is not Bool [N, M].
+
+    Example:
+        >>> import numpy as np
+        >>> data = MultimodalData.from_arrays({"a": [[1.0], [2.0]], "b": [[3.0], None]})
+        >>> mask = np.array([[False, True], [True, True]])
+        >>> MaskPlan(mask, data.modalities).apply(data).present
+        array([[False,  True],
+               [ True, False]])
     """
 
     present: BoolArray
@@ -44,7 +55,7 @@ class MaskPlan:
         if present.dtype != bool or present.ndim != 2 or present.shape[1] != width:
             raise DataError(
                 f"MaskPlan.present must be bool [N, {width}], got {present.dtype} "
-                f"{list(present.shape)}. Give one column per modality."
+                f"{list(present.shape)}. Pass one column per modality."
             )
         present.setflags(write=False)
         object.__setattr__(self, "present", present)
@@ -67,18 +78,18 @@ class MaskPlan:
 
     @property
     def realised_rate(self) -> float:
-        """Share of the pairs that the data had and the plan removed; 0 if none."""
+        """Share of the observed pairs that the plan removes; 0 if there are none."""
         had = self.num_observed or 0
         return 1 - int(self.present.sum()) / had if had else 0.0
 
     def apply(self, data: MultimodalData) -> MultimodalData:
-        """Return the data with only what the plan keeps.
+        """Return data without the modalities that the plan removes.
 
         Args:
             data: N samples with the modalities of the plan, in their order.
 
         Returns:
-            New data; what was missing stays missing.
+            Data of the same samples. A modality that was missing stays missing.
 
         Raises:
             DataError: If the modalities or the number of samples differ.
@@ -88,17 +99,17 @@ class MaskPlan:
             raise DataError(
                 f"MaskPlan must have the modalities of the data, "
                 f"{list(data.modalities)}, got {list(self.modalities)}. "
-                "Make the plan from these data."
+                "Draw the plan for these data."
             )
         if len(data) != len(self.present):
             raise DataError(
                 f"MaskPlan must have one row per sample, {len(data)}, got "
-                f"{len(self.present)}. Make the plan from these data."
+                f"{len(self.present)}. Draw the plan for these data."
             )
         return data.mask(self.present)
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON with its hash.
+        """Write the plan as a JSON file with its hash.
 
         Args:
             path: File to write; replaced if it exists.
@@ -112,16 +123,16 @@ class MaskPlan:
 
     @classmethod
     def load(cls, path: str | Path) -> "MaskPlan":
-        """Read a plan and compare it with its hash.
+        """Read a plan and verify its hash.
 
         Args:
-            path: File that `save` wrote.
+            path: File that :meth:`save` wrote.
 
         Returns:
-            A plan equal to the saved one.
+            Plan equal to the saved one.
 
         Raises:
-            DataError: If the file is not a plan or was changed.
+            DataError: If the file is not a mask plan or was modified.
         """
         try:
             content = json.loads(Path(path).read_text("utf-8"))
@@ -144,7 +155,7 @@ class MaskPlan:
             ) from error
         if saved != plan.hash:
             raise DataError(
-                f"{str(path)!r} must match its hash, got a plan that was changed. "
+                f"{str(path)!r} must match its hash, got a plan that was modified. "
                 "Save the plan again."
             )
         kept, size = int(plan.present.sum()), plan.present.size
@@ -158,13 +169,17 @@ class MaskPlan:
 
 
 def check_in_memory(subject: str, data: MultimodalData) -> None:
-    """Refuse what is not data in memory: a plan has a row for each sample.
+    """Check that data are in memory, as a plan has one row per sample.
+
+    Args:
+        subject: Name of the function, for error messages.
+        data: Value to check.
 
     Raises:
-        DataError: Naming the type.
+        DataError: If it is not MultimodalData.
     """
     if not isinstance(data, MultimodalData):
         raise DataError(
-            f"{subject} must get MultimodalData, got {type(data).__name__}. Of a "
-            "stream, take each of its chunks()."
+            f"{subject} must get MultimodalData, got {type(data).__name__}. For a "
+            "stream, use each of its chunks()."
         )

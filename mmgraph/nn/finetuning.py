@@ -13,7 +13,7 @@ from mmgraph.errors import ConfigError
 from mmgraph.nn.encoders import EmbeddingEncoder, Encoded
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.pretrained.backbone import Backbone
-from mmgraph.pretrained.encoder import SMALLEST
+from mmgraph.pretrained.encoder import MINIMAL_INPUT
 from mmgraph.pretrained.processor import pad_tokens
 
 
@@ -50,7 +50,7 @@ class FineTunedEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.processor = encoder.load()
-        (row,) = self.processor([SMALLEST[self.backbone.kind]])
+        (row,) = self.processor([MINIMAL_INPUT[self.backbone.kind]])
         self.shape = row.shape
         x = torch.from_numpy(row)
         x = x[:, None] if self._ragged else x.reshape(1, -1)

@@ -1,4 +1,4 @@
-"""A pretrained model as a map from prepared rows to one vector each.
+"""Pretrained models as functions from model inputs to one vector each.
 
 Letters: ``N`` rows, ``T`` tokens, ``C`` channels of a vector.
 """
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.errors import ConfigError
-from mmgraph.pretrained.model_files import EXTRA, POOLING, Source
+from mmgraph.pretrained.model_files import EXTRA, POOLING_FILE, ModelFiles
 
 EncoderKind: TypeAlias = Literal["text", "image", "audio"]
 Pooling: TypeAlias = Literal["mean", "cls", "last", "pooler"]
@@ -31,15 +31,18 @@ CLASS_TOKENS = ("cls_token", "class_embedding")
 
 
 class Backbone(nn.Module):
-    """A transformers model and what is read of it.
+    """Transformers model with pooling.
+
+    The model stays in evaluation mode, without dropout and with fixed statistics of
+    batch normalization.
 
     Args:
-        model: The model, in evaluation mode: no dropout, and statistics of batch
-            normalization as they were learned.
-        kind: What it reads.
-        pooling: How states become one vector.
-        normalize: Give vectors unit length.
-        joint: It has one space for several kinds, read by ``get_{kind}_features``.
+        model: Transformers model.
+        kind: Kind of input: "text", "image" or "audio".
+        pooling: Pooling of the hidden states to one vector.
+        normalize: Scale vectors to unit length.
+        joint: The model has a shared embedding space of several kinds, which
+            ``get_{kind}_features`` computes.
     """
 
     def __init__(
@@ -58,37 +61,37 @@ class Backbone(nn.Module):
 
     @property
     def input_name(self) -> str:
-        """What the model calls its input."""
+        """Name of the model's input."""
         name = str(getattr(self.model, "main_input_name", ""))
         fallback = {kind: name for name, kind in reversed(INPUTS.items())}
         return name if INPUTS.get(name) == self.kind else fallback[self.kind]
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Stay in evaluation mode: what a row becomes depends on nothing else."""
+        """Stay in evaluation mode, so that a vector depends on its input only."""
         return super().train(False)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return one vector for each row, ``[N, C]``.
+        """Return one vector for each input, ``[N, C]``.
 
         Args:
-            x: ``[N, T]`` tokens, ``[N, ...]`` pixels or sounds.
-            mask: ``[N, T]`` one where there is a token, zero where there is padding.
+            x: ``[N, T]`` tokens, ``[N, ...]`` pixels, or ``[N, ...]`` audio.
+            mask: ``[N, T]`` attention mask, 1 for tokens and 0 for padding; or None.
         """
         inputs = {self.input_name: x}
         if mask is not None:
             inputs["attention_mask"] = mask
         if self.joint:
-            answer = getattr(self.model, f"get_{self.kind}_features")(**inputs)
-            z = answer if isinstance(answer, Tensor) else answer.pooler_output
+            output = getattr(self.model, f"get_{self.kind}_features")(**inputs)
+            z = output if isinstance(output, Tensor) else output.pooler_output
         else:
             z = self._pool(self.model(**inputs), mask)
         return F.normalize(z, dim=-1) if self.normalize else z
 
-    def _pool(self, answer: Any, mask: Tensor | None) -> Tensor:  # noqa: ANN401
+    def _pool(self, output: Any, mask: Tensor | None) -> Tensor:  # noqa: ANN401
         if self.pooling == "pooler":
-            pooled: Tensor = answer.pooler_output
+            pooled: Tensor = output.pooler_output
             return pooled.flatten(1)
-        states: Tensor = answer.last_hidden_state
+        states: Tensor = output.last_hidden_state
         if states.ndim > 3:  # [N, C, height, width] of a convolutional network
             return states.flatten(2).mean(2)
         if self.pooling == "cls":
@@ -98,42 +101,45 @@ class Backbone(nn.Module):
         if self.pooling == "last":
             rows = torch.arange(len(states), device=states.device)
             return states[rows, mask.sum(1) - 1]
-        there = mask[..., None].to(states.dtype)
-        return (states * there).sum(1) / there.sum(1)
+        weight = mask[..., None].to(states.dtype)
+        return (states * weight).sum(1) / weight.sum(1)
 
 
 def load_backbone(
-    source: Source, kind: EncoderKind | None, pooling: Pooling | None
+    files: ModelFiles, kind: EncoderKind | None, pooling: Pooling | None
 ) -> Backbone:
     """Load a model from its folder, in single precision.
 
     Args:
-        source: Where it is.
-        kind: What it shall read; None: what it was made for.
-        pooling: None: what its folder says (sentence-transformers), else the class
-            token of pictures where there is one, else the mean.
+        files: Files of the model.
+        kind: Kind of input; None for that of the model.
+        pooling: Pooling; None for the configured pooling of a sentence-transformers
+            model, else the class token of image models that have one, else the mean.
 
     Raises:
-        ConfigError: transformers is not installed or cannot read the model; weights
-            are missing; or the model takes another kind.
+        ConfigError: If transformers is not installed or cannot read the model, weights
+            are missing, or the model does not support the kind.
     """
-    model = _load_model(source, needs_pooler=pooling == "pooler")
-    takes = str(getattr(model, "main_input_name", ""))
+    model = _load_model(files, needs_pooler=pooling == "pooler")
+    input_name = str(getattr(model, "main_input_name", ""))
     joint = hasattr(model, "get_text_features") and [
         each for each in KINDS if hasattr(model, f"get_{each}_features")
     ]
-    known = list(joint) if joint else [INPUTS[takes]] if takes in INPUTS else []
-    if kind is None and len(known) == 1:
-        kind = known[0]
-    if kind is None or kind not in known:
+    if joint:
+        kinds = list(joint)
+    else:
+        kinds = [INPUTS[input_name]] if input_name in INPUTS else []
+    if kind is None and len(kinds) == 1:
+        kind = kinds[0]
+    if kind is None or kind not in kinds:
         raise ConfigError(
-            f"Encoder '{source.name}' must be asked for a kind that it takes, "
-            f"{' or '.join(known) or 'none of those known'}, got {kind!r}. Name it: "
-            f"PretrainedEncoder('{source.name}', kind=...), or give another model."
+            f"kind of encoder '{files.name}' must be one that it supports "
+            f"({' or '.join(kinds) or 'none'}), got {kind!r}. Give "
+            f"PretrainedEncoder('{files.name}', kind=...), or use another model."
         )
     normalize = False
     if pooling is None:
-        pooling, normalize = _sentence_pooling(source)
+        pooling, normalize = _sentence_pooling(files)
         if kind == "image" and _has_class_token(model):
             pooling = "cls"
     if not joint and getattr(model.config, "is_encoder_decoder", False):
@@ -147,61 +153,59 @@ def load_backbone(
     )
 
 
-def _load_model(source: Source, *, needs_pooler: bool) -> Any:  # noqa: ANN401
-    model, facts = load_part(
-        source,
+def _load_model(files: ModelFiles, *, needs_pooler: bool) -> Any:  # noqa: ANN401
+    model, info = load_part(
+        files,
         "AutoModel",
-        "be a model that transformers reads",
+        "be a model that transformers can read",
         {"use_safetensors": True, "output_loading_info": True},
     )
-    missing = sorted(map(str, facts["missing_keys"]))
+    missing = sorted(map(str, info["missing_keys"]))
     missing = [name for name in missing if needs_pooler or "pooler" not in name]
     if missing:
         raise ConfigError(
-            f"Encoder '{source.name}' must hold all weights of its architecture, got "
-            f"none for {len(missing)}, such as {missing[0]}."
+            f"Encoder '{files.name}' must contain all weights of its architecture, got "
+            f"{len(missing)} without values, such as {missing[0]}. Save it again."
         )
     return model
 
 
 def load_part(
-    source: Source, loader: str, rule: str, options: Mapping[str, object]
+    files: ModelFiles, loader: str, rule: str, options: Mapping[str, object]
 ) -> Any:  # noqa: ANN401
-    """Load what transformers reads from a folder: only data, from nowhere else.
+    """Load a part of a model by transformers, offline and without executing its code.
 
     Args:
-        source: Where it is.
-        loader: The class of transformers that reads it.
-        rule: What the encoder must be or hold, for the error.
-        options: Of the loader.
+        files: Files of the model.
+        loader: Name of the class of transformers that reads the part.
+        rule: Requirement for the error message, such as "be a model ...".
+        options: Keyword arguments of the loader.
 
     Raises:
-        ConfigError: transformers is not installed or cannot read it.
+        ConfigError: If transformers is not installed or cannot read the part.
     """
     try:
         import transformers
     except ImportError:
         raise ConfigError(
-            f"Encoder '{source.name}' needs transformers, which is not installed. "
+            f"Encoder '{files.name}' requires transformers, which is not installed. "
             f"{EXTRA}"
         ) from None
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             return getattr(transformers, loader).from_pretrained(
-                source.folder,
+                files.folder,
                 local_files_only=True,
                 trust_remote_code=False,
                 **options,
             )
     except UNREADABLE as error:
-        raise ConfigError(
-            f"Encoder '{source.name}' must {rule}, got: {error}"
-        ) from None
+        raise ConfigError(f"Encoder '{files.name}' must {rule}, got: {error}") from None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from writing to the terminal what nobody asked for."""
+    """Suppress progress bars and log messages of transformers."""
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -219,21 +223,23 @@ def _has_class_token(model: nn.Module) -> bool:
     return any(name.endswith(CLASS_TOKENS) for name, _ in model.named_parameters())
 
 
-def _sentence_pooling(source: Source) -> tuple[Pooling, bool]:
-    """Return what a folder of sentence-transformers says of pooling and length.
+def _sentence_pooling(files: ModelFiles) -> tuple[Pooling, bool]:
+    """Return pooling and normalization of a sentence-transformers model.
+
+    Other models have the pooling "mean", without normalization.
 
     References:
         Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks. Reimers and
         Gurevych, 2019.
 
     Raises:
-        ConfigError: A pooling that is not known here.
+        ConfigError: If the configured pooling is not supported.
     """
-    path = source.folder / POOLING
+    path = files.folder / POOLING_FILE
     if not path.is_file():
         return "mean", False
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    chosen = [k for k, on in facts.items() if k.startswith("pooling_mode_") and on]
+    config = json.loads(path.read_text(encoding="utf-8"))
+    chosen = [k for k, on in config.items() if k.startswith("pooling_mode_") and on]
     names: dict[str, Pooling] = {
         "pooling_mode_mean_tokens": "mean",
         "pooling_mode_cls_token": "cls",
@@ -241,9 +247,9 @@ def _sentence_pooling(source: Source) -> tuple[Pooling, bool]:
     }
     if len(chosen) != 1 or chosen[0] not in names:
         raise ConfigError(
-            f"Encoder '{source.name}' must pool by one of {', '.join(names)}, got "
-            f"{', '.join(chosen) or 'nothing'}. Name it: pooling='mean'."
+            f"Encoder '{files.name}' must have one pooling of {', '.join(names)}, got "
+            f"{', '.join(chosen) or 'none'}. Give one, such as pooling='mean'."
         )
-    modules = source.folder / "modules.json"
+    modules = files.folder / "modules.json"
     normalize = modules.is_file() and "Normalize" in modules.read_text(encoding="utf-8")
     return names[chosen[0]], normalize

@@ -1,4 +1,4 @@
-"""A pretrained model that turns texts, pictures or sounds into vectors.
+"""Pretrained encoder of text, image or audio.
 
 Letters: ``N`` values, ``C`` channels.
 """
@@ -26,81 +26,81 @@ from mmgraph.pretrained.backbone import (
     load_backbone,
 )
 from mmgraph.pretrained.feature_cache import FeatureCache
-from mmgraph.pretrained.processor import Processor, Row, Values, pad_tokens
 from mmgraph.pretrained.media import digest_of
-from mmgraph.pretrained.model_files import Source, find_source
+from mmgraph.pretrained.model_files import ModelFiles, find_model_files
+from mmgraph.pretrained.processor import Processor, Row, Values, pad_tokens
+from mmgraph.typing import PathLike
 
 FloatRows = npt.NDArray[np.float32]
 
-SMALLEST: dict[str, Any] = {  # of each kind, to learn how wide the vectors are
+MINIMAL_INPUT: dict[str, Any] = {  # by kind, to determine the width of vectors
     "text": "a",
     "image": np.zeros((8, 8, 3), dtype=np.uint8),
     "audio": np.zeros(16_000, dtype=np.float32),
 }
 
 
-class Loaded:
-    """A model in memory, and what it has said.
-
-    Several encoders that are alike share one.
-    """
+class LoadedModel:
+    """Model in memory with its cache of features; encoders of one model share it."""
 
     def __init__(self, backbone: Backbone, processor: Processor) -> None:
         self.backbone, self.processor = backbone, processor
         self.features = FeatureCache()
 
 
-_SHARED: WeakValueDictionary[tuple[Any, ...], Loaded] = WeakValueDictionary()
+_SHARED: WeakValueDictionary[tuple[Any, ...], LoadedModel] = WeakValueDictionary()
 
 
 class PretrainedEncoder:
-    """A frozen model of `transformers` that turns each value into one vector.
+    """Frozen `transformers` model that encodes each text, image or audio as a vector.
 
-    Estimators make one of every modality whose ``encoder`` the schema or the option
-    ``encoders`` names; by itself it computes embeddings for any use. The model is
-    loaded when it is first needed, from a folder or from the local cache of Hugging
-    Face; weights are read as safetensors only, and no code of a model is run.
+    Estimators use one for every modality whose ``encoder`` is named in the schema or in
+    their parameter ``encoders``. It can also be used alone to compute embeddings.
 
-    What a value becomes depends on that value alone. Every distinct value is computed
-    once and then remembered.
+    The model is loaded on first use, from a folder or from the local cache of the
+    Hugging Face Hub. Weights are read as safetensors only, and no code of the model is
+    executed. The vector of a value depends on this value only; vectors of distinct
+    values are computed once and cached.
 
     Args:
         source: Folder of a transformers model, or its name on the Hugging Face Hub.
-        kind: "text", "image" or "audio"; None: what the model takes. Models of
-            several kinds, such as CLIP, need it.
-        pooling: How the states of a model become one vector: "mean" over tokens,
-            "cls" (the first), "last", or "pooler" (the model's own). None: what a
-            folder of sentence-transformers says, with its normalization; else the
-            class token for pictures where there is one; else the mean. Models of
-            several kinds give their common space.
-        max_length: Most tokens of a text (None: what the model takes) or seconds of a
-            sound (None: 30); the rest is cut off.
-        batch_size: Values computed at once.
-        cache: Folder that keeps features; None: only memory does.
-        download: Fetch from the Hub what is not on this machine.
-        revision: Commit, tag or branch on the Hub.
-        device: Where to compute; None: a GPU if there is one.
-        lora_rank: Rank of the adapters that a :class:`mmgraph.FusionModel` trains in
-            it (peft); None: it trains all weights. Frozen features have none.
+        kind: "text", "image" or "audio"; None for that of the model. Required for
+            models of several kinds, such as CLIP.
+        pooling: Pooling of the hidden states to one vector: "mean" over tokens, "cls"
+            (first token), "last" (last token), or "pooler" (pooling layer of the
+            model). None for the configured pooling and normalization of a
+            sentence-transformers model; else "cls" for image models with a class token;
+            else "mean". Models of several kinds return vectors of their shared
+            embedding space instead.
+        max_length: Largest number of tokens of a text (None: the limit of the model),
+            or duration of audio in seconds (None: 30). The rest is cut off.
+        batch_size: Number of values in one forward pass.
+        cache: Folder for computed vectors, shared by runs; None caches in memory only.
+        download: Download the model from the Hub if it is not in the local cache.
+        revision: Commit, tag or branch on the Hub; None for the main branch.
+        device: Device of the model; None for a GPU if available, else the CPU.
+        lora_rank: Rank of the low-rank adapters (LoRA, by peft) when a
+            :class:`mmgraph.FusionModel` fine-tunes the model; None fine-tunes all
+            weights. Unused by :meth:`encode`.
 
     Raises:
-        ConfigError: An unknown kind or pooling, or sizes below one.
+        ConfigError: If kind or pooling is unknown, or a size is below 1.
 
     Example:
-        >>> encoder = PretrainedEncoder("some/model", kind="text")  # loads nothing yet
+        >>> encoder = PretrainedEncoder("some/model", kind="text")  # not loaded yet
         >>> encoder
         PretrainedEncoder('some/model', kind='text')
     """
 
     def __init__(
         self,
-        source: str | os.PathLike[str],
+        source: PathLike,
         kind: str | None = None,
         *,
         pooling: str | None = None,
         max_length: int | None = None,
         batch_size: int = 32,
-        cache: str | os.PathLike[str] | None = None,
+        cache: PathLike | None = None,
         download: bool = False,
         revision: str | None = None,
         device: str | None = None,
@@ -125,159 +125,163 @@ class PretrainedEncoder:
         return f"{type(self).__name__}({self.source!r}{kind})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PretrainedEncoder":
-        """Return itself: it never changes, and models are large."""
+        """Return self: an encoder is immutable, and models are large."""
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the model out: another process loads it again."""
-        lazy = ("found", "loaded")
+        """Return the state without the model, which another process loads again."""
+        lazy = ("files", "loaded")
         return {name: value for name, value in vars(self).items() if name not in lazy}
 
     @cached_property
-    def found(self) -> Source:
-        """Where the model is.
+    def files(self) -> ModelFiles:
+        """Local files of the model.
 
         Raises:
-            ConfigError: It is not on this machine.
+            ConfigError: If the model is not on this machine.
         """
-        return find_source(self.source, revision=self.revision, download=self.download)
+        return find_model_files(
+            self.source, revision=self.revision, download=self.download
+        )
 
     @cached_property
-    def loaded(self) -> Loaded:
-        """The model in memory.
+    def loaded(self) -> LoadedModel:
+        """Model in memory, shared by equal encoders.
 
         Raises:
-            ConfigError: It is not there, or not what it should be.
+            ConfigError: If the model is not found or cannot be read.
         """
-        place = torch.device(self.device or _default_device())
-        key = (*self._identity, self.cache, place)
-        known = _SHARED.get(key)
-        if known is None:
+        device = torch.device(self.device or _default_device())
+        key = (*self._identity, self.cache, device)
+        model = _SHARED.get(key)
+        if model is None:
             backbone, processor = self.load()
-            backbone.to(place).requires_grad_(False)
-            known = _SHARED[key] = Loaded(backbone, processor)
-        return known
+            backbone.to(device).requires_grad_(False)
+            model = _SHARED[key] = LoadedModel(backbone, processor)
+        return model
 
     def load(self) -> tuple[Backbone, Processor]:
-        """Return a copy of the model that nothing else uses, and what prepares input.
+        """Load a separate copy of the model, for fine-tuning.
+
+        Returns:
+            The model, and the processor of its input.
 
         Raises:
-            ConfigError: It is not there, or not what it should be.
+            ConfigError: If the model is not found or cannot be read.
         """
-        backbone = load_backbone(self.found, self._kind, self.pooling)
-        return backbone, Processor(self.found, backbone, self.max_length)
+        backbone = load_backbone(self.files, self._kind, self.pooling)
+        return backbone, Processor(self.files, backbone, self.max_length)
 
     @property
     def _identity(self) -> tuple[Any, ...]:
-        """What decides about the features."""
-        return (self.found.fingerprint, self._kind, self.pooling, self.max_length)
+        """Key of everything that determines the vectors."""
+        return (self.files.sha256, self._kind, self.pooling, self.max_length)
 
     @property
     def kind(self) -> EncoderKind:
-        """What it reads: as given, or as the model says."""
+        """Kind of input, "text", "image" or "audio": as given, or that of the model."""
         return self._kind or self.loaded.backbone.kind
 
     @property
     def space(self) -> tuple[str, ...]:
-        """What encoders have in common whose vectors can be compared."""
+        """Key of the embedding space; vectors of equal keys are comparable."""
         backbone = self.loaded.backbone
-        own = () if backbone.joint else (backbone.kind, backbone.pooling)
-        return (self.found.fingerprint, *own)
+        separate = () if backbone.joint else (backbone.kind, backbone.pooling)
+        return (self.files.sha256, *separate)
 
     @property
     def channels(self) -> int:
         """Width ``C`` of a vector."""
-        return self.encode([SMALLEST[self.kind]], progress=False).shape[1]
+        return self.encode([MINIMAL_INPUT[self.kind]], progress=False).shape[1]
 
     def encode(self, values: Values, *, progress: bool | None = None) -> FloatRows:
-        """Return one vector for each value, ``[N, C]``.
+        """Return one vector for each value.
 
         Args:
-            values: Texts; or paths of pictures or sounds; or pictures as ``[H, W, 3]``
-                arrays of uint8, waveforms ``[T]`` at the sampling rate of the model.
-                None is a missing value.
-            progress: Show a bar; None: only on a terminal.
+            values: Texts; paths of image or audio files; images as ``[H, W, 3]`` arrays
+                of uint8; or waveforms ``[T]`` at the sampling rate of the model. None
+                is a missing value.
+            progress: Show a progress bar; None shows it on a terminal only.
 
         Returns:
-            A missing value is a row of NaN.
+            Vectors, float32 ``[N, C]``; a row of NaN for a missing value.
 
         Raises:
-            ConfigError: The model is not there, or takes another kind.
-            DataError: A value of another type, or a file that cannot be read.
+            ConfigError: If the model is not found or cannot be read, or has another
+                kind.
+            DataError: If a value has another type, or a file cannot be read.
         """
         if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
             raise DataError(
-                f"Values to encode must be a list with one entry a sample, got "
+                f"values must be a list or array with one entry per sample, got "
                 f"{type(values).__name__}."
             )
         kind = self.kind
         rows = [i for i, value in enumerate(values) if value is not None]
         keys = {i: digest_of(values[i], kind, i) for i in rows}
-        known = self.loaded.features.find(set(keys.values()), self._folder)
-        firsts = {key: i for i, key in reversed(keys.items()) if key not in known}
+        vectors = self.loaded.features.find(set(keys.values()), self._folder)
+        firsts = {key: i for i, key in reversed(keys.items()) if key not in vectors}
         if firsts:
-            known |= self._compute(values, firsts, progress)
-        width = len(next(iter(known.values()))) if known else self.channels
+            vectors |= self._compute(values, firsts, progress)
+        width = len(next(iter(vectors.values()))) if vectors else self.channels
         table = np.full((len(values), width), np.nan, dtype=np.float32)
         for i, key in keys.items():
-            table[i] = known[key]
+            table[i] = vectors[key]
         return table
 
     @property
     def _folder(self) -> Path | None:
-        """Folder of the features of just this model, read in just this way."""
+        """Folder of the cached vectors of this model, pooling and length."""
         if self.cache is None:
             return None
         backbone, processor = self.loaded.backbone, self.loaded.processor
-        parts = [self.found.fingerprint[:16], backbone.kind, backbone.pooling]
+        parts = [self.files.sha256[:16], backbone.kind, backbone.pooling]
         return Path(self.cache) / "-".join([*parts, str(processor.max_length)])
 
     @torch.no_grad()
     def _compute(
         self, values: Values, firsts: dict[bytes, int], progress: bool | None
     ) -> dict[bytes, FloatRows]:
-        """Return vectors by digest of values, a batch of about one length at a time."""
+        """Return vectors by digest of the value, in batches of similar length."""
         length = len if self.kind == "text" else lambda _: 0
         order = sorted(firsts, key=lambda key: length(values[firsts[key]]))
-        made: list[FloatRows] = []
+        parts: list[FloatRows] = []
         name = Path(self.source).name
-        with show_progress(f"encoding by {name}", len(order), progress) as tell:
+        with show_progress(f"encoding by {name}", len(order), progress) as report:
             for start in range(0, len(order), self.batch_size):
                 keys = order[start : start + self.batch_size]
                 prepared = self.loaded.processor([values[firsts[k]] for k in keys])
-                made.append(self._forward(prepared).cpu().numpy())
-                tell(start + len(keys))
-        rows = np.concatenate(made)
+                parts.append(self._forward(prepared).cpu().numpy())
+                report(start + len(keys))
+        rows = np.concatenate(parts)
         self.loaded.features.add(order, rows, self._folder)
         return dict(zip(order, rows, strict=True))
 
     def _forward(self, rows: list[Row]) -> Tensor:
-        """Return vectors ``[N, C]``; rows of one shape are computed together."""
+        """Return vectors ``[N, C]``; inputs of equal shape are computed together."""
         backbone = self.loaded.backbone
-        place = next(backbone.parameters()).device
+        device = next(backbone.parameters()).device
         if self.kind == "text":
-            tokens = torch.from_numpy(np.concatenate(rows)).to(place)
+            tokens = torch.from_numpy(np.concatenate(rows)).to(device)
             return backbone(*pad_tokens(tokens, [len(row) for row in rows])).float()
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, row in enumerate(rows):
             groups.setdefault(row.shape, []).append(i)
         parts = [
-            backbone(torch.from_numpy(np.stack([rows[i] for i in same])).to(place))
+            backbone(torch.from_numpy(np.stack([rows[i] for i in same])).to(device))
             for same in groups.values()
         ]
         order = torch.tensor([i for same in groups.values() for i in same])
-        return torch.cat(parts)[order.argsort().to(place)].float()
-
-    # Saving
+        return torch.cat(parts)[order.argsort().to(device)].float()
 
     def describe(self) -> dict[str, Any]:
-        """Return what finds the same model again, as JSON; never its weights."""
+        """Return the configuration of the encoder as JSON, without weights."""
         return {
-            "source": str(self.found.folder)
-            if self.found.revision is None
+            "source": str(self.files.folder)
+            if self.files.revision is None
             else self.source,
-            "revision": self.found.revision,
-            "sha256": self.found.fingerprint,
+            "revision": self.files.revision,
+            "sha256": self.files.sha256,
             "kind": self.kind,
             "pooling": self.pooling,
             "max_length": self.max_length,
@@ -289,38 +293,41 @@ class PretrainedEncoder:
         cls,
         name: str,
         described: dict[str, Any],
-        given: "str | os.PathLike[str] | PretrainedEncoder | None",
+        given: "PathLike | PretrainedEncoder | None",
         device: str | None = None,
     ) -> "PretrainedEncoder":
-        """Find the model that :meth:`describe` described, and check that it is the one.
+        """Return the encoder of a configuration of :meth:`describe`.
 
         Args:
             name: Modality, for the message.
-            described: What was described.
-            given: Where the model is now; None: where it was.
-            device: Where to compute.
+            described: Configuration.
+            given: Current folder or name of the model, or an encoder of it; None for
+                the source in the configuration.
+            device: Device of the model; None for a GPU if available, else the CPU.
 
         Raises:
-            CheckpointError: It is not there, or other weights are.
+            CheckpointError: If the model is not found, or its files differ from those
+                of the configuration.
         """
-        facts = dict(described)
-        digest = facts.pop("sha256")
+        options = dict(described)
+        digest = options.pop("sha256")
         if isinstance(given, PretrainedEncoder):
             encoder = given
         else:
             if given is not None:
-                facts |= {"source": os.fspath(given), "revision": None}
-            encoder = cls(**facts, device=device)
+                options |= {"source": os.fspath(given), "revision": None}
+            encoder = cls(**options, device=device)
         try:
-            same = encoder.found.fingerprint == digest
+            same = encoder.files.sha256 == digest
         except ConfigError as error:
             raise CheckpointError(
-                f"Encoder of modality {name!r} must be where it was. {error.fault}",
+                f"Encoder of modality {name!r} must be at its original path. "
+                f"{error.fault}",
                 _remedy(name),
             ) from None
         if not same:
             raise CheckpointError(
-                f"Encoder of modality {name!r} must be the one of the training, of "
+                f"Encoder of modality {name!r} must be that of the training, with "
                 f"SHA-256 {digest[:16]}, got other files in '{encoder.source}'.",
                 _remedy(name),
             )
@@ -328,7 +335,7 @@ class PretrainedEncoder:
 
 
 def _remedy(modality: str) -> str:
-    return f"Say where it is now with encoders={{{modality!r}: 'path'}}."
+    return f"Give its current path: encoders={{{modality!r}: 'path'}}."
 
 
 def _check(name: str, value: object, known: Sequence[str]) -> None:

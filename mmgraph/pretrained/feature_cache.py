@@ -1,4 +1,4 @@
-"""Features that were computed before, in memory and on disk.
+"""Cache of computed features, in memory and on disk.
 
 Letters: ``N`` values, ``C`` channels.
 """
@@ -14,50 +14,55 @@ import numpy.typing as npt
 from mmgraph.errors import ConfigError
 
 FloatRows = npt.NDArray[np.float32]
-MEMORY = 512 << 20  # bytes of rows that are kept in memory
+MEMORY = 512 << 20  # limit of cached rows in memory, in bytes
 KEY_BYTES = 16
 
 
 class FeatureCache:
-    """Rows by the digest of what they were computed from.
+    """Feature vectors by the digest of their input.
 
-    On disk, rows that were computed together are one file of safetensors, written
+    On disk, vectors that were computed together are one safetensors file. It is written
     under a temporary name and renamed, so that several processes can share a folder.
-    A file that is damaged is as if it were not there.
+    Damaged files are ignored.
     """
 
     def __init__(self) -> None:
         self.rows: dict[bytes, FloatRows] = {}
         self.size = 0
-        self.files: dict[Path, dict[bytes, int]] = {}  # the rows that a file has
+        self.files: dict[Path, dict[bytes, int]] = {}  # row of each digest, by file
 
     def find(self, keys: set[bytes], folder: Path | None) -> dict[bytes, FloatRows]:
-        """Return the rows ``[C]`` that are known, by digest.
+        """Return the cached vectors ``[C]`` by digest.
 
         Args:
-            keys: Of what is wanted.
-            folder: Where to look for what memory does not have, or None.
+            keys: Digests to look up.
+            folder: Folder to read where memory does not have a vector; None for none.
         """
-        found = {key: self.rows[key] for key in keys if key in self.rows}
-        wanted = keys - found.keys()
+        cached = {key: self.rows[key] for key in keys if key in self.rows}
+        wanted = keys - cached.keys()
         if folder is None or not wanted:
-            return found
+            return cached
         for path in sorted(folder.glob("*.safetensors")):
             if path not in self.files:
                 self.files[path] = _keys_of(path)
             here = [key for key in wanted if key in self.files[path]]
             if here:
                 rows = _rows_of(path, [self.files[path][key] for key in here])
-                found |= dict(zip(here, rows, strict=True))
+                cached |= dict(zip(here, rows, strict=True))
                 self._remember(here, rows)
                 wanted -= set(here)
-        return found
+        return cached
 
     def add(self, keys: Sequence[bytes], rows: FloatRows, folder: Path | None) -> None:
-        """Keep rows ``[N, C]``: in memory as far as they fit, in a folder all of them.
+        """Cache vectors: all in a folder, and in memory up to its limit.
+
+        Args:
+            keys: ``N`` digests.
+            rows: ``[N, C]`` vectors.
+            folder: Folder to write; None for memory only.
 
         Raises:
-            ConfigError: The folder cannot be written.
+            ConfigError: If the folder cannot be written.
         """
         self._remember(keys, rows)
         if folder is None:
@@ -74,8 +79,7 @@ class FeatureCache:
             os.replace(name, Path(name).with_suffix(".safetensors"))
         except OSError as error:
             raise ConfigError(
-                f"cache must be a folder that can be written, got '{folder}': "
-                f"{error.strerror}."
+                f"cache must be a writable folder, got '{folder}': {error.strerror}."
             ) from None
 
     def _remember(self, keys: Sequence[bytes], rows: FloatRows) -> None:
@@ -96,7 +100,7 @@ def _rows_of(path: Path, numbers: list[int]) -> FloatRows:
 
 
 def _keys_of(path: Path) -> dict[bytes, int]:
-    """Return the row of each digest in a file; none of one that is damaged."""
+    """Return the row of each digest in a file; empty for a damaged file."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,6 +1,6 @@
-"""From a text, picture or sound as it was given to what a processor takes.
+"""Input values of pretrained encoders: texts, images and audio.
 
-Letters: ``T`` samples of a waveform, ``H`` and ``W`` pixels.
+Letters: ``T`` points of a waveform, ``H`` and ``W`` pixels.
 """
 
 import hashlib
@@ -15,29 +15,27 @@ from mmgraph.data.features.audio import read_audio
 from mmgraph.data.features.image import open_image
 from mmgraph.errors import DataError
 
-TAKEN = {
+ACCEPTED = {
     "text": "strings",
-    "image": "paths of pictures, or arrays [H, W, 3] of uint8",
-    "audio": "paths of sounds, or waveforms [T] at the rate of the model",
+    "image": "paths of image files, or arrays [H, W, 3] of uint8",
+    "audio": "paths of audio files, or waveforms [T] at the sampling rate of the model",
 }
 
 
 def digest_of(value: object, kind: str, number: int) -> bytes:
-    """Return 16 bytes that stand for the content of a value.
+    """Return a 16-byte hash of the content of a value.
 
     Args:
-        value: A text; or the path of a picture or sound, whose bytes count; or an
-            array.
+        value: A text; the path of an image or audio file, whose content is hashed; or
+            an array.
         kind: "text", "image" or "audio".
-        number: Of the value, for the message.
+        number: Index of the value, for the message.
 
     Raises:
-        DataError: A value of another type, or a file that is not there.
+        DataError: If the value has another type, or the file does not exist.
     """
     if kind == "text" and isinstance(value, str):
-        return hashlib.blake2b(
-            value.encode("utf-8", "surrogatepass"), digest_size=16
-        ).digest()
+        return _digest(value.encode("utf-8", "surrogatepass"))
     if kind != "text" and isinstance(value, str | Path):
         try:
             content = Path(value).read_bytes()
@@ -53,7 +51,7 @@ def digest_of(value: object, kind: str, number: int) -> bytes:
         return _digest(head + content)
     shape = f" of shape {list(value.shape)}" if isinstance(value, np.ndarray) else ""
     raise DataError(
-        f"Values to encode as {kind} must be {TAKEN[kind]}, got "
+        f"Values to encode as {kind} must be {ACCEPTED[kind]}, got "
         f"{type(value).__name__}{shape} as value {number}."
     )
 
@@ -68,12 +66,15 @@ def _fits(value: npt.NDArray[Any], kind: str) -> bool:
     return value.ndim == 1 and value.dtype.kind == "f" and len(value) > 0
 
 
-def as_picture(value: Any) -> npt.NDArray[np.uint8]:  # noqa: ANN401
-    """Return a picture on white ground as RGB, ``[H, W, 3]``.
+def as_image(value: Any) -> npt.NDArray[np.uint8]:  # noqa: ANN401
+    """Return an image in RGB on a white background, ``[H, W, 3]``.
+
+    Args:
+        value: Path of an image file, or an array, which is returned unchanged.
 
     Raises:
-        ConfigError: Pillow is not installed.
-        DataError: A file that is not a picture.
+        ConfigError: If Pillow is not installed.
+        DataError: If the file is not an image.
     """
     if isinstance(value, np.ndarray):
         return value
@@ -81,23 +82,23 @@ def as_picture(value: Any) -> npt.NDArray[np.uint8]:  # noqa: ANN401
 
 
 def as_waveform(value: Any, rate: int, seconds: int) -> npt.NDArray[np.float32]:  # noqa: ANN401
-    """Return the beginning of a sound at a sampling rate, ``[T]``.
+    """Return the beginning of an audio signal at a sampling rate, ``[T]``.
 
     Args:
-        value: Path of a file, or a waveform that has the rate.
-        rate: Samples per second.
-        seconds: What comes later is cut off.
+        value: Path of an audio file, or a waveform at this rate.
+        rate: Sampling rate, in Hz.
+        seconds: Largest duration; the rest is cut off.
 
     Raises:
-        ConfigError: soundfile is needed and not installed.
-        DataError: A file that is not a sound, or holds none.
+        ConfigError: If soundfile is required and not installed.
+        DataError: If the file is not an audio file, or is empty.
     """
     if isinstance(value, np.ndarray):
         samples = value
     else:
         samples, own = read_audio(Path(value))
         if not len(samples):
-            raise DataError(f"{value} must hold a sound, got one without a sample.")
+            raise DataError(f"{value} must contain an audio signal, got an empty one.")
         samples = _resampled(samples[: round(seconds * own)], own, rate)
     return samples[: round(seconds * rate)].astype(np.float32)
 

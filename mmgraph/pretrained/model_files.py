@@ -1,7 +1,7 @@
-"""Where the files of a pretrained model are, and what they are.
+"""Files of pretrained models: in a local folder or the cache of the Hugging Face Hub.
 
-Nothing is downloaded unless asked: a name is looked up in the local cache of Hugging
-Face, where an earlier download has left it.
+Models are downloaded only on request (``download=True``); otherwise a name on the Hub
+is looked up in the local cache.
 """
 
 import hashlib
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from mmgraph.errors import ConfigError
 
-CONFIG = "config.json"
-POOLING = "1_Pooling/config.json"  # as sentence-transformers writes it
-# never weights that are pickled
-FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+CONFIG_FILE = "config.json"
+POOLING_FILE = "1_Pooling/config.json"  # written by sentence-transformers
+# without pickled weights
+FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 EXTRA = "Install mmgraph[transformers]."
 
 
 @dataclass(frozen=True)
-class Source:
-    """A model that was found.
+class ModelFiles:
+    """Local files of a pretrained model.
 
     Attributes:
-        name: As it was asked for.
-        folder: Where its files are.
-        revision: The commit on the Hub, or None for a folder.
+        name: Folder or name on the Hub, as given.
+        folder: Folder of the files.
+        revision: Commit on the Hub; None for a local folder.
     """
 
     name: str
@@ -33,67 +33,66 @@ class Source:
     revision: str | None
 
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 of weights, configuration and vocabulary."""
-        files = [path for kind in FILES for path in self.folder.glob(kind)]
-        pooling = self.folder / POOLING
+    def sha256(self) -> str:
+        """SHA-256 of weights, configuration and vocabulary, in hexadecimal digits."""
+        files = [path for kind in FILE_PATTERNS for path in self.folder.glob(kind)]
+        pooling = self.folder / POOLING_FILE
         files += [pooling] if pooling.is_file() else []
         digest = hashlib.sha256()
         for path in sorted(files):
-            facts = path.stat()
-            own = _digest(path.resolve(), facts.st_size, facts.st_mtime_ns)
-            digest.update(
-                f"{path.relative_to(self.folder).as_posix()} {own}\n".encode()
-            )
+            status = path.stat()
+            file_digest = _digest(path.resolve(), status.st_size, status.st_mtime_ns)
+            name = path.relative_to(self.folder).as_posix()
+            digest.update(f"{name} {file_digest}\n".encode())
         return digest.hexdigest()
 
 
 @lru_cache(maxsize=256)
 def _digest(path: Path, size: int, time: int) -> str:
-    """Return the SHA-256 of a file; of one that has not changed, only once."""
+    """Return the SHA-256 of a file; cached while size and time are unchanged."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def find_source(name: str, *, revision: str | None, download: bool) -> Source:
-    """Find a model by the path of its folder, or by its name on the Hugging Face Hub.
+def find_model_files(name: str, *, revision: str | None, download: bool) -> ModelFiles:
+    """Find a model by folder, or by name on the Hugging Face Hub.
 
     Args:
         name: A folder, or a name such as "sentence-transformers/all-MiniLM-L6-v2".
-        revision: Commit, tag or branch of a name; None: the main branch.
-        download: Fetch what the local cache does not have.
+        revision: Commit, tag or branch on the Hub; None for the main branch.
+        download: Download the model if it is not in the local cache.
 
     Raises:
-        ConfigError: No such folder, no transformers model in it, or a name that the
-            local cache does not have; `transformers` is not installed.
+        ConfigError: If the folder does not exist or contains no transformers model, the
+            name is not in the local cache, or `transformers` is not installed.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        source = Source(name, folder.resolve(), None)
+        source = ModelFiles(name, folder.resolve(), None)
     elif _is_path(name):
         raise ConfigError(
             f"Encoder must be the folder of a transformers model, got '{name}', which "
-            "is not there."
+            "does not exist."
         )
     else:
         folder = _snapshot(name, revision, download)
-        source = Source(name, folder, folder.name)
-    if not (source.folder / CONFIG).is_file():
+        source = ModelFiles(name, folder, folder.name)
+    if not (source.folder / CONFIG_FILE).is_file():
         raise ConfigError(
-            f"Encoder '{name}' must hold {CONFIG} as save_pretrained of a transformers "
-            "model writes it, got none."
+            f"Encoder '{name}' must contain {CONFIG_FILE}, got no such file. Save the "
+            "model by save_pretrained of transformers."
         )
     if not any(source.folder.glob("*.safetensors")):
         raise ConfigError(
-            f"Encoder '{name}' must hold its weights as .safetensors, got none: "
-            "pickled ones are not read. Save the model again with a current "
-            "transformers."
+            f"Encoder '{name}' must contain its weights as .safetensors, got no such "
+            "file. Pickled weights are not read: save the model again with a current "
+            "version of transformers."
         )
     return source
 
 
 def _is_path(name: str) -> bool:
-    """Tell a path from a name on the Hub, which is "model" or "owner/model"."""
+    """Return True for a path, False for a name on the Hub ("model", "owner/model")."""
     return name.startswith((".", "~", "/")) or name.count("/") > 1 or "\\" in name
 
 
@@ -103,9 +102,9 @@ def _snapshot(name: str, revision: str | None, download: bool) -> Path:
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise ConfigError(
-            f"Encoder '{name}' needs transformers, which is not installed. {EXTRA}"
+            f"Encoder '{name}' requires transformers, which is not installed. {EXTRA}"
         ) from None
-    patterns = [*FILES, POOLING]
+    patterns = [*FILE_PATTERNS, POOLING_FILE]
     try:
         return Path(
             snapshot_download(
@@ -123,6 +122,6 @@ def _snapshot(name: str, revision: str | None, download: bool) -> Path:
         raise ConfigError(
             f"Encoder '{name}' must be a folder, or a name in the local cache of "
             "Hugging Face, got neither.",
-            "Give the path of its folder, or ask for the download: "
+            "Give the path of its folder, or download it: "
             f"PretrainedEncoder('{name}', download=True).",
         ) from None

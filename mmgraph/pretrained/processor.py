@@ -1,6 +1,6 @@
-"""From values to the rows that a pretrained model takes.
+"""Preprocessing: tokenizers, image processors and feature extractors of models.
 
-Letters: ``T`` tokens, ``N`` rows.
+Letters: ``T`` tokens, ``N`` values, ``L`` tokens of all values together.
 """
 
 import json
@@ -14,90 +14,91 @@ from torch import Tensor
 
 from mmgraph.errors import ConfigError
 from mmgraph.pretrained.backbone import Backbone, load_part, quiet
-from mmgraph.pretrained.media import as_picture, as_waveform
-from mmgraph.pretrained.model_files import Source
+from mmgraph.pretrained.media import as_image, as_waveform
+from mmgraph.pretrained.model_files import ModelFiles
 
 Row: TypeAlias = npt.NDArray[Any]
 Values: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 
-UNKNOWN = 1_000_000  # a tokenizer without a limit says a much greater number
+NO_LIMIT = 1_000_000  # tokenizers without a limit have a much larger max_length
 SECONDS = 30
 LENGTH_FILE = "sentence_bert_config.json"
 
 
 class Processor:
-    """A model's own tokenizer, image processor or feature extractor.
+    """Tokenizer, image processor or feature extractor of a pretrained model.
 
     Args:
-        source: Where it is.
-        backbone: The model.
-        max_length: Most tokens of a text (None: what the model takes), most seconds of
-            a sound (None: 30). The rest is cut off.
+        files: Files of the model.
+        backbone: Model whose input is prepared.
+        max_length: Largest number of tokens of a text (None: the limit of the model),
+            or duration of audio in seconds (None: 30). The rest is cut off.
 
     Raises:
-        ConfigError: The folder does not have it, or the length is too great.
+        ConfigError: If the files of the processor are missing, or ``max_length``
+            exceeds the limit of the model.
     """
 
     def __init__(
-        self, source: Source, backbone: Backbone, max_length: int | None
+        self, files: ModelFiles, backbone: Backbone, max_length: int | None
     ) -> None:
         self.kind, self.input_name = backbone.kind, backbone.input_name
-        self.tool = _load_tool(source, self.kind)
+        self.tool = _load_tool(files, self.kind)
         self.max_length = max_length or SECONDS
         if self.kind == "text":
-            limit = _longest(source, self.tool, backbone)
+            limit = _longest(files, self.tool, backbone)
             if max_length is not None and max_length > limit:
                 raise ConfigError(
-                    f"max_length must be at most {limit}, which is what "
-                    f"'{source.name}' takes, got {max_length}."
+                    f"max_length must be at most {limit}, the limit of "
+                    f"'{files.name}', got {max_length}."
                 )
             self.max_length = max_length or limit
 
     def __call__(self, values: Values) -> list[Row]:
-        """Return the row of each value: ``[T]`` tokens, or an array of another shape.
+        """Return the model input of each value: tokens ``[T]``, pixels or a waveform.
 
         Raises:
-            DataError: A file that is no picture or sound.
+            DataError: If a file is not an image or audio file.
         """
         if self.kind == "text":
             return self._tokens(values)
-        prepare = self._pixels if self.kind == "image" else self._sound
+        prepare = self._pixels if self.kind == "image" else self._waveform
         return [prepare(value) for value in values]
 
     def _tokens(self, texts: Values) -> list[Row]:
         if not len(texts):
             return []
         with quiet():
-            found = self.tool(
+            token_ids = self.tool(
                 list(texts),
                 truncation=True,
                 max_length=self.max_length,
                 return_attention_mask=False,
             )["input_ids"]
-        # of a text that the tokenizer leaves nothing of, something has to be read
-        nothing = [self.tool.unk_token_id or self.tool.eos_token_id or 0]
-        return [np.array(ids or nothing, dtype=np.int64) for ids in found]
+        # a text without any token becomes one unknown token
+        unknown = [self.tool.unk_token_id or self.tool.eos_token_id or 0]
+        return [np.array(ids or unknown, dtype=np.int64) for ids in token_ids]
 
     def _pixels(self, value: Any) -> Row:  # noqa: ANN401
-        made = self.tool(
-            images=as_picture(value),
+        processed = self.tool(
+            images=as_image(value),
             return_tensors="np",
             input_data_format="channels_last",
         )
-        return np.asarray(made[self.input_name][0], dtype=np.float32)
+        return np.asarray(processed[self.input_name][0], dtype=np.float32)
 
-    def _sound(self, value: Any) -> Row:  # noqa: ANN401
+    def _waveform(self, value: Any) -> Row:  # noqa: ANN401
         rate = int(self.tool.sampling_rate)
         wave = as_waveform(value, rate, self.max_length)
-        made = self.tool(wave, sampling_rate=rate, return_tensors="np")
-        return np.asarray(made[self.input_name][0], dtype=np.float32)
+        processed = self.tool(wave, sampling_rate=rate, return_tensors="np")
+        return np.asarray(processed[self.input_name][0], dtype=np.float32)
 
 
 def pad_tokens(tokens: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return texts ``[N, T]`` and the mask of what is no padding.
+    """Return padded texts ``[N, T]``, and their attention mask ``[N, T]``.
 
     Args:
-        tokens: ``[L]`` of all texts together.
+        tokens: ``[L]`` tokens of all texts together.
         lengths: ``N`` numbers of tokens.
     """
     length = torch.tensor(lengths, device=tokens.device)
@@ -107,29 +108,29 @@ def pad_tokens(tokens: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
     return x, mask.long()
 
 
-def _load_tool(source: Source, kind: str) -> Any:  # noqa: ANN401
+def _load_tool(files: ModelFiles, kind: str) -> Any:  # noqa: ANN401
     loader, file, options = {
         "text": ("AutoTokenizer", "tokenizer.json", {}),
         "image": ("AutoImageProcessor", "preprocessor_config.json", {"backend": "pil"}),
         "audio": ("AutoFeatureExtractor", "preprocessor_config.json", {}),
     }[kind]
     rule = (
-        f"hold what prepares its input ({file} or the like) in a form that "
+        f"contain the processor of its input (such as {file}) in a form that "
         "transformers reads without torchvision"
     )
-    return load_part(source, loader, rule, options)
+    return load_part(files, loader, rule, options)
 
 
-def _longest(source: Source, tokenizer: Any, backbone: Backbone) -> int:  # noqa: ANN401
-    """Return how many tokens the model takes at most."""
-    found = [int(min(tokenizer.model_max_length, UNKNOWN))]
-    path = source.folder / LENGTH_FILE
+def _longest(files: ModelFiles, tokenizer: Any, backbone: Backbone) -> int:  # noqa: ANN401
+    """Return the largest number of tokens that the model supports."""
+    limits = [int(min(tokenizer.model_max_length, NO_LIMIT))]
+    path = files.folder / LENGTH_FILE
     if path.is_file():
-        said = json.loads(path.read_text(encoding="utf-8")).get("max_seq_length")
-        found += [int(said)] if said else []
+        limit = json.loads(path.read_text(encoding="utf-8")).get("max_seq_length")
+        limits += [int(limit)] if limit else []
     config: Any = getattr(backbone.model, "config", None)
     config = getattr(config, "text_config", config)
-    places = getattr(config, "max_position_embeddings", None)
-    if places and min(found) == UNKNOWN:
-        found.append(int(places) - 2)  # some models leave the first two unused
-    return min(found)
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and min(limits) == NO_LIMIT:
+        limits.append(int(positions) - 2)  # some models do not use the first two
+    return min(limits)

@@ -1,6 +1,6 @@
 """Nearest neighbors by faiss: flat, graph (HNSW) and inverted lists (IVF).
 
-Letters: `Q` queries, `N` entries, `D` width, `k` places.
+Letters: `Q` queries, `N` entries, `D` width, `k` results.
 """
 
 from typing import Any
@@ -10,42 +10,43 @@ from numpy.typing import NDArray
 
 from mmgraph.errors import CheckpointError, ConfigError
 
-NUM_LINKS = 32  # of an HNSW node, twice as many on the lowest level
-BUILD_EFFORT = 100  # candidates while an HNSW graph is built
-EFFORT = {"flat": 0, "hnsw": 128, "ivf": 32}  # candidates, or lists that are read
-EXACT_SHARE = 0.1  # a filter that passes fewer entries is searched exactly
+NUM_LINKS = 32  # M of HNSW: links per node, twice as many on the lowest level
+EF_CONSTRUCTION = 100  # candidates during the construction of an HNSW graph
+DEFAULT_EFFORT = {"flat": 0, "hnsw": 128, "ivf": 32}  # efSearch, nprobe
+EXACT_SHARE = 0.1  # a filter that passes a smaller share is searched exactly
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
-Allowed = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 
 
 def import_faiss() -> Any:  # noqa: ANN401
-    """Return faiss.
+    """Return the module faiss.
 
     Raises:
-        ConfigError: If it is not installed.
+        ConfigError: If faiss is not installed.
     """
     try:
         import faiss
     except ImportError:
         raise ConfigError(
-            "This kind of index needs faiss, which is not installed. Install "
+            "This kind of index requires faiss, which is not installed. Install "
             "mmgraph[search], or use kind='exact'."
         ) from None
     return faiss
 
 
 class FaissEngine:
-    """Rows of unit length in a faiss structure.
+    """Unit vectors in a faiss index.
 
-    Rows that are removed stay in the structure as tombstones that no search returns;
-    once they are the larger part, or for new training of the lists, it is built anew.
+    Removed rows remain in the faiss index as tombstones, which no search returns. The
+    index is rebuilt when most rows are tombstones, or when the number of rows requires
+    another number of inverted lists.
 
     Args:
         kind: "flat", "hnsw" or "ivf".
-        vectors: [N, D] rows of unit length.
-        content: What :meth:`to_bytes` gave for these rows, instead of building.
+        vectors: Unit vectors, [N, D].
+        content: Serialized index of these rows, from :meth:`to_bytes`; None builds it.
 
     References:
         Efficient and robust approximate nearest neighbor search using hierarchical
@@ -53,7 +54,8 @@ class FaissEngine:
         The Faiss library. Douze et al., 2024. arXiv:2401.08281.
 
     Raises:
-        CheckpointError: If the content is not a structure of this many rows.
+        ConfigError: If faiss is not installed.
+        CheckpointError: If the content is not an index of this kind and shape.
     """
 
     def __init__(
@@ -78,13 +80,13 @@ class FaissEngine:
         faiss, product = self._faiss, self._faiss.METRIC_INNER_PRODUCT
         if self.kind == "hnsw":
             engine = faiss.IndexHNSWFlat(channels, NUM_LINKS, product)
-            engine.hnsw.efConstruction = BUILD_EFFORT
+            engine.hnsw.efConstruction = EF_CONSTRUCTION
             return engine
         if self.kind == "ivf" and num_rows:
             lists = max(1, round(num_rows**0.5))
             coarse = faiss.IndexFlatIP(channels)
             engine = faiss.IndexIVFFlat(coarse, channels, lists, product)
-            engine.cp.min_points_per_centroid = 1  # else it warns below 39
+            engine.cp.min_points_per_centroid = 1  # avoids a warning below 39
             return engine
         return faiss.IndexFlatIP(channels)
 
@@ -107,36 +109,36 @@ class FaissEngine:
         return engine
 
     def to_bytes(self, vectors: Floats) -> bytes:
-        """Return the structure as bytes, without tombstones.
+        """Return the serialized index, without tombstones.
 
         Args:
-            vectors: The rows that it holds, [N, D].
+            vectors: Rows of the index, [N, D].
         """
         if len(self._row_of) > len(vectors):
             self._build(vectors)
         return bytes(self._faiss.serialize_index(self._engine).tobytes())
 
     def add(self, vectors: Floats, new: int) -> None:
-        """Take in rows.
+        """Add rows.
 
         Args:
-            vectors: All rows, [N, D].
-            new: How many of them, the last ones, are new.
+            vectors: All rows, with the new ones at the end, [N, D].
+            new: Number of new rows.
         """
         before = len(vectors) - new
         trained_on = getattr(self._engine, "nlist", 0) ** 2
         if self.kind == "ivf" and len(vectors) > 4 * trained_on:
-            self._build(vectors)  # lists of another size fit so many rows
+            self._build(vectors)  # with more inverted lists
             return
         self._engine.add(vectors[before:])
         self._row_of = np.append(self._row_of, np.arange(before, len(vectors)))
 
-    def remove(self, gone: Allowed, vectors: Floats) -> None:
-        """Forget rows.
+    def remove(self, gone: Mask, vectors: Floats) -> None:
+        """Remove rows.
 
         Args:
-            gone: Which of the rows so far, [N_before].
-            vectors: The rows that stay, [N, D].
+            gone: True for the rows to remove, [N_before].
+            vectors: Remaining rows, [N, D].
         """
         if 2 * len(vectors) < len(self._row_of):
             self._build(vectors)
@@ -146,15 +148,15 @@ class FaissEngine:
         self._row_of[alive] = moved[self._row_of[alive]]
 
     def search(
-        self, z: Floats, k: int, allowed: Allowed | None, effort: int | None
+        self, z: Floats, k: int, allowed: Mask | None, effort: int | None
     ) -> tuple[Floats, Rows]:
         """Return the k most similar rows of each query.
 
         Args:
             z: Queries of unit length, [Q, D].
-            k: Number of places.
-            allowed: Rows that may be returned, [N]; None allows all.
-            effort: Candidates (HNSW) or lists read (IVF); None is the default.
+            k: Number of results.
+            allowed: True for rows that may be returned, [N]; None allows all.
+            effort: efSearch (HNSW) or nprobe (IVF); None for the default.
 
         Returns:
             Similarities and rows, each [Q, k]; -inf and -1 where fewer were found.
@@ -162,17 +164,19 @@ class FaissEngine:
         alive = self._row_of >= 0
         if allowed is not None:
             alive[alive] = allowed[self._row_of[alive]]
-        effort = max(EFFORT[self.kind] if effort is None else effort, 1)
+        effort = max(DEFAULT_EFFORT[self.kind] if effort is None else effort, 1)
         params = self._parameters(k, effort, alive)
-        scores, places = self._engine.search(z, k, params=params)
-        found = places >= 0
-        rows = np.where(found, self._row_of[places], -1)
-        return np.where(found, scores, -np.inf).astype(np.float32), rows
+        scores, labels = self._engine.search(z, k, params=params)
+        valid = labels >= 0
+        rows = np.where(valid, self._row_of[labels], -1)
+        return np.where(valid, scores, -np.inf).astype(np.float32), rows
 
-    def _parameters(self, k: int, effort: int, alive: Allowed) -> Any:  # noqa: ANN401
-        """Return search options; the fewer rows pass, the more candidates."""
+    def _parameters(self, k: int, effort: int, alive: Mask) -> Any:  # noqa: ANN401
+        """Return search parameters; the effort increases with the filtered share."""
         faiss, share, selected = self._faiss, float(alive.mean()), {}
-        if share < 1:  # options keep what they are built with; an attribute would not
+        if (
+            share < 1
+        ):  # a keyword argument keeps the selector alive; an attribute does not
             bits = np.packbits(alive, bitorder="little")
             selected = {"sel": faiss.IDSelectorBitmap(bits)}
         if isinstance(self._engine, faiss.IndexHNSW):

@@ -1,6 +1,6 @@
 """Exact nearest neighbors by blocked matrix products, in bounded memory.
 
-Letters: `Q` queries, `N` entries, `D` width, `k` places.
+Letters: `Q` queries, `N` entries, `D` width, `k` results.
 """
 
 import torch
@@ -13,17 +13,25 @@ QUERIES, ENTRIES = 256, 16384  # a block of similarities takes 16 MB
 def nearest(
     z: Float[Tensor, "Q D"], x: Float[Tensor, "N D"], k: int
 ) -> tuple[Float[Tensor, "Q k"], Int[Tensor, "Q k"]]:
-    """Return the k largest inner products of each query and where they are.
+    """Return the k largest inner products of each query, and the rows of the entries.
 
-    Never more than a block of similarities is held. Places beyond N hold -inf and -1.
+    At most one block of similarities is in memory at a time.
+
+    Args:
+        z: Queries.
+        x: Entries.
+        k: Number of results.
+
+    Returns:
+        Inner products and rows, best first; -inf and -1 for results beyond N.
     """
-    found = [_nearest_of_few(part, x, k) for part in z.split(QUERIES)]
-    scores, rows = zip(*found, strict=True) if found else ((), ())
+    parts = [_nearest_of_block(part, x, k) for part in z.split(QUERIES)]
+    scores, rows = zip(*parts, strict=True) if parts else ((), ())
     empty = z.new_empty((0, k))
     return torch.cat([empty, *scores]), torch.cat([empty.long(), *rows])
 
 
-def _nearest_of_few(z: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _nearest_of_block(z: Tensor, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     scores = z.new_full((len(z), k), -torch.inf)
     rows = torch.full(scores.shape, -1, dtype=torch.int64, device=z.device)
     for start in range(0, len(x), ENTRIES):

@@ -1,9 +1,8 @@
-"""An index of embeddings: what it holds, searches, adds and removes.
+"""Index of embeddings: search, update, and storage.
 
-Letters: `Q` queries, `N` entries, `D` width, `M` modalities, `k` places.
+Letters: `Q` queries, `N` entries, `D` width, `M` modalities, `k` results.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -17,23 +16,24 @@ from torch import Tensor
 from mmgraph import checkpoint
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.retrieval.approximate import EXACT_SHARE, FaissEngine
-from mmgraph.retrieval.entries import as_directions, check_ids, is_nothing
+from mmgraph.retrieval.entries import as_unit_vectors, check_ids, is_missing
 from mmgraph.retrieval.exact import nearest
+from mmgraph.typing import ArrayLike, PathLike
 
 KINDS = ("exact", "flat", "hnsw", "ivf")
 
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """What a search found, best first.
+    """Results of a search, best first.
 
-    Where fewer than k entries could be returned, the last places are missing: their
-    score is -inf, their id -1 for numbers and "" for strings, their row -1.
+    If fewer than k entries can be returned, the remaining results are empty: their
+    score is -inf, their row -1, and their id -1 for integers or "" for strings.
 
     Attributes:
         ids: Ids of the entries, [Q, k].
         scores: Cosine similarities, float32 [Q, k].
-        rows: Positions of the entries in the index, int64 [Q, k].
+        rows: Rows of the entries in the index, int64 [Q, k].
     """
 
     ids: NDArray[Any]
@@ -45,38 +45,45 @@ class Hits:
 
     @property
     def found(self) -> NDArray[np.bool_]:
-        """Which places hold an entry, [Q, k]."""
+        """True for results with an entry, False for empty ones, [Q, k]."""
         return self.rows >= 0
 
 
 class Index:
-    """Search a gallery of embeddings by cosine similarity.
+    """Gallery of embeddings for search by cosine similarity.
 
-    An entry whose vector is all NaN has none of the modalities that were embedded: it
-    is left out, so that no search can return it. ``kind="exact"`` compares with every
-    entry; the others are faiss (``mmgraph[search]``): ``"flat"`` is as exact,
-    ``"hnsw"`` and ``"ivf"`` are faster and may miss some. A graph that several threads
-    built may differ from run to run; ``OMP_NUM_THREADS=1`` gives the same bits.
+    ``kind="exact"`` compares a query with every entry, by PyTorch. The other kinds use
+    faiss (``mmgraph[search]``): ``"flat"`` is exact as well; ``"hnsw"`` (graph) and
+    ``"ivf"`` (inverted lists) are approximate and faster. An HNSW graph that several
+    threads build may differ from run to run; set ``OMP_NUM_THREADS=1`` to reproduce it.
+
+    An entry whose vector is all NaN, because it lacks all embedded modalities, is left
+    out of the index.
 
     Args:
-        ids: N unique numbers or strings.
-        vectors: [N, D] of any length but zero; they are brought to unit length.
-        present: Which modalities each entry has, booleans [N, M]: what a search can
-            ask for, whatever was embedded.
+        ids: N unique integers or strings.
+        vectors: Embeddings [N, D], not zero; they are scaled to unit length.
+        present: Modalities of each entry, booleans [N, M], for the filter ``require``
+            of :meth:`search`. They may include modalities that were not embedded.
         modalities: Names of the M modalities.
         kind: "exact", "flat", "hnsw" or "ivf".
-        device: Where "exact" computes.
+        device: Device of the "exact" search, such as "cpu" or "cuda".
 
     Attributes:
-        ids: [N].
-        vectors: float32 tensor [N, D] of unit length.
-        present: [N, M]; M is 0 where no table was given.
-        modalities: Names.
-        kind: As given.
+        ids: Ids of the entries, [N].
+        vectors: Unit vectors, float32 tensor [N, D].
+        present: Modalities of the entries, [N, M]; M is 0 if ``present`` was not given.
+        modalities: Names of the modalities.
+        kind: Kind of index.
 
     Raises:
         ConfigError: If the kind is unknown or faiss is not installed.
         DataError: If ids repeat, shapes differ, or a vector is zero or partly NaN.
+
+    References:
+        Efficient and robust approximate nearest neighbor search using hierarchical
+        navigable small world graphs. Malkov and Yashunin, 2016. arXiv:1603.09320.
+        The Faiss library. Douze et al., 2024. arXiv:2401.08281.
 
     Example:
         >>> import numpy as np
@@ -92,10 +99,10 @@ class Index:
 
     def __init__(
         self,
-        ids: Any,  # noqa: ANN401
-        vectors: Any,  # noqa: ANN401
+        ids: ArrayLike,
+        vectors: ArrayLike,
         *,
-        present: Any = None,  # noqa: ANN401
+        present: ArrayLike | None = None,
         modalities: Sequence[str] = (),
         kind: str = "exact",
         device: str = "cpu",
@@ -110,18 +117,18 @@ class Index:
 
     def _entries(
         self,
-        ids: Any,  # noqa: ANN401
-        vectors: Any,  # noqa: ANN401
-        present: Any,  # noqa: ANN401
+        ids: ArrayLike,
+        vectors: ArrayLike,
+        present: ArrayLike | None,
     ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_]]:
-        """Return checked ids, unit vectors and table of the entries with a vector."""
-        x = as_directions("vectors", vectors)
+        """Return ids, unit vectors and modalities of the entries that have a vector."""
+        x = as_unit_vectors("vectors", vectors)
         ids = check_ids(ids, len(x))
         table = self._table(present, len(x))
-        has = ~is_nothing(x)
+        has = ~is_missing(x)
         return ids[has], x[has], table[has]
 
-    def _table(self, present: Any, num_entries: int) -> NDArray[np.bool_]:  # noqa: ANN401
+    def _table(self, present: ArrayLike | None, num_entries: int) -> NDArray[np.bool_]:
         shape = (num_entries, len(self.modalities))
         table = np.ones((num_entries, 0)) if present is None else np.asarray(present)
         if table.shape != shape or (present is not None and table.dtype != bool):
@@ -141,49 +148,57 @@ class Index:
 
     @property
     def vectors(self) -> torch.Tensor:
-        """The entries, unit length, float32 [N, D] on the device of the index."""
+        """Unit vectors of the entries, float32 [N, D], on the device of the index."""
         if self._tensor is None:
             self._tensor = torch.from_numpy(self._x).to(self.device)
         return self._tensor
 
     def search(
         self,
-        z: Any,  # noqa: ANN401
+        z: ArrayLike,
         k: int = 10,
         *,
         require: Sequence[str] = (),
         effort: int | None = None,
     ) -> Hits:
-        """Return the k entries that are most similar to each query.
+        """Return the k most similar entries of each query.
 
-        A query that is all NaN (nothing to go by) finds nothing. A filter that leaves
-        few entries is searched exactly, whatever the kind.
+        If the filter ``require`` passes less than 10% of the entries, they are searched
+        exactly, whatever the kind of index.
 
         Args:
-            z: Queries, [Q, D] or one [D], an array or tensor of any device.
-            k: Number of places.
+            z: Queries [Q, D], or a single query [D]; an array, or a tensor on any
+                device. A query that is all NaN, because its sample lacks all embedded
+                modalities, has no results.
+            k: Number of results per query.
             require: Modalities that an entry must have to be returned.
-            effort: Candidates that "hnsw" keeps, or lists that "ivf" reads, instead
-                of its default: more find more and take longer.
+            effort: Search effort of approximate kinds, in place of their default:
+                efSearch of "hnsw" (128), nprobe of "ivf" (32). Higher values increase
+                recall and time.
+
+        Returns:
+            Ids, similarities and rows, each [Q, k].
 
         Raises:
-            ConfigError: If k or effort is below 1, or no whole number.
-            DataError: If widths differ, a query is zero or partly NaN, or a modality
-                is not in the table.
+            ConfigError: If k or effort is not an integer of at least 1.
+            DataError: If widths differ, a query is zero or partly NaN, or the index has
+                no such modality.
         """
         given = [k] if effort is None else [k, effort]
         if not all(isinstance(number, Integral) and number >= 1 for number in given):
             raise ConfigError(
-                "k and effort must be whole numbers of at least 1, got "
+                "k and effort must be integers of at least 1, got "
                 f"k={k}, effort={effort}."
             )
-        queries = as_directions("queries", z, width=self._x.shape[1])
+        queries = as_unit_vectors("queries", z, width=self._x.shape[1])
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
-        known = ~is_nothing(queries)
+        present = ~is_missing(queries)
         allowed = self._allowed(require)
-        if known.any() and len(self):
-            scores[known], rows[known] = self._find(queries[known], k, allowed, effort)
+        if present.any() and len(self):
+            scores[present], rows[present] = self._nearest(
+                queries[present], k, allowed, effort
+            )
         return Hits(self._ids_at(rows), scores, rows)
 
     def _allowed(self, require: Sequence[str]) -> NDArray[np.bool_] | None:
@@ -192,7 +207,7 @@ class Index:
         if unknown:
             raise DataError(
                 f"require must name modalities of the index, "
-                f"{', '.join(self.modalities) or '(it was given none)'}, got "
+                f"{', '.join(self.modalities) or '(none)'}, got "
                 f"{unknown[0]!r}."
             )
         if not names:
@@ -200,7 +215,7 @@ class Index:
         columns = [self.modalities.index(name) for name in names]
         return np.asarray(self.present[:, columns].all(axis=1))
 
-    def _find(
+    def _nearest(
         self,
         z: NDArray[np.float32],
         k: int,
@@ -224,36 +239,38 @@ class Index:
 
     def add(
         self,
-        ids: Any,  # noqa: ANN401
-        vectors: Any,  # noqa: ANN401
+        ids: ArrayLike,
+        vectors: ArrayLike,
         *,
-        present: Any = None,  # noqa: ANN401
+        present: ArrayLike | None = None,
     ) -> "Index":
         """Add entries; those whose vector is all NaN are left out.
 
         Args:
-            ids: n numbers or strings that the index does not have.
-            vectors: [n, D].
-            present: Booleans [n, M], needed where the index has such a table.
+            ids: n new integers or strings.
+            vectors: Embeddings [n, D].
+            present: Modalities of the entries, booleans [n, M]; required if the index
+                has modalities.
 
         Returns:
             This index.
 
         Raises:
-            DataError: If an id is there already, or anything does not fit.
+            DataError: If an id is in the index already, or types or shapes differ from
+                those of the index.
         """
-        x = as_directions("vectors", vectors, width=self._x.shape[1] or None)
+        x = as_unit_vectors("vectors", vectors, width=self._x.shape[1] or None)
         ids, x, table = self._entries(ids, x, present)
         if len(self) and len(ids) and ids.dtype.kind != self.ids.dtype.kind:
             raise DataError(
                 f"ids must be of one type, got {ids.dtype} for an index of "
                 f"{self.ids.dtype}."
             )
-        again = np.isin(ids, self.ids)
-        if again.any():
+        repeated = np.isin(ids, self.ids)
+        if repeated.any():
             raise DataError(
-                f"ids must be new to the index, got {ids[again][0].item()!r}, which is "
-                "there. Remove it first."
+                "ids must be new to the index, got existing id "
+                f"{ids[repeated][0].item()!r}. Remove it first."
             )
         self.ids = np.concatenate([self.ids, ids]) if len(self) else ids
         self.present = np.concatenate([self.present, table])
@@ -262,8 +279,11 @@ class Index:
             self._engine.add(self._x, len(ids))
         return self
 
-    def remove(self, ids: Any) -> "Index":  # noqa: ANN401
+    def remove(self, ids: ArrayLike | int | str) -> "Index":
         """Remove entries by id.
+
+        Args:
+            ids: Ids of the index, one or several.
 
         Returns:
             This index.
@@ -275,42 +295,47 @@ class Index:
         unknown = ids[~np.isin(ids, self.ids)]
         if len(unknown):
             raise DataError(
-                f"remove must be given ids of the index, got {unknown[0].item()!r}, "
-                "which is not there (or had no vector)."
+                "ids to remove must be in the index, got unknown id "
+                f"{unknown[0].item()!r}. Entries without a vector are not in the index."
             )
-        gone = np.isin(self.ids, ids)
-        self.ids, self.present = self.ids[~gone], self.present[~gone]
-        self._x, self._tensor = self._x[~gone], None
-        if self._engine is not None and gone.any():
-            self._engine.remove(gone, self._x)
+        removed = np.isin(self.ids, ids)
+        self.ids, self.present = self.ids[~removed], self.present[~removed]
+        self._x, self._tensor = self._x[~removed], None
+        if self._engine is not None and removed.any():
+            self._engine.remove(removed, self._x)
         return self
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Save as safetensors and JSON, and what faiss built as a file beside them.
+    def save(self, folder: PathLike) -> None:
+        """Save the index as safetensors, JSON, and a file of faiss for its kinds.
+
+        Args:
+            folder: Folder to write; an existing index in it is replaced.
 
         Raises:
             CheckpointError: If the folder cannot be written.
         """
-
         save_index(self, folder)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], *, device: str = "cpu") -> "Index":
-        """Load what :meth:`save` wrote; it finds the same as before.
+    def load(cls, folder: PathLike, *, device: str = "cpu") -> "Index":
+        """Load an index; searches return the same results as before it was saved.
+
+        Args:
+            folder: Folder that :meth:`save` wrote.
+            device: Device of the "exact" search.
 
         Raises:
-            CheckpointError: If a file is missing, damaged or of something else.
-            ConfigError: If the kind needs faiss and it is not installed.
+            CheckpointError: If a file is missing, damaged, or not of an index.
+            ConfigError: If the kind requires faiss and it is not installed.
         """
-
         return load_index(cls, folder, device)
 
 
 FAISS = "faiss"
 
 
-def save_index(index: "Index", folder: str | os.PathLike[str]) -> None:
-    """Write an index into a folder.
+def save_index(index: "Index", folder: PathLike) -> None:
+    """Write an index to a folder.
 
     Raises:
         CheckpointError: If the folder cannot be written.
@@ -327,20 +352,18 @@ def save_index(index: "Index", folder: str | os.PathLike[str]) -> None:
     checkpoint.save(folder, tensors, manifest, parts)
 
 
-def load_index(
-    kind: type["Index"], folder: str | os.PathLike[str], device: str
-) -> "Index":
+def load_index(kind: type["Index"], folder: PathLike, device: str) -> "Index":
     """Read an index from a folder.
 
     Raises:
-        CheckpointError: If a file is missing, damaged or of something else.
-        ConfigError: If the index needs faiss and it is not installed.
+        CheckpointError: If a file is missing, damaged, or not of an index.
+        ConfigError: If the kind requires faiss and it is not installed.
     """
     tensors, manifest = checkpoint.load(folder)
     if "index" not in manifest:
         raise CheckpointError(
-            f"{folder} must hold an index, got a {manifest.get('estimator', 'model')}. "
-            "Make one with mmgraph index."
+            f"{folder} must contain an index, got a "
+            f"{manifest.get('estimator', 'model')}. Create an index by mmgraph index."
         )
     try:
         index = kind.__new__(kind)
@@ -351,7 +374,8 @@ def load_index(
         index.present = tensors["present"].numpy()
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder} does not describe an index of this version: {error!r}."
+            f"{folder} must contain an index of this version, got {error!r}. Create it "
+            "again by mmgraph index."
         ) from None
     index._tensor, index._engine = None, None
     _check(index, folder)
@@ -361,8 +385,7 @@ def load_index(
     return index
 
 
-def _check(index: "Index", folder: str | os.PathLike[str]) -> None:
-
+def _check(index: "Index", folder: PathLike) -> None:
     num = len(index.ids)
     fits = (
         index.kind in KINDS
@@ -374,8 +397,8 @@ def _check(index: "Index", folder: str | os.PathLike[str]) -> None:
     )
     if not fits:
         raise CheckpointError(
-            f"{folder} must hold as many ids, vectors and rows of modalities, got an "
-            "index whose parts do not fit each other."
+            f"{folder} must contain equal numbers of ids, vectors and rows of "
+            "modalities, got different ones. Create the index again."
         )
 
 

@@ -1,4 +1,8 @@
-"""Fitted estimators as one file for ONNX Runtime, without Python, torch or pickle."""
+"""Export of fitted estimators as a single file, and prediction by ONNX Runtime.
+
+Prediction from an ONNX file needs neither torch nor pickle. The folder depends on
+``estimators``; only the command line uses it.
+"""
 
 from mmgraph.serving.export import export
 from mmgraph.serving.exported_model import ExportedModel, load

@@ -1,4 +1,4 @@
-"""Writing a fitted estimator as ONNX, or as an archive of torch.export."""
+"""Export of a fitted estimator as ONNX, or as an archive of torch.export."""
 
 import json
 import logging
@@ -14,52 +14,56 @@ import torch
 
 from mmgraph.errors import ConfigError
 from mmgraph.estimators import FusionClassifier, FusionEstimator, FusionRegressor
+from mmgraph.serving.onnx_forest import ForestNode, translation_table
 from mmgraph.serving.program import ServedModel, replace_forests, trace
-from mmgraph.serving.onnx_forest import ForestNode, translation
+from mmgraph.typing import PathLike
 
 METADATA = "mmgraph"
 PROBABILITY, VALUE = "output.probability", "output.value"
 FORMATS = (".onnx", ".pt2")
-CHATTY = ("torch.onnx", "onnxscript", "onnx_ir")
+VERBOSE_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
-def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
-    """Write a fitted classifier or regressor as one file.
+def export(estimator: FusionEstimator, path: PathLike) -> None:
+    """Write a fitted classifier or regressor as a single file.
 
-    Its inputs are ``input.NAME``, float32 ``[B, C_m]`` for each modality and any ``B``
-    from 1 on; all-NaN rows are missing modalities, other NaN missing cells. A sequence
-    has ``input.NAME [B, T, C_m]`` for any ``T`` from 1 on and ``length.NAME [B]``,
-    int64, behind which nothing is read; 0 is a missing one. Modalities with time have
-    ``time.NAME``, float64 seconds, ``[B]`` or ``[B, T]``. Its output is
-    ``output.probability [B, K]``, float32, of a regressor ``output.value [B, K]``,
-    float64.
+    The suffix of the path selects the format: ``.onnx`` for ONNX Runtime, which
+    :func:`mmgraph.serving.load` reads, or ``.pt2`` for an archive of ``torch.export``,
+    which AOTInductor compiles. mmgraph does not read ``.pt2`` archives, because
+    ``torch.export.load`` unpickles parts of them: load only archives that you created.
 
-    ``.onnx`` runs in ONNX Runtime; :func:`mmgraph.serving.load` reads it. ``.pt2`` is
-    an archive of ``torch.export``, for AOTInductor and the like. ``torch.export.load``
-    unpickles parts of such an archive: mmgraph never reads one, and you should only
-    read your own.
+    Inputs, for any number of samples ``B`` of at least 1 (see
+    :func:`mmgraph.serving.inputs_of`):
+
+    - ``input.NAME``, float32 ``[B, C]``, for each modality. A row that is all NaN is a
+      missing modality, any other NaN a missing cell.
+    - For a sequence, ``input.NAME [B, T, C]`` for any ``T`` of at least 1, and
+      ``length.NAME [B]``, int64. Values beyond the length are not read; a length of 0
+      is a missing modality.
+    - For a modality with time, ``time.NAME``, float64 seconds, ``[B]`` or ``[B, T]``.
+
+    The output is ``output.probability [B, K]``, float32, for a classifier, and
+    ``output.value [B, K]``, float64, for a regressor.
 
     Args:
-        estimator: Fitted.
-        path: File to write; its suffix says which.
+        estimator: Fitted classifier or regressor.
+        path: File to write, ending in ``.onnx`` or ``.pt2``.
 
     Raises:
-        ConfigError: Another estimator or suffix, a path that cannot be written, or
-            ``mmgraph[export]`` is not installed.
-        SchemaError: Topologies other than ``Full``.
+        ConfigError: If the estimator is of another class, the suffix is another, the
+            path cannot be written, or ``mmgraph[export]`` is not installed.
+        SchemaError: If a relation has a topology other than ``Full``.
     """
     path = Path(path)
     if not isinstance(estimator, FusionClassifier | FusionRegressor):
         raise ConfigError(
-            "An exported model must be a FusionClassifier or FusionRegressor, got a "
+            "estimator must be a FusionClassifier or FusionRegressor, got a "
             f"{type(estimator).__name__}.",
-            "Serve it with from_pretrained.",
+            "Load other estimators by from_pretrained.",
         )
     if path.suffix not in FORMATS:
-        raise ConfigError(
-            f"An exported model must end in {' or '.join(FORMATS)}, got '{path}'."
-        )
-    _check_place(path)
+        raise ConfigError(f"path must end in {' or '.join(FORMATS)}, got '{path}'.")
+    _check_writable(path)
     served = ServedModel(estimator)
     with _quiet():
         if path.suffix == ".pt2":
@@ -68,12 +72,12 @@ def export(estimator: FusionEstimator, path: str | os.PathLike[str]) -> None:
             _write_onnx(served, estimator, path)
 
 
-def _check_place(path: Path) -> None:
-    """Refuse a path that cannot be written before anything is computed."""
+def _check_writable(path: Path) -> None:
+    """Check that the file can be written, before any computation."""
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise ConfigError(
-            "An exported model must be a file in a folder that exists and can be "
-            f"written, got '{path}'. Give another path, or make its folder first."
+            "path must be a file in an existing, writable folder, got "
+            f"'{path}'. Create the folder first, or give another path."
         )
 
 
@@ -82,22 +86,22 @@ def _write_onnx(
 ) -> None:
     require_onnx()
     forests = replace_forests(served.model, ForestNode)
-    written = torch.onnx.export(
+    program = torch.onnx.export(
         trace(served),
         dynamo=True,
         input_names=list(served.inputs),
         output_names=[VALUE if served.scaled else PROBABILITY],
-        custom_translation_table=translation(forests),
+        custom_translation_table=translation_table(forests),
         verbose=False,
     )
-    assert written is not None
-    _remove_source_paths(written.model)
-    written.model.metadata_props[METADATA] = json.dumps(_describe(estimator))
-    written.save(path, external_data=False)
+    assert program is not None
+    _remove_source_paths(program.model)
+    program.model.metadata_props[METADATA] = json.dumps(_metadata(estimator))
+    program.save(path, external_data=False)
 
 
 def _remove_source_paths(model: Any) -> None:  # noqa: ANN401
-    """Remove what the exporter notes of source files: paths of this machine."""
+    """Remove stack traces of the exporter, which contain paths of source files."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
     for function in model.functions.values():
@@ -106,24 +110,24 @@ def _remove_source_paths(model: Any) -> None:  # noqa: ANN401
 
 
 def require_onnx() -> None:
-    """Refuse to begin what cannot be written.
+    """Check that the packages for writing ONNX are installed.
 
     Raises:
-        ConfigError: A package is not installed.
+        ConfigError: If one is not installed.
     """
     try:
         import onnx
         import onnxscript
     except ImportError:
         raise ConfigError(
-            "Writing ONNX needs onnx and onnxscript, which are not installed. Install "
-            "mmgraph[export]."
+            "Export to ONNX requires onnx and onnxscript, which are not installed. "
+            "Install mmgraph[export]."
         ) from None
     assert onnx, onnxscript
 
 
-def _describe(estimator: FusionClassifier | FusionRegressor) -> dict[str, Any]:
-    """Return what a reader must know beyond the graph of operations."""
+def _metadata(estimator: FusionClassifier | FusionRegressor) -> dict[str, Any]:
+    """Return the metadata of the file: version, inputs and target."""
     from mmgraph import __version__
 
     spec = estimator.input_spec_
@@ -137,9 +141,9 @@ def _describe(estimator: FusionClassifier | FusionRegressor) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter from telling about itself."""
-    levels = {name: logging.getLogger(name).level for name in CHATTY}
-    for name in CHATTY:
+    """Suppress warnings and log messages of the exporter."""
+    levels = {name: logging.getLogger(name).level for name in VERBOSE_LOGGERS}
+    for name in VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():

@@ -1,10 +1,9 @@
-"""Predicting by ONNX Runtime from whatever modalities each sample has.
+"""Prediction from an exported model by ONNX Runtime.
 
 Letters: ``N`` samples, ``C`` channels, ``K`` outputs.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,25 +15,26 @@ from mmgraph.checkpoint import migrate_export
 from mmgraph.errors import CheckpointError, ConfigError, SchemaError
 from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.serving.export import METADATA
-from mmgraph.serving.inputs import Feed, ModelInput, nothing, read_samples
+from mmgraph.serving.inputs import Feed, ModelInput, empty_inputs, read_samples
+from mmgraph.typing import PathLike
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
-PLAIN = "fiubU"
+CLASS_KINDS = "fiubU"  # NumPy kinds of class labels
 
 
 class ExportedModel:
-    """A classifier or regressor that :func:`mmgraph.serving.export` wrote.
+    """Classifier or regressor in ONNX Runtime; see :func:`mmgraph.serving.load`.
 
     Args:
-        session: The graph of operations.
-        description: What was written beside it.
+        session: Session of the ONNX graph.
+        description: Metadata of the file.
 
     Attributes:
-        inputs: Inputs of the model.
-        classes_: Classes or numbers of labels; None for a regressor.
+        inputs: Input specification: schema, kinds and channels of the modalities.
+        classes_: Class labels ``[K]``, or indices of labels; None for a regressor.
     """
 
     def __init__(
@@ -44,71 +44,86 @@ class ExportedModel:
         self.session = session
         self.inputs = InputSpec.from_json(description["inputs"])
         self.classes_ = _read_classes(target) if "classes" in target else None
-        self._several = bool(target.get("multi_label", False))
+        self._multi_label = bool(target.get("multi_label", False))
         self._flat = bool(target.get("flat", False))
 
     def predict_proba(self, X: ModelInput) -> FloatArray:  # noqa: N803
-        """Return probabilities ``[N, K]`` of classes, or of labels.
+        """Return the probabilities of classes, or of labels.
 
         Args:
-            X: The data, or by modality what ``from_arrays`` takes: a modality that is
-                left out is missing from all samples, an all-NaN row from one; other
-                NaN are missing cells. Data alone have times.
+            X: Samples, or values by modality as in ``MultimodalData.from_arrays``. A
+                modality that is left out is missing in all samples, and a row that is
+                all NaN in one sample; any other NaN is a missing cell. Pass
+                ``MultimodalData`` if modalities have times.
+
+        Returns:
+            Probabilities ``[N, K]``, those of the prior for a sample without any
+            modality.
 
         Raises:
-            DataError: An unknown modality, another width, infinite cells, no times
-                where the training had them.
-            ConfigError: The model is a regressor.
+            DataError: If a modality is unknown, has another width, kind or number of
+                samples, has infinite cells, or lacks times that the training had.
+            ConfigError: If the model is a regressor.
         """
         if self.classes_ is None:
             raise ConfigError(
-                "predict_proba must be asked of a classifier, got an exported "
-                "regressor. Use predict."
+                "predict_proba requires a classifier, got an exported regressor. Use "
+                "predict."
             )
         return self._run(X)
 
     def predict(self, X: ModelInput) -> npt.NDArray[Any]:  # noqa: N803
-        """Return the likeliest class ``[N]``, labels above one half, or values.
+        """Return predicted classes, labels or values.
 
-        Takes and raises what :meth:`predict_proba` does, of a regressor too.
+        Args:
+            X: As in :meth:`predict_proba`.
+
+        Returns:
+            The most probable class ``[N]``; for several labels, 1 where the probability
+            exceeds 0.5, ``[N, K]``; for a regressor, values ``[N]`` or ``[N, K]``.
+
+        Raises:
+            DataError: As in :meth:`predict_proba`.
         """
-        said = self._run(X)
+        outputs = self._run(X)
         if self.classes_ is None:
-            return said[:, 0] if self._flat else said
-        if self._several:
-            return (said > 0.5).astype(np.int64)
-        result: npt.NDArray[Any] = self.classes_[said.argmax(1)]
+            return outputs[:, 0] if self._flat else outputs
+        if self._multi_label:
+            return (outputs > 0.5).astype(np.int64)
+        result: npt.NDArray[Any] = self.classes_[outputs.argmax(1)]
         return result
 
     def _run(self, X: ModelInput) -> FloatArray:  # noqa: N803
-        """Return what the graph says, ``[N, K]``."""
+        """Return the outputs of the graph, ``[N, K]``."""
         feed = read_samples(X, self.inputs)
         num_samples = len(next(iter(feed.values())))
-        if not num_samples:  # the graph is made for one sample or more
-            return self._ask(nothing(self.inputs.schema, 1))[:0]
-        return self._ask(feed)
+        if not num_samples:  # the graph requires at least one sample
+            return self._run_session(empty_inputs(self.inputs.schema, 1))[:0]
+        return self._run_session(feed)
 
-    def _ask(self, feed: Feed) -> FloatArray:
-        said: FloatArray = self.session.run(None, feed)[0].astype(np.float64)
-        return said
+    def _run_session(self, feed: Feed) -> FloatArray:
+        outputs: FloatArray = self.session.run(None, feed)[0].astype(np.float64)
+        return outputs
 
 
-def load(path: str | os.PathLike[str], *, threads: int | None = None) -> ExportedModel:
-    """Read an exported model for ONNX Runtime; nothing in it is executed as Python.
+def load(path: PathLike, *, threads: int | None = None) -> ExportedModel:
+    """Load an exported model for prediction by ONNX Runtime.
+
+    No Python code or pickle in the file is executed.
 
     Args:
-        path: An ``.onnx`` file of :func:`mmgraph.serving.export`.
-        threads: Threads of one prediction; default: one per core.
+        path: ``.onnx`` file of :func:`mmgraph.serving.export`.
+        threads: Threads per prediction; None for one per core.
 
     Raises:
-        ConfigError: ``mmgraph[export]`` is not installed.
-        CheckpointError: No file there, or none that mmgraph wrote.
+        ConfigError: If ``mmgraph[export]`` is not installed.
+        CheckpointError: If the file does not exist, or mmgraph did not write it.
     """
     path = Path(path)
     if path.suffix != ".onnx" or not path.is_file():
         raise CheckpointError(
-            f"An exported model must be an existing .onnx file, got '{path}'. Archives "
-            "of torch.export hold pickled parts, which mmgraph does not read."
+            f"path must be an existing .onnx file, got '{path}'. Archives of "
+            "torch.export contain pickled parts, which mmgraph does not read."
         )
     session = _open(path, threads)
     try:
@@ -116,8 +131,8 @@ def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Exporte
         return ExportedModel(session, migrate_export(json.loads(text)))
     except (AttributeError, KeyError, TypeError, ValueError, SchemaError):
         raise CheckpointError(
-            f"'{path}' must be written by mmgraph.serving.export of this version, got "
-            "ONNX of another origin."
+            f"'{path}' must be written by mmgraph.serving.export, got ONNX of another "
+            "origin or version. Export the estimator again."
         ) from None
 
 
@@ -127,25 +142,25 @@ def _open(path: Path, threads: int | None) -> "InferenceSession":
         from onnxruntime.capi import onnxruntime_pybind11_state as states
     except ImportError:
         raise ConfigError(
-            "Exported models need onnxruntime, which is not installed. Install "
+            "Exported models require onnxruntime, which is not installed. Install "
             "mmgraph[export]."
         ) from None
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
-    wrong = (states.Fail, states.InvalidGraph, states.InvalidProtobuf)
+    invalid = (states.Fail, states.InvalidGraph, states.InvalidProtobuf)
     try:
         return onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )
-    except (*wrong, states.InvalidArgument, states.NotImplemented) as error:
+    except (*invalid, states.InvalidArgument, states.NotImplemented) as error:
         raise CheckpointError(
-            f"'{path}' must be a model that this ONNX Runtime reads, got: {error}"
+            f"'{path}' must be a model that this ONNX Runtime supports, got: {error}"
         ) from None
 
 
 def _read_classes(target: Mapping[str, Any]) -> npt.NDArray[Any]:
     kind = np.dtype(target["dtype"])
-    if kind.kind not in PLAIN:
+    if kind.kind not in CLASS_KINDS:
         raise ValueError(f"classes of type {kind}")
     return np.array(target["classes"], dtype=np.str_ if kind.kind == "U" else kind)

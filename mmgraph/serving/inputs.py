@@ -1,4 +1,4 @@
-"""Samples as the inputs of an exported model.
+"""Conversion of samples to the inputs of an exported model.
 
 Letters: ``N`` samples, ``T`` rows of the longest sequence, ``C`` channels.
 """
@@ -23,29 +23,29 @@ Feed: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 def read_samples(X: ModelInput, inputs: InputSpec) -> Feed:  # noqa: N803
-    """Return every input of a model, see :func:`mmgraph.serving.export`.
+    """Return all inputs of a model by name; see :func:`mmgraph.serving.export`.
 
     Args:
-        X: The data, or by modality what ``from_arrays`` takes.
-        inputs: Inputs of the exported model.
+        X: Samples, or values by modality as in ``MultimodalData.from_arrays``.
+        inputs: Input specification of the model.
 
     Raises:
-        DataError: An unknown modality, another width, infinite cells, no times where
-            the training had them, modalities of different numbers of samples, or raw
-            ones where it had numbers.
+        DataError: If a modality is unknown, has another width, kind or number of
+            samples, has infinite cells, or lacks times that the training had.
     """
     names = inputs.schema.modality_names
     given = X.columns if isinstance(X, MultimodalData) else X
     unknown = [name for name in given if name not in names]
     if unknown or not given:
-        got = ", ".join(map(repr, unknown)) or "none of them"
+        got = ", ".join(map(repr, unknown)) or "none"
         raise DataError(
-            f"Samples must have some of the modalities {', '.join(names)}, got {got}."
+            f"X must have at least one of the modalities {', '.join(names)}, and no "
+            f"others, got {got}."
         )
     if isinstance(X, MultimodalData):
-        return nothing(inputs.schema, len(X)) | _read_data(X, inputs)
+        return empty_inputs(inputs.schema, len(X)) | _read_data(X, inputs)
     num_samples = count_samples(X)
-    feed = nothing(inputs.schema, num_samples)
+    feed = empty_inputs(inputs.schema, num_samples)
     for name, values in X.items():
         modality = inputs.schema.modality(name)
         if _is_table(values) and modality.tokens == "single" and not modality.time:
@@ -55,8 +55,8 @@ def read_samples(X: ModelInput, inputs: InputSpec) -> Feed:  # noqa: N803
     return feed
 
 
-def nothing(schema: Schema, num_samples: int) -> Feed:
-    """Return the inputs of samples of which nothing was observed."""
+def empty_inputs(schema: Schema, num_samples: int) -> Feed:
+    """Return the inputs of samples without any observed modality."""
     feed: Feed = {}
     for key, shape in inputs_of(schema).items():
         sizes = {"B": num_samples, "T": 1}
@@ -66,7 +66,7 @@ def nothing(schema: Schema, num_samples: int) -> Feed:
 
 
 def _read_data(data: MultimodalData, inputs: InputSpec) -> Feed:
-    """Return the inputs of the modalities that the data have."""
+    """Return the inputs of the modalities of the data."""
     data = inputs.read(
         data.select([n for n in data.modalities if n not in inputs.unseen])
     )
@@ -77,14 +77,14 @@ def _read_data(data: MultimodalData, inputs: InputSpec) -> Feed:
 
 
 def _is_table(values: npt.ArrayLike) -> bool:
-    """Tell plain numbers ``[N, C]``, which need no reading."""
+    """Return True for an array ``[N, C]`` of numbers, which needs no conversion."""
     return (
         type(values) is np.ndarray and values.ndim == 2 and values.dtype.kind in "fiub"
     )
 
 
 def _from_column(modality: Modality, column: Column) -> Feed:
-    """Return the inputs of one modality that fits the schema."""
+    """Return the inputs of one modality."""
     if modality.tokens == "ragged":
         return _pad(modality, column)
     feed = _of_table(modality, describe_rows(column, modality.kind))
@@ -98,9 +98,9 @@ def _from_column(modality: Modality, column: Column) -> Feed:
 def _of_table(modality: Modality, values: npt.ArrayLike) -> Feed:
     """Return the input of single rows ``[N, C]``."""
     name, width = modality.name, modality.channels
-    with np.errstate(over="ignore"):  # what overflows is refused as infinite
+    with np.errstate(over="ignore"):  # overflow becomes an error below
         table = np.asarray(values, dtype=np.float32)
-    if np.isnan(table).all():  # nothing observed has no width
+    if np.isnan(table).all():  # unobserved modalities may have any width
         table = np.full((len(table), width or 0), np.nan, dtype=np.float32)
     if table.shape[1] != width:
         raise DataError(

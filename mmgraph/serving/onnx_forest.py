@@ -1,7 +1,7 @@
-"""Forests as one node each of an ONNX graph.
+"""Export of forests as single nodes of an ONNX graph.
 
-Look-ups by tensor operations would take four nodes for every level of a forest; ONNX
-has an operator for it, ``TreeEnsembleRegressor``, which walks down tree by tree.
+The operator ``TreeEnsembleRegressor`` of ONNX evaluates a forest; tensor operations
+would take four nodes for each level of its trees.
 
 Letters: ``B`` samples, ``F`` features, ``K`` outputs.
 """
@@ -20,7 +20,7 @@ ML_OPSET = 3
 
 @torch.library.custom_op("mmgraph::forest", mutates_args=())
 def forest_node(x: Tensor, number: int, out_channels: int) -> Tensor:
-    """Stand for a forest in a trace, ``[B, F]`` to ``[B, K]``; it only has a shape."""
+    """Represent a forest in a trace: ``[B, F]`` to zeros of shape ``[B, K]``."""
     return x.new_zeros(x.shape[0], out_channels)
 
 
@@ -30,24 +30,29 @@ def _shape(x: Tensor, number: int, out_channels: int) -> Tensor:
 
 
 class ForestNode(nn.Module):
-    """The place of a forest in a graph that is to become ONNX."""
+    """Placeholder of a forest in a model to be traced.
+
+    Args:
+        number: Index of the forest.
+        forest: Forest with ``K`` outputs.
+    """
 
     def __init__(self, number: int, forest: Forest) -> None:
         super().__init__()
         self.number, self.out_channels = number, forest.value.shape[1]
 
     def forward(self, x: Tensor, root: Tensor | None = None) -> Tensor:
-        """Keep the place of the forest, asked of all its trees."""
+        """Return ``[B, K]`` zeros; supports the evaluation of all trees only."""
         assert root is None
         return forest_node(x, self.number, self.out_channels)
 
 
-def translation(forests: Sequence[Forest]) -> dict[Callable[..., Any], Any]:
-    """Return what :func:`torch.onnx.export` writes for each :class:`ForestNode`."""
+def translation_table(forests: Sequence[Forest]) -> dict[Callable[..., Any], Any]:
+    """Return the custom translation table for :func:`torch.onnx.export`."""
     from onnxscript.values import Opset
 
     operators = Opset("ai.onnx.ml", ML_OPSET)
-    attributes = [describe(forest) for forest in forests]
+    attributes = [forest_attributes(forest) for forest in forests]
 
     def write(x: Any, number: int, out_channels: int) -> Any:  # noqa: ANN401
         return operators.TreeEnsembleRegressor(x, **attributes[number])
@@ -55,8 +60,8 @@ def translation(forests: Sequence[Forest]) -> dict[Callable[..., Any], Any]:
     return {torch.ops.mmgraph.forest.default: write}
 
 
-def describe(forest: Forest) -> dict[str, Any]:
-    """Return the attributes of the ``TreeEnsembleRegressor`` that equals a forest."""
+def forest_attributes(forest: Forest) -> dict[str, Any]:
+    """Return the attributes of the ``TreeEnsembleRegressor`` equal to a forest."""
     root, child = forest.root.numpy(), forest.child.numpy()
     num_nodes, num_outputs = forest.value.shape
     sizes = np.diff(np.append(root, num_nodes))

@@ -1,4 +1,4 @@
-"""A fitted estimator as a function of plain tensors.
+"""Fitted estimators as functions of plain tensors, and their traces.
 
 Letters: ``B`` samples, ``M`` modalities, ``T`` rows of the longest sequence, ``C``
 channels, ``K`` outputs.
@@ -20,18 +20,29 @@ from mmgraph.experts.trees import Forest
 from mmgraph.ops import present_rows
 from mmgraph.schema import Full, Modality, Schema
 
-# dots keep names of modalities from those of operations
+# the dot keeps names of inputs apart from names of operations
 INPUT, LENGTH, TIME = "input.", "length.", "time."
 DTYPES = {INPUT: "float32", LENGTH: "int64", TIME: "float64"}
-TRACED = {"B": 3, "T": 5}  # any numbers but 0 and 1, which are taken for constants
+TRACED = {"B": 3, "T": 5}  # example sizes; torch.export specializes 0 and 1
 Shape: TypeAlias = tuple[str | int, ...]
 
 
 def inputs_of(schema: Schema) -> dict[str, Shape]:
-    """Return the shape of every input by its name, in order; letters are free.
+    """Return the shapes of the inputs of an exported model by name, in order.
 
-    ``input.NAME`` is ``[B, C]``, of a sequence ``[B, T, C]`` with ``length.NAME [B]``;
-    a modality with time has ``time.NAME``, ``[B]`` or ``[B, T]``.
+    ``input.NAME`` has shape ``[B, C]``, or ``[B, T, C]`` for a sequence, which also has
+    ``length.NAME [B]``. A modality with time has ``time.NAME``, ``[B]`` or ``[B, T]``.
+
+    Args:
+        schema: Schema of the estimator.
+
+    Returns:
+        Shapes with the letters "B" and "T" for variable sizes.
+
+    Example:
+        >>> from mmgraph import serving
+        >>> serving.inputs_of(Schema.star([Modality("labs", 3)]))
+        {'input.labs': ('B', 3)}
     """
     return {
         prefix + m.name: shape
@@ -41,7 +52,7 @@ def inputs_of(schema: Schema) -> dict[str, Shape]:
 
 
 def dtype_of(key: str) -> str:
-    """Return the type of an input by its name."""
+    """Return the dtype of an input by its name."""
     return DTYPES[key[: key.index(".") + 1]]
 
 
@@ -58,16 +69,17 @@ def _shapes(modality: Modality) -> dict[str, Shape]:
 
 
 class ServedModel(nn.Module):
-    """Inputs by modality to ``[B, K]``, without shapes that depend on data.
+    """Prediction function of an estimator, without data-dependent shapes.
 
-    Says what the estimator says: probabilities, or values in the units of training,
-    which are float64 because float32 cannot tell large ones apart.
+    The output ``[B, K]`` are probabilities, or predicted values in the units of the
+    targets. Values are float64, because float32 has too few digits for large ones.
 
     Args:
-        estimator: Fitted; it is copied and stays as it is.
+        estimator: Fitted estimator; it is copied.
 
     Raises:
-        SchemaError: Topologies other than ``Full``, whose edges depend on the data.
+        SchemaError: If a relation has a topology other than ``Full``, whose edges
+            depend on the data.
     """
 
     scale: Tensor
@@ -88,14 +100,17 @@ class ServedModel(nn.Module):
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
         self.scaled = scaled
 
-    def forward(self, *given: Tensor) -> Tensor:
-        """Predict from what :func:`inputs_of` names, in its order.
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """Predict from the inputs of :func:`inputs_of`, in that order.
 
-        An all-NaN row is a missing modality, and so is a sequence of length 0 or of
-        such rows; a NaN elsewhere is a missing cell. What stands behind the end of a
-        sequence is not read.
+        A row that is all NaN is a missing modality, as is a sequence of length 0 or of
+        such rows; any other NaN is a missing cell. Values beyond the length of a
+        sequence are not read.
+
+        Returns:
+            ``[B, K]``.
         """
-        inputs = dict(zip(self.inputs, given, strict=True))
+        inputs = dict(zip(self.inputs, tensors, strict=True))
         x, lengths, features = {}, {}, []
         for modality in self.modalities:
             name = modality.name
@@ -111,8 +126,8 @@ class ServedModel(nn.Module):
         present = present_rows(features)
         time = self._since_start(inputs, present)
         batch = Batch.regular(x, present, lengths=lengths, time=time)
-        said: Tensor = self.model(batch, features)
-        return said.double() * self.scale + self.mean if self.scaled else said
+        outputs: Tensor = self.model(batch, features)
+        return outputs.double() * self.scale + self.mean if self.scaled else outputs
 
     def _since_start(
         self, inputs: dict[str, Tensor], present: Tensor
@@ -136,12 +151,12 @@ class ServedModel(nn.Module):
 
 
 def _describe(rows: Tensor, length: Tensor) -> Tensor:
-    """Return what experts read of padded sequences ``[B, T, C]``: ``[B, 25 C]``."""
-    place = torch.arange(rows.shape[1], device=rows.device)
+    """Return the features ``[B, 25 C]`` of padded sequences ``[B, T, C]``."""
+    index = torch.arange(rows.shape[1], device=rows.device)
     each = torch.arange(rows.shape[0], device=rows.device)
-    x = rows.masked_fill((place >= length[:, None])[..., None], torch.nan)
+    x = rows.masked_fill((index >= length[:, None])[..., None], torch.nan)
     length = length.clamp(min=1)
-    position = torch.minimum(place, length[:, None] - 1)
+    position = torch.minimum(index, length[:, None] - 1)
     sample = each[:, None].expand(-1, rows.shape[1])
     return describe_sequences(
         x.flatten(0, 1), sample.flatten(), position.flatten(), length
@@ -149,42 +164,42 @@ def _describe(rows: Tensor, length: Tensor) -> Tensor:
 
 
 def check_servable(schema: Schema) -> None:
-    """Refuse what cannot be a graph of fixed shapes.
+    """Check that the shapes of all operations are independent of the data.
 
     Raises:
-        SchemaError: See :class:`ServedModel`.
+        SchemaError: If a relation has a topology other than ``Full``.
     """
     for relation in schema.relations:
         if not isinstance(relation.topology, Full):
             raise SchemaError(
                 f"Relation {relation.edge_type} must have the topology Full to be "
-                f"exported, got {type(relation.topology).__name__}. Serve it with "
-                "from_pretrained."
+                f"exported, got {type(relation.topology).__name__}. Load the "
+                "estimator by from_pretrained instead."
             )
 
 
 def trace(served: ServedModel) -> ExportedProgram:
-    """Return the graph of operations, for any samples and lengths from 1 on."""
+    """Return the traced program, for variable numbers of samples and lengths."""
     dims = {"B": Dim("samples", min=1)}
     steps = {m.name: Dim(f"steps{i}", min=1) for i, m in enumerate(served.modalities)}
-    given, shapes = [], []
+    examples, shapes = [], []
     for key, shape in served.inputs.items():
         dtype, name = getattr(torch, dtype_of(key)), key.split(".", 1)[1]
         sizes = [TRACED[s] if isinstance(s, str) else s for s in shape]
-        given.append(torch.zeros(sizes, dtype=dtype))
+        examples.append(torch.zeros(sizes, dtype=dtype))
         free = dims | {"T": steps[name]}
         shapes.append({i: free[s] for i, s in enumerate(shape) if isinstance(s, str)})
     with torch.no_grad():
         return torch.export.export(
-            served, tuple(given), dynamic_shapes=(tuple(shapes),), strict=False
+            served, tuple(examples), dynamic_shapes=(tuple(shapes),), strict=False
         )
 
 
 def _fix_constants(model: nn.Module) -> None:
-    """Turn buffers that steer the computation into plain numbers.
+    """Replace buffers that control the computation by Python numbers.
 
-    A trace has one course: it must know the depth of trees, and whether the graph
-    speaks at all.
+    A trace follows a single path, so that the depth of trees and the weight of the
+    graph network must be constants.
     """
     for module in model.modules():
         for name in ("depth", "beta"):
@@ -195,7 +210,7 @@ def _fix_constants(model: nn.Module) -> None:
 
 
 def replace_forests(model: nn.Module, build: type[nn.Module]) -> list[Forest]:
-    """Put ``build(number, forest)`` in the place of each forest; return the forests."""
+    """Replace each forest by ``build(number, forest)``; return the forests in order."""
     forests: list[Forest] = []
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

@@ -89,7 +89,9 @@ class Validation:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the best parameters as tensors, and the losses as JSON."""
-        tensors = {f"best_params.{name}": value for name, value in self.best_params.items()}
+        tensors = {
+            f"best_params.{name}": value for name, value in self.best_params.items()
+        }
         plain = {"losses": self.losses, "waiting": self.waiting}
         return tensors | {"best": self.best}, plain
 

@@ -1,5 +1,5 @@
-"""Functions behind the commands of the command line.
+"""Workflows: the functions behind the commands of the command line.
 
 They open files, load saved models, call the library and return results; ``cli`` parses
-options and prints. They may import everything but ``cli``.
+options and prints. They may import everything except ``cli``.
 """

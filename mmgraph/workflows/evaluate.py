@@ -1,4 +1,4 @@
-"""How good a saved model is on samples that it has not seen."""
+"""Evaluation of a saved model on the samples of a file or folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,25 +25,26 @@ from mmgraph.workflows.saved_model import (
 )
 
 TASKS: tuple[Task, ...] = ("classification", "regression", "retrieval", "matching")
-SEEDS = 3  # masks per rate above 0
+SEEDS = 3  # masks per missing rate above 0
 
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What is to be measured.
+    """Model, samples and scenarios of an evaluation.
 
     Attributes:
         model: Folder of `mmgraph train`.
-        file: Parquet file, folder of them, or of pictures, texts and sounds.
+        file: Parquet or CSV file, folder of Parquet files, or folder of images, texts
+            and audio.
         label: Column of labels; None is that of the training.
-        modalities: Columns of modalities; those of others are as in the training.
-        group: Column whose equal values belong together, for retrieval and matching;
-            None is that of the training.
-        rates: Shares of the observed modalities to remove; 0 is the file as it is.
-        query: Modalities that a retriever is asked by; None is each by itself.
-        gallery: Modalities that a retriever finds; None is each by itself.
-        seed: Of masks and wrong partners.
-        encoders: Where pretrained encoders are now, by modality, if they have moved.
+        modalities: Columns of modalities that differ from those of the training.
+        group: Column of groups, whose samples belong together in retrieval and
+            matching; None is that of the training.
+        rates: Shares of the observed modalities to remove; 0 removes nothing.
+        query: Modalities of a query, used together; None is each on its own.
+        gallery: Modalities of a gallery entry, used together; None is each on its own.
+        seed: Seed of masks and negatives.
+        encoders: Paths of pretrained encoders that have moved, by modality.
     """
 
     model: Path
@@ -58,10 +59,10 @@ class EvaluateRequest:
     encoders: Mapping[str, str] | None = None
 
     def check(self, task: Task) -> None:
-        """Refuse options that a model of this task has no use for.
+        """Refuse options that do not apply to a model of this task.
 
         Raises:
-            ConfigError: Naming the first one.
+            ConfigError: If there is such an option; it names the first one.
         """
         sides = {"--query": self.query, "--gallery": self.gallery}
         given = [option for option, value in sides.items() if value is not None]
@@ -71,7 +72,7 @@ class EvaluateRequest:
         if given:
             raise ConfigError(
                 f"{given[0]} must go with a retriever{_or_matcher(given[0])}, got a "
-                f"model of {task}. Leave it out."
+                f"{task} model. Leave {given[0]} out."
             )
 
 
@@ -84,13 +85,13 @@ def evaluate_saved(request: EvaluateRequest, warn: Warn = no_op) -> Evaluation:
 
     Args:
         request: Model, file and scenarios.
-        warn: Receives one line about modalities of the model that the file lacks.
+        warn: Function that receives one line per modality without a column.
 
     Raises:
-        CheckpointError: If the folder does not hold a model.
-        ConfigError: If an option does not fit the model.
-        DataError: If the file has no labels, has a class that the training did not
-            have, or lacks the modalities that belong together.
+        CheckpointError: If the folder does not contain a model.
+        ConfigError: If an option does not apply to the model.
+        DataError: If the file has no labels, a class is unknown to the model, or
+            modalities for retrieval or matching are missing.
     """
     model, columns = load_model(request.model, *TASKS, encoders=request.encoders)
     request.check(columns.task)
@@ -109,7 +110,7 @@ def _check_label(label: str | None, data: MultimodalData) -> None:
     if label is not None and class_numbers(data.y) is None:
         raise DataError(
             f"--label must name a column of at least two classes of which samples "
-            f"share one, got '{label}'. Leave it out to evaluate without labels."
+            f"share one, got '{label}'. Leave --label out to evaluate without labels."
         )
 
 
@@ -125,18 +126,18 @@ def _read(columns: Columns, request: EvaluateRequest) -> DataOrStream:
 
 
 def _read_pairs(columns: Columns, request: EvaluateRequest) -> DataOrStream:
-    """Read the samples, with labels and groups where there are any."""
+    """Read the samples, with labels and groups if the file has them."""
     file = request.file
     if is_folder_of_files(file):
         label, group = request.label, request.group
         given = request.modalities or {}
         return read_samples(file, modalities=given, label=label, group=group)
     modalities = resolve_columns(columns, file, request.modalities)
-    have = _column_names(file)
-    # those of the training are used where the file has them
-    label = request.label or (columns.label if columns.label in have else None)
-    group = request.group or (columns.group if columns.group in have else None)
-    id = columns.id if columns.id in have else None
+    existing = _column_names(file)
+    # columns of the training are optional for retrieval and matching
+    label = request.label or (columns.label if columns.label in existing else None)
+    group = request.group or (columns.group if columns.group in existing else None)
+    id = columns.id if columns.id in existing else None
     return read_samples(file, modalities=modalities, label=label, group=group, id=id)
 
 

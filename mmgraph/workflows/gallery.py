@@ -1,7 +1,7 @@
-"""A gallery that is indexed, and the answer to a query.
+"""Indexing of a gallery, and queries to the index.
 
-The folder of an index holds what `Index.save` writes, a copy of the model, and
-`entries.parquet` with what is shown of each entry.
+The folder of an index contains the files of `Index.save`, a copy of the model, and
+`entries.parquet` with the text and image file of each entry.
 """
 
 import json
@@ -32,11 +32,12 @@ MODEL, ENTRIES, GALLERY = "model", "entries.parquet", "gallery.json"
 
 @dataclass(frozen=True)
 class IndexResult:
-    """An index that was built.
+    """A new index.
 
     Attributes:
         index: The index.
-        num_samples: Samples of the gallery; the index lacks those without embedding.
+        num_samples: Samples of the gallery, including those without embedding, which
+            are not in the index.
     """
 
     index: Index
@@ -58,21 +59,22 @@ def build_index(
     """Embed a gallery and save its index, with a copy of the model.
 
     Args:
-        gallery: Folder of pictures, texts and sounds, Parquet file, or folder of them.
+        gallery: Folder of images, texts and audio, Parquet file, or folder of Parquet
+            files.
         model: Folder of a saved retriever.
-        output: Folder to save in; an index that is there is replaced.
-        only: Modalities to embed; None is all that the gallery has.
+        output: Folder to save in; an existing index is replaced.
+        only: Modalities to embed; None is all modalities of the gallery.
         kind: Kind of index.
-        modalities: Columns of each modality of a Parquet file; default: as in the
+        modalities: Columns of each modality of a Parquet file; default: those of the
             training.
         id: Column of ids of a Parquet file.
-        picture: Column of a Parquet file with the files of pictures.
-        encoders: Where pretrained encoders are now, by modality, if they have moved.
+        picture: Column of a Parquet file with paths of image files.
+        encoders: Paths of pretrained encoders that have moved, by modality.
 
     Raises:
-        CheckpointError: If the model cannot embed.
-        ConfigError: If the output holds something else than an index, is in the
-            folder of the model, or is no folder that can be written.
+        CheckpointError: If the model is not a retriever.
+        ConfigError: If the output contains anything but an index, is in the folder of
+            the model, or is not a folder that can be written.
         DataError: If the gallery or one of its columns cannot be read.
     """
     _check_output(output, model)
@@ -82,40 +84,42 @@ def build_index(
     check_names("only", only or (), data.modalities)
     pictures = _pictures(gallery, data, picture)
     z = retriever.embed(data, modalities=only)
-    made = Index(
+    index = Index(
         data.ids, z, present=data.present, modalities=data.modalities, kind=kind
     )
     output.mkdir(parents=True, exist_ok=True)
     _copy_model(model, output / MODEL)
-    if encoders:  # the copy says where they are now
+    if encoders:  # the copy contains the new paths
         retriever.save_pretrained(output / MODEL)
     _save_entries(data, pictures, output / ENTRIES)
     facts = {"files": is_folder_of_files(gallery), "text": _texts(data)}
     (output / GALLERY).write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    made.save(output)
-    return IndexResult(made, len(data))
+    index.save(output)
+    return IndexResult(index, len(data))
 
 
 def _check_output(output: Path, model: Path) -> None:
-    """Refuse an output in which the index would destroy something else."""
+    """Refuse an output folder in which the index would overwrite other files."""
     check_folder(output)
-    own = "Output must be a folder of its own for the index"
+    own = "Output must be a separate folder for the index"
     manifest = output / checkpoint.MANIFEST
     if manifest.is_file() and "index" not in checkpoint.read_manifest(output):
-        raise ConfigError(f"{own}, got '{output}', which holds a model.")
+        raise ConfigError(f"{own}, got '{output}', which contains a model.")
     source, copy = model.resolve(), (output / MODEL).resolve()
     if output.resolve().is_relative_to(source):
-        raise ConfigError(f"{own}, got '{output}' in that of the model '{model}'.")
+        raise ConfigError(
+            f"{own}, got '{output}' in the folder of the model '{model}'."
+        )
     foreign = copy.exists() and not manifest.is_file()
     if source != copy and (foreign or source.is_relative_to(copy)):
         raise ConfigError(
-            f"{own}, got '{output}', which would lose '{output / MODEL}'. Choose "
-            "another one."
+            f"{own}, got '{output}', which would overwrite '{output / MODEL}'. "
+            "Choose another folder."
         )
 
 
 def _copy_model(model: Path, copy: Path) -> None:
-    """Put a copy of the model in the place of the one that is there."""
+    """Replace the copy of the model in an index folder."""
     if model.resolve() == copy.resolve():
         return
     part = copy.with_name(f".{copy.name}.part")
@@ -129,41 +133,41 @@ def _copy_model(model: Path, copy: Path) -> None:
 
 
 def load_retriever(folder: Path, encoders: Mapping[str, str] | None = None) -> Embeds:
-    """Load an estimator that embeds any of its modalities.
+    """Load a retriever.
 
     Args:
-        folder: Where it was saved.
-        encoders: Where pretrained encoders are now, by modality, if they have moved.
+        folder: Folder of the saved model.
+        encoders: Paths of pretrained encoders that have moved, by modality.
 
     Raises:
-        CheckpointError: If the folder holds no retriever, or a pretrained encoder is
-            not where it was.
-        ConfigError: If an encoder is of a modality that had none.
+        CheckpointError: If the folder contains no retriever, or a pretrained encoder is
+            not at its path.
+        ConfigError: If an encoder is given for a modality without one.
     """
-    found = load_any(folder, encoders=encoders)
-    if not isinstance(found, Embeds):
+    model = load_any(folder, encoders=encoders)
+    if not isinstance(model, Embeds):
         raise CheckpointError(
-            f"{folder} must hold a retriever, got a {type(found).__name__}. Make one "
-            "with mmgraph train --task retrieval."
+            f"{folder} must contain a retriever, got a {type(model).__name__}. Train "
+            "one with mmgraph train --task retrieval."
         )
-    return found
+    return model
 
 
 def _texts(data: MultimodalData) -> list[str]:
-    """Return the modalities that words can be looked up in."""
+    """Return the names of the text modalities."""
     return [m.name for m in data.schema.modalities if m.kind == "text"]
 
 
 def _pictures(gallery: Path, data: MultimodalData, column: str | None) -> list[str]:
-    """Return the absolute file of each sample's picture, "" where it has none."""
+    """Return the absolute path of the image of each sample, "" without one."""
     if is_folder_of_files(gallery):
         from mmgraph.data.io.folder import find_files
 
         refuse_columns(gallery, {"--picture": column})
 
         files = find_files(gallery)
-        found = [files[name].get("image") for name in data.ids.tolist()]
-        return ["" if path is None else str(path.resolve()) for path in found]
+        images = [files[name].get("image") for name in data.ids.tolist()]
+        return ["" if path is None else str(path.resolve()) for path in images]
     if column is None:
         return [""] * len(data)
     from mmgraph.data.io.parquet import read_table
@@ -171,7 +175,7 @@ def _pictures(gallery: Path, data: MultimodalData, column: str | None) -> list[s
     table = read_table(gallery)
     if column not in table.column_names:
         raise DataError(
-            f"{gallery} must hold the picture column '{column}', got "
+            f"{gallery} must have the image column '{column}', got "
             f"{', '.join(table.column_names[:20])}.",
             "Name one of these by --picture.",
         )
@@ -207,24 +211,24 @@ def find(
     require: Sequence[str] = (),
     encoders: Mapping[str, str] | None = None,
 ) -> SearchResult:
-    """Find the entries of an index that fit a query.
+    """Retrieve the entries of an index that are most similar to a query.
 
     Args:
         folder: Folder of `mmgraph index`.
-        query: Words as ``text``, files as ``image`` and ``sound``: at least one.
-        top: Number of entries.
+        query: Text as ``text``, files as ``image`` and ``sound``; at least one.
+        top: Number of entries to retrieve.
         require: Modalities that an entry must have.
-        encoders: Where pretrained encoders are now, by modality, if they have moved.
+        encoders: Paths of pretrained encoders that have moved, by modality.
 
     Raises:
-        CheckpointError: If the folder is no index with a model.
-        ConfigError: If the query is empty, or ``top`` below 1.
-        DataError: If the gallery cannot be asked in this way.
+        CheckpointError: If the folder contains no index with a model.
+        ConfigError: If the query is empty, or ``top`` is below 1.
+        DataError: If the gallery does not support this kind of query.
     """
     query = {name: value for name, value in query.items() if str(value).strip()}
     if not query:
         raise ConfigError(
-            "search must be given words, --image or --sound, got none of them."
+            "search must be given a text, --image or --sound, got none of them."
         )
     if top < 1:
         raise ConfigError(f"--top must be at least 1, got {top}.")
@@ -238,7 +242,7 @@ def find(
     return SearchResult(
         query={name: str(value) for name, value in query.items()},
         require=tuple(require),
-        found=tuple(
+        hits=tuple(
             Hit(
                 id=str(index.ids[row]),
                 score=float(score),
@@ -263,7 +267,7 @@ def _load_entries(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, An
         return shown, {"files": bool(facts["files"]), "text": list(facts["text"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{folder} must hold an index as mmgraph index writes it, got {error}."
+            f"{folder} must contain an index written by mmgraph index, got {error}."
         ) from None
 
 
@@ -275,15 +279,15 @@ def _as_sample(query: Mapping[str, Any], facts: Mapping[str, Any]) -> Multimodal
         names = facts["text"]
         if len(names) != 1:
             raise DataError(
-                "Words can be asked for where a gallery has one modality of text, got "
+                "A text query must go with a gallery of one text modality, got "
                 f"{', '.join(names) or 'none'}."
             )
         arrays[names[0]], kinds[names[0]] = [query["text"]], "text"
     files = [name for name in query if name != "text"]
     if files and not facts["files"]:
         raise DataError(
-            "Files can be asked for where the gallery is a folder of files, got "
-            f"--{files[0]} for a Parquet file."
+            "A query by file must go with a gallery that is a folder of files, got "
+            f"--{files[0]} for a gallery in a Parquet file."
         )
     for name in files:
         path = Path(query[name])

@@ -1,4 +1,4 @@
-"""Where commands write: checked before the work, replaced at its end."""
+"""Checks of output files and folders, made before anything is computed."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,14 @@ from mmgraph.errors import ConfigError
 
 
 def check_file(path: Path, *endings: str) -> None:
-    """Refuse a file to write before anything is computed.
+    """Check that a file can be written.
+
+    Args:
+        path: File to write.
+        endings: Allowed endings; none allows all.
 
     Raises:
-        ConfigError: If the path ends otherwise, or cannot be written.
+        ConfigError: If the path has another ending, is a folder, or cannot be written.
     """
     if endings and path.suffix not in endings:
         known = ", ".join(endings[:-1]) + f" or {endings[-1]}"
@@ -21,15 +25,15 @@ def check_file(path: Path, *endings: str) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a folder to write, which need not be there, before anything is computed.
+    """Check that a folder, which may not exist yet, can be written.
 
     Raises:
-        ConfigError: If it is a file or in one, or cannot be written.
+        ConfigError: If the path is a file or inside a file, or cannot be written.
     """
-    there = next(each for each in (path, *path.absolute().parents) if each.exists())
-    if not there.is_dir():
-        raise ConfigError(f"Output must be a folder, got the file '{there}'.")
-    _check_writable(there, path)
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"Output must be a folder, got the file '{existing}'.")
+    _check_writable(existing, path)
 
 
 def _check_writable(folder: Path, output: Path) -> None:

@@ -1,9 +1,11 @@
-"""What a saved model says of the samples of a file or folder, part after part."""
+"""Predictions and embeddings of a saved model, part by part, as tables and files."""
 
+import io
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -37,33 +39,33 @@ PREDICT: tuple[Task, ...] = ("classification", "regression", "matching")
 
 @runtime_checkable
 class Embeds(Protocol):
-    """An estimator that was made to embed: a retriever."""
+    """Interface of an estimator with embeddings: a retriever."""
 
     def embed(
         self, data: MultimodalData, *, modalities: Sequence[str] | None = None
     ) -> npt.NDArray[Any]:
-        """Return ``[N, D]``, all NaN where none of the modalities is present."""
+        """Return embeddings ``[N, D]``, NaN for samples without any modality."""
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write it as safetensors and JSON."""
+        """Save the model as safetensors and JSON."""
 
 
 @runtime_checkable
 class Transforms(Protocol):
-    """An estimator whose states may serve as embeddings."""
+    """Interface of an estimator whose graph states serve as embeddings."""
 
     def transform(self, data: MultimodalData) -> npt.NDArray[Any]:
-        """Return ``[N, D]``."""
+        """Return states ``[N, D]``."""
 
 
 @runtime_checkable
 class Matches(Protocol):
-    """An estimator that was made to compare two sides: a matcher."""
+    """Interface of an estimator that compares two sides: a matcher."""
 
     def predict_proba(
         self, left_data: MultimodalData, right_data: MultimodalData
     ) -> npt.NDArray[Any]:
-        """Return ``[P]`` probabilities."""
+        """Return probabilities ``[P]`` of pairs."""
 
     def rescore(
         self,
@@ -71,25 +73,26 @@ class Matches(Protocol):
         right_data: MultimodalData,
         rows: npt.NDArray[np.int64],
     ) -> npt.NDArray[Any]:
-        """Return ``[Q, k]`` probabilities of candidates."""
+        """Return probabilities ``[Q, k]`` of candidates."""
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What is asked of which model about which samples.
+    """Model, samples and kind of output.
 
     Attributes:
-        ask: "predict" or "embed".
+        kind: "predict" or "embed".
         model: Folder of the saved model.
-        file: Parquet file, folder of them, or folder of pictures, texts and sounds.
-        modalities: Columns of modalities; those of others are as in the training.
-        id: Column of ids; None is as in the training.
-        only: Modalities to use; None is all that the file has.
-        encoders: Where pretrained encoders are now, by modality, if they have moved.
-        explain: Warn what each modality adds to a prediction, too.
+        file: Parquet or CSV file, folder of Parquet files, or folder of images, texts
+            and audio.
+        modalities: Columns of modalities that differ from those of the training.
+        id: Column of ids; None is that of the training.
+        only: Modalities to use; None is all modalities of the file.
+        encoders: Paths of pretrained encoders that have moved, by modality.
+        explain: Whether to add the contribution of each modality to the prediction.
     """
 
-    ask: Literal["predict", "embed"]
+    kind: Literal["predict", "embed"]
     model: Path
     file: Path
     modalities: dict[str, tuple[str, ...]] | None = None
@@ -111,52 +114,52 @@ class PredictRequest:
 
 
 class BatchPredictor:
-    """A loaded model that turns samples into a table of answers.
+    """A loaded model that maps samples to a table of predictions or embeddings.
 
     Args:
-        request: What is asked.
+        request: Model, samples and kind of output.
 
     Raises:
-        CheckpointError: If the folder holds no model that can answer it, or a
-            pretrained encoder is not where it was.
-        ConfigError: If an encoder is of a modality that had none, or a matcher is asked
-            to explain.
+        CheckpointError: If the folder contains no model for this output, or a
+            pretrained encoder is not at its path.
+        ConfigError: If an encoder is given for a modality without one, or
+            explanations are requested from a matcher.
     """
 
     def __init__(self, request: PredictRequest) -> None:
         self.request = request
         moved = request.encoders
-        if request.ask == "predict":
+        if request.kind == "predict":
             self.model: Any = load_model(request.model, *PREDICT, encoders=moved)[0]
         else:
             self.model = load_any(request.model, encoders=moved)
             if not isinstance(self.model, Embeds | Transforms):
                 raise CheckpointError(
-                    f"{request.model} must hold a model that embeds samples, got a "
+                    f"{request.model} must contain a model with embeddings, got a "
                     f"{type(self.model).__name__}."
                 )
         check_given(request.modalities, self.model)
         if request.explain and isinstance(self.model, Matches):
             raise ConfigError(
                 "--explain must go with a classifier or regressor, got a matcher. "
-                "Leave it out."
+                "Leave --explain out."
             )
 
     def open(self) -> DataOrStream:
-        """Open the samples as the model was trained on such."""
+        """Open the samples with the schema of the training."""
         return apply_training_schema(self.request.open(), self.model)
 
     def __call__(self, data: MultimodalData) -> "pa.Table":
-        """Return one row per sample: ``id``, and the answer."""
+        """Return one row per sample: ``id``, and predictions or embedding."""
         import pyarrow as pa
 
         if self.request.only is not None:
             check_names("only", self.request.only, data.modalities)
             data = data.select(self.request.only)
         columns = {"id": pa.array(data.ids.tolist())}
-        if self.request.ask == "predict":
-            said = self._predictions(data)
-            return pa.table(columns | said | self._added(data))
+        if self.request.kind == "predict":
+            predictions = self._predictions(data)
+            return pa.table(columns | predictions | self._contributions(data))
         embeds = isinstance(self.model, Embeds)
         z = self.model.embed(data) if embeds else self.model.transform(data)
         return pa.table(columns | {EMBEDDING: _vectors(z)})
@@ -169,69 +172,75 @@ class BatchPredictor:
             return {"match": pa.array(proba > 0.5), "probability": pa.array(proba)}
         classes = getattr(self.model, "classes_", None)
         if classes is None:
-            said = np.asarray(self.model.predict(data))
-            return {"prediction": pa.array(said) if said.ndim == 1 else _vectors(said)}
+            y = np.asarray(self.model.predict(data))
+            return {"prediction": pa.array(y) if y.ndim == 1 else _vectors(y)}
         proba = self.model.predict_proba(data)
         if isinstance(self.model.model_.graph.task, MultiLabel):
             return _label_columns(classes, proba)
-        likeliest = classes[proba.argmax(1)] if len(proba) else classes[:0]
-        columns = {"prediction": pa.array(likeliest.tolist())}
+        predicted = classes[proba.argmax(1)] if len(proba) else classes[:0]
+        columns = {"prediction": pa.array(predicted.tolist())}
         for code, name in enumerate(classes):
             columns[f"probability_{name}"] = pa.array(proba[:, code])
         return columns
 
-    def _added(self, data: MultimodalData) -> dict[str, Any]:
-        """Return what each modality adds to the prediction, or to each of several."""
+    def _contributions(self, data: MultimodalData) -> dict[str, Any]:
+        """Return the contribution of each modality to the prediction."""
         import pyarrow as pa
 
         if not self.request.explain:
             return {}
-        told = self.model.explain(data)
-        values = told.values
+        explanation = self.model.explain(data)
+        values = explanation.values
         if isinstance(self.model.model_.graph.task, Classification):
-            likeliest = (told.base + values.sum(1)).argmax(1)
-            values = np.take_along_axis(values, likeliest[:, None, None], axis=2)
-        parts = [values[:, m] for m in range(len(told.modalities))]
+            predicted = (explanation.base + values.sum(1)).argmax(1)
+            values = np.take_along_axis(values, predicted[:, None, None], axis=2)
+        parts = [values[:, m] for m in range(len(explanation.modalities))]
         return {
             f"adds_{name}": pa.array(x[:, 0]) if x.shape[1] == 1 else _vectors(x)
-            for name, x in zip(told.modalities, parts, strict=True)
+            for name, x in zip(explanation.modalities, parts, strict=True)
         }
 
 
 def _label_columns(labels: npt.NDArray[Any], proba: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return what is said of each of the labels, which may hold together."""
+    """Return prediction and probability of each label of a multi-label model."""
     import pyarrow as pa
 
-    said = (proba > 0.5).astype(np.int64)  # as the model's predict does
-    found = {
-        f"prediction_{name}": pa.array(said[:, k]) for k, name in enumerate(labels)
+    predicted = (proba > 0.5).astype(np.int64)  # threshold of the model's predict
+    columns = {
+        f"prediction_{name}": pa.array(predicted[:, k]) for k, name in enumerate(labels)
     }
     for k, name in enumerate(labels):
-        found[f"probability_{name}"] = pa.array(proba[:, k])
-    return found
+        columns[f"probability_{name}"] = pa.array(proba[:, k])
+    return columns
 
 
-def answer(request: PredictRequest, warn: Warn = no_op) -> Iterator["pa.Table"]:
-    """Yield the answers of all samples, in their order; then tell what these lack."""
-    answerer = BatchPredictor(request)
-    samples = answerer.open()
+def predict_tables(request: PredictRequest, warn: Warn = no_op) -> Iterator["pa.Table"]:
+    """Yield predictions or embeddings of all samples in order, part by part.
+
+    Args:
+        request: Model, samples and kind of output.
+        warn: Function that receives, at the end, one line per modality of the model
+            without any value in the samples.
+    """
+    predictor = BatchPredictor(request)
+    samples = predictor.open()
     if request.only is not None:
-        return map(answerer, parts_of(samples))
-    return map(answerer, warn_missing(request.file, samples, answerer.model, warn))
+        return map(predictor, parts_of(samples))
+    return map(predictor, warn_missing(request.file, samples, predictor.model, warn))
 
 
-def write_answers(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:
-    """Write answers, part after part; return how many, and the width of embeddings.
+def write_tables(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:
+    """Write tables to one file; return the number of rows and the embedding width.
 
-    The ending of the path decides: ``.parquet``, ``.csv``, or ``.npy`` for the matrix
-    of the embeddings alone. The file is there when all answers are in it, or not at
-    all.
+    The ending of the path is the format: ``.parquet``, ``.csv``, or ``.npy`` for the
+    matrix of the embeddings alone. The file appears when it is complete; after an
+    error there is none.
     """
     with replacing(path) as part:
-        return _write_answers(tables, part)
+        return _write_tables(tables, part)
 
 
-def _write_answers(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:
+def _write_tables(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -240,8 +249,8 @@ def _write_answers(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:
         np.save(path, matrix)
         return len(matrix), matrix.shape[1]
     if path.suffix == ".csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            return sum(map(len, _write_csv(tables, file))), 0
+        with path.open("wb") as file:
+            return sum(len(t) for t in _write_csv(tables, file)), 0
     num, width, writer = 0, 0, None
     try:
         for table in tables:
@@ -257,16 +266,36 @@ def _write_answers(tables: Iterable["pa.Table"], path: Path) -> tuple[int, int]:
     return num, width
 
 
-def _write_csv(tables: Iterable["pa.Table"], file: Any) -> Iterator["pa.Table"]:  # noqa: ANN401
+def _write_csv(tables: Iterable["pa.Table"], file: IO[bytes]) -> Iterator["pa.Table"]:
     for number, table in enumerate(tables):
-        table.to_pandas().to_csv(file, index=False, header=not number)
+        file.write(_csv_bytes(table, header=not number))
         yield table
 
 
 def to_csv(tables: Iterable["pa.Table"]) -> Iterator[str]:
-    """Yield the answers as text, the names of the columns first."""
+    """Yield the tables as CSV text, the column names first."""
     for number, table in enumerate(tables):
-        yield table.to_pandas().to_csv(index=False, header=not number)
+        yield _csv_bytes(table, header=not number).decode()
+
+
+def _csv_bytes(table: "pa.Table", *, header: bool) -> bytes:
+    """Return a table as CSV: NaN is an empty cell, a vector a JSON list."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv
+
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_fixed_size_list(column.type):
+            columns[name] = pa.array([json.dumps(x) for x in column.to_pylist()])
+        elif pa.types.is_floating(column.type):
+            missing = pa.scalar(None, column.type)
+            columns[name] = pc.if_else(pc.is_nan(column), missing, column)
+        else:
+            columns[name] = column
+    buffer = io.BytesIO()
+    csv.write_csv(pa.table(columns), buffer, csv.WriteOptions(include_header=header))
+    return buffer.getvalue()
 
 
 def _vectors(values: npt.NDArray[Any]) -> Any:  # noqa: ANN401

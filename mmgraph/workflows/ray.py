@@ -1,6 +1,6 @@
-"""Answers of a saved model on Ray Data: a row group is a task, a worker has the model.
+"""Predictions of a saved model on Ray Data: one task per row group.
 
-The order of the samples is kept.
+Each worker loads the model once. The order of the samples is kept.
 """
 
 import os
@@ -17,39 +17,42 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """Answers for row groups; loads the model once.
+    """Ray actor that predicts row groups with one loaded model.
 
     Args:
-        request: What is asked; its paths must be readable where the worker runs.
+        request: Model, samples and kind of output; the paths must be readable on the
+            machine of the worker.
     """
 
     def __init__(self, request: PredictRequest) -> None:
-        self.answerer = BatchPredictor(request)
-        self.samples = self.answerer.open()
+        self.predictor = BatchPredictor(request)
+        self.samples = self.predictor.open()
 
     def __call__(self, tasks: "pa.Table") -> Iterator["pa.Table"]:
-        """Yield the answers for the row groups of these numbers."""
+        """Yield the predictions of the row groups with these numbers."""
         assert isinstance(self.samples, MultimodalStream)
         total = self.samples.num_parts
         for part in tasks.column("part").to_pylist():
-            yield from map(self.answerer, self.samples.shard(part, total).chunks())
+            yield from map(self.predictor, self.samples.shard(part, total).chunks())
 
 
-def answer_on_ray(
-    request: PredictRequest, *, workers: int, warn: Warn = no_op
+def predict_on_ray(
+    request: PredictRequest, *, workers: int | None = None, warn: Warn = no_op
 ) -> Iterator["pa.Table"]:
-    """Yield the answers of all samples of a folder, in their order.
+    """Yield the predictions of all samples of a folder, in order.
 
-    Uses the cluster that ``RAY_ADDRESS`` names, or starts one on this machine.
+    Uses the cluster in the environment variable ``RAY_ADDRESS``, or starts one on this
+    machine.
 
     Args:
-        request: What is asked; its file must be a folder.
-        workers: Processes that hold the model.
-        warn: Takes a line that names the modalities that they have no column of.
+        request: Model, samples and kind of output; its file must be a folder.
+        workers: Number of worker processes, each with a copy of the model; None is one
+            per core.
+        warn: Function that receives one line per modality without a column.
 
     Raises:
-        ConfigError: If Ray is not installed, or the file is no folder.
-        DataError: What a worker finds wrong with a shard.
+        ConfigError: If Ray is not installed, or the file is not a folder.
+        DataError: If a worker cannot read a shard.
     """
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -57,38 +60,39 @@ def answer_on_ray(
         import ray.data
     except ImportError:
         raise ConfigError(
-            "--ray must have Ray Data, got none installed. Install mmgraph[ray]."
+            "--ray must have Ray Data, which is not installed. Install it: pip install "
+            "'mmgraph[ray]'."
         ) from None
-    # what is wrong with the model is told before workers start
-    answerer = BatchPredictor(request)
-    samples = answerer.open()
+    # errors of the model are raised before workers start
+    predictor = BatchPredictor(request)
+    samples = predictor.open()
     if not isinstance(samples, MultimodalStream):
         raise ConfigError(
             f"--ray must get a folder of Parquet files, got the file '{request.file}'. "
             "Leave --ray out."
         )
     if request.only is None:
-        warn_missing_columns(request.file, samples, answerer.model, warn)
+        warn_missing_columns(request.file, samples, predictor.model, warn)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     num_parts = samples.num_parts
     tasks = [{"part": part} for part in range(num_parts)]
-    answers = ray.data.from_items(tasks, override_num_blocks=num_parts).map_batches(
+    results = ray.data.from_items(tasks, override_num_blocks=num_parts).map_batches(
         Worker,
         batch_size=1,
         batch_format="pyarrow",
-        concurrency=min(workers, num_parts),
+        concurrency=min(workers or os.cpu_count() or 1, num_parts),
         fn_constructor_args=(request,),
     )
     try:
-        yield from answers.iter_batches(batch_size=None, batch_format="pyarrow")
+        yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
     except ray.exceptions.RayError as error:
-        raise _told(error) from None
+        raise _original_error(error) from None
 
 
-def _told(error: BaseException) -> Exception:
-    """Return the library's own error inside one of Ray, or what Ray says in short."""
+def _original_error(error: BaseException) -> Exception:
+    """Return the error of mmgraph inside an error of Ray, or a short form of it."""
     inner: Any = error
     for _ in range(10):
         inner = getattr(inner, "cause", None) or getattr(inner, "__cause__", None)

@@ -1,4 +1,4 @@
-"""Samples in files and folders of one's own, read as options say."""
+"""Samples read from files and folders, with columns mapped by options."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,30 +27,30 @@ def read_samples(
     """Read a file or a folder of files; a folder of Parquet files is a stream.
 
     Args:
-        file: One row per sample; a folder of such files; or a folder of pictures,
-            texts and sounds, see `MultimodalData.from_folder`.
-        modalities: Columns of each modality; empty where mmgraph wrote the file.
-        label: Column of labels; None reads none.
+        file: File with one row per sample; a folder of such files; or a folder of
+            images, texts and audio, see `MultimodalData.from_folder`.
+        modalities: Columns of each modality; empty for files written by mmgraph.
+        label: Column of labels; None reads no labels.
         group: Column of groups, or None.
-        id: Column of ids; None takes "id" where it can be used as such.
-        memory: Megabytes that a stream may take.
-        schema: What the samples must fit, or None.
+        id: Column of ids; None uses "id" if its values are unique.
+        memory: Memory limit of a stream in megabytes.
+        schema: Schema of the samples, or None.
 
     Raises:
-        DataError: If the file or one of the columns is not there or unreadable, or
+        DataError: If the file or one of the columns does not exist, cannot be read, or
             does not fit the schema.
     """
     if is_folder_of_files(file):
         columns = {"--label": label, "--modality": modalities}
         refuse_columns(file, columns | {"--group": group, "--id": id})
-        found = MultimodalData.from_folder(file, raw=True)  # estimators read them
-        return found if schema is None else found.with_schema(schema)
+        files = MultimodalData.from_folder(file, raw=True)  # estimators read the files
+        return files if schema is None else files.with_schema(schema)
     if not file.exists():
         raise DataError(f"Parquet or CSV file must exist, got '{file}'.")
-    asked = {"ids": id, "groups": group}
+    metadata = {"ids": id, "groups": group}
     fields: dict[str, Any] = {
         **{"modalities": as_sources(modalities), "y": label},
-        **{field: name for field, name in asked.items() if name is not None},
+        **{field: name for field, name in metadata.items() if name is not None},
     }
     check_columns(file, label=label, group=group, id=id, modalities=modalities)
     if file.is_dir():
@@ -70,36 +70,36 @@ def check_columns(
     id: str | None = None,
     modalities: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Refuse columns that were asked for and are not in a file, or one of a folder.
+    """Check that the columns given by options exist in a file or all files of a folder.
 
     Raises:
-        DataError: If one of them is missing, or a file is unreadable.
+        DataError: If a column does not exist, or a file cannot be read.
     """
-    asked = {"--label": [label], "--group": [group], "--id": [id]}
-    asked["--modality"] = [
+    by_option = {"--label": [label], "--group": [group], "--id": [id]}
+    by_option["--modality"] = [
         name for names in (modalities or {}).values() for name in names
     ]
     for path in parquet_files(file) if file.is_dir() else [file]:
-        have = column_names(path)
-        for option, names in asked.items():
-            asked_for = [name for name in names if name is not None]
+        existing = column_names(path)
+        for option, names in by_option.items():
+            given = [name for name in names if name is not None]
             missing = [
-                name for name in asked_for if resolve_column(name, have) not in have
+                name for name in given if resolve_column(name, existing) not in existing
             ]
             if missing:
                 noun = option.removeprefix("--")
                 raise DataError(
                     f"{path} must hold the {noun} column '{missing[0]}', got "
-                    f"{', '.join(have[:20])}.",
+                    f"{', '.join(existing[:20])}.",
                     f"Name one of these by {option}.",
                 )
 
 
 def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
-    """Refuse columns of a folder of pictures, texts and sounds: it has none.
+    """Refuse columns for a folder of images, texts and audio, which has none.
 
     Raises:
-        DataError: Naming the first option that asks for one.
+        DataError: If an option names a column.
     """
     given = [option for option, value in columns.items() if value]
     if given:
@@ -111,7 +111,7 @@ def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:
 
 
 def is_folder_of_files(path: Path) -> bool:
-    """Warn whether a path is a folder of pictures, texts and sounds."""
+    """Return whether a path is a folder of images, texts and audio files."""
     return path.is_dir() and not parquet_files(path)
 
 
@@ -119,31 +119,31 @@ def read_schema(source: str, modalities: Mapping[str, Sequence[str]]) -> Schema:
     """Return the schema of a data set by name, of samples, or in a JSON file.
 
     Args:
-        source: Name of a data set; else a Parquet file, a folder of them or of
-            pictures, texts and sounds, or a path that ends in .json.
+        source: Name of a data set; else a Parquet or CSV file, a folder of Parquet
+            files or of images, texts and audio, or a path that ends in .json.
         modalities: Columns of each modality, for files that mmgraph did not write.
 
     Raises:
-        DataError: If it is no known data set, file or folder.
-        SchemaError: If the JSON file holds no valid schema.
+        DataError: If the source is not a known data set, file or folder.
+        SchemaError: If the JSON file does not contain a valid schema.
     """
     from mmgraph.datasets.load import dataset_names, load_dataset
 
     path = Path(source)
     if path.suffix.lower() == ".json":
         return parse_schema_file(path)
-    own = is_file(source) or path.exists()
-    if own and source not in dataset_names():
+    is_path = is_file(source) or path.exists()
+    if is_path and source not in dataset_names():
         return read_samples(path, modalities=modalities, label=None).schema
     return load_dataset(source).schema
 
 
 def parse_schema_file(path: Path) -> Schema:
-    """Return the schema that a JSON file holds.
+    """Return the schema in a JSON file.
 
     Raises:
-        DataError: If there is no such file, or it is not UTF-8.
-        SchemaError: If it holds no valid schema.
+        DataError: If the file does not exist or is not UTF-8.
+        SchemaError: If the file does not contain a valid schema.
     """
     if not path.is_file():
         raise DataError(f"Schema file must exist, got '{path}'.")

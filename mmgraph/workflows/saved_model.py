@@ -1,12 +1,12 @@
-"""Models that were trained on files and folders of one's own.
+"""Saved models and the mapping of columns to their modalities.
 
-A trained model is a folder: what `save_pretrained` writes, and `columns.json`, which
-remembers which columns of the file are which modality. Without the latter, samples are
-read as mmgraph writes them.
+`mmgraph train` writes a folder: the files of `save_pretrained`, and `columns.json` with
+the columns of labels, modalities, groups and ids. Without `columns.json`, samples are
+read with the column names that mmgraph writes.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from mmgraph.data.io.parquet import column_names, parquet_files
 from mmgraph.data.stream.stream import DataOrStream, parts_of
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, DataError
+from mmgraph.evaluation.evaluate import unobserved_message
 
 COLUMNS_FILE = "columns.json"
 Task = Literal["classification", "regression", "retrieval", "matching"]
@@ -31,12 +32,12 @@ TASKS: dict[str, Task] = {
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a file are what.
+    """Columns of a file by role.
 
     Attributes:
-        task: What the model was trained for.
+        task: Task of the model.
         label: Column of labels, or None.
-        modalities: Columns of each modality; empty where the file says it itself.
+        modalities: Columns of each modality; empty for files written by mmgraph.
         group: Column of groups, or None.
         id: Column of ids, or None.
     """
@@ -54,10 +55,10 @@ class Columns:
 
     @classmethod
     def load(cls, folder: Path) -> "Columns":
-        """Read `columns.json` from a folder, or say how mmgraph itself names columns.
+        """Read `columns.json` from a folder; default to the names that mmgraph writes.
 
         Raises:
-            CheckpointError: If it is damaged, or missing where there is no model.
+            CheckpointError: If the file is damaged, or the folder contains no model.
         """
         from mmgraph.estimators.load import read_kind
 
@@ -70,17 +71,17 @@ class Columns:
             return cls(**{**values, "modalities": modalities})
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(
-                f"{path} must be JSON as mmgraph train writes it, got something "
-                "else; train again."
+                f"{path} must be JSON as written by mmgraph train, got other content. "
+                "Train the model again."
             ) from None
 
 
 def apply_training_schema(samples: DataOrStream, model: Any) -> DataOrStream:  # noqa: ANN401
-    """Read sequences of a stream as the model was trained on such.
+    """Read the sequences of a stream with the schema of the training.
 
     Args:
-        samples: Samples; those in memory conform to the model at prediction.
-        model: A fitted estimator.
+        samples: Samples; data in memory are converted by the model at prediction.
+        model: Fitted estimator.
     """
     if not isinstance(samples, MultimodalStream):
         return samples
@@ -91,25 +92,24 @@ def apply_training_schema(samples: DataOrStream, model: Any) -> DataOrStream:  #
 def load_model(
     folder: Path, *tasks: Task, encoders: Mapping[str, str] | None = None
 ) -> tuple[Any, Columns]:
-    """Load an estimator from its folder, and what columns it was trained on.
+    """Load an estimator and the columns it was trained on.
 
     Args:
-        folder: Where it was saved.
-        tasks: What it may have been trained for.
-        encoders: Where pretrained encoders are now, by modality, if they have moved.
+        folder: Folder of the saved model.
+        tasks: Allowed tasks.
+        encoders: Paths of pretrained encoders that have moved, by modality.
 
     Raises:
-        CheckpointError: If the folder is not one of such a model, or a pretrained
-            encoder is not where it was.
-        ConfigError: If an encoder is of a modality that had none.
+        CheckpointError: If the folder contains no model of these tasks, or a
+            pretrained encoder is not at its path.
+        ConfigError: If an encoder is given for a modality without one.
     """
     check_model(folder)
     columns = Columns.load(folder)
     if columns.task not in tasks:
         raise CheckpointError(
-            f"{folder} must hold a model of {', '.join(tasks)}, got one of "
-            f"{columns.task}. A retriever is asked by mmgraph embed, index, search and "
-            "evaluate."
+            f"{folder} must contain a model of {', '.join(tasks)}, got {columns.task}. "
+            "Use a retriever with mmgraph embed, index, search and evaluate."
         )
     return load_any(folder, encoders=encoders), columns
 
@@ -120,12 +120,12 @@ def load_any(
     encoders: Mapping[str, str] | None = None,
     device: str | None = None,
 ) -> Any:  # noqa: ANN401
-    """Load an estimator from its folder, whatever it was trained for.
+    """Load an estimator of any task.
 
     Raises:
-        CheckpointError: If the folder is not one of a model, or a pretrained encoder
-            is not where it was.
-        ConfigError: If an encoder is of a modality that had none.
+        CheckpointError: If the folder contains no model, or a pretrained encoder is not
+            at its path.
+        ConfigError: If an encoder is given for a modality without one.
     """
     from mmgraph.estimators.load import load_estimator
 
@@ -134,10 +134,10 @@ def load_any(
 
 
 def check_model(folder: Path) -> None:
-    """Refuse a model folder that is not there.
+    """Check that a model folder exists.
 
     Raises:
-        CheckpointError: If it is not.
+        CheckpointError: If it does not exist.
     """
     if not folder.is_dir():
         raise CheckpointError(f"Model folder must exist, got '{folder}'.")
@@ -147,16 +147,16 @@ def check_given(
     given: Mapping[str, Sequence[str]] | None,
     model: Any,  # noqa: ANN401
 ) -> None:
-    """Refuse columns of a modality that a fitted estimator does not know.
+    """Check that columns are given only for modalities of a fitted estimator.
 
     Raises:
-        DataError: If it is not one of its schema.
+        DataError: If a modality is not in its schema.
     """
     check_names("--modality", given or (), model.schema_.modality_names)
 
 
 def no_op(line: str) -> None:
-    """Warn nobody."""
+    """Ignore a warning."""
 
 
 def warn_missing_columns(
@@ -165,15 +165,21 @@ def warn_missing_columns(
     model: Any,  # noqa: ANN401
     warn: Warn,
 ) -> None:
-    """Warn which modalities of a model a file has no column of.
+    """Warn about modalities of a model that a file has no column of.
 
     Args:
-        file: Where the samples are from.
-        samples: All of them.
-        model: A fitted estimator.
-        warn: Takes a line, if there is one to tell.
+        file: File or folder of the samples.
+        samples: All samples.
+        model: Fitted estimator.
+        warn: Function that receives one line per modality.
     """
-    _tell_missing(file, samples, model, samples.schema.modality_names, warn)
+    for name in model.input_spec_.absent(samples.schema.modality_names):
+        warn(
+            f"No column found for modality '{name}'; it is treated as missing. Map "
+            f"columns with --modality {name}=COLUMN,..."
+            if parquet_files(file) or file.is_file()
+            else f"{file} has no files of modality '{name}'; it is treated as missing."
+        )
 
 
 def warn_missing(
@@ -182,67 +188,54 @@ def warn_missing(
     model: Any,  # noqa: ANN401
     warn: Warn,
 ) -> Iterator[MultimodalData]:
-    """Yield samples part after part, then tell what they all lack of a model.
-
-    What a file has a column of may be missing in every sample too.
+    """Yield samples part by part, then warn about modalities without any value.
 
     Args:
-        file: Where the samples are from.
-        samples: All of them.
-        model: A fitted estimator.
-        warn: Takes a line, if there is one to tell.
+        file: File or folder of the samples.
+        samples: All samples.
+        model: Fitted estimator.
+        warn: Function that receives one line per modality.
     """
-    seen: set[str] = set()
-    num = 0
+    observed: set[str] = set()
+    num_samples = 0
     for data in parts_of(samples):
-        seen.update(name for name, c in data.columns.items() if c.present.any())
-        num += len(data)
+        observed.update(name for name, c in data.columns.items() if c.present.any())
+        num_samples += len(data)
         yield data
-    have = seen if num else samples.schema.modality_names
-    _tell_missing(file, samples, model, have, warn)
-
-
-def _tell_missing(
-    file: Path,
-    samples: DataOrStream,
-    model: Any,  # noqa: ANN401
-    have: Collection[str],
-    warn: Warn,
-) -> None:
-    none = model.input_spec_.absent(have)
-    if none:
-        said = f"{file} has no {', '.join(none)}: missing in every sample."
-        if not set(none) <= set(samples.schema.modality_names):
-            said += " Columns of other names are given by --modality."
-        warn(said)
+    warn_missing_columns(file, samples, model, warn)
+    if not num_samples:
+        return
+    for name in model.input_spec_.absent(observed):
+        if name in samples.schema.modality_names:
+            warn(unobserved_message(name))
 
 
 def resolve_columns(
     columns: Columns, file: Path, given: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """Return the columns of each modality to read of a file.
+    """Return the columns of each modality to read from a file.
 
     Args:
-        columns: Those of the training; what the file has no column of is missing.
-        file: Parquet file, or a folder.
-        given: Columns to read whatever those of the training are, by modality.
+        columns: Columns of the training; modalities without a column are missing.
+        file: Parquet or CSV file, or a folder.
+        given: Columns that replace those of the training, by modality.
 
     Raises:
-        DataError: If it has no column of any of them.
+        DataError: If the file has no column of any modality.
     """
-    asked = {name: tuple(names) for name, names in (given or {}).items()}
+    replaced = {name: tuple(names) for name, names in (given or {}).items()}
     first = next(iter(parquet_files(file)), file)
     if not columns.modalities or not first.is_file():
-        return {**columns.modalities, **asked}
-    have = set(column_names(first))
-    found = {
+        return {**columns.modalities, **replaced}
+    existing = set(column_names(first))
+    resolved = {
         modality: fields
         for modality, fields in columns.modalities.items()
-        if have & {resolve_column(field, have) for field in fields}
-    } | asked
-    if not found:
+        if existing & {resolve_column(field, existing) for field in fields}
+    } | replaced
+    if not resolved:
         raise DataError(
-            f"{file} must hold columns of at least one of the modalities "
-            f"{', '.join(columns.modalities)}, got none."
+            f"{file} must have columns of at least one of the modalities "
+            f"{', '.join(columns.modalities)}, got none. Map columns with --modality."
         )
-    return found
+    return resolved

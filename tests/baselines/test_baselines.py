@@ -6,9 +6,9 @@ from sklearn.impute import KNNImputer
 
 from mmgraph import DataError, MultimodalData
 from mmgraph.baselines import BASELINES
-from mmgraph.baselines.inputs import StandardScaler, filled_table, fit_standardisers
-from mmgraph.baselines.neighbours import NearestDonors
-from mmgraph.baselines.nets import ConcatMLP, TokenTransformer, train_network
+from mmgraph.baselines.architectures import ConcatMLP, TokenTransformer, train_network
+from mmgraph.baselines.inputs import StandardScaler, filled_table, fit_scalers
+from mmgraph.baselines.knn_imputer import NearestDonors
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -286,7 +286,7 @@ def test_test_data_must_fit_the_training_data():
 def test_filled_tables_by_hand():
     nan = np.nan
     x = np.array([[0.0, nan, 5.0], [2.0, nan, 5.0], [4.0, 1.0, 5.0], [nan, nan, nan]])
-    table = filled_table({"a": x}, fit_standardisers({"a": x}))
+    table = filled_table({"a": x}, fit_scalers({"a": x}))
     z = 2 / np.sqrt(8 / 3)
     expected = [[-z, 0, 0, 1, 0], [0, 0, 0, 1, 0], [z, 0, 0, 0, 0], [0, 0, 0, 0, 1]]
     np.testing.assert_allclose(table, expected, atol=1e-12)

@@ -18,14 +18,14 @@ import mmgraph
 from mmgraph import FusionClassifier, FusionMatcher, FusionRetriever
 from mmgraph.benchmark.results import Results
 from mmgraph.cli.app import app
-from mmgraph.cli.datasets import dataset_table
 from mmgraph.cli.options import join_values
 from mmgraph.config import BenchConfig, TrainConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.schema import Schema
+from mmgraph.workflows.datasets import dataset_table
 from mmgraph.workflows.outputs import check_file, check_folder
-from mmgraph.workflows.predict import Request, answer, write_answers
+from mmgraph.workflows.predict import PredictRequest, predict_tables, write_tables
 from mmgraph.workflows.samples import read_samples
 from mmgraph.workflows.saved_model import Columns
 
@@ -162,7 +162,7 @@ def test_results_of_several_commits_are_pointed_out(benched, tmp_path):
     older = json.dumps(json.loads(first) | {"commit": "an older one"})
     path.write_text("\n".join([older, *others]) + "\n")
     result = run("bench", "--report", "--output", tmp_path)
-    assert "These results mix 2 commits" in result.stderr
+    assert "These results are from 2 commits" in result.stderr
 
 
 def test_a_failing_model_exits_1_and_the_others_are_reported(
@@ -195,8 +195,8 @@ def test_a_run_file_gives_the_options(small, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bench", "hart"], "'hart'; did you mean 'heart'?"),
-        (["bench", "heart", "--models", "mgraph"], "did you mean 'mmgraph'?"),
+        (["bench", "hart"], "'hart'. Did you mean 'heart'?"),
+        (["bench", "heart", "--models", "mgraph"], "Did you mean 'mmgraph'?"),
         (
             ["bench", "none.parquet"],
             "Parquet or CSV file must exist, got 'none.parquet'",
@@ -234,7 +234,10 @@ def test_mistakes_in_a_users_table_are_told_in_one_line(table, small, tmp_path):
     cases = [
         (("--label", "dead", *MODALITIES), "must hold the label column 'dead', got"),
         (("--label", "died", "--modality", "labs=wbc,cpr"), "'cpr'"),
-        (("--label", "died", "--modality", "labs=wbc,died"), "must not hold the label"),
+        (
+            ("--label", "died", "--modality", "labs=wbc,died"),
+            "must not contain the label",
+        ),
         (("--label", "died", "--modality", "labs"), "must be NAME=COLUMN,COLUMN"),
         (("--label", "died"), "--modality labs=wbc,crp"),
     ]
@@ -331,10 +334,10 @@ def test_a_modality_that_the_file_lacks_is_missing(model, table, tmp_path):
 
     path = tmp_path / "less.parquet"
     pq.write_table(pq.read_table(table).drop_columns(["wbc", "crp", "died"]), path)
-    assert sum(map(len, answer(Request("predict", model, path)))) == 80
+    assert sum(map(len, predict_tables(PredictRequest("predict", model, path)))) == 80
     pq.write_table(pq.read_table(table).select(["died"]), path)
     with pytest.raises(DataError, match="at least one of the modalities labs, ecg"):
-        list(answer(Request("predict", model, path)))
+        list(predict_tables(PredictRequest("predict", model, path)))
 
 
 @pytest.mark.slow
@@ -361,12 +364,12 @@ def test_answers_that_break_off_leave_no_file(ending, tmp_path):
 
     path = tmp_path / f"out.{ending}"
     with pytest.raises(DataError, match="second file"):
-        write_answers(broken(), path)
+        write_tables(broken(), path)
     assert list(tmp_path.iterdir()) == []
-    assert write_answers([part], path)[0] == 1
+    assert write_tables([part], path)[0] == 1
     before = path.read_bytes()
     with pytest.raises(DataError, match="second file"):
-        write_answers(broken(), path)
+        write_tables(broken(), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -433,7 +436,7 @@ def test_fractional_labels_are_a_regression(table, tmp_path):
     options = ("--label", "cost", "--output", folder, "--epochs", 2)
     assert run("train", table, *options, *MODALITIES).exit_code == 0
     assert Columns.load(folder).task == "regression"
-    (said,) = answer(Request("predict", folder, table))
+    (said,) = predict_tables(PredictRequest("predict", folder, table))
     assert said.column_names == ["id", "prediction"]
     assert "rmse" in run("evaluate", folder, table).stdout
     cost = pq.read_table(table)["cost"].to_pylist()
@@ -450,7 +453,7 @@ def test_labels_that_may_hold_together_are_each_predicted(tmp_path):
     model.save_pretrained(tmp_path / "m")
     asked = (tmp_path / "m", tmp_path / "several.parquet")
     assert run("predict", *asked, "--output", tmp_path / "said.csv").exit_code == 0
-    (said,) = answer(Request("predict", *asked))
+    (said,) = predict_tables(PredictRequest("predict", *asked))
     names = [f"{kind}_{k}" for kind in ("prediction", "probability") for k in range(3)]
     assert said.column_names == ["id", *names]
     columns = np.stack([said[name].to_numpy() for name in names], axis=1)
@@ -463,9 +466,13 @@ def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):
     columns.save(tmp_path)
     assert Columns.load(tmp_path) == columns
     (tmp_path / "columns.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="must be JSON as mmgraph train writes"):
+    with pytest.raises(
+        CheckpointError, match="must be JSON as written by mmgraph train"
+    ):
         Columns.load(tmp_path)
-    with pytest.raises(CheckpointError, match="Is the folder a saved one"):
+    with pytest.raises(
+        CheckpointError, match="Check that the folder holds a saved model"
+    ):
         Columns.load(tmp_path / "none")
 
 

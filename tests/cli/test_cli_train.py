@@ -6,10 +6,10 @@ from typer.testing import CliRunner
 
 from mmgraph import FusionMatcher, FusionRetriever, MultimodalData
 from mmgraph.cli import app
-from mmgraph.cli.train import train_file
 from mmgraph.config import TrainConfig, build_config
 from mmgraph.errors import ConfigError
 from mmgraph.workflows.saved_model import Columns
+from mmgraph.workflows.train import train_file
 
 COLORS = ("red", "green", "blue", "white")
 

@@ -94,8 +94,8 @@ MISTAKES = {
     "train t.parquet --label died --output out": "t.parquet: a table that mmgraph did "
     "not write must come with the columns of each modality, got none. Give --modality "
     "labs=wbc,crp.",
-    f"{TRAIN} --label died --modality a=wbc=3": "Modality 'a' must name words of "
-    "columns that hold words, got 'wbc=3', and column 'wbc' holds numbers. Give 'wbc'.",
+    f"{TRAIN} --label died --modality a=wbc=3": "Modality 'a' must select categories "
+    "of categorical columns, got 'wbc=3', and column 'wbc' is numeric. Use 'wbc'.",
     f"{TRAIN} --label died --modality a=when": "got date32[day]. Convert it first.",
     "train not.parquet --label y --output out": "must be a readable Parquet file",
     "train files --label y --output out": "files must hold Parquet files to have "
@@ -116,7 +116,7 @@ MISTAKES = {
     f"{TRAIN} --label died --schema ecg.json": "Modality 'labs' must be in the schema, "
     "which has ecg. Check what --modality and --schema say of the file.",
     f"{TRAIN} --label died --schema wide.json": "Modality 'labs' must have 3 channels, "
-    "got 2. Give the channels of the schema, or a --schema that says sequences.",
+    "got 2. Use the channels of the schema, or a --schema with ragged tokens.",
     f"{TRAIN} --label died --encoder labs=x": "--encoder must name modalities of text",
     f"{TRAIN} --label died --modality n=note --encoder n=no": "got neither. Give the "
     "path of its folder.",

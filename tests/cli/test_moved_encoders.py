@@ -66,7 +66,7 @@ def test_command_line_is_told_where_an_encoder_is_now(saved, command, monkeypatc
     monkeypatch.setattr(serving, "export", lambda _, output: output.touch())
     asked = ask_about(saved, command)
     said = run(*asked, code=2)
-    assert "must be where it was" in said
+    assert "must be at its original path" in said
     assert "--encoder note=path" in said
     run(*asked, "--encoder", f"note={saved / 'moved'}")
     said = run(*asked, "--encoder", f"labs={saved / 'moved'}", code=2)
@@ -80,5 +80,5 @@ def test_search_is_told_where_an_encoder_is_now(saved, tmp_path):
     search = ("search", "a good bird", "--index", tmp_path / "found", "--top", 1)
     run(*search)  # the index remembers
     (tmp_path / "here").rename(tmp_path / "there")
-    assert "must be where it was" in run(*search, code=2)
+    assert "must be at its original path" in run(*search, code=2)
     run(*search, "--encoder", f"note={tmp_path / 'there'}")

@@ -188,7 +188,7 @@ def test_scaling_is_not_fitted_on_what_is_held_out():
 
 
 @pytest.mark.parametrize("schema", ["late", "star", "complete", "bottleneck"])
-def test_relation_that_cannot_matter_is_refused(schema):
+def test_relation_that_cannot_matter_is_rejected(schema):
     built = getattr(Schema, schema)(MODALITIES)
     dead = Relation(built.readout[0], "nowhere")
     latents = [*built.latents, Latent("nowhere")]
@@ -197,7 +197,7 @@ def test_relation_that_cannot_matter_is_refused(schema):
         FusionModel(schema, Classification(2))
 
 
-def test_relation_too_far_from_the_readout_is_refused():
+def test_relation_too_far_from_the_readout_is_rejected():
     schema = Schema.complete(MODALITIES)
     with pytest.raises(SchemaError, match=r"'labs', 'to', 'ecg'.*cannot in 1 layer"):
         FusionModel(schema, Classification(2), num_layers=1)

@@ -70,7 +70,7 @@ def make_data(content: float = 0.5) -> MultimodalData:
 
 
 def fit(name: str, data: MultimodalData, seed: int = 0) -> object:
-    """Fit on the first samples; let the graph of retriever and matcher speak."""
+    """Fit on the first samples, with a weight of the graph of retriever and matcher."""
     estimator = BUILDERS[name](seed).fit(data[:TRAIN])
     if name in ("FusionRetriever", "FusionMatcher"):
         estimator.model_.beta.fill_(0.5)
@@ -96,9 +96,9 @@ def predict(estimator: object, data: MultimodalData) -> np.ndarray:
         return np.where(nothing[:, None], 0, z)
     if isinstance(estimator, mmgraph.FusionMatcher):
         return estimator.predict_proba(data, data)
-    said = getattr(estimator, "predict_proba", estimator.predict)(data)
-    assert len(said) == len(data)
-    return said
+    predicted = getattr(estimator, "predict_proba", estimator.predict)(data)
+    assert len(predicted) == len(data)
+    return predicted
 
 
 def test_every_public_estimator_has_a_case():
@@ -158,8 +158,8 @@ def test_modality_that_nobody_has_may_be_given_as_none(name):
 def test_every_modality_matters(name, modality):
     test = make_data()[TRAIN:]
     without = test.mask(np.array([[m != modality for m in NAMES]] * len(test)))
-    said = predict(fitted(name), test), predict(fitted(name), without)
-    assert not np.array_equal(*said)
+    predicted = predict(fitted(name), test), predict(fitted(name), without)
+    assert not np.array_equal(*predicted)
 
 
 def _rows(data: MultimodalData, name: str) -> list[np.ndarray | None]:
@@ -195,16 +195,18 @@ EXPLAINING = [
 @pytest.mark.parametrize("name", EXPLAINING)
 def test_what_is_explained_is_what_is_predicted(name):
     estimator, test = fitted(name), make_data()[TRAIN:]
-    told = estimator.explain(test)
-    said = predict(estimator, test).reshape(len(test), -1)
-    np.testing.assert_allclose(told.base + told.values.sum(1), said, atol=1e-6)
-    assert not told.values[~test.present].any()
+    explanation = estimator.explain(test)
+    predicted = predict(estimator, test).reshape(len(test), -1)
+    np.testing.assert_allclose(
+        explanation.base + explanation.values.sum(1), predicted, atol=1e-6
+    )
+    assert not explanation.values[~test.present].any()
     for content in CONTENTS:
         poisoned = estimator.explain(make_data(content)[TRAIN:])
-        assert np.array_equal(poisoned.values, told.values)
+        assert np.array_equal(poisoned.values, explanation.values)
     for group in ([0], [1], [4, 7], [6, 6, 1]):
         alone = estimator.explain(test[np.array(group)]).values
-        np.testing.assert_allclose(alone, told.values[group], atol=1e-6, rtol=0)
+        np.testing.assert_allclose(alone, explanation.values[group], atol=1e-6, rtol=0)
 
 
 @every
@@ -228,11 +230,13 @@ def test_order_of_modalities_does_not_matter(name):
 def test_nothing_observed_is_one_finite_prediction(name):
     data = make_data()
     nothing = data[TRAIN:].mask(np.zeros((NUM - TRAIN, 3), bool))
-    said = predict(fitted(name), nothing)
-    assert np.isfinite(said).all()
-    np.testing.assert_allclose(said, np.broadcast_to(said[:1], said.shape), atol=1e-6)
+    predicted = predict(fitted(name), nothing)
+    assert np.isfinite(predicted).all()
+    np.testing.assert_allclose(
+        predicted, np.broadcast_to(predicted[:1], predicted.shape), atol=1e-6
+    )
     among_others = predict(fitted(name), data[TRAIN:])[2]
-    np.testing.assert_allclose(among_others, said[0], atol=1e-6)
+    np.testing.assert_allclose(among_others, predicted[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["FusionClassifier", "FusionClassifier-completion"])
@@ -247,17 +251,17 @@ def test_nothing_observed_is_the_class_frequency(name):
 def test_nothing_observed_is_the_mean_target():
     data = make_data()[:TRAIN]
     nothing = data.mask(np.zeros(data.shape, bool))
-    said = predict(fitted("FusionRegressor"), nothing)[0]
-    np.testing.assert_allclose(said, data.y.mean(), atol=1e-6)
+    predicted = predict(fitted("FusionRegressor"), nothing)[0]
+    np.testing.assert_allclose(predicted, data.y.mean(), atol=1e-6)
 
 
 @every
 def test_probabilities_sum_to_one(name):
-    said = predict(fitted(name), make_data())
-    assert np.isfinite(said).all()
-    if said.ndim == 2 and not name.startswith("FusionRetriever"):
-        np.testing.assert_allclose(said.sum(1), 1, atol=1e-6)
-        assert (said >= 0).all()
+    predicted = predict(fitted(name), make_data())
+    assert np.isfinite(predicted).all()
+    if predicted.ndim == 2 and not name.startswith("FusionRetriever"):
+        np.testing.assert_allclose(predicted.sum(1), 1, atol=1e-6)
+        assert (predicted >= 0).all()
 
 
 @every

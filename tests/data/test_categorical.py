@@ -1,4 +1,4 @@
-"""Words in a table of numbers: a channel for each."""
+"""Categorical columns are one-hot encoded."""
 
 import warnings
 from typing import Any
@@ -59,7 +59,7 @@ def model() -> FusionClassifier:
 # Reading
 
 
-def test_each_word_is_a_channel_and_null_is_unknown():
+def test_each_category_is_a_channel_and_null_is_missing():
     names, values = history("age", "sex", "smokes")
     assert names == ("age", "sex=f", "sex=m", "smokes")
     nan, smokes = np.nan, FRAME["smokes"].to_numpy(float)
@@ -68,7 +68,7 @@ def test_each_word_is_a_channel_and_null_is_unknown():
     np.testing.assert_array_equal(values[:, 3], smokes)
 
 
-def test_categories_alone_in_a_list_are_words_too():
+def test_a_list_of_one_column_is_categorical():
     names, values = history("stage")
     assert names == ("stage=I", "stage=II", "stage=III")
     np.testing.assert_array_equal(values[:3], [[1, 0, 0], [1, 0, 0], [0, 1, 0]])
@@ -76,7 +76,7 @@ def test_categories_alone_in_a_list_are_words_too():
     assert read(FRAME, "stage").present[4, 0]
 
 
-def test_one_word_may_be_named():
+def test_one_category_may_be_selected():
     names, values = history("age", "sex=f", "stage=IV")
     assert names == ("age", "sex=f", "stage=IV")
     np.testing.assert_array_equal(values[:4, 1], [np.nan, 1, 0, np.nan])
@@ -94,7 +94,7 @@ def test_a_column_of_just_this_name_comes_first():
     assert resolve_column("x=y", ["a"]) == "x=y"
 
 
-def test_a_column_without_any_word_is_unknown():
+def test_a_column_without_any_category_is_missing():
     nothing = read(FRAME.assign(sex=None), "age", "sex").columns["history"]
     assert nothing.names == ("age", "sex")
     assert np.isnan(nothing.values[:, 1]).all()
@@ -104,7 +104,7 @@ def test_a_column_without_any_word_is_unknown():
     assert np.isnan(empty.values[:, 1]).all()
 
 
-def test_files_say_the_same(tmp_path):
+def test_files_and_data_frames_agree(tmp_path):
     FRAME.to_csv(tmp_path / "a.csv", index=False)
     FRAME.to_parquet(tmp_path / "a.parquet")
     for file in ("a.csv", "a.parquet"):
@@ -135,17 +135,17 @@ def test_a_string_alone_stays_text():
 LONG = pd.DataFrame({"word": [f"word {i}" for i in range(65)], "x": range(65)})
 DIGITS = pd.DataFrame({"code": ["1.5", "2", None, "x"]})
 ERRORS = [
-    (LONG, ["word"], "at most 64 words, got column 'word' of 65 different strings"),
-    (LONG, ["word", "x"], "alone, as text: modalities={'word': 'word'}; or name the w"),
-    (LONG, ["x=1"], "got 'x=1', and column 'x' holds numbers. Give 'x'"),
-    (LONG, ["wrod=1"], "column 'wrod=1' must be there once"),
+    (LONG, ["word"], "at most 64 categories, got column 'word' of 65 different str"),
+    (LONG, ["word", "x"], "alone, as text: modalities={'word': 'word'}; or list the"),
+    (LONG, ["x=1"], "got 'x=1', and column 'x' is numeric. Use 'x'"),
+    (LONG, ["wrod=1"], "column 'wrod=1' must exist once"),
     (LONG.assign(y="a"), ["x", "y=a"], "must not hold the label 'y'"),
     (DIGITS, ["code"], "strings that are numbers, such as '1.5'. .* 'code=1.5'"),
 ]
 
 
 @pytest.mark.parametrize(("frame", "fields", "message"), ERRORS)
-def test_what_are_no_words_is_named(frame, fields, message, tmp_path):
+def test_columns_that_are_not_categorical_are_errors(frame, fields, message, tmp_path):
     y = "y" if "y" in frame else None
     with pytest.raises(DataError, match=message):
         MultimodalData.from_pandas(frame, {"a": fields}, y=y)
@@ -156,7 +156,7 @@ def test_what_are_no_words_is_named(frame, fields, message, tmp_path):
         )
 
 
-def test_words_up_to_the_limit_and_named_codes_are_read():
+def test_categories_up_to_the_limit_and_selected_codes_are_read():
     found = MultimodalData.from_pandas(LONG[:64], {"a": ["word"]}).columns["a"]
     assert found.channels == 64
     assert (found.values.sum(1) == 1).all()
@@ -167,7 +167,7 @@ def test_words_up_to_the_limit_and_named_codes_are_read():
 # Streams
 
 
-def test_pieces_need_named_words(tmp_path):
+def test_streams_need_selected_categories(tmp_path):
     FRAME.to_parquet(tmp_path / "a.parquet")
     chosen = {"history": ["age", "sex=f"], "lab": ["crp"]}
     stream = MultimodalStream.from_parquet(tmp_path, modalities=chosen, y="died")
@@ -176,60 +176,61 @@ def test_pieces_need_named_words(tmp_path):
         read(FRAME, "age", "sex=f").columns["history"]
     )
     unnamed = MultimodalStream.from_parquet(tmp_path, modalities=HISTORY, y="died")
-    with pytest.raises(DataError, match=r"piece by piece, as 'sex=word', got all of"):
+    with pytest.raises(DataError, match=r"as 'sex=CATEGORY', when data are read piece"):
         next(unnamed.chunks(7))
 
 
-# What a model learned from
+# Channels of the training data
 
 
-def say(model: FusionClassifier, frame: pd.DataFrame) -> np.ndarray:
+def predict_strictly(model: FusionClassifier, frame: pd.DataFrame) -> np.ndarray:
+    """Predict; a warning about the data is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         return model.predict_proba(read(frame))
 
 
-def test_words_that_the_data_lack_are_brought_in_line(model):
+def test_categories_that_do_not_occur_keep_their_channels(model):
     men = FRAME[FRAME["sex"] != "f"]
     assert read(men).columns["history"].names == ("age", "sex=m", "smokes")
-    expected = say(model, FRAME)[men.index]
-    np.testing.assert_allclose(say(model, men), expected, atol=1e-6)
+    expected = predict_strictly(model, FRAME)[men.index]
+    np.testing.assert_allclose(predict_strictly(model, men), expected, atol=1e-6)
 
 
-def test_a_column_that_is_null_throughout_is_unknown(model):
+def test_a_column_that_is_null_throughout_is_missing(model):
     unknown = read().columns["history"].values.copy()
     unknown[:, 1:3] = np.nan
     same = MultimodalData.from_arrays({"history": unknown, "lab": FRAME[["crp"]]})
-    said = say(model, FRAME.assign(sex=None))
-    np.testing.assert_allclose(said, model.predict_proba(same), atol=1e-6)
+    proba = predict_strictly(model, FRAME.assign(sex=None))
+    np.testing.assert_allclose(proba, model.predict_proba(same), atol=1e-6)
 
 
-def test_unknown_words_are_none_of_the_known_ones_and_told(model):
+def test_unknown_categories_are_encoded_as_none_with_a_warning(model):
     frame = FRAME.assign(sex=["x", "y", *SEX[2:]])
-    with pytest.warns(DataWarning, match="did not have: sex=x, sex=y. They count as"):
-        said = model.predict_proba(read(frame))
+    with pytest.warns(DataWarning, match="lack: sex=x, sex=y. They are encoded as"):
+        proba = model.predict_proba(read(frame))
     neither = read().columns["history"].values.copy()
     neither[:2, 1:3] = 0
     same = MultimodalData.from_arrays({"history": neither, "lab": FRAME[["crp"]]})
-    np.testing.assert_allclose(said, model.predict_proba(same), atol=1e-6)
+    np.testing.assert_allclose(proba, model.predict_proba(same), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        ("age", "sex=f", "smokes"),  # what is no f may be m, or not
+        ("age", "sex=f", "smokes"),  # not f does not imply m
         ("age", "smokes"),
         ("age", "sex"),
         ("age", "sex", "smokes", "crp"),
         ("age", "sex", "smokes", "stage"),
     ],
 )
-def test_other_channels_are_refused(model, fields):
+def test_other_channels_are_errors(model, fields):
     with pytest.raises(DataError, match="must have the channels age, sex=f, sex=m, sm"):
         model.predict_proba(read(FRAME, *fields))
 
 
-def test_numbers_are_never_taken_for_words():
+def test_numeric_columns_are_never_categories():
     frame = FRAME.assign(**{"a=1": 1.0, "a=2": RNG.normal(size=NUM)})
     model = FusionClassifier(**SMALL).fit(read(frame, "a=1", "age"))
     with pytest.raises(DataError, match="must have the channels a=1, age"):
@@ -240,7 +241,7 @@ def test_numbers_are_never_taken_for_words():
 
 
 @pytest.mark.slow
-def test_words_on_the_command_line(tmp_path):
+def test_categories_on_the_command_line(tmp_path):
     def run(*arguments: object, code: int = 0) -> str:
         result = CliRunner().invoke(app, list(map(str, arguments)))
         assert result.exit_code == code, result.output
@@ -249,23 +250,23 @@ def test_words_on_the_command_line(tmp_path):
     file, model = tmp_path / "icu.csv", tmp_path / "model"
     FRAME.to_csv(file, index=False)
     chosen = ("--modality", "history=age,sex,stage=II", "--modality", "lab=crp")
-    said = run(
+    output = run(
         *("train", file, "--label", "died", *chosen),
         *("--output", model, "--epochs", 1),
     )
-    assert "history: [N, 4] vector" in said
+    assert "history: [N, 4] vector" in output
     new = tmp_path / "new.csv"
     FRAME.assign(sex="Female").to_csv(new, index=False)
-    said = run("predict", model, new)
-    assert said.count("Notice: ") == 1
-    assert "words that the training did not have: sex=Female" in said
+    output = run("predict", model, new)
+    assert output.count("Notice: ") == 1
+    assert "categories that the training data lack: sex=Female" in output
     FRAME.drop(columns="stage").to_csv(new, index=False)
-    said = run("predict", model, new, code=2)
-    assert "must hold the modality column 'stage=II'" in said
+    output = run("predict", model, new, code=2)
+    assert "must hold the modality column 'stage=II'" in output
     assert "Notice" not in run("evaluate", model, file)
     (tmp_path / "folder").mkdir()
     FRAME.to_parquet(tmp_path / "folder" / "a.parquet")
-    said = run("predict", model, tmp_path / "folder", code=2)
-    assert "as 'sex=word', got all of column 'sex'" in said
+    output = run("predict", model, tmp_path / "folder", code=2)
+    assert "as 'sex=CATEGORY', when data are read piece by piece" in output
     named = ("--modality", "history=age,sex=f,sex=m,stage=II")
     assert len(run("predict", model, tmp_path / "folder", *named).splitlines()) == 41

@@ -115,12 +115,12 @@ def test_other_sounds_are_read_by_soundfile(tmp_path):
 def test_short_sounds_are_described(tmp_path):
     row = audio.describe_audio(tone(tmp_path / "a.wav", 440, seconds=0.01))
     assert np.isfinite(row).all()
-    with pytest.raises(DataError, match="must hold a sound, got one without a sample"):
+    with pytest.raises(DataError, match="must hold audio, got a file without samples"):
         audio.describe_audio(tone(tmp_path / "b.wav", 440, seconds=0))
 
 
 def test_files_that_are_not_what_they_say_are_named(tmp_path):
-    wrong = {"a.png": "must be a picture", "b.wav": "must be a WAV file"}
+    wrong = {"a.png": "must be an image", "b.wav": "must be a WAV file"}
     for name, message in wrong.items():
         path = tmp_path / name[0] / name
         path.parent.mkdir()
@@ -136,7 +136,7 @@ def test_files_that_are_not_what_they_say_are_named(tmp_path):
 def test_broken_sound_of_another_kind_is_named(tmp_path):
     pytest.importorskip("soundfile", reason="soundfile is not installed")
     (tmp_path / "a.ogg").write_bytes(b"nothing of the kind")
-    with pytest.raises(DataError, match=r"a\.ogg must be a sound, got"):
+    with pytest.raises(DataError, match=r"a\.ogg must be an audio file, got"):
         MultimodalData.from_folder(tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_folders_that_cannot_be_read_are_told(folder, tmp_path):
     with pytest.raises(DataError, match=r"files that end in .*\.png, .*got none"):
         MultimodalData.from_folder(tmp_path / "empty")
     paint(folder / "birds" / "robin.jpg", "red")
-    with pytest.raises(DataError, match=r"one image for each name, got robin\.png"):
+    with pytest.raises(DataError, match=r"one image file per name, got robin"):
         MultimodalData.from_folder(folder)
 
 
@@ -157,7 +157,7 @@ def test_missing_libraries_are_named(folder, monkeypatch):
     with pytest.raises(ConfigError, match=r"a\.ogg needs soundfile.*mmgraph\[files\]"):
         MultimodalData.from_folder(folder)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ConfigError, match=r"Pictures need Pillow.*mmgraph\[files\]"):
+    with pytest.raises(ConfigError, match=r"Images need Pillow.*mmgraph\[files\]"):
         MultimodalData.from_folder(folder)
 
 

@@ -413,11 +413,11 @@ def test_large_files_are_read_without_a_loop(tmp_path):
 
 FRAME_ERRORS = [
     ({"labs": ["wbc"]}, {"y": ["sex"]}, "must hold numbers, got column 'sex'"),
-    ({"labs": ["wcb"]}, {}, "column 'wcb' must be there once, got 0 in: wbc"),
-    ({"labs": "wcb"}, {}, "column 'wcb' must be there once"),
+    ({"labs": ["wcb"]}, {}, "column 'wcb' must exist once, got 0 in: wbc"),
+    ({"labs": "wcb"}, {}, "column 'wcb' must exist once"),
     ({"labs": []}, {}, "must name at least one column"),
     ({}, {}, "modalities must be a dict with at least one modality, got none"),
-    ({"labs": ["wbc"]}, {"y": "dead"}, "column 'dead' must be there once"),
+    ({"labs": ["wbc"]}, {"y": "dead"}, "column 'dead' must exist once"),
     ({"labs": ["wbc"]}, {"ids": "sex"}, "ids must be unique, got 'm' again"),
 ]
 
@@ -485,9 +485,9 @@ NULL_ROWS = pa.array(
     [[[1.0, 2.0], None], None, [[0.0, 1.0]]], pa.list_(pa.list_(pa.float32(), 2))
 )
 FILES = [
-    (_own(y=None), "column 'y' must be there once, got 0 in: id, labs, ecg"),
-    (_own(id=None), "column 'id' must be there once"),
-    (_own(labs=None), "column 'labs' must be there once"),
+    (_own(y=None), "column 'y' must exist once, got 0 in: id, labs, ecg"),
+    (_own(id=None), "column 'id' must exist once"),
+    (_own(labs=None), "column 'labs' must exist once"),
     (_own(labs=pa.array([["a"]] * 3)), "'labs' must hold lists of numbers"),
     (_own(labs=pa.array([{"a": 1}] * 3)), "column 'labs' must hold numbers, strings"),
     (_own(labs=pa.array([[1.0]] * 3)), "'labs' must have 2 channels, got 1"),
@@ -520,14 +520,14 @@ def test_files_with_missing_or_wrong_columns_are_named(tmp_path, table, message)
 
 
 USER_ERRORS = [
-    ({"labs": ["wcb"]}, {"y": None}, "column 'wcb' must be there once"),
+    ({"labs": ["wcb"]}, {"y": None}, "column 'wcb' must exist once"),
     ({"labs": []}, {"y": None}, "must name at least one column"),
-    ({"labs": ["wbc"]}, {}, "column 'y' must be there once, .* or y=None"),
-    ({"labs": ["wbc"]}, {"y": "dead"}, "column 'dead' must be there once"),
-    ({"labs": ["wbc"]}, {"y": None, "ids": "pid"}, "column 'pid' must be there once"),
-    ({"labs": ["wbc"]}, {"y": None, "groups": "g"}, "column 'g' must be there once"),
-    ({"labs": ["wbc"]}, {"y": None, "ids": "id"}, "column 'id' must be there once"),
-    ({"labs": ["wbc"]}, {"y": None, "groups": "group"}, "column 'group' must be there"),
+    ({"labs": ["wbc"]}, {}, "column 'y' must exist once, .* or y=None"),
+    ({"labs": ["wbc"]}, {"y": "dead"}, "column 'dead' must exist once"),
+    ({"labs": ["wbc"]}, {"y": None, "ids": "pid"}, "column 'pid' must exist once"),
+    ({"labs": ["wbc"]}, {"y": None, "groups": "g"}, "column 'g' must exist once"),
+    ({"labs": ["wbc"]}, {"y": None, "ids": "id"}, "column 'id' must exist once"),
+    ({"labs": ["wbc"]}, {"y": None, "groups": "group"}, "column 'group' must exist"),
 ]
 
 
@@ -554,7 +554,7 @@ def test_columns_that_are_asked_for_are_not_left_out(tmp_path):
             MultimodalData.from_parquet(path, modalities=labs, y=None, **{option: name})
     MultimodalData.from_arrays({"a": [1.0, 2.0]}).to_parquet(path)
     assert MultimodalData.from_parquet(path).y is None
-    with pytest.raises(DataError, match="column 'y' must be there once, got 0"):
+    with pytest.raises(DataError, match="column 'y' must exist once, got 0"):
         MultimodalData.from_parquet(path, y="y")
 
 

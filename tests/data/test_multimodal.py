@@ -675,6 +675,7 @@ ERRORS = [
 ]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("args", "options", "message"), ERRORS)
 def test_wrong_input_is_named(args, options, message):
     with pytest.raises(DataError, match=message):
@@ -751,7 +752,7 @@ def test_parts_that_cannot_be_joined_are_named():
     with pytest.raises(DataError, match="ids must hold numbers or strings of one type"):
         concat([a, MultimodalData.from_arrays(OK)])
     b = MultimodalData.from_arrays(OK, ids=["w", "x"], y=[0, 1])
-    with pytest.raises(DataError, match="y must be of one shape in all parts"):
+    with pytest.raises(DataError, match="y must have the same shape in all parts"):
         concat([a, b])
     c = MultimodalData.from_arrays({"a": [[1.0, 2.0]]}, ids=["y"])
     with pytest.raises(DataError, match="same channels in all parts, got 1 and 2"):
@@ -776,7 +777,8 @@ def test_text_has_to_be_encoded_before_a_batch():
         make().batch()
 
 
-def test_replace_changes_only_plain_columns():
+@pytest.mark.usefixtures("unchecked")
+def test_replace_changes_only_metadata():
     with pytest.raises(DataError, match=r"replace must name y, ids, .* got 'columns'"):
         make().replace(columns={})
     with pytest.raises(DataError, match="12 samples, got 1 labels"):

@@ -505,7 +505,7 @@ def test_fault_inside_a_shard_names_it(tmp_path):
     with pytest.raises(DataError, match=r"b\.parquet: Modality 'labs' must be finite"):
         stream.load()
     pq.write_table(table.drop_columns(["wbc"]), tmp_path / "b.parquet")
-    with pytest.raises(DataError, match=r"b\.parquet: column 'wbc' must be there"):
+    with pytest.raises(DataError, match=r"b\.parquet: column 'wbc' must exist"):
         stream.load()
 
 

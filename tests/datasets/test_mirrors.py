@@ -11,6 +11,7 @@ import pyarrow
 import pytest
 
 from mmgraph.data import MultimodalData
+from mmgraph.datasets import load, mirrors
 from mmgraph.datasets.load import (
     dataset_card,
     find_mirror,
@@ -94,13 +95,37 @@ def test_physionet2012_trains_on_set_a() -> None:
 def test_absent_mirror_says_where_it_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DataError, match=rf"must be at {tmp_path}.*/wesad_feats\.npz"):
+    message = (
+        rf"got no file {tmp_path}.*/wesad_feats\.npz\. Obtain the data as"
+    )
+    with pytest.raises(DataError, match=message):
         load_dataset("wesad", root=tmp_path)
     monkeypatch.setenv("MMGRAPH_DATA", str(tmp_path / "elsewhere"))
-    with pytest.raises(DataError, match=r"elsewhere.*--source DIR"):
+    with pytest.raises(DataError, match=r"elsewhere.*set the environment variable"):
         load_dataset("wesad")
     monkeypatch.delenv("MMGRAPH_DATA")
     assert mirror_root() == DATASETS.parent.parent / "shared" / "datasets"
+
+
+def test_an_installed_package_has_no_default_data_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = tmp_path / "site-packages" / "mmgraph" / "_datasets"
+    shutil.copytree(DATASETS / "wesad", cards / "wesad")
+    for module in (load, mirrors):
+        monkeypatch.setattr(module, "cards_folder", lambda: cards)
+    monkeypatch.delenv("MMGRAPH_DATA", raising=False)
+    assert mirror_root() is None
+    message = (
+        r"'wesad' is not part of mmgraph \(free for academic .*\): its file "
+        r"wesad_feats/wesad_feats\.npz must be in your data folder, got no data "
+        r"folder\. Obtain the data as `mmgraph datasets wesad` describes, and set the "
+        r"environment variable MMGRAPH_DATA to the folder, or pass it to load_dataset "
+        r"as root\.$"
+    )
+    with pytest.raises(DataError, match=message):
+        load_dataset("wesad")
+    assert mirror_root(tmp_path) == tmp_path
 
 
 def test_root_wins_over_the_environment(
@@ -113,7 +138,7 @@ def test_root_wins_over_the_environment(
 
 
 def test_shipped_set_has_no_mirror(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'heart'"):
+    with pytest.raises(DataError, match="'heart' must have a file in the data folder"):
         find_mirror(dataset_card("heart"), tmp_path)
 
 
@@ -233,7 +258,7 @@ def test_prepare_checks_a_mirrored_set_and_writes_only_where_told(
     assert MultimodalData.from_parquet(first).equals(load_dataset("wesad"))
     with pytest.raises(SystemExit, match="2"):
         prepare("wesad", argv=["--source", str(tmp_path)])
-    assert "must be at" in capsys.readouterr().err
+    assert "must be in your data folder" in capsys.readouterr().err
 
 
 def test_package_of_another_content_is_refused(tmp_path: Path) -> None:

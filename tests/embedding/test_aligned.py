@@ -80,7 +80,9 @@ def test_pairs_and_aligned_vectors_together_improve_on_either(a, b):
     both = FusionRetriever(aligned=NAMES).fit(train)
     aligned_only = FusionRetriever(aligned=NAMES).fit(one_of_both(train))
     learned = FusionRetriever().fit(train)
-    of_both, *of_one = (recall(ret, rest, a, b) for ret in (both, aligned_only, learned))
+    of_both, *of_one = (
+        recall(ret, rest, a, b) for ret in (both, aligned_only, learned)
+    )
     assert of_both > max(of_one) + 0.05
 
 

@@ -1,4 +1,4 @@
-"""What each modality adds to an answer."""
+"""Shapley values of modalities."""
 
 from itertools import permutations
 from typing import Any
@@ -36,7 +36,7 @@ def classifier() -> FusionClassifier:
 
 
 def game(data: MultimodalData) -> np.ndarray:
-    """An answer of two numbers in which modalities interact; rows do not matter."""
+    """Prediction of two numbers with interaction of modalities, equal for all rows."""
     a, b, c = data.present.T.astype(float)
     return np.stack([1 + 2 * a + 4 * b * c, a * b * c - b], axis=1)
 
@@ -54,11 +54,13 @@ def by_definition(present: np.ndarray) -> np.ndarray:
 
 
 def test_values_are_the_mean_over_all_orders():
-    told = explain(game, make())
-    assert told.modalities == NAMES
-    np.testing.assert_array_equal(told.base, [1, 0])
-    np.testing.assert_allclose(told.values, by_definition(PRESENT), atol=1e-12)
-    np.testing.assert_allclose(told.values[0], [[2, 1 / 3], [2, -2 / 3], [2, 1 / 3]])
+    explanation = explain(game, make())
+    assert explanation.modalities == NAMES
+    np.testing.assert_array_equal(explanation.base, [1, 0])
+    np.testing.assert_allclose(explanation.values, by_definition(PRESENT), atol=1e-12)
+    np.testing.assert_allclose(
+        explanation.values[0], [[2, 1 / 3], [2, -2 / 3], [2, 1 / 3]]
+    )
 
 
 def test_random_orders_come_near_and_sum_up_exactly(monkeypatch):
@@ -94,45 +96,49 @@ def test_samples_are_asked_about_in_pieces_and_never_twice(monkeypatch):
 
 
 def test_base_and_values_are_the_probabilities(classifier):
-    told = classifier.explain(make())
+    explanation = classifier.explain(make())
     proba = classifier.predict_proba(make())
-    np.testing.assert_allclose(told.base + told.values.sum(1), proba, atol=1e-6)
-    np.testing.assert_allclose(told.base, proba[1], atol=1e-7)  # nothing observed
-    assert not told.values[~PRESENT].any()
-    assert np.abs(told.values[PRESENT]).min() > 0
+    np.testing.assert_allclose(
+        explanation.base + explanation.values.sum(1), proba, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        explanation.base, proba[1], atol=1e-7
+    )  # nothing observed
+    assert not explanation.values[~PRESENT].any()
+    assert np.abs(explanation.values[PRESENT]).min() > 0
 
 
 def test_what_is_left_out_is_missing(classifier):
-    told = classifier.explain(make().select(["c", "a"]))
-    assert told.modalities == NAMES
+    explanation = classifier.explain(make().select(["c", "a"]))
+    assert explanation.modalities == NAMES
     hidden = make().mask({"b": np.zeros(NUM, bool)})
-    np.testing.assert_array_equal(told.values, classifier.explain(hidden).values)
+    np.testing.assert_array_equal(explanation.values, classifier.explain(hidden).values)
 
 
 def test_a_regressor_explains_in_units_of_its_target():
     y = 1000 + 50 * ROWS["a"][:, 0]
     model = FusionRegressor(**SMALL).fit(make(y))
-    told = model.explain(make(y))
-    assert told.values.shape == (NUM, 3, 1)
-    assert told.base[0] == pytest.approx(y.mean(), rel=1e-6)
-    total = told.base + told.values.sum(1)
+    explanation = model.explain(make(y))
+    assert explanation.values.shape == (NUM, 3, 1)
+    assert explanation.base[0] == pytest.approx(y.mean(), rel=1e-6)
+    total = explanation.base + explanation.values.sum(1)
     np.testing.assert_allclose(total[:, 0], model.predict(make(y)), rtol=1e-6)
 
 
 def test_several_labels_are_explained_each():
     labels = np.stack([Y, 1 - Y, ROWS["b"][:, 1] > 0], axis=1)
     model = FusionClassifier(**SMALL).fit(make(labels))
-    told = model.explain(make())
-    total = told.base + told.values.sum(1)
+    explanation = model.explain(make())
+    total = explanation.base + explanation.values.sum(1)
     np.testing.assert_allclose(total, model.predict_proba(make()), atol=1e-6)
 
 
 def test_a_stream_is_explained_piece_by_piece(classifier, tmp_path):
     make().to_parquet(tmp_path / "part.parquet")
     stream = MultimodalStream.from_parquet(tmp_path, memory=100)
-    told, whole = classifier.explain(stream), classifier.explain(make())
-    np.testing.assert_allclose(told.values, whole.values, atol=1e-7)
-    np.testing.assert_array_equal(told.base, whole.base)
+    explanation, whole = classifier.explain(stream), classifier.explain(make())
+    np.testing.assert_allclose(explanation.values, whole.values, atol=1e-7)
+    np.testing.assert_array_equal(explanation.base, whole.base)
 
 
 @pytest.mark.parametrize("orders", [0, -1, True])

@@ -1,4 +1,4 @@
-"""Estimators on texts, pictures and sounds, with pretrained encoders and without."""
+"""Estimators on texts, images and audio, with pretrained encoders and without."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ every = pytest.mark.parametrize("name", ESTIMATORS)
 retriever = ESTIMATORS["retriever"]
 
 
-def ask(estimator, data: MultimodalData) -> np.ndarray:
+def predict(estimator, data: MultimodalData) -> np.ndarray:
     if isinstance(estimator, FusionMatcher):
         return estimator.predict_proba(data, data)
     if isinstance(estimator, FusionRetriever):
@@ -86,27 +86,34 @@ def test_estimators_keep_the_invariants_on_texts(name, models):
     fitted = ESTIMATORS[name](encoders={"note": models["text"]}).fit(data[:TRAIN])
     assert fitted.input_spec_.widths == (3, 16)
     test = data[TRAIN:]
-    said = ask(fitted, test)
+    predicted = predict(fitted, test)
     module._SHARED.clear()
-    same(ask(fitted, test[[1]]), said[[1]])
+    same(predict(fitted, test[[1]]), predicted[[1]])
     order = np.random.default_rng(0).permutation(len(test))
-    same(ask(fitted, test[order]), said[order])
+    same(predict(fitted, test[order]), predicted[order])
     present = np.ones(test.shape, bool)
     present[2:, 1] = False
     notes = [*map(str, test.columns["note"].values[:1]), *[None] * (len(test) - 2)]
     labs = test.columns["labs"].values
     removed = MultimodalData.from_arrays({"labs": labs, "note": [None, *notes]})
     assert test.columns["note"].present[:2].tolist() == [False, True]
-    same(ask(fitted, removed), ask(fitted, test.mask(present)))
+    same(predict(fitted, removed), predict(fitted, test.mask(present)))
     if name == "classifier":
-        assert np.abs(ask(fitted, test) - ask(fitted, test.select(["labs"]))).max() > 0
+        assert (
+            np.abs(predict(fitted, test) - predict(fitted, test.select(["labs"]))).max()
+            > 0
+        )
 
 
 def test_schema_and_option_name_the_same_encoder(models):
     by_option = retriever(encoders={"note": models["text"]}).fit(make())
     by_schema = retriever().fit(make(named(models["text"])))
     given = retriever(schema=named(models["text"])).fit(make())
-    assert by_option.input_spec_.featurizer.kinds == by_schema.input_spec_.featurizer.kinds == {"note": "text"}
+    assert (
+        by_option.input_spec_.featurizer.kinds
+        == by_schema.input_spec_.featurizer.kinds
+        == {"note": "text"}
+    )
     expected = by_option.embed(make())
     for other in (by_schema, given):
         assert np.array_equal(other.embed(make()), expected, equal_nan=True)
@@ -140,7 +147,7 @@ def test_text_that_nobody_has_is_a_modality_without_experience(models):
     data = make().mask({"note": np.zeros(NUM, bool)})
     fitted = ESTIMATORS["classifier"](encoders={"note": models["text"]}).fit(data)
     assert fitted.unseen_ == ["note"]
-    same(ask(fitted, make()), ask(fitted, data))
+    same(predict(fitted, make()), predict(fitted, data))
 
 
 # Pictures
@@ -171,7 +178,7 @@ def test_paths_are_pictures_where_encoder_or_schema_say_so(models, tmp_path):
     schema = Schema.star([Modality("photo", kind="image"), Modality("labs", 1)])
     plain = ESTIMATORS["classifier"](schema=schema).fit(data)
     assert plain.input_spec_.widths == (384, 1)
-    assert plain.score(data) == 1  # the data says nothing of pictures, the model does
+    assert plain.score(data) == 1  # the kind follows from the model
 
 
 def test_folder_keeps_paths_for_encoders(models, tmp_path):
@@ -223,7 +230,7 @@ def test_stream_is_encoded_piece_by_piece(models, tmp_path):
     fitted = ESTIMATORS["classifier"](encoders=encoders).fit(stream)
     whole = ESTIMATORS["classifier"](encoders=encoders).fit(make())
     assert fitted.input_spec_.widths == (3, 16)
-    same(ask(fitted, stream), ask(whole, make()))
+    same(predict(fitted, stream), predict(whole, make()))
 
 
 # A real network
@@ -272,8 +279,8 @@ def test_command_line_trains_with_an_encoder(models, tmp_path):
     run(*train, "--output", tmp_path / "model")
     manifest = json.loads((tmp_path / "model" / "mmgraph.json").read_text())
     assert manifest["raw"]["encoders"]["note"]["source"] == models["text"]
-    said = run("predict", tmp_path / "model", tmp_path / "a.parquet")
-    assert len(said.splitlines()) == NUM + 1
+    predicted = run("predict", tmp_path / "model", tmp_path / "a.parquet")
+    assert len(predicted.splitlines()) == NUM + 1
     wrong = CliRunner().invoke(
         app, [*map(str, train[:-1]), "note=./no", "--output", "x"]
     )
@@ -303,7 +310,7 @@ def test_command_line_searches_with_encoders(models, tmp_path):
 def test_saved_estimator_finds_its_encoder_again(name, models, tmp_path):
     data = make()
     fitted = ESTIMATORS[name](encoders={"note": models["text"]}).fit(data)
-    expected = ask(fitted, data)
+    expected = predict(fitted, data)
     fitted.save_pretrained(tmp_path / "model")
     weights = next((tmp_path / "model").glob("*.safetensors"))
     manifest = json.loads((tmp_path / "model" / "mmgraph.json").read_text())
@@ -313,7 +320,7 @@ def test_saved_estimator_finds_its_encoder_again(name, models, tmp_path):
     assert b"word_embeddings" not in weights.read_bytes()
     module._SHARED.clear()
     again = type(fitted).from_pretrained(tmp_path / "model")
-    assert np.array_equal(ask(again, data), expected, equal_nan=True)
+    assert np.array_equal(predict(again, data), expected, equal_nan=True)
     again.save_pretrained(tmp_path / "twice")
     twice = json.loads((tmp_path / "twice" / "mmgraph.json").read_text())
     assert twice["raw"] == manifest["raw"]
@@ -327,7 +334,7 @@ def test_encoder_that_moved_is_asked_for(models, tmp_path):
     fitted.save_pretrained(folder)
     here.rename(tmp_path / "moved")
     with pytest.raises(
-        CheckpointError, match=r"'note' must be where it was.*encoders={"
+        CheckpointError, match=r"'note' must be at its original path.*encoders={"
     ):
         FusionRetriever.from_pretrained(folder)
     moved = {"note": tmp_path / "moved"}

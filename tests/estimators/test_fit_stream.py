@@ -372,7 +372,9 @@ def test_groups_are_sampled_whole(data, tmp_path):
 
 
 def test_invalid_streams_are_refused(stream, data, tmp_path):
-    with pytest.raises(DataError, match="y must be a column of the stream, got a separate"):
+    with pytest.raises(
+        DataError, match="y must be a column of the stream, got a separate"
+    ):
         FusionClassifier().fit(stream, data.y)
     tiny = dataclasses.replace(stream, memory=20_000)
     with pytest.raises(DataError, match="memory must hold at least 64 samples"):

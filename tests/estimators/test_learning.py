@@ -30,10 +30,10 @@ def standard_error(y: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
 def compare(name: str, baseline: str) -> tuple[float, float, float]:
     """Return the area of the estimator, of the baseline, and the error between."""
     train, test = control(name)
-    said = fitted(name).predict_proba(test)
+    predicted = fitted(name).predict_proba(test)
     other = BASELINES[baseline](seed=0).fit(train).predict_proba(test)
     y = test.y
-    return auroc(y, said), auroc(y, other), standard_error(y, said, other)
+    return auroc(y, predicted), auroc(y, other), standard_error(y, predicted, other)
 
 
 _FITTED: dict[str, FusionClassifier] = {}

@@ -33,7 +33,7 @@ def make(present: Any = None, **plain: Any) -> MultimodalData:
 
 
 @pytest.mark.parametrize("present", [None, PRESENT])
-def test_what_belongs_together_is_told_from_what_does_not(present):
+def test_matching_pairs_are_separated_from_others(present):
     data = make(present)
     mat = FusionMatcher(**SIDES).fit(data[:TRAIN])
     test = make()[TRAIN:]

@@ -73,7 +73,7 @@ def test_query_is_all_that_a_row_has_of_what_was_asked_for():
     np.testing.assert_allclose(z[only], alone[only], atol=1e-6)
 
 
-def test_modality_without_partner_says_nothing():
+def test_modality_without_partner_is_not_used():
     present = np.ones((NUM, 3), bool)
     present[:, 2] = False
     present[:5] = [False, False, True]

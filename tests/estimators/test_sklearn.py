@@ -98,7 +98,7 @@ def test_parameters_are_read_set_and_cloned(kind):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_estimator_that_is_not_fitted_says_so(kind, tmp_path):
+def test_estimator_that_is_not_fitted_is_refused(kind, tmp_path):
     with pytest.raises(NotFittedError, match=f"This {kind.__name__} instance is not"):
         kind().predict(data())
     with pytest.raises(NotFittedError, match=f"This {kind.__name__} instance is not"):
@@ -135,9 +135,9 @@ def test_array_may_have_missing_cells_and_rows(kind):
     x[3, 1], x[5] = np.nan, np.nan
     estimator = kind(**SMALL).fit(x, y)
     assert estimator.n_features_in_ == 3
-    said = estimator.predict(x)
-    assert said.shape == (40,)
-    assert np.isfinite(said).all()
+    predicted = estimator.predict(x)
+    assert predicted.shape == (40,)
+    assert np.isfinite(predicted).all()
     assert estimator.score(x, y) > 0.3
 
 

@@ -74,9 +74,9 @@ def plain() -> FusionClassifier:
 def test_predictions_are_labels_of_the_kind_that_was_given(labels):
     fitted = classifier().fit(make(labels))
     assert fitted.classes_.tolist() == sorted(set(labels.tolist()))
-    said = fitted.predict(make())
-    assert set(said.tolist()) <= set(labels.tolist())
-    assert said.dtype.kind == fitted.classes_.dtype.kind
+    predicted = fitted.predict(make())
+    assert set(predicted.tolist()) <= set(labels.tolist())
+    assert predicted.dtype.kind == fitted.classes_.dtype.kind
     assert fitted.score(make(labels)) > 0.8
     assert fitted.score(make(None), labels.tolist()) == fitted.score(make(labels))
 
@@ -218,8 +218,8 @@ def test_one_or_two_samples_are_enough(num, experts):
     proba = fitted.predict_proba(make())
     assert proba.shape == (NUM, num)
     assert proba.sum(1) == pytest.approx(np.ones(NUM))
-    said = regressor(experts=experts).fit(make()[rows]).predict(make())
-    assert np.isfinite(said).all()
+    predicted = regressor(experts=experts).fit(make()[rows]).predict(make())
+    assert np.isfinite(predicted).all()
 
 
 def test_no_samples_give_no_predictions(plain):
@@ -235,8 +235,8 @@ def test_no_samples_give_no_predictions(plain):
 def test_modality_that_training_never_saw_is_not_read(empty):
     data = MultimodalData.from_arrays({"a": A, "b": empty}, y=Y)
     fitted = classifier(experts=("linear", "forest")).fit(data)
-    said = fitted.predict_proba(make())
-    assert np.array_equal(said, fitted.predict_proba(data))
+    predicted = fitted.predict_proba(make())
+    assert np.array_equal(predicted, fitted.predict_proba(data))
     assert fitted.score(make()) > 0.8
 
 
@@ -287,8 +287,8 @@ def test_nothing_observed_gives_the_training_prior(experts):
     nothing = hidden(make(), "a", "b")
     fitted = classifier(experts=experts).fit(make(rare))
     assert fitted.predict_proba(nothing) == pytest.approx(np.tile(shares, (NUM, 1)))
-    said = regressor(experts=experts).fit(make(3 * A[:, 0])).predict(nothing)
-    assert said == pytest.approx(np.full(NUM, 3 * A[:, 0].mean()), abs=1e-5)
+    predicted = regressor(experts=experts).fit(make(3 * A[:, 0])).predict(nothing)
+    assert predicted == pytest.approx(np.full(NUM, 3 * A[:, 0].mean()), abs=1e-5)
 
 
 def test_training_without_anything_observed_learns_the_prior():
@@ -343,14 +343,14 @@ def test_text_without_an_encoder_is_read_as_hashed_words():
 def test_a_text_may_come_twice():
     fitted = classifier().fit(texts())
     drawn = [6, 6, 3, 1]
-    said = fitted.predict_proba(texts()[drawn])
-    assert said == pytest.approx(fitted.predict_proba(texts())[drawn], abs=1e-6)
+    predicted = fitted.predict_proba(texts()[drawn])
+    assert predicted == pytest.approx(fitted.predict_proba(texts())[drawn], abs=1e-6)
 
 
 def certainty(seed: int) -> tuple[float, float]:
     """How sure predictions of strangers are, with and without knowing the groups.
 
-    The label is told by who it is and by nothing else, so that one should not be sure.
+    Only the identity determines the label, so that probabilities should be moderate.
     """
     rng = np.random.default_rng(seed)
     signature, group = rng.normal(size=(20, 3)), np.arange(160) % 20
@@ -429,7 +429,7 @@ def test_schema_must_be_that_of_the_data():
         ("experts", (), "a list of some of"),
         ("experts", ("tree",), "a list of some of"),
         ("schema", "star", "a Schema or None"),
-        ("device", "toaster", "one that PyTorch knows"),
+        ("device", "toaster", "a device of PyTorch, such as"),
         ("hidden_channels", 9, "a multiple of num_heads=2"),
         ("verbose", "yes", "None, True or False"),
         ("encoders", "bert", "a dict of encoders by modality"),
@@ -454,12 +454,12 @@ def test_cpu_can_be_asked_for():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU")
-def test_gpu_says_what_the_cpu_says():
+def test_predictions_of_gpu_and_cpu_agree():
     on_gpu = classifier(device="cuda").fit(make())
     on_cpu = classifier(device="cpu").fit(make())
     assert {p.device.type for p in on_gpu.model_.parameters()} == {"cuda"}
-    said = on_cpu.predict_proba(make())
-    assert on_gpu.predict_proba(make()) == pytest.approx(said, abs=0.02)
+    predicted = on_cpu.predict_proba(make())
+    assert on_gpu.predict_proba(make()) == pytest.approx(predicted, abs=0.02)
 
 
 # Regression
@@ -508,12 +508,12 @@ def test_targets_that_cannot_be_used_are_refused():
 
 def test_same_seed_gives_the_same_bits_and_another_seed_others():
     options: dict[str, Any] = {"experts": ("linear", "forest"), "epochs": 4}
-    said = [
+    predicted = [
         classifier(**options).set_params(seed=seed).fit(make()).predict_proba(make())
         for seed in (0, np.int64(0), 1)
     ]
-    assert np.array_equal(said[0], said[1])
-    assert not np.array_equal(said[0], said[2])
+    assert np.array_equal(predicted[0], predicted[1])
+    assert not np.array_equal(predicted[0], predicted[2])
 
 
 def test_global_random_states_are_left_alone():
@@ -552,13 +552,13 @@ def test_channels_are_known_by_their_names(saved, tmp_path):
     if saved:
         fitted.save_pretrained(tmp_path)
         fitted = FusionClassifier.from_pretrained(tmp_path)
-    said = fitted.predict_proba(data)
+    predicted = fitted.predict_proba(data)
     swapped = named("age", "wbc", "crp")
     assert not np.array_equal(swapped.columns["a"].values, data.columns["a"].values)
-    assert np.array_equal(fitted.predict_proba(swapped), said)
+    assert np.array_equal(fitted.predict_proba(swapped), predicted)
     assert fitted.score(swapped) == fitted.score(data)
     unnamed = MultimodalData.from_arrays({"a": A.astype(np.float32)})
-    assert np.array_equal(fitted.predict_proba(unnamed), said)
+    assert np.array_equal(fitted.predict_proba(unnamed), predicted)
     message = r"'a' must have the channels wbc, crp, age .* got wbc, crp\."
     with pytest.raises(DataError, match=message):
         fitted.predict(named("wbc", "crp"))
@@ -572,7 +572,7 @@ def test_names_of_channels_do_not_matter_where_the_training_had_none():
     assert np.array_equal(fitted.predict_proba(named("wbc", "crp", "age")), plain)
 
 
-def test_a_retriever_knows_channels_by_their_names():
+def test_a_retriever_aligns_channels_by_their_names():
     pairs = {"left": ["wbc", "crp"], "right": ["age", "dose"]}
     table = dict(zip(["wbc", "crp", "age", "dose"], np.c_[A, A[:, :1]].T, strict=True))
     frame = pd.DataFrame(table)

@@ -135,7 +135,7 @@ def test_embed_tells_mistakes_in_one_line(folder, file, tmp_path):
         assert "Traceback" not in done.output
     done = embed(file, "--output", out, "--model", tmp_path)
     assert done.exit_code == 2
-    assert "Is the folder a saved one?" in done.stderr
+    assert "Check that the folder holds a saved model." in done.stderr
 
 
 def test_transform_refuses_what_it_did_not_learn(fitted):

@@ -1,12 +1,24 @@
 """Experts of all modalities together: out of fold, under any subset."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn import __version__ as sklearn_version
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 from torch import Tensor
 
-from mmgraph.experts.boosting import MAX_INPUTS, OPTIONS, boosted_trees
+from mmgraph.errors import ConfigError
+from mmgraph.experts.boosting import (
+    MAX_INPUTS,
+    OPTIONS,
+    boosted_trees,
+    read_boosting,
+)
 from mmgraph.experts.ensemble import predict_joint
 from mmgraph.experts.joint import fit_boosted, fit_joint
 from mmgraph.experts.stacking import fit_evidence
@@ -46,7 +58,7 @@ def fitted(fit):
     return fit(features, all_present(), y, task, folds())
 
 
-def test_it_finds_what_no_modality_says_alone(fitted):
+def test_interaction_of_modalities_is_learned(fitted):
     features, y = crossed(seed=1)
     assert accuracy(fitted(features, all_present()), y) > 0.8
     one = all_present()
@@ -54,7 +66,7 @@ def test_it_finds_what_no_modality_says_alone(fitted):
     assert accuracy(fitted(features, one), y) < 0.65
 
 
-def test_out_of_fold_answers_know_nothing_of_their_fold(fit):
+def test_out_of_fold_predictions_do_not_depend_on_their_fold(fit):
     """Labels are noise: what has seen a label repeats it, what has not cannot."""
     features, _ = crossed()
     y = torch.randint(2, (NUM,), generator=torch.Generator().manual_seed(5))
@@ -74,7 +86,7 @@ def test_what_is_not_present_is_not_read(fitted, content):
     assert torch.equal(fitted(poisoned, present), expected)
 
 
-def test_a_sample_alone_is_told_the_same(fitted):
+def test_a_single_sample_gets_the_same_prediction(fitted):
     features, _ = crossed()
     together = fitted(features, all_present(), folds())
     alone = fitted([x[7:8] for x in features], all_present(1), folds()[7:8])
@@ -114,8 +126,8 @@ def test_values_are_predicted_too(fit):
     features, _ = crossed()
     y = (features[0][:, :1] * features[1][:, :1]).clamp(-2, 2)
     forest = fit(features, all_present(), y, Regression(1), folds())
-    said = forest(features, all_present(), folds())
-    assert np.corrcoef(said[:, 0], y[:, 0])[0, 1] > 0.4
+    predicted = forest(features, all_present(), folds())
+    assert np.corrcoef(predicted[:, 0], y[:, 0])[0, 1] > 0.4
 
 
 def test_one_modality_has_no_joint_expert():
@@ -126,29 +138,77 @@ def test_one_modality_has_no_joint_expert():
     assert alone.joint_evidence(alone.present) is None
     both = fit_evidence(dict(zip("ab", features, strict=True)), y, task, folds())
     rows = torch.tensor([3, 5])
-    said = both.joint_evidence(both.present[rows], rows)
-    assert said.shape == (2, 2, 2)
-    assert torch.allclose(said, both.joint_evidence(both.present)[rows], atol=1e-6)
+    predicted = both.joint_evidence(both.present[rows], rows)
+    assert predicted.shape == (2, 2, 2)
+    assert torch.allclose(predicted, both.joint_evidence(both.present)[rows], atol=1e-6)
     prior = both.prior
     whole = predict_joint(both.joint, features, both.present, prior)
-    assert not torch.allclose(whole[rows], said)
+    assert not torch.allclose(whole[rows], predicted)
+
+
+def evaluate(state, x: np.ndarray) -> np.ndarray:
+    """Evaluate trees of scikit-learn node by node: baseline plus sums, ``[N, K]``."""
+    scores = np.tile(state.baseline, (len(x), 1))
+    for stage in state.nodes:
+        for k, nodes in enumerate(stage):
+            at = np.zeros(len(x), dtype=np.int64)
+            while not nodes["is_leaf"][at].all():
+                left = x[np.arange(len(x)), nodes["feature_idx"][at]]
+                left = left <= nodes["num_threshold"][at]
+                child = np.where(left, nodes["left"][at], nodes["right"][at])
+                at = np.where(nodes["is_leaf"][at], at, child)
+            scores[:, k] += nodes["value"][at]
+    return scores
+
+
+@pytest.mark.parametrize("num_classes", [None, 2, 3])
+def test_private_state_of_scikit_learn_gives_its_predictions(num_classes):
+    """Pins private attributes: a new version of scikit-learn may change them."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 3))
+    if num_classes is None:
+        model = HistGradientBoostingRegressor(max_iter=5).fit(x, x[:, 0] * x[:, 1])
+        expected = model.predict(x)
+    else:
+        y = rng.permutation(np.arange(200) % num_classes)
+        model = HistGradientBoostingClassifier(max_iter=5).fit(x, y)
+        expected = model.decision_function(x)
+    scores = evaluate(read_boosting(model), x)
+    message = f"scikit-learn {sklearn_version} stores boosted trees in another way"
+    np.testing.assert_allclose(
+        scores.reshape(expected.shape), expected, atol=1e-9, err_msg=message
+    )
+
+
+def test_unknown_structure_of_scikit_learn_is_refused():
+    rng = np.random.default_rng(0)
+    model = HistGradientBoostingRegressor(max_iter=2)
+    model.fit(rng.normal(size=(50, 2)), rng.normal(size=50))
+    message = rf"got scikit-learn {re.escape(sklearn_version)}: no field 'depth' of"
+    for tree in model._predictors[0]:
+        tree.nodes = tree.nodes[["left", "right"]]
+    with pytest.raises(ConfigError, match=message):
+        read_boosting(model)
+    del model._predictors
+    with pytest.raises(ConfigError, match=r"no attribute '_predictors'.*leave 'joint'"):
+        read_boosting(model)
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 4])
-def test_boosted_trees_say_what_scikit_learn_says(num_classes):
+def test_boosted_trees_equal_those_of_scikit_learn(num_classes):
     """With four classes of which one is never seen, that one is improbable."""
     x = torch.randn(300, 4, generator=torch.Generator().manual_seed(2)).numpy()
     seen = min(num_classes, 3)
     y = np.clip(np.digitize(x[:, 0] * x[:, 1], [-0.3, 0.3]), 0, seen - 1)
     target = np.eye(num_classes, dtype=np.float32)[y]
     trees = boosted_trees(x, target, Classification(num_classes=num_classes), 0)
-    said = Forest.from_trees(trees)(torch.from_numpy(x)).softmax(1).numpy()
+    predicted = Forest.from_trees(trees)(torch.from_numpy(x)).softmax(1).numpy()
     rate, iterations = (0.05, 150) if seen == 2 else (0.08, 150)
     model = HistGradientBoostingClassifier(
         learning_rate=rate, max_iter=iterations, random_state=0, **OPTIONS
     ).fit(x, y)
-    assert said[:, :seen] == pytest.approx(model.predict_proba(x), abs=1e-3)
-    assert (said[:, seen:] < 1e-3).all()
+    assert predicted[:, :seen] == pytest.approx(model.predict_proba(x), abs=1e-3)
+    assert (predicted[:, seen:] < 1e-3).all()
 
 
 def test_boosting_of_wide_rows_reads_what_goes_with_the_target():
@@ -159,9 +219,9 @@ def test_boosting_of_wide_rows_reads_what_goes_with_the_target():
     used = {int(f) for t in trees for f in t.feature[t.children_left >= 0]}
     assert 1599 in used
     assert len(used) <= MAX_INPUTS
-    said = Forest.from_trees(trees)(x)
+    predicted = Forest.from_trees(trees)(x)
     x[:, -1] = -x[:, -1]
-    assert accuracy(said, torch.from_numpy(target.argmax(1))) > 0.95
+    assert accuracy(predicted, torch.from_numpy(target.argmax(1))) > 0.95
     turned = Forest.from_trees(trees)(x)
     assert accuracy(turned, torch.from_numpy(target.argmax(1))) < 0.5
 

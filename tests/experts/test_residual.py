@@ -55,10 +55,10 @@ def test_evidence_is_what_experts_say_beyond_the_prior(model):
     evidence, present = model.ensemble.evidence(features)
     assert present.tolist() == [[True, True], [False, True], [False, False]]
     assert evidence.shape == (3, 2, 2, 2)
-    said = (
+    predicted = (
         model.ensemble.expert_lists[1][0](features[1][:2]) - model.ensemble.pool.prior
     )
-    assert torch.allclose(evidence[:2, 1, 0], said)
+    assert torch.allclose(evidence[:2, 1, 0], predicted)
     assert torch.equal(evidence[~present], torch.zeros(3, 2, 2))
 
 

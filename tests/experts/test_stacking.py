@@ -48,10 +48,10 @@ def test_softmax_fit_is_scikit_learns_multinomial_regression():
     codes = (x @ rows(4, 3, seed=2) + rows(80, 3, seed=3)).argmax(1)
     y = torch.nn.functional.one_hot(codes, 3).double()
     fitted = exact_fit(x, y, 2.0, "softmax")
-    said = (x @ fitted[:-1] + fitted[-1]).softmax(1).numpy()
+    predicted = (x @ fitted[:-1] + fitted[-1]).softmax(1).numpy()
     model = LogisticRegression(C=1 / 2.0, tol=1e-10, max_iter=5000)
     model.fit(x.numpy(), codes.numpy())
-    assert said == pytest.approx(model.predict_proba(x.numpy()), abs=1e-3)
+    assert predicted == pytest.approx(model.predict_proba(x.numpy()), abs=1e-3)
     assert fitted[:-1].T.numpy() == pytest.approx(model.coef_, abs=2e-3)
 
 
@@ -126,7 +126,7 @@ def forest_of(
 
 
 @pytest.mark.parametrize("num_targets", [1, 3])
-def test_tree_expert_says_what_the_forest_says(num_targets):
+def test_tree_expert_predicts_what_the_forest_predicts(num_targets):
     x = rows(200).float()
     x[::7, 1] = torch.nan
     y = rows(200, num_targets, seed=5).float() + x[:, :1]
@@ -159,7 +159,7 @@ def test_cells_on_a_threshold_take_the_forests_side():
     assert expert(new)[:, 0].numpy() == pytest.approx(expected, abs=1e-6)
 
 
-def test_tree_expert_of_classes_says_smoothed_log_probabilities():
+def test_tree_expert_of_classes_returns_smoothed_log_probabilities():
     x = rows(100).float()
     codes = (x[:, 0] > 0).long()
     y = torch.nn.functional.one_hot(codes, 2).float()
@@ -248,19 +248,19 @@ def test_pool_begins_as_the_mean_of_experts_over_the_root_of_the_count(pool):
     count = present.sum(1, keepdim=True)
     mean = evidence.mean(2) * present[..., None]
     expected = pool.prior + mean.sum(1) / count.sqrt()
-    said = pool(evidence, present)
-    assert said.dtype == pool.prior.dtype
-    assert torch.allclose(said, expected, atol=1e-6)
+    predicted = pool(evidence, present)
+    assert predicted.dtype == pool.prior.dtype
+    assert torch.allclose(predicted, expected, atol=1e-6)
     assert pool.penalty().item() == pytest.approx(0, abs=1e-10)
 
 
-def test_pool_says_the_prior_of_a_sample_without_anything(pool):
+def test_pool_returns_the_prior_of_a_sample_without_anything(pool):
     with torch.no_grad():
         pool.bias.fill_(3.0)
         pool.pattern_bias.fill_(2.0)
         pool.patterns[0] = False
-    said = pool(evidence_of(pool), torch.zeros(5, 3, dtype=torch.bool))
-    assert torch.equal(said, pool.prior.expand(5, 2))
+    predicted = pool(evidence_of(pool), torch.zeros(5, 3, dtype=torch.bool))
+    assert torch.equal(predicted, pool.prior.expand(5, 2))
 
 
 @pytest.mark.parametrize("content", [torch.nan, torch.inf, 1e30])
@@ -269,9 +269,9 @@ def test_pool_does_not_read_what_is_not_present(pool, content):
     present[0, 1], present[3] = False, False
     poisoned = torch.where(present[..., None, None], evidence, content)
     together = evidence[:, 0, :1]
-    said = pool(poisoned, present, together)
-    assert torch.equal(said, pool(evidence, present, together))
-    said.sum().backward()
+    predicted = pool(poisoned, present, together)
+    assert torch.equal(predicted, pool(evidence, present, together))
+    predicted.sum().backward()
     assert all(
         p.grad is not None and p.grad.isfinite().all() for p in pool.parameters()
     )
@@ -292,11 +292,11 @@ def test_pool_does_not_know_the_order_of_modalities(pool):
             "patterns": pool.patterns[:, order],
         }
     )
-    said = other(evidence_of(pool)[:, order], present[:, order])
-    assert torch.allclose(said, pool(evidence_of(pool), present), atol=1e-6)
+    predicted = other(evidence_of(pool)[:, order], present[:, order])
+    assert torch.allclose(predicted, pool(evidence_of(pool), present), atol=1e-6)
 
 
-def test_what_is_said_together_counts_as_far_as_modalities_meet(pool):
+def test_joint_evidence_is_weighted_by_the_number_of_modalities(pool):
     present = everything()
     present[1, 1], present[2, :2], present[3] = False, False, False
     together = torch.full((5, 1, 2), 2.0, dtype=pool.prior.dtype)
@@ -327,7 +327,7 @@ def test_common_patterns_are_found_the_most_frequent_first():
     assert frequent_patterns(every.repeat(5, 1)).shape == (64, 7)
 
 
-def test_the_pool_learns_what_a_missing_modality_says():
+def test_the_pool_learns_from_patterns_of_missing_modalities():
     """The label decides what is observed; the evidence itself is silent."""
     y = torch.arange(200) % 2
     present = torch.stack([torch.ones(200, dtype=torch.bool), y == 1], dim=1)
@@ -362,19 +362,19 @@ def one_of_each(*kinds: str) -> torch.nn.ModuleList:
     ],
     ids=["two classes", "ten classes", "regression"],
 )
-def test_forests_of_many_classes_begin_with_more_trust(task, begin):
+def test_forests_of_many_classes_have_a_larger_initial_weight(task, begin):
     width = task.out_channels
     present, y = torch.ones(20, 2, dtype=torch.bool), torch.arange(20) % 2
     experts, none = one_of_each("linear", "linear", "forest"), torch.nn.ModuleList()
-    said, prior = torch.zeros(20, 2, 3, width), torch.zeros(width)
+    predicted, prior = torch.zeros(20, 2, 3, width), torch.zeros(width)
     target = y if isinstance(task, Classification) else y[:, None].float()
-    evidence = Evidence(said, present, experts, prior, [], y, none)
+    evidence = Evidence(predicted, present, experts, prior, [], y, none)
     pool = fit_pool(evidence, target, task)  # no evidence: weights stay
     weights = torch.nn.functional.softplus(pool.modality_weight)
     assert torch.allclose(weights, torch.tensor(begin).expand(2, 3), atol=1e-6)
 
 
-def test_a_pool_begins_where_it_is_told_and_is_not_punished_for_it():
+def test_initial_weights_of_a_pool_have_no_penalty():
     pool = EvidencePool(3, 2, 2, init_weights=[0.25, 0.75])
     evidence = evidence_of(pool)
     assert pool.penalty().item() == pytest.approx(0, abs=1e-10)

@@ -129,7 +129,7 @@ def test_regression_scores_match_sklearn(shape):
         metrics.regression_scores,
     ],
 )
-def test_samples_without_a_label_are_refused(score, wrong):
+def test_samples_without_a_label_are_rejected(score, wrong):
     known, holed = np.array([0.0, 1.0, 1.0]), np.array([0.0, 1.0, wrong])
     with pytest.raises(DataError, match="y must be finite, got NaN or infinity"):
         score(holed, known)

@@ -177,7 +177,7 @@ def test_tables_must_fit(function):
         function(np.full((2, 3), np.nan), np.zeros((2, 3), dtype=bool))
 
 
-def test_wrong_arguments_are_told():
+def test_wrong_arguments_are_rejected():
     table, right = np.zeros((2, 3)), np.zeros((2, 3), dtype=bool)
     with pytest.raises(DataError, match="relevant must be booleans, got float64"):
         metrics.recall_at_k(table, table, k=1)

@@ -286,7 +286,7 @@ def test_a_foreign_file_is_not_a_plan(content, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("present", "////", "must match its hash, got a plan that was changed"),
+        ("present", "////", "must match its hash, got a plan that was modified"),
         ("present", "no base64", "must be a mask plan saved"),
         ("num_samples", 9, "must be a mask plan saved"),
         ("modalities", ["a", "b", "x"], "must match its hash"),

@@ -49,13 +49,13 @@ def make_model(schema=SCHEMA, task=None, **options):
 # What is wrong
 
 
-def test_an_unknown_modality_is_refused(batch):
+def test_an_unknown_modality_is_rejected(batch):
     wrong = Batch(1, {"z": torch.zeros(1, 3)}, {"z": torch.tensor([0])})
     with pytest.raises(SchemaError, match=r"Modality 'z' is unknown\. .*: a, b, c\."):
         make_model()(wrong)
 
 
-def test_a_wrong_width_is_refused(batch):
+def test_a_wrong_width_is_rejected(batch):
     wrong = replace(batch, x=batch.x | {"a": torch.zeros(2, 5)})
     with pytest.raises(
         DataError, match=r"x\['a'\] must have shape \[N, 3\], got \[2, 5"
@@ -98,7 +98,7 @@ def test_the_fuse_readout_reads_latents_only():
         make_model(both, readout="fuse")
 
 
-def test_a_relation_that_cannot_matter_is_refused():
+def test_a_relation_that_cannot_matter_is_rejected():
     message = (
         r"\('a', 'to', 'b'\) must be able to reach the readout \(fuse\), but cannot"
     )

@@ -45,7 +45,7 @@ def test_attention_and_its_derivative(sources, sink):
     assert torch.autograd.gradcheck(function, tensors)
 
 
-def test_a_second_derivative_is_refused():
+def test_a_second_derivative_is_rejected():
     tensors, allowed = example(3, 2, sink=True)
     query, key, value, bias, sink = tensors
     result = attend(query, key, value, Scores(bias, allowed, sink))

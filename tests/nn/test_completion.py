@@ -127,7 +127,7 @@ def test_nothing_held_out_means_no_loss_and_no_completion():
         torch.testing.assert_close(output.logits, model(batch).logits)
 
 
-def test_what_is_asked_for_is_completed_where_it_is_missing_but_not_scored():
+def test_what_is_requested_is_completed_where_it_is_missing_but_not_scored():
     model, batch = make_model(), make_batch()
     output = model(batch, complete=["a", "b"])
     assert output.completed["a"].sample.tolist() == [2, 3, 4]
@@ -142,8 +142,8 @@ def test_what_is_asked_for_is_completed_where_it_is_missing_but_not_scored():
 
 def test_receive_only_placeholders_change_no_prediction():
     model, batch = make_model(promote=False), make_batch()
-    asked = model(batch, complete=["a", "b", "c"])
-    torch.testing.assert_close(asked.logits, model(batch).logits)
+    requested = model(batch, complete=["a", "b", "c"])
+    torch.testing.assert_close(requested.logits, model(batch).logits)
 
 
 def test_promoted_placeholders_change_the_predictions_of_their_samples_only():
@@ -209,11 +209,11 @@ def test_a_placeholder_does_not_reveal_the_time_of_hidden_rows():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape))
     each, x = torch.arange(1), torch.ones(1, 1)
-    said = []
+    outputs = []
     for seconds in (0.0, 5.0, 9.0):
         time = {"labs": torch.tensor([seconds]), "ecg": torch.tensor([7.0])}
         batch = Batch(1, dict.fromkeys(time, x), dict.fromkeys(time, each), time)
-        said.append(model(batch.hold_out(torch.tensor([[True, False]]))).logits)
+        outputs.append(model(batch.hold_out(torch.tensor([[True, False]]))).logits)
     gone = batch.drop(torch.tensor([[False, True]]))
-    said.append(model(gone, complete=["labs"]).logits)
-    assert all(torch.equal(each, said[0]) for each in said)
+    outputs.append(model(gone, complete=["labs"]).logits)
+    assert all(torch.equal(each, outputs[0]) for each in outputs)

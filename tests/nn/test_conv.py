@@ -372,7 +372,7 @@ def test_a_new_hgt_layer_can_be_trained():
     assert layer.attention.key_map.grad.any()
 
 
-def test_what_is_no_fitting_hgt_conv_is_refused():
+def test_what_is_no_fitting_hgt_conv_is_rejected():
     types = (["a", "b"], [("a", "to", "b")])
     relations = [Relation("a", "b")]
     with pytest.raises(SchemaError, match="conv must be an HGTConv, got MeanReadout"):

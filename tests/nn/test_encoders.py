@@ -64,9 +64,9 @@ def test_a_fill_value_has_no_say_in_the_scale(value):
     expected.fit(clean)
     scaler.fit(spoilt)
     torch.testing.assert_close(scaler.state_dict(), expected.state_dict())
-    said = scaler(spoilt)
-    assert torch.equal(said[::40, 0], torch.full((5,), CLIP if value > 0 else -CLIP))
-    assert torch.equal(said[:, 2:], torch.zeros(200, 2))
+    outputs = scaler(spoilt)
+    assert torch.equal(outputs[::40, 0], torch.full((5,), CLIP if value > 0 else -CLIP))
+    assert torch.equal(outputs[:, 2:], torch.zeros(200, 2))
 
 
 def test_what_is_only_far_is_counted():

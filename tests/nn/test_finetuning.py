@@ -220,13 +220,13 @@ def test_same_seed_builds_the_same_model(models):
         assert torch.equal(parameter, same.get_parameter(name)), name
 
 
-def test_model_without_encoder_for_text_is_refused():
+def test_model_without_encoder_for_text_is_rejected():
     with pytest.raises(SchemaError, match="name a pretrained one in its Modality"):
         FusionModel(schema_of(text=None), Classification(2))
 
 
 def test_plain_batch_of_text_names_the_way(models):
-    with pytest.raises(DataError, match=r"with an encoder.*FusionModel\.batch"):
+    with pytest.raises(DataError, match=r"FusionModel\.batch of a model with an encoder"):
         make("text").batch()
 
 

@@ -139,7 +139,7 @@ def test_types_for_which_a_hetero_convolution_has_nothing_are_left_out():
     assert torch.equal(attended["b"], h[3:5] + 1)
 
 
-def test_ensembles_are_refused():
+def test_ensembles_are_rejected():
     model = FusionModel(
         SCHEMA,
         task=Classification(3),
@@ -152,6 +152,6 @@ def test_ensembles_are_refused():
         model(make_batch())
 
 
-def test_what_is_no_convolution_is_refused():
+def test_what_is_no_convolution_is_rejected():
     with pytest.raises(SchemaError, match=r"x and edge_index, .* got Linear\('input',"):
         PyGConv(lambda: torch.nn.Linear(2, 2), [Relation("a", "b")])

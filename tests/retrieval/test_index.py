@@ -294,7 +294,7 @@ def test_repr_says_what_it_is():
     assert repr(make("exact")) == "Index: 257 entries of width 16, exact"
 
 
-def test_wrong_vectors_are_told():
+def test_wrong_vectors_are_rejected():
     with pytest.raises(
         DataError, match=r"vectors must have shape \[N, D\], got \[2, 0\]"
     ):
@@ -311,42 +311,42 @@ def test_wrong_vectors_are_told():
         make("exact").search(np.full(16, np.inf))
 
 
-def test_wrong_ids_are_told():
+def test_wrong_ids_are_rejected():
     with pytest.raises(DataError, match="ids must be unique, got 'a' again"):
         Index(["a", "a"], np.eye(2))
     with pytest.raises(DataError, match="ids must have one id per sample"):
         Index(["a"], np.eye(2))
-    with pytest.raises(DataError, match="ids must be whole numbers or strings"):
+    with pytest.raises(DataError, match="ids must be integers or strings"):
         Index([0.5, 1.0], np.eye(2))
     index = make("exact")
     present = [[True] * 3]
-    with pytest.raises(DataError, match="ids must be new to the index, got 'entry"):
+    with pytest.raises(DataError, match="ids must be new to the index, got existing id 'entry"):
         index.add(index.ids[:1], queries(1), present=present)
     with pytest.raises(DataError, match="ids must be of one type, got int64"):
         index.add([7], queries(1), present=present)
-    with pytest.raises(DataError, match="remove must be given ids of the index"):
+    with pytest.raises(DataError, match="ids to remove must be in the index"):
         index.remove(["nobody"])
     assert len(index) == len(make("exact"))
 
 
-def test_ids_that_int64_cannot_hold_are_refused():
+def test_ids_that_int64_cannot_hold_are_rejected():
     largest = 2**63 - 1
     ids = np.array([largest, 3], np.uint64)
     assert Index(ids, np.eye(2)).ids.tolist() == [largest, 3]
-    with pytest.raises(DataError, match=f"at most {largest}, got {largest + 1}. Give"):
+    with pytest.raises(DataError, match=f"at most {largest}, got {largest + 1}. Conv"):
         Index(ids + np.uint64(1), np.eye(2))
-    with pytest.raises(DataError, match="ids must be whole numbers of at most"):
+    with pytest.raises(DataError, match="ids must be integers of at most"):
         Index([3], np.eye(1, 2)).add([2**64 - 1], np.eye(1, 2))
 
 
-def test_ids_that_no_file_can_hold_are_refused():
+def test_ids_that_no_file_can_hold_are_rejected():
     with pytest.raises(
-        DataError, match=r"that UTF-8 can write, got 'a\\ud800'. Remove"
+        DataError, match=r"that UTF-8 can encode, got 'a\\ud800'. Remove"
     ):
         Index(["b", "a\ud800"], np.eye(2))
 
 
-def test_wrong_tables_are_told():
+def test_wrong_tables_are_rejected():
     with pytest.raises(DataError, match=r"present must be booleans of shape \[2, 1\]"):
         Index([1, 2], np.eye(2), present=np.ones((2, 2), bool), modalities=["image"])
     with pytest.raises(DataError, match="present must be booleans"):
@@ -357,15 +357,15 @@ def test_wrong_tables_are_told():
         make("exact").add(["new"], queries(1))
     with pytest.raises(DataError, match=r"require must name modalities.*got 'odour'"):
         make("exact").search(queries(), require=["image", "odour"])
-    with pytest.raises(DataError, match="it was given none"):
+    with pytest.raises(DataError, match=r"modalities of the index, \(none\), got"):
         Index([1], [[1.0]]).search([1.0], require="image")
 
 
-def test_wrong_options_are_told():
+def test_wrong_options_are_rejected():
     with pytest.raises(ConfigError, match="kind must be one of exact, flat, hnsw, ivf"):
         Index([1], [[1.0]], kind="tree")
     with pytest.raises(
-        ConfigError, match="must be whole numbers of at least 1, got k=0"
+        ConfigError, match="must be integers of at least 1, got k=0"
     ):
         make("exact").search(queries(), k=0)
     with pytest.raises(ConfigError, match="effort=0"):
@@ -374,11 +374,11 @@ def test_wrong_options_are_told():
 
 def test_without_faiss_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ConfigError, match=r"needs faiss.*Install mmgraph\[search\]"):
+    with pytest.raises(ConfigError, match=r"requires faiss.*Install mmgraph\[search\]"):
         Index([1], [[1.0]], kind="hnsw")
 
 
-def test_damaged_faiss_part_is_refused(tmp_path):
+def test_damaged_faiss_part_is_rejected(tmp_path):
     pytest.importorskip("faiss")
     make("hnsw").save(tmp_path)
     [part] = tmp_path.glob("part-*.bin")
@@ -392,7 +392,7 @@ def test_damaged_faiss_part_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign"])
-def test_faiss_part_that_does_not_fit_is_refused(tmp_path, damage):
+def test_faiss_part_that_does_not_fit_is_rejected(tmp_path, damage):
     pytest.importorskip("faiss")
     import hashlib
 
@@ -419,14 +419,14 @@ def rewrite(folder, **changes) -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"index": "tree"}, "parts do not fit each other"),
-        ({"modalities": ["image"]}, "parts do not fit each other"),
-        ({"modalities": None}, "does not describe an index of this version"),
+        ({"index": "tree"}, "must contain equal numbers of ids"),
+        ({"modalities": ["image"]}, "must contain equal numbers of ids"),
+        ({"modalities": None}, "must contain an index of this version"),
         ({"weights_sha256": "0" * 64}, "cannot be read"),
         ({"index": "hnsw"}, "must name the SHA-256 of its part 'faiss'"),
     ],
 )
-def test_manifest_that_does_not_fit_is_refused(tmp_path, changes, match):
+def test_manifest_that_does_not_fit_is_rejected(tmp_path, changes, match):
     if changes.get("index") == "hnsw":
         pytest.importorskip("faiss")
     make("exact").save(tmp_path)
@@ -435,7 +435,7 @@ def test_manifest_that_does_not_fit_is_refused(tmp_path, changes, match):
         Index.load(tmp_path)
 
 
-def test_folder_of_something_else_is_refused(tmp_path):
+def test_folder_of_something_else_is_rejected(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         Index.load(tmp_path)
     make("exact").save(tmp_path)
@@ -444,5 +444,5 @@ def test_folder_of_something_else_is_refused(tmp_path):
     manifest["estimator"] = "FusionClassifier"
     del manifest["index"]
     path.write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="must hold an index, got a FusionClass"):
+    with pytest.raises(CheckpointError, match="must contain an index, got a FusionClass"):
         Index.load(tmp_path)

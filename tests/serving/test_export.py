@@ -1,9 +1,10 @@
-"""Exported models say what estimators say, whatever is missing."""
+"""Exported models predict as their estimators, whatever is missing."""
 
 import json
 import sys
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import jaxtyping
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import mmgraph
 from mmgraph import (
     FusionClassifier,
     FusionMatcher,
@@ -26,6 +28,7 @@ from mmgraph import (
 from mmgraph.cli import app
 from mmgraph.errors import CheckpointError, ConfigError, DataError, SchemaError
 from mmgraph.schema import Latent, Modality
+from mmgraph.serving.export import require_onnx
 
 SMALL = {"members": 2, "epochs": 1, "hidden_channels": 8, "num_heads": 2}
 WIDTHS = {"val_0": 3, "gene": 4, "scale": 1}  # names that exporters use themselves
@@ -54,7 +57,7 @@ def make_data(y, schema=None):
 
 @pytest.fixture(autouse=True, scope="module")
 def _sizes_may_be_symbols():
-    """Numbers of samples are symbols while a model is exported, which are no int."""
+    """Numbers of samples are symbols, not integers, during export."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -62,7 +65,7 @@ def _sizes_may_be_symbols():
 
 @pytest.fixture(scope="module")
 def classifier():
-    """Linear experts, forests and a graph that speaks; classes are words."""
+    """Linear experts, forests and a graph of weight 0.7; classes are strings."""
     y = np.array(["ill", "well", "cured"])[np.arange(60) % 3]
     clf = FusionClassifier(**SMALL, num_layers=1, experts=("linear", "forest"))
     clf.fit(make_data(y)).model_.beta.fill_(0.7)
@@ -85,7 +88,7 @@ def served(exported):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num", [1, 17])
-def test_it_says_what_the_estimator_says_of_every_subset(classifier, served, num):
+def test_it_predicts_as_the_estimator_for_every_subset(classifier, served, num):
     for seed, subset in enumerate(SUBSETS):
         arrays = make_arrays(num, seed)
         for name, kept in zip(NAMES, subset, strict=True):
@@ -98,6 +101,18 @@ def test_it_says_what_the_estimator_says_of_every_subset(classifier, served, num
             assert np.array_equal(served.predict_proba(given), result)
     prior = classifier.model_.ensemble.pool.prior.softmax(0)  # the last subset is empty
     np.testing.assert_allclose(result, prior.expand(num, 3), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_file_contains_no_path_of_this_machine(exported):
+    content = exported.read_bytes()
+    folders = (
+        Path(mmgraph.__file__).parents[1],
+        Path(torch.__file__).parent,
+        Path.home(),
+    )
+    assert [folder for folder in folders if str(folder).encode() in content] == []
+    assert b"mmgraph" in content  # the metadata is readable as bytes
 
 
 @pytest.mark.slow
@@ -114,11 +129,11 @@ def test_it_takes_data_and_gives_classes(classifier, served):
 
 
 @pytest.mark.slow
-def test_it_refuses_samples_that_do_not_fit(served):
+def test_samples_that_do_not_fit_are_rejected(served):
     arrays = make_arrays(4)
-    with pytest.raises(DataError, match=r"some of the modalities val_0, .* got 'ecg'"):
+    with pytest.raises(DataError, match=r"one of the modalities val_0, .* got 'ecg'"):
         served.predict_proba(arrays | {"ecg": arrays["gene"]})
-    with pytest.raises(DataError, match="got none of them"):
+    with pytest.raises(DataError, match="no others, got none"):
         served.predict_proba({})
     with pytest.raises(DataError, match=r"'gene' must have 4 channels, got 1"):
         served.predict_proba({"gene": np.zeros(4)})
@@ -147,7 +162,7 @@ def test_arrays_are_read_as_from_arrays_reads_them(served):
         served.predict_proba({"gene": np.ma.zeros((2, 2))})
 
 
-def test_channels_of_an_exported_model_are_known_by_their_names():
+def test_channels_of_an_exported_model_are_selected_by_name():
     schema = Schema.star([Modality("labs", 2)])
     channels = {"labs": ("wbc", "crp")}
     nobody = frozenset()
@@ -193,7 +208,7 @@ def test_raw_content_is_read_only_where_the_training_had_it():
 
 
 @pytest.mark.slow
-def test_a_regressor_says_values_and_what_training_lacked_stays_unread(tmp_path):
+def test_a_regressor_predicts_values_and_unseen_modalities_are_not_read(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     y = np.arange(40.0)
@@ -206,7 +221,7 @@ def test_a_regressor_says_values_and_what_training_lacked_stays_unread(tmp_path)
     arrays = make_arrays(9)
     expected = regressor.predict(MultimodalData.from_arrays(arrays))
     np.testing.assert_allclose(served.predict(arrays), expected, rtol=1e-5, atol=1e-4)
-    with pytest.raises(ConfigError, match="asked of a classifier, got an exported"):
+    with pytest.raises(ConfigError, match="requires a classifier, got an exported"):
         served.predict_proba(arrays)
 
 
@@ -223,8 +238,8 @@ def test_large_targets_keep_their_digits(tmp_path):
     arrays = make_arrays(9)
     expected = regressor.predict(MultimodalData.from_arrays(arrays))
     assert np.ptp(expected) > 1
-    said = served.predict(arrays)
-    np.testing.assert_allclose(said, expected, rtol=0, atol=1e-6 * spread.std())
+    outputs = served.predict(arrays)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6 * spread.std())
 
 
 @pytest.mark.slow
@@ -246,18 +261,18 @@ def test_a_model_of_complete_data_is_exported(tmp_path):
 
 
 @pytest.mark.parametrize("estimator", [FusionRetriever(), FusionMatcher("a", "b")])
-def test_estimators_of_pairs_are_refused(estimator, tmp_path):
-    said = rf"FusionClassifier or FusionRegressor, got a {type(estimator).__name__}"
-    with pytest.raises(ConfigError, match=said):
+def test_estimators_of_pairs_are_rejected(estimator, tmp_path):
+    outputs = rf"FusionClassifier or FusionRegressor, got a {type(estimator).__name__}"
+    with pytest.raises(ConfigError, match=outputs):
         serving.export(estimator, tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(suffix, tmp_path):
+def test_a_path_that_cannot_be_written_is_rejected_before_the_export(suffix, tmp_path):
     (tmp_path / f"model{suffix}").mkdir()
     for path in (tmp_path / f"nodir/x{suffix}", tmp_path / f"model{suffix}"):
         with pytest.raises(
-            ConfigError, match=r"a folder that exists .* got '.*make its folder"
+            ConfigError, match=r"an existing, writable folder, got '.*Create the folder"
         ):
             serving.export(FusionClassifier(), path)  # not fitted: no work yet
 
@@ -290,7 +305,7 @@ def test_labels_that_may_hold_together_are_exported(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_archive_of_torch_export_says_the_same(classifier, tmp_path):
+def test_an_archive_of_torch_export_predicts_the_same(classifier, tmp_path):
     path = tmp_path / "model.pt2"
     serving.export(classifier, path)
     program = torch.export.load(path).module()
@@ -323,7 +338,7 @@ def test_the_command_line_exports(classifier, tmp_path, served):
 
 
 @pytest.mark.slow
-def test_files_of_another_origin_are_refused(tmp_path):
+def test_files_of_another_origin_are_rejected(tmp_path):
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
     path = tmp_path / "model.onnx"
@@ -344,16 +359,16 @@ def test_files_of_another_origin_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("extra", ["onnxscript", "onnxruntime"])
-def test_a_missing_package_is_named(extra, monkeypatch, tmp_path):
+def test_a_missing_package_is_named_in_the_error(extra, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, extra, None)
     path = tmp_path / "model.onnx"
     path.touch()
-    ask = serving.load if extra == "onnxruntime" else serving.exporting.require_onnx
+    call = {"onnxruntime": lambda: serving.load(path), "onnxscript": require_onnx}
     with pytest.raises(ConfigError, match=rf"{extra}.* not installed. Install"):
-        ask(*([path] if ask is serving.load else []))
+        call[extra]()
 
 
-def test_what_cannot_be_exported_is_said():
+def test_what_cannot_be_exported_is_rejected():
     labs, ecg = Modality("labs", 2), Modality("ecg", 2, tokens="ragged", time=True)
     check = serving.program.check_servable
     check(Schema.complete([labs, ecg]))
@@ -424,15 +439,15 @@ def test_sequences_are_exported_for_every_subset(of_sequences, served_sequences,
         earlier -= 100
         before = of_sequences.predict_proba(make_sequences(num))
         assert np.abs(of_sequences.predict_proba(changed) - before).max() > 1e-4
-    said = []
+    outputs = []
     for seed, kept in enumerate(SUBSETS):
         data = make_sequences(num, seed, kept)
-        said.append(served_sequences.predict_proba(data))
+        outputs.append(served_sequences.predict_proba(data))
         expected = of_sequences.predict_proba(data)
-        np.testing.assert_allclose(said[-1], expected, atol=1e-5)
+        np.testing.assert_allclose(outputs[-1], expected, atol=1e-5)
     prior = of_sequences.model_.ensemble.pool.prior.softmax(0)  # the last one is empty
-    np.testing.assert_allclose(said[-1], prior.expand(num, 2), atol=1e-6)
-    assert np.ptp(np.concatenate(said)) > 0.1
+    np.testing.assert_allclose(outputs[-1], prior.expand(num, 2), atol=1e-6)
+    assert np.ptp(np.concatenate(outputs)) > 0.1
 
 
 @pytest.mark.slow
@@ -461,19 +476,19 @@ def test_sequences_are_taken_as_arrays_and_lists(of_sequences, served_sequences)
     ecg = rng.normal(size=(4, 12, 2))
     expected = of_sequences.predict_proba(MultimodalData.from_arrays({"ecg": ecg}))
     for given in (ecg, list(ecg)):
-        said = served_sequences.predict_proba({"ecg": given})
-        np.testing.assert_allclose(said, expected, atol=1e-5)
+        outputs = served_sequences.predict_proba({"ecg": given})
+        np.testing.assert_allclose(outputs, expected, atol=1e-5)
     some = served_sequences.predict_proba({"ecg": [ecg[0], None]})
     np.testing.assert_allclose(some[0], expected[0], atol=1e-5)
     one_row = {"ecg": [ecg[0, 0]]}  # looks like a vector
-    said = served_sequences.predict_proba(MultimodalData.from_arrays(one_row))
+    outputs = served_sequences.predict_proba(MultimodalData.from_arrays(one_row))
     again = served_sequences.predict_proba({"ecg": [ecg[0, :1]]})
-    np.testing.assert_allclose(said, again, atol=1e-6)
+    np.testing.assert_allclose(outputs, again, atol=1e-6)
     assert served_sequences.predict_proba({"ecg": []}).shape == (0, 2)
 
 
 @pytest.mark.slow
-def test_sequences_that_do_not_fit_are_refused(served_sequences):
+def test_sequences_that_do_not_fit_are_rejected(served_sequences):
     with pytest.raises(DataError, match="'move' must have times, got none"):
         served_sequences.predict_proba({"move": np.zeros((2, 3, 1))})
     untimed = MultimodalData.from_arrays({"move": np.zeros((2, 3, 1))})

@@ -78,7 +78,9 @@ def test_progress_of_another_run_is_refused(data, tmp_path, monkeypatch, other):
     interrupt(data, tmp_path, monkeypatch)
     options = {"checkpoint_dir": tmp_path, other: 9} if other != "data" else {}
     seen = data if other != "data" else data[range(99)]
-    with pytest.raises(mg.CheckpointError, match=f"progress with other {other}. Train wi"):
+    with pytest.raises(
+        mg.CheckpointError, match=f"progress with other {other}. Train wi"
+    ):
         fit(seen, **{"checkpoint_dir": tmp_path, **options})
 
 

@@ -11,7 +11,7 @@ from mmgraph import FusionClassifier, MultimodalData
 from mmgraph.cli.app import app
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.workflows.predict import PredictRequest
-from mmgraph.workflows.ray import answer_on_ray
+from mmgraph.workflows.ray import predict_on_ray
 from mmgraph.workflows.saved_model import Columns
 
 pytestmark = [
@@ -87,14 +87,14 @@ def test_fault_in_a_shard_names_it(cluster, folder, model, tmp_path):
     wrong = MultimodalData.from_arrays({"a": np.ones((3, 9))}, y=[0, 1, 0])
     wrong.to_parquet(copy / "4.parquet")
     with pytest.raises(DataError, match=r"4\.parquet: .*'a' must have 3 channels"):
-        list(answer_on_ray(PredictRequest("predict", model, copy), workers=2))
+        list(predict_on_ray(PredictRequest("predict", model, copy), workers=2))
 
 
 def test_file_alone_needs_no_cluster(folder, model):
     pytest.importorskip("ray.data")
     with pytest.raises(ConfigError, match="--ray must get a folder of Parquet files"):
         list(
-            answer_on_ray(
+            predict_on_ray(
                 PredictRequest("predict", model, folder / "0.parquet"), workers=2
             )
         )

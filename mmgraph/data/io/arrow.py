@@ -90,9 +90,9 @@ def _read_header(
         check_mapping("modalities", modalities)
     elif document is None:
         raise DataError(
-            "a table that mmgraph did not write needs the columns of each modality, "
-            "got none.",
-            "Pass modalities={'labs': ['wbc', 'crp']}.",
+            "a table that mmgraph did not write must come with the columns of each "
+            "modality, got none.",
+            "Give modalities={'labs': ['wbc', 'crp']}.",
         )
     return document
 

@@ -154,12 +154,13 @@ class MultimodalStream:
             DataError: If ``dataset`` is not a Hugging Face dataset.
 
         Example:
-            >>> from datasets import Dataset
-            >>> dataset = Dataset.from_dict({"age": [61.0, 58.0], "label": [0, 1]})
-            >>> stream = MultimodalStream.from_huggingface(
+            >>> from datasets import Dataset  # doctest: +SKIP
+            >>> dataset = Dataset.from_dict(
+            ...     {"age": [61.0, 58.0], "label": [0, 1]}
+            ... )  # doctest: +SKIP
+            >>> MultimodalStream.from_huggingface(
             ...     dataset, modalities={"history": ["age"]}, y="label"
-            ... )
-            >>> stream.load().y
+            ... ).load().y  # doctest: +SKIP
             array([0, 1])
         """
         if hasattr(dataset, "to_iterable_dataset"):

@@ -364,16 +364,16 @@ def _pool() -> nn.Module:
 
 
 def run_pool(module: nn.Module, batch: Batch) -> Outputs:
-    """Take what is said from the sum of each modality's rows, hidden ones too."""
+    """Predict from the sum of each modality's rows, hidden ones too."""
     index = torch.arange(6) % WIDTH
-    said = [
+    outputs = [
         torch.zeros(batch.num_samples, WIDTH, dtype=module.prior.dtype)
         .index_add(0, batch.sample[name], lift(name, batch.x[name]))[:, index]
         .unflatten(1, (2, 3))
         for name in NAMES
     ]
     together = sums(batch)[:, None, :3]
-    return by_sample(module(torch.stack(said, 1), _present(batch), together))
+    return by_sample(module(torch.stack(outputs, 1), _present(batch), together))
 
 
 def _present(batch: Batch) -> Tensor:

@@ -1,8 +1,8 @@
-"""The two networks among the baselines and how they are trained.
+"""The two network architectures of the baselines and their training.
 
-Letters: `B` samples, `M` modalities, `W` inputs of all modalities side by side, `D`
-width, `K` classes. `x` is zero where a modality is missing, `present` says which are
-not.
+Letters: `B` samples, `M` modalities, `W` concatenated inputs of all modalities, `D`
+width, `K` classes. `x` is zero where a modality is missing; `present` is True where it
+is observed.
 """
 
 import copy
@@ -27,7 +27,7 @@ _PATIENCE = 20
 
 
 class ConcatMLP(nn.Module):
-    """Classify the concatenated modalities and their indicators.
+    """Multilayer perceptron on the concatenated modalities and their indicators.
 
     Args:
         widths: Inputs of each modality; they sum to W.
@@ -51,14 +51,14 @@ class ConcatMLP(nn.Module):
     def forward(
         self, x: Float[Tensor, "B W"], present: Bool[Tensor, "B M"]
     ) -> Float[Tensor, "B K"]:
-        """Return logits; inputs of modalities that are not present are not read."""
+        """Return logits; inputs of missing modalities have no effect."""
         x = x.masked_fill(~present[:, self.owner], 0.0)
         logits: Tensor = self.layers(torch.cat([x, present.to(x.dtype)], dim=1))
         return logits
 
 
 class TokenLayer(nn.Module):
-    """One pre-norm transformer layer over the tokens of a sample."""
+    """Pre-norm transformer layer over the tokens of a sample."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class TokenLayer(nn.Module):
     def forward(
         self, h: Float[Tensor, "B T D"], present: Bool[Tensor, "B T"]
     ) -> Float[Tensor, "B T D"]:
-        """Return updated tokens; only those present are attended to."""
+        """Return updated tokens; attention is restricted to present tokens."""
         num_samples, num_tokens, _ = h.shape
         joint = self.query_key_value(self.norm_attention(h))
         joint = joint.reshape(num_samples, num_tokens, 3, _HEADS, _HIDDEN // _HEADS)
@@ -88,7 +88,7 @@ class TokenLayer(nn.Module):
 
 
 class TokenTransformer(nn.Module):
-    """Classify by a class token that attends to one token per present modality.
+    """Transformer with a class token and one token per present modality.
 
     Args:
         widths: Inputs of each modality; they sum to W.
@@ -108,7 +108,7 @@ class TokenTransformer(nn.Module):
     def forward(
         self, x: Float[Tensor, "B W"], present: Bool[Tensor, "B M"]
     ) -> Float[Tensor, "B K"]:
-        """Return logits; the class token is always present, so any sample has one."""
+        """Return logits; the class token is always present."""
         parts = zip(self.embed, torch.split(x, self.widths, dim=1), strict=True)
         first = self.class_token.expand(len(x), _HIDDEN)
         h = torch.stack([first, *(embed(part) for embed, part in parts)], dim=1)
@@ -127,16 +127,16 @@ def train_network(
     y: Int[Tensor, " B"],
     seed: int,
 ) -> nn.Module:
-    """Train with modality dropout and stop early on held-out samples.
+    """Train with modality dropout and early stopping on held-out samples.
 
-    15 % of each class are held out as they are, without dropout; the weights of the
-    epoch with their lowest loss are kept. Classes too small to hold any out leave the
-    training loss without dropout as the measure.
+    15% of each class are held out, without dropout; the weights of the epoch with the
+    lowest held-out loss are kept. If all classes are too small to hold out samples, the
+    training loss without dropout is used instead.
 
     Args:
-        make: Builds the network; its initial weights follow the seed.
+        make: Function that builds the network; the seed determines the initial weights.
         x: Inputs, zero where missing.
-        present: Which modalities each sample has.
+        present: Availability of the modalities.
         y: Class codes.
         seed: Seed of weights, held-out samples, batches and dropout.
 
@@ -171,7 +171,7 @@ def train_network(
 
 
 def _held_out(y: Int[Tensor, " B"], generator: torch.Generator) -> Bool[Tensor, " B"]:
-    """Return True for 15 % of each class, rounded, chosen at random."""
+    """Return True for 15% of each class, rounded, chosen at random."""
     order = torch.randperm(len(y), generator=generator)
     order = order[y[order].argsort(stable=True)]  # grouped by class
     count = torch.bincount(y)

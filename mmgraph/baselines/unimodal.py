@@ -1,4 +1,4 @@
-"""Baselines of unimodal experts: the best one alone, and late fusion.
+"""Unimodal baselines: the best modality alone, and late fusion.
 
 Letters: `N` samples, `F` features of one modality, `K` classes.
 """
@@ -11,7 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.baselines.base import Baseline, Inputs
-from mmgraph.baselines.classifiers import make_forest, make_logistic, quiet
+from mmgraph.baselines.classifiers import (
+    ignore_convergence_warnings,
+    make_forest,
+    make_logistic,
+)
 from mmgraph.baselines.inputs import (
     FloatArray,
     FloatingArray,
@@ -21,14 +25,15 @@ from mmgraph.baselines.inputs import (
 )
 from mmgraph.metrics import auroc
 
-_LEAST = 1e-6  # lowest probability whose logarithm is taken
+_MIN_PROBABILITY = 1e-6  # lower bound before the logarithm
 _NUM_FOLDS = 5
 
 
-class _Expert:
-    """A classifier of one modality; the prior where it is missing.
+class _UnimodalClassifier:
+    """Classifier of one modality; class frequencies where the modality is missing.
 
-    It stays at the prior if the samples that have the modality are of one class.
+    It always predicts the class frequencies if all samples with the modality are of one
+    class.
     """
 
     def __init__(
@@ -39,21 +44,21 @@ class _Expert:
         prior: FloatArray,
     ) -> None:
         self._prior = prior
-        self._standardiser = StandardScaler.fit(x)
+        self._scaler = StandardScaler.fit(x)
         rows = observed(x)
         self._codes = np.unique(y[rows])
         self._model = model if len(self._codes) > 1 else None
         if self._model is not None:
-            with quiet():
-                self._model.fit(self._standardiser.filled(x[rows]), y[rows])
+            with ignore_convergence_warnings():
+                self._model.fit(self._scaler.filled(x[rows]), y[rows])
 
     def predict(self, x: FloatingArray) -> FloatArray:
-        """Return [N, K]; a class that the expert never saw gets 0."""
+        """Return [N, K]; 0 for classes without training samples of the modality."""
         proba = np.tile(self._prior, (len(x), 1))
         rows = np.flatnonzero(observed(x))
         if self._model is not None and len(rows):
             proba[rows] = 0
-            filled = self._standardiser.filled(x[rows])
+            filled = self._scaler.filled(x[rows])
             proba[rows[:, None], self._codes] = self._model.predict_proba(filled)
         return proba
 
@@ -61,11 +66,11 @@ class _Expert:
 class BestSingle(Baseline):
     """Logistic regression on the modality with the best cross-validated AUROC.
 
-    AUROC is that of 5 folds (grouped where the data have groups) of the training
-    samples that have the modality. Where it is missing the prior is predicted.
+    The AUROC is the mean over 5 folds (grouped if the data have groups) of the training
+    samples with the modality. Samples without it are predicted by class frequencies.
 
     Attributes:
-        modality_: The chosen modality; set by `fit`.
+        modality_: The selected modality; set by `fit`.
     """
 
     modality_: str
@@ -73,23 +78,23 @@ class BestSingle(Baseline):
     def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
         scores = {name: self._score(x[name], y, groups) for name in x}
         self.modality_ = max(scores, key=scores.__getitem__)
-        self._expert = self._make_expert(x[self.modality_], y)
+        self._classifier = self._make_classifier(x[self.modality_], y)
 
     def _predict(self, x: Inputs) -> FloatArray:
-        return self._expert.predict(x[self.modality_])
+        return self._classifier.predict(x[self.modality_])
 
-    def _make_expert(self, x: FloatingArray, y: IntArray) -> _Expert:
-        return _Expert(make_logistic(self.seed), x, y, self.prior_)
+    def _make_classifier(self, x: FloatingArray, y: IntArray) -> _UnimodalClassifier:
+        return _UnimodalClassifier(make_logistic(self.seed), x, y, self.prior_)
 
     def _score(
         self, x: FloatingArray, y: IntArray, groups: NDArray[Any] | None
     ) -> float:
-        """Return the mean AUROC over folds; .5 where no fold has one."""
+        """Return the mean AUROC over folds; 0.5 if no fold has one."""
         rows = np.flatnonzero(observed(x))
         groups = None if groups is None else groups[rows]
         x, y = x[rows], y[rows]
         scores = [
-            auroc(y[test], self._make_expert(x[train], y[train]).predict(x[test]))
+            auroc(y[test], self._make_classifier(x[train], y[train]).predict(x[test]))
             for train, test in _folds(y, groups, self.seed)
         ]
         known = [score for score in scores if not np.isnan(score)]
@@ -97,20 +102,20 @@ class BestSingle(Baseline):
 
 
 class _LateFusion(Baseline):
-    """Mean log-probability of the experts of the present modalities, normalised."""
+    """Normalized mean log-probability of the classifiers of the present modalities."""
 
     def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
-        self._experts = {
-            name: _Expert(self._make(), table, y, self.prior_)
+        self._classifiers = {
+            name: _UnimodalClassifier(self._make(), table, y, self.prior_)
             for name, table in x.items()
         }
 
     def _predict(self, x: Inputs) -> FloatArray:
-        proba = np.stack([self._experts[name].predict(x[name]) for name in x])
+        proba = np.stack([self._classifiers[name].predict(x[name]) for name in x])
         present = np.stack([observed(table) for table in x.values()])
-        evidence = np.log(np.clip(proba, _LEAST, 1)) * present[:, :, None]
+        log_proba = np.log(np.clip(proba, _MIN_PROBABILITY, 1)) * present[:, :, None]
         count = present.sum(axis=0)[:, None]
-        pooled = np.exp(evidence.sum(axis=0) / np.maximum(count, 1))
+        pooled = np.exp(log_proba.sum(axis=0) / np.maximum(count, 1))
         pooled = np.where(count > 0, pooled, self.prior_)
         fused: FloatArray = pooled / pooled.sum(axis=1, keepdims=True)
         return fused
@@ -121,7 +126,9 @@ class _LateFusion(Baseline):
 
 
 class LateLogistic(_LateFusion):
-    """Late fusion of logistic regressions; the prior where nothing is observed.
+    """Late fusion of logistic regressions: normalized mean of log-probabilities.
+
+    Samples without any observed modality are predicted by class frequencies.
 
     References:
         On combining classifiers. Kittler et al., 1998.
@@ -132,7 +139,9 @@ class LateLogistic(_LateFusion):
 
 
 class LateForest(_LateFusion):
-    """Late fusion of random forests; the prior where nothing is observed.
+    """Late fusion of random forests: normalized mean of log-probabilities.
+
+    Samples without any observed modality are predicted by class frequencies.
 
     References:
         On combining classifiers. Kittler et al., 1998.
@@ -156,7 +165,7 @@ def _folds(
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     splitter = kind(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # A class with fewer samples than folds is skipped where it does not occur.
+        # a class with fewer samples than folds is absent from some folds
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         folds = list(splitter.split(np.zeros(len(y)), y, groups))
     return [(train, test) for train, test in folds if len(train) and len(test)]

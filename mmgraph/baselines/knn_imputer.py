@@ -1,4 +1,4 @@
-"""Imputation by nearest neighbours, for tables of many columns.
+"""Nearest-neighbor imputation of tables with many columns.
 
 Letters: `N` samples, `S` donors, `T` nearest donors, `F` features of all modalities,
 `G` features of one modality.
@@ -10,22 +10,22 @@ import numpy as np
 
 from mmgraph.baselines.inputs import BoolArray, FloatArray, observed
 
-_NUM_NEIGHBOURS = 5
+_NUM_NEIGHBORS = 5
 _NEAREST = 20
-_ROWS = 128  # samples at a time, which bounds the memory
+_ROWS = 128  # samples per block, to bound the memory
 
 
 @dataclass(frozen=True, eq=False)
 class NearestDonors:
-    """Fill missing cells with the mean of the 5 nearest donors that know them.
+    """Impute missing cells by the mean of the 5 nearest donors with a value.
 
-    Gives what scikit-learn's `KNNImputer` gives, but looks for the 5 among the 20
-    nearest donors that have the modality rather than anew for each column, which is
-    many times faster. Where none of the 20 knows a cell, it gets the mean of all
-    donors (0 if none knows it); so does everything in a sample without a value.
+    Like scikit-learn's `KNNImputer`, except that the 5 donors are among the 20 nearest
+    donors with the modality instead of being searched for each column, which is several
+    times faster for wide tables. A cell that is missing in all 20 is the mean over all
+    donors (0 without any value), and so are all cells of a sample without any value.
 
     Attributes:
-        donors: Standardised training samples, NaN where missing, [S, F].
+        donors: Standardized training samples, NaN where missing, [S, F].
         widths: Features of each modality; they sum to F.
     """
 
@@ -33,7 +33,7 @@ class NearestDonors:
     widths: tuple[int, ...]
 
     def fill(self, table: FloatArray) -> FloatArray:
-        """Return [N, F] without NaN."""
+        """Return [N, F] with NaN imputed."""
         starts = range(0, len(table), _ROWS)
         parts = [self._fill(table[start : start + _ROWS]) for start in starts]
         return np.concatenate([table[:0], *parts])
@@ -55,25 +55,25 @@ class NearestDonors:
 def _fill_modality(
     table: FloatArray, donors: FloatArray, distance: FloatArray
 ) -> FloatArray:
-    """Fill [N, G] from donors [S, G] at a distance [N, S], NaN if not comparable."""
-    have = observed(donors)
-    donors = donors[have]
-    otherwise = _mean(donors, ~np.isnan(donors), np.zeros(donors.shape[1]))
+    """Impute [N, G] from donors [S, G] at a distance [N, S], NaN if not comparable."""
+    usable = observed(donors)
+    donors = donors[usable]
+    default = _mean(donors, ~np.isnan(donors), np.zeros(donors.shape[1]))
     rows = np.flatnonzero(np.isnan(table).any(axis=1))
-    distance = distance[rows][:, have]
+    distance = distance[rows][:, usable]
     near = np.argsort(distance, axis=1, kind="stable")[:, :_NEAREST]  # NaN last
     comparable = ~np.isnan(np.take_along_axis(distance, near, axis=1))
     values = donors[near].swapaxes(0, 1)  # [T, n, G]
     known = ~np.isnan(values) & comparable.T[:, :, None]
-    known &= known.cumsum(axis=0, dtype=np.int16) <= _NUM_NEIGHBOURS
-    mean = _mean(values, known, otherwise)
+    known &= known.cumsum(axis=0, dtype=np.int16) <= _NUM_NEIGHBORS
+    mean = _mean(values, known, default)
     filled = table.copy()
     filled[rows] = np.where(np.isnan(table[rows]), mean, table[rows])
     return filled
 
 
-def _mean(values: FloatArray, known: BoolArray, otherwise: FloatArray) -> FloatArray:
+def _mean(values: FloatArray, known: BoolArray, default: FloatArray) -> FloatArray:
     """Return the mean of the known values along the first axis."""
     count = known.sum(axis=0)
     total = np.where(known, values, 0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), otherwise)
+    return np.where(count > 0, total / np.maximum(count, 1), default)
