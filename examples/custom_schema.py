@@ -118,7 +118,7 @@ class Magnitude(torch.nn.Module):
 # the star has no edges between the sensors: both stay near chance.
 
 
-def train_and_score(schema, epochs=15):
+def train_and_score(schema, epochs=20):
     """Return the accuracy on the last 150 recordings after each epoch."""
     data = mg.MultimodalData.from_arrays(arrays, y=y, times=times, schema=schema)
     train, test, curve = data[:450], data[450:].batch(), []

@@ -74,10 +74,12 @@ for name, loss in zip(schemas, losses, strict=True):
     print(f"log loss, {name}: {loss:.3f}")
 
 fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
-ax.bar_label(ax.barh(list(schemas), losses), fmt="%.3f", padding=4)
+ax.bar_label(
+    ax.barh(list(schemas), losses), fmt="%.3f", label_type="center", color="white"
+)
 ax.axvline(np.log(2), color="gray", ls=":", label="constant prediction")
-ax.set(xlabel="cross-validated log loss (lower is better)", xlim=(0, 0.85))
-ax.legend(loc="lower right")
+ax.set(xlabel="cross-validated log loss (lower is better)", xlim=(0, 1.1))
+ax.legend(loc="center right")
 
 # %%
 # Score the best model on the test samples

@@ -19,9 +19,10 @@ import mmgraph as mg
 # --------
 #
 # The file is generated so that the example is self-contained: 600 emergency admissions,
-# whose risk of death rises with age, lactate and a low blood pressure. 40% had no blood
-# gas analysis, 30% no imaging, and single cells are missing everywhere. C-reactive
-# protein below the detection limit is written ``<5``, as laboratories do.
+# whose risk of death increases with age and with the severity of the disease, which the
+# measurements reflect. 40% had no blood gas analysis, 30% no imaging, and single cells
+# are missing everywhere. C-reactive protein below the detection limit is written
+# ``<5``, as laboratories do.
 
 
 def make_csv(num_patients=600, seed=0):
@@ -86,8 +87,9 @@ print("features of admission:", data.columns["admission"].names)
 # Fit and evaluate
 # ----------------
 #
-# ``evaluate`` scores the same model on the data as observed, with more modalities
-# removed at random, and on single modalities.
+# ``evaluate`` scores the same model on the data as observed, with half of the
+# modalities removed at random, with the admission data only, and without the blood gas
+# analysis.
 
 train, test = data.split(test_size=0.3, seed=0)
 clf = mg.FusionClassifier(seed=0, members=2, epochs=10, experts=("linear", "spline"))

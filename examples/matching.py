@@ -58,8 +58,9 @@ ax.legend(loc="upper center")
 # Missing modalities
 # ------------------
 #
-# Either side may lack modalities. With one of the two descriptor sets the separation is
-# weaker; with nothing on one side the probability is one half.
+# Either side may lack modalities. Zernike moments alone separate digits of the same
+# class almost as well as both descriptor sets, Fourier coefficients alone much less.
+# With nothing on one side, the probability is one half.
 
 auroc = {}
 for kept in (["fou", "zer"], ["zer"], ["fou"]):

@@ -3,7 +3,7 @@ Medical benchmark: heart disease at four hospitals
 ==================================================
 
 Compare mmgraph with common baselines on 920 incomplete patient records, with two splits
-that answer different questions: patients of known hospitals, and patients of a hospital
+that measure different things: patients of known hospitals, and patients of a hospital
 that no model was trained on.
 """
 

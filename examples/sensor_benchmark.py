@@ -18,8 +18,8 @@ from mmgraph import baselines
 # The data set holds 80 recordings of 10 seconds at 10 Hz, with an official split into
 # 40 for training and 40 for test. Whole recordings are easy: most models classify all
 # of them. Only the first two seconds are kept here, and each axis of accelerometer and
-# gyroscope is a modality of its own, so that single axes can fail. Sequences are lists
-# of arrays ``[T, C]``; their time stamps in seconds are passed alongside.
+# gyroscope is a separate modality, so that single axes can fail. Sequences are lists of
+# arrays ``[T, C]``; their time stamps in seconds are passed alongside.
 
 recorded = mg.load_dataset("basic_motions")
 graphs = recorded.to_hetero_data()  # one PyTorch Geometric graph per recording
