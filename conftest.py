@@ -67,6 +67,7 @@ def few_trees() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return folders of tiny pretrained encoders: one per kind, one of two kinds."""
+    pytest.importorskip("transformers")
     from tiny_models import MAKERS
 
     root = tmp_path_factory.mktemp("models")

@@ -1,10 +1,10 @@
-"""How much memory training takes beyond a tiny model, on a folder of a given size.
+"""Memory of training on a directory of a given size, compared with a tiny model.
 
 Writes Parquet shards of random samples (two vectors of 64 numbers and a sequence of 8
-to 40 steps of 4 channels, each missing for a fifth), then trains on them in a fresh
-process. Peak memory (VmHWM of Linux) is told beyond that of another fresh process,
-which imports the same and takes 40 steps of the same model on 512 samples: what
-libraries, the model and a batch take is told apart from what the data add.
+to 40 steps of 4 channels, each missing for a fifth), then trains on them in a new
+process. The result is the peak memory (VmHWM of Linux) minus that of another new
+process, which imports the same packages and runs 40 steps of the same model on 512
+samples. This separates the memory for data from that of libraries, model and batch.
 
     python benchmarks/memory.py --megabytes 2000 --memory 100
 """
@@ -27,7 +27,7 @@ TINY_EPOCHS = 20
 
 
 def make_data(num: int, seed: int) -> Any:  # noqa: ANN401
-    """Return samples whose label is told by a product of two modalities."""
+    """Return samples whose label depends on a product of two modalities."""
     import numpy as np
 
     from mmgraph import MultimodalData

@@ -1,11 +1,11 @@
-"""Time every kind of index against exact search, and count what it misses.
+"""Time of every kind of index compared with exact search, and its recall.
 
 Usage: python benchmarks/search.py [--entries 100000] [--width 256] [--queries 500]
 
-The gallery is clustered, as embeddings are: unit vectors around 1000 centres that lie
-near a subspace; the queries are other draws of the same law. `--uniform` takes uniform
-directions instead, in which every approximate search is at its worst. Times are
-interleaved with exact search and told as ratios to it: milliseconds are this machine's.
+The gallery is clustered like embeddings: unit vectors around 1000 centers near a
+subspace. Queries are drawn from the same distribution. `--uniform` uses uniform
+directions, the worst case of approximate search. Runs are interleaved with exact search
+and reported as ratios to it; milliseconds depend on the machine.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def recall(index: Index, exact: Index, queries: np.ndarray) -> float:
 
 
 def survives(index: Index, queries: np.ndarray) -> bool:
-    """Tell whether a saved and loaded index finds the same bits."""
+    """Return True if a saved and loaded index returns identical results."""
     with tempfile.TemporaryDirectory() as folder:
         index.save(Path(folder) / "index")
         loaded = Index.load(Path(folder) / "index")

@@ -1,8 +1,8 @@
-"""Compare the cost of mmgraph with its distributed_errors: ``python benchmarks/speed.py --help``."""
+"""Compare the speed of mmgraph with other implementations, see ``--help``."""
 
 import os
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks to stderr
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler prints to stderr
 
 from speed.program import main
 

@@ -1,7 +1,8 @@
-"""Run the benchmark on sets that played no part in any choice of the library.
+"""Run the benchmark on data sets that were not used in development.
 
-They ship inside packages: nothing is downloaded. What a package that is not installed
-would bring is skipped, and a line says how to install it.
+They are included in Python packages, so nothing is downloaded. Data sets of packages
+that are not installed are skipped with a notice that contains the command to install
+them.
 """
 
 import argparse
@@ -25,8 +26,8 @@ EXAMPLE = """examples:
   python benchmarks/unseen.py --packages runs/packages
   python benchmarks/unseen.py wine wdbc --models mmgraph late_logistic --output runs/two
 
-Writes one Parquet file for each set, then results.jsonl, table.md and report.html as
-`mmgraph bench` does. Run it again to go on after an interrupt.
+Writes one Parquet file per data set, then results.jsonl, table.md and report.html like
+`mmgraph bench`. Repeat the command to resume an interrupted run.
 """
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
@@ -128,7 +129,7 @@ def tell(progress: Progress) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the sets, run what is not there yet, and tell what was found."""
+    """Write the data sets, run missing units, and print a summary."""
     args = read_arguments(arguments)
     if args.packages is not None:
         sys.path.append(str(args.packages.resolve()))

@@ -19,15 +19,15 @@ Columns = dict[str, Any]  # name to N numbers or texts, or to N sequences
 
 @dataclass(frozen=True)
 class UnseenSet:
-    """A data set, and how it is cut.
+    """A data set and its modalities.
 
     Attributes:
-        package: What is installed to have it.
-        module: The top module of that package.
-        read: Reads the columns, given the folder of the module.
-        label: The column that tells the class.
-        modalities: Columns by modality; columns that stand nowhere are not used.
-        num_samples: How many there are.
+        package: Package that contains it.
+        module: Top-level module of that package.
+        read: Function that reads the columns from the directory of the module.
+        label: Column of the class.
+        modalities: Columns by modality; other columns are not used.
+        num_samples: Number of samples.
     """
 
     package: str

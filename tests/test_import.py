@@ -95,7 +95,7 @@ def test_wheel_holds_the_package_and_its_data(wheel: Path) -> None:
     data = [*folder.glob("*/card.md"), *folder.glob("*/*.parquet")]
     expected = {f"mmgraph/_datasets/{p.relative_to(folder).as_posix()}" for p in data}
     package = ROOT / "mmgraph"
-    own = [*package.rglob("*.py"), *package.glob("report/templates/*.html")]
+    own = [*package.rglob("*.py"), *package.glob("templates/*.html")]
     own += package.glob("native/*")  # sources, and the kernels that were compiled
     expected |= {p.relative_to(ROOT).as_posix() for p in own}
     assert names == expected | {"mmgraph/py.typed"}

@@ -17,6 +17,7 @@ PLACES = (
     "hatch_build.py",
     "pyproject.toml",
     ".github",
+    "benchmarks/speed",
     "datasets",
     "docs/benchmark",
     "docs/decisions",

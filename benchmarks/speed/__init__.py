@@ -1,4 +1,4 @@
-"""What mmgraph costs beside other ways to compute the same, as ratios.
+"""Cost of mmgraph relative to other implementations.
 
 Parts: ``workloads`` (random incomplete batches), ``contenders`` (one step of each
 layer on them), ``pairing`` (interleaved timing), ``parts`` (what is compared),

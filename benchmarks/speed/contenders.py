@@ -103,11 +103,10 @@ class Arena:
         return multiply_adds(self.workload, self.batch, self.num_edges)
 
     def ours(self, *, feed_forward: bool = True, compiled: bool = False) -> Contender:
-        """A model's node builder and its first layer, as every batch goes through.
+        """Node builder and first layer of a model, as applied to every batch.
 
-        The graph is built anew in each step; nothing that was found out about a batch
-        is kept for the next. Where the layer is compiled, the graph is not, but the
-        number of slots that it needs is counted before.
+        The graph is built in each step; nothing is cached between batches. If the layer
+        is compiled, the graph is not, but the number of slots is counted in advance.
         """
         schema = self.workload.schema
         model = FusionModel(

@@ -1,8 +1,8 @@
-"""How long one sample takes, and what the import costs.
+"""Latency of one sample, and cost of the import.
 
-To add a way of serving, add one entry to :func:`whole_classifiers` (or
-:func:`bare_networks` where it has no experts): a name and a function that answers for
-the same one row.
+To add a serving method, add one entry to :func:`whole_classifiers` (or
+:func:`bare_networks` if it has no base learners): a name and a function that predicts
+the same row.
 """
 
 import os

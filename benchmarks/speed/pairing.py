@@ -82,8 +82,8 @@ class Blocks:
 def run_interleaved(steps: Mapping[str, Step], effort: Effort) -> Blocks:
     """Time steps in blocks; the first one is run at both ends of a block.
 
-    The others change their order from block to block. Every step is run once before,
-    which also says how often it has to run within a slice.
+    The order of the others changes from block to block. Every step runs once before
+    timing, which also determines how often it runs within a slice.
     """
     gc.collect()
     counts = {name: _count(step, effort) for name, step in steps.items()}
@@ -104,7 +104,7 @@ def run_interleaved(steps: Mapping[str, Step], effort: Effort) -> Blocks:
 
 
 def _count(step: Step, effort: Effort) -> int:
-    """Warm up, then tell how many calls fill a slice."""
+    """Warm up and return the number of calls that fill a slice."""
     if _time(step, 1) > 1.0:  # so long that a first call hardly differs
         return 1
     return max(1, round(effort.slice_seconds / max(_time(step, 1), 1e-6)))

@@ -1,11 +1,11 @@
-"""A whole training epoch: batching, encoders, one layer, readout, head, optimiser.
+"""A complete training epoch: batching, encoders, one layer, readout, head, optimizer.
 
-Single-vector modalities, some missing, every modality hears every other one, the mean
-over node types is read. PyTorch Geometric gets one HeteroData a sample, made
-beforehand, in its DataLoader; a missing modality is a node type with no nodes. Its
-encoders are one Linear each and HGTConv has no feed-forward map. Ours is built in two
-ways: as users get it (standardisation and two maps as encoders, a feed-forward map),
-and of the parts that the other one has.
+Single-vector modalities, some of them missing; every modality receives from every other
+one, and the readout is the mean over node types. PyTorch Geometric uses one HeteroData
+per sample, prepared in advance, in its DataLoader; a missing modality is a node type
+without nodes. Its encoders are one Linear each, and HGTConv has no feed-forward block.
+mmgraph is built in two ways: with its defaults (standardization and two maps as
+encoders, a feed-forward block), and with the same parts as the other model.
 
 Letters: ``B`` samples, ``M`` modalities, ``C`` channels, ``D`` width.
 """
@@ -65,7 +65,7 @@ class Task:
 
     @property
     def schema(self) -> Schema:
-        """Every modality hears every other one; all are read."""
+        """Every modality receives from every other one; all are read out."""
         names = [f"m{i}" for i in range(self.modalities)]
         modalities = [Modality(name, self.channels) for name in names]
         return Schema(modalities, relations=[Relation("*", "*")])

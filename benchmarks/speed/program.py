@@ -53,7 +53,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the parts that are asked for, print the table, write the JSON."""
+    """Run the selected parts, print the table, write the JSON."""
     args = read_arguments(arguments)
     plan = Plan(quick=args.quick, only=tuple(args.only), limit_gb=args.limit_gb)
     read_commit()  # kept: the checkout may change while this runs

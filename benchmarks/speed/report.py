@@ -108,11 +108,11 @@ class Report:
         }
 
     def context(self) -> dict[str, float | None]:
-        """Return what helps to read the summary; None where nothing was run.
+        """Return values that put the summary into context; None if not run.
 
-        HGTConv has maps of its own for relations: how does it compare with our layer
-        that computes its function, and with the matrix products of our layer with
-        feed-forward alone, as torch does them?
+        HGTConv has separate maps per relation. It is compared with the layer of mmgraph
+        that computes the same function, and with the matrix products of the layer with
+        feed-forward block, as computed by PyTorch.
         """
         found: dict[str, float | None] = {}
         subjects = {

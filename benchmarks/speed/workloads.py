@@ -48,7 +48,7 @@ class Workload:
 
     @cached_property
     def schema(self) -> Schema:
-        """Every modality hears all, itself too; a fuse node hears them all."""
+        """Every modality and a fusion node receive from all modalities."""
         return Schema.complete(
             Modality(f"m{i}", self.width, kind="embedding", tokens="ragged")
             for i in range(self.modalities)
