@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
+DOCS := $(VENV)/.installed-docs
 SCATTER := .venv-scatter
 MINIMUM := .venv-minimum
 # Percent of lines; a floor until the first measured value.
@@ -16,7 +17,7 @@ export OMP_NUM_THREADS ?= 2
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help bench test check lint fast slow scatter minimum coverage dist format clean
+.PHONY: help bench test check lint fast slow scatter minimum coverage dist docs format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,11 +59,17 @@ dist: $(DEV) ## source distribution and pure wheel in dist/
 	rm -rf dist
 	MMGRAPH_PURE=1 $(BIN)/python -m hatchling build -t sdist -t wheel
 
+# Pages, API reference and gallery; links within the site are checked at the end.
+docs: $(DOCS) ## build the documentation site into docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -b html -j 2 docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
 format: $(DEV) ## rewrite files in the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and every cache
+	rm -rf docs/_build docs/api/generated docs/gallery docs/sg_execution_times.rst
 	rm -rf $(VENV) $(SCATTER) $(MINIMUM) build dist .coverage coverage.xml .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Stamp files: an environment is installed again only when its inputs change.
@@ -75,6 +82,10 @@ $(CORE): $(BUILT_FROM) | $(BIN)/python
 
 $(DEV): $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@ $(CORE)
+
+$(DOCS): $(BUILT_FROM) | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
 	@touch $@ $(CORE)
 
 # torch_scatter is compiled against the installed torch, which takes minutes, and changes
