@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import language
 import pytest
 
 import mmgraph
@@ -197,23 +196,3 @@ def test_public_name_is_documented(name: str) -> None:
     doc = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
     assert doc, f"mmgraph.{name} has no docstring"
     assert not doc.startswith(f"{name}("), f"mmgraph.{name} needs its own docstring"
-
-
-# Language
-
-
-PROSE = [p for p in language.files_of(ROOT / "mmgraph")]
-
-
-@pytest.mark.parametrize("path", PROSE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_no_word_that_things_do_not_do(path):
-    assert list(language.faults(path)) == []
-
-
-def test_planted_words_are_found(tmp_path):
-    file = tmp_path / "module.py"
-    file.write_text('"""What the model says."""\n# nobody asked\nx = "told"\n')
-    assert len(list(language.faults(file))) == 3
-    page = tmp_path / "page.md"
-    page.write_text("# Trust\n\nVisual question answering on untrusted files.\n")
-    assert [fault.split(": ")[1] for fault in language.faults(page)] == ["Trust"]

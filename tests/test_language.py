@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACES = (
+    "README.md",
     "CHANGELOG.md",
     "CODE_OF_CONDUCT.md",
     "CONTRIBUTING.md",
@@ -17,11 +18,12 @@ PLACES = (
     "hatch_build.py",
     "pyproject.toml",
     ".github",
-    "benchmarks/speed",
+    "benchmarks",
+    "conftest.py",
     "datasets",
-    "docs/benchmark",
-    "docs/decisions",
-    "docs/experiments",
+    "docs",
+    "examples",
+    "mmgraph",
     "tools",
 )
 

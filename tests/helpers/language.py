@@ -20,7 +20,7 @@ BANNED = re.compile(
       |answer|answers|answered|answering|hear|hears|heard|hearing
       |trust|trusts|trusted|knows|wants|has\ a\ say|have\ a\ say|has\ no\ say
       |anew|mend|mends|mended|beside|goes\ on|go\ on|went\ on|going\ on
-      |one's\ own|one’s\ own|of\ its\ own|of\ their\ own|the\ crowd
+      |one's\ own|of\ its\ own|of\ their\ own|the\ crowd
     )\b""",
     re.IGNORECASE | re.VERBOSE,
 )
