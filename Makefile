@@ -27,7 +27,8 @@ bench: $(CORE) ## compare the default estimator with every baseline on `heart`
 
 test: check ## set up the environment and run all checks
 
-check: lint fast slow scatter ## lint, types, layers, then all tests
+# The site is built before the slow tests, which read the output of its examples.
+check: lint fast docs slow scatter ## lint, types, layers, the site, then all tests
 
 lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
