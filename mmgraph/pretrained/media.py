@@ -96,18 +96,20 @@ def as_waveform(value: Any, rate: int, seconds: int) -> npt.NDArray[np.float32]:
     if isinstance(value, np.ndarray):
         samples = value
     else:
-        samples, own = read_audio(Path(value))
+        samples, file_rate = read_audio(Path(value))
         if not len(samples):
             raise DataError(f"{value} must contain an audio signal, got an empty one.")
-        samples = _resampled(samples[: round(seconds * own)], own, rate)
+        samples = _resample(samples[: round(seconds * file_rate)], file_rate, rate)
     return samples[: round(seconds * rate)].astype(np.float32)
 
 
-def _resampled(samples: npt.NDArray[Any], own: int, rate: int) -> npt.NDArray[Any]:
-    if own == rate:
+def _resample(samples: npt.NDArray[Any], file_rate: int, rate: int) -> npt.NDArray[Any]:
+    if file_rate == rate:
         return samples
     from scipy.signal import resample_poly
 
-    common = gcd(own, rate)
-    resampled: npt.NDArray[Any] = resample_poly(samples, rate // common, own // common)
+    common = gcd(file_rate, rate)
+    resampled: npt.NDArray[Any] = resample_poly(
+        samples, rate // common, file_rate // common
+    )
     return resampled

@@ -260,9 +260,9 @@ def test_time_slots_hold_the_times():
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
-        (torch.zeros(2, 1), r"must return whole numbers of shape \[2, E\], got torch"),
+        (torch.zeros(2, 1), r"must return integers of shape \[2, E\], got torch"),
         (torch.zeros(3, 1).long(), r"of shape \[2, E\], got torch.int64 of .*\[3, 1\]"),
-        (torch.zeros(2).long(), r"must return whole numbers of shape \[2, E\]"),
+        (torch.zeros(2).long(), r"must return integers of shape \[2, E\]"),
         (torch.tensor([[3], [0]]), r"rows below 3 \(source\) and 2 \(target\)"),
         (torch.tensor([[0], [2]]), r"rows below 3 \(source\) and 2 \(target\)"),
         (torch.tensor([[-1], [0]]), r"rows below 3 \(source\) and 2 \(target\)"),

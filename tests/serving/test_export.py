@@ -27,8 +27,12 @@ from mmgraph import (
 )
 from mmgraph.cli import app
 from mmgraph.errors import CheckpointError, ConfigError, DataError, SchemaError
+from mmgraph.estimators.featurize import Featurizer
+from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.schema import Latent, Modality
 from mmgraph.serving.export import require_onnx
+from mmgraph.serving.inputs import read_samples
+from mmgraph.serving.program import check_servable
 
 SMALL = {"members": 2, "epochs": 1, "hidden_channels": 8, "num_heads": 2}
 WIDTHS = {"val_0": 3, "gene": 4, "scale": 1}  # names that exporters use themselves
@@ -164,47 +168,37 @@ def test_arrays_are_read_as_from_arrays_reads_them(served):
 
 def test_channels_of_an_exported_model_are_selected_by_name():
     schema = Schema.star([Modality("labs", 2)])
-    channels = {"labs": ("wbc", "crp")}
-    nobody = frozenset()
-    learned = serving.feeding.Learned(schema, {}, nobody, nobody, channels)
-    again = serving.feeding.Learned.from_json(json.loads(json.dumps(learned.to_json())))
-    assert again == learned
+    spec = InputSpec(schema, Featurizer(), {"labs": ("wbc", "crp")})
+    assert InputSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     frame = pd.DataFrame({"wbc": [1.0], "crp": [2.0], "age": [3.0]})
-    read = serving.feeding.read_samples
 
-    def ask(*columns):
-        given = MultimodalData.from_pandas(frame, modalities={"labs": list(columns)})
-        return read(given, learned)["input.labs"].tolist()
+    def read(*columns):
+        data = MultimodalData.from_pandas(frame, modalities={"labs": list(columns)})
+        return read_samples(data, spec)["input.labs"].tolist()
 
-    assert ask("wbc", "crp") == ask("crp", "wbc") == [[1.0, 2.0]]
+    assert read("wbc", "crp") == read("crp", "wbc") == [[1.0, 2.0]]
     with pytest.raises(DataError, match="must have the channels wbc, crp as in the"):
-        ask("wbc", "age")
+        read("wbc", "age")
 
 
 def test_raw_content_is_read_only_where_the_training_had_it():
-    learned = serving.feeding.Learned(
-        Schema.star([Modality("pic", 384), Modality("note", 256, kind="embedding")]),
-        {"note": "text"},
-        frozenset(),
-        frozenset(),
+    schema = Schema.star(
+        [Modality("pic", 384), Modality("note", 256, kind="embedding")]
     )
-    again = serving.feeding.Learned.from_json(learned.to_json())
-    assert again == learned
-    read = serving.feeding.read_samples
-    words = read({"note": ["fever", None]}, learned)["input.note"]
-    assert np.isfinite(words[0]).all()
-    assert np.isnan(words[1]).all()
-    pictures = Schema.star([Modality("pic", kind="image")])
-    data = MultimodalData.from_arrays({"pic": ["a.png"]}, schema=pictures)
+    spec = InputSpec(schema, Featurizer({"note": "text"}), {})
+    assert InputSpec.from_json(spec.to_json()) == spec
+    vectors = read_samples({"note": ["fever", None]}, spec)["input.note"]
+    assert np.isfinite(vectors[0]).all()
+    assert np.isnan(vectors[1]).all()
+    images = Schema.star([Modality("pic", kind="image")])
+    data = MultimodalData.from_arrays({"pic": ["a.png"]}, schema=images)
     with pytest.raises(DataError, match="'pic' must hold numbers as in the training"):
-        read(data, learned)
-    encoded = replace(learned, encoded=frozenset(["note"]))
-    with pytest.raises(
-        DataError, match=r"vectors .* of its pretrained encoder, got tex"
-    ):
-        read({"note": ["fever"]}, encoded)
-    unread = replace(learned, unseen=frozenset(["pic"]))
-    assert np.isnan(read(data, unread)["input.pic"]).all()
+        read_samples(data, spec)
+    encoded = replace(spec, featurizer=Featurizer({"note": "text"}, {"note": None}))
+    with pytest.raises(DataError, match="of its pretrained encoder, got text"):
+        read_samples({"note": ["fever"]}, encoded)
+    unread = replace(spec, unseen=("pic",))
+    assert np.isnan(read_samples(data, unread)["input.pic"]).all()
 
 
 @pytest.mark.slow
@@ -370,7 +364,7 @@ def test_a_missing_package_is_named_in_the_error(extra, monkeypatch, tmp_path):
 
 def test_what_cannot_be_exported_is_rejected():
     labs, ecg = Modality("labs", 2), Modality("ecg", 2, tokens="ragged", time=True)
-    check = serving.program.check_servable
+    check = check_servable
     check(Schema.complete([labs, ecg]))
     pair = Relation("labs", "gene", topology=SameIndex())
     modalities = [labs, Modality("gene", 2)]
@@ -453,7 +447,7 @@ def test_sequences_are_exported_for_every_subset(of_sequences, served_sequences,
 @pytest.mark.slow
 def test_what_stands_behind_the_end_of_a_sequence_is_not_read(served_sequences):
     data = make_sequences(9)
-    feed = serving.feeding.read_samples(data, served_sequences.learned)
+    feed = read_samples(data, served_sequences.inputs)
     most = {name: data.columns[name].lengths.max() for name in RAGGED}
     assert feed["input.ecg"].shape == (9, most["ecg"], 2)
     assert feed["length.ecg"].shape == (9,)
