@@ -114,14 +114,14 @@ def test_held_out_predictions_are_those_of_a_fit_without_the_group():
     x = torch.from_numpy(ARRAYS["image"][:30]).float()
     groups = torch.arange(30) // 3
     target = torch.from_numpy(ARRAYS["text"][:30])
-    smoother = fit_kernel_ridge(x, torch.arange(30), groups, torch.Generator())
+    regression = fit_kernel_ridge(x, torch.arange(30), groups, torch.Generator())
     kept = groups != 4
-    kernel = smoother.kernel
+    kernel = regression.kernel
     ridge = torch.eye(int(kept.sum()), dtype=torch.double)
     weights = torch.linalg.solve(kernel[kept][:, kept] + ridge, target[kept])
     expected = kernel[~kept][:, kept] @ weights
     torch.testing.assert_close(
-        smoother.held_out(target)[~kept], expected, atol=1e-6, rtol=0
+        regression.leave_group_out(target)[~kept], expected, atol=1e-6, rtol=0
     )
 
 
