@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from csv import writer
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -294,7 +295,24 @@ def _csv_bytes(table: "pa.Table", *, header: bool) -> bytes:
         else:
             columns[name] = column
     buffer = io.BytesIO()
-    csv.write_csv(pa.table(columns), buffer, csv.WriteOptions(include_header=header))
+    if header:
+        names = io.StringIO()
+        writer(names, lineterminator="\n").writerow(table.column_names)
+        buffer.write(names.getvalue().encode())
+    plain = pa.table(columns)
+    options = csv.WriteOptions(include_header=False, quoting_style="none")
+    try:
+        body = _written(plain, options)
+    except pa.ArrowInvalid:  # some string contains a comma, quote or line break
+        body = _written(plain, csv.WriteOptions(include_header=False))
+    return buffer.getvalue() + body
+
+
+def _written(table: "pa.Table", options: Any) -> bytes:  # noqa: ANN401
+    from pyarrow import csv
+
+    buffer = io.BytesIO()
+    csv.write_csv(table, buffer, options)
     return buffer.getvalue()
 
 

