@@ -126,6 +126,8 @@ def _numbers(table: str) -> list[str]:
 RENAMED = {
     ("nn.EvidencePool", "first_trust"): "init_weights",
     ("Evaluation", "asked"): "variant",
+    ("Batch", "most"): "max_per_sample",
+    ("nn.Encoded", "most"): "max_per_sample",
 }
 
 

@@ -67,10 +67,11 @@ def empty_inputs(schema: Schema, num_samples: int) -> Feed:
 
 def _read_data(data: MultimodalData, inputs: InputSpec) -> Feed:
     """Return the inputs of the modalities of the data."""
-    data = inputs.read(
-        data.select([n for n in data.modalities if n not in inputs.unseen])
-    )
+    names = [name for name in data.modalities if name not in inputs.unseen]
     feed: Feed = {}
+    if not names:
+        return feed
+    data = inputs.read(data.select(names))
     for name, column in data.columns.items():
         feed |= _from_column(inputs.schema.modality(name), column)
     return feed
