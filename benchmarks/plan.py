@@ -1,6 +1,6 @@
-"""What a GPU and a cluster of them would do, from counted operations and bytes.
+"""Estimated throughput on GPUs, from counts of floating-point operations and bytes.
 
-Counts the default classifier on an example schema and divides by the figures of a
+The costs of the default classifier on an example schema are divided by peak rates of a
 machine, which are arguments. Nothing here is measured on a GPU.
 """
 

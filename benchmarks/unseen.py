@@ -119,10 +119,10 @@ def run(args: argparse.Namespace, command: str) -> Outcome | None:
         output=args.output.resolve(),
     )
     with contextlib.chdir(args.data):
-        return run_bench(config, command=command, on_progress=tell)
+        return run_bench(config, command=command, on_progress=print_progress)
 
 
-def tell(progress: Progress) -> None:
+def print_progress(progress: Progress) -> None:
     """Print one line for each fit."""
     failed = f": failed, {progress.error}" if progress.error else ""
     print(f"[{progress.done}/{progress.total}] {progress.text}{failed}", flush=True)

@@ -1,8 +1,8 @@
-"""Interleaved timing: what is reported is the median of ratios within short blocks.
+"""Interleaved timing: the median of ratios within short blocks.
 
-Other work on the machine slows down what runs at the same time. In a block all
-contenders run within moments of each other, the first one before and after the rest,
-so that their ratio feels little of it; and a median feels little of single bad blocks.
+Other load on the machine slows down whatever runs at the same time. In a block all
+contenders run shortly after each other, the first one before and after the others, so
+that their ratio is affected little; the median is robust to single disturbed blocks.
 
 On one thread the clock counts the processor's time for this process, which is the time
 on the wall where nothing else runs; on several threads it is the wall's.

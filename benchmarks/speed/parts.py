@@ -1,4 +1,4 @@
-"""What is compared with what."""
+"""The comparisons of the benchmark."""
 
 import time
 from dataclasses import replace

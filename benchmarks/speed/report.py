@@ -1,4 +1,4 @@
-"""The table while it grows, the summary, and the JSON."""
+"""Report of a run: table during the run, summary, and JSON."""
 
 import math
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""How cost grows with what is present, samples, tokens and modalities; and the plot."""
+"""Cost as a function of present modalities, samples, tokens and modalities; plot."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""A run as tables of Markdown, for the documentation."""
+"""Markdown tables of a run, for the documentation."""
 
 from typing import Any
 

@@ -303,7 +303,7 @@ def test_names_are_there_where_the_picture_is_and_stand_beside_it():
     present = more.columns["names"].present
     np.testing.assert_array_equal(present, data.columns["image"].present)
     np.testing.assert_array_equal(more.ids, data.ids)
-    task = aligned.asking(PAIR_TASKS["tuxpaint-retrieval"], ["names"])
+    task = aligned.with_modalities(PAIR_TASKS["tuxpaint-retrieval"], ["names"])
     directions = [str(direction) for direction in task.directions]
     assert directions[:2] == ["image+names to text", "text to image+names"]
 
