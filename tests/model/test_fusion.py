@@ -64,9 +64,7 @@ def test_a_wrong_width_is_rejected(batch):
 
 
 def test_a_modality_with_time_needs_its_times(batch):
-    with pytest.raises(
-        DataError, match=r"Batch\.time\['b'\] must be given, because"
-    ):
+    with pytest.raises(DataError, match=r"Batch\.time\['b'\] must be given, because"):
         make_model()(replace(batch, time={}))
 
 
