@@ -285,7 +285,7 @@ def test_command_line_trains_with_an_encoder(models, tmp_path):
         app, [*map(str, train[:-1]), "note=./no", "--output", "x"]
     )
     assert wrong.exit_code == 2
-    assert "which is not there" in wrong.output
+    assert "which does not exist" in wrong.output
 
 
 @pytest.mark.slow
