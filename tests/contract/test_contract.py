@@ -210,4 +210,4 @@ def test_loss_without_a_valid_term_is_zero(task):
 
 @pytest.mark.parametrize("task", [Classification(3), MultiLabel(3), Regression(3)])
 def test_unlabelled_samples_do_not_count(task):
-    laws.law_unlabelled_rows_do_not_count(task.loss, task)
+    laws.law_unlabeled_rows_do_not_count(task.loss, task)
