@@ -170,8 +170,9 @@ def every_node(source: Any, target: Any) -> torch.Tensor:
 
 def test_manifest_names_schema_and_weights(folder, fitted):
     manifest = manifest_of(folder)
-    assert manifest["schema_hash"] == fitted.schema_.hash
-    assert Schema.from_json(manifest["schema"]) == fitted.schema_
+    inputs = manifest["inputs"]
+    assert inputs["schema_hash"] == fitted.schema_.hash
+    assert Schema.from_json(inputs["schema"]) == fitted.schema_
     assert manifest["weights_sha256"][:16] in weights_of(folder).name
     assert manifest["estimator"] == "FusionClassifier"
     text = (folder / checkpoint.MANIFEST).read_text()
@@ -271,12 +272,12 @@ def test_missing_model_is_named(tmp_path):
         (b"", "mmgraph.json must be JSON"),
         (b"[" * 100_000, "mmgraph.json must be JSON"),
         (b"9" * 10_000, "mmgraph.json must be JSON"),
-        (b"[]", "mmgraph.json must be of format 1, got None"),
-        (b"{}", "mmgraph.json must be of format 1, got None"),
-        (b'{"format": 99}', "mmgraph.json must be of format 1, got 99"),
-        (b'{"format": 1}', "mmgraph.json must name the SHA-256 of the weights"),
+        (b"[]", "mmgraph.json must be of format 2 or older, got None"),
+        (b"{}", "mmgraph.json must be of format 2 or older, got None"),
+        (b'{"format": 99}', "mmgraph.json must be of format 2 or older, got 99"),
+        (b'{"format": 2}', "mmgraph.json must name the SHA-256 of the weights"),
         (
-            b'{"format": 1, "weights_sha256": "../../x"}',
+            b'{"format": 2, "weights_sha256": "../../x"}',
             "mmgraph.json must name the SHA-256 of the weights",
         ),
     ],
@@ -312,7 +313,7 @@ def test_every_key_is_needed(folder):
         ("params", "hidden_channels"),
         ("params", "num_layers"),
         ("params", "members"),
-        ("feature_widths", 0),
+        ("inputs", "widths", 0),
         ("ensemble", "experts", 0, -1, "num_trees"),
         ("ensemble", "experts", 0, -1, "num_nodes"),
         ("ensemble", "experts", 0, 0, "num_knots"),
@@ -321,7 +322,7 @@ def test_every_key_is_needed(folder):
         ("ensemble", "joint", 0, "num_folds"),
         ("ensemble", "num_patterns"),
         ("target", "classes"),
-        ("unseen",),
+        ("inputs", "unseen"),
     ],
     ids=str,
 )
@@ -330,7 +331,7 @@ def test_wrong_values_are_refused_without_taking_memory(folder, path, value):
     part: Any = manifest
     for key in path[:-1]:
         part = part[key]
-    if part[path[-1]] == value or (path == ("unseen",) and value == {}):
+    if part[path[-1]] == value or (path == ("inputs", "unseen") and value == {}):
         return  # what was saved, or as good as it
     part[path[-1]] = value
     write_manifest(folder, manifest)
