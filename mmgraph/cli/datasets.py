@@ -18,11 +18,14 @@ def datasets(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[get] [NAME]",
-            help="Data set whose card is shown; get NAME writes it as a file.",
+            metavar="NAME|get",
+            help="Data set whose card is shown, or get to write one as a file.",
         ),
     ] = None,
-    dataset: Annotated[str | None, typer.Argument(hidden=True)] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="With get: data set to write."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="With get: Parquet file to write (default: NAME.parquet)."),

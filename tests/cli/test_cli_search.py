@@ -1,5 +1,6 @@
 """`mmgraph index` and `mmgraph search`, as they are typed, and the page."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mmgraph import CheckpointError, FusionClassifier, MultimodalData
+from mmgraph import CheckpointError, FusionClassifier, MultimodalData, checkpoint
 from mmgraph.cli import app
 from mmgraph.workflows import gallery
 from mmgraph.workflows.saved_model import Columns
@@ -112,7 +113,7 @@ def test_only_entries_with_the_modalities_are_found(stamps):
     said = run("search", "blue", "--index", "found", "--require", "image,text")
     assert [line.split()[1] for line in said.splitlines()[2:3]] == ["red"]
     assert "1 of 3 entries." in said
-    assert "Only those that have image and text." in said
+    assert "Only entries with image and text." in said
 
 
 def test_files_of_a_table_are_found_by_words(stamps):
@@ -125,7 +126,7 @@ def test_files_of_a_table_are_found_by_words(stamps):
     said = run("search", "blue", "--index", "found", "--top", "1")
     assert said.splitlines()[2].split()[:3] == ["1", "b", "1.000"]
     said = run("search", "--image", "stamps/red.png", "--index", "found", code=2)
-    assert "got --image for a Parquet file" in said
+    assert "got --image for a gallery in a Parquet file" in said
 
 
 def test_pictures_of_a_table_are_shown(stamps):
@@ -140,7 +141,7 @@ def test_pictures_of_a_table_are_shown(stamps):
     run("search", "red", "--index", "found", "--page", "page.html")
     page = Path("page.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 1
-    assert "no picture" in page
+    assert "no image" in page
     said = run("index", "table.parquet", *options, "--picture", "photo", code=2)
     assert "must have the image column 'photo', got" in said
 
@@ -156,10 +157,10 @@ def test_page_shows_pictures_scores_and_what_is_missing(stamps):
     assert "“red &amp; green”" in page
     assert page.count("data:image/png;base64,") == 2  # of the query and of red
     assert "something &lt;b&gt;red&lt;/b&gt;" in page
-    assert '<span class="lacks" title="missing">text</span>' in page
+    assert '<span class="lacks">text missing</span>' in page
     assert "<span>image</span>" in page
-    assert "the picture is not there any more" in page
-    assert "the picture cannot be read" in page
+    assert "image file not found" in page
+    assert "image cannot be read" in page
     assert "http" not in page
     assert "<script" not in page
 
@@ -168,7 +169,7 @@ def test_nothing_found_is_said(tmp_path):
     path = tmp_path / "page.html"
     answer = SearchResult({"text": "red"}, ("image",), (), 0)
     write_search_page(answer, path)
-    assert "Nothing was found." in path.read_text(encoding="utf-8")
+    assert "No entry matches." in path.read_text(encoding="utf-8")
     assert answer.table().rows == ()
 
 
@@ -182,7 +183,7 @@ def test_long_texts_are_cut_in_the_table():
 def test_mistakes_are_told_in_one_line(stamps):
     make_index()
     said = run("search", "--index", "found", code=2)
-    assert "search must be given words, --image or --sound" in said
+    assert "search must be given a text, --image or --sound" in said
     for words in ("", "  "):
         again = run("search", words, "--index", "found", code=2)
         assert again == said
@@ -208,13 +209,14 @@ def test_words_need_a_text_to_be_looked_up_in(stamps):
     (stamps / "poem.txt").unlink()
     make_index()
     said = run("search", "red", "--index", "found", code=2)
-    assert "Words can be asked for where a gallery has one modality of text" in said
+    assert "A text query must go with a gallery of one text modality" in said
 
 
 def test_a_model_is_never_overwritten_by_an_index(stamps):
-    (Path("model") / "mmgraph.json").write_text('{"format": 1, "estimator": "X"}')
+    manifest = {"format": checkpoint.FORMAT, "estimator": "X"}
+    (Path("model") / "mmgraph.json").write_text(json.dumps(manifest))
     said = run("index", "stamps", "--model", "model", "--output", "model", code=2)
-    assert "folder of its own for the index, got 'model'" in said
+    assert "separate folder for the index, got 'model'" in said
 
 
 def test_the_model_that_is_indexed_survives_wherever_it_is(stamps):
@@ -226,7 +228,7 @@ def test_the_model_that_is_indexed_survives_wherever_it_is(stamps):
         assert Path("found/model/weights").read_text() == "of a model"
     for inside in ("found/model", "found/model/index", "found/model/../model/a/b"):
         said = run(*words, inside, code=2)
-        assert f"got '{inside}' in that of the model 'found/model'" in said
+        assert f"got '{inside}' in the folder of the model 'found/model'" in said
     held = sorted(path.name for path in Path("found/model").iterdir())
     assert held == ["columns.json", "weights"]
 
@@ -234,7 +236,7 @@ def test_the_model_that_is_indexed_survives_wherever_it_is(stamps):
 def test_another_model_is_not_replaced_by_the_copy(stamps):
     shutil.copytree("model", "runs/model")
     words = ("index", "stamps", "--model", "model", "--output")
-    assert "would lose 'runs/model'" in run(*words, "runs", code=2)
+    assert "would overwrite 'runs/model'" in run(*words, "runs", code=2)
     make_index()
     shutil.copytree("model", "found/model/inner")
     said = run(
