@@ -37,6 +37,7 @@ from mmgraph.nn import (
     MeanReadout,
     RelationalAttention,
 )
+from mmgraph.nn.attention.weights import RelationWeights
 from mmgraph.nn.encoders import Encoded
 from mmgraph.nn.linear import Linear
 from mmgraph.schema import Relation
@@ -204,11 +205,9 @@ def test_counting_hidden_rows_is_caught():
 
 
 class _NoSinkWhenSparse(RelationalAttention):
-    def _sparse(self, *args: object) -> dict[str, Tensor]:
-        sink, self.sink = self.sink, None
-        result = super()._sparse(*args)
-        self.sink = sink
-        return result
+    def _weights(self) -> RelationWeights:
+        weights = super()._weights()
+        return replace(weights, sink=None) if self.execution == "sparse" else weights
 
 
 def test_difference_between_execution_paths_is_caught():
@@ -383,9 +382,11 @@ def test_prediction_from_targets_is_caught():
 
 
 class _DeadRelation(RelationalAttention):
-    def _edge_logits(self, number: int, *args: object) -> Tensor:
-        logits = super()._edge_logits(number, *args)
-        return logits.detach() if number == 3 else logits
+    def _weights(self) -> RelationWeights:
+        weights = super()._weights()
+        alive = torch.arange(len(self.relations))[:, None] != 3
+        bias = torch.where(alive, weights.bias, weights.bias.detach())
+        return replace(weights, bias=bias)
 
 
 def test_relation_without_gradient_is_caught():
