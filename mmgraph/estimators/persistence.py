@@ -122,7 +122,7 @@ class PersistenceMixin(BaseEstimator):
             estimator = cls._restored(tensors, manifest, dict(functions or {}))
         except LOAD_ERRORS as error:
             raise CheckpointError(
-                f"{folder} must describe a model of this version, got: {error}."
+                f"{folder} must describe a model of this version: {error}"
             ) from None
         estimator.device = device
         estimator.model_.to(where)

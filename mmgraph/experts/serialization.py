@@ -127,6 +127,5 @@ def _check_trees(name: str, forest: Forest) -> None:
 def _check_range(name: str, values: Tensor, limit: int) -> None:
     if bool(((values < 0) | (values >= limit)).any()):
         raise CheckpointError(
-            f"Tensor {name!r} must hold indices from 0 to {limit - 1}, got others. The "
-            "file is damaged."
+            f"Tensor {name!r} must hold indices from 0 to {limit - 1}, got others."
         )
