@@ -266,8 +266,9 @@ def _load_entries(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, An
         shown = {row.pop("id"): row for row in rows}
         return shown, {"files": bool(facts["files"]), "text": list(facts["text"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).rstrip(".")
         raise CheckpointError(
-            f"{folder} must contain an index written by mmgraph index, got {error}."
+            f"{folder} must contain an index written by mmgraph index, got: {reason}."
         ) from None
 
 

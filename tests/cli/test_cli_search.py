@@ -201,7 +201,7 @@ def test_mistakes_are_told_in_one_line(stamps):
     )
     (Path("found") / "entries.parquet").unlink()
     said = run("search", "red", "--index", "found", code=2)
-    assert "must hold an index as mmgraph index writes it" in said
+    assert "must contain an index written by mmgraph index" in said
 
 
 def test_words_need_a_text_to_be_looked_up_in(stamps):
@@ -242,7 +242,7 @@ def test_another_model_is_not_replaced_by_the_copy(stamps):
     said = run(
         "index", "stamps", "--model", "found/model/inner", "--output", "found", code=2
     )
-    assert "would lose 'found/model'" in said
+    assert "would overwrite 'found/model'" in said
     make_index()  # an index is replaced as a whole
     names = sorted(path.name for path in Path("found").iterdir())
     assert "model" in names

@@ -170,7 +170,8 @@ def test_pairs_are_learned_in_one_process(table, monkeypatch):
             return action()
 
     monkeypatch.setattr(
-        "mmgraph.cli.train.init_process_group", lambda: Two(SINGLE_PROCESS.rank, 2)
+        "mmgraph.workflows.train.init_process_group",
+        lambda: Two(SINGLE_PROCESS.rank, 2),
     )
     config = build_config(
         TrainConfig, {"file": table, "task": "retrieval", "output": table.parent}
