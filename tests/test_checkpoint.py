@@ -351,7 +351,7 @@ def test_tensors_of_another_model_are_refused(folder):
         ({**tensors, name: tensors[name][:1]}, r"size mismatch"),
     ]
     depth = name.replace("child", "depth")
-    cases.append(({**tensors, depth: torch.tensor(2**40)}, "depth' must hold numbers"))
+    cases.append(({**tensors, depth: torch.tensor(2**40)}, "depth' must hold indices"))
     for wrong, message in cases:
         forge(folder, wrong)
         with pytest.raises(CheckpointError, match=message):
