@@ -194,7 +194,7 @@ def test_run_is_recorded_summarised_and_drawn(bench, tmp_path):
     retrieval, matching = summarise(Results(tmp_path))
     assert retrieval.task == "retrieval"
     assert result_table(retrieval).columns == (
-        *("model", "as is", "0.5", "AURC", "fit s"),
+        *("model", "no extra removal", "0.5", "AURC", "fit s"),
     )
     first, _ = direction_tables(retrieval)
     assert first.title == "stamps-retrieval: image+sound to text"
@@ -206,9 +206,9 @@ def test_run_is_recorded_summarised_and_drawn(bench, tmp_path):
     write_report(tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "stamps-retrieval: text to image" in page
-    assert "one of the 10 wrong sides" in page
+    assert "from the 10 wrong sides" in page
     assert "AUROC of the presence mask" not in page
-    assert "confidence is honest" not in page
+    assert "perfect calibration" not in page
     facts = map(json.loads, (tmp_path / "datasets.jsonl").read_text().splitlines())
     assert [f["task"] for f in facts] == ["retrieval", "matching"]
 
