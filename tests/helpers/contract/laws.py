@@ -447,7 +447,7 @@ def _type_labels(module: nn.Module) -> dict[str, list[object]]:
             for name in ("bias", "key_scale", "value_scale", "key_map", "value_map"):
                 labels[f"{dot}{name}"] = list(every)
             for name in ("weight", "frequency", "phase"):
-                labels[f"{dot}clock.{name}"] = list(timed)
+                labels[f"{dot}time_encoding.{name}"] = list(timed)
             labels[f"{dot}sink"] = list(part.targets)
     return labels
 
