@@ -412,8 +412,11 @@ def type_axes(module: nn.Module) -> dict[str, int]:
             axes[f"{dot}embedding"] = -2
         if isinstance(part, RelationalAttention):
             axes |= {f"{dot}{n}": -2 for n in ("bias", "key_scale", "value_scale")}
-            axes |= {f"{dot}sink": -2, f"{dot}clock.weight": -3}
-            axes |= {f"{dot}clock.frequency": -2, f"{dot}clock.phase": -2}
+            axes |= {f"{dot}sink": -2, f"{dot}time_encoding.weight": -3}
+            axes |= {
+                f"{dot}time_encoding.frequency": -2,
+                f"{dot}time_encoding.phase": -2,
+            }
             axes |= {f"{dot}key_map": -4, f"{dot}value_map": -4}
     return axes
 
