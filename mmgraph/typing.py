@@ -32,19 +32,19 @@ class SupportsArray(Protocol):
 
 
 ArrayLike: TypeAlias = SupportsArray | Sequence[Any]
-"""Values of one modality or column, one entry per sample: a NumPy array, a tensor, a
+"""Values of one modality or column, one entry per sample, as a NumPy array, a tensor, a
 pandas object, or a sequence whose entries are None where a value is missing."""
 
 LabelLike: TypeAlias = ArrayLike
-"""Labels: one number or string per sample, or ``[N, K]`` numbers for several targets.
+"""Labels, one number or string per sample, or ``[N, K]`` numbers for several targets.
 NaN and None are missing labels."""
 
 MaskLike: TypeAlias = ArrayLike | Mapping[str, ArrayLike]
-"""Availability: ``[N, M]`` booleans, or ``[N]`` booleans by name of modality. True is
+"""Availability as ``[N, M]`` booleans, or ``[N]`` booleans by name of modality. True is
 observed."""
 
 IndexLike: TypeAlias = int | slice | tuple[Any, ...] | ArrayLike
-"""Selection of samples: an integer, a slice, integers, or one boolean per sample."""
+"""Selection of samples by an integer, a slice, integers, or one boolean per sample."""
 
 ModalityArrays: TypeAlias = Mapping[str, ArrayLike]
 """Values by name of modality, all with the same number of samples."""

@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 import mmgraph
+from mmgraph import typing
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -54,6 +55,12 @@ def listed_names() -> list[str]:
                 for name in re.findall(r"^   (\w+)$", entries, re.MULTILINE)
             ]
     return names
+
+
+def test_every_type_is_on_the_page_of_types():
+    page = (DOCS / "api" / "typing.md").read_text("utf-8")
+    listed = re.findall(r"^\.\. auto(?:data|class):: (\w+)$", page, re.MULTILINE)
+    assert sorted(listed) == sorted(typing.__all__)
 
 
 @pytest.mark.parametrize("module", MODULES)
