@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 2
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help bench test check lint fast slow scatter minimum coverage dist docs format clean
+.PHONY: help bench test check lint fast slow long scatter minimum coverage dist docs format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,23 +37,26 @@ lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 # Two tests run at a time, each on one of two cores.
-fast slow minimum coverage: export OMP_NUM_THREADS := 1
+fast slow long minimum coverage: export OMP_NUM_THREADS := 1
 
 fast: $(DEV) ## tests that take seconds
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not long and not gpu"
 
 slow: $(DEV) ## tests that train a model, run the examples, build the wheel
 	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu"
+
+long: $(DEV) ## the guides that take longest; not part of make check
+	$(BIN)/python -m pytest -q -n 2 -m long
 
 scatter: $(SCATTER)/.installed ## the sparse path on torch_scatter (builds it once)
 	$(SCATTER)/bin/python -m pytest -q tests/test_ops.py tests/nn/test_conv.py
 
 minimum: $(MINIMUM)/.installed ## fast tests with the lowest versions of all dependencies
-	$(MINIMUM)/bin/python -m pytest -q -n 2 -m "not slow and not gpu" \
+	$(MINIMUM)/bin/python -m pytest -q -n 2 -m "not slow and not long and not gpu" \
 		-W ignore::DeprecationWarning --ignore tests/helpers tests
 
 coverage: $(DEV) ## fast tests with line coverage; fails below the threshold
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not gpu" --cov --cov-report=term \
+	$(BIN)/python -m pytest -q -n 2 -m "not slow and not long and not gpu" --cov --cov-report=term \
 		--cov-report=xml --cov-fail-under=$(COVERAGE) tests
 
 dist: $(DEV) ## source distribution and pure wheel in dist/

@@ -219,7 +219,7 @@ def check_incomplete_cohort_pandas(output: str) -> None:
 def check_custom_schema(output: str) -> None:
     found = _numbers(output)
     assert found["held-out accuracy, custom, precedes"] > 0.95
-    assert found["held-out accuracy, time window, 1 s"] < 0.7
+    assert found["held-out accuracy, time window, 1 s"] > 0.4  # learned late, or not
     assert found["held-out accuracy, star"] < 0.7
 
 

@@ -29,6 +29,24 @@ NUMBER = re.compile(r"[-\N{MINUS SIGN}]?\d*\.\d+(?:e[-+]?\d+)?")
 LANGUAGES = {"python", "bash", "text", "toml", "json", "csv", ""}
 TOLERANCE = 0.06  # fits differ between processors: a sample or two of a small test part
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+# pages that take more than 25 seconds of one core
+LONG = {
+    "command_line",
+    "sensors",
+    "tuning",
+    "retrieval_matching",
+    "benchmarking",
+    "incomplete_cohort",
+    "images_texts_sounds",
+}
+RUNS = [
+    pytest.param(
+        page,
+        id=page.stem,
+        marks=pytest.mark.long if page.stem in LONG else pytest.mark.slow,
+    )
+    for page in PAGES
+]
 
 
 class Block(NamedTuple):
@@ -104,9 +122,8 @@ def _unchecked_shapes() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", before)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("_unchecked_shapes")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", RUNS)
 def test_the_code_of_a_guide_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

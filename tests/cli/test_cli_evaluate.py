@@ -127,7 +127,7 @@ def test_matcher_is_scored_against_wrong_partners(here):
     assert scores["random and similar"]["num_pairs"] == 120
     assert half[0][2]["auroc"] < scores["random"]["auroc"]
     assert half[0][2]["num_pairs"] < 60
-    assert "another group and another content" in measured.notes[0]
+    assert "another group with different content" in measured.notes[0]
     assert "both sides" in measured.notes[1]
     assert ask(here, "matching").lines == full[:3]
     assert ask(here, "matching", seed=1).lines != full[:3]
@@ -141,10 +141,10 @@ def test_tables_are_shown(here):
     assert "median rank" in header
     assert header.endswith("category mAP")
     assert first.split()[:6] == ["0", "a", "to", "b", "30", "30"]
-    assert "Right is every other side of the same group." in said
+    assert "A hit is any entry of the same group." in said
     said = run("evaluate", here / "matching", here / "alone.parquet")
     assert "average precision" in said
-    assert "another sample and another content" in said
+    assert "another sample with different content" in said
     assert "same label" not in said
 
 
@@ -167,7 +167,7 @@ def test_mistakes_are_told_in_one_line(here):
     assert "--label must name a column of at least two classes" in said
     assert "must hold the group column 'x'" in told("retrieval", "--group", "x")
     said = told("matching", "--gallery", "b")
-    assert "--gallery must go with a retriever, got a model of matching" in said
+    assert "--gallery must go with a retriever, got a matching model" in said
     assert "--seed must be a whole number of at least 0, got -1" in told(
         "matching", "--seed", "-1"
     )
@@ -216,7 +216,7 @@ def test_several_labels_a_sample_are_not_scored(tmp_path):
     data.to_parquet(tmp_path / "test.parquet")
     several = FusionClassifier(**SMALL, experts=["linear"], epochs=1).fit(data)
     several.save_pretrained(tmp_path / "model")
-    message = "evaluate must get one label a sample, got 2"
+    message = "evaluate must get one label per sample, got 2"
     assert message in run(
         "evaluate", tmp_path / "model", tmp_path / "test.parquet", code=2
     )

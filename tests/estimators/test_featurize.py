@@ -278,7 +278,7 @@ def test_command_line_trains_with_an_encoder(models, tmp_path):
     train = ("train", tmp_path / "a.parquet", "--label", "y", *columns, *encoder)
     run(*train, "--output", tmp_path / "model")
     manifest = json.loads((tmp_path / "model" / "mmgraph.json").read_text())
-    assert manifest["raw"]["encoders"]["note"]["source"] == models["text"]
+    assert manifest["inputs"]["encoders"]["note"]["source"] == models["text"]
     predicted = run("predict", tmp_path / "model", tmp_path / "a.parquet")
     assert len(predicted.splitlines()) == NUM + 1
     wrong = CliRunner().invoke(
@@ -314,7 +314,7 @@ def test_saved_estimator_finds_its_encoder_again(name, models, tmp_path):
     fitted.save_pretrained(tmp_path / "model")
     weights = next((tmp_path / "model").glob("*.safetensors"))
     manifest = json.loads((tmp_path / "model" / "mmgraph.json").read_text())
-    described = manifest["raw"]["encoders"]["note"]
+    described = manifest["inputs"]["encoders"]["note"]
     assert described["source"] == models["text"]
     assert len(described["sha256"]) == 64
     assert b"word_embeddings" not in weights.read_bytes()
@@ -323,7 +323,7 @@ def test_saved_estimator_finds_its_encoder_again(name, models, tmp_path):
     assert np.array_equal(predict(again, data), expected, equal_nan=True)
     again.save_pretrained(tmp_path / "twice")
     twice = json.loads((tmp_path / "twice" / "mmgraph.json").read_text())
-    assert twice["raw"] == manifest["raw"]
+    assert twice["inputs"] == manifest["inputs"]
 
 
 def test_encoder_that_moved_is_asked_for(models, tmp_path):

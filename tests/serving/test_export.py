@@ -410,7 +410,7 @@ def of_sequences():
     clf = FusionClassifier(**SMALL, num_layers=2, experts=("linear", "forest"))
     clf.fit(make_sequences(80)).model_.beta.fill_(0.7)
     for name, value in clf.model_.graph.named_parameters():
-        if name.endswith("clock.weight"):  # starts from zero
+        if name.endswith("time_encoding.weight"):  # starts from zero
             value.fill_(0.5)
     return clf
 
