@@ -5,7 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
-DOCS := $(VENV)/.installed-docs
 SCATTER := .venv-scatter
 MINIMUM := .venv-minimum
 # Percent of lines; a floor until the first measured value.
@@ -64,7 +63,7 @@ dist: $(DEV) ## source distribution and pure wheel in dist/
 	MMGRAPH_PURE=1 $(BIN)/python -m hatchling build -t sdist -t wheel
 
 # Pages, API reference and gallery; links within the site are checked at the end.
-docs: $(DOCS) ## build the documentation site into docs/_build/html
+docs: $(DEV) ## build the documentation site into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html -j 2 docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
 
@@ -85,11 +84,7 @@ $(CORE): $(BUILT_FROM) | $(BIN)/python
 	@touch $@
 
 $(DEV): $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
-	@touch $@ $(CORE)
-
-$(DOCS): $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,docs]"
 	@touch $@ $(CORE)
 
 # torch_scatter is compiled against the installed torch, which takes minutes, and changes
