@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import mmgraph as mg
-from mmgraph import serving
+from mmgraph import checkpoint, serving
 
 FIXTURES = Path(__file__).parent / "fixtures"
 sys.path.insert(0, str(FIXTURES))
@@ -91,8 +92,15 @@ def test_exported_files_predict_the_same(folder, expected):
 @pytest.mark.parametrize("name", ["classifier", "regressor", "retriever", "matcher"])
 def test_a_loaded_model_can_be_saved_in_the_current_format(folder, name, tmp_path):
     kind = getattr(mg, f"Fusion{name.capitalize()}")
-    kind.from_pretrained(folder / name).save_pretrained(tmp_path)
-    kind.from_pretrained(tmp_path)
+    loaded = kind.from_pretrained(folder / name)
+    loaded.save_pretrained(tmp_path)
+    assert checkpoint.read_manifest(tmp_path)["format"] == checkpoint.FORMAT
+    again = kind.from_pretrained(tmp_path)
+    assert again.input_spec_ == loaded.input_spec_
+    tensors = again.model_.state_dict()
+    assert tensors.keys() == loaded.model_.state_dict().keys()
+    for key, value in loaded.model_.state_dict().items():
+        assert torch.equal(tensors[key], value), key
 
 
 def test_mask_plans_keep_their_hash(folder):
