@@ -157,3 +157,19 @@ def test_options_of_the_command_line_only_grow(folder):
     new = make.options()
     for command, names in old.items():
         assert set(names) <= set(new[command]), command
+
+
+def test_tensors_of_the_first_format_are_renamed_to_names_that_exist():
+    timed = mg.Schema(
+        [mg.Modality("ecg", channels=2, tokens="ragged", time=True)],
+        [mg.Latent("fuse")],
+        [mg.Relation("ecg", "ecg"), mg.Relation("*", "fuse")],
+    )
+    models = [
+        mg.FusionModel(timed, mg.Classification(num_classes=2)),
+        mg.FusionClassifier.from_pretrained(FIXTURES / "0.2" / "classifier").model_,
+        mg.FusionMatcher.from_pretrained(FIXTURES / "0.2" / "matcher").model_,
+    ]
+    parts = {part for m in models for key in m.state_dict() for part in key.split(".")}
+    assert set(checkpoint.RENAMED_TENSORS.values()) <= parts
+    assert not set(checkpoint.RENAMED_TENSORS) & parts
