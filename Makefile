@@ -15,7 +15,6 @@ export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL:
 .PHONY: help bench test check lint fast slow long scatter minimum coverage dist docs format clean
 
 help: ## list the targets
@@ -26,8 +25,11 @@ bench: $(CORE) ## compare the default estimator with every baseline on `heart`
 
 test: check ## set up the environment and run all checks
 
-# The site is built before the slow tests, which read the output of its examples.
-check: lint fast docs slow scatter ## lint, types, layers, the site, then all tests
+# Lint, the site and the compilation of torch_scatter use one core each, so two of them
+# run at a time. The slow tests read the output of the examples of the site.
+check: $(DEV) ## lint, types, layers, the site, then all tests
+	$(MAKE) --no-print-directory -j 2 --output-sync=target lint docs $(SCATTER)/.installed
+	$(MAKE) --no-print-directory fast slow scatter
 
 lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -179,6 +179,7 @@ def test_manifest_names_schema_and_weights(folder, fitted):
     assert text == json.dumps(manifest, indent=1, sort_keys=True) + "\n"
 
 
+@pytest.mark.slow
 def test_no_pickle_is_opened(folder):
     program = f"""
 import sys
@@ -386,6 +387,7 @@ def paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [prefix, *(p for k, v in items for p in paths(v, (*prefix, k)))]
 
 
+@pytest.mark.slow
 @settings(
     max_examples=300,
     deadline=None,

@@ -160,11 +160,11 @@ class Results:
         shown = {_world_of(record) for record in known.values()}
         return [line for line in by_identity.values() if _world(line) in shown]
 
-    def failures(self) -> list[Record]:
-        """Return the latest failure of each unit that has no result."""
+    def failures(self, lines: Iterable[Record]) -> list[Record]:
+        """Return the latest failure of each unit that has no result in the lines."""
         done = {
             (line["dataset"], line["model"], line["train_missing"], line["split"])
-            for line in self.lines()
+            for line in lines
         }
         latest = {
             (f["dataset"], f["model"], f["train_missing"], f["split"]): f

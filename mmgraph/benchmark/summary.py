@@ -164,7 +164,7 @@ def summarise(results: Results) -> tuple[SettingSummary, ...]:
     """
     all_lines = results.lines()
     facts = results.datasets(all_lines)
-    failures = results.failures()
+    failures = results.failures(all_lines)
     grouped: dict[tuple[str, float], list[Record]] = defaultdict(list)
     for line in all_lines:
         grouped[line["dataset"], line["train_missing"]].append(line)

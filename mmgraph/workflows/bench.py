@@ -80,7 +80,7 @@ def report_benchmark(folder: Path) -> BenchReport | None:
     """
     results = Results(folder)
     lines = results.lines()
-    if not lines and results.failures():
+    if not lines and results.failures(lines):
         return None
     blocks = write_report(folder)
     tables = [table for block in blocks for table in block_tables(block)]

@@ -325,11 +325,12 @@ def test_a_failing_model_is_recorded_and_the_others_go_on(file, tmp_path, monkey
     assert outcome.finished == 3
     assert len(outcome.failed) == 3
     assert outcome.failed[0].endswith("mmgraph r0f0: RuntimeError: no luck")
-    failures = Results(tmp_path).failures()
+    failures = Results(tmp_path).failures([])
     assert [f["error"] for f in failures] == ["RuntimeError: no luck"] * 3
     monkeypatch.setattr("mmgraph.benchmark.unit.make_model", lambda *_: Prior(0))
     assert run_bench(settings(file, tmp_path)).finished == 3
-    assert Results(tmp_path).failures() == []
+    results = Results(tmp_path)
+    assert results.failures(results.lines()) == []
 
 
 def test_probabilities_that_are_not_finite_are_a_failure(file, tmp_path, monkeypatch):

@@ -541,7 +541,10 @@ def test_a_picture_is_png_or_svg(tmp_path):
         draw_schema(clinic(), tmp_path / "schema.gif")
 
 
-@pytest.mark.parametrize("name", ["classification", "retrieval", "unseen"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("classification", marks=pytest.mark.slow), "retrieval", "unseen"],
+)
 def test_committed_tables_follow_from_their_lines(name):
     folder = Path(__file__).parents[2] / "benchmarks" / "results" / name
     runs = read_lines(folder / "runs.jsonl")

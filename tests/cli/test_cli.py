@@ -546,6 +546,7 @@ def test_sequences_of_one_length_are_read_as_in_the_training(tmp_path):
     assert run("embed", tmp_path / "folder", "--model", model, *output).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_schema_says_what_to_train(tmp_path):
     """Relations of one's own, and sequences that look like vectors at the beginning."""
     rng = np.random.default_rng(0)

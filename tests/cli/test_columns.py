@@ -265,6 +265,7 @@ def test_classes_with_unknown_labels_stay_integers(frame, tmp_path, ending):
     assert fitted.classes_.dtype == fitted.predict(test).dtype == np.int64
 
 
+@pytest.mark.slow
 def test_a_folder_whose_labels_begin_late_is_fitted_to_what_they_are(frame, tmp_path):
     parts = tmp_path / "parts"
     parts.mkdir()

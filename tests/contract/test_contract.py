@@ -129,6 +129,7 @@ def test_member_of_an_ensemble_is_a_model_of_its_own(case):
 cells = st.sets(st.tuples(st.integers(0, 3), st.sampled_from(NAMES)))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     number=st.integers(0, len(MODELS) - 1),

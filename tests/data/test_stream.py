@@ -264,6 +264,7 @@ def test_window_mixes_row_groups(data, tmp_path):
     assert np.mean([0 < mean < 1 for mean in means]) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_chunks_resume_at_their_position(narrow, shuffle):
     def start():

@@ -228,6 +228,7 @@ def first_batches(source, processes, num=80):
     return [next(batches) for _ in range(num)], batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "num_lanes"), [(2, 4), (3, 4), (4, 2), (6, 1)])
 def test_processes_prepare_the_parts_of_one_batch(source, size, num_lanes, monkeypatch):
     monkeypatch.setattr("mmgraph.train.stream.PARTS_OF_LANE", 8 // num_lanes)
@@ -338,6 +339,7 @@ def test_batches_resume_from_a_saved_state(source):
         assert torch.equal(batch.evidence, expected[done].evidence)
 
 
+@pytest.mark.slow
 def test_regression_and_unknown_targets(data, tmp_path):
     x = data.columns["a"]
     target = np.full(len(data), np.nan)

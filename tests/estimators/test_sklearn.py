@@ -105,6 +105,7 @@ def test_estimator_that_is_not_fitted_is_refused(kind, tmp_path):
         kind().save_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_cross_validation_indexes_multimodal_data():
     samples = data()
     scores = cross_val_score(FusionClassifier(**SMALL), samples, samples.y, cv=3)

@@ -367,6 +367,7 @@ def certainty(seed: int) -> tuple[float, float]:
     )
 
 
+@pytest.mark.slow
 def test_groups_stay_together_when_experts_are_judged():
     known, unknown = np.mean([certainty(seed) for seed in range(4)], axis=0)
     assert known < unknown - 0.05

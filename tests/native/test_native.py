@@ -61,6 +61,7 @@ def test_kernels_are_built_where_there_is_a_compiler():
     assert "kernels-any.so" in BUILT
 
 
+@pytest.mark.slow
 def test_an_environment_variable_leaves_them_unused():
     program = "from mmgraph import native; print(native.is_available())"
     for value, expected in (("0", "False"), ("1", str(bool(BUILT)))):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from toy_ensemble import MEMBERS, NUM, build, make
 
@@ -27,6 +28,7 @@ def fit(data: TrainingSet, options: TrainOptions = OPTIONS, seed: int = 0, **mod
     return graph, beta, history, steps
 
 
+@pytest.mark.slow
 def test_interaction_is_learned_and_weighed_in():
     data = make()
     graph, beta, history, steps = fit(data)

@@ -49,6 +49,7 @@ def fit(data, **options):
     return mg.FusionClassifier(**{**OPTIONS, **options}).fit(data)
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_ends_with_the_bits_of_an_uninterrupted_one(
     data, tmp_path, monkeypatch
 ):
