@@ -1,0 +1,1 @@
+"""Checks of the reliability of mmgraph, one row each; see SECURITY.md."""
