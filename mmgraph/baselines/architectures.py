@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mmgraph._random import draws_from
 from mmgraph._threads import one_thread
 from mmgraph.missing import modality_dropout
 
@@ -143,8 +144,7 @@ def train_network(
     Returns:
         The trained network in evaluation mode.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with draws_from(seed):
         net = make()
     generator = torch.Generator().manual_seed(seed)
     held_out = _held_out(y, generator)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
+from mmgraph._random import draws_from
 from mmgraph.data import MultimodalData
 from mmgraph.data.batch import Batch, collate
 from mmgraph.errors import ConfigError, DataError, SchemaError
@@ -177,8 +177,7 @@ class FusionModel(nn.Module):
         self.plans = plan_layers(schema, num_layers, completion=completion)
         used = {name for plan in self.plans for name in plan.types}
         used |= {r.source for plan in self.plans for r in plan.relations}
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with draws_from(seed):
             self.nodes = NodeBuilder(
                 schema,
                 tuple(latent for latent in schema.latents if latent.name in used),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmgraph._random import separate_draws
 from mmgraph.data.column import Column, lengths_to_offsets
 from mmgraph.errors import ConfigError
 from mmgraph.nn.encoders import EmbeddingEncoder, Encoded
@@ -145,7 +146,7 @@ def add_adapters(backbone: Backbone, rank: int) -> None:
         exclude_modules=None if backbone.pooling == "pooler" else r".*pooler.*",
     )
     try:
-        with torch.random.fork_rng(devices=[]):  # keep the global random state
+        with separate_draws():  # other weights do not depend on the adapters
             inject_adapter_in_model(config, backbone.model)
     except ValueError as error:
         raise ConfigError(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmgraph._random import separate_draws
 from mmgraph.errors import ConfigError
 from mmgraph.pretrained.model_files import EXTRA, POOLING_FILE, ModelFiles
 
@@ -192,7 +193,7 @@ def load_part(
             f"{EXTRA}"
         ) from None
     try:
-        with quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), separate_draws():  # of weights that the files lack
             return getattr(transformers, loader).from_pretrained(
                 files.folder,
                 local_files_only=True,
