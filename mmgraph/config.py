@@ -155,10 +155,11 @@ class BenchConfig(FileColumns):
     def _columns_are_of_files(self) -> "BenchConfig":
         given = [name for name in FileColumns.model_fields if getattr(self, name)]
         if given and not self.files:
-            raise ValueError(
+            raise ConfigError(
                 f"{given[0]} must go with a Parquet or CSV file, got "
                 f"{', '.join(self.dataset_names) or 'none'}; name a file or leave "
-                f"{given[0]} out"
+                f"{given[0]} out",
+                parameter=given[0],
             )
         return self
 
@@ -223,9 +224,10 @@ class TrainConfig(FileColumns):
     @model_validator(mode="after")
     def _task_has_what_it_needs(self) -> "TrainConfig":
         if self.label is None and self.task not in PAIR_TASKS:
-            raise ValueError(
+            raise ConfigError(
                 "label is required, got nothing; only --task retrieval and matching "
-                "need none"
+                "need none",
+                parameter="label",
             )
         if self.task == "matching" and not (self.left and self.right):
             raise ValueError(
@@ -317,23 +319,34 @@ def build_config(
     try:
         return kind.model_validate({**stored, **given})
     except ValidationError as error:
-        raise ConfigError("\n".join(_lines(error, kind))) from None
+        raise ConfigError.join(_errors(error, kind)) from None
 
 
-def _lines(error: ValidationError, kind: type[BaseModel]) -> list[str]:
-    """Return one line per error, without containers of other errors."""
+def _errors(error: ValidationError, kind: type[BaseModel]) -> list[ConfigError]:
+    """Return the single errors, without containers of other errors."""
     errors = error.errors()
     containers = {each["loc"][:-1] for each in errors}
     return [
-        _line(each, kind)
+        ConfigError(_line(each, kind), parameter=_parameter(each))
         for each in errors
         if each["loc"] not in containers or not each["loc"]
     ]
 
 
+def _path(error: Mapping[str, Any]) -> str:
+    """Return the option of an error, such as ``seed`` or ``missing.1``."""
+    return ".".join(map(str, error["loc"]))
+
+
+def _parameter(error: Mapping[str, Any]) -> str:
+    """Return the option with which the line of an error begins."""
+    inner = error.get("ctx", {}).get("error")
+    return _path(error) or getattr(inner, "parameter", "")
+
+
 def _line(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
     """Return an error of pydantic as one line in the style of the library."""
-    path = ".".join(map(str, error["loc"]))
+    path = _path(error)
     if error["type"] == "missing":
         return f"{path} is required, got nothing."
     if error["type"] == "extra_forbidden":

@@ -3,6 +3,49 @@
 A message consists of the subject, the rule, the value that was found and a remedy.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Parameter in a remedy, with an example of its value.
+
+    It is written as in Python; the command line writes the option instead.
+
+    Attributes:
+        name: Name of the parameter.
+        value: Example of its value; default: none.
+
+    Example:
+        >>> str(Argument("modalities", {"labs": ["wbc", "crp"]})), str(Argument("y"))
+        ("modalities={'labs': ['wbc', 'crp']}", 'y')
+    """
+
+    name: str
+    value: object = ...
+
+    def __str__(self) -> str:
+        return self.name if self.value is ... else f"{self.name}={self.value!r}"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Class or function in a remedy; the command line names its equivalent.
+
+    Attributes:
+        name: The name as written in Python.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Remedy: TypeAlias = str | Sequence[str | Argument | Code]
+
 
 class MMGraphError(ValueError):
     """Base class of all exceptions that mmgraph raises for invalid input.
@@ -10,14 +53,24 @@ class MMGraphError(ValueError):
     Args:
         fault: Subject, rule and the value that was found; a remedy may follow.
         remedy: How to correct the input. It is a separate argument where it names
-            Python parameters, so that the command line can show its own options.
+            parameters or other code: text and `Argument` or `Code` in turn, so that
+            the command line can name its own options.
         place: File or part of the data that contains the fault.
+        parameter: Parameter with whose name the fault begins, if any.
     """
 
-    def __init__(self, fault: str, remedy: str = "", *, place: str = "") -> None:
-        message = " ".join(filter(None, (fault, remedy)))
+    def __init__(
+        self,
+        fault: str,
+        remedy: Remedy = "",
+        *,
+        place: str = "",
+        parameter: str = "",
+    ) -> None:
+        message = " ".join(filter(None, (fault, "".join(map(str, remedy)))))
         super().__init__(f"{place}: {message}" if place else message)
         self.fault, self.remedy, self.place = fault, remedy, place
+        self.parameter = parameter
 
 
 class SchemaError(MMGraphError):
@@ -36,7 +89,7 @@ class DataError(MMGraphError):
             error: Error that was raised while it was read.
         """
         where = f"{place}: {error.place}" if error.place else str(place)
-        return cls(error.fault, error.remedy, place=where)
+        return cls(error.fault, error.remedy, place=where, parameter=error.parameter)
 
 
 class CheckpointError(MMGraphError):
@@ -44,7 +97,22 @@ class CheckpointError(MMGraphError):
 
 
 class ConfigError(MMGraphError):
-    """Invalid run file, option or argument."""
+    """Invalid run file, option or argument.
+
+    Attributes:
+        parts: The single errors if there are several.
+    """
+
+    parts: Sequence[MMGraphError] = ()
+
+    @classmethod
+    def join(cls, parts: "Sequence[ConfigError]") -> "ConfigError":
+        """Return one error with one line per part; a single part is returned."""
+        if len(parts) == 1:
+            return parts[0]
+        error = cls("\n".join(map(str, parts)))
+        error.parts = parts
+        return error
 
 
 class PeerError(MMGraphError):

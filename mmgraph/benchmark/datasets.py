@@ -10,7 +10,7 @@ from mmgraph.benchmark.protocol import BenchData, Scheme
 from mmgraph.config import BenchConfig, as_sources, is_file
 from mmgraph.data import MultimodalData
 from mmgraph.data.targets import missing_labels
-from mmgraph.errors import DataError
+from mmgraph.errors import Argument, DataError
 
 LARGE = 2000  # samples from which an official split replaces cross-validation
 OFFICIAL = frozenset({"utd_mhad"})  # small, but published results use its split
@@ -92,7 +92,7 @@ def _labelled(name: str, data: MultimodalData) -> MultimodalData:
     if data.y is None:
         raise DataError(
             f"Data set '{name}' must have labels, got none.",
-            "Name their column by y='label'.",
+            ("Name their column by ", Argument("y", "label"), "."),
         )
     if data.y.ndim != 1 or _is_fractional(data.y):
         raise DataError(

@@ -159,7 +159,8 @@ def choose_metric(bench: BenchData, metric: str) -> str:
     if metric != "auto" and metric not in METRICS[kind]:
         raise ConfigError(
             f"metric must be one of {', '.join(METRICS[kind])} for '{bench.name}', got "
-            f"'{metric}'."
+            f"'{metric}'.",
+            parameter="metric",
         )
     if metric != "auto":
         return metric

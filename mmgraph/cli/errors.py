@@ -1,25 +1,23 @@
 """Errors of the library as messages of a command: options instead of arguments."""
 
-import ast
 import inspect
 import os
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from mmgraph.errors import MMGraphError, PeerError
+from mmgraph.errors import Argument, Code, ConfigError, MMGraphError, PeerError
 
-# Options of arguments with another name.
+# Options of parameters with another name.
 OPTIONS = {
     **{"modalities": "--modality", "encoders": "--encoder", "y": "--label"},
     **{"ids": "--id", "groups": "--group"},
 }
-# Replacements of names of Python in a remedy.
-NAMES = {
+# Equivalents of classes and functions.
+EQUIVALENTS = {
     "FusionClassifier": "--task classification",
     "FusionRegressor": "--task regression",
     "mmgraph.datasets.dataset_names()": "mmgraph datasets",
@@ -32,16 +30,14 @@ AS_TRAINED = (
     "Give a file with the columns of the training file, or one written by mmgraph."
 )
 TO_TRAIN = "Check the columns in --modality and the nodes in --schema."
-_SUBJECT = re.compile(r"^([a-z_]+)(?:\.\d+)?(?= (?:must|is) )", re.MULTILINE)
-_ARGUMENT = re.compile(r"\b([a-z_]+)=(\{.*?\}(?!\})|'[^']*'|None\b)?")
-_OPTION = re.compile(r"(?<!\S)--[a-z-]+")
 
 
 def to_cli_message(error: MMGraphError, options: Collection[str]) -> str:
     """Return the message of an error for the user of a command.
 
-    An argument at the beginning of the message and arguments in the remedy become the
-    options of that name. A remedy with an option that the command lacks is replaced.
+    The parameter at the beginning of the message, and parameters in the remedy, become
+    the options of that name. A remedy with an option that the command lacks is
+    replaced.
 
     Args:
         error: Error of the library.
@@ -49,54 +45,69 @@ def to_cli_message(error: MMGraphError, options: Collection[str]) -> str:
 
     Example:
         >>> from mmgraph.cli.errors import to_cli_message
-        >>> from mmgraph.errors import DataError
-        >>> error = DataError("ids must be known.", "Give y='died'.")
+        >>> from mmgraph.errors import Argument, DataError
+        >>> remedy = "Give ", Argument("y", "died"), "."
+        >>> error = DataError("ids must be known.", remedy, parameter="ids")
         >>> to_cli_message(error, {"--id", "--label"})
         '--id must be known. Give --label died.'
     """
-
-    def subject(match: re.Match[str]) -> str:
-        option = _option(match[1])
-        return option if option in options else match[0]
-
-    fault = _SUBJECT.sub(subject, error.fault)
-    remedy = error.remedy
-    for name, word in NAMES.items():
-        remedy = remedy.replace(name, word)
-    named = _OPTION.findall(remedy) + [_option(a) for a, _ in _ARGUMENT.findall(remedy)]
-    lacking = [option for option in named if option not in options]
-    if lacking:
-        default = TO_TRAIN if "--schema" in options else AS_TRAINED
-        remedy = OTHERWISE.get(lacking[0], default)
-    else:
-        remedy = _ARGUMENT.sub(_as_option, remedy)
-    message = " ".join(filter(None, (fault, remedy)))
+    if isinstance(error, ConfigError) and error.parts:
+        return "\n".join(to_cli_message(part, options) for part in error.parts)
+    message = " ".join(filter(None, (_fault(error, options), _remedy(error, options))))
     return f"{error.place}: {message}" if error.place else message
 
 
-def _option(argument: str) -> str:
-    return OPTIONS.get(argument, "--" + argument.replace("_", "-"))
+def _fault(error: MMGraphError, options: Collection[str]) -> str:
+    """Return the fault with the option in place of the parameter."""
+    option = _option(error.parameter)
+    if option not in options or not error.fault.startswith(f"{error.parameter} "):
+        return error.fault
+    return option + error.fault.removeprefix(error.parameter)
 
 
-def _as_option(match: re.Match[str]) -> str:
-    """Return an argument and its value, if any, in the syntax of the command line.
+def _remedy(error: MMGraphError, options: Collection[str]) -> str:
+    """Return the remedy with options in place of parameters and code."""
+    if isinstance(error.remedy, str):
+        return error.remedy
+    named = [_equivalent(part) for part in error.remedy if not isinstance(part, str)]
+    lacking = [each for each in named if each[:2] == "--" and each not in options]
+    if lacking:
+        default = TO_TRAIN if "--schema" in options else AS_TRAINED
+        return OTHERWISE.get(lacking[0], default)
+    return "".join(map(_as_text, error.remedy))
 
-    A value that is not a literal, such as ``{'note': module}``, is not changed.
-    """
-    option = _option(match[1])
-    try:
-        value = ast.literal_eval(match[2] or "''")
-    except (ValueError, SyntaxError):
-        return match[0]
+
+def _option(parameter: str) -> str:
+    """Return the option of a parameter; that of ``missing`` for ``missing.1``."""
+    parameter = parameter.partition(".")[0]
+    return OPTIONS.get(parameter, "--" + parameter.replace("_", "-"))
+
+
+def _equivalent(part: Argument | Code) -> str:
+    """Return the option of a parameter or of code, without its value."""
+    if isinstance(part, Argument):
+        return _option(part.name)
+    return EQUIVALENTS[part.name].split()[0]
+
+
+def _as_text(part: str | Argument | Code) -> str:
+    """Return a part of a remedy in the syntax of the command line."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Code):
+        return EQUIVALENTS[part.name]
+    option, value = _option(part.name), part.value
     if value is None:
         return f"no {option}"
-    if not isinstance(value, dict):
-        return f"{option} {value}".strip()
-    entries = {
-        name: each if isinstance(each, str) else ",".join(each)
-        for name, each in value.items()
-    }
-    return " ".join(f"{option} {name}={each}" for name, each in entries.items())
+    if isinstance(value, Mapping):
+        entries = {
+            name: each if isinstance(each, str) else ",".join(map(str, each))
+            for name, each in value.items()
+        }
+        return " ".join(f"{option} {name}={each}" for name, each in entries.items())
+    if isinstance(value, list):
+        return f"{option} {','.join(map(str, value))}"
+    return option if value is ... else f"{option} {value}"
 
 
 # Error of typer for an invalid command line; typer has no public name for it.

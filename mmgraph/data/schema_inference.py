@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mmgraph.data.column import Column
-from mmgraph.errors import DataError
+from mmgraph.errors import Argument, Code, DataError
 from mmgraph.schema import NEEDS_ENCODER, Modality, Schema
 
 PATHS = "strings (paths of files)"
@@ -36,7 +36,7 @@ def fit_columns(columns: Mapping[str, Column], schema: Schema) -> dict[str, Colu
             raise DataError(
                 f"Modality {name!r} must be in the schema, which has "
                 f"{', '.join(known)}.",
-                "Leave it out with select.",
+                ("Leave it out with ", Code("select"), "."),
             )
         fitted[name] = _as_sequences(column, known[name])
         if len(column.values):
@@ -69,10 +69,26 @@ def narrow_schema(schema: Schema, names: Sequence[str]) -> Schema:
     )
 
 
+def resize_schema(schema: Schema, columns: Mapping[str, Column]) -> Schema:
+    """Return the schema with the widths of columns of numbers.
+
+    Args:
+        schema: Schema with the modalities of the columns.
+        columns: Columns by modality.
+    """
+    modalities = [
+        replace(m, channels=columns[m.name].channels)
+        if m.name in columns and columns[m.name].names
+        else m
+        for m in schema.modalities
+    ]
+    return replace(schema, modalities=modalities)
+
+
 def _infer_modality(name: str, column: Column) -> Modality:
     return Modality(
         name,
-        channels=column.channels,
+        channels=column.width,
         kind="text" if column.is_text else "vector",
         tokens="ragged" if column.ragged else "single",
         time=column.time is not None,
@@ -88,19 +104,30 @@ def _check_column(column: Column, modality: Modality) -> None:
         raise DataError(
             f"Modality {name!r} must hold {rule}, got {got}. Check the column names."
         )
-    if modality.channels not in (None, column.channels):
+    # the number of categories is learned from training samples
+    if modality.channels not in (None, column.width) and not column.is_categorical:
         raise DataError(
             f"Modality {name!r} must have {modality.channels} channels, got "
             f"{column.channels}.",
-            "Use the channels of the schema, or a schema= with ragged tokens.",
+            (
+                "Use the channels of the schema, or a ",
+                Argument("schema"),
+                " with ragged tokens.",
+            ),
         )
     if column.ragged and modality.tokens == "single":
         raise DataError(
             f"Modality {name!r} must have one row per sample, got sequences.",
-            "Set tokens='ragged' in its Modality.",
+            ("Set ", Argument("tokens", "ragged"), " in its Modality."),
         )
     if modality.time and column.time is None:
         raise DataError(
             f"Modality {name!r} must have times, got none.",
-            f"Pass times={{{name!r}: ...}}, or set time=False in its Modality.",
+            (
+                "Pass ",
+                Argument("times", {name: [0.0, 1.0]}),
+                ", or set ",
+                Argument("time", False),
+                " in its Modality.",
+            ),
         )

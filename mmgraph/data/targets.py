@@ -49,19 +49,22 @@ def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
         got = len(array) if array.ndim else 1
         raise DataError(
             f"{subject} must have one {entry} per sample: {num_samples} samples, got "
-            f"{got} {entry}s. Check that {entry}s and arrays come from the same table."
+            f"{got} {entry}s. Check that {entry}s and arrays come from the same table.",
+            parameter=subject,
         )
     if array.dtype == object:
         array = _from_objects(subject, array)
     if array.ndim > (2 if subject == "y" else 1) or array.dtype.kind not in "fiubUO":
         raise DataError(
             f"{subject} must hold one number or string per sample, got shape "
-            f"{list(array.shape)} of {array.dtype}. Convert it first."
+            f"{list(array.shape)} of {array.dtype}. Convert it first.",
+            parameter=subject,
         )
     if array.dtype.kind == "f" and np.isinf(array).any():
         raise DataError(
             f"{subject} must be finite or NaN, got an infinite value at sample "
-            f"{np.argwhere(np.isinf(array))[0][0]}. Mark it as missing with NaN."
+            f"{np.argwhere(np.isinf(array))[0][0]}. Mark it as missing with NaN.",
+            parameter=subject,
         )
     return array.copy()
 
@@ -76,7 +79,8 @@ def check_known(subject: str, values: AnyArray) -> None:
     if len(missing):
         raise DataError(
             f"{subject} must be known for every sample, got a missing one at sample "
-            f"{missing[0]}. Fill it in, or omit {subject}."
+            f"{missing[0]}. Fill it in, or omit {subject}.",
+            parameter=subject,
         )
 
 
@@ -92,7 +96,8 @@ def check_unique(ids: AnyArray) -> None:
         again = np.setdiff1d(np.arange(len(ids)), first)[0]
         raise DataError(
             f"ids must be unique, got {ids[again].item()!r} again at sample {again}. "
-            "Use a different id for each sample, or omit ids."
+            "Use a different id for each sample, or omit ids.",
+            parameter="ids",
         )
 
 
@@ -242,7 +247,8 @@ def _is_missing(item: object) -> bool:
 def _mixed(subject: str, got: str) -> DataError:
     return DataError(
         f"{subject} must hold numbers or strings of one type, got {got}. Convert it "
-        "first."
+        "first.",
+        parameter=subject,
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mmgraph.data.categorical import candidate_columns
 from mmgraph.data.column import AnyArray, BoolArray, IntArray, as_entries
-from mmgraph.errors import DataError
+from mmgraph.errors import Argument, DataError
 from mmgraph.typing import IndexLike, MaskLike, ModalityMapping
 
 
@@ -155,7 +155,7 @@ def check_no_label_leak(
             raise DataError(
                 f"modalities[{name!r}] must not hold the label {str(leaked[0])!r}, got "
                 "it among its columns.",
-                "Remove it from the modality, or pass y=None.",
+                ("Remove it from the modality, or pass ", Argument("y", None), "."),
             )
 
 
@@ -201,7 +201,8 @@ def check_names(subject: str, names: Iterable[str], known: Sequence[str]) -> Non
         if name not in known:
             raise DataError(
                 f"{subject} must name known modalities ({', '.join(known)}), got "
-                f"{name!r}. Check the spelling."
+                f"{name!r}. Check the spelling.",
+                parameter=subject,
             )
 
 

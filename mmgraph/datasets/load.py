@@ -15,7 +15,7 @@ from mmgraph.data import MultimodalData
 from mmgraph.datasets.cards import DatasetCard, ModalityCard, cards_folder
 from mmgraph.datasets.controls import CONTROLS, synthetic
 from mmgraph.datasets.mirrors import from_mirror, mirror_root
-from mmgraph.errors import DataError
+from mmgraph.errors import Code, DataError
 from mmgraph.typing import PathLike
 
 __all__ = [
@@ -93,7 +93,7 @@ def dataset_card(name: str) -> DatasetCard:
         hint = (
             f"Did you mean {close[0]!r}?"
             if close
-            else "See mmgraph.datasets.dataset_names()."
+            else ("See ", Code("mmgraph.datasets.dataset_names()"), ".")
         )
         raise DataError(
             f"Data set: name must be one of {', '.join(known)}, got {name!r}.", hint

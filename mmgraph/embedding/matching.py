@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmgraph.data.batch import Batch
 from mmgraph.embedding.hubness import CSLSReference
 from mmgraph.embedding.space import EmbeddingSpace
-from mmgraph.errors import ConfigError
+from mmgraph.errors import Argument, ConfigError
 from mmgraph.losses import binary_cross_entropy
 from mmgraph.model import FusionModel
 from mmgraph.nn.evidence_pool import interaction_weight
@@ -236,8 +236,15 @@ def sides_of(left: str | Sequence[str], right: str | Sequence[str]) -> list[str]
         sides[side] = [value] if isinstance(value, str) else list(value)
         if not sides[side]:
             raise ConfigError(
-                f"{side} must name at least one modality, got none. Use "
-                "FusionMatcher(left=['image'], right=['text'])."
+                f"{side} must name at least one modality, got none.",
+                (
+                    "Use ",
+                    Argument("left", ["image"]),
+                    " and ",
+                    Argument("right", ["text"]),
+                    ".",
+                ),
+                parameter=side,
             )
     both = sorted(set(sides["left"]) & set(sides["right"]))
     if both:

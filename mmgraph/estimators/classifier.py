@@ -15,10 +15,11 @@ from torch import Tensor
 
 from mmgraph.data.column import BoolArray
 from mmgraph.data.targets import known_labels, missing_labels
-from mmgraph.errors import CheckpointError, DataError
+from mmgraph.errors import CheckpointError, Code, DataError
 from mmgraph.estimators.base import AnyArray, FloatArray, LabelLike, SampleLike
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
+from mmgraph.files import shorten
 from mmgraph.estimators.validation import labels_to_score
 from mmgraph.experts.links import ExpertKind
 from mmgraph.metrics.validation import is_text
@@ -234,9 +235,16 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
             raise CheckpointError(f"Classes must be numbers or strings, got {dtype}.")
         dtype = np.dtype(np.str_) if dtype.kind == "U" else dtype
         self.classes_ = np.array(config["classes"], dtype=dtype)
-        if self.classes_.ndim != 1:
-            raise CheckpointError("Classes must be a list of numbers or strings.")
         kind = MultiLabel if config["multi_label"] else Classification
+        if (
+            self.classes_.ndim != 1
+            or self.classes_.tolist() != config["classes"]
+            or not np.array_equal(np.unique(self.classes_), self.classes_)
+        ):
+            raise CheckpointError(
+                "classes must be a sorted list of different numbers or strings of type "
+                f"{dtype.str}, got {shorten(config['classes'])}."
+            )
         return kind(len(self.classes_))
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401
@@ -249,7 +257,9 @@ def _check_kind(labels: AnyArray, classes: AnyArray) -> None:
     """Refuse strings if classes are numbers, and numbers if classes are strings."""
     if is_text(labels) != is_text(classes):
         known, got = classes.item(0), labels.item(0)
-        raise DataError(f"y must hold labels such as {known!r}, got {got!r}.")
+        raise DataError(
+            f"y must hold labels such as {known!r}, got {got!r}.", parameter="y"
+        )
 
 
 def _find_classes(y: AnyArray) -> AnyArray:
@@ -259,6 +269,8 @@ def _find_classes(y: AnyArray) -> AnyArray:
     try:
         check_classification_targets(known)
     except ValueError as error:
-        raise DataError(str(error), "Use FusionRegressor for numbers.") from None
+        raise DataError(
+            str(error), ("Use ", Code("FusionRegressor"), " for numbers.")
+        ) from None
     classes: AnyArray = np.unique(known)
     return classes

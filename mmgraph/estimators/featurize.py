@@ -63,7 +63,8 @@ class Featurizer:
             if name not in raw:
                 raise ConfigError(
                     "encoders must name modalities of text, image or audio "
-                    f"({', '.join(raw) or 'the data has none'}), got {name!r}."
+                    f"({', '.join(raw) or 'the data has none'}), got {name!r}.",
+                    parameter="encoders",
                 )
             wanted = None if data.given_schema is None else kinds[name]
             encoders[name] = _encoder(name, encoder, wanted, device)
@@ -217,7 +218,8 @@ class Featurizer:
         if unknown:
             raise ConfigError(
                 "encoders must name modalities that had one in the training "
-                f"({', '.join(facts) or 'none had'}), got {unknown[0]!r}."
+                f"({', '.join(facts) or 'none had'}), got {unknown[0]!r}.",
+                parameter="encoders",
             )
         return cls(kinds, encoders)
 
@@ -233,7 +235,7 @@ def _read(
     kinds, facts = content["kinds"], content["encoders"]
     if not isinstance(kinds, dict) or not isinstance(facts, dict):
         raise TypeError(f"kinds {kinds!r}, encoders {facts!r}")
-    if not all(kind in NEEDS_ENCODER for kind in kinds.values()):
+    if not all(kind in [*NEEDS_ENCODER] for kind in kinds.values()):
         raise TypeError(f"kinds {kinds!r}")
     if not all(each is None or isinstance(each, dict) for each in facts.values()):
         raise TypeError(f"encoders {facts!r}")

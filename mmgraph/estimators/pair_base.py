@@ -196,14 +196,16 @@ def aligned_modalities(
     if unknown or len(names) == 1 or len(set(names)) < len(names):
         raise ConfigError(
             "aligned must name none or at least two different modalities, of "
-            f"{', '.join(known)}, got {', '.join(map(repr, names))}."
+            f"{', '.join(known)}, got {', '.join(map(repr, names))}.",
+            parameter="aligned",
         )
     widths = {name: _width(known[name]) for name in names}
     if len(set(widths.values())) > 1 or None in widths.values():
         got = ", ".join(f"{name} ({n or 'a sequence'})" for name, n in widths.items())
         raise ConfigError(
             "aligned must name modalities of one vector per sample, all of one length, "
-            f"got {got}. Name those that one model maps into one space."
+            f"got {got}. Name those that one model maps into one space.",
+            parameter="aligned",
         )
     return names
 

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from mmgraph.data.column import BoolArray
 from mmgraph.data.targets import labeled_rows
-from mmgraph.errors import CheckpointError, DataError
+from mmgraph.errors import CheckpointError, Code, DataError
 from mmgraph.estimators.base import AnyArray, FloatArray, LabelLike, SampleLike
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
+from mmgraph.files import shorten
 from mmgraph.estimators.validation import labels_to_score
 from mmgraph.experts.links import ExpertKind
 from mmgraph.nn.conv import Capacity
@@ -208,8 +209,12 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         self.mean_ = np.array(config["mean"], dtype=np.float64)
         self.scale_ = np.array(config["scale"], dtype=np.float64)
         self.flat_ = bool(config["flat"])
-        if self.mean_.ndim != 1 or self.scale_.shape != self.mean_.shape:
-            raise CheckpointError("Every target must have a mean and a scale.")
+        scales = self.mean_.ndim == 1 and self.scale_.shape == self.mean_.shape
+        if not (scales and np.isfinite(self.mean_).all() and (self.scale_ > 0).all()):
+            raise CheckpointError(
+                "Every target must have a finite mean and a scale above 0, got "
+                f"{shorten(config['mean'])} and {shorten(config['scale'])}."
+            )
         return Regression(len(self.mean_))
 
 
@@ -218,6 +223,7 @@ def _numbers(y: AnyArray) -> FloatArray:
     if y.dtype.kind not in "fiub":
         raise DataError(
             "y must hold numbers for regression, got strings.",
-            "Use FusionClassifier for classes.",
+            ("Use ", Code("FusionClassifier"), " for classes."),
+            parameter="y",
         )
     return y.astype(np.float64).reshape(len(y), -1 if y.size else 1)

@@ -383,7 +383,8 @@ def sample_size(
     if most < MIN_SAMPLE:
         raise DataError(
             f"memory must hold at least {MIN_SAMPLE} samples for the base learners, "
-            f"got {most} in {stream.memory} bytes. Open the stream with more memory."
+            f"got {most} in {stream.memory} bytes. Open the stream with more memory.",
+            parameter="memory",
         )
     return most
 

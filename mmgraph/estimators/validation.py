@@ -13,7 +13,7 @@ import torch
 
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.targets import as_metadata, missing_labels
-from mmgraph.errors import ConfigError, DataError
+from mmgraph.errors import Argument, ConfigError, DataError
 from mmgraph.experts.links import ExpertKind
 from mmgraph.model.fusion import FeedForwardKind
 from mmgraph.nn.conv import Capacity
@@ -140,7 +140,7 @@ def check_params(
 
 
 def _invalid(name: str, rule: str, params: Mapping[str, Any]) -> ConfigError:
-    return ConfigError(f"{name} must be {rule}, got {params[name]!r}.")
+    return ConfigError(f"{name} must be {rule}, got {params[name]!r}.", parameter=name)
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
@@ -214,7 +214,11 @@ def naming_frames(X: Any) -> Iterator[None]:  # noqa: ANN401, N803
         raise DataError(
             "X must be MultimodalData, a stream or numbers [N, C], got a table of "
             f"{', '.join(map(str, columns[:5]))}: {error}.",
-            "Build it with MultimodalData.from_pandas(X, modalities={name: columns}).",
+            (
+                "Build it with MultimodalData.from_pandas(X, ",
+                Argument("modalities", {"labs": ["wbc", "crp"]}),
+                ").",
+            ),
         ) from None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
-from mmgraph.errors import ConfigError
+from mmgraph.errors import Argument, ConfigError
 from mmgraph.evaluation.scenarios import Scenario
 
 Names: TypeAlias = tuple[str, ...]
@@ -51,7 +51,10 @@ def check_removable(
         raise ConfigError(
             f"missing must go with {subject} of several modalities, got one each: "
             "without its only modality a side is empty.",
-            "Name several by query=." if subject == "queries" else "",
+            ("Name several by ", Argument("query"), ".")
+            if subject == "queries"
+            else "",
+            parameter="missing",
         )
 
 

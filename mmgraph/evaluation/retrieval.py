@@ -184,7 +184,8 @@ def _directions(
         if unknown:
             raise ConfigError(
                 f"{side} must name modalities of model and samples, "
-                f"{join_names(names)}, got {unknown[0]!r}."
+                f"{join_names(names)}, got {unknown[0]!r}.",
+                parameter=side,
             )
         sides.append([chosen] if chosen else [(name,) for name in names])
     directions = [
@@ -193,6 +194,7 @@ def _directions(
     if not directions:
         raise ConfigError(
             "query must have no modality in common with the gallery, got "
-            f"{join_names(query or names)} and {join_names(gallery or names)}."
+            f"{join_names(query or names)} and {join_names(gallery or names)}.",
+            parameter="query",
         )
     return directions

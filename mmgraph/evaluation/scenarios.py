@@ -55,13 +55,20 @@ def build_scenarios(
             pattern, or a seed is not a whole number.
     """
     if not _is_whole(seed, 0):
-        raise ConfigError(f"seed must be a whole number of at least 0, got {seed!r}.")
+        raise ConfigError(
+            f"seed must be a whole number of at least 0, got {seed!r}.",
+            parameter="seed",
+        )
     if not _is_whole(seeds, 1):
-        raise ConfigError(f"seeds must be a whole number of at least 1, got {seeds!r}.")
+        raise ConfigError(
+            f"seeds must be a whole number of at least 1, got {seeds!r}.",
+            parameter="seeds",
+        )
     if isinstance(missing, str | Pattern | Real) or not len(missing):
         raise ConfigError(
             f"missing must be a list of rates or patterns, got {missing!r}. The "
-            "default is [0, 0.3, 0.5, 0.7]."
+            "default is [0, 0.3, 0.5, 0.7].",
+            parameter="missing",
         )
     return [_build(each, int(seeds), int(seed)) for each in missing]
 
@@ -74,11 +81,14 @@ def _build(value: object, seeds: int, seed: int) -> Scenario:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise ConfigError(
             f"missing must be rates or patterns, got {value!r}. Patterns are those of "
-            "mmgraph.missing."
+            "mmgraph.missing.",
+            parameter="missing",
         )
     rate = float(value)
     if not 0 <= rate <= 1:
-        raise ConfigError(f"missing must be rates from 0 to 1, got {rate:g}.")
+        raise ConfigError(
+            f"missing must be rates from 0 to 1, got {rate:g}.", parameter="missing"
+        )
     pattern = mcar(rate) if rate else natural()
     return Scenario(f"{rate:g}", pattern, range(first, first + (seeds if rate else 1)))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.targets import labeled_rows
-from mmgraph.errors import DataError
+from mmgraph.errors import Argument, DataError
 from mmgraph.evaluation.result import Evaluation, ScoreRow
 from mmgraph.evaluation.scenarios import Scenario
 from mmgraph.metrics.scores import Scores, mean_scores
@@ -70,14 +70,14 @@ def _scores(
     if not pairs:
         raise DataError(
             "evaluate must get at least one sample with a label, got none.",
-            "Give other samples, or labels by y=.",
+            ("Give other samples, or labels by ", Argument("y"), "."),
         )
     y, predicted = (np.concatenate(each) for each in zip(*pairs, strict=True))
     if not is_classifier:
         if y.dtype.kind not in "fiub":
             raise DataError(
                 "Labels must be numbers for a regression model, got strings.",
-                "Give other labels by y=.",
+                ("Give other labels by ", Argument("y"), "."),
             )
         return regression_scores(y, predicted)
     if y.ndim > 1:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mmgraph.errors import ConfigError
+from mmgraph.errors import Argument, ConfigError
 
 CONFIG_FILE = "config.json"
 POOLING_FILE = "1_Pooling/config.json"  # written by sentence-transformers
@@ -122,6 +122,10 @@ def _snapshot(name: str, revision: str | None, download: bool) -> Path:
         raise ConfigError(
             f"Encoder '{name}' must be a folder, or a name in the local cache of "
             "Hugging Face, got neither.",
-            "Give the path of its folder, or download it: "
-            f"PretrainedEncoder('{name}', download=True).",
+            (
+                "Give the path of its folder, or download it: PretrainedEncoder",
+                f"('{name}', ",
+                Argument("download", True),
+                ").",
+            ),
         ) from None

@@ -108,7 +108,10 @@ class Index:
         device: str = "cpu",
     ) -> None:
         if kind not in KINDS:
-            raise ConfigError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}.")
+            raise ConfigError(
+                f"kind must be one of {', '.join(KINDS)}, got {kind!r}.",
+                parameter="kind",
+            )
         self.kind, self.device = kind, device
         self.modalities = tuple(modalities)
         self.ids, self._x, self.present = self._entries(ids, vectors, present)
@@ -208,7 +211,8 @@ class Index:
             raise DataError(
                 f"require must name modalities of the index, "
                 f"{', '.join(self.modalities) or '(none)'}, got "
-                f"{unknown[0]!r}."
+                f"{unknown[0]!r}.",
+                parameter="require",
             )
         if not names:
             return None
@@ -264,13 +268,15 @@ class Index:
         if len(self) and len(ids) and ids.dtype.kind != self.ids.dtype.kind:
             raise DataError(
                 f"ids must be of one type, got {ids.dtype} for an index of "
-                f"{self.ids.dtype}."
+                f"{self.ids.dtype}.",
+                parameter="ids",
             )
         repeated = np.isin(ids, self.ids)
         if repeated.any():
             raise DataError(
                 "ids must be new to the index, got existing id "
-                f"{ids[repeated][0].item()!r}. Remove it first."
+                f"{ids[repeated][0].item()!r}. Remove it first.",
+                parameter="ids",
             )
         self.ids = np.concatenate([self.ids, ids]) if len(self) else ids
         self.present = np.concatenate([self.present, table])
@@ -359,7 +365,7 @@ def load_index(kind: type["Index"], folder: PathLike, device: str) -> "Index":
         CheckpointError: If a file is missing, damaged, or not of an index.
         ConfigError: If the kind requires faiss and it is not installed.
     """
-    tensors, manifest = checkpoint.load(folder)
+    tensors, manifest, parts = checkpoint.load(folder)
     if "index" not in manifest:
         raise CheckpointError(
             f"{folder} must contain an index, got a "
@@ -380,7 +386,7 @@ def load_index(kind: type["Index"], folder: PathLike, device: str) -> "Index":
     index._tensor, index._engine = None, None
     _check(index, folder)
     if index.kind != "exact":
-        content = checkpoint.load_part(folder, manifest, FAISS)
+        content = parts.get(FAISS, b"")
         index._engine = FaissEngine(index.kind, index._x, content)
     return index
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mmgraph.errors import ConfigError
+from mmgraph.errors import Code, ConfigError
 from mmgraph.estimators import FusionClassifier, FusionEstimator, FusionRegressor
 from mmgraph.serving.onnx_forest import ForestNode, translation_table
 from mmgraph.serving.program import ServedModel, replace_forests, trace
@@ -59,7 +59,7 @@ def export(estimator: FusionEstimator, path: PathLike) -> None:
         raise ConfigError(
             "estimator must be a FusionClassifier or FusionRegressor, got a "
             f"{type(estimator).__name__}.",
-            "Load other estimators by from_pretrained.",
+            ("Load other estimators by ", Code("from_pretrained"), "."),
         )
     if path.suffix not in FORMATS:
         raise ConfigError(f"path must end in {' or '.join(FORMATS)}, got '{path}'.")

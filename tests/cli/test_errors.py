@@ -1,8 +1,10 @@
-"""What is wrong is told in the words of a command: options, not arguments."""
+"""Errors in the syntax of the command line: options instead of arguments."""
 
+import ast
 import copy
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+import mmgraph
 from mmgraph import (
     FusionClassifier,
     FusionRegressor,
@@ -19,8 +22,9 @@ from mmgraph import (
     Schema,
 )
 from mmgraph.cli.app import app
-from mmgraph.cli.errors import AS_TRAINED, to_cli_message
-from mmgraph.errors import ConfigError, DataError
+from mmgraph.cli.errors import AS_TRAINED, EQUIVALENTS, to_cli_message
+from mmgraph.config import TrainConfig, build_config
+from mmgraph.errors import Argument, Code, ConfigError, DataError
 
 PYTHON = re.compile(r"\b\w+=[\[{'(]|=None|from_|Fusion\w+\.\w|\w\(\)")
 LABS = "--modality labs=wbc,crp"
@@ -159,7 +163,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("line", MISTAKES)
-def test_a_mistake_is_told_in_one_line_of_options(line, home, monkeypatch):
+def test_a_mistake_is_one_line_that_names_options(line, home, monkeypatch):
     monkeypatch.chdir(home)
     result = run(line)
     assert result.exit_code == 2, result.output
@@ -171,12 +175,12 @@ def test_a_mistake_is_told_in_one_line_of_options(line, home, monkeypatch):
     assert not (home / "f").exists()
 
 
-def test_what_is_not_asked_for_need_not_be_there(home, monkeypatch, tmp_path):
+def test_columns_that_are_not_needed_may_be_missing(home, monkeypatch, tmp_path):
     monkeypatch.chdir(home)
     line = f"train t.parquet {LABS} --output {tmp_path / 'm'} --label died --epochs 1"
     assert run(line).exit_code == 0
-    said = run(f"predict {tmp_path / 'm'} t.parquet").stdout
-    assert [row.split(",")[0] for row in said.splitlines()[:3]] == ["id", "0", "1"]
+    output = run(f"predict {tmp_path / 'm'} t.parquet").stdout
+    assert [row.split(",")[0] for row in output.splitlines()[:3]] == ["id", "0", "1"]
 
 
 def test_an_index_that_failed_can_be_made_again(home, monkeypatch, tmp_path):
@@ -187,43 +191,87 @@ def test_an_index_that_failed_can_be_made_again(home, monkeypatch, tmp_path):
     assert run(line).exit_code == 0
 
 
-def test_all_that_is_wrong_is_told_a_line_each():
-    error = ConfigError("epochs must be at least 1.\nfoo must be it.\nseed must be 0.")
-    assert to_cli_message(error, {"--epochs", "--seed"}).splitlines() == [
-        "--epochs must be at least 1.",
-        "foo must be it.",
-        "--seed must be 0.",
+def test_each_error_of_a_run_file_is_a_line_with_its_option():
+    with pytest.raises(ConfigError) as caught:
+        build_config(
+            TrainConfig,
+            {
+                "file": "t.csv",
+                "output": "m",
+                "label": "y",
+                "epochs": 0,
+                "seed": -1,
+                "foo": 1,
+            },
+        )
+    lines = to_cli_message(caught.value, {"--epochs", "--seed"}).splitlines()
+    assert [line.split(" must")[0] for line in lines] == [
+        "--seed",
+        "--epochs",
+        "Key 'foo'",
     ]
+    assert str(caught.value).startswith(
+        "seed must be greater than or equal to 0, got -1."
+    )
+
+
+TWO = Argument("modalities", {"a": ["b", "c"], "d": "e"})
 
 
 @pytest.mark.parametrize(
-    ("remedy", "told"),
+    ("remedy", "expected"),
     [
-        ("Give modalities={'a': ['b', 'c'], 'd': 'e'}.", "Give --modality a=b,c"),
-        ("Give y='died', or y=None.", "Give --label died, or no --label."),
-        ("Name it in y=.", "Name it in --label."),
-        ("Pass times={'a': ...}, or set time=False.", AS_TRAINED),
-        ("Leave it out with select.", AS_TRAINED),
+        (("Give ", TWO, "."), "Give --modality a=b,c --modality d=e."),
+        (
+            ("Give ", Argument("y", "died"), ", or ", Argument("y", None), "."),
+            "Give --label died, or no --label.",
+        ),
+        (("Name it in ", Argument("y"), "."), "Name it in --label."),
+        (("Pass ", Argument("times", {"a": [0.0]}), "."), AS_TRAINED),
+        (("Leave it out with ", Code("select"), "."), AS_TRAINED),
         ("Convert it first.", "Convert it first."),
+        ("Set y=1.", "Set y=1."),
         ("", ""),
     ],
 )
-def test_arguments_of_a_remedy_become_options(remedy, told):
-    said = to_cli_message(DataError("It is wrong.", remedy), {"--modality", "--label"})
-    assert said.startswith(f"It is wrong. {told}".rstrip())
-    assert " d=e" in said or "'d'" not in remedy
+def test_arguments_of_a_remedy_become_options(remedy, expected):
+    error = DataError("It is wrong.", remedy)
+    message = to_cli_message(error, {"--modality", "--label"})
+    assert message == f"It is wrong. {expected}".rstrip()
 
 
-def test_an_error_says_all_and_keeps_its_parts():
-    error = DataError.inside("a.parquet", DataError("It is wrong.", "Mend it."))
-    again = copy.copy(DataError.inside("folder", error))
-    assert str(error) == "a.parquet: It is wrong. Mend it."
-    assert str(again) == "folder: a.parquet: It is wrong. Mend it."
-    assert (again.fault, again.remedy) == ("It is wrong.", "Mend it.")
+@pytest.mark.parametrize(
+    ("fault", "parameter", "expected"),
+    [
+        ("ids must be known.", "ids", "--id must be known."),
+        ("ids must be known.", "", "ids must be known."),
+        ("groups must be known.", "groups", "groups must be known."),
+        ("present['id'] must be bool.", "id", "present['id'] must be bool."),
+    ],
+)
+def test_the_parameter_of_a_fault_becomes_an_option(fault, parameter, expected):
+    error = DataError(fault, parameter=parameter)
+    assert to_cli_message(error, {"--id"}) == expected
+
+
+def test_every_class_and_function_of_a_remedy_has_an_equivalent():
+    calls = [
+        node
+        for path in Path(mmgraph.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Code"
+    ]
+    assert {call.args[0].value for call in calls} == set(EQUIVALENTS)
+
+
+def test_an_error_keeps_its_parts_when_it_is_located_and_copied():
+    error = DataError("y is wrong.", "Correct it.", parameter="y")
+    located = DataError.inside("a.parquet", error)
+    again = copy.copy(DataError.inside("folder", located))
+    assert str(located) == "a.parquet: y is wrong. Correct it."
+    assert str(again) == "folder: a.parquet: y is wrong. Correct it."
+    assert (again.fault, again.remedy) == ("y is wrong.", "Correct it.")
     assert to_cli_message(again, ()) == str(again)
-
-
-def test_an_example_in_words_is_told_as_it_is():
-    error = DataError("a must be known.", "Give encoders={'note': module}.")
-    told = "a must be known. Give encoders={'note': module}."
-    assert to_cli_message(error, {"--encoder"}) == told
+    assert to_cli_message(again, {"--label"}) == (
+        "folder: a.parquet: --label is wrong. Correct it."
+    )

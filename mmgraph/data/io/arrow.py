@@ -3,13 +3,16 @@
 Shapes: N samples, C channels, L rows.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmgraph.data.categorical import read_channels, resolve_column
+from mmgraph.data.categories import codes_fit
 from mmgraph.data.column import (
     AnyArray,
+    Categories,
     Column,
     IntArray,
     empty_column,
@@ -20,7 +23,7 @@ from mmgraph.data.io.parquet import one_line, read_document
 from mmgraph.data.schema_inference import fit_columns
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
 from mmgraph.data.validation import check_mapping, read_sources
-from mmgraph.errors import DataError
+from mmgraph.errors import Argument, DataError
 from mmgraph.typing import ModalityMapping
 
 if TYPE_CHECKING:
@@ -36,7 +39,6 @@ def parse_table(
     y: str | None,
     ids: str | None,
     groups: str | None,
-    piecewise: bool = False,
 ) -> dict[str, Any]:
     """Read the modalities, the metadata columns and the schema of a table.
 
@@ -50,8 +52,6 @@ def parse_table(
         y: Column of labels; None reads none.
         ids: Column of ids; None numbers the samples.
         groups: Column of groups; None reads none.
-        piecewise: True if the table is a piece of the data, so that categories must be
-            selected explicitly.
 
     Returns:
         Arguments of ``MultimodalData.from_columns``.
@@ -72,7 +72,7 @@ def parse_table(
             field: read_metadata(table, field, name, field in required)
             for field, name in names.items()
         }
-        parts["columns"] = _read_columns(table, document, modalities, piecewise)
+        parts["columns"] = _read_columns(table, document, modalities)
     except (pa.ArrowException, OverflowError) as error:
         raise DataError(
             "columns must hold numbers, strings or lists of numbers, got "
@@ -98,7 +98,7 @@ def _read_header(
         raise DataError(
             "a table that mmgraph did not write must come with the columns of each "
             "modality, got none.",
-            "Give modalities={'labs': ['wbc', 'crp']}.",
+            ("Give ", Argument("modalities", {"labs": ["wbc", "crp"]}), "."),
         )
     return document
 
@@ -107,16 +107,17 @@ def _read_columns(
     table: "pa.Table",
     document: dict[str, Any] | None,
     modalities: ModalityMapping | None,
-    piecewise: bool,
 ) -> dict[str, Column]:
     if document is None:
         return {
-            name: _read_modality(table, name, source, piecewise)
+            name: _read_modality(table, name, source)
             for name, source in (modalities or {}).items()
         }
     names = document["names"]
     return {
-        name: _read_named(table, name, names.get(name, ()))
+        name: _read_named(
+            table, name, names.get(name, ()), document["categories"].get(name, ())
+        )
         for name in document["modalities"]
     }
 
@@ -204,21 +205,30 @@ def _is_string(kind: "pa.DataType") -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _read_named(table: "pa.Table", name: str, names: tuple[str, ...]) -> Column:
+def _read_named(
+    table: "pa.Table",
+    name: str,
+    names: tuple[str, ...],
+    categories: tuple[Categories | None, ...],
+) -> Column:
     column = _read_nested(table, name, name)
     if names and len(names) != column.channels:
         raise DataError(
             f"column {name!r} must have {len(names)} channels, got {column.channels}. "
             "Write the file again."
         )
-    return Column(column.values, column.offsets, column.time, names, column.ragged)
+    if categories and not codes_fit(column.values, categories):
+        raise DataError(
+            f"column {name!r} must hold codes of its categories, got others. Write the "
+            "file again."
+        )
+    return replace(column, names=names, categories=categories)
 
 
 def _read_modality(
     table: "pa.Table",
     name: str,
     source: Any,  # noqa: ANN401
-    piecewise: bool,
 ) -> Column:
     """Read a modality from one column, or from numeric and categorical columns."""
     fields = read_sources(name, source)
@@ -228,12 +238,14 @@ def _read_modality(
         categorical = _is_string(kind) and not isinstance(source, str)
         if not categorical and not _is_number(kind):
             return _read_nested(table, name, fields[0])
-    names, values = read_channels(
-        name, fields, known, lambda f: _read_cells(table, name, f), piecewise=piecewise
+    names, values, categories = read_channels(
+        name, fields, known, lambda f: _read_cells(table, name, f)
     )
     rows = _as_float32(values)
     lengths = np.ones(len(rows), dtype=np.int64)
-    return from_rows(name, rows, lengths, ragged=False, names=names)
+    return from_rows(
+        name, rows, lengths, ragged=False, names=names, categories=categories
+    )
 
 
 def _read_cells(table: "pa.Table", name: str, field: str) -> Any:  # noqa: ANN401

@@ -62,7 +62,9 @@ def parse_frame(
     }
     targets = None if y is None or isinstance(y, str) else list(y)
     if targets == []:
-        raise DataError("y must name at least one column, got none. Pass None.")
+        raise DataError(
+            "y must name at least one column, got none. Pass None.", parameter="y"
+        )
     if targets is not None:
         labels = np.stack([_read_numbers(frame, "y", field) for field in targets], 1)
     elif y is not None:
@@ -173,7 +175,7 @@ def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # 
             return build_column(
                 name, cells, times=None if times is None else times.tolist()
             )
-    names, values = read_channels(
+    names, values, categories = read_channels(
         name, fields, frame.columns, lambda f: _read_cells(frame, name, f)
     )
     with np.errstate(over="ignore"):
@@ -185,7 +187,15 @@ def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # 
         time = np.where(np.isnan(time), 0, time)
     ones = np.ones(len(frame), dtype=np.int64)
     names = _channel_names(name, names)
-    return from_rows(name, rows, ones, ragged=False, time=time, names=names)
+    return from_rows(
+        name,
+        rows,
+        ones,
+        ragged=False,
+        time=time,
+        names=names,
+        categories=categories,
+    )
 
 
 def _holds_arrays(series: "pd.Series") -> bool:
@@ -218,7 +228,10 @@ def _cells_of(name: str, column: Column) -> dict[str, AnyArray]:
     table = np.full((len(column), channels), np.nan, dtype=np.float32)
     table[column.present] = column.values
     names = column.names or tuple(map(str, range(channels)))
-    cells = {f"{name}.{channel}": table[:, i] for i, channel in enumerate(names)}
+    cells = {
+        f"{name}.{channel}": _channel_cells(table[:, i], column, i)
+        for i, channel in enumerate(names)
+    }
     if len(cells) < channels or (column.time is not None and "time" in names):
         raise DataError(
             f"Modality {name!r} must have channels of different names other than "
@@ -229,6 +242,17 @@ def _cells_of(name: str, column: Column) -> dict[str, AnyArray]:
         time[column.present] = column.time
         cells[f"{name}.time"] = time
     return cells
+
+
+def _channel_cells(cells: AnyArray, column: Column, number: int) -> Any:  # noqa: ANN401
+    """Return numbers, or a Categorical of pandas if the channel is categorical."""
+    import pandas as pd
+
+    categories = column.categories[number] if column.categories else None
+    if categories is None:
+        return cells
+    codes = np.where(np.isnan(cells), -1, cells).astype(np.int64)
+    return pd.Categorical.from_codes(codes, list(categories))
 
 
 def _objects(column: Column, rows: AnyArray) -> AnyArray:

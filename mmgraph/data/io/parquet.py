@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmgraph.data.column import AnyArray, Column
+from mmgraph.data.column import AnyArray, Categories, Column
 from mmgraph.data.targets import METADATA_NAMES, missing_labels
-from mmgraph.errors import DataError
+from mmgraph.errors import Argument, DataError
 from mmgraph.schema import Custom, Schema
 from mmgraph.typing import PathLike
 
@@ -69,6 +69,7 @@ def build_table(
         "schema": json.loads(schema.to_json()),
         "schema_given": schema_given,
         "names": {name: list(c.names) for name, c in columns.items()},
+        "categories": {n: c.categories for n, c in columns.items() if c.categories},
         "modalities": list(columns),
         "plain": [field for field, values in metadata.items() if values is not None],
     }
@@ -271,6 +272,10 @@ def read_document(table: "pa.Table") -> dict[str, Any] | None:
             "schema": Schema.from_json(json.dumps(document["schema"])),
             "schema_given": bool(document["schema_given"]),
             "names": names,
+            "categories": {
+                name: _read_categories(each)
+                for name, each in document.get("categories", {}).items()
+            },
             "modalities": [str(name) for name in document["modalities"]],
             "plain": [str(name) for name in document["plain"]],
         }
@@ -283,5 +288,21 @@ def read_document(table: "pa.Table") -> dict[str, Any] | None:
     ) as error:
         raise DataError(
             f"metadata 'mmgraph' must hold a schema, got {one_line(error)}.",
-            "Pass the columns as modalities= to read them without it.",
+            (
+                "Pass ",
+                Argument("modalities", {"labs": ["wbc", "crp"]}),
+                " to read the columns without it.",
+            ),
         ) from None
+
+
+def _read_categories(channels: list[Any]) -> tuple[Categories | None, ...]:
+    """Return the categories of the channels of a modality.
+
+    Raises:
+        TypeError: If they are not lists of different strings.
+    """
+    for each in channels:
+        if each is not None and len(set(map(str, each))) < len(list(each)):
+            raise TypeError("repeated categories")
+    return tuple(None if each is None else tuple(map(str, each)) for each in channels)
