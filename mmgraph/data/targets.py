@@ -4,10 +4,11 @@ Shapes: N samples, K labels of one sample.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from mmgraph.data.column import AnyArray, IntArray, as_entries
+from mmgraph.data.column import AnyArray, BoolArray, IntArray, as_entries
 from mmgraph.errors import DataError
 from mmgraph.typing import ArrayLike
 
@@ -37,8 +38,9 @@ def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
         num_samples: N.
 
     Returns:
-        ``[N]`` or ``[N, K]`` numbers or booleans, ``[N]`` strings, or ``[N]`` objects
-        if some of the strings are None.
+        ``[N]`` or ``[N, K]`` numbers or booleans, or ``[N]`` strings. Where entries are
+        missing: floats with NaN; objects with None for strings, booleans and integers
+        of more than 53 bits.
 
     Raises:
         DataError: If there are not N entries, or they are of another type.
@@ -66,7 +68,25 @@ def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
             f"{np.argwhere(np.isinf(array))[0][0]}. Mark it as missing with NaN.",
             parameter=subject,
         )
+    if subject in ("ids", "groups") and array.dtype.kind == "f":
+        _check_digits(subject, array)
     return array.copy()
+
+
+def _check_digits(subject: str, array: AnyArray) -> None:
+    """Check that floats are small enough to have kept every digit of integers.
+
+    Raises:
+        DataError: If one is 2**53 or larger.
+    """
+    large = np.flatnonzero(np.abs(array) >= MAX_WHOLE)
+    if len(large):
+        raise DataError(
+            f"{subject} must hold every digit, got the float {array[large[0]]:.17g} at "
+            f"sample {large[0]}, which may have been rounded. Read them as integers or "
+            "strings.",
+            parameter=subject,
+        )
 
 
 def check_known(subject: str, values: AnyArray) -> None:
@@ -128,11 +148,26 @@ def known_labels(values: AnyArray) -> AnyArray:
     missing = missing_labels(values)
     known = values[~missing]
     if known.dtype == object:
-        return known.astype(str)
+        scalars = {type(item) for item in known}
+        return known.astype(bool) if scalars == {bool} else _as_integers(known)
     if not missing.any():
         return known
     whole = (known == known.round()) & (np.abs(known) < MAX_WHOLE)
     return known.astype(np.int64) if whole.all() else known
+
+
+def _as_integers(known: AnyArray) -> AnyArray:
+    """Return objects as integers if they are, otherwise as strings."""
+    if not len(known) or not all(type(item) is int for item in known):
+        return known.astype(str)
+    return known.astype(np.int64 if max(known) < 2**63 else np.uint64)
+
+
+def labels_as_floats(values: AnyArray) -> AnyArray:
+    """Return booleans and integers with gaps as floats with NaN; others unchanged."""
+    if values.dtype != object or known_labels(values).dtype.kind == "U":
+        return values
+    return np.array([np.nan if item is None else float(item) for item in values])
 
 
 def labeled_rows(values: AnyArray) -> AnyArray:
@@ -173,15 +208,21 @@ def concat_metadata(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray 
             f"{subject} must have the same shape in all parts, got parts without it or "
             "of another shape. Set it with replace."
         )
-    kinds = {part.dtype.kind in "UO" for part in filled}
+    kinds = {_holds_strings(part) for part in filled}
     if len(kinds) > 1:
         raise _mixed(subject, "numbers in one part and strings in another")
     return np.concatenate(filled)
 
 
+def _holds_strings(part: AnyArray) -> bool:
+    return part.dtype.kind == "U" or (
+        part.dtype == object and known_labels(part).dtype.kind == "U"
+    )
+
+
 def _missing_like(known: AnyArray, part: AnyArray) -> AnyArray:
-    """Return a part that is all missing as strings if the known part has strings."""
-    if known.dtype.kind in "UO" and missing_labels(part).all():
+    """Return a part that is all missing as objects if the known part has no NaN."""
+    if known.dtype.kind in "UOb" and missing_labels(part).all():
         return np.full(part.shape, None, dtype=object)
     return part
 
@@ -230,14 +271,40 @@ def _from_objects(subject: str, array: AnyArray) -> AnyArray:
     for item in known:
         if not isinstance(item, _SCALARS):
             raise _mixed(subject, type(item).__name__)
-    if missing.any() or not known:
-        numbers = np.full(len(array), np.nan)
-        numbers[~missing] = known
-        return numbers
-    numbers = np.array(known)
-    if numbers.dtype == object:
-        raise _mixed(subject, "integers of more than 64 bits")
+    if all(isinstance(item, bool | np.bool_) for item in known) and known:
+        return _with_gaps(np.array(known, dtype=bool), missing)
+    if all(isinstance(item, int | np.integer) for item in known) and known:
+        return _with_gaps(_exact_integers(subject, known), missing)
+    numbers = np.full(len(array), np.nan)
+    numbers[~missing] = known
     return numbers
+
+
+def _exact_integers(subject: str, known: list[Any]) -> AnyArray:
+    """Return Python integers as an array that keeps every digit.
+
+    Raises:
+        DataError: If they have more than 64 bits.
+    """
+    dtype = np.uint64 if max(known) >= 2**63 else np.int64
+    try:
+        return np.array(known, dtype=dtype)
+    except OverflowError:
+        raise _mixed(subject, "integers of more than 64 bits") from None
+
+
+def _with_gaps(known: AnyArray, missing: BoolArray) -> AnyArray:
+    """Return known entries in their places ``[N]``, and missing ones between them."""
+    if not missing.any():
+        return known
+    exact = (
+        known.dtype.kind != "b" and np.abs(known.astype(np.float64)).max() < MAX_WHOLE
+    )
+    entries = np.full(
+        len(missing), np.nan if exact else None, dtype=None if exact else object
+    )
+    entries[~missing] = known if exact else known.tolist()
+    return entries
 
 
 def _is_missing(item: object) -> bool:
