@@ -1,27 +1,51 @@
 """Saved models: safetensors and a JSON manifest, written atomically."""
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from mmgraph.errors import CheckpointError
+from mmgraph.files import (
+    locked,
+    parse_document,
+    read_bytes,
+    shorten,
+    sweep,
+    sync_folder,
+    write_bytes,
+)
 from mmgraph.schema import Schema
 from mmgraph.typing import PathLike
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "mmgraph.json"
 # Files are named by their content: a save does not overwrite files of the manifest.
 WEIGHTS = "model-{}.safetensors"
 PART = "part-{}.bin"
+OWN_HASH = "manifest_sha256"
+ATTEMPTS = 10  # of reading a folder that other processes save into
+
+
+class SavedModel(NamedTuple):
+    """Content of the folder of a saved model.
+
+    Attributes:
+        tensors: Tensors by name.
+        manifest: JSON content that describes the model.
+        parts: Binary content of other libraries by name.
+    """
+
+    tensors: dict[str, Tensor]
+    manifest: dict[str, Any]
+    parts: dict[str, bytes]
 
 
 def save(
@@ -34,7 +58,9 @@ def save(
 
     Every file is written under a temporary name, flushed to disk and renamed. Weights
     are named by their SHA-256, and the manifest, which contains it, is written last, so
-    that an interrupted save leaves the old model or the new one.
+    that an interrupted save leaves the old model or the new one. The folder is locked:
+    of several processes that save into it, the last one replaces the others. Files
+    that interrupted saves left are deleted.
 
     Args:
         folder: Folder; created if necessary.
@@ -51,83 +77,177 @@ def save(
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     weights = to_bytes(plain)
     digest = hashlib.sha256(weights).hexdigest()
-    document = {**manifest, "format": FORMAT, "weights_sha256": digest}
-    files = {path / WEIGHTS.format(digest[:16]): weights}
+    document = {
+        **manifest,
+        "format": FORMAT,
+        "weights_sha256": digest,
+        "weights_bytes": len(weights),
+    }
+    files = {WEIGHTS.format(digest[:16]): weights}
     if parts:
         hashes = {
             name: hashlib.sha256(part).hexdigest() for name, part in parts.items()
         }
         document["parts_sha256"] = hashes
+        document["parts_bytes"] = {name: len(part) for name, part in parts.items()}
         for name, part in parts.items():
-            files[path / PART.format(hashes[name][:16])] = part
+            files[PART.format(hashes[name][:16])] = part
+    document[OWN_HASH] = _hash_of(document)
     text = json.dumps(document, indent=1, sort_keys=True) + "\n"
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        old = {*path.glob(WEIGHTS.format("*")), *path.glob(PART.format("*"))}
-        try:
-            for file, content in files.items():
-                _write(file, content)
-            _write(path / MANIFEST, text.encode())
-        except BaseException:
-            for file in files.keys() - old:
-                file.unlink(missing_ok=True)
-            raise
-        for other in old - files.keys():
-            other.unlink(missing_ok=True)
+        _make_folder(path)
+        with locked(path):
+            _replace(path, files, text.encode())
     except OSError as error:
         raise CheckpointError(
             f"Model folder {path} cannot be written: {error}."
         ) from None
 
 
-def load(folder: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Load the tensors and the manifest of a saved model.
+def _make_folder(path: Path) -> None:
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        sync_folder(path.parent)
+
+
+def _replace(folder: Path, files: Mapping[str, bytes], manifest: bytes) -> None:
+    """Write the files, then the manifest; delete files that it does not name."""
+    sweep(folder)
+    before = set(_content_files(folder))
+    try:
+        for name, content in files.items():
+            write_bytes(folder / name, content)
+        write_bytes(folder / MANIFEST, manifest)
+    except BaseException:  # the manifest is the old one or, at the end, the new one
+        delete_unnamed(folder, files.keys() - before)
+        raise
+    delete_unnamed(folder, _content_files(folder))
+
+
+def _content_files(folder: Path) -> list[str]:
+    """Return the names of the files in a folder that are named by their content."""
+    patterns = (WEIGHTS, PART)
+    own = "|".join(re.escape(p).replace(r"\{\}", "[0-9a-f]{16}") for p in patterns)
+    return [name for name in os.listdir(folder) if re.fullmatch(own, name)]
+
+
+def delete_unnamed(folder: Path, names: Iterable[str]) -> None:
+    """Delete those files of a folder that its manifest does not name."""
+    try:
+        named = (folder / MANIFEST).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        named = ""
+    except (OSError, ValueError):  # a damaged manifest
+        return
+    for name in names:
+        if re.split("[-.]", name)[1] not in named:
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+
+
+def _hash_of(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the content of a manifest, without its own hash."""
+    content = {name: value for name, value in manifest.items() if name != OWN_HASH}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(folder: PathLike) -> SavedModel:
+    """Load a saved model.
+
+    While another process saves into the folder, the old or the new model is loaded.
 
     Raises:
         CheckpointError: If a file is missing, damaged, of another program or of an
             unknown format.
     """
+    path = Path(folder)
+    for attempt in range(ATTEMPTS):
+        before = _stamp(path)
+        try:
+            if attempt < ATTEMPTS // 2 or not path.is_dir():
+                return _load(path)
+            with locked(path, shared=True):
+                return _load(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error}.") from None
+        except CheckpointError:
+            if attempt == ATTEMPTS - 1 or _stamp(path) == before:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Return what changes whenever a manifest is replaced."""
+    try:
+        facts = (folder / MANIFEST).stat()
+    except (OSError, ValueError):
+        return ()
+    return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+
+def _load(folder: Path) -> SavedModel:
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
-    path = Path(folder)
-    manifest = read_manifest(path)
-    file, weights = _read_checked(
-        path, WEIGHTS, manifest.get("weights_sha256"), "the weights"
-    )
+    manifest = read_manifest(folder)
+    no_size = None if manifest["format"] < 3 else -1
+    facts = manifest.get("weights_sha256"), manifest.get("weights_bytes", no_size)
+    file, weights = _read_checked(folder, WEIGHTS, "weights", *facts)
     try:
-        return _migrate_names(from_bytes(weights), manifest), manifest
+        tensors = _migrate_names(from_bytes(weights), manifest)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{file} must hold tensors, got: {error}.") from None
-
-
-def load_part(folder: PathLike, manifest: Mapping[str, Any], name: str) -> bytes:
-    """Read a part of a saved model, and verify its SHA-256.
-
-    Raises:
-        CheckpointError: If the file is missing or damaged.
-    """
-    hashes = manifest.get("parts_sha256")
-    digest = hashes.get(name) if isinstance(hashes, dict) else None
-    return _read_checked(Path(folder), PART, digest, f"its part {name!r}")[1]
+        raise CheckpointError(
+            f"{file} must hold tensors, got: {shorten(error)}."
+        ) from None
+    hashes, sizes = manifest.get("parts_sha256", {}), manifest.get("parts_bytes", {})
+    if not isinstance(hashes, dict) or not isinstance(sizes, dict):
+        raise CheckpointError(
+            f"{folder / MANIFEST} must name the parts of the model, got "
+            f"parts_sha256 {shorten(hashes)} and parts_bytes {shorten(sizes)}."
+        )
+    parts = {}
+    for name, digest in hashes.items():
+        facts = digest, sizes.get(name, no_size)
+        parts[name] = _read_checked(folder, PART, f"part {name!r}", *facts)[1]
+    return SavedModel(tensors, manifest, parts)
 
 
 def _read_checked(
-    folder: Path, pattern: str, digest: object, what: str
+    folder: Path, pattern: str, what: str, digest: object, size: object
 ) -> tuple[Path, bytes]:
-    """Return the path of a file that is named by its hash, and its content."""
+    """Return the path and the content of a file that is named by its hash.
+
+    The size, which formats before 3 lack, is compared before the file is read.
+    """
     if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
         raise CheckpointError(
-            f"{folder / MANIFEST} must name the SHA-256 of {what}, got {digest!r}."
+            f"{folder / MANIFEST} must name the SHA-256 of the {what}, got "
+            f"{shorten(digest)}."
         )
     file = folder / pattern.format(digest[:16])
-    content = _read(file)
-    if hashlib.sha256(content).hexdigest() != digest:
+    content = None
+    if size is None or not file.is_file() or file.stat().st_size == size:
+        content = _read(file, "model_bytes")
+    if content is None or hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(
             f"{file} must have the SHA-256 that {MANIFEST} names, got another. The "
             "file is damaged or belongs to another model."
         )
     return file, content
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        CheckpointError: If a tensor contains such a value.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"Tensor {shorten(name)} must hold finite numbers, got NaN or infinity."
+            )
 
 
 def read_manifest(folder: PathLike) -> dict[str, Any]:
@@ -138,18 +258,20 @@ def read_manifest(folder: PathLike) -> dict[str, Any]:
             unknown format.
     """
     path = Path(folder) / MANIFEST
-    content = _read(path)
-    try:
-        manifest = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} must be JSON, got {error}.") from None
+    manifest = parse_document(_read(path, "document_bytes"), str(path), CheckpointError)
     version = manifest.get("format") if isinstance(manifest, dict) else None
-    if version not in (1, FORMAT) or isinstance(version, bool):
+    if version not in (1, 2, FORMAT) or type(version) is not int:
         raise CheckpointError(
-            f"{path} must be of format {FORMAT} or older, got {version!r}. Save the "
-            "model again with this version of mmgraph."
+            f"{path} must be of format {FORMAT} or older, got {shorten(version)}. Save "
+            "the model again with this version of mmgraph."
         )
-    return manifest if version == FORMAT else _migrate_manifest(path, manifest)
+    own = manifest.get(OWN_HASH)
+    if (version >= 3 or own is not None) and own != _hash_of(manifest):
+        raise CheckpointError(
+            f"{path} must have the content whose SHA-256 is its {OWN_HASH}, got "
+            "another. The file is damaged or was edited: save the model again."
+        )
+    return manifest if version > 1 else _migrate_manifest(path, manifest)
 
 
 # Migrations of format 1 (mmgraph 0.1)
@@ -226,37 +348,6 @@ def migrate_export(description: dict[str, Any]) -> dict[str, Any]:
     return description | {"inputs": inputs}
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error.strerror}. Check that the folder holds a "
-            "saved model."
-        ) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as part, part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file in the same folder, which replaces a file at the end.
-
-    If writing fails, the existing file is unchanged.
-    """
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
-    )
-    os.close(handle)
-    try:
-        yield Path(name)
-        shutil.copymode(path, name) if path.exists() else Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _read(path: Path, limit: str) -> bytes:
+    remedy = "Check that the folder holds a saved model."
+    return read_bytes(path, limit, CheckpointError, remedy=remedy)

@@ -317,8 +317,10 @@ def parse_document(
         document = parse(text)
         _check_structure(document)
     except (ValueError, RecursionError, MemoryError) as failure:
-        got = "nested too deeply" if isinstance(failure, RecursionError) else failure
-        raise error(f"{subject} must be {kind}, got {shorten(got)}.", remedy) from None
+        got = shorten(failure)
+        if isinstance(failure, RecursionError):
+            got = "lists or objects that are nested too deeply"
+        raise error(f"{subject} must be {kind}, got {got}.", remedy) from None
     return document
 
 

@@ -4,8 +4,10 @@ import copy
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,10 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / checkpoint.MANIFEST).read_text())
 
 
-def write_manifest(folder: Path, manifest: object) -> None:
+def write_manifest(folder: Path, manifest: Any) -> None:
+    """Write a manifest under a hash that fits, as an attacker can."""
+    if checkpoint.OWN_HASH in manifest:
+        manifest = {**manifest, checkpoint.OWN_HASH: checkpoint._hash_of(manifest)}
     (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -202,6 +207,136 @@ sys.exit(len(opened))
     assert run.returncode == 0, run.stderr
 
 
+# Any change of the manifest is noticed
+
+
+def test_edited_manifests_are_refused(folder):
+    path = folder / checkpoint.MANIFEST
+    text, rule = path.read_text(), "must have the content whose SHA-256 is its"
+    edits = [
+        ('"classes": [\n   0,\n   1', '"classes": [\n   1,\n   0'),
+        ('"hidden_channels": 8', '"hidden_channels": 9'),
+        ('"format": 3', '"format": 2'),
+    ]
+    for before, after in edits:
+        assert before in text
+        path.write_text(text.replace(before, after))
+        with pytest.raises(CheckpointError, match=rule):
+            FusionClassifier.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda m: m["target"].update(classes=[1, 0]), r"classes must be a sorted li"),
+        (lambda m: m["target"].update(classes=[0, 0]), r"classes must be a sorted li"),
+        (lambda m: m["target"].update(classes=[0, 1.5]), r"classes must be a sorted "),
+        (lambda m: m["target"].update(classes=[0, 1, 2]), r"size mismatch"),
+        (
+            lambda m: m["inputs"].update(channels={"a": ["x", 5, "z"]}),
+            r"'a' must be st",
+        ),
+        (lambda m: m["inputs"].update(channels={"a": ["x"]}), r"must have 3 channel n"),
+        (lambda m: m["inputs"].update(channels={"c": ["x"]}), r"'c' is unknown"),
+        (lambda m: m["inputs"].update(widths=[3, 2.0]), r"widths must be integers"),
+        (lambda m: m["inputs"].update(widths=[3]), r"Every modality must have a width"),
+        (lambda m: m["ensemble"].update(joint=m["ensemble"]["joint"] * 10_000), r"got"),
+        (lambda m: m.update(parts_sha256=5), r"must name the parts of the model, got"),
+    ],
+)
+def test_contradictions_under_a_right_hash_are_named(folder, edit, message):
+    manifest = manifest_of(folder)
+    edit(manifest)
+    write_manifest(folder, manifest)
+    with pytest.raises(CheckpointError, match=message):
+        FusionClassifier.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(folder, value):
+    tensors = load_file(weights_of(folder))
+    name = next(n for n, v in tensors.items() if v.dtype == torch.float32)
+    tensors[name].view(-1)[0] = value
+    forge(folder, tensors)
+    with pytest.raises(CheckpointError, match=rf"Tensor '{name}' must hold finite"):
+        FusionClassifier.from_pretrained(folder)
+
+
+def test_a_pipe_is_refused(folder):
+    (folder / checkpoint.MANIFEST).unlink()
+    os.mkfifo(folder / checkpoint.MANIFEST)
+    with pytest.raises(CheckpointError, match="must be a regular file, got a pipe"):
+        FusionClassifier.from_pretrained(folder)
+
+
+# Several processes use one folder
+
+
+def in_processes(*actions: Any) -> list[int]:
+    """Run functions in forked processes at the same time; return exit codes."""
+    pids = []
+    for action in actions:
+        pid = os.fork()
+        if not pid:
+            try:
+                action()
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        pids.append(pid)
+    return [os.waitpid(pid, 0)[1] for pid in pids]
+
+
+def many_saves(folder: Path, *models: dict[str, Any]) -> Any:
+    def save() -> None:
+        for _ in range(15):
+            for tensors in models:
+                checkpoint.save(folder, tensors, {"run": 1})
+
+    return save
+
+
+def test_savers_and_readers_share_a_folder(tmp_path):
+    """Every load gets one of the models, and one model stays at the end."""
+    models = [{"w": torch.full((1000,), float(i))} for i in range(4)]
+    checkpoint.save(tmp_path, models[0], {"run": 1})
+
+    def read() -> None:
+        for _ in range(60):
+            w = checkpoint.load(tmp_path).tensors["w"]
+            assert bool((w == w[0]).all())
+
+    savers = [many_saves(tmp_path, *pair) for pair in (models[:2], models[2:])]
+    assert in_processes(*savers, read, read) == [0] * 4
+    checkpoint.load(tmp_path)
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_killed_saves_leave_no_files(tmp_path):
+    models = [{"w": torch.full((1000,), float(i))} for i in range(2)]
+    checkpoint.save(tmp_path, models[0], {})
+    for number in range(12):
+        pid = os.fork()
+        if not pid:
+            while True:
+                many_saves(tmp_path, *models)()
+        time.sleep(0.003 * number % 0.011)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        checkpoint.load(tmp_path)
+    checkpoint.save(tmp_path, models[0], {})
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_files_of_others_stay(folder, newer):
+    other = "model-00001-of-00002.safetensors", "part-list.bin", ".hidden.tmp"
+    for name in other:
+        (folder / name).write_text("mine")
+    newer.save_pretrained(folder)
+    assert {*other} <= {*os.listdir(folder)}
+    assert len(os.listdir(folder)) == 5
+
+
 # Whatever interrupts a save, the old model stays
 
 
@@ -230,6 +365,25 @@ def test_interrupted_save_leaves_the_old_model(
     loaded = FusionClassifier.from_pretrained(folder)
     assert np.array_equal(loaded.predict_proba(DATA), newer.predict_proba(DATA))
     assert len(list(folder.iterdir())) == 2
+
+
+def test_an_interrupt_after_the_rename_leaves_the_new_model(folder, newer, monkeypatch):
+    """The new manifest is in place: the files it names stay."""
+    real = os.replace
+
+    def interrupted(source: Any, target: Any) -> None:
+        real(source, target)
+        if Path(target).name == checkpoint.MANIFEST:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        newer.save_pretrained(folder)
+    monkeypatch.undo()
+    loaded = FusionClassifier.from_pretrained(folder)
+    assert np.array_equal(loaded.predict_proba(DATA), newer.predict_proba(DATA))
+    newer.save_pretrained(folder)
+    assert len(os.listdir(folder)) == 2
 
 
 def test_folder_that_cannot_be_written_is_named(fitted, tmp_path):
@@ -273,9 +427,11 @@ def test_missing_model_is_named(tmp_path):
         (b"", "mmgraph.json must be JSON"),
         (b"[" * 100_000, "mmgraph.json must be JSON"),
         (b"9" * 10_000, "mmgraph.json must be JSON"),
-        (b"[]", "mmgraph.json must be of format 2 or older, got None"),
-        (b"{}", "mmgraph.json must be of format 2 or older, got None"),
-        (b'{"format": 99}', "mmgraph.json must be of format 2 or older, got 99"),
+        (b"[]", "mmgraph.json must be of format 3 or older, got None"),
+        (b"{}", "mmgraph.json must be of format 3 or older, got None"),
+        (b'{"format": 99}', "mmgraph.json must be of format 3 or older, got 99"),
+        (b'{"format": true}', "mmgraph.json must be of format 3 or older, got True"),
+        (b'{"format": 3}', "mmgraph.json must have the content whose SHA-256 is its"),
         (b'{"format": 2}', "mmgraph.json must name the SHA-256 of the weights"),
         (
             b'{"format": 2, "weights_sha256": "../../x"}',
@@ -362,6 +518,7 @@ def test_tensors_of_another_model_are_refused(folder):
 def test_weights_that_are_not_safetensors_are_refused(folder):
     manifest, content = manifest_of(folder), b"\x80\x04not tensors at all"
     manifest["weights_sha256"] = digest = hashlib.sha256(content).hexdigest()
+    manifest["weights_bytes"] = len(content)
     (folder / checkpoint.WEIGHTS.format(digest[:16])).write_bytes(content)
     write_manifest(folder, manifest)
     with pytest.raises(CheckpointError, match=r"safetensors must hold tensors, got"):

@@ -28,9 +28,9 @@ from mmgraph.benchmark.tables import (
     shortcut_note,
     split_note,
 )
-from mmgraph.checkpoint import replacing
 from mmgraph.errors import ConfigError
 from mmgraph.evaluation.table import Table, number, to_markdown
+from mmgraph.files import replacing
 
 __all__ = [
     "block_tables",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmgraph import checkpoint
 from mmgraph.errors import CheckpointError
+from mmgraph.files import shorten
 from mmgraph.typing import PathLike
 
 if TYPE_CHECKING:
@@ -43,10 +44,11 @@ def load_estimator(
             unknown, or a pretrained encoder is not found or is another one.
         ConfigError: If an encoder is given for a modality that had none.
     """
-    name = read_kind(folder)
+    saved = checkpoint.load(folder)
+    name = _kind_of(folder, saved.manifest)
     kind = getattr(import_module(MODULES[name]), name)
-    estimator: FusionEstimator = kind.from_pretrained(
-        folder, device=device, encoders=encoders
+    estimator: FusionEstimator = kind.from_saved(
+        folder, saved, device=device, encoders=encoders
     )
     return estimator
 
@@ -58,9 +60,13 @@ def read_kind(folder: PathLike) -> str:
         CheckpointError: If files are damaged or of another program, or the class is
             unknown.
     """
-    name: Any = checkpoint.read_manifest(folder).get("estimator")
+    return _kind_of(folder, checkpoint.read_manifest(folder))
+
+
+def _kind_of(folder: PathLike, manifest: Mapping[str, Any]) -> str:
+    name = manifest.get("estimator")
     if not isinstance(name, str) or name not in MODULES:
         raise CheckpointError(
-            f"{folder} must hold one of {', '.join(MODULES)}, got {name!r}."
+            f"{folder} must hold one of {', '.join(MODULES)}, got {shorten(name)}."
         )
     return name

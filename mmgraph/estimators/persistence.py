@@ -20,6 +20,7 @@ from mmgraph.estimators.validation import (
     resolve_device,
 )
 from mmgraph.experts.serialization import check_ranges
+from mmgraph.files import shorten
 from mmgraph.schema import Schema
 from mmgraph.typing import PathLike
 
@@ -27,6 +28,8 @@ SelfT = TypeVar("SelfT", bound="PersistenceMixin")
 
 # parameters that do not affect the model, or are saved separately
 RUNTIME_PARAMS = ("device", "verbose", "checkpoint_dir", "encoders")
+# entries of a manifest that do not describe modules
+NOT_MODULES = ("inputs", "params", "parts_sha256", "parts_bytes")
 # errors that damaged or foreign JSON can lead to
 LOAD_ERRORS = (
     ArithmeticError,
@@ -111,18 +114,42 @@ class PersistenceMixin(BaseEstimator):
                 estimator, or a pretrained encoder is not found or is another one.
             ConfigError: If the device is unknown.
         """
-        where = resolve_device(device)
-        tensors, manifest = checkpoint.load(folder)
-        if manifest.get("estimator") != cls.__name__:
+        saved = checkpoint.load(folder)
+        if saved.manifest.get("estimator") != cls.__name__:
             raise CheckpointError(
                 f"{folder} must hold a {cls.__name__}, got "
-                f"{manifest.get('estimator')!r}."
+                f"{shorten(saved.manifest.get('estimator'))}."
             )
+        return cls.from_saved(folder, saved, device, functions, encoders)
+
+    @classmethod
+    def from_saved(
+        cls: type[SelfT],
+        folder: PathLike,
+        saved: checkpoint.SavedModel,
+        device: str | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        encoders: Mapping[str, Encoder] | None = None,
+    ) -> SelfT:
+        """Build an estimator of this class from the content of its folder.
+
+        Args:
+            folder: Folder, for messages.
+            saved: Content of the folder.
+            device: As in :meth:`from_pretrained`.
+            functions: As in :meth:`from_pretrained`.
+            encoders: As in :meth:`from_pretrained`.
+
+        Raises:
+            CheckpointError: As in :meth:`from_pretrained`.
+            ConfigError: If the device is unknown.
+        """
+        where, manifest = resolve_device(device), saved.manifest
         try:
-            estimator = cls._restored(tensors, manifest, dict(functions or {}))
+            estimator = cls._restored(saved.tensors, manifest, dict(functions or {}))
         except LOAD_ERRORS as error:
             raise CheckpointError(
-                f"{folder} must describe a model of this version: {error}"
+                f"{folder} must describe a model of this version: {shorten(error)}."
             ) from None
         estimator.device = device
         estimator.model_.to(where)
@@ -145,15 +172,30 @@ class PersistenceMixin(BaseEstimator):
         params = {**manifest["params"], "schema": schema}
         estimator = cls(**{**params, "experts": tuple(params["experts"])})
         estimator._check_params()
-        if estimator.num_layers > len(tensors):
-            raise CheckpointError("Every graph layer must have tensors, got too few.")
         inputs = manifest["inputs"]
-        estimator.input_spec_ = InputSpec.from_json(inputs, functions=functions)
+        spec = InputSpec.from_json(inputs, functions=functions)
+        estimator.input_spec_ = spec
+        if len(spec.widths) != len(spec.schema.modalities):
+            raise CheckpointError("Every modality must have a width, got others.")
+        described = {k: v for k, v in manifest.items() if k not in NOT_MODULES}
+        num = max(estimator.num_layers, len(spec.widths), _count_objects(described))
+        if num > len(tensors):  # compared before modules are built
+            raise CheckpointError(
+                f"Every layer, modality and base learner must have tensors, got {num} "
+                f"for {len(tensors)} tensors."
+            )
         with torch.device("meta"):  # shapes are compared before memory is taken
             model = estimator._model_from_config(manifest)
         load_tensors(model, tensors)
         estimator.model_ = model.requires_grad_(False)
         return estimator
+
+
+def _count_objects(content: object) -> int:
+    """Return the number of JSON objects in a document: each describes a module."""
+    if isinstance(content, dict):
+        return 1 + sum(map(_count_objects, content.values()))
+    return sum(map(_count_objects, content)) if isinstance(content, list) else 0
 
 
 def model_params(estimator: BaseEstimator) -> dict[str, Any]:
@@ -179,8 +221,8 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Load tensors into a model on the meta device.
 
     Raises:
-        CheckpointError: If a tensor has another type, or indices of trees are out of
-            range.
+        CheckpointError: If a tensor has another type, is NaN or infinite, or indices of
+            trees are out of range.
         RuntimeError: If names or shapes differ.
     """
     for name, expected in model.state_dict().items():
@@ -188,5 +230,6 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             raise CheckpointError(
                 f"Tensor {name!r} must be {expected.dtype}, got {tensors[name].dtype}."
             )
+    checkpoint.check_finite(tensors)
     model.load_state_dict(dict(tensors), assign=True)
     check_ranges(model)

@@ -11,11 +11,11 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.checkpoint import replacing
 from mmgraph.data import MultimodalData
 from mmgraph.data.stream.stream import DataOrStream, parts_of
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, ConfigError
+from mmgraph.files import replacing
 from mmgraph.nn.heads import Classification, MultiLabel
 from mmgraph.workflows.samples import read_samples
 from mmgraph.workflows.saved_model import (
