@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.column import AnyArray, Categories, Column
-from mmgraph.data.targets import METADATA_NAMES, missing_labels
+from mmgraph.data.io.csv_table import csv_names, read_csv
+from mmgraph.data.targets import METADATA_NAMES, known_labels, missing_labels
 from mmgraph.errors import Argument, DataError
 from mmgraph.schema import Custom, Schema
 from mmgraph.typing import PathLike
@@ -114,15 +115,10 @@ def read_table(path: PathLike) -> "pa.Table":
         DataError: If the file does not exist, is damaged or of another format.
     """
     import pyarrow.parquet as pq
-    from pyarrow import csv
 
     with _file_errors(path):
         if is_csv(path):
-            nulls = csv.ConvertOptions(strings_can_be_null=True)
-            with _open_csv(path) as rows:
-                table = csv.read_csv(rows, convert_options=nulls)
-            _check_encoding(table)
-            return table
+            return read_csv(path)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
         table.validate(full=True)
@@ -139,12 +135,10 @@ def column_names(path: PathLike) -> list[str]:
         DataError: If the file does not exist, is damaged or of another format.
     """
     import pyarrow.parquet as pq
-    from pyarrow import csv
 
     with _file_errors(path):
         if is_csv(path):
-            with _open_csv(path) as rows, csv.open_csv(rows) as blocks:
-                return list(blocks.schema.names)
+            return csv_names(path)
         return list(pq.read_schema(path).names)
 
 
@@ -174,23 +168,6 @@ def csv_remedy(folder: Path) -> str:
     return "A CSV file is read alone: concatenate the files, or write each as Parquet."
 
 
-def _open_csv(path: PathLike) -> "pa.NativeFile":
-    """Open a CSV file for reading; its suffix is compared case-insensitively."""
-    import pyarrow as pa
-
-    packed = str(path).lower().endswith(".gz")
-    return pa.input_stream(path, compression="gzip" if packed else None)
-
-
-def _check_encoding(table: "pa.Table") -> None:
-    """Check that all strings are UTF-8; the CSV reader returns others as bytes."""
-    import pyarrow as pa
-
-    for column in table.schema:
-        if pa.types.is_binary(column.type):
-            raise ValueError(f"column {column.name!r} in another encoding")
-
-
 @contextmanager
 def _file_errors(path: PathLike) -> Iterator[None]:
     """Convert the exceptions of a reader to a DataError that names the file."""
@@ -207,7 +184,7 @@ def _file_errors(path: PathLike) -> Iterator[None]:
         kind = "CSV" if is_csv(path) else "Parquet"
         known = is_table(path) or not Path(path).suffix
         remedy = "again" if known else f"as {', '.join((PARQUET, *CSV))}"
-        remedy += ", in UTF-8 with commas between columns" if kind == "CSV" else ""
+        remedy += ", in UTF-8 with one separator" if kind == "CSV" else ""
         raise DataError(
             f"{path} must be a readable {kind} file, got {one_line(error)}. Write it "
             f"{remedy}."
@@ -225,6 +202,8 @@ def _metadata_array(values: AnyArray) -> "pa.Array":
     if values.ndim == 2:
         flat = pa.array(values.ravel())
         return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    if values.dtype == object and known_labels(values).dtype.kind != "U":
+        return pa.array(values.tolist())
     if values.dtype.kind in "UO":
         return pa.array(values.astype(object), pa.string())
     return pa.array(values, mask=missing_labels(values))
