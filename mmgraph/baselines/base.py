@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmgraph.baselines.inputs import FloatArray, FloatingArray, IntArray, observed
+from mmgraph.baselines.inputs import (
+    FloatArray,
+    FloatingArray,
+    IntArray,
+    encoded_features,
+    observed,
+)
 from mmgraph.data import MultimodalData
+from mmgraph.data.encoder import fit_encoders
 from mmgraph.data.targets import as_metadata, known_labels, missing_labels
 from mmgraph.errors import DataError
 
@@ -62,8 +69,10 @@ class Baseline(ABC):
         self.prior_ = np.bincount(codes) / len(codes)
         self._modalities = data.modalities
         data = data[known]
+        self._encoders = fit_encoders(data.columns)
+        features = encoded_features(data, self._encoders)
         self._widths = {
-            name: x.shape[1] for name, x in data.features().items() if observed(x).any()
+            name: x.shape[1] for name, x in features.items() if observed(x).any()
         }
         self._constant = len(self.classes_) == 1 or not self._widths
         if not self._constant:
@@ -116,7 +125,7 @@ class Baseline(ABC):
 
     def _inputs(self, data: MultimodalData) -> Inputs:
         """Return [N, F] of each modality seen in training, in training order."""
-        tables = data.features()
+        tables = encoded_features(data, self._encoders)
         return {
             name: _with_width(name, tables[name], width)
             for name, width in self._widths.items()

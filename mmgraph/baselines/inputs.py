@@ -10,10 +10,13 @@ table of inputs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mmgraph.data import MultimodalData
+from mmgraph.data.encoder import ChannelEncoder, encode_columns
 
 FloatArray = NDArray[np.float64]
 FloatingArray = NDArray[np.floating]
@@ -22,6 +25,18 @@ IntArray = NDArray[np.int64]
 
 _LIMIT = 10.0  # standard deviations
 _RESOLUTION = 1e-7  # of float32; a smaller relative spread is rounding error
+
+
+def encoded_features(
+    data: MultimodalData, encoders: Mapping[str, ChannelEncoder]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the features [N, F] of each modality, with the channels of the training.
+
+    Args:
+        data: Samples.
+        encoders: Encoder of each modality whose channels have names.
+    """
+    return replace(data, columns=encode_columns(data.columns, encoders)).features()
 
 
 def observed(x: FloatingArray) -> BoolArray:

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmgraph.data.categories import encode_rows
 from mmgraph.data.column import AnyArray, Column, IntArray
+from mmgraph.data.targets import labels_as_floats
 from mmgraph.errors import DataError
 from mmgraph.ops import filled_slots
 
@@ -341,6 +343,11 @@ class Batch:
             >>> Batch.from_hetero_data(batch.to_hetero_data()).num_samples
             2
         """
+        if not hasattr(data, "node_types"):
+            raise DataError(
+                f"data must be one HeteroData, got {type(data).__name__}. Use "
+                "torch_geometric.data.Batch.from_data_list."
+            )
         x, sample, time = {}, {}, {}
         for name in data.node_types:
             store = data[name]
@@ -420,8 +427,9 @@ def collate(
         indices: ``[B]`` samples.
 
     Returns:
-        Batch whose times count from the first time stamp of the sample over all its
-        modalities, in float64, so that differences of late times stay exact.
+        Batch with one channel per category, whose times count from the first time stamp
+        of the sample over all its modalities, in float64, so that differences of late
+        times stay exact.
 
     Raises:
         DataError: If a modality holds strings.
@@ -437,7 +445,8 @@ def collate(
             )
         rows, lengths = column.rows_of(indices)
         owner = np.repeat(each, lengths)
-        x[name] = torch.from_numpy(column.values.take(rows, axis=0))
+        values = column.values.take(rows, axis=0)
+        x[name] = torch.from_numpy(encode_rows(values, column.categories))
         sample[name] = torch.from_numpy(owner)
         most[name] = int(lengths.max(initial=0))
         if column.time is not None:
@@ -465,6 +474,7 @@ def _first_times(columns: Mapping[str, Column], indices: IntArray) -> AnyArray:
 
 
 def _as_target(y: AnyArray) -> torch.Tensor | None:
+    y = labels_as_floats(y)
     if y.dtype.kind == "f":
         return torch.from_numpy(y.astype(np.float32))
     if y.dtype.kind in "iub":

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.errors import DataError
+from mmgraph.data.categories import AnyArray as AnyArray
+from mmgraph.data.categories import Categories as Categories
+from mmgraph.data.categories import IntArray as IntArray
+from mmgraph.data.categories import codes_as_strings, encode_rows, encoded_width
 
-AnyArray = npt.NDArray[Any]
-IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -26,11 +27,14 @@ class Column:
     the modality. NaN cells inside a row are single missing values.
 
     Attributes:
-        values: ``[L, C]`` float32, or ``[L]`` strings (dtype object) for text.
+        values: ``[L, C]`` float32, or ``[L]`` strings (dtype object) for text. A cell
+            of a categorical channel is the index of its category.
         offsets: ``[N + 1]`` int64, ascending from 0 to L.
         time: ``[L]`` float64 in seconds, ascending within a sample, or None.
         names: Names of the C channels, or empty.
         ragged: True if a sample may have more than one row.
+        categories: Categories of each of the C channels, None for a channel of numbers;
+            empty if all are numbers.
     """
 
     values: AnyArray
@@ -38,6 +42,7 @@ class Column:
     time: npt.NDArray[np.float64] | None = None
     names: tuple[str, ...] = ()
     ragged: bool = False
+    categories: tuple[Categories | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -51,6 +56,48 @@ class Column:
     def channels(self) -> int | None:
         """Width C of the rows; None for text."""
         return None if self.is_text else int(self.values.shape[1])
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the C channels; their numbers if they have no names."""
+        return self.names or tuple(map(str, range(self.channels or 0)))
+
+    @property
+    def is_categorical(self) -> bool:
+        """True if a channel holds codes of categories."""
+        return bool(self.categories)
+
+    @property
+    def width(self) -> int | None:
+        """Number of channels with one per category; None for text."""
+        return (
+            None
+            if self.is_text
+            else encoded_width(int(self.values.shape[1]), self.categories)
+        )
+
+    def cells(self, field: str) -> tuple[AnyArray, Categories | None]:
+        """Return the cells ``[L]`` of a channel, and its categories.
+
+        Args:
+            field: Name or number of the channel, as in :attr:`fields`.
+        """
+        i = self.fields.index(field)
+        return self.values[:, i], self.categories[i] if self.categories else None
+
+    def encode(self) -> "Column":
+        """Return the column with one channel of 0 and 1 per category.
+
+        The names of these channels are ``field=category``. The categories are those of
+        the column, whether they occur or not.
+        """
+        if not self.categories:
+            return self
+        names: list[str] = []
+        for field, each in zip(self.fields, self.categories, strict=True):
+            names += [field] if each is None else [f"{field}={c}" for c in each]
+        values = encode_rows(self.values, self.categories)
+        return replace(self, values=values, names=tuple(names), categories=())
 
     @cached_property
     def lengths(self) -> IntArray:
@@ -102,13 +149,22 @@ class Column:
             and self.ragged == other.ragged
             and self.is_text == other.is_text
             and np.array_equal(self.offsets, other.offsets)
-            and np.array_equal(self.values, other.values, equal_nan=not self.is_text)
+            and self._equal_values(other)
             and same_time
             and (
                 self.time is None
                 or other.time is None
                 or np.array_equal(self.time, other.time)
             )
+        )
+
+    def _equal_values(self, other: "Column") -> bool:
+        if self.is_text or not (self.categories or other.categories):
+            values = self.values, other.values
+            return np.array_equal(*values, equal_nan=not self.is_text)
+        return self.channels == other.channels and all(
+            _equal_cells(self.cells(a), other.cells(b))
+            for a, b in zip(self.fields, other.fields, strict=True)
         )
 
     def _with_rows(self, rows: AnyArray, offsets: IntArray) -> "Column":
@@ -130,47 +186,13 @@ def empty_column(num_samples: int) -> Column:
     )
 
 
-def concat_columns(name: str, columns: Sequence[Column]) -> Column:
-    """Concatenate columns of one modality along the samples.
-
-    A column without rows is compatible with any other.
-
-    Args:
-        name: Name of the modality, for error messages.
-        columns: Columns to concatenate, at least one.
-
-    Raises:
-        DataError: If widths, kinds, times or channel names differ.
-    """
-    filled = [c for c in columns if len(c.values)] or list(columns[:1])
-    first = filled[0]
-    for other in filled[1:]:
-        _check_same_kind(name, first, other)
-    lengths = np.concatenate([c.lengths for c in columns])
-    time = None
-    if first.time is not None:
-        time = np.concatenate([c.time for c in filled if c.time is not None])
-    return Column(
-        values=np.concatenate([c.values for c in filled]),
-        offsets=lengths_to_offsets(lengths),
-        time=time,
-        names=next((c.names for c in filled if c.names), ()),
-        ragged=any(c.ragged for c in filled),
-    )
-
-
-def _check_same_kind(name: str, a: Column, b: Column) -> None:
-    rules = (
-        ("channels", a.channels, b.channels),
-        ("times", a.time is not None, b.time is not None),
-        ("channel names", a.names or b.names, b.names or a.names),
-    )
-    for what, left, right in rules:
-        if left != right:
-            raise DataError(
-                f"Modality {name!r} must have the same {what} in all parts, got "
-                f"{left} and {right}. Build all parts with the same columns and times."
-            )
+def _equal_cells(
+    a: tuple[AnyArray, Categories | None], b: tuple[AnyArray, Categories | None]
+) -> bool:
+    """Return True if two channels hold the same numbers, or the same categories."""
+    if a[1] is None or b[1] is None:
+        return a[1] is b[1] and np.array_equal(a[0], b[0], equal_nan=True)
+    return np.array_equal(codes_as_strings(*a), codes_as_strings(*b))  # type: ignore[arg-type]
 
 
 def as_entries(content: Any) -> AnyArray:  # noqa: ANN401

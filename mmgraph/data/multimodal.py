@@ -15,16 +15,17 @@ import numpy.typing as npt
 
 from mmgraph._html import table_html
 from mmgraph.data.batch import Batch, collate
+from mmgraph.data.categories import codes_as_strings
 from mmgraph.data.column import (
     AnyArray,
     BoolArray,
     Column,
-    concat_columns,
     empty_column,
 )
+from mmgraph.data.concat import concat_columns, warn_lacking_channels
 from mmgraph.data.features.describe import describe_rows
 from mmgraph.data.io.arrays import build_column
-from mmgraph.data.io.arrow import parse_table
+from mmgraph.data.io.arrow import as_table, parse_table
 from mmgraph.data.io.dataframe import build_frame, parse_frame
 from mmgraph.data.io.hetero_data import build_graphs, parse_graphs
 from mmgraph.data.io.parquet import build_table, read_table, write_table
@@ -290,7 +291,7 @@ class MultimodalData:
         sha = hashlib.sha256()
         for name, column in self.columns.items():
             sha.update(f"{name}{column.values.shape}".encode())
-            for array in (column.values, column.offsets, column.time):
+            for array in (*_cell_arrays(column), column.offsets, column.time):
                 sha.update(_content_bytes(array))
         for array in (self.y, self.groups, self.split_name):
             sha.update(_content_bytes(array))
@@ -393,7 +394,7 @@ class MultimodalData:
 
         Args:
             parts: Data to concatenate, at least one. A modality that a part lacks is
-                missing in its samples.
+                missing in its samples, as is a column of a modality, with a warning.
 
         Returns:
             Data of all samples in order. If all parts have the default ids, the
@@ -421,13 +422,11 @@ class MultimodalData:
                     "Remove it from the parts."
                 )
         names = dict.fromkeys(name for part in parts for name in part.columns)
-        columns = {
-            name: concat_columns(
-                name,
-                [p.columns.get(name) or empty_column(len(p)) for p in parts],
-            )
-            for name in names
-        }
+        columns = {}
+        for name in names:
+            pieces = [p.columns.get(name) or empty_column(len(p)) for p in parts]
+            warn_lacking_channels(name, pieces)
+            columns[name] = concat_columns(name, pieces)
         ids = [p.ids for p in parts]
         numbered = all(np.array_equal(i, np.arange(len(i))) for i in ids)
         schemas = {p.given_schema for p in parts}
@@ -692,6 +691,7 @@ class MultimodalData:
             array([[ True],
                    [False]])
         """
+        table = as_table(table)
         check_no_label_leak(modalities, y)
         parts = parse_table(table, modalities=modalities, y=y, ids=ids, groups=groups)
         has_default_ids = modalities is not None and isinstance(ids, DefaultColumn)
@@ -786,14 +786,16 @@ class MultimodalData:
         log-mel features, without a pretrained model.
 
         Args:
-            folder: Folder, searched recursively for ``.png .jpg .jpeg .webp .bmp .gif``
-                (needs Pillow), ``.txt`` in UTF-8, ``.wav``, and ``.ogg .flac .mp3``
-                (needs soundfile).
+            folder: Folder, searched recursively for images (``.png .jpg .tif`` and
+                other formats of Pillow, which is needed), ``.txt`` in UTF-8, ``.wav``,
+                and other audio (``.ogg .flac .mp3``; needs soundfile). A warning names
+                files of other kinds; hidden files are ignored.
             raw: Keep the paths of images and audio for a pretrained encoder.
                 Estimators without an encoder compute the features above.
 
         Returns:
-            Data with the paths without suffix as ids, sorted.
+            Data with the paths without suffix as ids, sorted, in Unicode normal form
+            C.
 
         Raises:
             ConfigError: If Pillow or soundfile is needed and not installed.
@@ -872,7 +874,6 @@ class MultimodalData:
             >>> data.columns["history"].names
             ('age', 'sex=f')
         """
-        check_no_label_leak(modalities, y)
         return cls.from_columns(**parse_frame(frame, modalities, y, ids, groups))
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -947,6 +948,17 @@ class MultimodalData:
             "groups": self.groups,
             "split_name": self.split_name,
         }
+
+
+def _cell_arrays(column: Column) -> list[AnyArray]:
+    """Return the values of a column; the strings of its cells if it has categories."""
+    if not column.is_categorical:
+        return [column.values]
+    cells = [column.cells(field) for field in column.fields]
+    return [
+        values if categories is None else codes_as_strings(values, categories)
+        for values, categories in cells
+    ]
 
 
 def _content_bytes(array: AnyArray | None) -> bytes:

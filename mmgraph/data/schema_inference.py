@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mmgraph.data.column import Column
 from mmgraph.errors import Argument, Code, DataError
-from mmgraph.schema import NEEDS_ENCODER, Modality, Schema
+from mmgraph.schema import NEEDS_ENCODER, Kind, Modality, Schema
 
 PATHS = "strings (paths of files)"
 
@@ -70,15 +70,18 @@ def narrow_schema(schema: Schema, names: Sequence[str]) -> Schema:
 
 
 def resize_schema(schema: Schema, columns: Mapping[str, Column]) -> Schema:
-    """Return the schema with the widths of columns of numbers.
+    """Return the schema with the widths and kinds of columns.
 
     Args:
         schema: Schema with the modalities of the columns.
         columns: Columns by modality.
     """
+    kinds: dict[str, Kind] = {
+        name: "text" if c.is_text else "vector" for name, c in columns.items()
+    }
     modalities = [
-        replace(m, channels=columns[m.name].channels)
-        if m.name in columns and columns[m.name].names
+        replace(m, channels=columns[m.name].width, kind=kinds[m.name])
+        if m.name in columns
         else m
         for m in schema.modalities
     ]

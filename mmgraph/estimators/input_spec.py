@@ -5,7 +5,7 @@ Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``C`` channels.
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.data.categorical import align_channels
+from mmgraph.data.categories import Categories
 from mmgraph.data.column import Column, empty_column
+from mmgraph.data.concat import as_text
+from mmgraph.data.encoder import ChannelEncoder, encode_columns, fit_encoders
+from mmgraph.data.schema_inference import resize_schema
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.featurize import Encoder, Featurizer
 from mmgraph.schema import Modality, Schema
@@ -32,6 +35,7 @@ class InputSpec:
         channels: Channel names of each modality whose channels are named.
         unseen: Modalities without usable training samples. Their content is ignored.
         widths: Number of features of each modality, in the order of the schema.
+        categories: Categories with a channel, by modality and categorical column.
     """
 
     schema: Schema
@@ -39,6 +43,7 @@ class InputSpec:
     channels: Mapping[str, tuple[str, ...]]
     unseen: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
+    categories: Mapping[str, Mapping[str, Categories]] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -60,12 +65,16 @@ class InputSpec:
 
         Returns:
             The description, and the samples with the modalities in the order of the
-            schema, texts, images and audio as vectors.
+            schema: one channel per category that occurs, texts, images and audio as
+            vectors.
 
         Raises:
-            DataError: If the data lack a modality of the schema.
+            DataError: If the data lack a modality of the schema, or a column has more
+                than 64 categories.
             ConfigError: If an encoder is of an unknown modality or of another kind.
         """
+        channels = fit_encoders(data.columns)
+        data = _with_columns(data, encode_columns(data.columns, channels))
         featurizer = Featurizer.fit(data, encoders, device)
         data = featurizer.transform(data, progress=progress)
         schema = data.schema
@@ -74,9 +83,10 @@ class InputSpec:
         spec = cls(
             schema,
             featurizer,
-            {name: c.names for name, c in data.columns.items() if c.names},
+            {name: each.names for name, each in channels.items()},
             tuple(name for name, c in data.columns.items() if not c.present.any()),
             tuple(x.shape[1] for x in data.features().values()),
+            {n: each.categories for n, each in channels.items() if each.categories},
         )
         return spec, data
 
@@ -85,7 +95,8 @@ class InputSpec:
     ) -> MultimodalData:
         """Convert new samples to the form of the training samples.
 
-        Named channels are put in the order of the training, texts, images and audio
+        Columns are aligned with those of the training, see
+        :meth:`mmgraph.data.encoder.ChannelEncoder.transform`; texts, images and audio
         become vectors, and content of unseen modalities is ignored.
 
         Args:
@@ -95,9 +106,9 @@ class InputSpec:
 
         Raises:
             DataError: If a modality is unknown, of another kind or of another width,
-                or has other channels than in the training.
+                or has a column that the training lacked.
         """
-        data = self._align_channels(data)
+        data = self._align_columns(data)
         self.featurizer.check_kinds(data, self._seen_modalities)
         data = self.featurizer.transform(data, progress=progress)
         unseen = {name: _nowhere(data) for name in self.unseen if name in data.columns}
@@ -153,19 +164,19 @@ class InputSpec:
     def _seen_modalities(self) -> list[Modality]:
         return [m for m in self.schema.modalities if m.name not in self.unseen]
 
-    def _align_channels(self, data: MultimodalData) -> MultimodalData:
-        """Put named channels in the order of the training.
-
-        Channels without names keep their order; see :func:`align_channels` for
-        categories.
-        """
-        columns = dict(data.columns)
-        for name in self.channels.keys() & columns.keys():
-            column, wanted = columns[name], self.channels[name]
-            if not len(column.values) or column.names in ((), wanted):
-                continue
-            columns[name] = align_channels(name, column, wanted)
-        return replace(data, columns=columns)
+    def _align_columns(self, data: MultimodalData) -> MultimodalData:
+        """Return new samples with the columns of the training, and texts as strings."""
+        seen = {modality.name: modality for modality in self._seen_modalities}
+        encoders = {
+            name: ChannelEncoder(names, self.categories.get(name, {}))
+            for name, names in self.channels.items()
+            if name in seen
+        }
+        columns = encode_columns(data.columns, encoders)
+        for name in self.featurizer.kinds.keys() & columns.keys() & seen.keys():
+            if columns[name].channels != seen[name].channels:  # vectors of an encoder
+                columns[name] = as_text(columns[name])
+        return _with_columns(data, columns)
 
     # Saving
 
@@ -177,6 +188,10 @@ class InputSpec:
             "channels": {name: list(each) for name, each in self.channels.items()},
             "unseen": list(self.unseen),
             "widths": list(self.widths),
+            "categories": {
+                name: {column: list(known) for column, known in each.items()}
+                for name, each in self.categories.items()
+            },
             **self.featurizer.to_json(),
         }
 
@@ -206,12 +221,17 @@ class InputSpec:
                 "The schema must have the hash that was saved, got another one. Check "
                 "the functions of custom topologies."
             )
+        widths = content["widths"]
+        if not all(type(width) is int and width > 0 for width in widths):
+            raise CheckpointError(f"widths must be integers above 0, got {widths!r}.")
+        channels = _read_channels(schema, content["channels"])
         return cls(
             schema,
             featurizer or Featurizer.from_json(content),
-            {name: tuple(each) for name, each in content["channels"].items()},
+            channels,
             tuple(schema.modality(name).name for name in content["unseen"]),
-            tuple(int(width) for width in content["widths"]),
+            tuple(widths),
+            _read_categories(content.get("categories"), channels),
         )
 
     def with_encoders(
@@ -238,6 +258,21 @@ class InputSpec:
         return replace(self, featurizer=loaded)
 
 
+def _read_channels(
+    schema: Schema, content: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """Return the saved names of channels, as many as the schema has."""
+    for name, names in content.items():
+        wanted = schema.modality(name).channels
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise CheckpointError(f"Channel names of {name!r} must be strings.")
+        if len(names) != wanted:
+            raise CheckpointError(
+                f"Modality {name!r} must have {wanted} channel names, got {len(names)}."
+            )
+    return {name: tuple(names) for name, names in content.items()}
+
+
 def _nowhere(data: MultimodalData) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return np.zeros(len(data), dtype=bool)
 
@@ -250,3 +285,41 @@ def _require_modalities(data: MultimodalData, schema: Schema) -> None:
             f"Training data must have the modality {lacking[0]!r} of the schema, got "
             f"{', '.join(data.modalities)}. Add it, with None for missing rows."
         )
+
+
+def _with_columns(data: MultimodalData, columns: dict[str, Column]) -> MultimodalData:
+    """Return the data with other columns, and a schema of their widths."""
+    changed = {n: c for n, c in columns.items() if c is not data.columns[n]}
+    if not changed:
+        return data
+    schema = data.given_schema
+    return replace(
+        data,
+        columns=columns,
+        given_schema=None if schema is None else resize_schema(schema, changed),
+    )
+
+
+def _read_categories(
+    saved: Mapping[str, Mapping[str, Any]] | None,
+    channels: Mapping[str, tuple[str, ...]],
+) -> dict[str, dict[str, Categories]]:
+    """Return the categories of a saved description, by modality and column.
+
+    Earlier versions saved the names of the channels only.
+
+    Raises:
+        TypeError: If categories are not those of the channels.
+    """
+    if saved is None:
+        encoders = {n: ChannelEncoder.from_names(c) for n, c in channels.items()}
+        return {n: dict(e.categories) for n, e in encoders.items() if e.categories}
+    read = {
+        name: {str(column): tuple(map(str, known)) for column, known in each.items()}
+        for name, each in saved.items()
+    }
+    for name, each in read.items():
+        names = {f"{column}={k}" for column, known in each.items() for k in known}
+        if not names <= set(channels[name]):
+            raise TypeError(f"categories of {name!r} without a channel")
+    return read

@@ -1,6 +1,7 @@
-"""Categorical columns are one-hot encoded."""
+"""Categorical columns hold codes, and estimators encode them as channels."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mmgraph import (
-    DataError,
-    DataWarning,
-    FusionClassifier,
-    MultimodalData,
-    MultimodalStream,
-)
+from mmgraph import DataError, DataWarning, FusionClassifier, MultimodalData
+from mmgraph.baselines import LateLogistic
 from mmgraph.cli.app import app
 from mmgraph.data.categorical import resolve_column
+from mmgraph.data.encoder import ChannelEncoder
+from mmgraph.estimators.input_spec import InputSpec
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -46,8 +44,8 @@ def read(frame: pd.DataFrame = FRAME, *fields: str) -> MultimodalData:
 
 
 def history(*fields: str) -> Any:
-    """Return the channels of a modality of some columns, and its rows."""
-    column = read(FRAME, *fields).columns["history"]
+    """Return the encoded channels of a modality of some columns, and its rows."""
+    column = read(FRAME, *fields).columns["history"].encode()
     return column.names, column.values
 
 
@@ -57,6 +55,18 @@ def model() -> FusionClassifier:
 
 
 # Reading
+
+
+def test_cells_of_a_categorical_column_are_codes():
+    column = read().columns["history"]
+    assert column.names == ("age", "sex", "smokes")
+    assert column.categories == (None, ("f", "m"), None)
+    expected = [[np.nan, np.nan], [51, 0], [52, 1], [53, np.nan]]
+    np.testing.assert_array_equal(column.values[:4, :2], expected)
+    assert read().schema.modality("history").channels == 4
+    assert read().features()["history"].shape == (NUM, 4)
+    assert read().batch([1]).x["history"].tolist()[0][1:3] == [1, 0]
+    assert read(FRAME, "age", "smokes").columns["history"].categories == ()
 
 
 def test_each_category_is_a_channel_and_null_is_missing():
@@ -122,7 +132,7 @@ def test_channel_names_survive_round_trips(tmp_path):
     assert again.columns["history"].equals(data.columns["history"])
     frame = data.to_pandas()
     fields = [f for f in frame.columns if f.startswith("history.")]
-    assert fields[1] == "history.sex=f"
+    assert frame["history.sex"].tolist()[1:3] == ["f", "m"]
     back = MultimodalData.from_pandas(frame, {"history": fields})
     assert back.columns["history"].equals(data.columns["history"])
 
@@ -133,14 +143,11 @@ def test_a_string_alone_stays_text():
 
 
 LONG = pd.DataFrame({"word": [f"word {i}" for i in range(65)], "x": range(65)})
-DIGITS = pd.DataFrame({"code": ["1.5", "2", None, "x"]})
+DIGITS = pd.DataFrame({"code": pd.Categorical(["1.5", "2", None, "x"])})
 ERRORS = [
-    (LONG, ["word"], "at most 64 categories, got column 'word' of 65 different str"),
-    (LONG, ["word", "x"], "alone, as text: modalities={'word': 'word'}; or list the"),
-    (LONG, ["x=1"], "got 'x=1', and column 'x' is numeric. Use 'x'"),
+    (LONG, ["x=a"], "got 'x=a', and column 'x' is numeric. Use 'x'"),
     (LONG, ["wrod=1"], "column 'wrod=1' must exist once"),
     (LONG.assign(y="a"), ["x", "y=a"], "must not hold the label 'y'"),
-    (DIGITS, ["code"], "strings that are numbers, such as '1.5'. .* 'code=1.5'"),
 ]
 
 
@@ -156,28 +163,22 @@ def test_columns_that_are_not_categorical_are_errors(frame, fields, message, tmp
         )
 
 
-def test_categories_up_to_the_limit_and_selected_codes_are_read():
-    found = MultimodalData.from_pandas(LONG[:64], {"a": ["word"]}).columns["a"]
-    assert found.channels == 64
-    assert (found.values.sum(1) == 1).all()
+def test_columns_have_at_most_64_categories_in_training():
+    data = MultimodalData.from_pandas(LONG, {"a": ["word", "x"]})
+    with pytest.raises(DataError, match="at most 64 categories, got column 'word' of "):
+        ChannelEncoder.fit("a", data.columns["a"])
+    encoder = ChannelEncoder.fit("a", data[:64].columns["a"])
+    assert len(encoder.names) == 65
+    assert (
+        encoder.transform("a", data[:64].columns["a"]).values[:, :64].sum() == 64
+    ).all()
+
+
+def test_selected_categories_are_compared_as_numbers():
+    numbers = MultimodalData.from_pandas(LONG, {"a": ["x=1", "x"]}).columns["a"]
+    assert numbers.values[:3, 0].tolist() == [0, 1, 0]
     codes = MultimodalData.from_pandas(DIGITS, {"a": ["code=2"]}).columns["a"]
     assert codes.values.ravel().tolist() == [0, 1, 0]
-
-
-# Streams
-
-
-def test_streams_need_selected_categories(tmp_path):
-    FRAME.to_parquet(tmp_path / "a.parquet")
-    chosen = {"history": ["age", "sex=f"], "lab": ["crp"]}
-    stream = MultimodalStream.from_parquet(tmp_path, modalities=chosen, y="died")
-    whole = MultimodalData.concat(list(stream.chunks(7)))
-    assert whole.columns["history"].equals(
-        read(FRAME, "age", "sex=f").columns["history"]
-    )
-    unnamed = MultimodalStream.from_parquet(tmp_path, modalities=HISTORY, y="died")
-    with pytest.raises(DataError, match=r"as 'sex=CATEGORY', when data are read piece"):
-        next(unnamed.chunks(7))
 
 
 # Channels of the training data
@@ -190,51 +191,191 @@ def predict_strictly(model: FusionClassifier, frame: pd.DataFrame) -> np.ndarray
         return model.predict_proba(read(frame))
 
 
+def same_as(model: FusionClassifier, channels: Any) -> np.ndarray:
+    """Predict from encoded channels of the history."""
+    return model.predict_proba(
+        MultimodalData.from_arrays({"history": channels, "lab": FRAME[["crp"]]})
+    )
+
+
+@pytest.fixture
+def channels() -> np.ndarray:
+    return read().columns["history"].encode().values.copy()
+
+
+def test_channels_are_the_categories_of_the_training(model):
+    assert model.channels_["history"] == ("age", "sex=f", "sex=m", "smokes")
+    assert model.input_spec_.categories == {"history": {"sex": ("f", "m")}}
+    women = read(FRAME[FRAME["sex"] != "m"])
+    fitted = FusionClassifier(**SMALL).fit(women)
+    assert fitted.channels_["history"] == ("age", "sex=f", "smokes")
+    assert fitted.fit(read()[women.ids]).channels_ == fitted.channels_
+
+
 def test_categories_that_do_not_occur_keep_their_channels(model):
     men = FRAME[FRAME["sex"] != "f"]
-    assert read(men).columns["history"].names == ("age", "sex=m", "smokes")
     expected = predict_strictly(model, FRAME)[men.index]
     np.testing.assert_allclose(predict_strictly(model, men), expected, atol=1e-6)
 
 
-def test_a_column_that_is_null_throughout_is_missing(model):
-    unknown = read().columns["history"].values.copy()
-    unknown[:, 1:3] = np.nan
-    same = MultimodalData.from_arrays({"history": unknown, "lab": FRAME[["crp"]]})
+def test_a_column_that_is_null_throughout_is_missing(model, channels):
+    channels[:, 1:3] = np.nan
     proba = predict_strictly(model, FRAME.assign(sex=None))
-    np.testing.assert_allclose(proba, model.predict_proba(same), atol=1e-6)
+    np.testing.assert_allclose(proba, same_as(model, channels), atol=1e-6)
 
 
-def test_unknown_categories_are_encoded_as_none_with_a_warning(model):
+def test_unknown_categories_are_encoded_as_none_with_a_warning(model, channels):
     frame = FRAME.assign(sex=["x", "y", *SEX[2:]])
     with pytest.warns(DataWarning, match="lack: sex=x, sex=y. They are encoded as"):
         proba = model.predict_proba(read(frame))
-    neither = read().columns["history"].values.copy()
-    neither[:2, 1:3] = 0
-    same = MultimodalData.from_arrays({"history": neither, "lab": FRAME[["crp"]]})
-    np.testing.assert_allclose(proba, model.predict_proba(same), atol=1e-6)
+    channels[:2, 1:3] = 0
+    np.testing.assert_allclose(proba, same_as(model, channels), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        ("age", "sex=f", "smokes"),  # not f does not imply m
-        ("age", "smokes"),
-        ("age", "sex"),
-        ("age", "sex", "smokes", "crp"),
-        ("age", "sex", "smokes", "stage"),
-    ],
-)
-def test_other_channels_are_errors(model, fields):
-    with pytest.raises(DataError, match="must have the channels age, sex=f, sex=m, sm"):
-        model.predict_proba(read(FRAME, *fields))
+@pytest.mark.parametrize("fields", [("age", "smokes"), ("smokes", "age", "sex=q")])
+def test_an_absent_column_is_missing_with_one_warning(model, channels, fields):
+    channels[:, 1:3] = np.nan
+    data = read(FRAME, *fields)
+    with pytest.warns(
+        DataWarning, match="lacks columns of the training data: sex"
+    ) as w:
+        proba = model.predict_proba(data)
+    assert len(w) == 1
+    np.testing.assert_allclose(proba, same_as(model, channels), atol=1e-6)
+
+
+def test_channels_of_categories_stand_for_their_column(model, channels):
+    both = read(FRAME, "sex=m", "smokes", "sex=f", "age")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        expected = same_as(model, channels)
+        np.testing.assert_allclose(model.predict_proba(both), expected, atol=1e-6)
+    one = read(FRAME, "age", "sex=f", "smokes")  # not f does not imply m
+    with pytest.warns(DataWarning, match="lacks .*: sex=m. Their cells are missing"):
+        proba = model.predict_proba(one)
+    channels[channels[:, 1] == 0, 2] = np.nan
+    np.testing.assert_allclose(proba, same_as(model, channels), atol=1e-6)
+
+
+@pytest.mark.parametrize("extra", ["crp", "stage", "stage=II"])
+def test_unknown_columns_are_errors(model, extra):
+    data = read(FRAME, "age", "sex", "smokes", extra)
+    with pytest.raises(DataError, match=rf"\(age, sex, smokes\), got {extra}. Rename"):
+        model.predict_proba(data)
+
+
+CODES = FRAME.assign(sex=np.where(SEX == "f", "1", "2"))
+OTHER_FORMS = [[1.0, 2.0], [1, 2], ["1.0", "2.0"], ["1", "2"]]
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_numbers_and_strings_of_one_value_are_one_category(form):
+    codes = CODES.assign(sex=pd.Categorical(CODES["sex"]))
+    model = FusionClassifier(**SMALL).fit(read(codes, "age", "sex"))
+    assert model.channels_["history"] == ("age", "sex=1", "sex=2")
+    new = CODES.assign(
+        sex=pd.Series(form)[(CODES["sex"] == "2").astype(int)].to_numpy()
+    )
+    expected = model.predict_proba(read(codes, "age", "sex"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*strings that are numbers", DataWarning)
+        data = read(new, "age", "sex")
+    np.testing.assert_allclose(model.predict_proba(data), expected, atol=1e-6)
+
+
+def test_strings_are_read_as_numbers_where_the_training_has_numbers(model, channels):
+    text = FRAME["age"].map("{:.1f}".format).where(FRAME["age"].notna(), None)
+    text[1:4] = ["old", "old", "unknown"]
+    frame = FRAME.assign(age=pd.Categorical(text))
+    with pytest.warns(
+        DataWarning, match=r"'age', .* got 'old' \(sample 1\), 'unkn"
+    ) as w:
+        proba = model.predict_proba(read(frame))
+    assert len(w) == 1
+    channels[1:4, 0] = np.nan
+    np.testing.assert_allclose(proba, same_as(model, channels), atol=1e-6)
 
 
 def test_numeric_columns_are_never_categories():
-    frame = FRAME.assign(**{"a=1": 1.0, "a=2": RNG.normal(size=NUM)})
+    frame = FRAME.assign(**{"a=1": FRAME["age"], "a=2": RNG.normal(size=NUM)})
     model = FusionClassifier(**SMALL).fit(read(frame, "a=1", "age"))
-    with pytest.raises(DataError, match="must have the channels a=1, age"):
+    with pytest.raises(DataError, match=r"\(a=1, age\), got a=2"):
         model.predict_proba(read(frame, "a=2", "age"))
+
+
+def test_models_of_earlier_versions_know_categories_by_their_names(model, channels):
+    content = model.input_spec_.to_json()
+    del content["categories"]
+    spec = InputSpec.from_json(content)
+    assert spec == model.input_spec_
+    column = spec.read(read()).columns["history"]
+    np.testing.assert_array_equal(column.values, channels)
+
+
+def test_the_categories_of_a_saved_description_are_checked(model):
+    content = model.input_spec_.to_json()
+    content["categories"] = {"history": {"sex": ["f", "x"]}}
+    with pytest.raises(TypeError, match="categories of 'history' without a channel"):
+        InputSpec.from_json(content)
+
+
+def test_baselines_align_categories_in_the_same_way():
+    data = read()
+    fitted = LateLogistic().fit(data)
+    men = FRAME[FRAME["sex"] != "f"]
+    expected = fitted.predict_proba(data)[men.index]
+    np.testing.assert_allclose(fitted.predict_proba(read(men)), expected, atol=1e-12)
+
+
+# Concatenation
+
+
+def test_concatenation_unites_categories_and_columns():
+    parts = [read(FRAME[:10]), read(FRAME[10:20].assign(sex="x"), "age", "sex")]
+    with pytest.warns(
+        DataWarning, match="'history' lacks columns in some parts: smokes"
+    ):
+        data = MultimodalData.concat(parts)
+    column = data.columns["history"]
+    assert column.names == ("age", "sex", "smokes")
+    assert column.categories == (None, ("f", "m", "x"), None)
+    assert column.values[10:, 1].tolist() == [2] * 10
+    assert np.isnan(column.values[10:, 2]).all()
+    np.testing.assert_array_equal(
+        column.values[:10], parts[0].columns["history"].values
+    )
+
+
+def test_concatenation_of_numbers_and_categories():
+    a, b = (
+        MultimodalData.from_pandas(pd.DataFrame({"x": cells}), {"a": ["x"]})
+        for cells in ([2.0, 10.0], pd.Categorical(["10", "b"]))
+    )
+    column = MultimodalData.concat([a, b]).columns["a"]
+    assert column.categories == (("10", "2", "b"),)
+    assert column.values.ravel().tolist() == [1, 0, 0, 2]
+    c = MultimodalData.from_pandas(pd.DataFrame({"x": [1.5]}), {"a": ["x"]})
+    with pytest.raises(
+        DataError, match=r"'x', got the number 1\.5 in one part and the c"
+    ):
+        MultimodalData.concat([b, c])
+
+
+def test_fingerprints_depend_on_categories_not_on_codes():
+    data = read()
+    again = MultimodalData.concat([data[:3], data[3:]])
+    assert again.fingerprint == data.fingerprint
+    assert again.equals(data)
+    men = read(FRAME.assign(sex="m"))
+    assert men.fingerprint != read(FRAME.assign(sex="f")).fingerprint
+    recoded = replace(
+        data.columns["history"],
+        categories=(None, ("e", "f", "m"), None),
+        values=data.columns["history"].values + np.float32([0, 1, 0]),
+    )
+    other = replace(data, columns=data.columns | {"history": recoded})
+    assert other.fingerprint == data.fingerprint
+    assert recoded.equals(data.columns["history"])
 
 
 # The command line
@@ -254,7 +395,7 @@ def test_categories_on_the_command_line(tmp_path):
         *("train", file, "--label", "died", *chosen),
         *("--output", model, "--epochs", 1),
     )
-    assert "history: [N, 4] vector" in output
+    assert "history: [N, 3] vector" in output
     new = tmp_path / "new.csv"
     FRAME.assign(sex="Female").to_csv(new, index=False)
     output = run("predict", model, new)
@@ -280,6 +421,6 @@ def test_concatenated_frames_are_read_like_one(dtype):
     ]
     frame = pd.concat(parts, ignore_index=True)
     data = MultimodalData.from_pandas(frame, {"history": ["age", "sex"]})
-    assert data.columns["history"].names == ("age", "sex=f", "sex=m")
-    expected = [[1, 1, 0], [2, 0, 1], [1, 0, 1], [2, np.nan, np.nan]]
+    assert data.columns["history"].categories == (None, ("f", "m"))
+    expected = [[1, 0], [2, 1], [1, 1], [2, np.nan]]
     np.testing.assert_array_equal(data.columns["history"].values, expected)

@@ -87,6 +87,7 @@ def build_graphs(
     num_samples = len(next(iter(columns.values())))
     graphs = [HeteroData() for _ in range(num_samples)]
     for name, column in columns.items():
+        column = column.encode()
         for i in np.flatnonzero(column.present):
             rows = slice(column.offsets[i], column.offsets[i + 1])
             if column.is_text:

@@ -88,7 +88,6 @@ class Fields:
             y=self.y,
             ids=self.ids,
             groups=self.groups,
-            piecewise=True,
         )
         if numbered or parts["ids"] is None:
             parts["ids"] = keys

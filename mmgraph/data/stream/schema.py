@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmgraph.data.column import Column, concat_columns, empty_column
+from mmgraph.data.column import Column, empty_column
+from mmgraph.data.concat import concat_columns
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.schema_inference import fit_columns, infer_schema
 from mmgraph.data.stream.source import Piece, RowRange, Source

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from mmgraph.data.column import IntArray, concat_columns
+from mmgraph.data.column import IntArray
+from mmgraph.data.concat import concat_columns
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.source import Piece, RowRange, Source
 from mmgraph.data.targets import concat_metadata
