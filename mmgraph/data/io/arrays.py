@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mmgraph.data.column import (
     AnyArray,
     BoolArray,
+    Categories,
     Column,
     IntArray,
     as_entries,
@@ -204,6 +205,7 @@ def from_rows(
     ragged: bool,
     time: AnyArray | None = None,
     names: tuple[str, ...] = (),
+    categories: tuple[Categories | None, ...] = (),
 ) -> Column:
     """Build a column from the packed rows of all samples.
 
@@ -214,6 +216,7 @@ def from_rows(
         ragged: True if a sample may have more than one row.
         time: ``[L]`` seconds, or None; rows are sorted by it.
         names: Names of the channels, or empty.
+        categories: Categories of the channels, or empty, as in :class:`Column`.
 
     Raises:
         DataError: If a value or a time is infinite, or a time is NaN.
@@ -226,7 +229,7 @@ def from_rows(
         observed[some] = np.logical_or.reduceat(known, offsets[some])
     rows = np.repeat(observed, lengths)
     kept = lengths_to_offsets(np.where(observed, lengths, 0))
-    column = Column(values[rows], kept, None, names, ragged)
+    column = Column(values[rows], kept, None, names, ragged, categories)
     _check_finite(name, column)
     return column if time is None else sort_by_time(name, column, time[rows])
 
