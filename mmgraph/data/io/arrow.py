@@ -4,12 +4,22 @@ Shapes: N samples, C channels, L rows.
 """
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmgraph.data.categorical import read_channels, resolve_column
 from mmgraph.data.categories import codes_fit
+from mmgraph.data.cells import (
+    is_number,
+    is_single,
+    is_string,
+    plain_array,
+    read_cells,
+    read_labels,
+    to_numbers,
+)
 from mmgraph.data.column import (
     AnyArray,
     Categories,
@@ -19,7 +29,9 @@ from mmgraph.data.column import (
     lengths_to_offsets,
 )
 from mmgraph.data.io.arrays import from_rows, sort_by_time
+from mmgraph.data.io.csv_table import is_untyped
 from mmgraph.data.io.parquet import one_line, read_document
+from mmgraph.data.precision import as_float32
 from mmgraph.data.schema_inference import fit_columns
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
 from mmgraph.data.validation import check_mapping, read_sources
@@ -30,6 +42,34 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHECK_NAMES = "Check the names in modalities=."
+
+
+def as_table(table: Any) -> "pa.Table":  # noqa: ANN401
+    """Return a table of Arrow, or of a library that exports Arrow data, as Arrow table.
+
+    Args:
+        table: Arrow table or record batch, or an object with the Arrow PyCapsule
+            interface, such as a data frame of polars or pandas.
+
+    Raises:
+        DataError: If it is none of these, or its types have no equivalent in Arrow.
+    """
+    import pyarrow as pa
+
+    if isinstance(table, pa.Table):
+        return table
+    if not hasattr(table, "__arrow_c_stream__"):
+        raise DataError(
+            "table must be an Arrow table or export one (as polars.DataFrame does), "
+            f"got {type(table).__name__}. Collect or convert it first."
+        )
+    try:
+        return pa.table(table)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(
+            f"table must have columns of Arrow types, got {one_line(error)}. Convert "
+            "them first."
+        ) from None
 
 
 def parse_table(
@@ -134,11 +174,9 @@ def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
         )
     column = table.column(field)
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_null(column.type):
-        column = column.cast(pa.float64())
+        column = column.unify_dictionaries()
     if pa.types.is_string(column.type):
-        column = column.cast(pa.large_string())
+        column = column.cast(pa.large_string())  # chunks may exceed 2 GB together
     return (
         pa.concat_arrays(column.chunks)
         if column.num_chunks
@@ -166,43 +204,13 @@ def read_metadata(
     if name is None or (optional and table.column_names.count(name) != 1):
         return None
     array = _get(table, name, f"Pass {field}= one of these, or {field}=None.")
-    if optional and not (_is_number(array.type) or _is_string(array.type)):
-        return None
     if pa.types.is_fixed_size_list(array.type) and not array.null_count:
         width = array.type.list_size
-        return np.asarray(_numbers(array.flatten())).reshape(len(array), width)
-    if _is_string(array.type):
-        return np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
-    if not _is_number(array.type):
-        raise DataError(
-            f"column {name!r} must hold numbers or strings, got {array.type}. Convert "
-            "it first."
-        )
-    return _numbers(array)
-
-
-def _numbers(array: "pa.Array") -> AnyArray:
-    """Return numbers with their type; as floats with NaN if some are null."""
-    import pyarrow as pa
-
-    if array.null_count and not pa.types.is_floating(array.type):
-        array = array.cast(pa.float64(), safe=False)
-    return np.asarray(array.to_numpy(zero_copy_only=False))
-
-
-def _is_number(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    types = pa.types
-    return bool(
-        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
-    )
-
-
-def _is_string(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+        return np.asarray(to_numbers(array.flatten())).reshape(len(array), width)
+    kind = plain_array(array)[0].type
+    if optional and not (is_number(kind) or is_string(kind)):
+        return None
+    return read_labels(field, name, array, typed=not is_untyped(table))
 
 
 def _read_named(
@@ -231,63 +239,59 @@ def _read_modality(
     source: Any,  # noqa: ANN401
 ) -> Column:
     """Read a modality from one column, or from numeric and categorical columns."""
+    import pyarrow.compute as pc
+
     fields = read_sources(name, source)
     known = table.column_names
+    selected = {resolve_column(field, known) for field in fields if field not in known}
+
+    @cache
+    def read(field: str) -> Any:  # noqa: ANN401
+        return read_cells(
+            name,
+            field,
+            _get(table, field, CHECK_NAMES),
+            typed=not is_untyped(table),
+            as_categories=field in selected,
+        )
+
     if len(fields) == 1 and resolve_column(fields[0], known) == fields[0]:
-        kind = _get(table, fields[0], CHECK_NAMES).type
-        categorical = _is_string(kind) and not isinstance(source, str)
-        if not categorical and not _is_number(kind):
+        array = _get(table, fields[0], CHECK_NAMES)
+        if not is_single(array.type):
             return _read_nested(table, name, fields[0])
-    names, values, categories = read_channels(
-        name, fields, known, lambda f: _read_cells(table, name, f)
-    )
-    rows = _as_float32(values)
+        if isinstance(source, str) and not isinstance(read(source), np.ndarray):
+            texts = pc.if_else(read(source).is_valid(), plain_array(array)[0], None)
+            return _read_text(table, name, texts, source)
+    names, values, categories = read_channels(name, fields, known, read)
+    rows = as_float32(name, values, names)
     lengths = np.ones(len(rows), dtype=np.int64)
     return from_rows(
         name, rows, lengths, ragged=False, names=names, categories=categories
     )
 
 
-def _read_cells(table: "pa.Table", name: str, field: str) -> Any:  # noqa: ANN401
-    """Return a column as numbers, or as an Arrow array of strings."""
-    array = _get(table, field, CHECK_NAMES)
-    if _is_string(array.type):
-        return array
-    if not _is_number(array.type):
-        raise DataError(
-            f"Modality {name!r} must hold numbers, got column {field!r} of "
-            f"{array.type}.",
-            "Convert it first.",
-        )
-    return _numbers(array)
-
-
 def _float32(array: "pa.Array") -> AnyArray:
     """Return numbers as float32, NaN where they are null."""
-    return _as_float32(_numbers(array))
-
-
-def _as_float32(values: AnyArray) -> AnyArray:
     with np.errstate(over="ignore", invalid="ignore"):
-        return values.astype(np.float32)
+        return to_numbers(array).astype(np.float32)
 
 
 def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
     """Read text, vectors or sequences from one column, with times if there are any."""
     import pyarrow as pa
 
-    array = _get(table, field, "Name the columns in modalities=.")
+    array, _ = plain_array(_get(table, field, "Name the columns in modalities=."))
     kind = array.type
-    if _is_string(kind):
+    if is_string(kind):
         return _read_text(table, name, array, field)
-    if pa.types.is_fixed_size_list(kind) and _is_number(kind.value_type):
+    if pa.types.is_fixed_size_list(kind) and is_number(kind.value_type):
         lengths = _lengths(array, 1)
         values, ragged = _matrix(name, array), False
     elif _is_list(kind):
         lengths = _lengths(array)
         inner = array.flatten()
         ragged = True
-        if _is_number(inner.type):
+        if is_number(inner.type):
             values = _float32(inner)[:, None]
             one_length = len(np.unique(lengths[lengths > 0])) == 1
             if one_length and f"{field}.time" not in table.column_names:
@@ -334,7 +338,7 @@ def _matrix(name: str, rows: "pa.Array") -> AnyArray:
 
     kind = rows.type
     nested = pa.types.is_fixed_size_list(kind) or _is_list(kind)
-    if not nested or not _is_number(kind.value_type):
+    if not nested or not is_number(kind.value_type):
         raise DataError(
             f"Modality {name!r} must hold lists of numbers, got {kind}. Convert it."
         )
@@ -368,9 +372,9 @@ def _read_times(table: "pa.Table", field: str, lengths: IntArray) -> AnyArray | 
     if f"{field}.time" not in table.column_names:
         return None
     array = _get(table, f"{field}.time", "")
-    numeric = _is_list(array.type) and _is_number(array.type.value_type)
+    numeric = _is_list(array.type) and is_number(array.type.value_type)
     if numeric and np.array_equal(_lengths(array), lengths):
-        return _numbers(array.flatten()).astype(np.float64)
+        return to_numbers(array.flatten()).astype(np.float64)
     raise DataError(
         f"column '{field}.time' must hold one number per row of {field!r}, got "
         f"{array.type} of other lengths. Write the file again."

@@ -3,31 +3,27 @@
 Shapes: N samples, C channels.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from mmgraph.data.categorical import read_channels, resolve_column
+from mmgraph.data.cells import read_cells, read_labels
 from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.io.arrays import build_column, from_rows
-from mmgraph.data.targets import METADATA_NAMES
-from mmgraph.data.validation import check_mapping, read_sources
+from mmgraph.data.io.series import column_name, holds_arrays, to_arrow
+from mmgraph.data.precision import as_float32
+from mmgraph.data.targets import METADATA_NAMES, labels_as_floats
+from mmgraph.data.validation import check_mapping, check_no_label_leak, read_sources
 from mmgraph.errors import DataError
 from mmgraph.typing import ModalityMapping
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_NUMERIC = (
-    "boolean",
-    "decimal",
-    "empty",
-    "floating",
-    "integer",
-    "integer-na",
-    "mixed-integer-float",
-)
+Label: TypeAlias = Any  # of a column: a string, a number or a tuple
 
 
 def parse_frame(
@@ -47,34 +43,120 @@ def parse_frame(
         groups: Column of groups.
 
     Raises:
-        DataError: If a column does not exist, or is neither numeric nor categorical.
+        DataError: If a column does not exist, or has an unsupported type, or a modality
+            contains a label.
     """
     import pandas as pd
 
     if not isinstance(frame, pd.DataFrame):
         raise DataError(
             f"frame must be a DataFrame of pandas, got {type(frame).__name__}. Wrap it "
-            "in pandas.DataFrame."
+            "in pandas.DataFrame, or use MultimodalData.from_arrow, which reads polars."
         )
     check_mapping("modalities", modalities)
-    columns = {
-        name: _read_modality(frame, name, source) for name, source in modalities.items()
-    }
-    targets = None if y is None or isinstance(y, str) else list(y)
-    if targets == []:
-        raise DataError(
-            "y must name at least one column, got none. Pass None.", parameter="y"
-        )
-    if targets is not None:
-        labels = np.stack([_read_numbers(frame, "y", field) for field in targets], 1)
-    elif y is not None:
-        labels = _get(frame, str(y)).to_numpy()
+    table = _Frame(frame)
+    sources = {name: table.fields(name, each) for name, each in modalities.items()}
+    labels = table.labels(y)
+    check_no_label_leak(sources, labels)
     return {
-        "columns": columns,
-        "y": None if y is None else labels,
-        "ids": None if ids is None else _get(frame, ids).to_numpy(),
-        "groups": None if groups is None else _get(frame, groups).to_numpy(),
+        "columns": {
+            name: _read_modality(table, name, s) for name, s in sources.items()
+        },
+        "y": _read_targets(table, labels),
+        "ids": table.read_labels("ids", ids),
+        "groups": table.read_labels("groups", groups),
     }
+
+
+class _Frame:
+    """Columns of a data frame by their names as strings.
+
+    Args:
+        frame: Data frame, whose labels may be strings, numbers or tuples.
+    """
+
+    def __init__(self, frame: "pd.DataFrame") -> None:
+        self.frame = frame
+        self.names = [column_name(label) for label in frame.columns]
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def has_label(self, label: Label) -> bool:
+        """Return True if an object is the label of a column, not a list of labels."""
+        return isinstance(label, Hashable) and label in self.frame.columns
+
+    def fields(self, name: str, source: Label) -> str | list[str]:
+        """Return the names of the columns of a modality: one name, or a list."""
+        if isinstance(source, str) or self.has_label(source):
+            return column_name(source)
+        return [column_name(label) for label in read_sources(name, source)]
+
+    def labels(self, y: Label) -> str | list[str] | None:
+        """Return the names of the columns of labels.
+
+        Raises:
+            DataError: If the list of columns is empty.
+        """
+        if y is None or isinstance(y, str) or self.has_label(y):
+            return None if y is None else column_name(y)
+        labels = [y] if not isinstance(y, Iterable) else list(y)
+        if not labels:
+            raise DataError(
+                "y must name at least one column, got none. Pass None.", parameter="y"
+            )
+        return [column_name(label) for label in labels]
+
+    def series(self, field: str) -> "pd.Series":
+        """Return one column.
+
+        Raises:
+            DataError: If there is not exactly one column of this name.
+        """
+        count = self.names.count(field)
+        if count != 1:
+            raise DataError(
+                f"column {field!r} must exist once, got {count} in: "
+                f"{', '.join(self.names[:20])}. Check the names."
+            )
+        return self.frame.iloc[:, self.names.index(field)]
+
+    def read_cells(self, name: str, field: str, *, as_categories: bool = False) -> Any:  # noqa: ANN401
+        """Return a column of a modality as numbers, or as an Arrow array of strings."""
+        array, typed = to_arrow(field, self.series(field))
+        return read_cells(name, field, array, typed=typed, as_categories=as_categories)
+
+    def read_labels(self, subject: str, label: Label) -> AnyArray | None:
+        """Return a column of labels, ids or groups; None if there is no label."""
+        if label is None:
+            return None
+        field = column_name(label)
+        series = self.series(field)
+        array, typed = to_arrow(field, series)
+        return read_labels(subject, field, array) if typed else series.to_numpy()
+
+
+def _read_targets(table: _Frame, labels: str | list[str] | None) -> AnyArray | None:
+    """Return labels ``[N]``, or ``[N, K]`` for several columns.
+
+    Raises:
+        DataError: If one of several columns does not hold numbers.
+    """
+    if labels is None or isinstance(labels, str):
+        return table.read_labels("y", labels)
+    targets = []
+    for field in labels:
+        values = table.read_labels("y", field)
+        assert values is not None
+        values = labels_as_floats(values)
+        if values.dtype.kind not in "fiub":
+            raise DataError(
+                f"y must hold numbers, got column {field!r} of strings. Convert it, or "
+                "name a single column of classes.",
+                parameter="y",
+            )
+        targets.append(values.astype(np.float64))
+    return np.stack(targets, axis=1)
 
 
 def build_frame(
@@ -109,88 +191,36 @@ def build_frame(
     return pd.DataFrame(cells)
 
 
-def _get(frame: "pd.DataFrame", field: str) -> "pd.Series":
-    """Return one column; a Categorical becomes a column of its categories."""
-    import pandas as pd
+def _read_modality(table: _Frame, name: str, source: str | list[str]) -> Column:
+    """Read a modality from one column, or from numeric and categorical columns."""
+    fields = [source] if isinstance(source, str) else source
+    selected = {resolve_column(f, table.names) for f in fields if f not in table.names}
 
-    count = list(frame.columns).count(field)
-    if count != 1:
-        known = ", ".join(map(str, frame.columns[:20]))
-        raise DataError(
-            f"column {field!r} must exist once, got {count} in: {known}. Check the "
-            "names."
-        )
-    series = frame[field]
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        return series.astype(object)
-    return series
+    @cache
+    def read(field: str) -> Any:  # noqa: ANN401
+        return table.read_cells(name, field, as_categories=field in selected)
 
-
-def _is_numeric(series: "pd.Series") -> bool:
-    """Return True if cells are numbers, booleans or missing; not strings of digits."""
-    import pandas as pd
-
-    if pd.api.types.is_numeric_dtype(series.dtype):
-        return not pd.api.types.is_complex_dtype(series.dtype)
-    if series.dtype != object:
-        return False
-    return pd.api.types.infer_dtype(series, skipna=True) in _NUMERIC
-
-
-def _read_numbers(frame: "pd.DataFrame", name: str, field: str) -> AnyArray:
-    series = _get(frame, field)
-    if not _is_numeric(series):
-        raise DataError(
-            f"Modality {name!r} must hold numbers, got column {field!r} of "
-            f"{frame[field].dtype}.",
-            "Convert it first.",
-        )
-    if series.dtype == object:
-        series = series.where(series.notna(), np.nan)
-    with np.errstate(over="ignore"):
-        return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
-
-
-def _read_cells(frame: "pd.DataFrame", name: str, field: str) -> Any:  # noqa: ANN401
-    """Return a column as numbers, or as an Arrow array of strings."""
-    import pandas as pd
-    import pyarrow as pa
-
-    series = _get(frame, field)
-    if not _is_numeric(series) and pd.api.types.infer_dtype(series) == "string":
-        cells = pa.array(series, pa.large_string(), from_pandas=True)
-        # a frame of pd.concat holds several chunks
-        return cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
-    return _read_numbers(frame, name, field)
-
-
-def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # noqa: ANN401
-    fields = read_sources(name, source)
-    if len(fields) == 1 and resolve_column(str(fields[0]), frame.columns) == fields[0]:
-        series = _get(frame, fields[0])
-        text = isinstance(source, str) and not _is_numeric(series)
-        if text or _holds_arrays(series):
-            times = frame.get(f"{fields[0]}.time")
-            cells = series.where(series.notna(), None).tolist()
-            return build_column(
-                name, cells, times=None if times is None else times.tolist()
-            )
-    names, values, categories = read_channels(
-        name, fields, frame.columns, lambda f: _read_cells(frame, name, f)
-    )
-    with np.errstate(over="ignore"):
-        rows = values.astype(np.float32)
-    time = None
-    if f"{name}.time" in frame.columns and f"{name}.time" not in fields:
-        time = _read_numbers(frame, name, f"{name}.time")
+    if len(fields) == 1 and resolve_column(fields[0], table.names) == fields[0]:
+        series = table.series(fields[0])
+        if holds_arrays(series):
+            cells = series.astype(object).where(series.notna(), None).tolist()
+            return build_column(name, cells, times=_times(table, fields[0]))
+        if isinstance(source, str) and not isinstance(read(source), np.ndarray):
+            known = read(source).is_valid().to_numpy(zero_copy_only=False)
+            cells = series.astype(object).where(known, None)
+            texts = [None if cell is None else str(cell) for cell in cells]
+            return build_column(name, texts, times=_times(table, source))
+    names, values, categories = read_channels(name, fields, table.names, read)
+    names = _channel_names(name, names)
+    rows, time = as_float32(name, values, names), None
+    if f"{name}.time" in table.names and f"{name}.time" not in fields:
+        time = table.read_cells(name, f"{name}.time")
         rows[np.isnan(time)] = np.nan
         time = np.where(np.isnan(time), 0, time)
-    ones = np.ones(len(frame), dtype=np.int64)
-    names = _channel_names(name, names)
     return from_rows(
         name,
         rows,
-        ones,
+        np.ones(len(table), dtype=np.int64),
         ragged=False,
         time=time,
         names=names,
@@ -198,11 +228,10 @@ def _read_modality(frame: "pd.DataFrame", name: str, source: Any) -> Column:  # 
     )
 
 
-def _holds_arrays(series: "pd.Series") -> bool:
-    if series.dtype != object:
-        return False
-    kinds = (list, tuple, np.ndarray)
-    return any(isinstance(cell, kinds) for cell in series)
+def _times(table: _Frame, field: str) -> list[Any] | None:
+    """Return the times of a column of texts or sequences; None if there are none."""
+    name = f"{field}.time"
+    return table.series(name).tolist() if name in table.names else None
 
 
 def _channel_names(name: str, fields: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,92 @@
+"""Digits that are lost where numbers are stored as float32.
+
+Shapes: N rows, C channels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmgraph.data.cells import MAX_LISTED, warn
+from mmgraph.data.column import AnyArray
+
+_MAX_EXACT = 2.0**24  # whole numbers up to it are exact in float32
+_MAX_WHOLE = 2.0**53
+_COARSE = 1e-3  # steps of a channel, as a share of its range, that are reported
+
+
+def as_float32(name: str, values: AnyArray, fields: Sequence[str] = ()) -> AnyArray:
+    """Return numbers as float32, with a warning where that loses digits.
+
+    Args:
+        name: Name of the modality, for the warning.
+        values: ``[N]`` or ``[..., C]`` numbers.
+        fields: Names of the C channels, or empty.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = values.astype(np.float32, copy=False)
+    warn_lost_digits(name, values, rows, fields)
+    return rows
+
+
+def warn_lost_digits(
+    name: str, values: AnyArray, rows: AnyArray, fields: Sequence[str] = ()
+) -> None:
+    """Warn about channels whose values differ more finely than float32 resolves.
+
+    These are whole numbers above 2**24 that change, and channels whose steps in float32
+    exceed a thousandth of their range, such as seconds since 1970 within an hour.
+
+    Args:
+        name: Name of the modality.
+        values: ``[N]`` or ``[..., C]`` numbers.
+        rows: The same numbers as float32.
+        fields: Names of the C channels, or empty.
+    """
+    if values.dtype.itemsize <= 2 or values.dtype == np.float32 or not values.size:
+        return
+    table = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values[:, None]
+    stored = rows.reshape(table.shape)
+    low, high = np.fmin.reduce(stored, axis=0), np.fmax.reduce(stored, axis=0)
+    largest = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread = high.astype(np.float64) - low
+        coarse = largest * 2.0**-23 > _COARSE * spread
+    lost = [
+        c
+        for c in np.flatnonzero(
+            np.isfinite(largest) & (coarse | (largest > _MAX_EXACT))
+        )
+        if _loses_digits(table[:, c], stored[:, c], coarse=bool(coarse[c]))
+    ]
+    if lost:
+        listed = [
+            _describe(fields[c] if len(fields) else str(c), table[:, c])
+            for c in lost[:MAX_LISTED]
+        ]
+        warn(
+            f"Modality {name!r} is stored as float32, which loses digits of "
+            f"{'; '.join(listed)}{'; ...' if len(lost) > MAX_LISTED else ''}. Subtract "
+            "an origin (such as the first value) or use a larger unit, so that the "
+            "differences stay; read codes as categories."
+        )
+
+
+def _loses_digits(values: AnyArray, stored: AnyArray, *, coarse: bool) -> bool:
+    """Return True if values of one channel that differ become equal, or change."""
+    known = values[~np.isnan(stored)]
+    exact = known.astype(np.float64)
+    whole = np.abs(exact) < _MAX_WHOLE
+    if (np.mod(exact, 1) == 0).all():
+        return bool(
+            (stored[~np.isnan(stored)].astype(np.float64) != exact)[whole].any()
+        )
+    if not coarse:
+        return False
+    return len(np.unique(known.astype(np.float32))) < len(np.unique(known))
+
+
+def _describe(field: str, values: AnyArray) -> str:
+    low, high = np.nanmin(values), np.nanmax(values)
+    step = np.spacing(np.float32(max(abs(low), abs(high))))
+    return f"channel {field} ({low:.12g} to {high:.12g} in steps of {step:.2g})"
