@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data.batch import Batch
+from mmgraph.data.column import AnyArray
 from mmgraph.embedding.model import EmbeddingFusion, shift
 from mmgraph.losses import info_nce, sigmoid_contrastive
 from mmgraph.missing import modality_dropout
 from mmgraph.train import BETAS, shrunk_beta
+from mmgraph.train.divergence import describe_cause, warn_divergence
 
 ContrastKind: TypeAlias = Literal["siglip", "infonce"]
 
@@ -62,6 +64,7 @@ class ContrastSet:
             positives. None: only views of one sample are positives.
         folds: ``[N]`` fold of each sample. Samples of one fold are compared with each
             other; fold 0 is held out.
+        ids: ``[N]`` ids of the samples, for messages; None if they have none.
     """
 
     batch_of: Callable[[Tensor], Batch]
@@ -71,6 +74,7 @@ class ContrastSet:
     groups: Tensor
     classes: Tensor | None
     folds: Tensor
+    ids: AnyArray | None = None
 
     def pairs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return positive and valid pairs of rows, ``[B, B]`` Bool each."""
@@ -155,7 +159,8 @@ def fit_contrast(
     """Train the graph networks on views with disjoint modalities.
 
     The loss compares two views of every sample, each with a random part of its
-    modalities.
+    modalities. A loss that is not finite stops the training with a
+    ``ConvergenceWarning`` that names samples and modalities.
 
     Args:
         model: Model with a fitted space.
@@ -191,7 +196,11 @@ def fit_contrast(
         order = torch.randperm(len(rows), generator=generator)
         chosen = rows[order[: options.contrast_size]]
         optimizer.zero_grad()
-        _backward(model, scale, data, chosen, options, generator)
+        loss = _backward(model, scale, data, chosen, options, generator)
+        if not bool(loss.isfinite()):
+            cause = _cause(model, data, chosen[: options.batch_size])
+            warn_divergence(step, cause, options.learning_rate)
+            break
         optimizer.step()
         schedule.step()
         on_step(step)
@@ -208,8 +217,8 @@ def _backward(
     rows: Tensor,
     options: ContrastOptions,
     generator: torch.Generator,
-) -> None:
-    """Accumulate the gradients of one step in the parameters."""
+) -> Tensor:
+    """Accumulate the gradients of one step in the parameters; return the loss."""
     first, second = split_views(data.present[rows], generator)
     positive, comparable = data.pairs(rows)
     valid = comparable & first.any(1)[:, None] & second.any(1)
@@ -224,7 +233,19 @@ def _backward(
         return compare(scale(a @ b.transpose(-1, -2)), positive, valid).sum()
 
     numbers = torch.arange(len(rows), device=rows.device)
-    cached_step(embed, numbers.split(options.batch_size), loss_of)
+    return cached_step(embed, numbers.split(options.batch_size), loss_of)
+
+
+@torch.no_grad()
+def _cause(model: EmbeddingFusion, data: ContrastSet, rows: Tensor) -> str:
+    """Return which samples and modalities have no finite embeddings."""
+
+    def overflows(view: Tensor) -> Tensor:
+        return ~embed_view(model, data, rows, view).isfinite().all(-1).all(0)
+
+    names = model.graph.schema.modality_names
+    ids = None if data.ids is None else data.ids[rows.cpu().numpy()]
+    return describe_cause(overflows, data.present[rows], names, ids)
 
 
 def split_views(present: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

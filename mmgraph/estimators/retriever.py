@@ -205,6 +205,7 @@ class FusionRetriever(PairEstimator):
             if fitted.by_class and samples.classes is not None
             else None,
             folds=samples.folds.to(device),
+            ids=data.ids,
         )
         options = self._contrast_options(len(data))
         generator = torch.Generator().manual_seed(int(self.seed))

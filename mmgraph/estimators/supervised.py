@@ -464,4 +464,5 @@ class StreamPreparation:
             member_weights=weights,
             groups=torch.arange(len(keys), device=device),
             joint_evidence=joint_evidence,
+            ids=chunk.ids,
         )

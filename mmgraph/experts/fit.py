@@ -116,6 +116,7 @@ class Fitting:
             y=self.y.to(device),
             member_weights=torch.from_numpy(weights).to(device),
             groups=torch.from_numpy(encode_groups(groups, len(data))).to(device),
+            ids=data.ids,
         )
 
     def _fit_experts(

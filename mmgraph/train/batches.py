@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmgraph.data.batch import Batch
+from mmgraph.data.column import AnyArray
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 
 
@@ -35,6 +36,7 @@ class TrainingBatch:
         joint_evidence: Maps ``[B, M]`` present modalities to the out-of-fold evidence
             ``[B, Y, K]`` of base learners of all modalities together; None if there
             are none.
+        ids: ``[B]`` ids of the samples, for messages; None if they have none.
         first: Number of samples of the batch that precede these, in other processes.
         total: Number of samples of the batch in all processes; default: these.
     """
@@ -46,6 +48,7 @@ class TrainingBatch:
     member_weights: Tensor
     groups: Tensor
     joint_evidence: Callable[[Tensor], Tensor | None] = _no_joint_evidence
+    ids: AnyArray | None = None
     first: int = 0
     total: int | None = None
 
@@ -102,6 +105,7 @@ class TrainingSet:
         groups: ``[N]`` group numbers; ungrouped samples have a number each.
         joint_evidence: As in :class:`TrainingBatch`, with the indices of the samples
             as second argument.
+        ids: ``[N]`` ids of the samples, for messages; None if they have none.
     """
 
     batch_of: Callable[[Tensor], Batch]
@@ -111,6 +115,7 @@ class TrainingSet:
     member_weights: Tensor
     groups: Tensor
     joint_evidence: Callable[[Tensor, Tensor], Tensor | None] = _no_joint_evidence
+    ids: AnyArray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -125,6 +130,7 @@ class TrainingSet:
             self.member_weights[:, indices],
             self.groups[indices],
             lambda present: self.joint_evidence(present, indices),
+            None if self.ids is None else self.ids[indices.cpu().numpy()],
         )
 
     def validation_batch(self, most: int, generator: torch.Generator) -> TrainingBatch:

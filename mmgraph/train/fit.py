@@ -12,6 +12,7 @@ from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 from mmgraph.model import FusionModel
 from mmgraph.nn.evidence_pool import Pool
 from mmgraph.train.batches import BatchSource
+from mmgraph.train.divergence import DivergenceError, warn_divergence
 from mmgraph.train.progress_dir import CheckpointDir
 from mmgraph.train.resume import TrainerState
 from mmgraph.train.step import TrainOptions, TrainStep
@@ -53,7 +54,9 @@ def fit_members(
     Every member minimizes the task's loss of ``pool + interaction_weight * graph`` on
     its own weighted samples, under modality dropout drawn independently for each batch,
     and keeps the parameters of the validation with the lowest loss on the samples that
-    are held out from it. See :func:`mmgraph.nn.evidence_pool.interaction_weight`.
+    are held out from it. A loss that is not finite stops the training with a
+    ``ConvergenceWarning`` that names samples and modalities. See
+    :func:`mmgraph.nn.evidence_pool.interaction_weight`.
 
     Args:
         graph: Ensemble of graph networks, with equal parameters in every process.
@@ -80,12 +83,17 @@ def fit_members(
     )
     step = done = state.resume()
     for step in range(done + 1, options.max_steps + 1):
-        optimizer_step(next(batches))
-        on_step(step)
-        if step % every == 0:
-            if validation.check() >= options.patience:
-                break
-            state.save(step)
+        try:
+            optimizer_step(next(batches))
+            on_step(step)
+            if step % every == 0:
+                if validation.check() >= options.patience:
+                    break
+                state.save(step)
+        except DivergenceError as error:
+            if processes.is_main_process:
+                warn_divergence(step, error, options.learning_rate)
+            break
     validation.restore()
     beta, losses = validation.choose_beta()
     return beta, History(step, tuple(validation.losses), losses, done)

@@ -17,6 +17,7 @@ from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
 from mmgraph.nn.evidence_pool import Pool, interaction_weight
 from mmgraph.train.batches import TrainingBatch
+from mmgraph.train.divergence import DivergenceError, describe_cause
 
 MOMENTS = "optimizer"
 
@@ -98,6 +99,14 @@ class Objective(nn.Module):
             loss = loss + self.auxiliary_weight * extra.sum()
         return loss
 
+    def overflows(self, part: TrainingBatch, kept: Tensor) -> Tensor:
+        """Return the samples ``[B]`` whose squared logits are not finite."""
+        batch = part.batch.drop(kept)
+        output = self.graph(batch, self.pool.by_modality(part.evidence))
+        offset = self.pool(part.evidence, kept, part.joint_evidence(kept))
+        logits = offset + interaction_weight(kept) * output.logits
+        return ~logits.square().isfinite().all(-1).all(0)
+
     def _over_all(
         self, weight: Tensor, in_batch: Tensor, own: dict[str, LossSums]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -163,22 +172,52 @@ class TrainStep:
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, options.learning_rate, total_steps=options.max_steps
         )
-        objective = Objective(graph, pool, options.completion_weight, processes)
-        self.loss: nn.Module = objective
+        self.processes = processes
+        self.objective = Objective(graph, pool, options.completion_weight, processes)
+        self.loss: nn.Module = self.objective
         if processes.size > 1:
-            parallel = DistributedDataParallel(objective, find_unused_parameters=True)
+            parallel = DistributedDataParallel(
+                self.objective, find_unused_parameters=True
+            )
             parallel.register_comm_hook(None, _sum)
             self.loss = parallel
 
     def __call__(self, part: TrainingBatch) -> None:
-        """Take one step on samples, under modality dropout."""
+        """Take one step on samples, under modality dropout.
+
+        Raises:
+            DivergenceError: If the loss is not finite; nothing is changed.
+        """
         self.optimizer.zero_grad()
+        kept = self._keep(part)
         with distributed_errors(), warnings.catch_warnings():
             # DDP copies gradients of one column that have other strides
             warnings.filterwarnings("ignore", message="Grad strides do not match")
-            self.loss(part, self._keep(part)).backward()
+            loss = self.loss(part, kept)
+            self._require_finite(loss, part, kept)
+            loss.backward()
         self.optimizer.step()
         self.schedule.step()
+
+    @torch.no_grad()
+    def _require_finite(self, loss: Tensor, part: TrainingBatch, kept: Tensor) -> None:
+        """Check the loss in all processes, which stop together.
+
+        Raises:
+            DivergenceError: If it is not finite.
+        """
+        failed = self.processes.sum((~loss.detach().isfinite()).float())
+        if not bool(failed):
+            return
+        names = self.graph.schema.modality_names
+        cause = (
+            ""
+            if bool(loss.isfinite())
+            else describe_cause(
+                lambda mask: self.objective.overflows(part, mask), kept, names, part.ids
+            )
+        )
+        raise DivergenceError("; ".join(filter(None, self.processes.gather(cause))))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return parameters and moments as tensors, and the schedule as JSON."""

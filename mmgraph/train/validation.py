@@ -13,6 +13,7 @@ from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
 from mmgraph.nn.evidence_pool import Pool, interaction_weight
 from mmgraph.train.batches import TrainingBatch
+from mmgraph.train.divergence import DivergenceError, describe_cause
 
 BETAS = tuple(0.25 * i for i in range(6))
 
@@ -116,6 +117,10 @@ class Validation:
 
         Returns:
             Number of successive validations without a member that improved.
+
+        Raises:
+            DivergenceError: If the loss of a member is not finite, after the others
+                were kept.
         """
         loss = self.best.clone()
         if self.processes.is_main_process:
@@ -127,6 +132,10 @@ class Validation:
         self.waiting = 0 if bool(better.any()) else self.waiting + 1
         for name, value in self.graph.named_parameters():
             self.best_params[name][better] = value.detach()[better]
+        if not bool(loss.isfinite().all()):
+            raise DivergenceError(
+                self._cause() if self.processes.is_main_process else ""
+            )
         return self.waiting
 
     @torch.no_grad()
@@ -164,6 +173,19 @@ class Validation:
             for beta in BETAS
         ]
         return torch.where(count > 0, torch.stack(losses), torch.nan)
+
+    @torch.no_grad()
+    def _cause(self) -> str:
+        """Return which held-out samples and modalities have no finite outputs."""
+
+        def overflows(mask: Tensor) -> Tensor:
+            batch = self.samples.batch.drop(mask)
+            logits = self.graph(batch, self.input).logits
+            return ~logits.square().isfinite().all(-1).all(0)
+
+        names, samples = self.graph.schema.modality_names, self.samples
+        known = samples.present, names, samples.ids
+        return describe_cause(overflows, *known, batch="the held-out part")
 
     def _loss_of_members(self) -> Tensor:
         """Return the loss ``[E]`` of each member on its held-out samples."""
