@@ -40,7 +40,7 @@ class Limits:
             of its file, if they exceed ``free_bytes``.
         free_bytes: Bytes that a table of any compression may take.
         pixels: Pixels of an image.
-        audio_seconds: Seconds of a sound.
+        audio_samples: Samples of a sound, of all its channels together.
         lock_seconds: Seconds to wait for another process that saves into a folder.
     """
 
@@ -56,7 +56,7 @@ class Limits:
     expansion: int = 1000
     free_bytes: int = 32 << 20
     pixels: int = 100_000_000
-    audio_seconds: int = 24 * 3600
+    audio_samples: int = 500_000_000
     lock_seconds: int = 60
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column
+from mmgraph.data.features import VERSION
 from mmgraph.data.features.describe import NUM_FEATURES, describe_rows
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.pretrained import PretrainedEncoder
@@ -29,10 +30,12 @@ class Featurizer:
         kinds: "text", "image" or "audio" by modality.
         encoders: Pretrained encoder by modality; None if it is not loaded, in which
             case samples must hold the vectors of that encoder.
+        version: Version of the features of modalities without an encoder.
     """
 
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     encoders: Mapping[str, PretrainedEncoder | None] = field(default_factory=dict)
+    version: int = VERSION
 
     @classmethod
     def fit(
@@ -157,7 +160,7 @@ class Featurizer:
             )
         if not len(column.values):
             return np.empty((0, NUM_FEATURES[kind]), dtype=np.float32)
-        return describe_rows(column, kind)[column.present]
+        return describe_rows(column, kind, version=self.version)[column.present]
 
     # Saving
 
@@ -167,7 +170,11 @@ class Featurizer:
             name: None if each is None else each.describe()
             for name, each in self.encoders.items()
         }
-        return {"kinds": dict(self.kinds), "encoders": encoders}
+        return {
+            "kinds": dict(self.kinds),
+            "encoders": encoders,
+            "features_version": self.version,
+        }
 
     def unloaded(self) -> "Featurizer":
         """Return a copy without encoders, which expects their vectors as inputs."""
@@ -176,8 +183,8 @@ class Featurizer:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Featurizer":
         """Read the content of :meth:`to_json`, without loading encoders."""
-        kinds, facts = _read(content)
-        return cls(kinds, dict.fromkeys(facts))
+        kinds, facts, version = _read(content)
+        return cls(kinds, dict.fromkeys(facts), version)
 
     @classmethod
     def load(
@@ -203,7 +210,7 @@ class Featurizer:
         """
         given = dict(given or {})
         try:
-            kinds, facts = _read(content)
+            kinds, facts, version = _read(content)
             unknown = sorted(given.keys() - facts.keys())
             encoders = {
                 name: PretrainedEncoder.restore(name, each, given.get(name), device)
@@ -221,13 +228,15 @@ class Featurizer:
                 f"({', '.join(facts) or 'none had'}), got {unknown[0]!r}.",
                 parameter="encoders",
             )
-        return cls(kinds, encoders)
+        return cls(kinds, encoders, version)
 
 
 def _read(
     content: Mapping[str, Any],
-) -> tuple[dict[str, Kind], dict[str, dict[str, Any]]]:
-    """Return kinds and encoders by modality.
+) -> tuple[dict[str, Kind], dict[str, dict[str, Any]], int]:
+    """Return kinds and encoders by modality, and the version of the features.
+
+    Files of mmgraph 0.2 have no version; it is 1.
 
     Raises:
         TypeError: If the content has another structure.
@@ -239,7 +248,10 @@ def _read(
         raise TypeError(f"kinds {kinds!r}")
     if not all(each is None or isinstance(each, dict) for each in facts.values()):
         raise TypeError(f"encoders {facts!r}")
-    return kinds, facts
+    version = content.get("features_version", 1)
+    if type(version) is not int or not 1 <= version <= VERSION:
+        raise TypeError(f"features_version {version!r}")
+    return kinds, facts, version
 
 
 def _encoder(

@@ -55,7 +55,8 @@ class mar(Pattern):  # noqa: N801  (used like a function)
         check_names(self.describe(), [self.on], data.modalities)
         column = data.modalities.index(self.on)
         kind = data.schema.modality(self.on).kind
-        x = describe_rows(data.columns[self.on], kind).astype(np.float64)
+        # masks of one seed stay the same when the features of texts change
+        x = describe_rows(data.columns[self.on], kind, version=1).astype(np.float64)
         score = _row_mean(_standardized(x))
         rates = np.repeat(_rates(score, self.rate)[:, None], data.shape[1], axis=1)
         rates[:, column] = 0

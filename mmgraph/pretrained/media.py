@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmgraph import files
 from mmgraph.data.features.audio import read_audio
 from mmgraph.data.features.image import open_image
 from mmgraph.errors import DataError
 
+READER = b"2"  # version of the reading of files; cached vectors of others are not used
 ACCEPTED = {
     "text": "strings",
     "image": "paths of image files, or arrays [H, W, 3] of uint8",
@@ -37,8 +39,9 @@ def digest_of(value: object, kind: str, number: int) -> bytes:
     if kind == "text" and isinstance(value, str):
         return _digest(value.encode("utf-8", "surrogatepass"))
     if kind != "text" and isinstance(value, str | Path):
+        files.check_regular(Path(value), DataError)
         try:
-            content = Path(value).read_bytes()
+            content = READER + Path(value).read_bytes()
         except OSError as error:
             raise DataError(
                 f"Value {number} must be the path of a file, got '{value}': "

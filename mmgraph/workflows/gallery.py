@@ -165,7 +165,7 @@ def _pictures(gallery: Path, data: MultimodalData, column: str | None) -> list[s
 
         refuse_columns(gallery, {"--picture": column})
 
-        files = find_files(gallery)
+        files = find_files(gallery, warn=False)
         images = [files[name].get("image") for name in data.ids.tolist()]
         return ["" if path is None else str(path.resolve()) for path in images]
     if column is None:

@@ -24,6 +24,7 @@ from sklearn.utils import _safe_indexing
 from mmgraph import Classification, FusionModel
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column
+from mmgraph.data.features.text import describe_texts
 from mmgraph.data.validation import check_mapping
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Latent, Modality, Relation, Schema, TimeWindow
@@ -513,6 +514,31 @@ def test_features_of_text_are_hashed_words_of_unit_length():
     assert np.isnan(features[1]).all()
     assert np.linalg.norm(features[[0, 2]], axis=1) == pytest.approx([1, 1])
     assert not np.array_equal(features[0], features[2])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("tumour stage 1", "tumour stage 2"),
+        ("pain 3/10", "pain 10/3"),
+        ("dose 2.5", "dose 5.2"),
+        ("blood group A", "blood group B"),
+        ("HbA1c > 7 %", "HbA1c < 7 %"),
+        ("rash?", "rash"),
+        ("患者有病", "患者有痛"),
+        ("ok 👍", "ok 👎"),
+        ("C", "C++"),
+        ("", "\ud800"),
+    ],
+)
+def test_features_distinguish_texts_that_differ_in_one_character(a, b):
+    first, second = describe_texts([a, b])
+    assert np.abs(first - second).max() > 0.1
+
+
+def test_features_of_text_are_those_of_its_composed_lower_case():
+    composed, decomposed = describe_texts(["Caf\u00e9, rue 3.", "cafe\u0301 rue 3"])
+    np.testing.assert_array_equal(composed, decomposed)
 
 
 def test_a_batch_holds_only_the_rows_that_exist():

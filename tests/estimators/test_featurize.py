@@ -35,6 +35,20 @@ QUICK = {"members": 2, "epochs": 1, "hidden_channels": 8, "num_heads": 2}
 PAIRS = {"supervision": "pairs", "members": 1, "hidden_channels": 8, "num_heads": 2}
 
 
+def test_models_keep_the_version_of_their_features():
+    data = MultimodalData.from_arrays({"note": ["stage 1", "stage 2"]})
+    new = Featurizer({"note": "text"})
+    assert Featurizer.from_json(new.to_json()) == new
+    old = Featurizer.from_json({"kinds": {"note": "text"}, "encoders": {}})
+    same = [
+        len(np.unique(f.transform(data).columns["note"].values, axis=0))
+        for f in (old, new)
+    ]
+    assert same == [1, 2]  # version 1 drops words of one character
+    with pytest.raises(TypeError, match="features_version 9"):
+        Featurizer.from_json({**new.to_json(), "features_version": 9})
+
+
 def make(schema: Schema | None = None) -> MultimodalData:
     """Return notes whose first word tells the class; every fifth is missing."""
     rng = np.random.default_rng(0)

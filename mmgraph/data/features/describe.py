@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from mmgraph.data.column import Column
+from mmgraph.data.features import VERSION
 from mmgraph.data.features.audio import NUM_AUDIO_FEATURES, describe_audio
 from mmgraph.data.features.image import NUM_IMAGE_FEATURES, describe_image
+from mmgraph.data.features.text import NUM_TEXT_FEATURES, describe_texts
 from mmgraph.ops import position_in, segment_statistics
 
 NUM_PARTS = 4
-NUM_TEXT_FEATURES = 256
 # widths of the features of strings, by kind of the modality
 NUM_FEATURES = {
     "text": NUM_TEXT_FEATURES,
@@ -25,18 +26,22 @@ NUM_FEATURES = {
 }
 
 
-def describe_rows(column: Column, kind: str) -> npt.NDArray[np.float32]:
+def describe_rows(
+    column: Column, kind: str, *, version: int = VERSION
+) -> npt.NDArray[np.float32]:
     """Return one feature vector per sample.
 
-    A single row is returned unchanged (F = C). A sequence becomes the mean, standard
-    deviation, minimum, maximum and mean absolute difference of successive values of
-    each channel, over all rows and over each quarter of them (F = 25 C), NaN where the
-    channel was not observed. Text becomes hashed word counts of unit length (F = 256),
-    an image color and edge features (384), audio log-mel statistics (64).
+    A single row is returned with one channel per category, and otherwise unchanged
+    (F = C). A sequence becomes the mean, standard deviation, minimum, maximum and mean
+    absolute difference of successive values of each channel, over all rows and over
+    each quarter of them (F = 25 C), NaN where the channel was not observed. Text
+    becomes hashed word counts of unit length (F = 256), an image color and edge
+    features (384), audio log-mel statistics (64).
 
     Args:
         column: Rows of numbers, texts, or paths of image or audio files.
         kind: Kind of the modality.
+        version: Version of the features of texts, images and audio.
 
     Returns:
         ``[N, F]``, all NaN where the modality is missing.
@@ -44,8 +49,9 @@ def describe_rows(column: Column, kind: str) -> npt.NDArray[np.float32]:
     Raises:
         DataError: If a file is not an image or audio file.
     """
+    column = column.encode()
     if column.is_text:
-        rows = _describe_raw(column, kind)
+        rows = _describe_raw(column, kind, version)
     elif column.ragged:
         lengths = torch.from_numpy(column.lengths[column.present])
         sample = torch.repeat_interleave(lengths)
@@ -81,20 +87,11 @@ def describe_sequences(
     return torch.cat([whole, parts.reshape(num, NUM_PARTS * width)], dim=1)
 
 
-def _describe_raw(column: Column, kind: str) -> npt.NDArray[np.float32]:
+def _describe_raw(column: Column, kind: str, version: int) -> npt.NDArray[np.float32]:
     if kind not in ("image", "audio"):
-        return _hashed_word_counts(column)
+        return describe_texts(column.values, version=version)
     describe = describe_image if kind == "image" else describe_audio
-    rows = [describe(Path(path)) for path in column.values]
+    rows = [describe(Path(path), version=version) for path in column.values]
     return np.concatenate(
         [np.empty((0, NUM_FEATURES[kind]), np.float32), *(row[None] for row in rows)]
     )
-
-
-def _hashed_word_counts(column: Column) -> npt.NDArray[np.float32]:
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    if not len(column.values):
-        return np.empty((0, NUM_TEXT_FEATURES), dtype=np.float32)
-    hasher = HashingVectorizer(n_features=NUM_TEXT_FEATURES, dtype=np.float32)
-    return np.asarray(hasher.transform(column.values).toarray(), dtype=np.float32)

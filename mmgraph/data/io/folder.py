@@ -5,6 +5,8 @@
 to a row; pretrained encoders read the paths themselves.
 """
 
+import unicodedata
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from mmgraph.data.features.audio import describe_audio
 from mmgraph.data.features.image import describe_image
 from mmgraph.data.io.arrays import build_column
 from mmgraph.data.io.parquet import csv_remedy
-from mmgraph.errors import DataError
+from mmgraph.errors import DataError, DataWarning
 from mmgraph.schema import Kind, Modality, Schema
 
 Reader = Callable[[Path], Any]
@@ -30,7 +32,7 @@ def read_text(path: Path) -> str:
         DataError: If the file is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} must be text in UTF-8, got {error.reason} at byte {error.start}. "
@@ -47,19 +49,26 @@ READERS: Mapping[str, Reader] = {
 RAW_READERS: Mapping[str, Reader] = {"image": str, "text": read_text, "sound": str}
 KINDS: Mapping[str, Kind] = {"image": "image", "text": "text", "sound": "audio"}
 SUFFIXES = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"), "image"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp"), "image"),
+    **dict.fromkeys((".bmp", ".gif", ".tif", ".tiff", ".jp2"), "image"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "image"),
     ".txt": "text",
-    **dict.fromkeys((".wav", ".ogg", ".flac", ".mp3"), "sound"),
+    **dict.fromkeys((".wav", ".ogg", ".oga", ".opus", ".flac", ".mp3"), "sound"),
+    **dict.fromkeys((".aif", ".aiff", ".au", ".caf", ".w64"), "sound"),
 }
+SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
+MAX_NAMED = 5  # files in a warning
 
 
-def find_files(folder: Path) -> dict[str, dict[str, Path]]:
+def find_files(folder: Path, *, warn: bool = True) -> dict[str, dict[str, Path]]:
     """Return the files of each sample, by path without suffix and by modality.
 
-    Hidden files and files with other suffixes are ignored.
+    Names are compared in Unicode normal form C, suffixes case-insensitively. Hidden
+    files are ignored.
 
     Args:
         folder: Folder, searched recursively.
+        warn: Warn about files that are not read, other than hidden files.
 
     Raises:
         DataError: If there is no folder, it holds no file of a known suffix, or two
@@ -68,13 +77,17 @@ def find_files(folder: Path) -> dict[str, dict[str, Path]]:
     if not folder.is_dir():
         raise DataError(f"Folder must exist, got '{folder}'. Check the path.")
     samples: dict[str, dict[str, Path]] = {}
+    unread: list[str] = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        modality = SUFFIXES.get(path.suffix.lower())
-        hidden = any(part.startswith(".") for part in name.parts)
-        if modality is None or hidden or not path.is_file():
+        if path.is_dir() or any(map(_is_hidden, name.parts)):
             continue
-        sample = samples.setdefault(name.with_suffix("").as_posix(), {})
+        modality = SUFFIXES.get(path.suffix.lower())
+        if modality is None or not path.is_file():
+            unread.append(name.as_posix())
+            continue
+        key = unicodedata.normalize("NFC", name.with_suffix("").as_posix())
+        sample = samples.setdefault(key, {})
         if modality in sample:
             raise DataError(
                 f"{folder} must hold one {modality} file per name, got {path.name} "
@@ -87,7 +100,17 @@ def find_files(folder: Path) -> dict[str, dict[str, Path]]:
             f"{', '.join(SUFFIXES)}, got none.",
             csv_remedy(folder),
         )
+    if unread and warn:
+        named = ", ".join(unread[:MAX_NAMED])
+        more = f" and {len(unread) - MAX_NAMED} more" if len(unread) > MAX_NAMED else ""
+        message = f"{folder}: {len(unread)} files are not read: {named}{more}."
+        rule = f"Files of these kinds are read: {', '.join(SUFFIXES)}."
+        warnings.warn(f"{message} {rule}", DataWarning, stacklevel=3)
     return samples
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") or part.lower() in SYSTEM_FILES
 
 
 def read_columns(
