@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_LISTED = 5  # cells that a warning lists
+DAY = 86400  # seconds
 # what programs write for a missing cell: null in every column of a CSV file
 NULLS = ("", "NA", "NaN", "nan", "<NA>", "NaT", "NULL", "null", "#N/A", "#NA", "-nan")
 # what people write: missing among numbers, truth values and dates, where it is reported
@@ -64,8 +65,8 @@ def read_cells(
             selection of a category.
 
     Returns:
-        ``[N]`` float64, NaN where missing: numbers, truth values (0 and 1), times
-        (seconds since 1970-01-01 UTC, or since midnight) and durations (seconds).
+        ``[N]`` float64, NaN where missing: numbers, truth values (0 and 1), dates and
+        times (days since 1970-01-01 00:00 UTC), times of day and durations (seconds).
         Otherwise an Arrow array of strings, categories or texts, null where missing.
 
     Raises:
@@ -89,7 +90,7 @@ def read_cells(
     if is_number(cells.type):
         return to_numbers(cells).astype(np.float64)
     if is_temporal(cells.type):
-        return to_seconds(cells)
+        return _temporal_numbers(cells)
     raise DataError(
         f"Modality {name!r} must hold numbers, categories, dates or text, got column "
         f"{field!r} of {array.type}.",
@@ -224,6 +225,14 @@ def to_seconds(array: "pa.Array") -> AnyArray:
     return to_numbers(array.cast(integer)).astype(np.float64) / ticks
 
 
+def _temporal_numbers(array: "pa.Array") -> AnyArray:
+    """Return dates and times as days ``[N]``, times of day and durations as seconds."""
+    import pyarrow as pa
+
+    is_date = pa.types.is_date(array.type) or pa.types.is_timestamp(array.type)
+    return to_seconds(array) / (DAY if is_date else 1)
+
+
 def clean_strings(cells: "pa.Array") -> "pa.Array":
     """Return strings without surrounding white space, null where nothing is left."""
     import pyarrow.compute as pc
@@ -329,14 +338,14 @@ class _StringColumn:
         iso = self._matches(_ISO_DATE)
         if not self._most(iso):
             return None
-        values = parse_dates(self.texts, iso)
-        if values is None:
+        seconds = parse_dates(self.texts, iso)
+        if seconds is None:
             raise DataError(
                 f"{self.subject} must hold dates with a zone or without, got both.",
                 "Write all of them with a zone, such as 2024-01-31T10:00:00Z.",
             )
-        self._report("dates", self.known & np.isnan(values), values)
-        return values
+        self._report("dates", self.known & np.isnan(seconds), seconds)
+        return seconds / DAY
 
     def _check_dates(self) -> None:
         other = self._matches(_OTHER_DATE)

@@ -3,6 +3,8 @@
 Shapes: N samples, C channels, L rows.
 """
 
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -79,6 +81,8 @@ def parse_table(
     y: str | None,
     ids: str | None,
     groups: str | None,
+    strings: Collection[str] = (),
+    partial: bool = False,
 ) -> dict[str, Any]:
     """Read the modalities, the metadata columns and the schema of a table.
 
@@ -92,6 +96,9 @@ def parse_table(
         y: Column of labels; None reads none.
         ids: Column of ids; None numbers the samples.
         groups: Column of groups; None reads none.
+        strings: Columns whose strings are categories or text, whatever they look like.
+        partial: True if other tables hold the columns that this one lacks; they are
+            missing in this one.
 
     Returns:
         Arguments of ``MultimodalData.from_columns``.
@@ -112,7 +119,11 @@ def parse_table(
             field: read_metadata(table, field, name, field in required)
             for field, name in names.items()
         }
-        parts["columns"] = _read_columns(table, document, modalities)
+        parts["columns"] = (
+            _read_modalities(table, modalities or {}, strings, partial=partial)
+            if document is None
+            else _read_own(table, document)
+        )
     except (pa.ArrowException, OverflowError) as error:
         raise DataError(
             "columns must hold numbers, strings or lists of numbers, got "
@@ -143,16 +154,41 @@ def _read_header(
     return document
 
 
-def _read_columns(
+def _read_modalities(
     table: "pa.Table",
-    document: dict[str, Any] | None,
-    modalities: ModalityMapping | None,
+    modalities: ModalityMapping,
+    strings: Collection[str],
+    *,
+    partial: bool,
 ) -> dict[str, Column]:
-    if document is None:
-        return {
-            name: _read_modality(table, name, source)
-            for name, source in (modalities or {}).items()
-        }
+    columns = {}
+    for name, source in modalities.items():
+        known = existing_fields(name, source, table.column_names) if partial else source
+        columns[name] = (
+            _read_modality(table, name, known, strings)
+            if known
+            else empty_column(len(table))
+        )
+    return columns
+
+
+def existing_fields(
+    name: str, source: str | Sequence[str], columns: Collection[str]
+) -> str | list[str]:
+    """Return the columns of a modality that exist, in the form of the source.
+
+    Args:
+        name: Name of the modality.
+        source: Name of a column, or names.
+        columns: Names of all columns of a table.
+    """
+    fields = read_sources(name, source)
+    existing = [f for f in fields if resolve_column(f, columns) in columns]
+    return source if isinstance(source, str) and existing else existing
+
+
+def _read_own(table: "pa.Table", document: dict[str, Any]) -> dict[str, Column]:
+    """Return the columns of a table that ``to_arrow`` wrote."""
     names = document["names"]
     return {
         name: _read_named(
@@ -237,22 +273,29 @@ def _read_modality(
     table: "pa.Table",
     name: str,
     source: Any,  # noqa: ANN401
+    strings: Collection[str],
 ) -> Column:
     """Read a modality from one column, or from numeric and categorical columns."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     fields = read_sources(name, source)
     known = table.column_names
     selected = {resolve_column(field, known) for field in fields if field not in known}
+    declared = _pandas_categories(table)
 
     @cache
     def read(field: str) -> Any:  # noqa: ANN401
+        array = _get(table, field, CHECK_NAMES)
+        is_encoded = pa.types.is_dictionary(array.type) or not is_single(array.type)
         return read_cells(
             name,
             field,
-            _get(table, field, CHECK_NAMES),
+            array.dictionary_encode()
+            if field in declared and not is_encoded
+            else array,
             typed=not is_untyped(table),
-            as_categories=field in selected,
+            as_categories=field in selected or field in strings,
         )
 
     if len(fields) == 1 and resolve_column(fields[0], known) == fields[0]:
@@ -268,6 +311,18 @@ def _read_modality(
     return from_rows(
         name, rows, lengths, ragged=False, names=names, categories=categories
     )
+
+
+def _pandas_categories(table: "pa.Table") -> set[str]:
+    """Return the columns that pandas wrote as categorical; Parquet loses their type."""
+    text = (table.schema.metadata or {}).get(b"pandas", b"{}")
+    try:
+        columns = json.loads(text)["columns"]
+        return {
+            each["name"] for each in columns if each["pandas_type"] == "categorical"
+        }
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return set()
 
 
 def _float32(array: "pa.Array") -> AnyArray:

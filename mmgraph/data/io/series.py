@@ -56,6 +56,8 @@ def to_arrow(field: str, series: "pd.Series") -> tuple["pa.Array", bool]:
         array = pa.array(series, from_pandas=True)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         return pa.array(_as_strings(field, series), pa.large_string()), False
+    if series.dtype == object and pa.types.is_timestamp(array.type):
+        _check_zones(field, series)
     if isinstance(array, pa.ChunkedArray):  # such as that of a frame of pd.concat
         array = array.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
@@ -69,6 +71,20 @@ def holds_arrays(series: "pd.Series") -> bool:
         return bool(getattr(series.dtype, "kind", "") == "O") and _is_list_type(series)
     kinds = (list, tuple, np.ndarray)
     return any(isinstance(cell, kinds) for cell in series)
+
+
+def _check_zones(field: str, series: "pd.Series") -> None:
+    """Check that times with and without a zone are not mixed.
+
+    Raises:
+        DataError: If they are.
+    """
+    zones = {getattr(cell, "tzinfo", None) is None for cell in series.dropna()}
+    if len(zones) > 1:
+        raise DataError(
+            f"column {field!r} must hold times with a zone or without, got both. "
+            "Convert them by pandas.to_datetime(utc=True)."
+        )
 
 
 def _is_list_type(series: "pd.Series") -> bool:
