@@ -32,6 +32,17 @@ WEIGHTS = "model-{}.safetensors"
 PART = "part-{}.bin"
 OWN_HASH = "manifest_sha256"
 ATTEMPTS = 10  # of reading a folder that other processes save into
+# errors that damaged or foreign content of a manifest can lead to
+LOAD_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class SavedModel(NamedTuple):
@@ -119,9 +130,9 @@ def _replace(folder: Path, files: Mapping[str, bytes], manifest: bytes) -> None:
             write_bytes(folder / name, content)
         write_bytes(folder / MANIFEST, manifest)
     except BaseException:  # the manifest is the old one or, at the end, the new one
-        delete_unnamed(folder, files.keys() - before)
+        _delete_unnamed(folder, files.keys() - before)
         raise
-    delete_unnamed(folder, _content_files(folder))
+    _delete_unnamed(folder, _content_files(folder))
 
 
 def _content_files(folder: Path) -> list[str]:
@@ -131,7 +142,7 @@ def _content_files(folder: Path) -> list[str]:
     return [name for name in os.listdir(folder) if re.fullmatch(own, name)]
 
 
-def delete_unnamed(folder: Path, names: Iterable[str]) -> None:
+def _delete_unnamed(folder: Path, names: Iterable[str]) -> None:
     """Delete those files of a folder that its manifest does not name."""
     try:
         named = (folder / MANIFEST).read_text(encoding="utf-8")
@@ -143,6 +154,28 @@ def delete_unnamed(folder: Path, names: Iterable[str]) -> None:
         if re.split("[-.]", name)[1] not in named:
             with contextlib.suppress(OSError):
                 (folder / name).unlink()
+
+
+def remove(folder: PathLike) -> None:
+    """Delete a saved model, what interrupted saves left, and the folder if it is empty.
+
+    Other files are kept.
+
+    Raises:
+        CheckpointError: If files cannot be deleted.
+    """
+    path = Path(folder)
+    try:
+        with locked(path):
+            (path / MANIFEST).unlink(missing_ok=True)
+            _delete_unnamed(path, _content_files(path))
+            sweep(path)
+            if not os.listdir(path):
+                path.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be deleted: {error}.") from None
 
 
 def _hash_of(manifest: Mapping[str, Any]) -> str:

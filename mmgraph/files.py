@@ -263,14 +263,12 @@ def read_bytes(
         handle = os.open(path, flags)
         with os.fdopen(handle, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size <= most:
-                return file.read(most + 1)
+            content = file.read(most + 1) if size <= most else b""
     except (OSError, ValueError, MemoryError) as failure:
         reason = getattr(failure, "strerror", None) or failure or "out of memory"
         raise error(f"{subject} cannot be read: {reason}.", remedy) from None
-    raise error(
-        f"{subject} must have at most {most} bytes, got {size}.", limits.remedy(limit)
-    )
+    _check_size(limit, max(size, len(content)), subject, error)
+    return content
 
 
 def parse_document(
@@ -297,21 +295,12 @@ def parse_document(
             encode, or exceeds the limits ``document_bytes``, ``document_items`` or
             ``document_depth``.
     """
-    most = limits.current()
     raw = content if isinstance(content, bytes) else content.encode(errors="replace")
-    # every item is preceded by one of these; they bound the memory of the result
-    items = sum(raw.count(sign) for sign in (b",", b"[", b"{", b"="))
-    exceeded = (
-        ("document_bytes", len(raw)),
-        ("document_items", items if len(raw) > most.document_items else 0),
-    )
-    for limit, got in exceeded:
-        if got > getattr(most, limit):
-            raise error(
-                f"{subject} must have at most {getattr(most, limit)} "
-                f"{limit.removeprefix('document_')}, got {got}.",
-                limits.remedy(limit),
-            )
+    _check_size("document_bytes", len(raw), subject, error)
+    if len(raw) > limits.current().document_items:
+        # every item is preceded by one of these; they bound the memory of the result
+        items = sum(raw.count(sign) for sign in (b",", b"[", b"{", b"="))
+        _check_size("document_items", items, subject, error)
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         document = parse(text)
@@ -322,6 +311,16 @@ def parse_document(
             got = "lists or objects that are nested too deeply"
         raise error(f"{subject} must be {kind}, got {got}.", remedy) from None
     return document
+
+
+def _check_size(limit: str, size: int, subject: str, error: type[MMGraphError]) -> None:
+    most = getattr(limits.current(), limit)
+    if size > most:
+        unit = limit.rpartition("_")[2]
+        raise error(
+            f"{subject} must have at most {most} {unit}, got {size}.",
+            limits.remedy(limit),
+        )
 
 
 def _check_structure(document: object) -> None:

@@ -19,9 +19,9 @@ from mmgraph.errors import CheckpointError, Code, DataError
 from mmgraph.estimators.base import AnyArray, FloatArray, LabelLike, SampleLike
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
-from mmgraph.files import shorten
 from mmgraph.estimators.validation import labels_to_score
 from mmgraph.experts.links import ExpertKind
+from mmgraph.files import shorten
 from mmgraph.metrics.validation import is_text
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Classification, MultiLabel, Task

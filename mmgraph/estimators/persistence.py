@@ -19,7 +19,7 @@ from mmgraph.estimators.validation import (
     check_params,
     resolve_device,
 )
-from mmgraph.experts.serialization import check_ranges
+from mmgraph.experts.serialization import count_objects, load_tensors
 from mmgraph.files import shorten
 from mmgraph.schema import Schema
 from mmgraph.typing import PathLike
@@ -30,16 +30,6 @@ SelfT = TypeVar("SelfT", bound="PersistenceMixin")
 RUNTIME_PARAMS = ("device", "verbose", "checkpoint_dir", "encoders")
 # entries of a manifest that do not describe modules
 NOT_MODULES = ("inputs", "params", "parts_sha256", "parts_bytes")
-# errors that damaged or foreign JSON can lead to
-LOAD_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class PersistenceMixin(BaseEstimator):
@@ -147,7 +137,7 @@ class PersistenceMixin(BaseEstimator):
         where, manifest = resolve_device(device), saved.manifest
         try:
             estimator = cls._restored(saved.tensors, manifest, dict(functions or {}))
-        except LOAD_ERRORS as error:
+        except checkpoint.LOAD_ERRORS as error:
             raise CheckpointError(
                 f"{folder} must describe a model of this version: {shorten(error)}."
             ) from None
@@ -178,7 +168,7 @@ class PersistenceMixin(BaseEstimator):
         if len(spec.widths) != len(spec.schema.modalities):
             raise CheckpointError("Every modality must have a width, got others.")
         described = {k: v for k, v in manifest.items() if k not in NOT_MODULES}
-        num = max(estimator.num_layers, len(spec.widths), _count_objects(described))
+        num = max(estimator.num_layers, len(spec.widths), count_objects(described))
         if num > len(tensors):  # compared before modules are built
             raise CheckpointError(
                 f"Every layer, modality and base learner must have tensors, got {num} "
@@ -189,13 +179,6 @@ class PersistenceMixin(BaseEstimator):
         load_tensors(model, tensors)
         estimator.model_ = model.requires_grad_(False)
         return estimator
-
-
-def _count_objects(content: object) -> int:
-    """Return the number of JSON objects in a document: each describes a module."""
-    if isinstance(content, dict):
-        return 1 + sum(map(_count_objects, content.values()))
-    return sum(map(_count_objects, content)) if isinstance(content, list) else 0
 
 
 def model_params(estimator: BaseEstimator) -> dict[str, Any]:
@@ -215,21 +198,3 @@ def _to_json(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, tuple | list):
         return [_to_json(item) for item in value]
     return value
-
-
-def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load tensors into a model on the meta device.
-
-    Raises:
-        CheckpointError: If a tensor has another type, is NaN or infinite, or indices of
-            trees are out of range.
-        RuntimeError: If names or shapes differ.
-    """
-    for name, expected in model.state_dict().items():
-        if name in tensors and tensors[name].dtype != expected.dtype:
-            raise CheckpointError(
-                f"Tensor {name!r} must be {expected.dtype}, got {tensors[name].dtype}."
-            )
-    checkpoint.check_finite(tensors)
-    model.load_state_dict(dict(tensors), assign=True)
-    check_ranges(model)

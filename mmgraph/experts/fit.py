@@ -20,14 +20,21 @@ from mmgraph.data.splits import (
     num_feasible_folds,
 )
 from mmgraph.distributed import ProcessGroup
+from mmgraph.errors import CheckpointError
 from mmgraph.experts.ensemble import ExpertEnsemble
 from mmgraph.experts.links import ExpertKind
 from mmgraph.experts.pooling import fit_pool
-from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
+from mmgraph.experts.serialization import (
+    count_objects,
+    ensemble_config,
+    ensemble_from_config,
+    load_tensors,
+)
 from mmgraph.experts.stacking import Evidence, fit_evidence
 from mmgraph.nn.heads import Task
+from mmgraph.ops import present_rows
 from mmgraph.train import TrainingSet
-from mmgraph.train.progress_dir import CheckpointDir
+from mmgraph.train.progress_dir import CheckpointDir, restored
 
 PART = "experts"
 EVIDENCE = ("evidence", "present")
@@ -91,7 +98,10 @@ class Fitting:
         if self.processes.size == 1 and self.checkpoint_dir is None:
             return self._fit_experts(kinds)
         tensors, plain = self.processes.broadcast_state(pack)
-        return fitted or self._unpack(tensors, plain)
+        if fitted is not None or self.checkpoint_dir is None:
+            return fitted or self._unpack(tensors, plain)
+        with self.checkpoint_dir.restoring(PART):
+            return self._unpack(tensors, plain)
 
     def training_set(
         self, evidence: Evidence, members: int, device: torch.device
@@ -146,14 +156,23 @@ class Fitting:
         self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
     ) -> tuple[Evidence, ExpertEnsemble]:
         features = list(self._features().values())
-        ensemble = ensemble_from_config(
-            plain, [x.shape[1] for x in features], self.task
-        )
-        own = {k: x for k, x in tensors.items() if k not in EVIDENCE}
-        ensemble.load_state_dict(own)
+        present = present_rows(features)
+        if count_objects(plain) > len(tensors):
+            raise CheckpointError("every base learner must have tensors")
+        with torch.device("meta"):  # shapes are compared before memory is taken
+            ensemble = ensemble_from_config(
+                plain, [x.shape[1] for x in features], self.task
+            )
+        own = {k: x.clone() for k, x in tensors.items() if k not in EVIDENCE}
+        load_tensors(ensemble, own)
+        shape = len(self.data), len(features), len(plain["experts"][0])
+        like = ensemble.pool.prior.new_empty(*shape, self.task.out_channels)
+        out_of_fold = restored(tensors, EVIDENCE[0], like)
+        if not torch.equal(restored(tensors, EVIDENCE[1], present), present):
+            raise CheckpointError("present must be the modalities of the samples")
         evidence = Evidence(
-            tensors[EVIDENCE[0]],
-            tensors[EVIDENCE[1]].bool(),
+            out_of_fold,
+            present,
             ensemble.experts,
             ensemble.pool.prior,
             features,

@@ -7,8 +7,10 @@ loaded.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from mmgraph.checkpoint import check_finite
 from mmgraph.errors import CheckpointError
 from mmgraph.experts.ensemble import ExpertEnsemble
 from mmgraph.experts.forest import TreeExpert
@@ -101,7 +103,35 @@ def ensemble_from_config(
     return ExpertEnsemble(experts, joint, pool)
 
 
-def check_ranges(model: nn.Module) -> None:
+def count_objects(content: object) -> int:
+    """Return the number of JSON objects in a configuration: each describes a module.
+
+    It is compared with the number of tensors before modules are built.
+    """
+    if isinstance(content, Mapping):
+        return 1 + sum(map(count_objects, content.values()))
+    return sum(map(count_objects, content)) if isinstance(content, list) else 0
+
+
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors into a model on the meta device.
+
+    Raises:
+        CheckpointError: If a tensor has another type, is NaN or infinite, or indices of
+            trees are out of range.
+        RuntimeError: If names or shapes differ.
+    """
+    for name, expected in model.state_dict().items():
+        if name in tensors and tensors[name].dtype != expected.dtype:
+            raise CheckpointError(
+                f"Tensor {name!r} must be {expected.dtype}, got {tensors[name].dtype}."
+            )
+    check_finite(tensors)
+    model.load_state_dict(dict(tensors), assign=True)
+    _check_ranges(model)
+
+
+def _check_ranges(model: nn.Module) -> None:
     """Check that tensors of indices are within the bounds of other tensors.
 
     Raises:
@@ -122,6 +152,12 @@ def _check_trees(name: str, forest: Forest) -> None:
     _check_range(f"{name}.root", forest.root, nodes)
     _check_range(f"{name}.depth", forest.depth, nodes)
     _check_range(f"{name}.feature", forest.feature, forest.in_features)
+    own = torch.arange(nodes, device=forest.child.device)[:, None]
+    leaf = (forest.child == own).all(1, keepdim=True)
+    if not bool((leaf | (forest.child > own)).all()):
+        raise CheckpointError(
+            f"Tensor '{name}.child' must hold nodes after their parent, got others."
+        )
 
 
 def _check_range(name: str, values: Tensor, limit: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmgraph.data.batch import Batch
 from mmgraph.data.column import AnyArray
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
+from mmgraph.errors import CheckpointError
 
 
 def _no_joint_evidence(present: Tensor, rows: Tensor | None = None) -> None:
@@ -188,5 +189,17 @@ class IndexBatches:
         return {"remaining": self.remaining}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restore the remaining indices of a permutation."""
-        self.remaining = state["remaining"]
+        """Restore the remaining indices of a permutation.
+
+        Raises:
+            CheckpointError: If they are not different indices of samples.
+        """
+        indices = state["remaining"]
+        if not (
+            indices.dtype == torch.int64
+            and indices.ndim == 1
+            and len(indices.unique()) == len(indices) <= len(self.data)
+            and bool(((indices >= 0) & (indices < len(self.data))).all())
+        ):
+            raise CheckpointError("remaining must hold different indices of samples")
+        self.remaining = indices

@@ -2,17 +2,20 @@
 
 import contextlib
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from mmgraph.checkpoint import MANIFEST, WEIGHTS, load, save
+from mmgraph.checkpoint import LOAD_ERRORS, MANIFEST, load, remove, save
 from mmgraph.errors import CheckpointError
+from mmgraph.files import parse_document, read_bytes, shorten
 from mmgraph.typing import PathLike
 
+FIRST_SAVE = re.compile(r"\.?(model-[0-9a-f]{16}|mmgraph)\b")
 MAX_SAVES = 20  # time between two saves, in units of the duration of a save
 
 
@@ -62,7 +65,7 @@ class CheckpointDir:
         """
         if not (self.path / part / MANIFEST).exists():
             return None
-        tensors, manifest = load(self.path / part)
+        tensors, manifest, _ = load(self.path / part)
         saved = manifest.get("run")
         if saved != self.run:
             saved = saved if isinstance(saved, dict) else {}
@@ -74,7 +77,28 @@ class CheckpointDir:
                 "to resume, or delete the directory (mmgraph train --fresh) to start "
                 "over."
             )
-        return tensors, manifest["plain"]
+        plain = manifest.get("plain")
+        if not isinstance(plain, dict) or not plain:
+            raise CheckpointError(
+                f"{self.path / part} must hold progress, got plain {shorten(plain)}."
+            )
+        return tensors, plain
+
+    @contextlib.contextmanager
+    def restoring(self, part: str) -> Iterator[None]:
+        """Name the part in the error about content that does not fit this training.
+
+        Raises:
+            CheckpointError: If the block raises an error of damaged content.
+        """
+        try:
+            yield
+        except LOAD_ERRORS as error:
+            raise CheckpointError(
+                f"{self.path / part} must hold progress of this training and this "
+                f"version, got: {shorten(error)}. Delete the directory (mmgraph train "
+                "--fresh) to start over."
+            ) from None
 
     def remove(self) -> None:
         """Delete the progress, and the directory if nothing else is in it."""
@@ -82,15 +106,52 @@ class CheckpointDir:
 
 
 def remove_progress(directory: Path) -> None:
-    """Delete the progress of a training, and the directory if it is empty then."""
-    for manifest in directory.glob(f"*/{MANIFEST}"):
-        part = manifest.parent
-        for file in (manifest, *part.glob(WEIGHTS.format("*"))):
-            file.unlink(missing_ok=True)
-        _remove_if_empty(part)
+    """Delete the progress of a training, and the directory if it is empty then.
+
+    Other files are kept, also models in subfolders.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for part in sorted(directory.iterdir()):
+            if part.is_dir() and _is_progress(part):
+                remove(part)
     _remove_if_empty(directory)
+
+
+def _is_progress(part: Path) -> bool:
+    """Return True for a part, also one whose first save was interrupted."""
+    path = part / MANIFEST
+    if not path.exists():
+        names = [file.name for file in part.iterdir()]
+        return bool(names) and all(map(FIRST_SAVE.match, names))
+    with contextlib.suppress(CheckpointError):
+        content = read_bytes(path, "document_bytes", CheckpointError)
+        manifest = parse_document(content, str(path), CheckpointError)
+        return isinstance(manifest, dict) and {"run", "plain"} <= manifest.keys()
+    return False
 
 
 def _remove_if_empty(directory: Path) -> None:
     with contextlib.suppress(OSError):
         directory.rmdir()
+
+
+def restored(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
+    """Return a saved tensor after a comparison of its shape and type.
+
+    Args:
+        tensors: Saved tensors by name.
+        name: Name of the tensor.
+        like: Tensor of the required shape and type.
+
+    Raises:
+        CheckpointError: If there is none, it has another shape or type, or is NaN.
+    """
+    saved = tensors.get(name)
+    if saved is None or saved.shape != like.shape or saved.dtype != like.dtype:
+        got = "none" if saved is None else f"{saved.dtype} {list(saved.shape)}"
+        raise CheckpointError(
+            f"tensor {name!r} must be {like.dtype} {list(like.shape)}, got {got}"
+        )
+    if bool(saved.isnan().any()):
+        raise CheckpointError(f"tensor {name!r} must hold numbers, got NaN")
+    return saved

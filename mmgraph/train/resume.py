@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from mmgraph.distributed import ProcessGroup
+from mmgraph.errors import CheckpointError
 from mmgraph.train.batches import Batches
-from mmgraph.train.progress_dir import CheckpointDir
+from mmgraph.train.progress_dir import CheckpointDir, restored
 from mmgraph.train.step import TrainStep
 from mmgraph.train.validation import Validation
 
@@ -57,11 +58,21 @@ class TrainerState:
         tensors, plain = saved
         if not plain:
             return 0
-        self.optimizer_step.load_state(_under("step", tensors), plain["optimizer_step"])
+        with source.restoring(PART):
+            return self._restore(tensors, plain)
+
+    def _restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> int:
+        """Restore a state after checks of every tensor; return its number of steps."""
+        step = plain["step"]
+        if type(step) is not int or not 0 < step <= self.optimizer_step.max_steps:
+            raise CheckpointError(f"step must be a number of steps, got {step!r}")
+        state = plain["optimizer_step"]
+        self.optimizer_step.load_state(_under("step", tensors), state, step)
         self.validation.load_state(_under(VALIDATION, tensors), plain[VALIDATION])
         self.batches.load_state(_under("batches", tensors))
-        self.generator.set_state(tensors["generator"])
-        return int(plain["step"])
+        generator = restored(tensors, "generator", self.generator.get_state())
+        self.generator.set_state(generator)
+        return step
 
     def _state(self, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         moments, schedule = self.optimizer_step.state()

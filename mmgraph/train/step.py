@@ -3,6 +3,7 @@
 Letters: ``B`` samples, ``M`` modalities, ``K`` outputs, ``E`` members.
 """
 
+import json
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup, distributed_errors
+from mmgraph.errors import CheckpointError
 from mmgraph.losses import LossSums, label_weight, ratio
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
 from mmgraph.nn.evidence_pool import Pool, interaction_weight
 from mmgraph.train.batches import TrainingBatch
 from mmgraph.train.divergence import DivergenceError, describe_cause
+from mmgraph.train.progress_dir import restored
 
 MOMENTS = "optimizer"
 
@@ -228,19 +231,69 @@ class TrainStep:
         schedule = self.schedule.state_dict()
         return tensors, {"groups": saved["param_groups"], "schedule": schedule}
 
+    @property
+    def max_steps(self) -> int:
+        """Maximum number of optimizer steps."""
+        return self.options.max_steps
+
     @torch.no_grad()
-    def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
-        for name, parameter in self.graph.named_parameters():
-            parameter.copy_(tensors[f"graph.{name}"])
+    def load_state(
+        self, tensors: dict[str, Tensor], plain: dict[str, Any], step: int
+    ) -> None:
+        """Restore what :meth:`state` returned.
+
+        Args:
+            tensors: Parameters and moments. Their shapes and types are compared first:
+                the fused kernel of the optimizer reads and writes without checks.
+            plain: Options of the optimizer, and the schedule.
+            step: Number of completed steps.
+
+        Raises:
+            CheckpointError: If the content is of another training or damaged.
+            LookupError, TypeError, ValueError: If the content is damaged.
+        """
+        parameters = dict(self.graph.named_parameters())
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            kind, number, *key = name.split(".")
-            if kind == MOMENTS:
-                moments.setdefault(int(number), {})[key[0]] = value
+        for number, parameter in enumerate(parameters.values()):
+            prefix = f"{MOMENTS}.{number}."
+            names = {name for name in tensors if name.startswith(prefix)}
+            if names:  # a parameter without gradients has no moments
+                moments[number] = _read_moments(tensors, prefix, parameter)
+        known = {f"graph.{name}" for name in parameters}
+        known |= {f"{MOMENTS}.{n}.{key}" for n, each in moments.items() for key in each}
+        if tensors.keys() - known:
+            raise CheckpointError(f"unknown tensor {min(tensors.keys() - known)!r}")
+        self._check_schedule(plain, step)
+        saved = {
+            name: restored(tensors, f"graph.{name}", p)
+            for name, p in parameters.items()
+        }
+        for name, parameter in parameters.items():
+            parameter.copy_(saved[name])
         state = {"state": moments, "param_groups": plain["groups"]}
         self.optimizer.load_state_dict(state)
         self.schedule.load_state_dict(plain["schedule"])
+
+    def _check_schedule(self, plain: dict[str, Any], step: int) -> None:
+        """Compare saved options and schedule with those of this training.
+
+        Only the learning rate, the betas and the number of steps may differ.
+        """
+        current = json.loads(json.dumps(self.state()[1]))
+        group, own = dict(plain["groups"][0]), current["groups"][0]
+        schedule, expected = dict(plain["schedule"]), current["schedule"]
+        rates, betas = [group["lr"]], group["betas"]
+        valid = all(0 < x < 1 for x in betas) and 0 < rates[0] <= own["max_lr"]
+        group |= {"lr": own["lr"], "betas": own["betas"]}
+        steps = {"last_epoch": step, "_step_count": step + 1, "_last_lr": rates}
+        if not (
+            valid
+            and [group] == current["groups"]
+            and len(plain["groups"]) == 1
+            and len(betas) == 2
+            and schedule == expected | steps
+        ):
+            raise CheckpointError("options of another optimizer or schedule")
 
     def _keep(self, part: TrainingBatch) -> Tensor:
         """Return kept modalities ``[B, M]``, drawn for the batch of all processes."""
@@ -249,3 +302,15 @@ class TrainStep:
         present[part.first : last] = part.present
         kept = modality_dropout(present, self.options.missing_rate, self.generator)
         return kept[part.first : last]
+
+
+def _read_moments(
+    tensors: dict[str, Tensor], prefix: str, parameter: Tensor
+) -> dict[str, Tensor]:
+    """Return the moments of a parameter, of its shape and type, and its step."""
+    count = torch.zeros((), dtype=torch.float32)
+    likes = {"step": count, "exp_avg": parameter, "exp_avg_sq": parameter}
+    moments = {key: restored(tensors, prefix + key, x) for key, x in likes.items()}
+    if bool((moments["exp_avg_sq"] < 0).any()) or not moments["step"] >= 1:
+        raise CheckpointError(f"moments {prefix!r} must not be negative")
+    return moments

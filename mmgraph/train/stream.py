@@ -17,8 +17,9 @@ from mmgraph.data.stream.shuffle import concat_pieces, take_samples
 from mmgraph.data.stream.source import Piece, count_samples
 from mmgraph.data.stream.stream import AT_ONCE, ChunkIterator
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
-from mmgraph.errors import DataError
+from mmgraph.errors import CheckpointError, DataError
 from mmgraph.train.batches import TrainingBatch, TrainingSet
+from mmgraph.train.progress_dir import restored
 
 PARTS_OF_LANE = 4  # minimum number of row groups, so that lanes have similar lengths
 BATCHES_AT_ONCE = 16  # maximum number of batches whose evidence is computed together
@@ -145,11 +146,18 @@ class StreamBatches:
         place = {"epoch": self.epoch, "round": self.round, "batch": self.batch}
         return {name: torch.tensor(value) for name, value in place.items()}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore a position that :meth:`state` returned."""
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore a position that :meth:`state` returned.
+
+        Raises:
+            CheckpointError: If it is not a position.
+        """
+        place = torch.zeros((), dtype=torch.int64)
         self.epoch, self.round, self.batch = (
-            int(state[name]) for name in ("epoch", "round", "batch")
+            int(restored(state, name, place)) for name in ("epoch", "round", "batch")
         )
+        if min(self.epoch, self.round + 1, self.batch) < 0:
+            raise CheckpointError("epoch, round and batch must not be negative")
         self._open(max(self.round, 0))
         if self.round >= 0:
             self._read()

@@ -14,6 +14,7 @@ from mmgraph.model import FusionModel
 from mmgraph.nn.evidence_pool import Pool, interaction_weight
 from mmgraph.train.batches import TrainingBatch
 from mmgraph.train.divergence import DivergenceError, describe_cause
+from mmgraph.train.progress_dir import restored
 
 BETAS = tuple(0.25 * i for i in range(6))
 
@@ -97,12 +98,17 @@ class Validation:
         return tensors | {"best": self.best}, plain
 
     def load_state(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-        """Restore what :meth:`state` returned."""
-        self.best.copy_(tensors["best"])
+        """Restore what :meth:`state` returned.
+
+        Raises:
+            CheckpointError: If a tensor has another shape or type.
+            LookupError, TypeError, ValueError: If the content is damaged.
+        """
+        self.best.copy_(restored(tensors, "best", self.best))
         for name, value in self.best_params.items():
-            value.copy_(tensors[f"best_params.{name}"])
-        self.losses = [tuple(losses) for losses in plain["losses"]]
-        self.waiting = plain["waiting"]
+            value.copy_(restored(tensors, f"best_params.{name}", value))
+        self.losses = [tuple(map(float, losses)) for losses in plain["losses"]]
+        self.waiting = int(plain["waiting"])
 
     @torch.no_grad()
     def joint(self) -> list[Tensor]:

@@ -1,9 +1,13 @@
 """Resumed training: bit-equal to an uninterrupted one, for the same run only."""
 
+import copy
+
 import numpy as np
 import pytest
+import torch
 
 import mmgraph as mg
+from mmgraph import checkpoint
 from mmgraph.train import progress_dir
 from mmgraph.train.step import TrainStep
 
@@ -111,3 +115,121 @@ def test_saves_take_a_small_part_of_the_time(tmp_path, monkeypatch):
     assert not progress.is_due("steps")
     now[0] += 2
     assert progress.is_due("steps")
+
+
+def test_models_in_subfolders_stay(data, tmp_path):
+    checkpoint.save(tmp_path / "model", {"w": torch.zeros(1)}, {"estimator": "x"})
+    checkpoint.save(tmp_path / "steps", {}, {"run": {}, "plain": {}})
+    killed = tmp_path / "experts"  # by the first save
+    killed.mkdir()
+    (killed / f".model-{16 * 'a'}.{16 * '0'}.tmp.safetensors").touch()
+    progress_dir.remove_progress(tmp_path)
+    assert [part.name for part in tmp_path.iterdir()] == ["model"]
+    checkpoint.load(tmp_path / "model")
+
+
+def _moment(tensors, plain, key="exp_avg"):
+    name = next(n for n in tensors if n.endswith(f".{key}"))
+    return name, tensors[name]
+
+
+def _short(tensors, plain):
+    name, _ = _moment(tensors, plain)
+    tensors[name] = torch.zeros(1)
+
+
+def _empty(tensors, plain):
+    name, _ = _moment(tensors, plain, "exp_avg_sq")
+    tensors[name] = torch.zeros(0)
+
+
+def _double(tensors, plain):
+    name, moment = _moment(tensors, plain)
+    tensors[name] = moment.double()
+
+
+def _nan(tensors, plain):
+    name, moment = _moment(tensors, plain)
+    tensors[name] = torch.full_like(moment, torch.nan)
+
+
+def _negative(tensors, plain):
+    name, moment = _moment(tensors, plain, "exp_avg_sq")
+    tensors[name] = moment - 1
+
+
+def _lacking(tensors, plain):
+    del tensors[_moment(tensors, plain)[0]]
+
+
+def _more(tensors, plain):
+    tensors["step.optimizer.99999.exp_avg"] = torch.zeros(1)
+
+
+def _parameter(tensors, plain):
+    name = next(n for n in tensors if n.startswith("step.graph."))
+    tensors[name] = tensors[name][..., :1]
+
+
+def _indices(tensors, plain):
+    tensors["batches.remaining"] = torch.tensor([10**9])
+
+
+def _generator(tensors, plain):
+    tensors["generator"] = tensors["generator"][:10]
+
+
+def _best(tensors, plain):
+    tensors["validation.best_params." + _graph_name(tensors)] = torch.zeros(2, 3)
+
+
+def _graph_name(tensors):
+    return next(n for n in tensors if n.startswith("step.graph.")).removeprefix(
+        "step.graph."
+    )
+
+
+def _rate(tensors, plain):
+    plain["optimizer_step"]["groups"][0]["lr"] = 1e30
+
+
+def _schedule(tensors, plain):
+    plain["optimizer_step"]["schedule"]["get_lr"] = 5
+
+
+def _steps(tensors, plain):
+    plain["step"] = 10**9
+
+
+def _groups(tensors, plain):
+    plain["optimizer_step"]["groups"] = []
+
+
+FORGED = [_short, _empty, _double, _nan, _negative, _lacking, _more, _parameter]
+FORGED += [_indices, _generator, _best, _rate, _schedule, _steps, _groups]
+
+
+@pytest.mark.slow
+def test_forged_progress_is_refused(data, tmp_path, monkeypatch):
+    """Moments of another shape once crashed the process in the fused kernel."""
+    path = tmp_path / "progress"
+    interrupt(data, path, monkeypatch)
+    good = checkpoint.load(path / "steps")
+    for forge in FORGED:
+        tensors, manifest = dict(good.tensors), copy.deepcopy(good.manifest)
+        forge(tensors, manifest["plain"])
+        checkpoint.save(path / "steps", tensors, manifest)
+        with pytest.raises(mg.CheckpointError, match=r"steps must hold progress of th"):
+            fit(data, checkpoint_dir=path)
+    checkpoint.save(path / "steps", good.tensors, good.manifest)
+    experts = checkpoint.load(path / "experts")
+    for name in ("evidence", "present"):
+        tensors = {**experts.tensors, name: experts.tensors[name][:1]}
+        checkpoint.save(path / "experts", tensors, experts.manifest)
+        with pytest.raises(mg.CheckpointError, match=r"experts must hold progress of"):
+            fit(data, checkpoint_dir=path)
+    manifest = copy.deepcopy(experts.manifest)
+    manifest["plain"]["joint"] = manifest["plain"]["experts"] * 1000
+    checkpoint.save(path / "experts", experts.tensors, manifest)
+    with pytest.raises(mg.CheckpointError, match="base learner must have tensors"):
+        fit(data, checkpoint_dir=path)
