@@ -27,7 +27,11 @@ OPTIONS: dict[str, Any] = {
 
 
 def boosted_trees(
-    x: npt.NDArray[np.float32], target: npt.NDArray[np.float32], task: Task, seed: int
+    x: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    task: Task,
+    seed: int,
+    weight: npt.NDArray[np.float32] | None = None,
 ) -> list[PlainTree] | None:
     """Fit histogram gradient boosting; its raw scores are the mean of the trees.
 
@@ -39,6 +43,7 @@ def boosted_trees(
         target: ``[N, K]`` one-hot classes, labels or values.
         task: Prediction task.
         seed: Seed of the features that are sampled for splits.
+        weight: ``[N]`` sample weights; None weights all samples equally.
 
     Returns:
         ``S`` trees of ``K`` outputs; None if a target has fewer than two classes.
@@ -49,7 +54,7 @@ def boosted_trees(
         2008.
     """
     used = _screen(x, target)
-    fitted = _fit_task(x[:, used], target, task, seed)
+    fitted = _fit_task(x[:, used], target, task, seed, weight)
     return None if fitted is None else _to_trees(fitted, used, x.shape[1])
 
 
@@ -80,21 +85,28 @@ class _Boosted:
 
 
 def _fit_task(
-    x: npt.NDArray[np.float32], target: npt.NDArray[np.float32], task: Task, seed: int
+    x: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    task: Task,
+    seed: int,
+    weight: npt.NDArray[np.float32] | None,
 ) -> _Boosted | None:
     """Fit the models of a task to ``[N, I]``; None with fewer than two classes."""
     if isinstance(task, Classification):
-        return _fit_classes(x, target, seed)
+        return _fit_classes(x, target, seed, weight)
     classes = 2 if isinstance(task, MultiLabel) else None
     if classes and any(len(np.unique(y)) < 2 for y in target.T):
         return None
-    models = [_fit(x, y, classes, seed) for y in target.T]
+    models = [_fit(x, y, classes, seed, weight) for y in target.T]
     outputs = [[k] for k in range(len(models))]
     return _Boosted(models, outputs, np.zeros(len(models)))
 
 
 def _fit_classes(
-    x: npt.NDArray[np.float32], target: npt.NDArray[np.float32], seed: int
+    x: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    seed: int,
+    weight: npt.NDArray[np.float32] | None,
 ) -> _Boosted | None:
     """Fit one model of all classes that have rows; the others get a low score."""
     y = target.argmax(1)
@@ -105,7 +117,8 @@ def _fit_classes(
     start[observed] = 0.0
     # two classes: one tree of log-odds per iteration
     outputs = observed[1:] if len(observed) == 2 else observed
-    return _Boosted([_fit(x, y, len(observed), seed)], [outputs.tolist()], start)
+    model = _fit(x, y, len(observed), seed, weight)
+    return _Boosted([model], [outputs.tolist()], start)
 
 
 def _fit(
@@ -113,6 +126,7 @@ def _fit(
     y: npt.NDArray[Any],
     num_classes: int | None,
     seed: int,
+    weight: npt.NDArray[np.float32] | None,
 ) -> Any:  # noqa: ANN401
     """Fit one model: a classifier, or a regressor if ``num_classes`` is None."""
     from sklearn import ensemble
@@ -131,7 +145,7 @@ def _fit(
         random_state=seed,
         **OPTIONS,
     )
-    return model.fit(x, y)
+    return model.fit(x, y, sample_weight=weight)
 
 
 class BoostingState(NamedTuple):

@@ -4,8 +4,7 @@ Letters: ``n`` rows, ``F`` features, ``K`` outputs.
 """
 
 import warnings
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -84,13 +83,22 @@ class TreeExpert(nn.Module):
 
 
 def fit_forest(
-    x: Tensor, y: Tensor, task: Task, folds: Tensor, grouped: bool, seed: int
+    x: Tensor,
+    y: Tensor,
+    task: Task,
+    folds: Tensor,
+    grouped: bool,
+    seed: int,
+    weight: Tensor | None = None,
 ) -> FittedExperts:
-    """Fit a forest; return out-of-bag scores (out-of-fold if grouped) and the forest.
+    """Fit a forest; return out-of-bag scores and the forest.
 
-    With too few labeled samples, all scores are NaN and the forest has no trees.
+    The scores are out of fold if samples are grouped, or weighted: a heavy sample can
+    be in every bootstrap. With too few labeled samples, all scores are NaN and the
+    forest has no trees.
     """
-    link, (target, known) = link_of(task), targets_of(y, task)
+    link, (target, known) = link_of(task), targets_of(y, task, weight)
+    by_fold = grouped or weight is not None
     scaler = StandardScaler(x.shape[1])
     scaler.fit(x)
     scores = x.new_full((len(x), task.out_channels), torch.nan)
@@ -98,14 +106,19 @@ def fit_forest(
     if int(labeled.sum()) < MIN_SAMPLES:
         return [(scores, TreeExpert(x.shape[1], task.out_channels, link))]
     z = scaler(x)
-    fit = partial(_fit_trees, link=link, seed=seed)
-    forest = fit(z[labeled], target[labeled], out_of_bag=not grouped)
+
+    def fit(rows: Tensor, *, out_of_bag: bool) -> "RandomForestRegressor":
+        weights = None if weight is None else known[rows]
+        options: dict[str, Any] = {"link": link, "seed": seed, "out_of_bag": out_of_bag}
+        return _fit_trees(z[rows], target[rows], weights, **options)
+
+    forest = fit(labeled, out_of_bag=not by_fold)
     expert = TreeExpert.from_forest(forest, scaler, link)
-    if grouped:
+    if by_fold:
         for j in torch.unique(folds):
             kept = labeled & (folds != j)
             if int(kept.sum()) >= MIN_SAMPLES:
-                part = fit(z[kept], target[kept], out_of_bag=False)
+                part = fit(kept, out_of_bag=False)
                 fold = folds == j
                 scores[fold] = TreeExpert.from_forest(part, scaler, link)(x[fold])
     else:
@@ -116,7 +129,13 @@ def fit_forest(
 
 
 def _fit_trees(
-    z: Tensor, target: Tensor, *, link: str, seed: int, out_of_bag: bool
+    z: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    *,
+    link: str,
+    seed: int,
+    out_of_bag: bool,
 ) -> "RandomForestRegressor":
     """Fit a forest of regression trees; with one-hot targets, splits minimize Gini.
 
@@ -136,4 +155,5 @@ def _fit_trees(
     )
     with warnings.catch_warnings():  # tiny data: a row can be in every bootstrap
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB")
-        return forest.fit(z.numpy(), target.squeeze(1).numpy())
+        weights = None if weight is None else weight.numpy()
+        return forest.fit(z.numpy(), target.squeeze(1).numpy(), weights)

@@ -5,8 +5,8 @@ Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``K`` outputs, ``J`` f
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from mmgraph.nn.scaling import StandardScaler
 
 if TYPE_CHECKING:
     from sklearn.tree import ExtraTreeRegressor
+
+Float32Array: TypeAlias = npt.NDArray[np.float32]
 
 NUM_TREES = 200
 MIN_LEAF = 5
@@ -122,6 +124,7 @@ def fit_joint(
     folds: Tensor,
     *,
     seed: int = 0,
+    weight: Tensor | None = None,
 ) -> JointForest:
     """Fit extremely randomized trees to all modalities, each without one fold.
 
@@ -136,11 +139,12 @@ def fit_joint(
         task: Prediction task.
         folds: ``[N]`` fold of each sample, from 0.
         seed: Seed of bootstraps, dropout and trees.
+        weight: ``[N]`` sample weights; None weights all samples equally.
 
     References:
         Extremely Randomized Trees, Geurts, Ernst, Wehenkel, 2006.
     """
-    forest, training = _prepare(features, present, y, task, folds)
+    forest, training = _prepare(features, present, y, task, folds, weight)
     rounds = max(1, NUM_TREES // forest.num_folds)
     numbers = range(rounds * forest.num_folds)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
@@ -157,6 +161,7 @@ def _prepare(
     y: Tensor,
     task: Task,
     folds: Tensor,
+    weight: Tensor | None,
     **options: bool,
 ) -> tuple[JointForest, "_TreeTrainingData"]:
     """Return a forest without trees, its scaling fitted, and its training data."""
@@ -169,8 +174,9 @@ def _prepare(
         **options,
     )
     forest.fit_scaling(features, present)
-    targets = targets_of(y, task)
-    return forest, _TreeTrainingData.of(forest, features, present, targets, folds)
+    targets = targets_of(y, task, weight)
+    data = _TreeTrainingData.of(forest, features, present, targets, folds)
+    return forest, data if weight is not None else replace(data, weight=None)
 
 
 def fit_boosted(
@@ -181,6 +187,7 @@ def fit_boosted(
     folds: Tensor,
     *,
     seed: int = 0,
+    weight: Tensor | None = None,
 ) -> JointForest | None:
     """Fit boosted trees to all modalities, once without each fold.
 
@@ -194,6 +201,7 @@ def fit_boosted(
         task: Prediction task.
         folds: ``[N]`` fold of each sample, from 0.
         seed: Seed of dropout and trees.
+        weight: ``[N]`` sample weights; None weights all samples equally.
 
     Returns:
         All models as one forest. None if the fit would take too long (samples x inputs
@@ -203,15 +211,16 @@ def fit_boosted(
     References:
         Greedy Function Approximation: A Gradient Boosting Machine, Friedman, 2001.
     """
-    forest, training = _prepare(features, present, y, task, folds, boosted=True)
+    given = features, present, y, task, folds, weight
+    forest, training = _prepare(*given, boosted=True)
     rows, inputs = min(len(y), MAX_BOOTSTRAP), min(training.z.shape[1], MAX_INPUTS)
     cost = COPIES * rows * inputs * task.out_channels
     if cost > MAX_COST:
         return None
     fits = []
     for fold in range(forest.num_folds):
-        rows_and_targets = training.bootstrap(fold, COPIES, seed + fold)
-        trees = boosted_trees(*rows_and_targets, task, seed)
+        x, target, weights = training.bootstrap(fold, COPIES, seed + fold)
+        trees = boosted_trees(x, target, task, seed, weights)
         if trees is None:
             return None
         fits.append(trees)
@@ -234,6 +243,7 @@ class _TreeTrainingData:
         target: ``[N, K]`` targets.
         usable: ``[N]`` Bool, True if a sample has a label and a modality.
         folds: ``[N]`` fold of each sample.
+        weight: ``[N]`` sample weights; None weights all samples equally.
     """
 
     z: npt.NDArray[np.float32]
@@ -243,6 +253,7 @@ class _TreeTrainingData:
     target: Tensor
     usable: Tensor
     folds: Tensor
+    weight: Tensor | None
 
     @classmethod
     def of(
@@ -265,12 +276,13 @@ class _TreeTrainingData:
             target,
             present.any(1) & (known > 0),
             folds,
+            known,
         )
 
     def bootstrap(
         self, fold: int, copies: int, seed: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Draw inputs and targets outside a fold, or of all if there are none.
+    ) -> tuple[Float32Array, Float32Array, Float32Array | None]:
+        """Draw inputs, targets and weights outside a fold, or of all if there are none.
 
         Args:
             fold: Fold to leave out.
@@ -278,7 +290,7 @@ class _TreeTrainingData:
             seed: Seed of the draw and of the modality dropout of each row.
 
         Returns:
-            ``[n, 2 F]`` inputs and ``[n, K]`` targets.
+            ``[n, 2 F]`` inputs, ``[n, K]`` targets, and ``[n]`` weights or None.
         """
         generator = torch.Generator().manual_seed(seed)
         outside = self.usable & (self.folds != fold)
@@ -291,14 +303,15 @@ class _TreeTrainingData:
         rows = rows[drawn]
         kept = modality_dropout(self.present[rows], DROPOUT, generator).numpy()
         seen = np.where(kept[:, self.modality], self.z[rows.numpy()], self.nothing)
-        return seen, self.target[rows].numpy()
+        weight = None if self.weight is None else self.weight[rows].numpy()
+        return seen, self.target[rows].numpy(), weight
 
     def fit_tree(self, number: int, fold: int, seed: int) -> "ExtraTreeRegressor":
         """Fit one tree to a bootstrap of the samples outside a fold."""
         from sklearn.tree import ExtraTreeRegressor
 
         own = (seed * 1_000_003 + number) % 2**32
-        seen, target = self.bootstrap(fold, 0, own)
+        seen, target, weight = self.bootstrap(fold, 0, own)
         width = seen.shape[1]
         candidates = min(max(round(SPLIT_SHARE * width), MIN_SPLIT), MAX_SPLIT)
         tree = ExtraTreeRegressor(
@@ -306,4 +319,5 @@ class _TreeTrainingData:
             max_features=min(width, candidates),
             random_state=own,
         )
-        return tree.fit(seen, target.squeeze(1) if target.shape[1] == 1 else target)
+        target = target.squeeze(1) if target.shape[1] == 1 else target
+        return tree.fit(seen, target, sample_weight=weight)

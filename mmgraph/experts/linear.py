@@ -157,7 +157,12 @@ def quantile_knots(x: Tensor) -> PiecewiseLinear:
 
 
 def fit_ridges(
-    x: Tensor, y: Tensor, task: Task, folds: Tensor, hinges: PiecewiseLinear
+    x: Tensor,
+    y: Tensor,
+    task: Task,
+    folds: Tensor,
+    hinges: PiecewiseLinear,
+    weight: Tensor | None = None,
 ) -> FittedExperts:
     """Fit one base learner for each ridge penalty.
 
@@ -177,17 +182,17 @@ def fit_ridges(
     # the indicators of piecewise-linear functions equal those of their features
     used = torch.nonzero((z.amax(0) > z.amin(0))[: 2 * width + num_knots])[:, 0]
     names = torch.unique(folds)
-    weight = torch.stack([(folds != j).float() for j in names] + [torch.ones(len(x))])
-    target, known = targets_of(y, task)
+    kept = torch.stack([(folds != j).float() for j in names] + [torch.ones(len(x))])
+    target, known = targets_of(y, task, weight)
     fits = fit_linear(
         z[:, used],
         target,
-        (weight * known).repeat(len(RIDGES), 1),
-        torch.tensor(RIDGES).repeat_interleave(len(weight)),
+        (kept * known).repeat(len(RIDGES), 1),
+        torch.tensor(RIDGES).repeat_interleave(len(kept)),
         link,
-    ).unflatten(0, (len(RIDGES), len(weight)))
+    ).unflatten(0, (len(RIDGES), len(kept)))
     which = torch.searchsorted(names, folds)
-    unfitted = (weight[:-1].sum(1) == 0)[which]
+    unfitted = (kept[:-1].sum(1) == 0)[which]
     fitted: FittedExperts = []
     for expert, w in zip(experts, fits, strict=True):
         expert.hinges.load_state_dict(hinges.state_dict())

@@ -29,26 +29,44 @@ def link_of(task: Task) -> Link:
     return "sigmoid" if isinstance(task, MultiLabel) else "identity"
 
 
-def prior_of(task: Task, y: Tensor) -> Tensor:
-    """Return the prior scores ``[K]`` of training targets, on the scale of the link."""
+def prior_of(task: Task, y: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the prior scores ``[K]`` of training targets, on the scale of the link.
+
+    Args:
+        task: Prediction task.
+        y: Encoded targets.
+        weight: ``[N]`` sample weights of mean 1; None weights all samples equally.
+    """
     if isinstance(task, Classification):
-        return task.log_prior(y)
+        return task.log_prior(y, weight)
     known = ~y.isnan()
-    total = torch.where(known, y, 0).sum(0)
+    values, count = torch.where(known, y, 0), known
+    if weight is not None:
+        values, count = values * weight[:, None], known * weight[:, None]
+    total = values.sum(0)
     if isinstance(task, MultiLabel):
-        return ((total + 0.5) / (known.sum(0) + 1)).logit()
-    return total / known.sum(0).clamp(min=1)
+        return ((total + 0.5) / (count.sum(0) + 1)).logit()
+    count = count.sum(0)
+    return total / (count.clamp(min=1) if weight is None else count.where(count > 0, 1))
 
 
-def targets_of(y: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+def targets_of(
+    y: Tensor, task: Task, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return targets ``[N, K]`` and the weight ``[N]`` of each row.
 
     Classes are one-hot. A row with a missing label has weight zero.
+
+    Args:
+        y: Encoded targets.
+        task: Prediction task.
+        weight: ``[N]`` sample weights of mean 1; None weights all samples equally.
     """
     if isinstance(task, Classification):
-        return F.one_hot(y, task.num_classes).float(), torch.ones(len(y))
-    known = (~y.isnan()).all(1).float()
-    return torch.where(y.isnan(), 0, y), known
+        target, known = F.one_hot(y, task.num_classes).float(), torch.ones(len(y))
+    else:
+        target, known = torch.where(y.isnan(), 0, y), (~y.isnan()).all(1).float()
+    return target, known if weight is None else known * weight
 
 
 def to_score(logits: Tensor, link: Link) -> Tensor:

@@ -20,7 +20,12 @@ MAX_PATTERNS, MIN_PATTERN_COUNT = 64, 5
 
 
 def fit_pool(
-    evidence: Evidence, y: Tensor, task: Task, *, seed: int = 0
+    evidence: Evidence,
+    y: Tensor,
+    task: Task,
+    *,
+    seed: int = 0,
+    weight: Tensor | None = None,
 ) -> EvidencePool:
     """Fit the weights of a log-linear opinion pool on out-of-fold evidence.
 
@@ -32,6 +37,7 @@ def fit_pool(
         y: Encoded targets.
         task: Prediction task.
         seed: Seed of the random subsets.
+        weight: ``[N]`` sample weights of mean 1; None weights all samples equally.
 
     References:
         Combining Probability Distributions: A Critique and an Annotated Bibliography,
@@ -57,7 +63,7 @@ def fit_pool(
 
     def loss() -> Tensor:
         losses = [
-            task.loss(pool(evidence.out_of_fold, mask, joint), y)
+            task.loss(pool(evidence.out_of_fold, mask, joint), y, weight)
             for mask, joint in inputs
         ]
         return torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)

@@ -10,6 +10,7 @@ outputs.
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,7 @@ def fit_evidence(
     kinds: Sequence[ExpertKind] = ("linear", "spline", "forest", "joint"),
     grouped: bool = False,
     seed: int = 0,
+    weight: Tensor | None = None,
 ) -> Evidence:
     """Fit all base learners, and compute their out-of-fold evidence.
 
@@ -98,17 +100,21 @@ def fit_evidence(
         grouped: Folds keep groups together. Forests are then fitted by fold, because
             out-of-bag samples can belong to groups of the bootstrap.
         seed: Seed of the trees.
+        weight: ``[N]`` sample weights of mean 1; None weights all samples equally.
 
     References:
         Stacked Generalization, Wolpert, 1992.
     """
-    prior = prior_of(task, y)
+    prior = prior_of(task, y, weight)
     present = present_rows(features.values())
     evidence, experts = [], nn.ModuleList()
+    options: dict[str, Any]
     for m, x in enumerate(features.values()):
         rows = torch.nonzero(present[:, m])[:, 0]
         own = x[rows], y[rows], task, folds[rows]
-        fitted = fit_unimodal(kinds, *own, grouped=grouped, seed=seed)
+        weights = None if weight is None else weight[rows]
+        options = {"grouped": grouped, "seed": seed, "weight": weights}
+        fitted = fit_unimodal(kinds, *own, **options)
         part = torch.stack([score for score, _ in fitted], dim=1) - prior
         table = part.new_zeros(len(y), *part.shape[1:])
         evidence.append(table.index_copy(0, rows, torch.where(part.isnan(), 0, part)))
@@ -117,8 +123,9 @@ def fit_evidence(
     joint = nn.ModuleList()
     usable = present.any(1) & (targets_of(y, task)[1] > 0)
     if "joint" in kinds and len(parts) > 1 and bool(usable.any()):
-        joint.append(fit_joint(parts, present, y, task, folds, seed=seed))
-        boosted = fit_boosted(parts, present, y, task, folds, seed=seed)
+        training = parts, present, y, task, folds
+        joint.append(fit_joint(*training, seed=seed, weight=weight))
+        boosted = fit_boosted(*training, seed=seed, weight=weight)
         joint.extend([] if boosted is None else [boosted])
     out_of_fold = torch.stack(evidence, dim=1)
     return Evidence(out_of_fold, present, experts, prior, parts, folds, joint)
@@ -133,6 +140,7 @@ def fit_unimodal(
     *,
     grouped: bool = False,
     seed: int = 0,
+    weight: Tensor | None = None,
 ) -> FittedExperts:
     """Fit the base learners of one modality.
 
@@ -146,6 +154,7 @@ def fit_unimodal(
         folds: ``[n]`` fold of each sample.
         grouped: Fit forests by fold in place of out-of-bag predictions.
         seed: Seed of the forests.
+        weight: ``[n]`` sample weights; None weights all samples equally.
 
     Returns:
         For each base learner, out-of-fold scores ``[n, K]``, NaN without a fit outside
@@ -158,8 +167,8 @@ def fit_unimodal(
         if same in fitted:
             fitted[kind] = [(scores, deepcopy(e)) for scores, e in fitted[same]]
         elif same == "forest":
-            fitted[kind] = fit_forest(x, y, task, folds, grouped, seed)
+            fitted[kind] = fit_forest(x, y, task, folds, grouped, seed, weight)
         elif same != "joint":
             hinges = PiecewiseLinear() if same == "linear" else quantile_knots(x)
-            fitted[kind] = fit_ridges(x, y, task, folds, hinges)
+            fitted[kind] = fit_ridges(x, y, task, folds, hinges, weight)
     return [pair for kind in fitted.values() for pair in kind]

@@ -59,9 +59,16 @@ class Classification:
         """
         return cross_entropy(logits, y, weight)
 
-    def log_prior(self, y: Tensor) -> Tensor:
-        """Return the log class frequencies ``[K]``, with a pseudo-count of 0.5."""
-        counts = torch.bincount(y[y >= 0], minlength=self.num_classes) + 0.5
+    def log_prior(self, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the log class frequencies ``[K]``, with a pseudo-count of 0.5.
+
+        Args:
+            y: ``[B]`` class indices, -1 where unknown.
+            weight: ``[B]`` sample weights; None counts samples.
+        """
+        known = y >= 0
+        weights = None if weight is None else weight[known]
+        counts = torch.bincount(y[known], weights, minlength=self.num_classes) + 0.5
         return (counts / counts.sum()).log()
 
     def activate(self, logits: Tensor) -> Tensor:
