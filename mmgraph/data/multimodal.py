@@ -4,7 +4,7 @@ Shapes: N samples, M modalities, T steps, C channels, L rows, K labels of one sa
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from mmgraph.data.features.describe import describe_rows
 from mmgraph.data.io.arrays import build_column
 from mmgraph.data.io.arrow import as_table, parse_table
 from mmgraph.data.io.dataframe import build_frame, parse_frame
+from mmgraph.data.io.frames import check_same_index, unpack_frames
 from mmgraph.data.io.hetero_data import build_graphs, parse_graphs
 from mmgraph.data.io.parquet import build_table, read_table, write_table
 from mmgraph.data.schema_inference import fit_columns, infer_schema, narrow_schema
@@ -174,17 +175,20 @@ class MultimodalData:
         if times:
             check_mapping("times", times)
         check_names("times", times, names)
+        metadata = {"y": y, "ids": ids, "groups": groups}
+        check_same_index({**arrays, **metadata})
         tokens = {m.name: m.tokens for m in schema.modalities} if schema else {}
-        columns = {
-            name: build_column(
+        columns = {}
+        for i, (name, content) in enumerate(arrays.items()):
+            values = unpack_frames(name, content, times.get(name))
+            column = build_column(
                 name,
-                content,
+                values.content,
                 present=keep[:, i],
-                times=times.get(name),
+                times=values.times,
                 tokens=tokens.get(name),
             )
-            for i, (name, content) in enumerate(arrays.items())
-        }
+            columns[name] = values.label(column)
         return cls.from_columns(
             columns, y=y, ids=ids, groups=groups, split_name=split_name, schema=schema
         )
@@ -897,12 +901,13 @@ class MultimodalData:
 
     @classmethod
     def from_hetero_data(
-        cls, graphs: Sequence["HeteroData"], *, schema: Schema | None = None
+        cls, graphs: Iterable["HeteroData"], *, schema: Schema | None = None
     ) -> "MultimodalData":
         """Read one PyTorch Geometric graph per sample.
 
         Args:
-            graphs: Heterogeneous graphs whose node types are the modalities, with
+            graphs: Heterogeneous graphs whose node types are the modalities: a list, a
+                generator, a batch of PyTorch Geometric, or one graph. They have
                 ``x [T, C]`` or ``text`` (a list of one string), and optionally
                 ``time [T]``. A node type that is absent or has no rows is a missing
                 modality. The graph attributes ``y``, ``id``, ``group`` and ``split``

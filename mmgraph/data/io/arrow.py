@@ -30,9 +30,10 @@ from mmgraph.data.column import (
     empty_column,
     lengths_to_offsets,
 )
-from mmgraph.data.io.arrays import from_rows, sort_by_time
+from mmgraph.data.io.arrays import from_rows, with_times
 from mmgraph.data.io.csv_table import is_untyped
 from mmgraph.data.io.parquet import one_line, read_document
+from mmgraph.data.io.times import arrow_times
 from mmgraph.data.precision import as_float32
 from mmgraph.data.schema_inference import fit_columns
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
@@ -198,7 +199,7 @@ def _read_own(table: "pa.Table", document: dict[str, Any]) -> dict[str, Column]:
     }
 
 
-def _get(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
+def get_array(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
     """Return one column as one array."""
     import pyarrow as pa
 
@@ -239,7 +240,7 @@ def read_metadata(
     optional = isinstance(name, DefaultColumn) and not required
     if name is None or (optional and table.column_names.count(name) != 1):
         return None
-    array = _get(table, name, f"Pass {field}= one of these, or {field}=None.")
+    array = get_array(table, name, f"Pass {field}= one of these, or {field}=None.")
     if pa.types.is_fixed_size_list(array.type) and not array.null_count:
         width = array.type.list_size
         return np.asarray(to_numbers(array.flatten())).reshape(len(array), width)
@@ -286,7 +287,7 @@ def _read_modality(
 
     @cache
     def read(field: str) -> Any:  # noqa: ANN401
-        array = _get(table, field, CHECK_NAMES)
+        array = get_array(table, field, CHECK_NAMES)
         is_encoded = pa.types.is_dictionary(array.type) or not is_single(array.type)
         return read_cells(
             name,
@@ -299,7 +300,7 @@ def _read_modality(
         )
 
     if len(fields) == 1 and resolve_column(fields[0], known) == fields[0]:
-        array = _get(table, fields[0], CHECK_NAMES)
+        array = get_array(table, fields[0], CHECK_NAMES)
         if not is_single(array.type):
             return _read_nested(table, name, fields[0])
         if isinstance(source, str) and not isinstance(read(source), np.ndarray):
@@ -335,7 +336,7 @@ def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
     """Read text, vectors or sequences from one column, with times if there are any."""
     import pyarrow as pa
 
-    array, _ = plain_array(_get(table, field, "Name the columns in modalities=."))
+    array, _ = plain_array(get_array(table, field, "Name the columns in modalities=."))
     kind = array.type
     if is_string(kind):
         return _read_text(table, name, array, field)
@@ -366,7 +367,7 @@ def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
         )
     if not len(values) and values.shape[1] == 0:
         return empty_column(len(array))
-    time = _read_times(table, field, lengths)
+    time = _read_times(table, name, field, lengths)
     return from_rows(name, values, lengths, ragged=ragged, time=time)
 
 
@@ -418,19 +419,25 @@ def _read_text(table: "pa.Table", name: str, array: "pa.Array", field: str) -> C
     cells = np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
     observed = np.array([bool(cell) for cell in cells], dtype=bool)
     column = Column(cells[observed], lengths_to_offsets(observed))
-    time = _read_times(table, field, column.lengths)
-    return column if time is None else sort_by_time(name, column, time)
+    time = _read_times(table, name, field, column.lengths)
+    return with_times(name, column, time)
 
 
-def _read_times(table: "pa.Table", field: str, lengths: IntArray) -> AnyArray | None:
+def _read_times(
+    table: "pa.Table", name: str, field: str, lengths: IntArray
+) -> AnyArray | None:
     """Return the times of all rows of a column; None if the table has none."""
+    import pyarrow as pa
+
     if f"{field}.time" not in table.column_names:
         return None
     array = _get(table, f"{field}.time", "")
-    numeric = _is_list(array.type) and is_number(array.type.value_type)
-    if numeric and np.array_equal(_lengths(array), lengths):
-        return to_numbers(array.flatten()).astype(np.float64)
+    if is_single(array.type) and lengths.max(initial=0) <= 1:
+        return arrow_times(name, array.filter(pa.array(lengths > 0)))
+    single = _is_list(array.type) and is_single(array.type.value_type)
+    if single and np.array_equal(_lengths(array), lengths):
+        return arrow_times(name, array.flatten())
     raise DataError(
-        f"column '{field}.time' must hold one number per row of {field!r}, got "
+        f"column '{field}.time' must hold one time per row of {field!r}, got "
         f"{array.type} of other lengths. Write the file again."
     )

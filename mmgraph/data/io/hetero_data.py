@@ -3,7 +3,7 @@
 Shapes: N samples, T rows of one sample, C channels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 
 def parse_graphs(
-    graphs: Sequence["HeteroData"], schema: Schema | None
+    graphs: Iterable["HeteroData"], schema: Schema | None
 ) -> dict[str, Any]:
     """Return the arguments of ``MultimodalData.from_columns`` from graphs.
 
     Args:
-        graphs: One graph per sample.
+        graphs: One graph per sample, a batch of them, or one graph.
         schema: Schema that determines which modalities are sequences, or None.
 
     Raises:
         DataError: If there is no graph, or a node type has no ``x``.
     """
+    graphs = _list_graphs(graphs)
     names = _merge_orders([tuple(graph.node_types) for graph in graphs])
     if not names:
         raise DataError(
@@ -43,6 +44,28 @@ def parse_graphs(
         field: _read_metadata(graphs, key) for field, key in METADATA_NAMES.items()
     }
     return {"columns": columns, **metadata}
+
+
+def _list_graphs(graphs: Any) -> list["HeteroData"]:  # noqa: ANN401
+    """Return one graph per sample from an iterable, a batch of PyG, or one graph.
+
+    Raises:
+        DataError: If an item is not a HeteroData.
+    """
+    from torch_geometric.data import HeteroData
+
+    if hasattr(graphs, "to_data_list"):  # a batch; torch_geometric generates its class
+        graphs = graphs.to_data_list()
+    elif isinstance(graphs, HeteroData) or not isinstance(graphs, Iterable):
+        graphs = [graphs]
+    graphs = list(graphs)
+    for i, graph in enumerate(graphs):
+        if not isinstance(graph, HeteroData):
+            raise DataError(
+                "graphs must be HeteroData, whose node types are the modalities, got "
+                f"{type(graph).__name__} at sample {i}. Convert it."
+            )
+    return graphs
 
 
 def _merge_orders(parts: Sequence[tuple[str, ...]]) -> list[str]:
