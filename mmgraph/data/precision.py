@@ -4,6 +4,7 @@ Shapes: N rows, C channels.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -47,21 +48,16 @@ def warn_lost_digits(
         return
     table = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values[:, None]
     stored = rows.reshape(table.shape)
-    low, high = np.fmin.reduce(stored, axis=0), np.fmax.reduce(stored, axis=0)
-    largest = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        spread = high.astype(np.float64) - low
-        coarse = largest * 2.0**-23 > _COARSE * spread
     lost = [
         c
-        for c in np.flatnonzero(
-            np.isfinite(largest) & (coarse | (largest > _MAX_EXACT))
-        )
-        if _loses_digits(table[:, c], stored[:, c], coarse=bool(coarse[c]))
+        for c, coarse in _suspects(stored).items()
+        if _loses_digits(table[:, c], stored[:, c], coarse=coarse)
     ]
     if lost:
         listed = [
-            _describe(fields[c] if len(fields) else str(c), table[:, c])
+            _describe(
+                fields[c] if len(fields) else str(c), table[~np.isnan(stored[:, c]), c]
+            )
             for c in lost[:MAX_LISTED]
         ]
         warn(
@@ -70,6 +66,39 @@ def warn_lost_digits(
             "an origin (such as the first value) or use a larger unit, so that the "
             "differences stay; read codes as categories."
         )
+
+
+def warn_lost_digits_of_list(
+    name: str, items: Sequence[Any], arrays: Sequence[AnyArray]
+) -> None:
+    """Warn about lost digits of sequences; see :func:`warn_lost_digits`.
+
+    Args:
+        name: Name of the modality.
+        items: Values of each sample.
+        arrays: ``[T, C]`` the same values as float32.
+    """
+    rows = np.concatenate(arrays)
+    if rows.size and _suspects(rows):
+        pairs = zip(items, arrays, strict=True)
+        exact = [
+            np.asarray(item, dtype=np.float64).reshape(a.shape) for item, a in pairs
+        ]
+        warn_lost_digits(name, np.concatenate(exact), rows)
+
+
+def _suspects(rows: AnyArray) -> dict[int, bool]:
+    """Return the channels of ``[L, C]`` that may have lost digits.
+
+    The value is True where the steps of a channel are coarse for its range.
+    """
+    low, high = np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0)
+    largest = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        spread = high.astype(np.float64) - low
+        coarse = largest * 2.0**-23 > _COARSE * spread
+    suspect = np.isfinite(largest) & (coarse | (largest > _MAX_EXACT))
+    return {int(c): bool(coarse[c]) for c in np.flatnonzero(suspect)}
 
 
 def _loses_digits(values: AnyArray, stored: AnyArray, *, coarse: bool) -> bool:
@@ -87,6 +116,6 @@ def _loses_digits(values: AnyArray, stored: AnyArray, *, coarse: bool) -> bool:
 
 
 def _describe(field: str, values: AnyArray) -> str:
-    low, high = np.nanmin(values), np.nanmax(values)
+    low, high = values.min(), values.max()
     step = np.spacing(np.float32(max(abs(low), abs(high))))
     return f"channel {field} ({low:.12g} to {high:.12g} in steps of {step:.2g})"

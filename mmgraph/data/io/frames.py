@@ -273,7 +273,7 @@ def _warn_time_names(name: str, tables: list[_Columns], names: list[str]) -> Non
         ):
             warn(
                 f"Modality {name!r}: column {field!r} of its data frames ascends, and "
-                "is read as a channel. Pass it as times if it holds the times of the rows."
+                "is read as a channel. Pass it as times if it holds those of the rows."
             )
 
 
