@@ -1,0 +1,119 @@
+"""Row 17: an install with core dependencies alone."""
+
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+from reliability.row import Row
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_SECONDS = 0.3
+# Import names of the packages of extras, by the name of the distribution.
+IMPORTS = {"pillow": "PIL", "faiss-cpu": "faiss"}
+CORE = "tests/data tests/estimators tests/graph tests/nn tests/test_checkpoint.py"
+
+IMPORT = """
+import time
+import torch
+start = time.process_time()
+import mmgraph
+print(time.process_time() - start)
+"""
+HIDE = """
+import sys
+HIDDEN = set({hidden!r})
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HIDDEN:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Hide())
+"""
+USE = """
+import sys
+import numpy as np
+import mmgraph as mg
+train, test = mg.load_dataset("heart").split(seed=0)
+clf = mg.FusionClassifier(epochs=1, members=1, experts=("linear",)).fit(train)
+clf.save_pretrained("model")
+test.to_parquet("test.parquet")
+mg.FusionClassifier.from_pretrained("model").predict(test)
+print(mg.evaluate(clf, test, [0, 0.5]))
+"""
+COMMAND = "from mmgraph.cli.app import app; app()"
+COMMANDS = (
+    ("predict", "model", "test.parquet", "--output", "p.csv"),
+    ("evaluate", "model", "test.parquet"),
+    ("schema", "test.parquet"),
+)
+
+
+def row_17(full: bool) -> Row:
+    """Import, use and command line without the packages of any extra.
+
+    Args:
+        full: Install a wheel without extras in a separate environment, and run a part
+            of the tests there; otherwise, packages of extras are hidden.
+    """
+    seconds = min(float(_python(IMPORT).stdout) for _ in range(3))
+    failed = _run_in_new_environment() if full else _run_hidden()
+    total = 1 if full else 1 + len(COMMANDS)
+    figure = f"{failed} of {total} runs failed; import {seconds:.3f} CPU-s over torch"
+    return Row(
+        17,
+        "an install with core dependencies alone",
+        f"everything runs; import under {MAX_SECONDS} CPU-seconds over torch",
+        figure,
+        not failed and seconds < MAX_SECONDS,
+    )
+
+
+def hidden_modules() -> list[str]:
+    """Return the import names of the packages that only extras install."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    core = set(map(_name, project["dependencies"]))
+    extras = {
+        _name(requirement)
+        for requirements in project["optional-dependencies"].values()
+        for requirement in requirements
+    }
+    names = extras - core - {"mmgraph"}
+    return sorted(IMPORTS.get(name, name.replace("-", "_")) for name in names)
+
+
+def _name(requirement: str) -> str:
+    for mark in "[<>=~!; ":
+        requirement = requirement.partition(mark)[0]
+    return requirement.lower()
+
+
+def _run_hidden() -> int:
+    """Return the number of runs that fail where the packages of extras are hidden."""
+    hide = HIDE.format(hidden=hidden_modules())
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [_python(hide + USE, cwd=folder)]
+        for command in COMMANDS:
+            program = f"{hide}sys.argv[1:] = {list(command)!r}\n{COMMAND}"
+            runs.append(_python(program, cwd=folder))
+    return sum(run.returncode != 0 for run in runs)
+
+
+def _run_in_new_environment() -> int:
+    """Return 1 if tests fail in an environment with core dependencies, else 0."""
+    with tempfile.TemporaryDirectory() as folder:
+        python = Path(folder) / "bin" / "python"
+        install = python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt"
+        tools = "pytest", "pytest-xdist", "hypothesis", "beartype", "torchmetrics"
+        steps = (
+            (sys.executable, "-m", "venv", folder),
+            (*install, ROOT, *tools),
+            (python, "-m", "pytest", "-q", "-m", "not slow and not gpu", *CORE.split()),
+        )
+        return int(any(subprocess.run(step, cwd=ROOT).returncode for step in steps))
+
+
+def _python(program: str, cwd: str | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True
+    )
