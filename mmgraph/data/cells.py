@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 5  # cells that a warning lists
 DAY = 86400  # seconds
+_SAMPLE = 1000  # texts that are searched for numbers
 # what programs write for a missing cell: null in every column of a CSV file
 NULLS = ("", "NA", "NaN", "nan", "<NA>", "NaT", "NULL", "null", "#N/A", "#NA", "-nan")
 # what people write: missing among numbers, truth values and dates, where it is reported
@@ -253,6 +254,27 @@ def without(cells: "pa.Array", strings: Sequence[str]) -> "pa.Array":
 def warn(message: str) -> None:
     """Emit a `DataWarning`."""
     warnings.warn(message, DataWarning, stacklevel=2)
+
+
+def warn_about_numbers(name: str, texts: AnyArray) -> None:
+    """Warn if most of the first texts of a modality are numbers.
+
+    Args:
+        name: Name of the modality.
+        texts: ``[L]`` strings, which are read as text.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    first = pa.array(texts[:_SAMPLE], pa.large_string())
+    matches = pc.match_substring_regex(pc.utf8_trim_whitespace(first), PLAIN)
+    rows = np.flatnonzero(matches.to_numpy(zero_copy_only=False))
+    if len(rows) * 2 > len(first):
+        warn(
+            f"Modality {name!r} holds strings that are numbers, such as "
+            f"{texts[rows[0]]!r}, which are read as text. Convert them to numbers; if "
+            "they are text, give the modality kind='text' in a schema."
+        )
 
 
 class _StringColumn:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mmgraph._html import table_html
 from mmgraph.data.batch import Batch, collate
 from mmgraph.data.categories import codes_as_strings
+from mmgraph.data.cells import warn_about_numbers
 from mmgraph.data.column import (
     AnyArray,
     BoolArray,
@@ -189,6 +190,8 @@ class MultimodalData:
                 tokens=tokens.get(name),
             )
             columns[name] = values.label(column)
+            if column.is_text and schema is None:
+                warn_about_numbers(name, column.values)
         return cls.from_columns(
             columns, y=y, ids=ids, groups=groups, split_name=split_name, schema=schema
         )

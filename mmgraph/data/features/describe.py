@@ -14,6 +14,7 @@ from mmgraph.data.column import Column
 from mmgraph.data.features import VERSION
 from mmgraph.data.features.audio import NUM_AUDIO_FEATURES, describe_audio
 from mmgraph.data.features.image import NUM_IMAGE_FEATURES, describe_image
+from mmgraph.data.features.suffixes import warn_about_paths
 from mmgraph.data.features.text import NUM_TEXT_FEATURES, describe_texts
 from mmgraph.ops import position_in, segment_statistics
 
@@ -89,6 +90,7 @@ def describe_sequences(
 
 def _describe_raw(column: Column, kind: str, version: int) -> npt.NDArray[np.float32]:
     if kind not in ("image", "audio"):
+        warn_about_paths(column.values)
         return describe_texts(column.values, version=version)
     describe = describe_image if kind == "image" else describe_audio
     rows = [describe(Path(path), version=version) for path in column.values]

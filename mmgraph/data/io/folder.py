@@ -14,6 +14,7 @@ from typing import Any
 from mmgraph.data.column import Column
 from mmgraph.data.features.audio import describe_audio
 from mmgraph.data.features.image import describe_image
+from mmgraph.data.features.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from mmgraph.data.io.arrays import build_column
 from mmgraph.data.io.parquet import csv_remedy
 from mmgraph.errors import DataError, DataWarning
@@ -49,12 +50,9 @@ READERS: Mapping[str, Reader] = {
 RAW_READERS: Mapping[str, Reader] = {"image": str, "text": read_text, "sound": str}
 KINDS: Mapping[str, Kind] = {"image": "image", "text": "text", "sound": "audio"}
 SUFFIXES = {
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp"), "image"),
-    **dict.fromkeys((".bmp", ".gif", ".tif", ".tiff", ".jp2"), "image"),
-    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "image"),
+    **dict.fromkeys(IMAGE_SUFFIXES, "image"),
     ".txt": "text",
-    **dict.fromkeys((".wav", ".ogg", ".oga", ".opus", ".flac", ".mp3"), "sound"),
-    **dict.fromkeys((".aif", ".aiff", ".au", ".caf", ".w64"), "sound"),
+    **dict.fromkeys(AUDIO_SUFFIXES, "sound"),
 }
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 MAX_NAMED = 5  # files in a warning
