@@ -21,7 +21,8 @@ from mmgraph.data.categories import (
     strings_as_codes,
     unite_categories,
 )
-from mmgraph.data.column import AnyArray, Column, lengths_to_offsets
+from mmgraph.data.column import AnyArray, Column, IntArray, lengths_to_offsets
+from mmgraph.data.io.arrays import from_rows
 from mmgraph.data.number_strings import parse_numbers
 from mmgraph.errors import DataError, DataWarning
 
@@ -56,7 +57,9 @@ def concat_columns(name: str, columns: Sequence[Column]) -> Column:
     if first.time is not None:
         time = np.concatenate([c.time for c in filled if c.time is not None])
     return Column(
-        values=np.concatenate([align_channels(c, channels).values for c in filled]),
+        values=np.concatenate(
+            [align_channels(name, c, channels).values for c in filled]
+        ),
         offsets=lengths_to_offsets(lengths),
         time=time,
         names=tuple(channels) if any(c.names for c in filled) else (),
@@ -129,22 +132,24 @@ def _unite_cells(name: str, field: str, parts: Sequence[Cells]) -> Categories | 
     for values in (values for values, each in parts if each is None):
         fractions = values[np.mod(values, 1) > 0]
         if len(fractions):
+            got = category_of(float(fractions[0]))
             raise DataError(
                 f"Modality {name!r} must hold numbers or categories in column "
-                f"{field!r}, got the number {category_of(float(fractions[0]))} in one part "
-                f"and the category {categories[0][0]!r} in another. Clean the column."
+                f"{field!r}, got the number {got} in one part and the category "
+                f"{categories[0][0]!r} in another. Clean the column."
             )
         categories.append(numbers_as_codes(values)[1])
     return unite_categories(categories)
 
 
-def align_channels(column: Column, channels: Channels) -> Column:
+def align_channels(name: str, column: Column, channels: Channels) -> Column:
     """Return a column of numbers and categories with other channels.
 
-    A channel that the column lacks is NaN, as is a category in a channel of numbers
-    that is not a number. Text is returned unchanged.
+    A channel that the column lacks is NaN, as is a category that is not a number in a
+    channel of numbers, with a warning. Text is returned unchanged.
 
     Args:
+        name: Name of the modality, for messages.
         column: Column. Without names, its channels are those of the same number.
         channels: Categories of each channel, None for numbers. Where a channel has
             categories, they include those of the column.
@@ -157,7 +162,11 @@ def align_channels(column: Column, channels: Channels) -> Column:
     known = replace(column, names=column.names or tuple(channels)[: column.channels])
     missing = np.full(len(column.values), np.nan, dtype=np.float32)
     cells = [
-        convert_cells(*known.cells(field), each) if field in known.names else missing
+        missing
+        if field not in known.names
+        else to_numbers(name, field, known.cells(field), known.sample)
+        if each is None
+        else convert_cells(*known.cells(field), each)
         for field, each in channels.items()
     ]
     values = np.stack(cells, axis=1).astype(np.float32)
@@ -200,6 +209,86 @@ def _categories(channels: Channels) -> tuple[Categories | None, ...]:
     """Return the categories of channels as :class:`Column` holds them."""
     each = tuple(channels.values())
     return () if all(c is None for c in each) else each
+
+
+def align_with(name: str, column: Column, template: Column) -> Column:
+    """Return a column with the channels of others of the same modality.
+
+    Channels are in the order of the template, and missing where the column lacks them;
+    other channels follow. Numbers become categories, and strings become numbers, where
+    the template has these; further categories follow those of the template.
+
+    Args:
+        name: Name of the modality, for messages.
+        column: Column to align.
+        template: Rows of the modality. A channel without any value has no kind.
+    """
+    if not len(column.values) or not len(template.values):
+        return column
+    if template.is_text:
+        return as_text(column)
+    if column.is_text and len(template.names) == 1:
+        column = as_categories(column, template.names[0])
+    if column.is_text or not (column.names and template.names):
+        return column
+    channels: dict[str, Categories | None] = {}
+    for field in dict.fromkeys((*template.names, *column.names)):
+        own = column.cells(field) if field in column.names else None
+        known = template.cells(field) if field in template.names else own
+        assert known is not None
+        channels[field] = _extend(known, own)
+    aligned = align_channels(name, column, channels)
+    return aligned if aligned is column else drop_empty_rows(name, aligned)
+
+
+def _extend(known: Cells, own: Cells | None) -> Categories | None:
+    """Return the categories of a channel with those of other cells at the end."""
+    values, categories = known
+    if own is None or own[1] == categories:
+        return categories
+    if categories is None:
+        return own[1] if np.isnan(values).all() else None
+    names = own[1] if own[1] is not None else numbers_as_codes(own[0])[1]
+    index = match_categories(names, categories)
+    return (*categories, *(c for c, i in zip(names, index, strict=True) if i < 0))
+
+
+def to_numbers(name: str, field: str, cells: Cells, sample: IntArray) -> AnyArray:
+    """Return cells as numbers ``[L]``, with a warning about those that are none.
+
+    Args:
+        name: Name of the modality.
+        field: Name of the channel.
+        cells: Numbers, or codes and their categories.
+        sample: ``[L]`` sample of each cell.
+    """
+    values, own = cells
+    numbers = convert_cells(values, own, None)
+    wrong = np.flatnonzero(np.isnan(numbers) & ~np.isnan(values))
+    if own is not None and len(wrong):
+        strings = codes_as_strings(values[wrong], own)
+        first = dict(zip(strings[::-1], sample[wrong][::-1], strict=True))
+        listed = [f"{text!r} (sample {i})" for text, i in reversed(first.items())]
+        warnings.warn(
+            f"Modality {name!r} must hold numbers in column {field!r}, as in the "
+            f"other data, got {list_first(listed)}. These cells are missing.",
+            DataWarning,
+            stacklevel=3,
+        )
+    return numbers
+
+
+def drop_empty_rows(name: str, column: Column) -> Column:
+    """Return a column without the samples whose cells are all missing."""
+    return from_rows(
+        name,
+        column.values,
+        column.lengths,
+        ragged=column.ragged,
+        time=column.time,
+        names=column.names,
+        categories=column.categories,
+    )
 
 
 def as_text(column: Column) -> Column:

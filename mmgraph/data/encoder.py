@@ -18,8 +18,14 @@ from mmgraph.data.categories import (
     one_hot,
 )
 from mmgraph.data.column import AnyArray, Column, IntArray
-from mmgraph.data.concat import Cells, as_categories, convert_cells, list_first
-from mmgraph.data.io.arrays import from_rows
+from mmgraph.data.concat import (
+    Cells,
+    as_categories,
+    convert_cells,
+    drop_empty_rows,
+    list_first,
+    to_numbers,
+)
 from mmgraph.errors import DataError, DataWarning
 
 MAX_CATEGORIES = 64  # more are probably text, and would be mostly empty channels
@@ -127,14 +133,9 @@ class ChannelEncoder:
             _warn_lacking(name, lacking)
         missing = np.full(len(column.values), np.nan, dtype=np.float32)
         rows = np.stack([channels.get(each, missing) for each in self.names], axis=1)
-        return from_rows(
-            name,
-            rows.astype(np.float32),
-            column.lengths,
-            ragged=column.ragged,
-            time=column.time,
-            names=self.names,
-        )
+        values = rows.astype(np.float32)
+        aligned = replace(column, values=values, names=self.names, categories=())
+        return drop_empty_rows(name, aligned)
 
     def _columns(self) -> dict[str, Categories | None]:
         """Return the columns in order, with their categories; None for numbers."""
@@ -252,9 +253,7 @@ def _encode(
 ) -> dict[str, AnyArray]:
     """Return the channels of a column that both training and new rows have."""
     if categories is None:
-        numbers = convert_cells(*cells, None)
-        _warn_no_numbers(name, column, cells, numbers, sample)
-        return {column: numbers}
+        return {column: to_numbers(name, column, cells, sample)}
     values, own = numbers_as_codes(cells[0]) if cells[1] is None else cells
     codes = convert_cells(values, own, categories)
     if own != categories:
@@ -301,22 +300,6 @@ def _warn_unknown(name: str, column: str, categories: Iterable[str]) -> None:
         _warn(
             f"Modality {name!r} has categories that the training data lack: "
             f"{list_first(unknown)}. They are encoded as none of the known categories."
-        )
-
-
-def _warn_no_numbers(
-    name: str, column: str, cells: Cells, numbers: AnyArray, sample: IntArray
-) -> None:
-    """Warn about strings that are not numbers, where the training has numbers."""
-    values, own = cells
-    wrong = np.flatnonzero(np.isnan(numbers) & ~np.isnan(values))
-    if own is not None and len(wrong):
-        strings = codes_as_strings(values[wrong], own)
-        first = dict(zip(strings[::-1], sample[wrong][::-1], strict=True))
-        listed = [f"{text!r} (sample {i})" for text, i in reversed(first.items())]
-        _warn(
-            f"Modality {name!r} must hold numbers in column {column!r}, as in the "
-            f"training data, got {list_first(listed)}. These cells are missing."
         )
 
 

@@ -18,6 +18,7 @@ from mmgraph.data.column import Column, empty_column
 from mmgraph.data.concat import as_text
 from mmgraph.data.encoder import ChannelEncoder, encode_columns, fit_encoders
 from mmgraph.data.schema_inference import resize_schema
+from mmgraph.data.stream.stream import declare_strings
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.featurize import Encoder, Featurizer
 from mmgraph.schema import Modality, Schema
@@ -115,14 +116,17 @@ class InputSpec:
         return data.mask(unseen).conform(self.schema)
 
     def read_stream(self, stream: MultimodalStream) -> MultimodalStream:
-        """Declare modalities of a stream as sequences if they were in training.
+        """Read sequences and categories of a stream as in training.
 
         The schema of a stream is inferred from its first samples, in which a sequence
-        can have a single row.
+        can have a single row, and categories can be numbers.
 
         Args:
             stream: Samples.
         """
+        categorical = {c for known in self.categories.values() for c in known}
+        source = declare_strings(stream.source, categorical, self.featurizer.kinds)
+        stream = replace(stream, source=source)
         ragged = {m.name: m for m in self._seen_modalities if m.tokens == "ragged"}
         modalities = [ragged.get(m.name, m) for m in stream.schema.modalities]
         return stream.with_schema(Schema.star(modalities)) if ragged else stream

@@ -133,7 +133,7 @@ def _read_pairs(columns: Columns, request: EvaluateRequest) -> DataOrStream:
         given = request.modalities or {}
         return read_samples(file, modalities=given, label=label, group=group)
     modalities = resolve_columns(columns, file, request.modalities)
-    existing = _column_names(file)
+    existing = _common_columns(file)
     # columns of the training are optional for retrieval and matching
     label = request.label or (columns.label if columns.label in existing else None)
     group = request.group or (columns.group if columns.group in existing else None)
@@ -141,6 +141,8 @@ def _read_pairs(columns: Columns, request: EvaluateRequest) -> DataOrStream:
     return read_samples(file, modalities=modalities, label=label, group=group, id=id)
 
 
-def _column_names(file: Path) -> set[str]:
-    first = next(iter(parquet_files(file)), file)
-    return set(column_names(first)) if first.is_file() else set()
+def _common_columns(file: Path) -> set[str]:
+    """Return the names of the columns that a file, or all files of a folder have."""
+    files = [path for path in parquet_files(file) or [file] if path.is_file()]
+    names = [set(column_names(path)) for path in files]
+    return set.intersection(*names) if names else set()

@@ -70,29 +70,34 @@ def check_columns(
     id: str | None = None,
     modalities: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Check that the columns given by options exist in a file or all files of a folder.
+    """Check that the columns given by options exist.
+
+    In a folder, columns of labels, groups and ids must exist in all files, and columns
+    of modalities in one of them.
 
     Raises:
         DataError: If a column does not exist, or a file cannot be read.
     """
-    by_option = {"--label": [label], "--group": [group], "--id": [id]}
-    by_option["--modality"] = [
-        name for names in (modalities or {}).values() for name in names
-    ]
+    by_option = {"--label": label, "--group": group, "--id": id}
+    fields = [name for names in (modalities or {}).values() for name in names]
+    existing: dict[str, None] = {}
     for path in parquet_files(file) if file.is_dir() else [file]:
-        existing = column_names(path)
-        for option, names in by_option.items():
-            given = [name for name in names if name is not None]
-            missing = [
-                name for name in given if resolve_column(name, existing) not in existing
-            ]
-            if missing:
-                noun = option.removeprefix("--")
-                raise DataError(
-                    f"{path} must hold the {noun} column '{missing[0]}', got "
-                    f"{', '.join(existing[:20])}.",
-                    f"Name one of these by {option}.",
-                )
+        columns = column_names(path)
+        existing |= dict.fromkeys(columns)
+        for option, name in by_option.items():
+            if name is not None:
+                _check_column(path, option, name, columns)
+    for name in fields:
+        _check_column(file, "--modality", name, [*existing])
+
+
+def _check_column(path: Path, option: str, name: str, existing: Sequence[str]) -> None:
+    if resolve_column(name, existing) not in existing:
+        raise DataError(
+            f"{path} must hold the {option.removeprefix('--')} column '{name}', got "
+            f"{', '.join(existing[:20])}.",
+            f"Name one of these by {option}.",
+        )
 
 
 def refuse_columns(folder: Path, columns: Mapping[str, object]) -> None:

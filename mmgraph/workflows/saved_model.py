@@ -77,7 +77,7 @@ class Columns:
 
 
 def apply_training_schema(samples: DataOrStream, model: Any) -> DataOrStream:  # noqa: ANN401
-    """Read the sequences of a stream with the schema of the training.
+    """Read the sequences and strings of a stream like those of the training.
 
     Args:
         samples: Samples; data in memory are converted by the model at prediction.
@@ -216,7 +216,8 @@ def resolve_columns(
     """Return the columns of each modality to read from a file.
 
     Args:
-        columns: Columns of the training; modalities without a column are missing.
+        columns: Columns of the training. A column that no file has is missing, as is a
+            modality without a column.
         file: Parquet or CSV file, or a folder.
         given: Columns that replace those of the training, by modality.
 
@@ -224,15 +225,16 @@ def resolve_columns(
         DataError: If the file has no column of any modality.
     """
     replaced = {name: tuple(names) for name, names in (given or {}).items()}
-    first = next(iter(parquet_files(file)), file)
-    if not columns.modalities or not first.is_file():
+    files = [path for path in parquet_files(file) or [file] if path.is_file()]
+    if not columns.modalities or not files:
         return {**columns.modalities, **replaced}
-    existing = set(column_names(first))
-    resolved = {
-        modality: fields
+    existing = {name for path in files for name in column_names(path)}
+    known = {
+        modality: tuple(f for f in fields if resolve_column(f, existing) in existing)
         for modality, fields in columns.modalities.items()
-        if existing & {resolve_column(field, existing) for field in fields}
-    } | replaced
+    }
+    resolved = {modality: fields for modality, fields in known.items() if fields}
+    resolved |= replaced
     if not resolved:
         raise DataError(
             f"{file} must have columns of at least one of the modalities "

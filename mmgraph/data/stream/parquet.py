@@ -3,7 +3,8 @@
 Shapes: n samples of a table.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ import numpy as np
 
 from mmgraph.data.categorical import candidate_columns
 from mmgraph.data.column import IntArray
-from mmgraph.data.io.arrow import parse_table, read_metadata
+from mmgraph.data.concat import list_first
+from mmgraph.data.io.arrow import existing_fields, parse_table, read_metadata
 from mmgraph.data.io.parquet import (
     csv_remedy,
     is_csv,
@@ -24,7 +26,7 @@ from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.source import Piece, RowRange
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn, can_be_ids
 from mmgraph.data.validation import check_no_label_leak, read_sources
-from mmgraph.errors import DataError, MMGraphError
+from mmgraph.errors import Argument, DataError, DataWarning, MMGraphError
 from mmgraph.schema import Schema
 from mmgraph.typing import ModalityMapping, PathLike
 
@@ -45,6 +47,9 @@ class Fields:
         y: Column of labels, or None.
         ids: Column of ids, or None.
         groups: Column of groups, or None.
+        strings: Columns whose strings are categories or text in the whole stream,
+            whatever those of a piece look like.
+        partial: True if a table may lack columns that others have.
 
     Raises:
         DataError: If a modality contains the label.
@@ -54,6 +59,8 @@ class Fields:
     y: str | None = METADATA_NAMES["y"]
     ids: str | None = METADATA_NAMES["ids"]
     groups: str | None = METADATA_NAMES["groups"]
+    strings: frozenset[str] = frozenset()
+    partial: bool = False
 
     def __post_init__(self) -> None:
         check_no_label_leak(self.modalities, self.y)
@@ -88,6 +95,8 @@ class Fields:
             y=self.y,
             ids=self.ids,
             groups=self.groups,
+            strings=self.strings,
+            partial=self.partial,
         )
         if numbered or parts["ids"] is None:
             parts["ids"] = keys
@@ -228,9 +237,11 @@ def open_folder(path: PathLike, fields: Fields) -> ParquetSource:
     sizes: list[int] = []
     modalities: dict[str, None] = dict.fromkeys(fields.modalities or ())
     schemas: list[Schema | None] = []
+    names: dict[Path, list[str]] = {}
     numbered = len(files) > 1
     for number, file in enumerate(files):
         footer, arrow = _read_footer(file)
+        names[file] = list(arrow.names)
         counts = [footer.row_group(g).num_rows for g in range(footer.num_row_groups)]
         groups += [(number, g) for g, count in enumerate(counts) if count]
         sizes += [count for count in counts if count]
@@ -240,6 +251,9 @@ def open_folder(path: PathLike, fields: Fields) -> ParquetSource:
             schemas.append(document["schema"] if document["schema_given"] else None)
         if sum(counts):
             numbered = numbered and _is_numbered(file, footer, fields.ids)
+    if fields.modalities is not None:
+        _check_columns(root, fields.modalities, names)
+        fields = replace(fields, partial=True)
     offsets = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(int)
     return ParquetSource(
         fields,
@@ -251,6 +265,51 @@ def open_folder(path: PathLike, fields: Fields) -> ParquetSource:
         schemas[0] if len(set(schemas)) == 1 else None,
         numbered,
     )
+
+
+def _check_columns(
+    root: Path, modalities: ModalityMapping, names: Mapping[Path, Sequence[str]]
+) -> None:
+    """Check that each column of the modalities exists in some file.
+
+    A file without any column of a modality lacks the modality. If it has some of its
+    columns, the cells of the others are missing, with a warning.
+
+    Args:
+        root: Folder of the files.
+        modalities: Columns of each modality.
+        names: Names of the columns of each file.
+
+    Raises:
+        DataError: If no file has a column.
+    """
+    for modality, source in modalities.items():
+        fields = read_sources(modality, source)
+        existing = {
+            path: existing_fields(modality, fields, columns)
+            for path, columns in names.items()
+        }
+        for column in fields:
+            if not any(column in each for each in existing.values()):
+                known = dict.fromkeys(n for each in names.values() for n in each)
+                raise DataError(
+                    f"column {column!r} must exist in some file, got none in: "
+                    f"{', '.join([*known][:20])}.",
+                    ("Check the names in ", Argument("modalities"), "."),
+                    place=str(root),
+                )
+            lacking = [
+                str(path.relative_to(root) if path != root else path.name)
+                for path, each in existing.items()
+                if each and column not in each
+            ]
+            if lacking:
+                warnings.warn(
+                    f"Modality {modality!r} lacks the column {column!r} in "
+                    f"{list_first(lacking)}. Its cells are missing there.",
+                    DataWarning,
+                    stacklevel=4,
+                )
 
 
 def _read_header(path: Path, arrow: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -4,21 +4,23 @@ Shapes: n samples of a piece.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from mmgraph.data.column import AnyArray, IntArray
-from mmgraph.data.io.arrays import to_float32
+from mmgraph.data.categorical import read_channels
+from mmgraph.data.cells import read_cells
+from mmgraph.data.column import Column, IntArray
+from mmgraph.data.io.arrays import build_column, to_float32
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.parquet import Fields, error_prefix
 from mmgraph.data.stream.source import Piece, RowRange
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
 from mmgraph.errors import DataError
-from mmgraph.schema import Schema
+from mmgraph.schema import Schema, Tokens
 
 LABEL_SEARCH = 4096  # first samples that decide whether records have labels
 Records = Iterable[Mapping[str, Any]]
@@ -90,21 +92,48 @@ class RecordSource:
         def values_of(key: str | None) -> list[Any] | None:
             return [r.get(key) for r in records] if key in known else None
 
-        sources = {
-            m: (s if isinstance(s, str) else s[0]) for m, s in modalities.items()
-        }
-        times = {m: values_of(f"{s}.time") for m, s in sources.items()}
         ids = values_of(fields.ids)
-        data = MultimodalData.from_arrays(
-            {name: _content(records, name, s) for name, s in modalities.items()},
+        tokens = (
+            {m.name: m.tokens for m in self.schema.modalities} if self.schema else {}
+        )
+        columns = {}
+        for name, source in modalities.items():
+            first = source if isinstance(source, str) else source[0]
+            columns[name] = self._column(
+                name, source, records, values_of(f"{first}.time"), tokens.get(name)
+            )
+        data = MultimodalData.from_columns(
+            columns,
             y=values_of(fields.y),
             ids=keys if ids is None else ids,
             groups=values_of(fields.groups),
             split_name=values_of(METADATA_NAMES["split_name"]),
-            times={name: column for name, column in times.items() if column},
             schema=self.schema,
         )
         return Piece(data, keys)
+
+    def _column(
+        self,
+        name: str,
+        source: str | Sequence[str],
+        records: list[Mapping[str, Any]],
+        times: list[Any] | None,
+        tokens: Tokens | None,
+    ) -> Column:
+        """Return a modality of one key, or of several keys with single values."""
+        if isinstance(source, str):
+            cells = [record.get(source) for record in records]
+            return build_column(name, cells, times=times, tokens=tokens)
+
+        def read(key: str) -> Any:  # noqa: ANN401
+            cells = [record.get(key) for record in records]
+            declared = key in self.fields.strings or key not in source
+            return _read_values(name, key, cells, as_categories=declared)
+
+        known = {key for record in records for key in record}
+        names, rows, categories = read_channels(name, source, known, read)
+        column = build_column(name, rows, times=times, tokens=tokens)
+        return replace(column, names=names, categories=categories)
 
     def _known_keys(self, records: list[Any]) -> set[Any]:
         """Return all keys of the records after checking the keys of the metadata.
@@ -139,19 +168,22 @@ class RecordSource:
         return known
 
 
-def _content(
-    records: list[Mapping[str, Any]], name: str, source: str | Sequence[str]
-) -> list[Any] | AnyArray:
-    """Return one entry per sample, or ``[n, C]`` if a modality has a list of keys.
+def _read_values(name: str, key: str, cells: list[Any], *, as_categories: bool) -> Any:  # noqa: ANN401
+    """Return the values of a key as numbers ``[n]``, or as an Arrow array of strings.
 
     Raises:
-        DataError: If a value of a list of keys is not a number.
+        DataError: If the values are neither numbers nor strings, or both.
     """
-    if isinstance(source, str):
-        return [record.get(source) for record in records]
-    cells = [record.get(key) for record in records for key in source]
-    numbers = np.fromiter(cells, dtype=object, count=len(cells))
-    return to_float32(name, numbers).reshape(len(records), len(source))
+    import pyarrow as pa
+
+    values = np.fromiter(cells, dtype=object, count=len(cells))
+    is_string = np.array([isinstance(cell, str) for cell in cells], dtype=bool)
+    others = to_float32(name, values[~is_string])
+    if not is_string.any() or not np.isnan(others).all():
+        return to_float32(name, values).astype(np.float64)
+    texts = [cell if isinstance(cell, str) else None for cell in cells]
+    strings = pa.array(texts, pa.large_string())
+    return read_cells(name, key, strings, as_categories=as_categories)
 
 
 def check_repeatable(records: object) -> None:

@@ -3,7 +3,7 @@
 Shapes: n samples of a chunk.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -14,6 +14,7 @@ from mmgraph.data.column import AnyArray, IntArray
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.parquet import (
     Fields,
+    ParquetSource,
     TableSource,
     error_prefix,
     open_folder,
@@ -90,8 +91,8 @@ class MultimodalStream:
             path: Folder, searched recursively for ``.parquet``, or one file.
             modalities: Columns of each modality, for files that
                 :meth:`mmgraph.MultimodalData.to_parquet` did not write; see
-                :meth:`mmgraph.MultimodalData.from_parquet`. Categories must be selected
-                explicitly ("sex=f"). Lists of numbers are vectors if the first ones
+                :meth:`mmgraph.MultimodalData.from_parquet`. A column that some files
+                lack is missing there. Lists of numbers are vectors if the first ones
                 have equal length, unless the schema has ``tokens="ragged"``.
             y: Column of labels; None reads none.
             ids: Column of ids; None numbers the samples. Default: "id" if it exists,
@@ -244,6 +245,12 @@ class MultimodalStream:
     @cached_property
     def _info(self) -> StreamInfo:
         return infer_stream_info(self.source, self.given_schema)
+
+    @cached_property
+    def _typed_source(self) -> Source:
+        """Source that reads the strings of all pieces as those of the first samples."""
+        texts = [name for name, c in self._info.columns.items() if c.is_text]
+        return declare_strings(self.source, self._info.strings, texts)
 
     @property
     def schema(self) -> Schema:
@@ -432,7 +439,7 @@ class MultimodalStream:
             DataError: If a piece cannot be read or does not fit the schema.
         """
         return read_windows(
-            _Fitted(self.source, self.schema, self.modalities),
+            _Fitted(self._typed_source, self._info, self.modalities),
             spans,
             window=window,
             size=max(1, min(MAX_PIECE, window // at_once)),
@@ -441,13 +448,35 @@ class MultimodalStream:
         )
 
 
+def declare_strings(
+    source: Source, columns: Collection[str], texts: Collection[str]
+) -> Source:
+    """Return a source that does not infer from single pieces what strings are.
+
+    Args:
+        source: Source to read.
+        columns: Columns whose strings are categories.
+        texts: Modalities that are text, if they are a single column.
+    """
+    if not isinstance(source, ParquetSource | TableSource | RecordSource):
+        return source
+    sources = {name: (source.fields.modalities or {}).get(name) for name in texts}
+    named = {column for column in sources.values() if isinstance(column, str)}
+    strings = source.fields.strings | named | set(columns)
+    return replace(source, fields=replace(source.fields, strings=strings))
+
+
 @dataclass(frozen=True)
 class _Fitted:
     """Source whose pieces are converted to one schema."""
 
     source: Source
-    schema: Schema
+    info: StreamInfo
     modalities: tuple[str, ...]
+
+    @property
+    def schema(self) -> Schema:
+        return self.info.schema
 
     @property
     def sizes(self) -> tuple[int | None, ...]:
@@ -459,7 +488,7 @@ class _Fitted:
     def read(self, span: RowRange, size: int) -> Iterator[Piece]:
         for piece in self.source.read(span, size):
             with error_prefix(self.source.name_of(span.part)):
-                fitted = fit_piece(piece, self.schema, self.modalities)
+                fitted = fit_piece(piece, self.info, self.modalities)
             yield fitted
 
 
