@@ -199,7 +199,8 @@ def as_entries(content: Any) -> AnyArray:  # noqa: ANN401
     """Return the content as an array; a list becomes a 1-D array of objects."""
     if hasattr(content, "detach"):
         content = content.detach().cpu()
-        return np.asarray(content.float() if content.is_floating_point() else content)
+        unknown = "bfloat16" in str(content.dtype)  # to NumPy
+        return np.asarray(content.float() if unknown else content)
     if isinstance(content, Sequence) and not isinstance(content, str):
         return np.fromiter(content, dtype=object, count=len(content))
     if isinstance(content, np.ma.MaskedArray):

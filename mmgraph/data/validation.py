@@ -3,7 +3,7 @@
 Shapes: N samples, M modalities.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,39 @@ def read_sources(name: str, source: object) -> list[str]:
             f"modalities[{name!r}] must name at least one column, got none. Add one."
         )
     return fields
+
+
+def time_column(
+    name: str, fields: Sequence[str], columns: Collection[str]
+) -> str | None:
+    """Return the column with the times of a modality; None if there is none.
+
+    Times of a single column "ecg" are in "ecg.time", those of a modality "labs" of
+    several columns in "labs.time".
+
+    Args:
+        name: Name of the modality.
+        fields: Columns of the modality.
+        columns: Names of all columns of a table.
+    """
+    owners = [fields[0], name] if len(fields) == 1 else [name]
+    candidates = [f"{owner}.time" for owner in owners]
+    return next((c for c in candidates if c in columns and c not in fields), None)
+
+
+def time_roles(modalities: ModalityMapping, columns: Collection[str]) -> dict[str, str]:
+    """Return the columns that hold the times of a modality because of their names.
+
+    Args:
+        modalities: Columns of each modality.
+        columns: Names of all columns of a table.
+    """
+    roles = {}
+    for name, source in modalities.items():
+        column = time_column(name, read_sources(name, source), columns)
+        if column is not None:
+            roles[column] = f"times of {name!r}"
+    return roles
 
 
 def check_no_label_leak(

@@ -2,10 +2,12 @@
 
 import json
 import time as clock
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,11 +24,11 @@ from sklearn.model_selection import (
 from sklearn.utils import _safe_indexing
 
 from mmgraph import Classification, FusionModel
-from mmgraph.data import MultimodalData
+from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import Column
 from mmgraph.data.features.text import describe_texts
 from mmgraph.data.validation import check_mapping
-from mmgraph.errors import DataError, MMGraphError
+from mmgraph.errors import DataError, DataWarning, MMGraphError
 from mmgraph.schema import Latent, Modality, Relation, Schema, TimeWindow
 
 NAN = float("nan")
@@ -541,6 +543,117 @@ def test_features_of_text_are_those_of_its_composed_lower_case():
     np.testing.assert_array_equal(composed, decomposed)
 
 
+ZONED = pd.date_range("2024-03-01 08:00", periods=3, freq="s", tz="Europe/Berlin")
+NAIVE = ZONED.tz_convert("UTC").tz_localize(None)
+START = 1709276400.0
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [ZONED],
+        [pd.Series(ZONED, index=[7, 8, 9])],
+        [list(ZONED)],
+        [NAIVE.to_numpy()],
+        [list(NAIVE.to_numpy())],
+        [NAIVE.to_pydatetime()],
+        [[str(stamp) for stamp in ZONED]],
+        [[stamp.isoformat() for stamp in NAIVE]],
+        torch.tensor([[START, START + 1, START + 2]], dtype=torch.float64),
+    ],
+)
+def test_dates_of_every_type_become_seconds_since_1970(times):
+    rows = [[[1.0], [2.0], [3.0]]]
+    column = MultimodalData.from_arrays({"a": rows}, times={"a": times}).columns["a"]
+    assert column.time.tolist() == [START, START + 1, START + 2]
+
+
+def test_dates_and_durations_are_read_from_tables_and_streams():
+    frame = pd.DataFrame(
+        {
+            "ecg": [[1.0, 2.0], [3.0]],
+            "ecg.time": [ZONED[:2], ZONED[2:]],
+            "dose": [0.5, 1.0],
+            "dose.time": NAIVE[:2],
+        }
+    )
+    fields = {"ecg": "ecg", "drugs": ["dose"]}
+    records = [
+        {"ecg": row.ecg, "ecg.time": list(row["ecg.time"]), "dose": row.dose}
+        for _, row in frame.iterrows()
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # columns used for their names
+        first = MultimodalData.from_pandas(frame, fields)
+        table = pa.Table.from_pandas(
+            frame.assign(**{"ecg.time": [list(ZONED[:2]), list(ZONED[2:])]})
+        )
+        second = MultimodalData.from_arrow(table, modalities=fields, y=None)
+    stream = MultimodalStream.from_iterable(records, modalities=fields, y=None)
+    for data in (first, second, next(stream.chunks())):
+        assert data.columns["ecg"].time.tolist() == [START, START + 1, START + 2]
+    for data in (first, second):
+        assert data.columns["drugs"].time.tolist() == [START, START + 1]
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([["2024-01-01", "2024-01-02T00:00Z"]], "all have a zone or none, got both"),
+        ([[ZONED[0], NAIVE[1]]], "all have a zone or none, got both"),
+        ([["01/03/2024", "02/03/2024"]], "ISO 8601 or durations, got '01/03/2024'"),
+        ([[START * 1e3, START * 1e3 + 1]], "which are more than 3000 years. Divide"),
+        (
+            np.array([[START, START + 10]], np.float32),
+            "resolution is 1.3e.02 s. Pass f",
+        ),
+        ([[0, 1, 2, 3]], "has 2 rows, got 4 times. Transpose the rows to .T, C.."),
+    ],
+)
+def test_times_that_cannot_be_seconds_are_named(times, message):
+    with pytest.raises(DataError, match=message):
+        MultimodalData.from_arrays({"a": np.ones((1, 2, 4))}, times={"a": times})
+
+
+def test_nanoseconds_since_1970_become_seconds_with_a_warning():
+    stamps = NAIVE.as_unit("ns").astype("int64").to_numpy()[None]
+    with pytest.warns(DataWarning, match="'a' up to 1.709.* are read as nanoseconds"):
+        data = MultimodalData.from_arrays(
+            {"a": np.ones((1, 3, 1))}, times={"a": stamps}
+        )
+    assert data.columns["a"].time.tolist() == [START, START + 1, START + 2]
+
+
+def test_rows_of_equal_time_keep_their_order():
+    rows = [[[1.0], [2.0], [3.0], [4.0]]]
+    data = MultimodalData.from_arrays({"a": rows}, times={"a": [[5, 1, 5, 1]]})
+    assert data.columns["a"].values.ravel().tolist() == [2, 4, 1, 3]
+
+
+def test_rows_of_nan_at_the_end_of_a_sequence_are_padding():
+    rows = np.full((4, 3, 2), NAN)
+    rows[0, 0], rows[1], rows[2, 1, 0] = 1, 2, 3
+    array = MultimodalData.from_arrays({"a": rows})
+    assert array.columns["a"].lengths.tolist() == [1, 3, 2, 0]
+    assert array.columns["a"].equals(
+        MultimodalData.from_arrays({"a": list(rows)}).columns["a"]
+    )
+    short = [[7.0], [1, 2, 3], [4, 5], None]
+    for times in ([[7, NAN, 0], [1, 2, 3], [4, 5, 0], None], short):
+        timed = MultimodalData.from_arrays({"a": rows}, times={"a": times})
+        assert timed.columns["a"].time.tolist() == [7, 1, 2, 3, 4, 5]
+    again = MultimodalData.from_arrow(timed.to_arrow())
+    assert again.equals(timed)
+
+
+def test_transposed_sequences_are_reported():
+    with pytest.warns(DataWarning, match=r"'a' has 3 rows of 40 channels in each sam"):
+        data = MultimodalData.from_arrays({"a": np.ones((2, 3, 40))})
+    MultimodalData.from_arrays({"a": np.ones((2, 3, 40))}, schema=data.schema)
+    with pytest.raises(DataError, match="time steps of 3 channels, transpose"):
+        MultimodalData.from_arrays({"a": [np.ones((3, 40)), np.ones((3, 41))]})
+
+
 def test_a_batch_holds_only_the_rows_that_exist():
     data = two()
     batch = data.batch([4, 1, 2])
@@ -741,9 +854,9 @@ ERRORS = [
     ((OK,), {"y": np.array([[1], [{}]], dtype=object)}, "got objects"),
     ((OK,), {"times": {"b": [1, 2]}}, r"times must name known modalities \(a\).* 'b'"),
     ((OK,), {"times": {"a": [1]}}, "2 samples, got 1"),
-    ((OK,), {"times": {"a": [1, NAN]}}, "finite seconds, got NaN"),
-    ((OK,), {"times": {"a": [1, "x"]}}, "finite seconds, got 'x'"),
-    ((OK,), {"times": {"a": np.array(["x", "y"])}}, "finite seconds, got <U1"),
+    ((OK,), {"times": {"a": [1, NAN]}}, "ISO 8601 or durations, got NaN"),
+    ((OK,), {"times": {"a": [1, "x"]}}, "ISO 8601 or durations, got 'x'"),
+    ((OK,), {"times": {"a": np.array(["x", "y"])}}, "ISO 8601 or durations, got 'x'"),
     ((OK,), {"times": {"a": [1, None]}}, "sample 1 has 1 rows, got 0 times"),
     ((OK,), {"present": {"b": [1, 1]}}, "present must name known modalities"),
     ((OK,), {"present": [[True]]}, r"present must have shape \[2, 1\]"),

@@ -4,11 +4,12 @@ Shapes: N samples, T steps, C channels, L rows of all samples together.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mmgraph.data.cells import warn
 from mmgraph.data.column import (
     AnyArray,
     BoolArray,
@@ -19,9 +20,24 @@ from mmgraph.data.column import (
     empty_column,
     lengths_to_offsets,
 )
+from mmgraph.data.io.times import (
+    arrow_times,
+    check_resolution,
+    read_times,
+    sort_rows,
+)
+from mmgraph.data.precision import (
+    as_float32,
+    warn_lost_digits,
+    warn_lost_digits_of_list,
+)
 from mmgraph.errors import DataError
 from mmgraph.typing import ArrayLike
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANY_CHANNELS = 8  # times the number of rows: probably transposed
 _NUMERIC_KINDS = "fiub"
 # phrases of NumPy that are shortened in messages
 _NOT_A_NUMBER = "could not convert string to float:"
@@ -43,7 +59,8 @@ def build_column(
         content: ``[N, C]``, ``[N]`` or ``[N, T, C]`` numbers, or a list of N entries
             (see :meth:`mmgraph.MultimodalData.from_arrays`).
         present: ``[N]``; entries where it is False are missing and never read.
-        times: Seconds of each row in the layout of the content, or None.
+        times: Times of each row in the layout of the content (see
+            :func:`mmgraph.data.io.times.read_times`), or None.
         tokens: ``tokens`` of the modality in the schema; decides whether 1-D entries
             are vectors or sequences. None: decide by their lengths.
 
@@ -57,20 +74,20 @@ def build_column(
     entries = as_entries(content)
     keep = np.ones(len(entries), dtype=bool) if present is None else present
     if entries.ndim == 1 and entries.dtype.kind in "OUS":
-        column, observed = _from_list(name, entries, keep, times is not None, tokens)
+        column = _from_list(name, entries, keep, times is not None, tokens)
     elif entries.ndim in (1, 2, 3):
-        column, observed = _from_array(name, entries, keep)
+        column = _from_array(name, entries, keep)
     else:
         raise DataError(
             f"Modality {name!r} must have shape [N], [N, C] or [N, T, C], got "
             f"{list(entries.shape)}. Flatten the inner dimensions."
         )
-    _check_finite(name, column)
+    if tokens is None and column.ragged:
+        _warn_transposed(name, column)
     if hasattr(content, "columns") and column.channels == len(content.columns):
         column = replace(column, names=tuple(map(str, content.columns)))
-    if times is not None:
-        column = _with_times(name, column, observed, times)
-    return column
+    time = None if times is None else _times_of(name, column, times)
+    return with_times(name, column, time)
 
 
 def to_float32(name: str, values: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401
@@ -107,11 +124,13 @@ def _without_na(objects: AnyArray) -> AnyArray:
     return np.where(np.reshape(missing, objects.shape), np.nan, objects)
 
 
-def _from_array(name: str, array: AnyArray, keep: BoolArray) -> tuple[Column, IntArray]:
+def _from_array(name: str, array: AnyArray, keep: BoolArray) -> Column:
     """Read ``[N]``, ``[N, C]`` or ``[N, T, C]`` numbers without a loop."""
     if array.ndim == 1:
         array = array[:, None]
-    values = to_float32(name, array if keep.all() else array[keep])
+    kept = array if keep.all() else array[keep]
+    values = to_float32(name, kept)
+    warn_lost_digits(name, kept, values)
     if array.shape[-1] == 0:
         raise DataError(
             f"Modality {name!r} must have at least one channel, got shape "
@@ -119,28 +138,27 @@ def _from_array(name: str, array: AnyArray, keep: BoolArray) -> tuple[Column, In
         )
     inner = tuple(range(1, values.ndim))
     observed = ~np.isnan(values).all(axis=inner)
-    samples = np.flatnonzero(keep)[observed]
     steps = array.shape[1] if array.ndim == 3 else 1
     lengths = np.zeros(len(array), dtype=np.int64)
-    lengths[samples] = steps
+    lengths[np.flatnonzero(keep)[observed]] = steps
     values = values if observed.all() else values[observed]
     values = values.reshape(-1, array.shape[-1])
     if np.may_share_memory(values, array):
         values = values.copy()
-    return Column(values, lengths_to_offsets(lengths), ragged=array.ndim == 3), samples
+    return Column(values, lengths_to_offsets(lengths), ragged=array.ndim == 3)
 
 
 def _from_list(
     name: str, entries: AnyArray, keep: BoolArray, timed: bool, tokens: str | None
-) -> tuple[Column, IntArray]:
+) -> Column:
     """Read a list of strings, numbers, vectors or sequences; None is missing."""
     filled = np.array([not _is_missing(e) for e in entries[keep]], dtype=bool)
     samples = np.flatnonzero(keep)[filled]
     items = [entries[i] for i in samples]
     if not items:
-        return empty_column(len(entries)), samples
+        return empty_column(len(entries))
     if isinstance(items[0], str):
-        return _from_strings(name, items, samples, len(entries)), samples
+        return _from_strings(name, items, samples, len(entries))
     arrays = [to_float32(name, item) for item in items]
     shapes = {a.ndim for a in arrays}
     if len(shapes) > 1 or not shapes <= {0, 1, 2}:
@@ -158,14 +176,18 @@ def _from_list(
         ragged = tokens != "single" or max(map(len, arrays)) > 1
     widths = sorted({a.shape[1] for a in arrays})
     if len(widths) > 1 or widths[0] == 0:
+        hint = "Check the entries, or omit the modality."
+        if widths[0] and one_length:
+            hint = f"If these are time steps of {len(arrays[0])} channels, transpose."
         raise DataError(
             f"Modality {name!r} must have one number of channels in all samples, got "
-            f"{widths[:5]}. Check the entries, or omit the modality."
+            f"{widths[:5]}. {hint}"
         )
+    warn_lost_digits_of_list(name, items, arrays)
     lengths = np.zeros(len(entries), dtype=np.int64)
     lengths[samples] = [len(a) for a in arrays]
-    column = from_rows(name, np.concatenate(arrays), lengths, ragged=ragged)
-    return column, np.flatnonzero(column.present)
+    offsets = lengths_to_offsets(lengths)
+    return Column(np.concatenate(arrays), offsets, ragged=ragged)
 
 
 def _is_missing(entry: object) -> bool:
@@ -211,7 +233,8 @@ def from_rows(
 
     Args:
         name: Name of the modality, for error messages.
-        values: ``[L, C]``; samples whose rows are all NaN become missing.
+        values: ``[L, C]``; samples whose rows are all NaN become missing, and rows
+            that are all NaN at the end of a sequence are padding, which is removed.
         lengths: ``[N]`` number of rows of each sample.
         ragged: True if a sample may have more than one row.
         time: ``[L]`` seconds, or None; rows are sorted by it.
@@ -222,16 +245,120 @@ def from_rows(
         DataError: If a value or a time is infinite, or a time is NaN.
     """
     offsets = lengths_to_offsets(lengths)
-    some = np.flatnonzero(lengths)
-    observed = np.zeros(len(lengths), dtype=bool)
-    known = ~np.isnan(values).all(axis=1)
-    if len(some):
-        observed[some] = np.logical_or.reduceat(known, offsets[some])
-    rows = np.repeat(observed, lengths)
-    kept = lengths_to_offsets(np.where(observed, lengths, 0))
-    column = Column(values[rows], kept, None, names, ragged, categories)
+    column = Column(values, offsets, None, names, ragged, categories)
+    return with_times(name, column, time)
+
+
+def single_rows(
+    name: str,
+    values: AnyArray,
+    time: "pa.Array | None",
+    names: tuple[str, ...],
+    categories: tuple[Categories | None, ...],
+) -> Column:
+    """Build a column of one row per sample from the channels of a table.
+
+    Args:
+        name: Name of the modality, for error messages.
+        values: ``[N, C]`` numbers or codes; samples whose row is all NaN become
+            missing.
+        time: ``[N]`` times, or None; a row without a time is missing.
+        names: Names of the channels, or empty.
+        categories: Categories of the channels, or empty, as in :class:`Column`.
+
+    Raises:
+        DataError: If a value or a time is infinite, or the times cannot be read.
+    """
+    rows = as_float32(name, values, names)
+    seconds = None if time is None else arrow_times(name, time)
+    if seconds is not None:
+        unknown = np.isnan(seconds)
+        lost = np.flatnonzero(unknown & ~np.isnan(rows).all(axis=1))
+        if len(lost):
+            warn(
+                f"Modality {name!r} is missing in {len(lost)} rows that have no time, "
+                f"such as row {lost[0]}. Add the times, or drop their column."
+            )
+        rows[unknown] = np.nan
+        seconds = np.where(unknown, 0, seconds)
+    return from_rows(
+        name,
+        rows,
+        np.ones(len(rows), dtype=np.int64),
+        ragged=False,
+        time=seconds,
+        names=names,
+        categories=categories,
+    )
+
+
+def with_times(name: str, column: Column, time: AnyArray | None) -> Column:
+    """Return the column without padding, with times, its rows sorted by them.
+
+    Args:
+        name: Name of the modality, for error messages.
+        column: Column without times.
+        time: ``[L]`` seconds; NaN is allowed for padding. None for a column without
+            times.
+
+    Raises:
+        DataError: If a value or a time is infinite, or a time is NaN.
+    """
+    column, time = _remove_padding(column, time)
     _check_finite(name, column)
-    return column if time is None else sort_by_time(name, column, time[rows])
+    if time is None:
+        return column
+    order = sort_rows(name, time, column.sample)
+    if order is not None:
+        column, time = replace(column, values=column.values[order]), time[order]
+        column, time = _remove_padding(column, time)
+    return replace(column, time=time)
+
+
+def _remove_padding(
+    column: Column, time: AnyArray | None
+) -> tuple[Column, AnyArray | None]:
+    """Remove the rows that are all NaN at the end of samples, and their times."""
+    if column.is_text:
+        return column, time
+    kept, lengths = _without_padding(column)
+    if kept.all():
+        return column, time
+    offsets = lengths_to_offsets(lengths)
+    column = replace(column, values=column.values[kept], offsets=offsets)
+    return column, None if time is None else time[kept]
+
+
+def _without_padding(column: Column) -> tuple[BoolArray, IntArray]:
+    """Return which rows are kept ``[L]``, and their number in each sample ``[N]``.
+
+    Rows that are all NaN are removed at the end of a sample; all rows of a sample that
+    are all NaN make the modality missing.
+    """
+    known = ~np.isnan(column.values).all(axis=1)
+    if known.all():
+        return known, column.lengths
+    position = np.arange(len(known))
+    last = np.maximum.accumulate(np.where(known, position, -1))  # row before or at
+    lengths = column.lengths.copy()
+    some = np.flatnonzero(lengths)
+    first, end = column.offsets[:-1][some], column.offsets[1:][some]
+    lengths[some] = np.maximum(last[end - 1] + 1 - first, 0)
+    kept = position < np.repeat(first + lengths[some], end - first)
+    return kept, lengths
+
+
+def _warn_transposed(name: str, column: Column) -> None:
+    """Warn about sequences that probably have channels as rows."""
+    rows, channels = column.lengths[column.present], column.values.shape[1]
+    equal = len(rows) and (rows == rows[0]).all()
+    if equal and channels >= MANY_CHANNELS and channels >= MANY_CHANNELS * rows[0]:
+        warn(
+            f"Modality {name!r} has {rows[0]} rows of {channels} channels in each "
+            "sample. Sequences are [T, C], time steps first: transpose them if these "
+            "are channels by time steps. If not, give a schema with this number of "
+            "channels."
+        )
 
 
 def _check_finite(name: str, column: Column) -> None:
@@ -247,13 +374,8 @@ def _check_finite(name: str, column: Column) -> None:
         )
 
 
-def _with_times(
-    name: str,
-    column: Column,
-    observed: IntArray,
-    times: Any,  # noqa: ANN401
-) -> Column:
-    """Attach times to a column and sort the rows of each sample by them."""
+def _times_of(name: str, column: Column, times: Any) -> npt.NDArray[np.float64]:  # noqa: ANN401
+    """Return the times of all rows of a column, NaN where they are missing."""
     entries = as_entries(times)
     num_entries = len(entries) if entries.ndim else 1
     if num_entries != len(column):
@@ -261,59 +383,46 @@ def _with_times(
             f"Times of {name!r} must have one entry per sample: {len(column)} samples, "
             f"got {num_entries}. Check that they come from the same table."
         )
-    if entries.dtype.kind not in _NUMERIC_KINDS + "O":
-        raise _invalid_times(name, str(entries.dtype))
-    if entries.dtype == object:
-        parts = [_time_array(name, entries[i]) for i in observed]
-    else:
-        parts = [each.ravel() for each in entries[observed]]
+    observed = np.flatnonzero(column.present)
+    parts = [_time_entries(entries[i]) for i in observed]
     counts = np.array([len(p) for p in parts], dtype=np.int64)
-    wrong = np.flatnonzero(counts != column.lengths[observed])
+    lengths = column.lengths[observed]
+    if not column.is_text and not np.array_equal(counts, lengths):
+        parts, counts = _pad_times(column, observed, parts)
+    wrong = np.flatnonzero(counts != lengths)
     if len(wrong):
         i = observed[wrong[0]]
+        hint = (
+            "Transpose the rows to [T, C]."
+            if counts[wrong[0]] == column.channels
+            else "Pass one time per row."
+        )
         raise DataError(
             f"Times of {name!r} must have one entry per row: sample {i} has "
-            f"{column.lengths[i]} rows, got {counts[wrong[0]]} times. Pass one time "
-            "per row."
+            f"{column.lengths[i]} rows, got {counts[wrong[0]]} times. {hint}"
         )
-    return sort_by_time(name, column, np.concatenate([np.empty(0), *parts]))
+    kinds = {part.dtype.kind for part in parts}
+    if len(kinds) > 1 and not kinds <= set("fiu"):
+        parts = [part.astype(object) for part in parts]
+    joined = np.concatenate(parts) if parts else np.empty(0)
+    check_resolution(name, joined, column.sample)
+    return read_times(name, joined)
 
 
-def _time_array(name: str, entry: Any) -> npt.NDArray[np.float64]:  # noqa: ANN401
-    if entry is None:
-        return np.empty(0)
-    try:
-        if np.asarray(entry).dtype.kind not in _NUMERIC_KINDS + "O":
-            raise TypeError
-        return np.asarray(entry, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError, OverflowError):
-        raise _invalid_times(name, f"{entry!r:.40}") from None
+def _time_entries(entry: Any) -> AnyArray:  # noqa: ANN401
+    """Return the times of one sample ``[T]``."""
+    return np.empty(0) if entry is None else np.atleast_1d(as_entries(entry)).ravel()
 
 
-def _invalid_times(name: str, got: str) -> DataError:
-    return DataError(
-        f"Times of {name!r} must be finite seconds, got {got}. Drop the rows without a "
-        "time and convert dates to seconds."
-    )
-
-
-def sort_by_time(name: str, column: Column, time: AnyArray) -> Column:
-    """Return the column with times, the rows of each sample sorted by time.
-
-    Args:
-        name: Name of the modality, for error messages.
-        column: Column without times.
-        time: ``[L]`` seconds.
-
-    Raises:
-        DataError: If a time is NaN or infinite.
-    """
-    if not np.isfinite(time).all():
-        raise _invalid_times(name, "NaN or infinity")
-    time = time.astype(np.float64, copy=False)
-    sample = column.sample
-    values = column.values
-    if np.any((np.diff(time) < 0) & (np.diff(sample) == 0)):
-        order = np.lexsort((time, sample))
-        values, time = values[order], time[order]
-    return replace(column, values=values, time=time)
+def _pad_times(
+    column: Column, observed: IntArray, parts: list[AnyArray]
+) -> tuple[list[AnyArray], IntArray]:
+    """Return times, with the last one repeated where the rows are padded."""
+    _, unpadded = _without_padding(column)
+    result = []
+    for i, part in zip(observed, parts, strict=True):
+        gap = column.lengths[i] - len(part)
+        if gap > 0 and len(part) == unpadded[i] > 0:
+            part = np.concatenate([part, np.repeat(part[-1:], gap)])
+        result.append(part)
+    return result, np.array([len(part) for part in result], dtype=np.int64)

@@ -30,14 +30,13 @@ from mmgraph.data.column import (
     empty_column,
     lengths_to_offsets,
 )
-from mmgraph.data.io.arrays import from_rows, with_times
+from mmgraph.data.io.arrays import from_rows, single_rows, with_times
 from mmgraph.data.io.csv_table import is_untyped
 from mmgraph.data.io.parquet import one_line, read_document
 from mmgraph.data.io.times import arrow_times
-from mmgraph.data.precision import as_float32
 from mmgraph.data.schema_inference import fit_columns
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
-from mmgraph.data.validation import check_mapping, read_sources
+from mmgraph.data.validation import check_mapping, read_sources, time_column
 from mmgraph.errors import Argument, DataError
 from mmgraph.typing import ModalityMapping
 
@@ -307,11 +306,9 @@ def _read_modality(
             texts = pc.if_else(read(source).is_valid(), plain_array(array)[0], None)
             return _read_text(table, name, texts, source)
     names, values, categories = read_channels(name, fields, known, read)
-    rows = as_float32(name, values, names)
-    lengths = np.ones(len(rows), dtype=np.int64)
-    return from_rows(
-        name, rows, lengths, ragged=False, names=names, categories=categories
-    )
+    column = time_column(name, fields, known)
+    time = None if column is None else get_array(table, column, CHECK_NAMES)
+    return single_rows(name, values, time, names, categories)
 
 
 def _pandas_categories(table: "pa.Table") -> set[str]:
@@ -431,7 +428,7 @@ def _read_times(
 
     if f"{field}.time" not in table.column_names:
         return None
-    array = _get(table, f"{field}.time", "")
+    array = get_array(table, f"{field}.time", "")
     if is_single(array.type) and lengths.max(initial=0) <= 1:
         return arrow_times(name, array.filter(pa.array(lengths > 0)))
     single = _is_list(array.type) and is_single(array.type.value_type)

@@ -12,11 +12,16 @@ import numpy as np
 from mmgraph.data.categorical import read_channels, resolve_column
 from mmgraph.data.cells import read_cells, read_labels
 from mmgraph.data.column import AnyArray, Column
-from mmgraph.data.io.arrays import build_column, from_rows
+from mmgraph.data.io.arrays import build_column, single_rows
 from mmgraph.data.io.series import column_name, holds_arrays, to_arrow
-from mmgraph.data.precision import as_float32
-from mmgraph.data.targets import METADATA_NAMES, labels_as_floats
-from mmgraph.data.validation import check_mapping, check_no_label_leak, read_sources
+from mmgraph.data.targets import METADATA_NAMES, labels_as_floats, warn_default_roles
+from mmgraph.data.validation import (
+    check_mapping,
+    check_no_label_leak,
+    read_sources,
+    time_column,
+    time_roles,
+)
 from mmgraph.errors import DataError
 from mmgraph.typing import ModalityMapping
 
@@ -58,6 +63,7 @@ def parse_frame(
     sources = {name: table.fields(name, each) for name, each in modalities.items()}
     labels = table.labels(y)
     check_no_label_leak(sources, labels)
+    warn_default_roles(time_roles(sources, table.names))
     return {
         "columns": {
             name: _read_modality(table, name, s) for name, s in sources.items()
@@ -211,21 +217,9 @@ def _read_modality(table: _Frame, name: str, source: str | list[str]) -> Column:
             texts = [None if cell is None else str(cell) for cell in cells]
             return build_column(name, texts, times=_times(table, source))
     names, values, categories = read_channels(name, fields, table.names, read)
-    names = _channel_names(name, names)
-    rows, time = as_float32(name, values, names), None
-    if f"{name}.time" in table.names and f"{name}.time" not in fields:
-        time = table.read_cells(name, f"{name}.time")
-        rows[np.isnan(time)] = np.nan
-        time = np.where(np.isnan(time), 0, time)
-    return from_rows(
-        name,
-        rows,
-        np.ones(len(table), dtype=np.int64),
-        ragged=False,
-        time=time,
-        names=names,
-        categories=categories,
-    )
+    column = time_column(name, fields, table.names)
+    time = None if column is None else to_arrow(column, table.series(column))[0]
+    return single_rows(name, values, time, _channel_names(name, names), categories)
 
 
 def _times(table: _Frame, field: str) -> list[Any] | None:
