@@ -34,6 +34,7 @@ class Limits:
         node_types: Modalities and latents of a schema.
         relations: Relations of a schema, after wildcards are expanded.
         channels: Channels of a modality.
+        nodes: Nodes of one type in a sample.
         model_bytes: Bytes of a file of weights, an index part, or an ONNX file.
         table_bytes: Bytes of a table in memory, or of a decompressed CSV file.
         expansion: Bytes of a table in memory, or of a decompressed CSV file, per byte
@@ -48,9 +49,10 @@ class Limits:
     run_file_bytes: int = 1 << 18
     document_items: int = 1_000_000
     document_depth: int = 100
-    node_types: int = 10_000
-    relations: int = 100_000
+    node_types: int = 5_000
+    relations: int = 40_000
     channels: int = 10_000_000
+    nodes: int = 100_000
     model_bytes: int = 16 << 30
     table_bytes: int = 32 << 30
     expansion: int = 1000

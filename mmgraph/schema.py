@@ -9,8 +9,10 @@ import hashlib
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cache
 from types import NoneType, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -23,8 +25,10 @@ from typing import (
     get_type_hints,
 )
 
+from mmgraph import limits
 from mmgraph._html import table_html
 from mmgraph.errors import SchemaError
+from mmgraph.files import parse_document, shorten
 from mmgraph.typing import EdgeFunction
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ Tokens: TypeAlias = Literal["single", "ragged"]
 EdgeType: TypeAlias = tuple[str, str, str]
 
 NEEDS_ENCODER = ("text", "image", "audio")
+MAX_LISTED = 20  # names in a message
 
 
 def _require(rule: bool, message: str) -> None:
@@ -265,7 +270,9 @@ class Schema:
             )
         _set(self, "latents", tuple(self.latents))
         _require(bool(self.modalities), "Schema must have at least 1 modality, got 0.")
+        _check_count("node_types", len(self.node_types), "modalities and latents")
         _check_unique("modality and latent", self.node_types)
+        _check_count("relations", self._count_relations(), "relations")
         _set(self, "relations", tuple(self._expand_wildcards()))
         self._check_relations()
         _set(self, "readout", self._resolved_readout())
@@ -309,7 +316,7 @@ class Schema:
                 return modality
         raise SchemaError(
             f"Modality {name!r} is unknown. The schema has: "
-            f"{', '.join(self.modality_names)}."
+            f"{_listed(self.modality_names)}."
         )
 
     @classmethod
@@ -484,10 +491,16 @@ class Schema:
             relations,
         )
 
+    def _count_relations(self) -> int:
+        """Return an upper bound of the number of relations without wildcards."""
+        num = len(self.modalities)
+        return sum(num ** [r.source, r.target].count("*") for r in self.relations)
+
     def _expand_wildcards(self) -> Iterable[Relation]:
+        names = self.modality_names
         for r in self.relations:
-            sources = self.modality_names if r.source == "*" else (r.source,)
-            targets = self.modality_names if r.target == "*" else (r.target,)
+            sources = names if r.source == "*" else (r.source,)
+            targets = names if r.target == "*" else (r.target,)
             wild = "*" in (r.source, r.target)
             for s in sources:
                 for t in targets:
@@ -495,15 +508,16 @@ class Schema:
                         yield replace(r, source=s, target=t)
 
     def _check_relations(self) -> None:
+        known = set(self.node_types)
+        timed = {m.name for m in self.modalities if m.time}
         for r in self.relations:
-            for end in (r.source, r.target):
-                _require(
-                    end in self.node_types,
+            if {r.source, r.target} - known:
+                end = r.source if r.source not in known else r.target
+                raise SchemaError(
                     f"Relation {r.edge_type} must join known node types, "
-                    f"got {end!r}. The schema has: {', '.join(self.node_types)}.",
+                    f"got {end!r}. The schema has: {_listed(self.node_types)}."
                 )
             if isinstance(r.topology, TimeWindow | KNearest):
-                timed = {m.name for m in self.modalities if m.time}
                 _require(
                     {r.source, r.target} <= timed,
                     f"Relation {r.edge_type} with {type(r.topology).__name__} must "
@@ -513,12 +527,11 @@ class Schema:
 
     def _resolved_readout(self) -> tuple[str, ...]:
         if self.readout is not None:
-            unknown = [name for name in self.readout if name not in self.node_types]
-            _require(
-                bool(self.readout) and not unknown,
-                f"Schema.readout must name node types ({', '.join(self.node_types)}), "
-                f"got {list(self.readout)}.",
-            )
+            if not self.readout or set(self.readout) - set(self.node_types):
+                raise SchemaError(
+                    f"Schema.readout must name node types ({_listed(self.node_types)}),"
+                    f" got {shorten(list(self.readout))}."
+                )
             return tuple(self.readout)
         receivers = {r.target for r in self.relations}
         latents = [latent.name for latent in self.latents if latent.name in receivers]
@@ -527,16 +540,21 @@ class Schema:
         return tuple(latents[-1:]) or self.modality_names
 
     def _check_paths(self) -> None:
-        import networkx as nx
-
-        graph = self.to_networkx()
-        readout = set(self.readout or ())
+        reached = set(self.readout or ())
+        sources: dict[str, list[str]] = {}
+        for r in self.relations:
+            sources.setdefault(r.target, []).append(r.source)
+        new = list(reached)
+        while new:
+            new = [s for s in sources.pop(new.pop(), ()) if s not in reached] + new
+            reached.update(new)
         for name in self.modality_names:
-            _require(
-                bool(readout & (nx.descendants(graph, name) | {name})),
-                f"Modality {name!r} must have a path to the readout "
-                f"({', '.join(sorted(readout))}), got none. Add a Relation from it.",
-            )
+            if name not in reached:
+                raise SchemaError(
+                    f"Modality {name!r} must have a path to the readout "
+                    f"({_listed(self.readout or ())}), got none. Add a Relation from "
+                    "it."
+                )
 
 
 def _set(schema: Schema, field: str, value: object) -> None:
@@ -558,11 +576,27 @@ def _check_name(kind: str, name: str) -> None:
 
 
 def _check_unique(kind: str, names: Sequence[object]) -> None:
-    repeated = ", ".join(sorted({str(n) for n in names if names.count(n) > 1}))
+    repeated = sorted(str(name) for name, num in Counter(names).items() if num > 1)
     _require(
         not repeated,
-        f"Schema must name each {kind} once, got {repeated} twice. Rename one.",
+        f"Schema must name each {kind} once, got {_listed(repeated)} twice. "
+        "Rename one.",
     )
+
+
+def _check_count(limit: str, count: int, things: str, subject: str = "Schema") -> None:
+    most = getattr(limits.current(), limit)
+    if count > most:
+        raise SchemaError(
+            f"{subject} must have at most {most} {things}, got {count}.",
+            limits.remedy(limit),
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names for a message, at most twenty."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(map(str, names[:MAX_LISTED])) + more
 
 
 def _relation_to_json(relation: Relation) -> dict[str, Any]:
@@ -585,22 +619,37 @@ _TOPOLOGIES: dict[str, type[Any]] = {
 }
 
 
+# sizes of modalities and latents, and the limits on them
+SIZES = (
+    ("modalities", "channels", "channels"),
+    ("modalities", "max_nodes", "nodes"),
+    ("latents", "num_nodes", "nodes"),
+)
+
+
 def _parse_schema(text: str, functions: Mapping[str, EdgeFunction]) -> Schema:
     """Build a schema from JSON text; see :meth:`Schema.from_json`."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SchemaError(f"Schema must be a JSON document, got {error}.") from None
+    if not isinstance(text, str):
+        raise SchemaError(f"Schema must be a JSON document, got {shorten(text)}.")
+    document = parse_document(text, "Schema", SchemaError, kind="a JSON document")
     if not isinstance(document, dict):
         raise SchemaError(
             f"Schema must be a JSON object, got {type(document).__name__}."
         )
     unknown = set(document) - {"modalities", "latents", "relations", "readout"}
     if unknown:
-        raise SchemaError(f"Schema has no field {sorted(unknown)[0]!r}.")
+        raise SchemaError(f"Schema has no field {shorten(min(unknown))}.")
     readout = document.get("readout")
     if readout is not None and not _is_list_of_names(readout):
-        raise SchemaError(f"Schema.readout must be a list of names, got {readout!r}.")
+        raise SchemaError(
+            f"Schema.readout must be a list of names, got {shorten(readout)}."
+        )
+    for field, limit in (("modalities", "node_types"), ("relations", "relations")):
+        _check_count(limit, len(_items(document, field)), field)
+    for field, key, limit in SIZES:
+        for where, item in _items(document, field):
+            if isinstance(item.get(key), int):
+                _check_count(limit, item[key], key, where)
     return Schema(
         [_build(Modality, m, where) for where, m in _items(document, "modalities")],
         [_build(Latent, m, where) for where, m in _items(document, "latents")],
@@ -612,7 +661,9 @@ def _parse_schema(text: str, functions: Mapping[str, EdgeFunction]) -> Schema:
 def _items(document: dict[str, Any], field: str) -> list[tuple[str, dict[str, Any]]]:
     value = document.get(field, [])
     if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise SchemaError(f"Schema.{field} must be a list of objects, got {value!r}.")
+        raise SchemaError(
+            f"Schema.{field} must be a list of objects, got {shorten(value)}."
+        )
     return [(f"Schema.{field}[{i}]", item) for i, item in enumerate(value)]
 
 
@@ -652,15 +703,20 @@ def _topology(
     return topology
 
 
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def _build(cls: type[_T], item: dict[str, Any], where: str) -> _T:
     """Build a dataclass from a JSON object after checking field names and types."""
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     for key, value in item.items():
         if key not in known:
-            raise SchemaError(f"{where} has no field {key!r}.")
+            raise SchemaError(f"{where} has no field {shorten(key)}.")
         if not _matches(value, hints[key]):
-            raise SchemaError(f"{where}.{key} has a wrong value: {value!r}.")
+            raise SchemaError(f"{where}.{key} has a wrong value: {shorten(value)}.")
     for name, field in known.items():
         if field.default is MISSING and name not in item:
             raise SchemaError(f"{where} must have the field {name!r}.")

@@ -1,6 +1,7 @@
 import json
 import math
 import random
+import time
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -18,6 +19,7 @@ from mmgraph import (
     Schema,
     SchemaError,
     TimeWindow,
+    limits,
 )
 
 A, B = Modality("a", 3), Modality("b", 2, tokens="ragged", time=True)
@@ -510,3 +512,53 @@ def test_mutated_documents_give_schemas_or_schema_errors(other, seed, times):
 def test_any_text_gives_a_schema_error(text):
     with pytest.raises(SchemaError, match="Schema"):
         Schema.from_json(text)
+
+
+# Schemas of unknown origin
+
+
+def text_of(num: int, *relations: dict[str, str]) -> str:
+    modalities = [{"name": f"m{i}", "channels": 3} for i in range(num)]
+    return json.dumps({"modalities": modalities, "relations": relations})
+
+
+def test_large_schemas_are_read_in_linear_time():
+    ring = [{"source": f"m{i}", "target": f"m{i + 1}"} for i in range(999)]
+    start = time.process_time()
+    schema = Schema.from_json(text_of(1000, *ring, {"source": "m999", "target": "m0"}))
+    assert len(schema.relations) == 1000
+    assert time.process_time() - start < 2  # 1 s of quadratic work became 0.1 s
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (text_of(6000), r"at most 5000 modalities, got 6000\. .*node_types=NUMBER"),
+        (
+            text_of(1).replace("3", "1" + "0" * 30),
+            r"Schema\.modalities\[0\].* channels",
+        ),
+        (text_of(1000, {"source": "*", "target": "*"}), r"at most 40000 relations, go"),
+        ("[" * 10_000, r"must be a JSON document, got lists or objects that are nest"),
+        ('{"modalities": [{"name": "\\ud800", "channels": 1}]}', r"codec can't encode"),
+        ('{"modalities": ' + "[0," * 200 + "0" + "]" * 200 + "}", r"100 nested levels"),
+        (json.dumps({"readout": [["x" * 10_000]] * 99}), r"^.{0,300}$"),
+    ],
+    ids=[
+        "modalities",
+        "channels",
+        "wildcards",
+        "depth",
+        "surrogate",
+        "nested",
+        "message",
+    ],
+)
+def test_bombs_are_refused(text, message):
+    with pytest.raises(SchemaError, match=message):
+        Schema.from_json(text)
+
+
+def test_limits_of_schemas_can_be_raised():
+    with limits.override(node_types=7000):
+        assert len(Schema.from_json(text_of(6000)).modalities) == 6000
