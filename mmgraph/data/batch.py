@@ -5,7 +5,8 @@ has no rows: it costs nothing, and no placeholder value can leak into the model.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,6 @@ from mmgraph.ops import filled_slots
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
-    from torch_geometric.data.storage import NodeStorage
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class Batch:
 
     Attributes:
         num_samples: Number of samples ``B``, including those without any row.
-        x: ``[N_m, C_m]`` rows of each modality, sorted by sample. A NaN cell is a
-            missing value in an observed row.
-        sample: ``[N_m]`` sample number of each row, ascending.
+        x: ``[N_m, C_m]`` rows of each modality. A NaN cell is a missing value in an
+            observed row.
+        sample: ``[N_m]`` sample number of each row. Rows that are not sorted by sample
+            and time are sorted when the batch is built.
         time: ``[N_m]`` time stamps in seconds, for the modalities that have time. All
             modalities of a sample share one origin; only differences are used.
         held_out: ``[B, M]`` Bool, True where an observed modality is held out as a
@@ -43,8 +44,9 @@ class Batch:
         y: ``[B]`` or ``[B, K]`` targets, or None.
 
     Raises:
-        DataError: If shapes contradict each other, or ``time`` or ``missing`` name a
-            modality that is not in ``x``.
+        DataError: If shapes contradict each other, sample numbers are out of range,
+            times are not finite, or ``time`` or ``missing`` name a modality that is
+            not in ``x``.
 
     Example:
         >>> x = {"labs": torch.randn(1, 3), "ecg": torch.randn(4, 2)}
@@ -83,6 +85,64 @@ class Batch:
                         f"Batch.{field_name} must name modalities of Batch.x "
                         f"({', '.join(self.x)}), got {name!r}."
                     )
+        if self.missing is None:  # a regular layout is sorted by construction
+            fields = ("x", "sample", "time")
+            vars(self).update({field: dict(getattr(self, field)) for field in fields})
+            for name in self.x:
+                self._check_rows(name)
+                self._sort_rows(name)
+
+    def _check_rows(self, name: str) -> None:
+        """Check that the rows of a modality belong to samples."""
+        sample, time = self.sample[name], self.time.get(name)
+        if sample.dtype != torch.int64:
+            raise DataError(
+                f"Batch.sample[{name!r}] must be int64, got {sample.dtype}. Convert it."
+            )
+        if time is not None and time.shape != sample.shape:
+            raise DataError(
+                f"Batch.time[{name!r}] must have one entry per row, got "
+                f"{list(time.shape)} for {len(sample)} rows."
+            )
+        if not len(sample):
+            return
+        if time is not None and not time.isfinite().all():
+            raise DataError(
+                f"Batch.time[{name!r}] must be finite, got NaN or infinity. Leave out "
+                "rows without a time."
+            )
+        first, last = sample.aminmax()
+        if first < 0 or last >= self.num_samples:
+            got = int(first if first < 0 else last)
+            raise DataError(
+                f"Batch.sample[{name!r}] must be from 0 to {self.num_samples - 1}, got "
+                f"{got}. Number the samples from 0, or correct num_samples."
+            )
+        longest = self.max_per_sample.get(name)
+        if longest is not None and int(sample.bincount().max()) > longest:
+            raise DataError(
+                f"Batch.max_per_sample[{name!r}] must be at least the number of rows "
+                f"of any sample, got {longest}. Correct it, or leave it out."
+            )
+
+    def _sort_rows(self, name: str) -> None:
+        """Sort the rows of a modality by sample, and by time within a sample."""
+        sample, time = self.sample[name], self.time.get(name)
+        later, equal = sample[1:] > sample[:-1], sample[1:] == sample[:-1]
+        if time is not None:
+            equal = equal & (time[1:] >= time[:-1])
+        if (later | equal).all():
+            return
+        order = _sorted_rows(sample, time)
+        for rows in (self.x, self.sample, self.time):
+            if name in rows:
+                rows[name] = rows[name][order]
+
+    def _with(self, **changes: object) -> "Batch":
+        """Return a copy with other fields, which are not checked."""
+        batch = copy(self)
+        vars(batch).update(changes)
+        return batch
 
     @classmethod
     def regular(
@@ -143,7 +203,7 @@ class Batch:
         if self.missing is None:
             return self
         present = {name: ~gaps for name, gaps in self.missing.items()}
-        return replace(self, missing=None)._keep(present)
+        return self._with(missing=None)._keep(present)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -196,8 +256,7 @@ class Batch:
         def place(value: Tensor) -> Tensor:
             return value if isinstance(target, torch.dtype) else value.to(target)
 
-        return replace(
-            self,
+        return self._with(
             x={name: move(x) for name, x in self.x.items()},
             sample={name: move(s) for name, s in self.sample.items()},
             time={name: place(t) for name, t in self.time.items()},
@@ -226,8 +285,7 @@ class Batch:
         if self.missing is None:
             return self._keep(keep)
         gaps = {name: missing | ~keep[name] for name, missing in self.missing.items()}
-        return replace(
-            self,
+        return self._with(
             x={
                 name: x.masked_fill(gaps[name][:, None], 0)
                 for name, x in self.x.items()
@@ -238,8 +296,7 @@ class Batch:
 
     def _keep(self, keep: Mapping[str, Tensor]) -> "Batch":
         """Return the batch of the rows where ``keep [N_m]`` is True."""
-        return replace(
-            self,
+        return self._with(
             x={name: x[keep[name]] for name, x in self.x.items()},
             sample={name: s[keep[name]] for name, s in self.sample.items()},
             time={name: t[keep[name]] for name, t in self.time.items()},
@@ -261,7 +318,7 @@ class Batch:
             ([[False], [True]], [[True], [True]])
         """
         self._check_table("held_out", held_out)
-        return replace(self, held_out=held_out & self.observed)
+        return self._with(held_out=held_out & self.observed)
 
     def _check_table(self, name: str, table: Tensor) -> None:
         expected = (self.num_samples, len(self.x))
@@ -275,7 +332,7 @@ class Batch:
         """Return the batch without the held-out modalities: the input of the model."""
         if self.held_out is None:
             return self
-        return replace(self.drop(~self.held_out), held_out=None)
+        return self.drop(~self.held_out)._with(held_out=None)
 
     def select(self, modalities: Iterable[str]) -> "Batch":
         """Return the batch with a subset of the modalities.
@@ -291,8 +348,7 @@ class Batch:
         """
         names = tuple(modalities)
         columns = [self.modalities.index(name) for name in names]
-        return replace(
-            self,
+        return self._with(
             x={name: self.x[name] for name in names},
             sample={name: self.sample[name] for name in names},
             time={name: self.time[name] for name in names if name in self.time},
@@ -357,10 +413,9 @@ class Batch:
                     f"{', '.join(store.keys()) or 'nothing'}. Use "
                     "torch_geometric.data.Batch.from_data_list."
                 )
-            order = _sorted_rows(store)
-            x[name], sample[name] = store.x[order], store.batch[order]
+            x[name], sample[name] = store.x, store.batch
             if "time" in store:
-                time[name] = store.time[order]
+                time[name] = store.time
         largest = max((int(s.max()) + 1 for s in sample.values() if len(s)), default=0)
         given = data.get("num_samples", None) or getattr(data, "num_graphs", None)
         return cls(int(given or largest), x, sample, time, y=data.get("y", None))
@@ -394,12 +449,12 @@ def _check_regular(
             )
 
 
-def _sorted_rows(store: "NodeStorage") -> Tensor:
-    """Return the order of the rows of a node type by sample and time."""
-    order = torch.arange(len(store.batch), device=store.batch.device)
-    if "time" in store:
-        order = torch.argsort(store.time, stable=True)
-    return order[torch.argsort(store.batch[order], stable=True)]
+def _sorted_rows(sample: Tensor, time: Tensor | None) -> Tensor:
+    """Return the order of rows ``[N]`` by sample and time."""
+    if time is None:
+        return torch.argsort(sample, stable=True)
+    order = torch.argsort(time, stable=True)
+    return order[torch.argsort(sample[order], stable=True)]
 
 
 def _lay_rows(

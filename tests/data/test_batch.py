@@ -187,3 +187,39 @@ def test_time_and_missing_name_modalities_of_the_batch(field):
     message = rf"Batch\.{field} must name modalities of Batch\.x \(a\), got 'z'\."
     with pytest.raises(DataError, match=message):
         Batch(2, x, sample, **{field: said})
+
+
+def test_rows_are_sorted_by_sample_and_time():
+    sample = torch.tensor([1, 0, 1, 0])
+    time = torch.tensor([5.0, 2.0, 4.0, 2.0])
+    batch = Batch(2, {"a": torch.arange(4.0)[:, None]}, {"a": sample}, {"a": time})
+    assert batch.x["a"].ravel().tolist() == [1, 3, 2, 0]
+    assert batch.sample["a"].tolist() == [0, 0, 1, 1]
+    assert batch.time["a"].tolist() == [2, 2, 4, 5]
+    assert sample.tolist() == [1, 0, 1, 0]  # the tensors of the user are unchanged
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sample": {"a": torch.tensor([0, 2])}}, "must be from 0 to 1, got 2. Number"),
+        ({"sample": {"a": torch.tensor([-5, 0])}}, "must be from 0 to 1, got -5"),
+        (
+            {"sample": {"a": torch.tensor([0.0, 1.0])}},
+            "must be int64, got torch.float32",
+        ),
+        ({"time": {"a": torch.zeros(3)}}, "must have one entry per row, got .3. for 2"),
+        (
+            {"time": {"a": torch.tensor([0, torch.nan])}},
+            "must be finite, got NaN or inf",
+        ),
+        (
+            {"sample": {"a": torch.tensor([1, 1])}, "max_per_sample": {"a": 1}},
+            "must be at least the number of rows of any sample, got 1",
+        ),
+    ],
+)
+def test_rows_of_no_sample_are_errors(changes, message):
+    fields = {"x": {"a": torch.zeros(2, 1)}, "sample": {"a": torch.tensor([0, 1])}}
+    with pytest.raises(DataError, match=message):
+        Batch(2, **{**fields, **changes})

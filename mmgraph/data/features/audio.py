@@ -91,7 +91,7 @@ def _log_mel(
     return np.concatenate(parts)
 
 
-def _mel_bands(hertz: FloatArray, top: float) -> FloatArray:
+def _mel_bands(hertz: npt.NDArray[Any], top: float) -> FloatArray:
     """Return triangular filters that are equidistant on the mel scale, ``[F, 32]``."""
     edges, at = _band_edges(top), _mel(hertz)[:, None]
     rising = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])

@@ -335,7 +335,7 @@ def _without_padding(column: Column) -> tuple[BoolArray, IntArray]:
     Rows that are all NaN are removed at the end of a sample; all rows of a sample that
     are all NaN make the modality missing.
     """
-    known = ~np.isnan(column.values).all(axis=1)
+    known: BoolArray = np.logical_not(np.isnan(column.values).all(axis=1))
     if known.all():
         return known, column.lengths
     position = np.arange(len(known))
