@@ -70,7 +70,8 @@ frame["crp"] = pd.to_numeric(frame["crp"].replace("<5", "2.5"))
 # -----------------------------
 #
 # A modality holds the columns that are measured together, and is missing where all of
-# its cells are. A column of strings becomes one indicator per category.
+# its cells are. An estimator encodes a column of strings as one
+# indicator per category.
 
 modalities = {
     "admission": ["age", "sex", "admitted_by"],
@@ -81,7 +82,7 @@ modalities = {
 }
 data = mg.MultimodalData.from_pandas(frame, modalities, y="died", ids="patient")
 print(data)
-print("features of admission:", data.columns["admission"].names)
+print("columns of admission:", data.columns["admission"].names)
 
 # %%
 # Fit and evaluate
