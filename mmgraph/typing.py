@@ -6,13 +6,15 @@ docstring of each parameter: an alias does not fix them. The module imports neit
 NumPy nor PyTorch, so that every other module can use it at no cost.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from os import PathLike as _OSPathLike
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "ArrayLike",
+    "ColumnLabel",
     "EdgeFunction",
+    "FrameMapping",
     "IndexLike",
     "LabelLike",
     "MaskLike",
@@ -51,6 +53,12 @@ ModalityArrays: TypeAlias = Mapping[str, ArrayLike]
 
 ModalityMapping: TypeAlias = Mapping[str, str | Sequence[str]]
 """Name of modality to its column, or to the list of its columns."""
+
+ColumnLabel: TypeAlias = Hashable
+"""Label of a column of a data frame: a string, a number or a tuple of levels."""
+
+FrameMapping: TypeAlias = Mapping[str, ColumnLabel | Iterable[ColumnLabel]]
+"""Name of modality to its column in a data frame, or to the list of its columns."""
 
 PathLike: TypeAlias = str | _OSPathLike[str]
 """Path of a file or folder."""

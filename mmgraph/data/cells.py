@@ -35,6 +35,7 @@ NOT_AVAILABLE = ("n/a", "N/A")  # of these, null in every column of a CSV file
 _WHOLE = r"^(0|-?[1-9]\d{0,18})$"  # unchanged by a conversion to an integer and back
 _CODE = r"^([-+]?0\d.*|\d+[eE]\d+|\d{16,})$"  # 007, 1E5: changed by a conversion
 _SEPARATED = r"^[-+]?\d[\d.,'\x{2019}\x{a0}\x{202f} ]*$"
+_WITH_NUMBER = r"^[<>~]?\s*[-+]?\d\S*( \S{1,8})?$"  # 120/80, 5 mg, 1st
 _MANY_NUMBERS = 20  # different labels that are probably quantities, not classes
 _CODE_LENGTH = 15  # digits that float64 keeps
 _ISO_DATE = (
@@ -121,7 +122,6 @@ def read_labels(
             lost digits.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     cells, _ = plain_array(array)
     if pa.types.is_decimal(cells.type):
@@ -136,11 +136,18 @@ def read_labels(
             f"column {field!r} must hold numbers or strings, got {array.type}. Convert "
             "it first."
         )
-    if cells.null_count and not pa.types.is_floating(cells.type):
-        largest = 0 if pa.types.is_boolean(cells.type) else pc.max(pc.abs(cells))
-        if pa.types.is_boolean(cells.type) or (largest.as_py() or 0) > 2**53:
-            return np.array(cells.to_pylist(), dtype=object)
+    has_gaps = cells.null_count and not pa.types.is_floating(cells.type)
+    if has_gaps and (pa.types.is_boolean(cells.type) or not _fits_float(cells)):
+        return np.array(cells.to_pylist(), dtype=object)
     return to_numbers(cells)
+
+
+def _fits_float(cells: "pa.Array") -> bool:
+    """Return True if float64 keeps every digit of integers."""
+    import pyarrow.compute as pc
+
+    bounds = pc.min_max(cells).as_py()
+    return max(abs(bound or 0) for bound in bounds.values()) <= 2**53
 
 
 def plain_array(array: "pa.Array") -> tuple["pa.Array", bool]:
@@ -150,6 +157,7 @@ def plain_array(array: "pa.Array") -> tuple["pa.Array", bool]:
     strings become large strings, decimals stay, a column of nulls becomes floats.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
@@ -157,7 +165,7 @@ def plain_array(array: "pa.Array") -> tuple["pa.Array", bool]:
     if declared:
         array = array.dictionary_decode()
     if pa.types.is_run_end_encoded(array.type):
-        array = array.cast(array.type.value_type)
+        array = pc.run_end_decode(array)
     if pa.types.is_null(array.type):
         array = array.cast(pa.float64())
     if pa.types.is_string(array.type) or pa.types.is_string_view(array.type):
@@ -315,7 +323,7 @@ class _StringColumn:
             if values is not None:
                 return values
         self._check_dates()
-        if self._most(self._matches(r"^[<>~]?\s*[-+]?\d.{0,15}$")):
+        if self._most(self._matches(_WITH_NUMBER)):
             warn(
                 f"{self.subject} holds strings with numbers in them, such as "
                 f"{self._example(self.meant)}, which are not numbers: they are read "

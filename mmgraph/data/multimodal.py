@@ -45,6 +45,7 @@ from mmgraph.data.targets import (
     missing_labels,
     same_metadata,
     stratification_codes,
+    warn_default_roles,
 )
 from mmgraph.data.validation import (
     check_mapping,
@@ -53,11 +54,14 @@ from mmgraph.data.validation import (
     count_samples,
     read_present,
     resolve_indices,
+    time_roles,
 )
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Schema
 from mmgraph.typing import (
     ArrayLike,
+    ColumnLabel,
+    FrameMapping,
     IndexLike,
     LabelLike,
     MaskLike,
@@ -708,6 +712,15 @@ class MultimodalData:
             and not can_be_ids(parts["ids"])
         ):
             parts["ids"] = None
+        if modalities is not None:
+            names = {"y": y, "ids": ids, "groups": groups}
+            names["split_name"] = METADATA_NAMES["split_name"]
+            roles = {
+                column: field
+                for field, column in names.items()
+                if isinstance(column, DefaultColumn) and parts[field] is not None
+            }
+            warn_default_roles(roles | time_roles(modalities, table.column_names))
         return cls.from_columns(**parts)
 
     def to_arrow(self) -> "pa.Table":
@@ -844,11 +857,11 @@ class MultimodalData:
     def from_pandas(
         cls,
         frame: "pd.DataFrame",
-        modalities: ModalityMapping,
+        modalities: FrameMapping,
         *,
-        y: str | Sequence[str] | None = None,
-        ids: str | None = None,
-        groups: str | None = None,
+        y: ColumnLabel | Iterable[ColumnLabel] | None = None,
+        ids: ColumnLabel | None = None,
+        groups: ColumnLabel | None = None,
     ) -> "MultimodalData":
         """Read a pandas data frame with one row per sample.
 

@@ -31,7 +31,7 @@ _CELL = re.compile(
     (?P<exponent>[eE][-+]?\d+)?
     (?P<more>\+)?[{_SPACES}]*
     (?P<unit>[%\u2030\u00b0A-Za-z\u00b5\u03bc\u20ac$\u00a3\u00a5]
-             [A-Za-z\u00b5\u03bc%\u00b0/\u00b2\u00b3*^.{_SPACES}-]{{0,15}}\d?)?
+             [A-Za-z\u00b5\u03bc%\u00b0/\u00b2\u00b3*^.-]{{0,9}}\d?)?
     """,
     re.VERBOSE | re.ASCII,
 )
@@ -124,7 +124,8 @@ def _parse_texts(texts: Sequence[str]) -> ParsedNumbers:
         ambiguous = ambiguous or (texts[i] if decimal is None else "")
         values[i] = parts.value(decimal or ".")
         is_number[i] = rewritten[i] = True
-    for i in np.flatnonzero(is_number & ~rewritten) if reading.dots_matter else ():
+    bare_rows = np.flatnonzero(is_number & ~rewritten).tolist()
+    for i in bare_rows if reading.dots_matter else ():
         text = texts[i].strip()
         decimal = reading.decimal_of(text) if "." in text else "."
         ambiguous = ambiguous or (texts[i] if decimal is None else "")

@@ -3,11 +3,12 @@
 Shapes: N samples, K labels of one sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mmgraph.data.cells import warn
 from mmgraph.data.column import AnyArray, BoolArray, IntArray, as_entries
 from mmgraph.errors import DataError
 from mmgraph.typing import ArrayLike
@@ -27,6 +28,21 @@ METADATA_NAMES = {
 _MAX_CLASSES = 50
 MAX_WHOLE = 2.0**53  # largest float up to which all whole numbers are exact
 _SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
+
+
+def warn_default_roles(roles: Mapping[str, str]) -> None:
+    """Warn about columns of a table that are used because of their names alone.
+
+    Args:
+        roles: Use of each column by its name, such as "groups" for "group".
+    """
+    if roles:
+        listed = ", ".join(f"{column!r} as {role}" for column, role in roles.items())
+        warn(
+            f"Columns are used because of their names: {listed}. Name the columns of "
+            "labels, ids and groups explicitly, or None to read none; rename columns "
+            "that are no times."
+        )
 
 
 def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
@@ -200,31 +216,31 @@ def concat_metadata(subject: str, parts: Sequence[AnyArray | None]) -> AnyArray 
     if not filled:
         return None
     known = [part for part in filled if not missing_labels(part).all()]
-    if known:
-        filled = [_missing_like(known[0], part) for part in filled]
-    shapes = {part.shape[1:] for part in filled}
-    if len(filled) < len(parts) or len(shapes) > 1:
+    if len(filled) < len(parts) or len({part.shape[1:] for part in filled}) > 1:
         raise DataError(
             f"{subject} must have the same shape in all parts, got parts without it or "
             "of another shape. Set it with replace."
         )
-    kinds = {_holds_strings(part) for part in filled}
-    if len(kinds) > 1:
+    if len({_holds_strings(part) for part in known}) > 1:
         raise _mixed(subject, "numbers in one part and strings in another")
-    return np.concatenate(filled)
-
-
-def _holds_strings(part: AnyArray) -> bool:
-    return part.dtype.kind == "U" or (
-        part.dtype == object and known_labels(part).dtype.kind == "U"
+    if filled[0].ndim > 1 or len({part.dtype.kind for part in filled}) == 1:
+        return np.concatenate(filled)
+    return _from_objects(
+        subject, np.concatenate([_as_objects(part) for part in filled])
     )
 
 
-def _missing_like(known: AnyArray, part: AnyArray) -> AnyArray:
-    """Return a part that is all missing as objects if the known part has no NaN."""
-    if known.dtype.kind in "UOb" and missing_labels(part).all():
-        return np.full(part.shape, None, dtype=object)
-    return part
+def _holds_strings(part: AnyArray) -> bool:
+    return known_labels(part).dtype.kind == "U"
+
+
+def _as_objects(part: AnyArray) -> AnyArray:
+    """Return entries as Python objects; whole floats next to a gap were integers."""
+    missing = missing_labels(part)
+    entries = part.astype(object)
+    entries[~missing] = known_labels(part).tolist()
+    entries[missing] = None
+    return entries
 
 
 def stratification_codes(y: AnyArray | None) -> IntArray | None:

@@ -28,6 +28,6 @@ def warn_about_paths(texts: Sequence[str] | npt.NDArray[np.object_]) -> None:
         if len(paths) * 2 > len(texts):
             warn(
                 f"Texts such as {paths[0]!r} are paths of {kind} files; their words "
-                f"are read, not the files. Give the modality kind={kind!r} in a schema to "
-                "read the files, or use a pretrained encoder."
+                f"are read, not the files. Give the modality the kind {kind!r} in a "
+                "schema, or a pretrained encoder, to read the files."
             )

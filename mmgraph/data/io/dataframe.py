@@ -5,11 +5,11 @@ Shapes: N samples, C channels.
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmgraph.data.categorical import read_channels, resolve_column
+from mmgraph.data.categorical import is_text, read_channels, resolve_column
 from mmgraph.data.cells import read_cells, read_labels
 from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.io.arrays import build_column, single_rows
@@ -23,20 +23,18 @@ from mmgraph.data.validation import (
     time_roles,
 )
 from mmgraph.errors import DataError
-from mmgraph.typing import ModalityMapping
+from mmgraph.typing import ColumnLabel, FrameMapping
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Label: TypeAlias = Any  # of a column: a string, a number or a tuple
-
 
 def parse_frame(
     frame: "pd.DataFrame",
-    modalities: ModalityMapping,
-    y: str | Sequence[str] | None,
-    ids: str | None,
-    groups: str | None,
+    modalities: FrameMapping,
+    y: ColumnLabel | Iterable[ColumnLabel] | None,
+    ids: ColumnLabel | None,
+    groups: ColumnLabel | None,
 ) -> dict[str, Any]:
     """Return the arguments of ``MultimodalData.from_columns`` from a data frame.
 
@@ -88,17 +86,19 @@ class _Frame:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def has_label(self, label: Label) -> bool:
+    def has_label(self, label: object) -> bool:
         """Return True if an object is the label of a column, not a list of labels."""
         return isinstance(label, Hashable) and label in self.frame.columns
 
-    def fields(self, name: str, source: Label) -> str | list[str]:
+    def fields(self, name: str, source: object) -> str | list[str]:
         """Return the names of the columns of a modality: one name, or a list."""
         if isinstance(source, str) or self.has_label(source):
             return column_name(source)
-        return [column_name(label) for label in read_sources(name, source)]
+        if isinstance(source, Iterable):
+            source = [column_name(label) for label in source]
+        return read_sources(name, source)
 
-    def labels(self, y: Label) -> str | list[str] | None:
+    def labels(self, y: object) -> str | list[str] | None:
         """Return the names of the columns of labels.
 
         Raises:
@@ -132,7 +132,7 @@ class _Frame:
         array, typed = to_arrow(field, self.series(field))
         return read_cells(name, field, array, typed=typed, as_categories=as_categories)
 
-    def read_labels(self, subject: str, label: Label) -> AnyArray | None:
+    def read_labels(self, subject: str, label: object) -> AnyArray | None:
         """Return a column of labels, ids or groups; None if there is no label."""
         if label is None:
             return None
@@ -211,7 +211,8 @@ def _read_modality(table: _Frame, name: str, source: str | list[str]) -> Column:
         if holds_arrays(series):
             cells = series.astype(object).where(series.notna(), None).tolist()
             return build_column(name, cells, times=_times(table, fields[0]))
-        if isinstance(source, str) and not isinstance(read(source), np.ndarray):
+        is_declared = series.dtype.name == "category"
+        if isinstance(source, str) and is_text(read(source), declared=is_declared):
             known = read(source).is_valid().to_numpy(zero_copy_only=False)
             cells = series.astype(object).where(known, None)
             texts = [None if cell is None else str(cell) for cell in cells]

@@ -1,0 +1,183 @@
+"""What a column is: types of Arrow and pandas, labels, and values among them."""
+
+import datetime as dt
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from mmgraph import DataError, DataWarning, FusionClassifier, MultimodalData
+from mmgraph.data.cells import read_cells, read_labels
+
+BERLIN = dt.timezone(dt.timedelta(hours=1))
+
+
+def cells(array, **options):
+    result = read_cells("labs", "x", array, **options)
+    return result.tolist() if isinstance(result, np.ndarray) else result.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (pa.array([True, None]), [1, None]),
+        (pa.array([1, None], pa.int8()), [1, None]),
+        (pa.array([1.5], pa.float16()), [1.5]),
+        (pa.array([2**63], pa.uint64()), [2.0**63]),
+        (pa.array([Decimal("1.5"), None]), [1.5, None]),
+        (pa.array([dt.date(1970, 1, 3), None]), [2, None]),
+        (pa.array([dt.datetime(1970, 1, 2, 1, tzinfo=BERLIN)]), [1]),
+        (pa.array([1], pa.timestamp("ns")), [1e-9 / 86400]),
+        (pa.array([dt.time(1), None]), [3600, None]),
+        (pa.array([dt.timedelta(hours=1)]), [3600]),
+        (pa.nulls(2), [None, None]),
+        (pa.array(["f", None, " m "]), ["f", None, "m"]),
+        (pa.array(["f"], pa.string_view()), ["f"]),
+        (pa.array(["1", None]).dictionary_encode(), ["1", None]),
+        (pa.array([1, 2]).dictionary_encode(), ["1", "2"]),
+        (pa.RunEndEncodedArray.from_arrays([2], ["f"]), ["f", "f"]),
+    ],
+)
+def test_types_of_arrow_decide(array, expected):
+    got = cells(array)
+    assert [None if v != v else v for v in got] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("array", [pa.array([b"x"]), pa.array([{"a": 1}])])
+def test_other_types_are_refused(array):
+    with pytest.raises(DataError, match="must hold numbers, categories, dates or text"):
+        cells(array)
+
+
+def test_a_warning_lists_each_different_cell_once():
+    texts = ["1"] * 9 + ["n/a", ">5", ">5", "<1", "?", "a", "b", "c"]
+    with pytest.warns(DataWarning) as caught:
+        cells(pa.array(texts))
+    (warning,) = caught
+    message = str(warning.message)
+    assert "Column 'x' of modality 'labs' holds numbers, and 8 cells in" in message
+    assert "'n/a' in row 9 is read as missing; '>5' in row 10 is read as 5;" in message
+    assert message.count("is read as") == 5
+    assert "; ..." in message
+
+
+def test_a_selected_category_declares_the_column():
+    frame = pd.DataFrame({"code": ["1", "2", "1", "x"]})
+    column = MultimodalData.from_pandas(frame, {"m": ["code=x"]}).columns["m"]
+    assert column.values.ravel().tolist() == [0, 0, 0, 1]
+
+
+def test_text_that_is_named_alone_is_judged_by_its_cells():
+    texts = pd.DataFrame({"note": ["3 days of fever", "none", None, "NA"]})
+    column = MultimodalData.from_pandas(texts, {"note": "note"}).columns["note"]
+    assert column.values.tolist() == ["3 days of fever", "none", "NA"]
+    table = pa.table({"crp": [f"{i / 10}" for i in range(60)] + [">100"]})
+    with pytest.warns(DataWarning, match="'>100' in row 60 is read as 100"):
+        data = MultimodalData.from_arrow(table, modalities={"crp": "crp"}, y=None)
+    assert data.columns["crp"].values[-1].tolist() == [100]
+
+
+def test_strings_of_arrays_that_are_numbers_are_reported():
+    with pytest.warns(DataWarning, match="strings that are numbers, such as '1.5'"):
+        MultimodalData.from_arrays({"labs": ["1.5", None, "2"]})
+
+
+def test_paths_of_files_that_are_read_as_text_are_reported():
+    paths = [f"/scans/{label}/{i}.PNG" for i in range(3) for label in "ab"]
+    data = MultimodalData.from_arrays({"scan": paths, "x": np.arange(6.0)})
+    with pytest.warns(DataWarning, match=r"'/scans/a/0.PNG' are paths of image files"):
+        data.features()
+    sounds = MultimodalData.from_arrays({"cough": ["a.wav", None, "b.flac"]})
+    with pytest.warns(DataWarning, match="paths of audio files"):
+        sounds.features()
+
+
+# Digits that float32 loses
+
+
+@pytest.mark.parametrize(
+    ("values", "lost"),
+    [
+        (1_700_000_000 + np.arange(0, 600, 10), True),
+        (np.array([[1.0, 20_000_001], [2.0, 3]]), True),
+        ([[1_700_000_000.25], [1_700_000_000.5], [1_700_000_001.5]], True),
+        ([np.arange(3) + 1.7e9, np.arange(4) + 1.8e9], True),
+        (np.array([1_000_000, 16_777_216]), False),
+        (np.random.default_rng(0).normal(1e4, 1, 100), False),
+        (np.array([1e30, 2e30, 3.0]), False),
+        (np.full(5, 0.1), False),
+    ],
+)
+def test_lost_digits_are_reported(values, lost, recwarn):
+    MultimodalData.from_arrays({"arrival": values})
+    messages = [str(w.message) for w in recwarn]
+    assert len(messages) == lost
+    assert all(
+        "stored as float32, which loses digits of channel" in m for m in messages
+    )
+
+
+# Labels, ids and groups
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (pa.array([Decimal(12345678901234567890)]), ["12345678901234567890"]),
+        (pa.array([Decimal(7), None]), [7, None]),
+        (pa.array([2**60 + 1, None]), [2**60 + 1, None]),
+        (pa.array([2**63 + 1], pa.uint64()), [2**63 + 1]),
+        (pa.array([True, None]), [True, None]),
+        (pa.array([3, None]).dictionary_encode(), [3, None]),
+    ],
+)
+def test_labels_keep_every_digit(array, expected):
+    got = read_labels("y", "x", array).tolist()
+    assert [None if v != v else v for v in got] == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([2**63, 1], [2**63, 1]),
+        ([2**60 + 1, None], [2**60 + 1, None]),
+        (np.array([np.bool_(True), None], dtype=object), [True, None]),
+    ],
+)
+def test_python_integers_and_booleans_keep_their_type(given, expected, tmp_path):
+    data = MultimodalData.from_arrays({"a": [1.0, 2.0]}, y=given)
+    assert data.y.tolist() == expected
+    assert data.equals(MultimodalData.from_arrow(data.to_arrow()))
+    assert data.equals(MultimodalData.from_hetero_data(data.to_hetero_data()))
+    unlabeled = data.replace(y=[None, None])
+    joined = MultimodalData.concat([unlabeled, data[[0]], data])
+    assert joined.y.tolist() == [None, None, expected[0], *expected]
+
+
+@pytest.mark.parametrize("y", [[2**64, 1], [-1, 2**63]])
+def test_integers_beyond_64_bits_are_refused(y):
+    with pytest.raises(
+        DataError, match=r"y must hold .* integers of more than 64 bits"
+    ):
+        MultimodalData.from_arrays({"a": [1.0, 2.0]}, y=y)
+
+
+def test_rounded_ids_are_refused():
+    ids = [9007199254740992.0, 1.0]
+    with pytest.raises(
+        DataError, match=r"ids must hold every digit, got the float 900"
+    ):
+        MultimodalData.from_arrays({"a": [1.0, 2.0]}, ids=ids)
+
+
+def test_classes_of_booleans_do_not_depend_on_gaps():
+    y = [None if i == 2 else i > 5 for i in range(12)]
+    data = MultimodalData.from_arrays({"a": np.arange(12.0)}, y=y)
+    model = FusionClassifier(members=1, epochs=1, experts=("linear",)).fit(data)
+    assert model.classes_.tolist() == [False, True]
+    assert model.classes_.dtype == bool
+    assert model.score(data) > 0.5
+    assert torch.isnan(data.batch().y).tolist() == [label is None for label in y]

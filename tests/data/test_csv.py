@@ -1,0 +1,93 @@
+"""CSV files: every cell is kept, or the fault is named with its place."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from mmgraph import DataError, DataWarning, MultimodalData
+from mmgraph.data.io.csv_table import is_untyped
+from mmgraph.data.io.parquet import column_names, read_table
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="t.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\n\n"])
+def test_the_header_decides_the_separator(separator, start, write):
+    text = f'{start}id,note,crp\r\n007,"a\r\n""b""{separator}c",1.50\r\n'
+    path = write(text.replace(",", separator))
+    assert column_names(path) == ["id", "note", "crp"]
+    table = read_table(path)
+    assert is_untyped(table)
+    assert table.to_pylist() == [
+        {"id": "007", "note": f'a\r\n"b"{separator}c', "crp": "1.50"}
+    ]
+
+
+def test_cells_with_line_breaks_may_span_blocks(write):
+    note = "Seen on ward.\n" + "x" * (17 << 20)
+    path = write(f'note,y\nshort,0\n"{note}",1\n')
+    data = MultimodalData.from_parquet(path, modalities={"note": "note"}, y="y")
+    assert data.columns["note"].values.tolist() == ["short", note]
+
+
+def test_null_and_empty_cells_are_null(write):
+    path = write('a,b\n1,""\nNA,x\n,NULL\n"  ",none\n')
+    table = read_table(path)
+    assert table["a"].to_pylist() == ["1", None, None, "  "]
+    assert table["b"].to_pylist() == [None, "x", None, "none"]
+    data = MultimodalData.from_parquet(path, modalities={"m": ["a", "b"]}, y=None)
+    column = data.columns["m"]
+    assert column.categories == (None, ("none", "x"))
+    np.testing.assert_array_equal(column.values[0], [1, np.nan])
+
+
+def test_a_file_without_rows_is_read(write):
+    path = write("a,y\n")
+    data = MultimodalData.from_parquet(path, modalities={"a": ["a"]}, y="y")
+    assert len(data) == 0
+
+
+FAULTS = [
+    ("Müller,b\n1,2\n".encode("latin-1"), "a header that is not in UTF-8"),
+    ("a,b\n1,2\n3,Müller\n".encode("latin-1"), r"column #1: Row #3: .*UTF8"),
+    ("a,b\n1,2\n".encode("utf-16"), "got text in UTF-16"),
+    (b"PK\x03\x04...", "an Excel file or ZIP archive"),
+    (b"", "a file without a header"),
+    (b"a,b\n1,2\n1,2,3\n", "Row #3: Expected 2 columns, got 3"),
+    (b'a,b\n1,"x\n2,3\n4,5\n', "a quote without its pair before line 5"),
+    (b'a,b\n1,"abc\n2,"def"\n3,4\n', "a quote without its pair before line 4"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), FAULTS)
+def test_faults_of_csv_files_are_named(content, message, write):
+    with pytest.raises(DataError, match=rf"t\.csv must be a readable CSV.*{message}"):
+        read_table(write(content))
+
+
+def test_compressed_files_are_read(write):
+    path = write(gzip.compress(b"a,b\n01,2\n"), "T.CSV.GZ")
+    assert read_table(path).to_pylist() == [{"a": "01", "b": "2"}]
+
+
+def test_columns_that_are_used_by_their_names_are_listed(write):
+    path = write("wbc,y,id,group\n1,0,a,h1\n2,1,b,h2\n")
+    with pytest.warns(
+        DataWarning, match="'y' as y, 'id' as ids, 'group' as groups. Name the columns"
+    ):
+        data = MultimodalData.from_parquet(path, modalities={"labs": ["wbc"]})
+    assert data.groups.tolist() == ["h1", "h2"]
+    named = {"y": "y", "ids": "id", "groups": None}
+    again = MultimodalData.from_parquet(path, modalities={"labs": ["wbc"]}, **named)
+    assert again.ids.tolist() == ["a", "b"]
+    assert again.groups is None
