@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -205,6 +205,18 @@ class MultimodalData:
 
     def __iter__(self) -> Iterator["MultimodalData"]:
         return (self[i] for i in range(len(self)))
+
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        """Refuse the conversion to an array, which NumPy would make of single samples.
+
+        Raises:
+            DataError: Always.
+        """
+        raise DataError(
+            "MultimodalData cannot be an array: its modalities have different shapes. "
+            "Use data.features()[name] for numbers of a modality; the guide "
+            "'scikit-learn' has a way for tools that need arrays."
+        )
 
     def __repr__(self) -> str:
         modalities = {m.name: m for m in self.schema.modalities}
