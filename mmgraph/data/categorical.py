@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.categories import (
+    MAX_CATEGORIES,
     AnyArray,
     Categories,
     match_categories,
@@ -19,6 +20,8 @@ from mmgraph.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+MAX_CATEGORY_LENGTH = 40  # characters; longer strings are text
 
 
 def candidate_columns(field: str) -> list[str]:
@@ -66,6 +69,29 @@ def read_channels(
     if all(each is None for each in categories):
         categories = ()
     return names, values, categories
+
+
+def is_text(cells: Any, *, declared: bool = False) -> bool:  # noqa: ANN401
+    """Return True if the cells of a column are free text.
+
+    Categories are at most 64 different strings; without a declared type, they also have
+    at most 40 characters, and occur twice each on average.
+
+    Args:
+        cells: ``[N]`` numbers, or Arrow array of strings.
+        declared: True if the type of the column is categorical.
+    """
+    import pyarrow.compute as pc
+
+    if isinstance(cells, np.ndarray):
+        return False
+    names = pc.unique(cells.drop_null())
+    if declared or not len(names):
+        return len(names) > MAX_CATEGORIES
+    longest = pc.max(pc.utf8_length(names)).as_py()
+    known = len(cells) - cells.null_count
+    fewest = min(MAX_CATEGORIES, known // 2)
+    return bool(len(names) > fewest or longest > MAX_CATEGORY_LENGTH)
 
 
 def _read_channel(

@@ -14,6 +14,7 @@ AnyArray = npt.NDArray[Any]
 IntArray = npt.NDArray[np.int64]
 Categories: TypeAlias = tuple[str, ...]
 
+MAX_CATEGORIES = 64  # more are probably text, and would be mostly empty channels
 _TRUTH_VALUES = {"true": 1.0, "false": 0.0}
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mmgraph.data.categories import (
+    MAX_CATEGORIES,
     Categories,
     codes_as_strings,
     match_categories,
@@ -27,8 +28,6 @@ from mmgraph.data.concat import (
     to_numbers,
 )
 from mmgraph.errors import DataError, DataWarning
-
-MAX_CATEGORIES = 64  # more are probably text, and would be mostly empty channels
 
 
 @dataclass(frozen=True)

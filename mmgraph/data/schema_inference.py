@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mmgraph.data.column import Column
+from mmgraph.data.concat import as_text
 from mmgraph.errors import Argument, Code, DataError
 from mmgraph.schema import NEEDS_ENCODER, Kind, Modality, Schema
 
@@ -30,6 +31,9 @@ def fit_columns(columns: Mapping[str, Column], schema: Schema) -> dict[str, Colu
             rows or times contradict the schema.
     """
     known = {m.name: m for m in schema.modalities}
+    columns = {
+        n: _as_text(c, known[n]) if n in known else c for n, c in columns.items()
+    }
     fitted = {}
     for name, column in columns.items():
         if name not in known:
@@ -42,6 +46,12 @@ def fit_columns(columns: Mapping[str, Column], schema: Schema) -> dict[str, Colu
         if len(column.values):
             _check_column(fitted[name], known[name])
     return fitted
+
+
+def _as_text(column: Column, modality: Modality) -> Column:
+    """Convert categories and single numbers to text if the schema has text."""
+    raw = modality.kind in NEEDS_ENCODER and modality.channels is None
+    return as_text(column) if raw and column.names else column
 
 
 def _as_sequences(column: Column, modality: Modality) -> Column:

@@ -5,6 +5,7 @@ Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``C`` channels.
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,14 +15,20 @@ from torch import Tensor
 
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.categories import Categories
-from mmgraph.data.column import Column, empty_column
+from mmgraph.data.cells import MAX_LISTED, warn
+from mmgraph.data.column import AnyArray, Column, empty_column
 from mmgraph.data.concat import as_text
 from mmgraph.data.encoder import ChannelEncoder, encode_columns, fit_encoders
+from mmgraph.data.io.arrays import with_times
+from mmgraph.data.ranges import ChannelRanges
 from mmgraph.data.schema_inference import resize_schema
 from mmgraph.data.stream.stream import declare_strings
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.featurize import Encoder, Featurizer
 from mmgraph.schema import Modality, Schema
+
+# True while modalities are removed on purpose, such as by evaluation
+REMOVED_ON_PURPOSE: ContextVar[bool] = ContextVar("removed_on_purpose", default=False)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,9 @@ class InputSpec:
         unseen: Modalities without usable training samples. Their content is ignored.
         widths: Number of features of each modality, in the order of the schema.
         categories: Categories with a channel, by modality and categorical column.
+        ranges: Fill values and ranges of the channels of modalities of numbers.
+        companions: Modalities that every training sample with a modality had as well,
+            by modality.
     """
 
     schema: Schema
@@ -45,6 +55,8 @@ class InputSpec:
     unseen: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
     categories: Mapping[str, Mapping[str, Categories]] = field(default_factory=dict)
+    ranges: Mapping[str, ChannelRanges] = field(default_factory=dict)
+    companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -74,6 +86,12 @@ class InputSpec:
                 than 64 categories.
             ConfigError: If an encoder is of an unknown modality or of another kind.
         """
+        texts = {
+            name: as_text(column)
+            for name, column in data.columns.items()
+            if name in (encoders or ()) and column.is_categorical
+        }
+        data = _with_columns(data, data.columns | texts)
         channels = fit_encoders(data.columns)
         data = _with_columns(data, encode_columns(data.columns, channels))
         featurizer = Featurizer.fit(data, encoders, device)
@@ -81,6 +99,12 @@ class InputSpec:
         schema = data.schema
         _require_modalities(data, schema)
         data = data.select(schema.modality_names)
+        ranges = {
+            name: ChannelRanges.fit(name, column.values, column.fields)
+            for name, column in data.columns.items()
+            if name not in featurizer.kinds and len(column.values)
+        }
+        data = _read_ranges(data, ranges)
         spec = cls(
             schema,
             featurizer,
@@ -88,6 +112,8 @@ class InputSpec:
             tuple(name for name, c in data.columns.items() if not c.present.any()),
             tuple(x.shape[1] for x in data.features().values()),
             {n: each.categories for n, each in channels.items() if each.categories},
+            ranges,
+            _find_companions(data),
         )
         return spec, data
 
@@ -98,7 +124,8 @@ class InputSpec:
 
         Columns are aligned with those of the training, see
         :meth:`mmgraph.data.encoder.ChannelEncoder.transform`; texts, images and audio
-        become vectors, and content of unseen modalities is ignored.
+        become vectors, content of unseen modalities is ignored, and fill values are
+        missing cells. Values far outside the training data are reported.
 
         Args:
             data: Samples with any of the modalities of the training.
@@ -113,7 +140,22 @@ class InputSpec:
         self.featurizer.check_kinds(data, self._seen_modalities)
         data = self.featurizer.transform(data, progress=progress)
         unseen = {name: _nowhere(data) for name in self.unseen if name in data.columns}
-        return data.mask(unseen).conform(self.schema)
+        data = _read_ranges(data.mask(unseen).conform(self.schema), self.ranges)
+        self._warn_subsets(data)
+        return data
+
+    def read_table(self, name: str, values: AnyArray) -> AnyArray:
+        """Return new single rows of a modality, NaN where they mark missing cells.
+
+        Args:
+            name: Name of the modality.
+            values: ``[N, C]`` numbers with the channels of the training.
+        """
+        ranges = self.ranges.get(name)
+        if ranges is None or values.shape[1] != len(ranges.lower):
+            return values
+        fields = self.channels.get(name) or tuple(map(str, range(values.shape[1])))
+        return ranges.read(name, values, fields)
 
     def read_stream(self, stream: MultimodalStream) -> MultimodalStream:
         """Read sequences and categories of a stream as in training.
@@ -164,6 +206,26 @@ class InputSpec:
         """Return the modalities of the training that are not in ``names``."""
         return [m.name for m in self._seen_modalities if m.name not in names]
 
+    def _warn_subsets(self, data: MultimodalData) -> None:
+        """Warn about modalities that no training sample had without another one."""
+        if REMOVED_ON_PURPOSE.get():
+            return
+        lone = []
+        for name in self.companions.keys() & data.columns.keys():
+            present = data.columns[name].present
+            for other in self.companions[name]:
+                column = data.columns.get(other)
+                alone = present if column is None else present & ~column.present
+                if alone.any():
+                    lone.append(f"{name} without {other} in {alone.sum()} samples")
+        if lone:
+            more = "; ..." if len(lone) > MAX_LISTED else ""
+            warn(
+                f"Samples have modalities that no training sample had alone: "
+                f"{'; '.join(sorted(lone)[:MAX_LISTED])}{more}. Measure how well they "
+                "are predicted with mmgraph.evaluate."
+            )
+
     @property
     def _seen_modalities(self) -> list[Modality]:
         return [m for m in self.schema.modalities if m.name not in self.unseen]
@@ -196,6 +258,8 @@ class InputSpec:
                 name: {column: list(known) for column, known in each.items()}
                 for name, each in self.categories.items()
             },
+            "ranges": {name: each.to_json() for name, each in self.ranges.items()},
+            "companions": {name: list(each) for name, each in self.companions.items()},
             **self.featurizer.to_json(),
         }
 
@@ -236,6 +300,14 @@ class InputSpec:
             tuple(schema.modality(name).name for name in content["unseen"]),
             tuple(widths),
             _read_categories(content.get("categories"), channels),
+            {
+                name: ChannelRanges.from_json(each, schema.modality(name).channels or 0)
+                for name, each in content.get("ranges", {}).items()
+            },
+            {
+                schema.modality(name).name: tuple(schema.modality(n).name for n in each)
+                for name, each in content.get("companions", {}).items()
+            },
         )
 
     def with_encoders(
@@ -275,6 +347,35 @@ def _read_channels(
                 f"Modality {name!r} must have {wanted} channel names, got {len(names)}."
             )
     return {name: tuple(names) for name, names in content.items()}
+
+
+def _find_companions(data: MultimodalData) -> dict[str, tuple[str, ...]]:
+    """Return the modalities that accompany each modality in all samples."""
+    present = data.present
+    observed = present.any(axis=0)
+    companions = {}
+    for i, name in enumerate(data.modalities):
+        always = present[present[:, i]].all(axis=0) & observed
+        others = (n for n, a in zip(data.modalities, always, strict=True) if a)
+        names = tuple(other for other in others if other != name)
+        if observed[i] and names:
+            companions[name] = names
+    return companions
+
+
+def _read_ranges(
+    data: MultimodalData, ranges: Mapping[str, ChannelRanges]
+) -> MultimodalData:
+    """Return the data without fill values, with warnings about values out of range."""
+    columns = dict(data.columns)
+    for name in ranges.keys() & columns.keys():
+        column = columns[name]
+        if len(column.values):
+            values = ranges[name].read(name, column.values, column.fields)
+            if values is not column.values:
+                bare = replace(column, values=values, time=None)
+                columns[name] = with_times(name, bare, column.time)
+    return replace(data, columns=columns)
 
 
 def _nowhere(data: MultimodalData) -> np.ndarray[Any, np.dtype[np.bool_]]:

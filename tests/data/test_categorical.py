@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mmgraph import DataError, DataWarning, FusionClassifier, MultimodalData
+from mmgraph import (
+    DataError,
+    DataWarning,
+    FusionClassifier,
+    Modality,
+    MultimodalData,
+    Schema,
+)
 from mmgraph.baselines import LateLogistic
 from mmgraph.cli.app import app
 from mmgraph.data.categorical import resolve_column
@@ -137,9 +144,49 @@ def test_channel_names_survive_round_trips(tmp_path):
     assert back.columns["history"].equals(data.columns["history"])
 
 
-def test_a_string_alone_stays_text():
-    data = MultimodalData.from_pandas(FRAME, {"sex": "sex"})
-    assert data.columns["sex"].is_text
+def test_a_string_alone_is_text_or_one_categorical_column(tmp_path):
+    """Few short strings that repeat are categories; a declared type decides."""
+    frame = FRAME.assign(
+        long=[("x" * 41, "y" * 41)[i % 2] for i in range(NUM)],
+        once=[f"p{i}" for i in range(NUM)],
+        declared=pd.Categorical([f"p{i}" for i in range(NUM)]),
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    fields = {n: n for n in ("sex", "stage", "note", "long", "once", "declared")}
+    data = MultimodalData.from_pandas(frame, fields)
+    again = MultimodalData.from_parquet(
+        tmp_path / "a.parquet", modalities=fields, y="died"
+    )
+    for columns in (data.columns, again.columns):
+        text = [name for name, column in columns.items() if column.is_text]
+        assert text == ["note", "long", "once"]
+        assert columns["sex"].categories == (("f", "m"),)
+        assert columns["sex"].equals(read(FRAME, "sex").columns["history"])
+
+
+def test_a_schema_or_an_encoder_declares_text():
+    schema = Schema.star([Modality("sex", kind="text")])
+    data = MultimodalData.from_pandas(FRAME, {"sex": "sex"}).with_schema(schema)
+    assert data.columns["sex"].values[:2].tolist() == ["f", "m"]
+    numbers = MultimodalData.from_pandas(FRAME, {"sex": "age"}).with_schema(schema)
+    assert numbers.columns["sex"].values[:2].tolist() == ["51", "52"]
+
+
+def test_categories_are_read_where_the_training_had_text_and_vice_versa():
+    fields = {"a": "note", "lab": ["crp"]}
+    text = MultimodalData.from_pandas(FRAME, fields, y="died")
+    repeated = MultimodalData.from_pandas(FRAME.assign(note="seen 1 times"), fields)
+    assert not repeated.columns["a"].is_text
+    model = FusionClassifier(**SMALL).fit(text)
+    found = model.input_spec_.read(repeated).columns["a"].values
+    expected = model.input_spec_.read(text[[1] * NUM]).columns["a"].values
+    np.testing.assert_array_equal(found, expected)
+    fields = {"a": "sex", "lab": ["crp"]}
+    categories = MultimodalData.from_pandas(FRAME, fields, y="died")
+    model = FusionClassifier(**SMALL).fit(categories)
+    one = MultimodalData.from_pandas(FRAME[1:2], fields)
+    assert one.columns["a"].is_text
+    assert model.input_spec_.read(one).columns["a"].values.tolist() == [[1, 0]]
 
 
 LONG = pd.DataFrame({"word": [f"word {i}" for i in range(65)], "x": range(65)})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmgraph.data.categorical import read_channels, resolve_column
+from mmgraph.data.categorical import is_text, read_channels, resolve_column
 from mmgraph.data.categories import codes_fit
 from mmgraph.data.cells import (
     is_number,
@@ -302,7 +302,8 @@ def _read_modality(
         array = get_array(table, fields[0], CHECK_NAMES)
         if not is_single(array.type):
             return _read_nested(table, name, fields[0])
-        if isinstance(source, str) and not isinstance(read(source), np.ndarray):
+        is_declared = fields[0] in declared or pa.types.is_dictionary(array.type)
+        if isinstance(source, str) and is_text(read(source), declared=is_declared):
             texts = pc.if_else(read(source).is_valid(), plain_array(array)[0], None)
             return _read_text(table, name, texts, source)
     names, values, categories = read_channels(name, fields, known, read)
