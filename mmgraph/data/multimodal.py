@@ -561,7 +561,8 @@ class MultimodalData:
         """Return one feature vector of fixed width per sample and modality.
 
         Returns:
-            ``[N, F]`` by modality, all NaN where the modality is missing. F is C for
+            ``[N, F]`` by modality, all NaN where the modality is missing. F is C, with one
+            channel per category, for
             single rows, 25 C summary statistics for sequences, 256 hashed word counts
             for text, 384 color and edge features for an image and 64 log-mel features
             for an audio file given by its path.
@@ -774,8 +775,9 @@ class MultimodalData:
                 where an empty cell is null.
             modalities: Columns of each modality, for files that :meth:`to_parquet` did
                 not write: a list of numeric or categorical columns (see
-                :meth:`from_pandas`), or the name of one column of strings (text),
-                numbers or lists. Nulls are missing values.
+                :meth:`from_pandas`), or the name of one column of strings (text, or
+                categories if they are few and short), numbers or lists. Nulls are
+                missing values.
             y: Column of labels; None reads none. Default: "y", which must exist unless
                 :meth:`to_parquet` wrote the file without labels.
             ids: Column of ids; None numbers the samples. Default: "id" if it exists,
@@ -881,12 +883,12 @@ class MultimodalData:
             frame: Data frame. Booleans become 0 and 1; missing cells are missing
                 values.
             modalities: Columns of each modality: a list of numeric and categorical
-                columns, or the name of one column of strings (text; by name, not in a
-                list) or of arrays (sequences). The times of a column "ecg" are read
-                from "ecg.time" if it exists. A categorical column in a list, with at
-                most 64 categories, is one-hot encoded: "sex" becomes the channels
-                "sex=f" and "sex=m", both NaN where the cell is missing. "sex=f" in a
-                list selects one category.
+                columns, or the name of one column of strings (text, or categories if
+                they are few and short) or of arrays (sequences). The times of a column
+                "ecg" are read from "ecg.time" if it exists. Estimators encode a
+                categorical column, of at most 64 categories, as one channel for each
+                category in the training rows: "sex" becomes "sex=f" and "sex=m", both
+                NaN where the cell is missing. "sex=f" in a list selects one category.
             y: Column of labels, or several columns for several targets; None reads
                 none.
             ids: Column of ids; None numbers the samples.
@@ -904,7 +906,7 @@ class MultimodalData:
             >>> frame = pd.DataFrame({"age": [61, 58], "sex": ["f", None]})
             >>> data = MultimodalData.from_pandas(frame, {"history": ["age", "sex"]})
             >>> data.columns["history"].names
-            ('age', 'sex=f')
+            ('age', 'sex')
         """
         return cls.from_columns(**parse_frame(frame, modalities, y, ids, groups))
 
@@ -914,8 +916,8 @@ class MultimodalData:
         Returns:
             Columns "id", "y" ("y.0", "y.1", ... for several targets), "group" and
             "split", as far as the data have them; then "modality.channel" for single
-            rows, and one column of arrays or strings, None where missing, for sequences
-            and text. Times are in "modality.time".
+            rows, with categories as strings, and one column of arrays or strings, None
+            where missing, for sequences and text. Times are in "modality.time".
 
         Raises:
             DataError: If two columns would have the same name.
