@@ -3,8 +3,9 @@
 A message consists of the subject, the rule, the value that was found and a remedy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TypeAlias
 
 
@@ -45,6 +46,12 @@ class Code:
 
 
 Remedy: TypeAlias = str | Sequence[str | Argument | Code]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "Did you mean 'x'?" for the most similar known name, or "" without one."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"Did you mean {close[0]!r}?" if close else ""
 
 
 class MMGraphError(ValueError):

@@ -3,8 +3,9 @@
 Letters: ``N`` samples, ``B`` samples of a batch.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from mmgraph._progress import show_progress
 from mmgraph.data import MultimodalData
 from mmgraph.data.batch import Batch
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup, local_device
+from mmgraph.errors import ConfigError, did_you_mean
 from mmgraph.estimators.persistence import PersistenceMixin
 from mmgraph.estimators.validation import resolve_device
 from mmgraph.experts.links import ExpertKind
@@ -29,16 +31,18 @@ from mmgraph.train.schedule import StepSchedule
 
 if TYPE_CHECKING:
     from mmgraph.data import MultimodalStream
-    from mmgraph.typing import ArrayLike
+    from mmgraph.typing import ArrayLike as ArrayLike
     from mmgraph.typing import LabelLike as LabelLike
 
     SampleLike: TypeAlias = MultimodalData | MultimodalStream | ArrayLike
     MultimodalLike: TypeAlias = MultimodalData
 else:  # no type checks at run time: other types are refused with a message
-    SampleLike = MultimodalLike = LabelLike = Any
+    SampleLike = MultimodalLike = LabelLike = ArrayLike = Any
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 AnyArray: TypeAlias = npt.NDArray[Any]
+
+EstimatorT = TypeVar("EstimatorT", bound="FusionEstimator")
 
 PREDICT_BATCH = 2048
 FITTING = "fitting the graph"
@@ -67,6 +71,37 @@ class FusionEstimator(PersistenceMixin):
     completion: bool = False
     seed: int
     verbose: bool | None
+
+    def __new__(cls: type[EstimatorT], *args: object, **options: object) -> EstimatorT:
+        """Create an estimator.
+
+        Raises:
+            TypeError: If a parameter is unknown, with the most similar one.
+        """
+        known = inspect.signature(cls.__init__).parameters
+        open_ended = any(p.kind == p.VAR_KEYWORD for p in known.values())
+        for name in options:
+            if name not in known and not open_ended:
+                raise TypeError(
+                    f"{cls.__name__}() got an unexpected keyword argument {name!r}. "
+                    f"{did_you_mean(name, known)}".rstrip()
+                )
+        return super().__new__(cls)
+
+    def set_params(self: EstimatorT, **params: Any) -> EstimatorT:  # noqa: ANN401
+        """Set parameters by name.
+
+        Raises:
+            ConfigError: If a parameter is unknown, with the most similar one.
+        """
+        known = self.get_params(deep=False)
+        for name in params:
+            if name not in known:
+                raise ConfigError(
+                    f"Invalid parameter {name!r} for {type(self).__name__}.",
+                    did_you_mean(name, known),
+                )
+        return super().set_params(**params)
 
     def _set_params(self, given: Mapping[str, Any]) -> None:
         """Store the parameters of a constructor unchanged, as scikit-learn requires.

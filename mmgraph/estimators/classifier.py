@@ -15,11 +15,21 @@ from torch import Tensor
 
 from mmgraph.data.column import BoolArray
 from mmgraph.data.targets import known_labels, missing_labels
-from mmgraph.errors import CheckpointError, Code, DataError
-from mmgraph.estimators.base import AnyArray, FloatArray, LabelLike, SampleLike
+from mmgraph.errors import CheckpointError, Code, ConfigError, DataError
+from mmgraph.estimators.base import (
+    AnyArray,
+    ArrayLike,
+    FloatArray,
+    LabelLike,
+    SampleLike,
+)
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
-from mmgraph.estimators.validation import labels_to_score
+from mmgraph.estimators.validation import (
+    check_sample_weight,
+    class_weights,
+    labels_to_score,
+)
 from mmgraph.experts.links import ExpertKind
 from mmgraph.files import shorten
 from mmgraph.metrics.validation import is_text
@@ -39,6 +49,9 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
 
     Missing labels (NaN, None) are left out of training. ``y [N, K]`` of zeros and ones
     is a multi-label problem.
+
+    If the loss of the graph networks is not finite, their training stops with a
+    ``ConvergenceWarning`` that names samples and modalities.
 
     Args:
         schema: Graph of a sample; default: a star that connects every modality of the
@@ -63,6 +76,10 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         weight_decay: Weight decay of AdamW.
         missing_rate: Mean rate of modality dropout in training.
         completion: Add the completion of held-out modalities as an auxiliary task.
+        class_weight: Weights of classes, by which those of samples are multiplied:
+            "balanced" (inversely proportional to the frequency of a class) or a dict,
+            in which classes that are left out have weight 1. Probabilities then are
+            those of a population in which classes have these weights.
         encoders: Pretrained encoder of each text, image or audio modality, as a
             :class:`mmgraph.PretrainedEncoder` or as its path or name; default: those
             of the schema, otherwise plain features.
@@ -78,7 +95,8 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         channels_: Names of the channels of each modality whose channels are named.
         unseen_: Modalities without usable training samples. Their content is ignored.
         input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
-        n_features_in_: Number of features, if fitted on an array.
+        n_features_in_: Number of modalities, or of features of an array.
+        feature_names_in_: Names of the modalities, or of the columns of a frame.
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
             is 0 if they do not reduce the loss on held-out samples.
         history_: Losses of the graph networks during training.
@@ -114,6 +132,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         weight_decay: float = 0.05,
         missing_rate: float = 0.35,
         completion: bool = False,
+        class_weight: Mapping[Any, float] | str | None = None,
         encoders: Mapping[str, Encoder] | None = None,
         device: str | None = None,
         seed: int = 0,
@@ -122,7 +141,12 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
     ) -> None:
         self._set_params(locals())
 
-    def fit(self, X: "SampleLike", y: "LabelLike | None" = None) -> "FusionClassifier":  # noqa: N803
+    def fit(
+        self,
+        X: "SampleLike",  # noqa: N803
+        y: "LabelLike | None" = None,
+        sample_weight: "ArrayLike | None" = None,
+    ) -> "FusionClassifier":
         """Fit base learners, pool and graph networks.
 
         Base learners are fitted to a random sample of a ``MultimodalStream`` that is
@@ -133,18 +157,23 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
                 NaN for missing cells. Samples of one group are never split between
                 training and held-out folds.
             y: ``[N]`` labels, or ``[N, K]`` zeros and ones; default: those of the data.
+            sample_weight: ``[N]`` weights of at least 0, relative to each other;
+                samples of weight 0 are left out. Weights of a stream are in its order.
+                Default: all weigh the same.
 
         Returns:
             The estimator itself.
 
         Raises:
-            DataError: If there are no labels, or none is known.
+            DataError: If there are no labels, or none is known with a weight above 0.
             ConfigError: If a parameter has an invalid value.
         """
-        self._fit(X, y)
+        self._fit(X, y, sample_weight)
         return self
 
-    def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
+    def _learn_targets(
+        self, y: AnyArray, weight: FloatArray | None
+    ) -> tuple[Tensor, BoolArray, Task]:
         if y.ndim == 2 and y.shape[1] == 1:  # as in scikit-learn
             y = column_or_1d(y, warn=True)
         if y.ndim == 2:
@@ -157,6 +186,18 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         if not known.any():
             raise DataError("fit needs at least one known label, got none.")
         return codes, known, task
+
+    def _class_weights(
+        self, codes: Tensor, weight: FloatArray | None
+    ) -> FloatArray | None:
+        if self.class_weight is None:
+            return None
+        if codes.ndim == 2:
+            raise ConfigError(
+                "class_weight must be None for several labels, got "
+                f"{self.class_weight!r}. Use sample_weight."
+            )
+        return class_weights(self.class_weight, self.classes_, codes.numpy(), weight)
 
     def _encode(self, y: AnyArray) -> tuple[Tensor, BoolArray]:
         missing = missing_labels(y)
@@ -207,8 +248,18 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         result: AnyArray = self.classes_[(proba * weight).argmax(1)]
         return result
 
-    def score(self, X: "SampleLike", y: "LabelLike | None" = None) -> float:  # noqa: N803
+    def score(
+        self,
+        X: "SampleLike",  # noqa: N803
+        y: "LabelLike | None" = None,
+        sample_weight: "ArrayLike | None" = None,
+    ) -> float:
         """Accuracy over known labels; for a multi-label problem, of whole rows.
+
+        Args:
+            X: Samples with any of the modalities of the training.
+            y: Labels; default: those of the data.
+            sample_weight: ``[N]`` weights of at least 0. Default: all weigh the same.
 
         Raises:
             DataError: If there are no labels, none is known, or they are of another
@@ -220,7 +271,9 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         _check_kind(truth[~missing], predicted)
         hits = ((predicted == truth) | missing).reshape(len(truth), -1).all(1)
         known = ~missing.reshape(len(truth), -1).all(1)
-        return float(hits[known].mean())
+        weight = check_sample_weight(sample_weight, len(truth))
+        weights = None if weight is None else weight[known]
+        return float(np.average(hits[known], weights=weights))
 
     def _target_config(self) -> dict[str, Any]:
         return {

@@ -160,6 +160,8 @@ class PersistenceMixin(BaseEstimator):
         given = manifest["given_schema"]
         schema = None if given is None else Schema.from_json(given, functions)
         params = {**manifest["params"], "schema": schema}
+        if isinstance(params.get("class_weight"), list):
+            params["class_weight"] = dict(params["class_weight"])
         estimator = cls(**{**params, "experts": tuple(params["experts"])})
         estimator._check_params()
         inputs = manifest["inputs"]
@@ -188,7 +190,7 @@ def model_params(estimator: BaseEstimator) -> dict[str, Any]:
 
 
 def to_json_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert NumPy scalars and tuples to values that JSON can represent."""
+    """Convert NumPy scalars, tuples and dicts to values that JSON can represent."""
     return {name: _to_json(value) for name, value in values.items()}
 
 
@@ -197,4 +199,6 @@ def _to_json(value: Any) -> Any:  # noqa: ANN401
         return value.item()
     if isinstance(value, tuple | list):
         return [_to_json(item) for item in value]
+    if isinstance(value, Mapping):  # keys of JSON are strings, classes may be numbers
+        return [[_to_json(key), _to_json(item)] for key, item in value.items()]
     return value

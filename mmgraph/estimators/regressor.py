@@ -15,10 +15,16 @@ from torch import Tensor
 from mmgraph.data.column import BoolArray
 from mmgraph.data.targets import labeled_rows
 from mmgraph.errors import CheckpointError, Code, DataError
-from mmgraph.estimators.base import AnyArray, FloatArray, LabelLike, SampleLike
+from mmgraph.estimators.base import (
+    AnyArray,
+    ArrayLike,
+    FloatArray,
+    LabelLike,
+    SampleLike,
+)
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
-from mmgraph.estimators.validation import labels_to_score
+from mmgraph.estimators.validation import check_sample_weight, labels_to_score
 from mmgraph.experts.links import ExpertKind
 from mmgraph.files import shorten
 from mmgraph.nn.conv import Capacity
@@ -34,6 +40,9 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
 
     Missing targets (NaN) are left out of training. Of several targets, the graph
     networks are trained on each that is known, base learners on rows in which all are.
+
+    If the loss of the graph networks is not finite, their training stops with a
+    ``ConvergenceWarning`` that names samples and modalities.
 
     Args:
         schema: Graph of a sample; default: a star that connects every modality of the
@@ -75,7 +84,8 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         channels_: Names of the channels of each modality whose channels are named.
         unseen_: Modalities without usable training samples. Their content is ignored.
         input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
-        n_features_in_: Number of features, if fitted on an array.
+        n_features_in_: Number of modalities, or of features of an array.
+        feature_names_in_: Names of the modalities, or of the columns of a frame.
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
             is 0 if they do not reduce the loss on held-out samples.
         history_: Losses of the graph networks during training.
@@ -118,7 +128,12 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
     ) -> None:
         self._set_params(locals())
 
-    def fit(self, X: "SampleLike", y: "LabelLike | None" = None) -> "FusionRegressor":  # noqa: N803
+    def fit(
+        self,
+        X: "SampleLike",  # noqa: N803
+        y: "LabelLike | None" = None,
+        sample_weight: "ArrayLike | None" = None,
+    ) -> "FusionRegressor":
         """Fit base learners, pool and graph networks.
 
         Base learners are fitted to a random sample of a ``MultimodalStream`` that is
@@ -129,26 +144,32 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
                 NaN for missing cells. Samples of one group are never split between
                 training and held-out folds.
             y: ``[N]`` or ``[N, K]`` numbers; default: those of the data.
+            sample_weight: ``[N]`` weights of at least 0, relative to each other;
+                samples of weight 0 are left out. Weights of a stream are in its order.
+                Default: all weigh the same.
 
         Returns:
             The estimator itself.
 
         Raises:
-            DataError: If there are no targets, or none is known.
+            DataError: If there are no targets, or none is known with a weight above 0.
             ConfigError: If a parameter has an invalid value.
         """
-        self._fit(X, y)
+        self._fit(X, y, sample_weight)
         return self
 
-    def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
+    def _learn_targets(
+        self, y: AnyArray, weight: FloatArray | None
+    ) -> tuple[Tensor, BoolArray, Task]:
         target = _numbers(y)
         known = ~np.isnan(target).all(1)
         if not known.any():
             raise DataError("fit needs at least one known target, got none.")
         target = target[known]
+        weight = None if weight is None else weight[known]
         self.flat_ = y.ndim == 1
         with np.errstate(over="ignore", invalid="ignore"):
-            self.mean_, spread = np.nanmean(target, axis=0), np.nanstd(target, axis=0)
+            self.mean_, spread = _moments(target, weight)
         if not np.isfinite([self.mean_, spread]).all():
             raise DataError(
                 "y must have a finite variance, got numbers that are too large. "
@@ -182,8 +203,18 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         values: FloatArray = scaled * self.scale_ + self.mean_
         return values
 
-    def score(self, X: "SampleLike", y: "LabelLike | None" = None) -> float:  # noqa: N803
+    def score(
+        self,
+        X: "SampleLike",  # noqa: N803
+        y: "LabelLike | None" = None,
+        sample_weight: "ArrayLike | None" = None,
+    ) -> float:
         """Coefficient of determination R² over known targets.
+
+        Args:
+            X: Samples with any of the modalities of the training.
+            y: Targets; default: those of the data.
+            sample_weight: ``[N]`` weights of at least 0. Default: all weigh the same.
 
         Raises:
             DataError: If there are no targets, none is known, or they are of another
@@ -196,7 +227,9 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         known = labeled_rows(_numbers(truth))
         if not known.any():
             raise DataError("score needs a sample with all targets known, got none.")
-        return float(r2_score(truth[known], predicted[known]))
+        weight = check_sample_weight(sample_weight, len(truth))
+        weights = None if weight is None else weight[known]
+        return float(r2_score(truth[known], predicted[known], sample_weight=weights))
 
     def _target_config(self) -> dict[str, Any]:
         return {
@@ -216,6 +249,23 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
                 f"{shorten(config['mean'])} and {shorten(config['scale'])}."
             )
         return Regression(len(self.mean_))
+
+
+def _moments(
+    target: FloatArray, weight: FloatArray | None
+) -> tuple[FloatArray, FloatArray]:
+    """Return means and standard deviations of known targets, ``[K]`` each."""
+    if weight is None:
+        return np.nanmean(target, axis=0), np.nanstd(target, axis=0)
+    missing = np.isnan(target)
+    weights, values = (
+        np.where(missing, 0, weight[:, None]),
+        np.where(missing, 0, target),
+    )
+    total = weights.sum(0)
+    total = np.where(total > 0, total, 1)
+    mean = (weights * values).sum(0) / total
+    return mean, np.sqrt((weights * (values - mean) ** 2).sum(0) / total)
 
 
 def _numbers(y: AnyArray) -> FloatArray:

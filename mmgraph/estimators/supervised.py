@@ -10,6 +10,7 @@ Letters: ``N`` samples, ``K`` outputs, ``M`` modalities, ``E`` members, ``D`` wi
 member's state, ``S`` sampled samples.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,11 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.base import (
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    is_classifier,
-)
+from sklearn.base import TransformerMixin, is_classifier
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -35,9 +32,10 @@ from mmgraph.data.column import BoolArray, IntArray
 from mmgraph.data.splits import assign_folds
 from mmgraph.data.stream.sampling import draw_sample
 from mmgraph.distributed import ProcessGroup, init_process_group
-from mmgraph.errors import DataError
+from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import (
     AnyArray,
+    ArrayLike,
     FloatArray,
     FusionEstimator,
     LabelLike,
@@ -48,8 +46,9 @@ from mmgraph.estimators.featurize import Encoder, Featurizer
 from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.estimators.persistence import model_params
 from mmgraph.estimators.validation import (
+    check_sample_weight,
     naming_frames,
-    refuse_mapping,
+    one_sample,
     with_labels,
 )
 from mmgraph.experts.ensemble import predict_joint
@@ -73,9 +72,7 @@ FEATURE_SHARE = 160  # and for their features: 1 / 160, since fits make copies
 NUM_HELD_OUT = 5  # one fold out of five of the sample validates the members
 
 
-class SupervisedEstimator(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, FusionEstimator
-):
+class SupervisedEstimator(TransformerMixin, FusionEstimator):
     """Base class of classifier and regressor: fit, predict, explain, transform."""
 
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
@@ -83,13 +80,21 @@ class SupervisedEstimator(
 
     # Defined by the task
 
-    def _learn_targets(self, y: AnyArray) -> tuple[Tensor, BoolArray, Task]:
+    def _learn_targets(
+        self, y: AnyArray, weight: FloatArray | None
+    ) -> tuple[Tensor, BoolArray, Task]:
         """Learn classes or scales; return encoded targets, their mask, and the task."""
         raise AssertionError("defined by classifier and regressor")
 
     def _encode(self, y: AnyArray) -> tuple[Tensor, BoolArray]:
         """Return encoded targets, and which samples have one."""
         raise AssertionError("defined by classifier and regressor")
+
+    def _class_weights(
+        self, codes: Tensor, weight: FloatArray | None
+    ) -> FloatArray | None:
+        """Return the weights of the classes, ``[K]``, or None."""
+        return None
 
     def _target_config(self) -> dict[str, Any]:
         """Return what :meth:`_target_from_config` reads, as JSON."""
@@ -105,24 +110,30 @@ class SupervisedEstimator(
 
     # Fitting
 
-    def _fit(self, X: "SampleLike", y: "LabelLike | None") -> None:  # noqa: N803
+    def _fit(
+        self,
+        X: "SampleLike",  # noqa: N803
+        y: "LabelLike | None",
+        sample_weight: "ArrayLike | None",
+    ) -> None:
         """Fit in this process, or in every process of its group."""
         self._check_params()
         if isinstance(X, MultimodalStream):
-            self._fit_stream(X, y)
+            self._fit_stream(X, y, sample_weight)
             return
         processes = init_process_group()
-        data, targets, task = processes.run_on_all(lambda: self._prepare(X, y))
-        self._fit_all(data, targets, task, processes)
+        labeled = processes.run_on_all(lambda: self._prepare(X, y, sample_weight))
+        self._fit_all(labeled, processes)
 
     def _prepare(
         self,
         X: "SampleLike",  # noqa: N803
         y: "LabelLike | None",
-    ) -> tuple[MultimodalData, Tensor, Task]:
-        """Return the samples with known targets as numbers, their targets, the task."""
+        sample_weight: "ArrayLike | None",
+    ) -> "LabeledSamples":
+        """Return the samples with known targets and a weight above zero as numbers."""
         if not isinstance(X, MultimodalData):
-            refuse_mapping(X)
+            _refuse_mapping(X)
             how = READ_ARRAY, READ_LABELS
             with naming_frames(X):
                 _, y = validate_data(self, X, y, validate_separately=how)
@@ -130,19 +141,58 @@ class SupervisedEstimator(
         data = with_labels(self._as_data(X, reset=True), y)
         if self.schema is not None:
             data = data.with_schema(self.schema)
-        targets, known, task = self._learn_targets(np.asarray(data.y))
-        return self._fit_inputs(data[known]), targets[torch.from_numpy(known)], task
+        given = check_sample_weight(sample_weight, len(data))
+        labeled, used = self._learn(data, given)
+        return replace(labeled, data=self._fit_inputs(data[used]))
+
+    def _learn(
+        self, data: MultimodalData, given: FloatArray | None
+    ) -> "tuple[LabeledSamples, BoolArray]":
+        """Learn targets and weights; return those of the used samples, and which.
+
+        Args:
+            data: Samples, which are returned unchanged.
+            given: ``[N]`` sample weights, or None.
+        """
+        codes, known, task = self._learn_targets(np.asarray(data.y), given)
+        table = self._class_weights(codes, given)
+        weight = _total_weight(given, table, codes)
+        if weight is None:
+            used = torch.from_numpy(known)
+            return LabeledSamples(data, codes[used], task), known
+        known = known & (weight > 0)
+        if not known.any():
+            raise DataError(
+                "fit needs a labeled sample with a weight above 0, got none. Check "
+                "sample_weight."
+            )
+        used, weights = torch.from_numpy(known), torch.from_numpy(weight[known]).float()
+        return LabeledSamples(data, codes[used], task, weights, table), known
 
     def _as_data(self, X: "SampleLike", *, reset: bool = False) -> MultimodalData:  # noqa: N803
         """Return multimodal data; a plain array is one modality named ``x``."""
         if isinstance(X, MultimodalData):
+            if reset:
+                self._name_features(X)
             return X
-        refuse_mapping(X)
+        if isinstance(X, Mapping):
+            return one_sample(X, self.input_spec_.schema)
+        if not reset and ARRAY_MODALITY not in self.input_spec_.schema.modality_names:
+            raise DataError(
+                "X must be MultimodalData, a stream or a dict of one sample with "
+                f"modalities {', '.join(self.input_spec_.schema.modality_names)}, got "
+                f"{type(X).__name__}. Build it with MultimodalData.from_arrays."
+            )
         with naming_frames(X):
             array = validate_data(self, X, reset=reset, **READ_ARRAY)
         with np.errstate(over="ignore"):  # values that overflow are refused as infinite
             array = array.astype(np.float32)
         return MultimodalData.from_arrays({ARRAY_MODALITY: array})
+
+    def _name_features(self, data: MultimodalData) -> None:
+        """Set the attributes of scikit-learn for the inputs: the modalities."""
+        self.n_features_in_ = len(data.modalities)
+        self.feature_names_in_ = np.array(data.modalities, dtype=object)
 
     def _fit_inputs(self, data: MultimodalData) -> MultimodalData:
         options = {"encoders": self.encoders, "device": self.device}
@@ -152,24 +202,21 @@ class SupervisedEstimator(
 
     def _fit_all(
         self,
-        data: MultimodalData,
-        y: Tensor,
-        task: Task,
+        labeled: "LabeledSamples",
         processes: ProcessGroup,
         extend: Extend | None = None,
     ) -> None:
         """Fit base learners, pool and graph networks.
 
         Args:
-            data: Samples as numbers.
-            y: Encoded targets.
-            task: Prediction task.
+            labeled: Labeled samples as numbers.
             processes: Process group.
             extend: Maps the training data of the graph networks to a source of more
                 samples and their number; default: no more samples.
         """
-        progress = self._progress_dir(data, y, processes)
-        fitting = Fitting(data, y, task, int(self.seed), processes, progress)
+        data, y, task, weight = labeled.data, labeled.y, labeled.task, labeled.weight
+        progress = self._progress_dir(labeled, processes)
+        fitting = Fitting(data, y, task, int(self.seed), processes, progress, weight)
         evidence, ensemble = fitting.experts(self.experts)
         model = ResidualFusion(ensemble, self._build_graph(task, task.out_channels))
         model.graph.fit_scaling(data.batch())
@@ -184,7 +231,7 @@ class SupervisedEstimator(
             progress.remove()
 
     def _progress_dir(
-        self, data: MultimodalData, y: Tensor, processes: ProcessGroup
+        self, labeled: "LabeledSamples", processes: ProcessGroup
     ) -> CheckpointDir | None:
         """Return the checkpoint directory, or None if progress is not saved.
 
@@ -195,8 +242,11 @@ class SupervisedEstimator(
         if checkpoint_dir is None and processes.size == 1:
             return None
         run = model_params(self)
-        samples = replace(data, y=y.numpy())
-        run |= {"schema": data.schema.hash, "data": samples.fingerprint}
+        samples = replace(labeled.data, y=labeled.y.numpy())
+        run |= {"schema": samples.schema.hash, "data": samples.fingerprint}
+        if labeled.weight is not None:
+            weights = labeled.weight.numpy().tobytes()
+            run["sample_weight"] = hashlib.sha256(weights).hexdigest()
         processes.require_same("data and options", json.dumps(run, sort_keys=True))
         if checkpoint_dir is None:
             return None
@@ -204,7 +254,12 @@ class SupervisedEstimator(
 
     # Fitting on streams
 
-    def _fit_stream(self, stream: MultimodalStream, y: object) -> None:
+    def _fit_stream(
+        self,
+        stream: MultimodalStream,
+        y: object,
+        sample_weight: "ArrayLike | None",
+    ) -> None:
         """Fit on a stream, in memory if all samples fit into it."""
         if y is not None:
             raise DataError(
@@ -214,9 +269,14 @@ class SupervisedEstimator(
         if self.schema is not None:
             stream = stream.with_schema(self.schema)
         most, seed = sample_size(stream, self.encoders), int(self.seed)
-        sample = draw_sample(stream, most, seed=seed, classes=is_classifier(self))
+        keys: list[IntArray] = []
+        sample = draw_sample(
+            stream, most, seed=seed, classes=is_classifier(self), on_keys=keys.append
+        )
+        given = check_sample_weight(sample_weight, sample.total)
+        every = None if given is None else np.sort(np.concatenate(keys))
         if len(sample.keys) == sample.total:
-            self._fit(sample.data, None)
+            self._fit(sample.data, None, given)
             return
         if sample.data.y is None:
             raise DataError(
@@ -224,23 +284,29 @@ class SupervisedEstimator(
                 "open the stream: y='died'."
             )
         processes = init_process_group()
-        targets, known, task = self._learn_targets(np.asarray(sample.data.y))
+        self._name_features(sample.data)
+        of_sample = None
+        if every is not None and given is not None:
+            of_sample = given[np.searchsorted(every, sample.keys)]
+        labeled, used = self._learn(sample.data, of_sample)
+        weigh = None
+        if labeled.weight is not None:
+            scale = 1 / float(labeled.weight.mean())
+            weigh = StreamWeights(every, given, labeled.class_weights, scale)
 
-        def read() -> MultimodalData:
-            return self._fit_inputs(sample.data[known])
-
-        data = processes.run_on_all(read)
+        def read() -> "LabeledSamples":
+            return replace(labeled, data=self._fit_inputs(sample.data[used]))
 
         def extend(training: TrainingSet) -> tuple[BatchSource, int]:
             training = hold_out(training, seed)
             preparation = StreamPreparation(
-                self.input_spec_, self.model_, sample.keys[known], training
+                self.input_spec_, self.model_, sample.keys[used], training, weigh
             )
             targets, prepare = self._chunk_targets, preparation.prepare
             source = StreamTraining(stream, training, seed, targets, prepare)
             return source, sample.total
 
-        self._fit_all(data, targets[torch.from_numpy(known)], task, processes, extend)
+        self._fit_all(processes.run_on_all(read), processes, extend)
 
     def _chunk_targets(self, chunk: MultimodalData) -> tuple[Tensor, IntArray]:
         """Return the targets of a chunk, and the indices of samples with a label."""
@@ -270,7 +336,9 @@ class SupervisedEstimator(
         return self._predict_batches(self._read(X), choose(self.model_))
 
     def _read(self, X: "SampleLike") -> MultimodalData:  # noqa: N803
-        return self.input_spec_.read(self._as_data(X), progress=self.verbose)
+        data = self.input_spec_.read(self._as_data(X), progress=self.verbose)
+        self.input_spec_.warn_subsets(data)
+        return data
 
     def explain(
         self,
@@ -336,34 +404,129 @@ class SupervisedEstimator(
         z: npt.NDArray[np.float32] = self._apply(X, lambda model: model.states).numpy()
         return z
 
-    @property
-    def _n_features_out(self) -> int:
+    def get_feature_names_out(
+        self,
+        input_features: object = None,
+    ) -> npt.NDArray[np.object_]:
+        """Names of the columns of :meth:`transform`: "member0_state0" and so on.
+
+        Args:
+            input_features: Ignored; states do not correspond to features.
+        """
         check_is_fitted(self, "model_")
-        graph = self.model_.graph
-        return int(self.members) * graph.readout.out_channels
+        width = self.model_.graph.readout.out_channels
+        names = [
+            f"member{e}_state{d}"
+            for e in range(int(self.members))
+            for d in range(width)
+        ]
+        return np.array(names, dtype=object)
 
     # Saving
 
     def _model_config(self) -> dict[str, Any]:
         return {
             "num_features_in": getattr(self, "n_features_in_", None),
+            "feature_names_in": getattr(
+                self, "feature_names_in_", np.empty(0)
+            ).tolist(),
             "ensemble": ensemble_config(self.model_.ensemble),
             "target": self._target_config(),
         }
 
     def _model_from_config(self, manifest: dict[str, Any]) -> ResidualFusion:
-        if manifest["num_features_in"] is not None:
-            self.n_features_in_ = int(manifest["num_features_in"])
+        self._restore_features(manifest)
         task = self._target_from_config(manifest["target"])
         widths = self.input_spec_.widths
         ensemble = ensemble_from_config(manifest["ensemble"], widths, task)
         return ResidualFusion(ensemble, self._build_graph(task, task.out_channels))
+
+    def _restore_features(self, manifest: Mapping[str, Any]) -> None:
+        """Restore the attributes of scikit-learn for the inputs."""
+        names = manifest.get("feature_names_in") or []
+        number = manifest["num_features_in"]
+        if number is None:  # a model of format 1 or 2 of multimodal data
+            names = list(self.input_spec_.schema.modality_names)
+        self.n_features_in_ = len(names) if number is None else int(number)
+        if names:
+            if len(names) != self.n_features_in_:
+                raise CheckpointError("Every feature must have a name.")
+            self.feature_names_in_ = np.array(list(map(str, names)), dtype=object)
 
     def __sklearn_tags__(self) -> Any:  # noqa: ANN401
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+@dataclass(frozen=True)
+class LabeledSamples:
+    """Labeled training samples.
+
+    Attributes:
+        data: Samples.
+        y: Encoded targets.
+        task: Prediction task.
+        weight: ``[N]`` weights above 0; None weights all samples equally.
+        class_weights: ``[K]`` weights of the classes that are part of ``weight``.
+    """
+
+    data: MultimodalData
+    y: Tensor
+    task: Task
+    weight: Tensor | None = None
+    class_weights: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class StreamWeights:
+    """Weights of the samples of a stream.
+
+    Attributes:
+        keys: Keys of all samples, ascending; None without sample weights.
+        values: Sample weight of each key, or None.
+        classes: ``[K]`` weights of the classes, or None.
+        scale: Factor that gives the weights of the sample the mean 1.
+    """
+
+    keys: IntArray | None
+    values: FloatArray | None
+    classes: FloatArray | None
+    scale: float
+
+    def __call__(self, keys: IntArray, y: Tensor) -> Tensor:
+        """Return the weights of samples with encoded targets ``y``."""
+        given = None
+        if self.keys is not None and self.values is not None:
+            given = self.values[np.searchsorted(self.keys, keys)]
+        weight = _total_weight(given, self.classes, y)
+        assert weight is not None
+        return torch.from_numpy(weight * self.scale).float()
+
+
+def _total_weight(
+    given: FloatArray | None, classes: FloatArray | None, codes: Tensor
+) -> FloatArray | None:
+    """Return the product of sample weights and class weights, or None without any."""
+    if classes is None:
+        return given
+    of_class = np.where(codes.numpy() >= 0, classes[codes.numpy()], 0.0)
+    return of_class if given is None else given * of_class
+
+
+def _refuse_mapping(X: object) -> None:  # noqa: N803
+    """Refuse a dict of arrays by modality in place of multimodal data.
+
+    Raises:
+        DataError: If ``X`` is a mapping.
+    """
+    if isinstance(X, Mapping):
+        raise DataError(
+            "X must be MultimodalData, a stream or an array [N, C], got a dict of "
+            f"{', '.join(map(str, X)) or 'nothing'}. Build it with "
+            "MultimodalData.from_arrays(X)."
+        )
 
 
 def sample_size(
@@ -402,6 +565,8 @@ def hold_out(training: TrainingSet, seed: int) -> TrainingSet:
     )
     weights = training.member_weights
     kept = torch.from_numpy(folds > 0).to(weights)
+    if training.sample_weight is not None:
+        kept = kept * training.sample_weight
     return replace(training, member_weights=kept.expand(len(weights), -1).contiguous())
 
 
@@ -414,12 +579,14 @@ class StreamPreparation:
         model: Model whose base learners were fitted to the sample.
         keys: ``[S]`` keys of the sampled samples, ascending.
         sample: Sampled samples, with their out-of-fold evidence.
+        weigh: Weights of samples, or None if all are equal.
     """
 
     inputs: InputSpec
     model: ResidualFusion
     keys: IntArray
     sample: TrainingSet
+    weigh: "StreamWeights | None" = None
 
     @torch.no_grad()
     def prepare(self, chunk: MultimodalData, keys: IntArray, y: Tensor) -> TrainingSet:
@@ -440,6 +607,8 @@ class StreamPreparation:
         evidence, present = ensemble.evidence(features)
         members = len(sample.member_weights)
         weights = sample.member_weights.new_ones(members, len(keys))
+        if self.weigh is not None:
+            weights = weights * self.weigh(keys, y).to(weights)
         place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         sampled = torch.from_numpy(self.keys[place] == keys)
         where = torch.from_numpy(place)[sampled]

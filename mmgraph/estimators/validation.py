@@ -5,19 +5,22 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from mmgraph.data import MultimodalData, MultimodalStream
+from mmgraph.data.column import Column
 from mmgraph.data.targets import as_metadata, missing_labels
 from mmgraph.errors import Argument, ConfigError, DataError
 from mmgraph.experts.links import ExpertKind
 from mmgraph.model.fusion import FeedForwardKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.schema import Schema
+
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 # Parameters
 
@@ -74,6 +77,12 @@ def _instance(rule: str, *types: type) -> Constraint:
     return Constraint(rule, lambda value: value is None or isinstance(value, types))
 
 
+def _is_class_weight(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_number(weight) and weight > 0 for weight in value.values())
+    return value is None or (isinstance(value, str) and value == "balanced")
+
+
 EXPERT_KINDS = get_args(ExpertKind)
 CONSTRAINTS = {
     **dict.fromkeys(
@@ -94,6 +103,9 @@ CONSTRAINTS = {
     "feed_forward": _one_of(*get_args(FeedForwardKind)),
     "experts": Constraint(
         f"a list of some of {', '.join(EXPERT_KINDS)}", _is_expert_list
+    ),
+    "class_weight": Constraint(
+        "None, 'balanced' or a dict of weights above 0 by class", _is_class_weight
     ),
     "verbose": _instance("None, True or False", bool, np.bool),
     "encoders": _instance("a dict of encoders by modality, or None", Mapping),
@@ -168,6 +180,36 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
 # Inputs
 
 
+def one_sample(values: Mapping[str, Any], schema: Schema) -> MultimodalData:
+    """Return a dict of one sample as data.
+
+    Args:
+        values: Values by modality: numbers, a sequence ``[T, C]``, a string, None for
+            a missing modality, or a dict of values by channel. The times of a sequence
+            have the key "<modality>.time".
+        schema: Schema of the training; 1-D values of a sequence are its steps.
+
+    Raises:
+        DataError: If values cannot be read.
+    """
+    sequences = {m.name for m in schema.modalities if m.tokens == "ragged"}
+    times = {f"{name}.time" for name in values} & values.keys()
+    columns: dict[str, Column] = {}
+    given = [name for name in values if name not in times]
+    for name in given or schema.modality_names[:1]:
+        value: Any = values.get(name)
+        if isinstance(value, Mapping):
+            named = {name: list(value)}
+            records = MultimodalStream.from_iterable([value], modalities=named, y=None)
+            columns |= records.load().columns
+            continue
+        if name in sequences and np.ndim(value) == 1:
+            value = np.asarray(value)[:, None]
+        stamps = {name: [values[f"{name}.time"]]} if f"{name}.time" in times else None
+        columns |= MultimodalData.from_arrays({name: [value]}, times=stamps).columns
+    return MultimodalData.from_columns(columns)
+
+
 def with_labels(data: MultimodalData, y: Any) -> MultimodalData:  # noqa: ANN401
     """Return the data with labels ``y``, or with their own labels if it is None.
 
@@ -184,18 +226,68 @@ def with_labels(data: MultimodalData, y: Any) -> MultimodalData:  # noqa: ANN401
     return data
 
 
-def refuse_mapping(X: Any) -> None:  # noqa: ANN401, N803
-    """Refuse a dict of arrays by modality in place of multimodal data.
+def check_sample_weight(sample_weight: Any, num: int) -> FloatArray | None:  # noqa: ANN401
+    """Return sample weights ``[N]``, or None without any.
 
     Raises:
-        DataError: If ``X`` is a mapping.
+        DataError: If they are not ``num`` finite numbers of at least 0, or all are 0.
     """
-    if isinstance(X, Mapping):
+    if sample_weight is None:
+        return None
+    rule = f"sample_weight must hold {num} finite numbers of at least 0"
+    try:
+        weight = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError):
         raise DataError(
-            "X must be MultimodalData, a stream or an array [N, C], got a dict of "
-            f"{', '.join(map(str, X)) or 'nothing'}. Build it with "
-            "MultimodalData.from_arrays(X)."
+            f"{rule}, got other values. Give one number per sample."
+        ) from None
+    if weight.shape != (num,):
+        raise DataError(
+            f"{rule}, got shape {list(weight.shape)}. Give one number per sample."
         )
+    wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if len(wrong):
+        raise DataError(
+            f"{rule}, got {weight[wrong[0]]} in row {wrong[0]}. Leave samples out by 0."
+        )
+    if num and not weight.any():
+        raise DataError(f"{rule}, got only zeros.")
+    return weight
+
+
+def class_weights(
+    class_weight: Mapping[Any, float] | str,
+    classes: npt.NDArray[Any],
+    codes: npt.NDArray[np.integer[Any]],
+    weight: FloatArray | None,
+) -> FloatArray:
+    """Return the weight of each class, ``[K]``.
+
+    Args:
+        class_weight: "balanced" for weights inversely proportional to the (weighted)
+            frequency of a class, or a dict of weights, 1 for other classes.
+        classes: ``[K]`` classes.
+        codes: ``[N]`` class indices, -1 where unknown.
+        weight: ``[N]`` sample weights, or None.
+
+    Raises:
+        ConfigError: If a class of the dict does not exist.
+    """
+    names = classes.tolist()
+    if isinstance(class_weight, Mapping):
+        unknown = [name for name in class_weight if name not in names]
+        if unknown:
+            raise ConfigError(
+                f"class_weight must be of classes such as {names[0]!r}, got "
+                f"{unknown[0]!r}. Use the labels of y."
+            )
+        return np.array([float(class_weight.get(name, 1)) for name in names])
+    known = codes >= 0
+    weights = None if weight is None else weight[known]
+    count = np.bincount(codes[known], weights, minlength=len(names))
+    present = count > 0
+    balanced = count.sum() / (present.sum() * np.where(present, count, 1))
+    return np.where(present, balanced, 1.0)
 
 
 @contextmanager

@@ -51,6 +51,7 @@ class Fitting:
         seed: Seed for folds, trees and pool.
         processes: Process group; all processes have the same samples.
         checkpoint_dir: Directory of the progress, or None.
+        weight: ``[N]`` sample weights above 0; None weights all samples equally.
     """
 
     data: MultimodalData
@@ -59,6 +60,7 @@ class Fitting:
     seed: int
     processes: ProcessGroup
     checkpoint_dir: CheckpointDir | None
+    weight: Tensor | None = None
 
     @property
     def groups(self) -> npt.NDArray[Any] | None:
@@ -115,18 +117,23 @@ class Fitting:
         """
         data, groups = self.data, self.groups
         evidence = evidence.to(device)
-        weights = member_weights(
+        used = member_weights(
             self.y.numpy(), groups, members, self.num_folds, seed=self.seed
         )
+        weights, weight = torch.from_numpy(used), None
+        if self.weight is not None:  # steps do not depend on the scale of weights
+            weight = self.weight / self.weight.mean()
+            weights = weights * weight
         return TrainingSet(
             batch_of=lambda indices: data.batch(indices.numpy()).to(device),
             present=evidence.present,
             evidence=evidence.out_of_fold,
             joint_evidence=evidence.joint_evidence,
             y=self.y.to(device),
-            member_weights=torch.from_numpy(weights).to(device),
+            member_weights=weights.to(device),
             groups=torch.from_numpy(encode_groups(groups, len(data))).to(device),
             ids=data.ids,
+            sample_weight=None if weight is None else weight.to(device),
         )
 
     def _fit_experts(
@@ -140,8 +147,10 @@ class Fitting:
             kinds=tuple(kinds),
             grouped=self.groups is not None,
             seed=self.seed,
+            weight=self.weight,
         )
-        pool = fit_pool(evidence, self.y, self.task, seed=self.seed)
+        options: dict[str, Any] = {"seed": self.seed, "weight": self.weight}
+        pool = fit_pool(evidence, self.y, self.task, **options)
         return evidence, ExpertEnsemble(evidence.experts, evidence.joint, pool)
 
     def _folds(self) -> Tensor:

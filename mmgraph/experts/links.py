@@ -35,7 +35,7 @@ def prior_of(task: Task, y: Tensor, weight: Tensor | None = None) -> Tensor:
     Args:
         task: Prediction task.
         y: Encoded targets.
-        weight: ``[N]`` sample weights of mean 1; None weights all samples equally.
+        weight: ``[N]`` sample weights; None weights all samples equally.
     """
     if isinstance(task, Classification):
         return task.log_prior(y, weight)
@@ -60,7 +60,7 @@ def targets_of(
     Args:
         y: Encoded targets.
         task: Prediction task.
-        weight: ``[N]`` sample weights of mean 1; None weights all samples equally.
+        weight: ``[N]`` sample weights; None weights all samples equally.
     """
     if isinstance(task, Classification):
         target, known = F.one_hot(y, task.num_classes).float(), torch.ones(len(y))

@@ -37,7 +37,7 @@ def fit_pool(
         y: Encoded targets.
         task: Prediction task.
         seed: Seed of the random subsets.
-        weight: ``[N]`` sample weights of mean 1; None weights all samples equally.
+        weight: ``[N]`` sample weights; None weights all samples equally.
 
     References:
         Combining Probability Distributions: A Critique and an Annotated Bibliography,
@@ -61,12 +61,14 @@ def fit_pool(
     ]
     inputs = [(mask, evidence.joint_evidence(mask)) for mask in masks]
 
+    total = len(y) if weight is None else float(weight.sum())
+
     def loss() -> Tensor:
         losses = [
             task.loss(pool(evidence.out_of_fold, mask, joint), y, weight)
             for mask, joint in inputs
         ]
-        return torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / len(y)
+        return torch.stack(losses).mean() + POOL_PENALTY * pool.penalty() / total
 
     minimize(pool.parameters(), loss, MAX_ITERATIONS)
     return pool.requires_grad_(False)

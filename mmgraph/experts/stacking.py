@@ -100,7 +100,7 @@ def fit_evidence(
         grouped: Folds keep groups together. Forests are then fitted by fold, because
             out-of-bag samples can belong to groups of the bootstrap.
         seed: Seed of the trees.
-        weight: ``[N]`` sample weights of mean 1; None weights all samples equally.
+        weight: ``[N]`` sample weights; None weights all samples equally.
 
     References:
         Stacked Generalization, Wolpert, 1992.

@@ -38,6 +38,8 @@ class TrainingBatch:
             ``[B, Y, K]`` of base learners of all modalities together; None if there
             are none.
         ids: ``[B]`` ids of the samples, for messages; None if they have none.
+        sample_weight: ``[B]`` weights of mean 1, part of ``member_weights``, by which
+            held-out samples count; None weights all equally.
         first: Number of samples of the batch that precede these, in other processes.
         total: Number of samples of the batch in all processes; default: these.
     """
@@ -50,6 +52,7 @@ class TrainingBatch:
     groups: Tensor
     joint_evidence: Callable[[Tensor], Tensor | None] = _no_joint_evidence
     ids: AnyArray | None = None
+    sample_weight: Tensor | None = None
     first: int = 0
     total: int | None = None
 
@@ -107,6 +110,7 @@ class TrainingSet:
         joint_evidence: As in :class:`TrainingBatch`, with the indices of the samples
             as second argument.
         ids: ``[N]`` ids of the samples, for messages; None if they have none.
+        sample_weight: ``[N]`` weights, as in :class:`TrainingBatch`, or None.
     """
 
     batch_of: Callable[[Tensor], Batch]
@@ -117,6 +121,7 @@ class TrainingSet:
     groups: Tensor
     joint_evidence: Callable[[Tensor, Tensor], Tensor | None] = _no_joint_evidence
     ids: AnyArray | None = None
+    sample_weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -132,6 +137,7 @@ class TrainingSet:
             self.groups[indices],
             lambda present: self.joint_evidence(present, indices),
             None if self.ids is None else self.ids[indices.cpu().numpy()],
+            None if self.sample_weight is None else self.sample_weight[indices],
         )
 
     def validation_batch(self, most: int, generator: torch.Generator) -> TrainingBatch:

@@ -19,7 +19,7 @@ from mmgraph.train.progress_dir import restored
 BETAS = tuple(0.25 * i for i in range(6))
 
 
-def shrunk_beta(losses: Tensor, groups: Tensor) -> float:
+def shrunk_beta(losses: Tensor, groups: Tensor, weight: Tensor | None = None) -> float:
     """Choose the weight of the graph, and shrink it by the uncertainty of its gain.
 
     The best candidate of ``BETAS`` is multiplied by ``max(0, 1 - s^2 / g^2)``, where
@@ -34,6 +34,7 @@ def shrunk_beta(losses: Tensor, groups: Tensor) -> float:
         losses: ``[candidates, n]`` held-out loss of each sample with each of
             ``BETAS``, NaN where a sample was not held out.
         groups: ``[n]`` group numbers; ungrouped samples have a number each.
+        weight: ``[n]`` sample weights; None weights all samples equally.
 
     Returns:
         The weight; 0 without held-out samples or with a single group.
@@ -42,17 +43,26 @@ def shrunk_beta(losses: Tensor, groups: Tensor) -> float:
     if not bool(seen.any()):
         return 0.0
     losses, groups = losses[:, seen], groups[seen]
-    best = int(losses.mean(1).argmin())
+    weight = None if weight is None else weight[seen]
+    means = _mean(losses, weight)
+    best = int(torch.where(means.isfinite(), means, torch.inf).argmin())
     difference = losses[0] - losses[best]
     _, group = groups.unique(return_inverse=True)
     count = int(group.max()) + 1
-    gain = difference.mean()
+    gain = _mean(difference, weight)
+    deviation = difference - gain
     total = torch.zeros(count, dtype=losses.dtype, device=losses.device)
-    total = total.index_add(0, group, difference - gain)
-    variance = total.square().sum() / len(difference) ** 2
+    total = total.index_add(0, group, deviation if weight is None else deviation * weight)
+    scale = len(difference) if weight is None else weight.sum()
+    variance = total.square().sum() / scale**2
     if best == 0 or count < 2:
         return 0.0
     return BETAS[best] * max(0.0, 1 - float(variance / gain.square()))
+
+
+def _mean(x: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean over the last axis, weighted if there are weights."""
+    return x.mean(-1) if weight is None else (x * weight).sum(-1) / weight.sum()
 
 
 class Validation:
@@ -155,7 +165,8 @@ class Validation:
         chosen = torch.zeros(1 + len(BETAS), dtype=torch.float64)
         if self.processes.is_main_process:
             losses = self.beta_losses()
-            beta = shrunk_beta(losses, self.samples.groups)
+            samples = self.samples
+            beta = shrunk_beta(losses, samples.groups, samples.sample_weight)
             chosen = torch.tensor([beta, *losses.nanmean(1).tolist()]).to(chosen)
         beta, *means = self.processes.broadcast(chosen.to(self.best.device)).tolist()
         return beta, tuple(means)
@@ -195,8 +206,10 @@ class Validation:
 
     def _loss_of_members(self) -> Tensor:
         """Return the loss ``[E]`` of each member on its held-out samples."""
+        weight, out = self.samples.sample_weight, self.out
+        weights = out if weight is None else out * weight
         losses = [
-            self.graph.task.loss(offset + joint, self.samples.y, self.out)
+            self.graph.task.loss(offset + joint, self.samples.y, weights)
             for offset, joint in zip(self.offsets, self.joint(), strict=True)
         ]
         return torch.stack(losses).mean(0)

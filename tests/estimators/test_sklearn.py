@@ -1,11 +1,14 @@
 """Estimators keep scikit-learn's conventions and work inside its tools."""
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import Parallel, delayed
 from sklearn.base import clone
+from sklearn.ensemble import BaggingClassifier
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -13,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mmgraph import (
+    DataError,
     FusionClassifier,
     FusionMatcher,
     FusionRegressor,
@@ -45,6 +49,10 @@ def data(num: int = 40) -> MultimodalData:
 EXPECTED_FAILURES = {
     "check_do_not_raise_errors_in_init_or_set_params": (
         "the tests check the types of arguments when they run; users' runs do not"
+    ),
+    "check_sample_weight_equivalence_on_dense_data": (
+        "copies of a sample are in several folds of the stacked ensemble, a sample of "
+        "weight 2 is in one; samples of weight 0 equal removed ones, see test_weights"
     ),
 }
 
@@ -200,3 +208,83 @@ def test_constructor_of_a_subclass_keeps_its_own_arguments():
     estimator = clone(Seeded(note="mine"))
     assert estimator.get_params() == {"seed": 3, "note": "mine"}
     assert (estimator.members, estimator.out_channels) == (2, 256)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_one_sample_may_be_a_dict(kind):
+    samples = data()
+    ecg = [list(np.arange(3.0 + i % 3)) for i in range(40)]
+    arrays = {"ecg": ecg, "note": ["well" if y else "ill" for y in samples.y]}
+    more = MultimodalData.from_arrays(arrays)
+    frame = pd.DataFrame({"age": np.arange(40.0), "sex": ["f", "m"] * 20})
+    table = MultimodalData.from_pandas(frame, modalities={"t": ["age", "sex"]})
+    columns = samples.columns | more.columns | table.columns
+    samples = MultimodalData.from_columns(columns, y=samples.y)
+    estimator = kind(**SMALL).fit(samples)
+    sample = {
+        "a": samples.columns["a"].values[3],
+        "b": None,
+        "ecg": ecg[3],
+        "note": "well",
+        "t": {"sex": "m", "age": 3},
+    }
+    names = [name for name in samples.modalities if name != "b"]
+    one = samples[[3]].select(names)
+    note = MultimodalData.from_arrays({"note": ["well"]}).columns
+    one = MultimodalData.from_columns(one.columns | note)
+    assert np.array_equal(estimator.predict(sample), estimator.predict(one))
+    assert estimator.predict({}).shape == (1,)
+    with pytest.raises(DataError, match="Modality 'z' must be in the schema"):
+        estimator.predict({"z": 1.0})
+    with pytest.raises(DataError, match="with modalities a, b, ecg, note, t, got nda"):
+        estimator.predict(np.zeros((2, 3)))
+
+
+def test_unknown_parameters_name_the_class_and_the_most_similar_one():
+    message = r"FusionClassifier\(\) got an unexpected keyword argument 'epoch'\. "
+    with pytest.raises(TypeError, match=f"{message}Did you mean 'epochs'\\?"):
+        FusionClassifier(epoch=3)
+    with pytest.raises(ValueError, match=r"'zz' for FusionRegressor\.$"):
+        FusionRegressor().set_params(zz=1)
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_outputs_have_names_and_inputs_too(kind, tmp_path):
+    samples = data()
+    estimator = kind(**SMALL).fit(samples)
+    assert estimator.n_features_in_ == 2
+    assert estimator.feature_names_in_.tolist() == ["a", "b"]
+    names = estimator.get_feature_names_out().tolist()
+    assert names[0] == "member0_state0"
+    assert len(set(names)) == len(names) == estimator.transform(samples).shape[1]
+    frame = estimator.set_output(transform="pandas").transform(samples)
+    assert frame.columns.tolist() == names
+    estimator.save_pretrained(tmp_path)
+    loaded = kind.from_pretrained(tmp_path)
+    assert loaded.feature_names_in_.tolist() == ["a", "b"]
+    assert loaded.n_features_in_ == 2
+
+
+def test_samples_are_not_an_array():
+    samples = data()
+    for convert in (
+        np.asarray,
+        lambda x: BaggingClassifier(n_estimators=1).fit(x, x.y),
+    ):
+        with pytest.raises(DataError, match=r"cannot be an array.*guide"):
+            convert(samples)
+
+
+@pytest.mark.parametrize("prefer", ["threads", "processes"])
+def test_fits_run_in_workers_of_joblib(prefer):
+    samples = data()
+    estimators = [FusionClassifier(**SMALL, seed=seed) for seed in range(2)]
+    expected = [e.fit(samples).predict_proba(samples) for e in map(clone, estimators)]
+    jobs = (delayed(_fit)(estimator, samples) for estimator in estimators)
+    for fitted, proba in zip(Parallel(2, prefer=prefer)(jobs), expected, strict=True):
+        assert np.array_equal(fitted.predict_proba(samples), proba)
+        assert np.array_equal(deepcopy(fitted).predict_proba(samples), proba)
+
+
+def _fit(estimator: FusionClassifier, samples: MultimodalData) -> FusionClassifier:
+    return estimator.fit(samples)

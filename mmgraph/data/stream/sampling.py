@@ -3,6 +3,7 @@
 Shapes: n samples of a piece, S samples of the subsample.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -38,7 +39,12 @@ class Sample:
 
 
 def draw_sample(
-    stream: MultimodalStream, most: int, *, seed: int = 0, classes: bool = False
+    stream: MultimodalStream,
+    most: int,
+    *,
+    seed: int = 0,
+    classes: bool = False,
+    on_keys: Callable[[IntArray], None] = lambda _: None,
 ) -> Sample:
     """Draw a random subsample of a stream; groups are drawn whole.
 
@@ -51,6 +57,7 @@ def draw_sample(
         most: Largest number of samples, without those that ``classes`` adds.
         seed: Seed of the hash.
         classes: Keep at least 8 samples of every class of ``y``, however rare.
+        on_keys: Called with the keys of each chunk that is read.
 
     Returns:
         Subsample; the whole stream if it has at most ``most`` samples.
@@ -63,6 +70,7 @@ def draw_sample(
     total = 0
     for data in chunks:
         total += len(data)
+        on_keys(chunks.keys)
         keeper.add(Piece(data, chunks.keys))
     kept = keeper.finish()
     if not len(kept.keys):
