@@ -561,11 +561,10 @@ class MultimodalData:
         """Return one feature vector of fixed width per sample and modality.
 
         Returns:
-            ``[N, F]`` by modality, all NaN where the modality is missing. F is C, with one
-            channel per category, for
-            single rows, 25 C summary statistics for sequences, 256 hashed word counts
-            for text, 384 color and edge features for an image and 64 log-mel features
-            for an audio file given by its path.
+            ``[N, F]`` by modality, all NaN where the modality is missing. F is C for
+            single rows, with one channel per category; 25 C summary statistics for
+            sequences; 256 hashed word counts for text; 384 color and edge features for
+            an image and 64 log-mel features for an audio file given by its path.
 
         Raises:
             DataError: If a path does not lead to an image or audio file.
