@@ -26,6 +26,7 @@ from mmgraph.benchmark.provenance import read_commit, read_versions
 from mmgraph.benchmark.results import Record, short_hash
 from mmgraph.config import BenchConfig
 from mmgraph.data import MultimodalData
+from mmgraph.estimators.input_spec import removing_modalities
 from mmgraph.metrics.scores import mean_scores
 
 NUM_BINS = 15
@@ -130,7 +131,9 @@ def _score(
 
     masked = pattern.plan.apply(test)
     start = time.perf_counter()
-    proba = align_proba(model.predict_proba(masked), model.classes_, classes)
+    with removing_modalities():
+        predicted = model.predict_proba(masked)
+    proba = align_proba(predicted, model.classes_, classes)
     predict_s = time.perf_counter() - start
     record = _condition_record(pattern, predict_s) | {
         "metrics": _rounded(classification_scores(codes, proba))

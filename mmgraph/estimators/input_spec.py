@@ -4,7 +4,8 @@ Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``C`` channels.
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,8 +28,17 @@ from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.featurize import Encoder, Featurizer
 from mmgraph.schema import Modality, Schema
 
-# True while modalities are removed on purpose, such as by evaluation
-REMOVED_ON_PURPOSE: ContextVar[bool] = ContextVar("removed_on_purpose", default=False)
+_REMOVING: ContextVar[bool] = ContextVar("removing", default=False)
+
+
+@contextmanager
+def removing_modalities() -> Iterator[None]:
+    """Predict without warnings about subsets of modalities, which are intended."""
+    token = _REMOVING.set(True)
+    try:
+        yield
+    finally:
+        _REMOVING.reset(token)
 
 
 @dataclass(frozen=True)
@@ -140,9 +150,7 @@ class InputSpec:
         self.featurizer.check_kinds(data, self._seen_modalities)
         data = self.featurizer.transform(data, progress=progress)
         unseen = {name: _nowhere(data) for name in self.unseen if name in data.columns}
-        data = _read_ranges(data.mask(unseen).conform(self.schema), self.ranges)
-        self._warn_subsets(data)
-        return data
+        return _read_ranges(data.mask(unseen).conform(self.schema), self.ranges)
 
     def read_table(self, name: str, values: AnyArray) -> AnyArray:
         """Return new single rows of a modality, NaN where they mark missing cells.
@@ -206,24 +214,29 @@ class InputSpec:
         """Return the modalities of the training that are not in ``names``."""
         return [m.name for m in self._seen_modalities if m.name not in names]
 
-    def _warn_subsets(self, data: MultimodalData) -> None:
-        """Warn about modalities that no training sample had without another one."""
-        if REMOVED_ON_PURPOSE.get():
+    def warn_subsets(self, data: MultimodalData) -> None:
+        """Warn about modalities that no training sample had without another one.
+
+        Args:
+            data: Samples that :meth:`read` returned.
+        """
+        if _REMOVING.get():
             return
-        lone = []
+        parts = []
         for name in self.companions.keys() & data.columns.keys():
             present = data.columns[name].present
             for other in self.companions[name]:
                 column = data.columns.get(other)
                 alone = present if column is None else present & ~column.present
                 if alone.any():
-                    lone.append(f"{name} without {other} in {alone.sum()} samples")
-        if lone:
-            more = "; ..." if len(lone) > MAX_LISTED else ""
+                    parts.append(f"{name} without {other} ({alone.sum()} samples)")
+        if parts:
+            listed = "; ".join(sorted(parts)[:MAX_LISTED])
+            more = "; ..." if len(parts) > MAX_LISTED else ""
             warn(
-                f"Samples have modalities that no training sample had alone: "
-                f"{'; '.join(sorted(lone)[:MAX_LISTED])}{more}. Measure how well they "
-                "are predicted with mmgraph.evaluate."
+                "Samples have subsets of modalities that no training sample had: "
+                f"{listed}{more}. Measure with mmgraph.evaluate how well such samples "
+                "are predicted."
             )
 
     @property

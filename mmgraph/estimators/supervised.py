@@ -12,6 +12,7 @@ member's state, ``S`` sampled samples.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -223,12 +224,29 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         device = self._resolve_device(processes)
         self.model_ = model.to(device)
         known = fitting.training_set(evidence, int(self.members), device)
+        self.out_of_fold_score_ = self._score_out_of_fold(known)
         samples, num_samples = extend(known) if extend else (known, len(known))
         self._fit_graph(
             self.model_.ensemble.pool, samples, num_samples, processes, progress
         )
         if progress is not None and processes.is_main_process:
             progress.remove()
+
+    @torch.no_grad()
+    def _score_out_of_fold(self, known: TrainingSet) -> float:
+        """Return the score of the pooled base learners on samples out of their fold."""
+        every = torch.arange(len(known), device=known.y.device)
+        joint = known.joint_evidence(known.present, every)
+        pool = self.model_.ensemble.pool
+        scores = pool(known.evidence, known.present, joint)
+        predicted = self.model_.graph.task.activate(scores)
+        return self._score_targets(predicted, known.y, known.sample_weight)
+
+    def _score_targets(
+        self, predicted: Tensor, y: Tensor, weight: Tensor | None
+    ) -> float:
+        """Return the score of outputs ``[N, K]`` against encoded targets."""
+        raise AssertionError("defined by classifier and regressor")
 
     def _progress_dir(
         self, labeled: "LabeledSamples", processes: ProcessGroup
@@ -432,10 +450,12 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             ).tolist(),
             "ensemble": ensemble_config(self.model_.ensemble),
             "target": self._target_config(),
+            "out_of_fold_score": self.out_of_fold_score_,
         }
 
     def _model_from_config(self, manifest: dict[str, Any]) -> ResidualFusion:
         self._restore_features(manifest)
+        self.out_of_fold_score_ = float(manifest.get("out_of_fold_score", math.nan))
         task = self._target_from_config(manifest["target"])
         widths = self.input_spec_.widths
         ensemble = ensemble_from_config(manifest["ensemble"], widths, task)

@@ -11,6 +11,7 @@ import numpy as np
 from mmgraph.data import MultimodalData
 from mmgraph.data.targets import labeled_rows
 from mmgraph.errors import Argument, DataError
+from mmgraph.estimators.input_spec import removing_modalities
 from mmgraph.evaluation.result import Evaluation, ScoreRow
 from mmgraph.evaluation.scenarios import Scenario
 from mmgraph.metrics.scores import Scores, mean_scores
@@ -38,10 +39,11 @@ def score_labels(
     """
     rows = []
     for scenario in scenarios:
-        by_seed = {
-            str(seed): _scores(model, _labelled(parts(), scenario, seed))
-            for seed in scenario
-        }
+        with removing_modalities():
+            by_seed = {
+                str(seed): _scores(model, _labelled(parts(), scenario, seed))
+                for seed in scenario
+            }
         rows.append(ScoreRow(scenario.name, "", mean_scores(by_seed)))
     return Evaluation(tuple(rows))
 

@@ -49,7 +49,7 @@ def read_samples(X: ModelInput, inputs: InputSpec) -> Feed:  # noqa: N803
     for name, values in X.items():
         modality = inputs.schema.modality(name)
         if _is_table(values) and modality.tokens == "single" and not modality.time:
-            feed |= _of_table(modality, values)
+            feed |= _of_table(modality, inputs.read_table(name, values))
         else:
             feed |= _read_data(MultimodalData.from_arrays({name: values}), inputs)
     return feed

@@ -1,0 +1,214 @@
+"""Values of channels in training data: fill values and the usual range.
+
+Shapes: L rows, C channels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmgraph.data.cells import MAX_LISTED, warn
+from mmgraph.data.column import AnyArray, BoolArray
+
+# values that programs and data sets write for missing cells: runs of nines, limits of
+# integers and of float32, and the defaults of netCDF, GRIB, LAS and Ferret
+_NINES = (99, 999, 9999, 99999, 999999, 9999999, 99.9, 999.9, 9999.9, 999.25, 999.99)
+_LIMITS = (32767, 32768, 65535, 2147483647, 2147483648, 4294967295, 2.0**63)
+_DEFAULTS = (9.99e8, 9.999e20, 1e20, 1e30, 1e34, 9.96921e36, 3.4028235e38)
+FILL_VALUES = np.array(
+    [s * v for v in (*_NINES, *_LIMITS, *_DEFAULTS) for s in (1, -1)], dtype=np.float32
+)
+HUGE = 1e15  # repeated values of this size are fill values, whether listed or not
+FAR, BEYOND = 5, 3  # in units of the 1-99 % range, and of the farthest other value
+NEAR = 2  # as BEYOND, for values that are reported only
+MIN_OTHERS = 10  # other cells without which nothing is concluded
+MARGIN = 10  # ranges of the training data beyond which a value is reported
+
+
+@dataclass(frozen=True)
+class ChannelRanges:
+    """Fill values and limits of the channels of a modality.
+
+    Attributes:
+        fill_values: Values that mark missing cells, by number of the channel.
+        lower: ``C`` limits below which values are far outside the training data.
+        upper: ``C`` limits above which they are. Limits are rounded, so that they
+            contain no value of the training data.
+    """
+
+    fill_values: Mapping[int, tuple[float, ...]]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, name: str, values: AnyArray, fields: Sequence[str]) -> "ChannelRanges":
+        """Return the ranges of training data, with warnings about fill values.
+
+        Args:
+            name: Name of the modality, for warnings.
+            values: ``[L, C]``, NaN where missing.
+            fields: Names of the channels.
+        """
+        fill_values, suspects = _find_fill_values(values)
+        _warn_fill_values(name, values, fields, fill_values, suspects)
+        cells = _without(values, fill_values)
+        low, high = np.fmin.reduce(cells, axis=0), np.fmax.reduce(cells, axis=0)
+        low, high = low.astype(np.float64), high.astype(np.float64)
+        size = np.where(high > low, high - low, np.maximum(np.abs(high), 1))
+        lower, upper = low - MARGIN * size, high + MARGIN * size
+        return cls(fill_values, _rounded(lower, -1), _rounded(upper, 1))
+
+    def read(self, name: str, values: AnyArray, fields: Sequence[str]) -> AnyArray:
+        """Return new values ``[L, C]``, NaN where they mark missing cells.
+
+        Values far outside the training data are reported in one warning.
+
+        Args:
+            name: Name of the modality, for the warning.
+            values: ``[L, C]``, NaN where missing.
+            fields: Names of the channels.
+        """
+        cells = _without(values, self.fill_values)
+        outside = (cells < np.array(self.lower)) | (cells > np.array(self.upper))
+        channels = np.flatnonzero(outside.any(axis=0))
+        if len(channels):
+            listed = [
+                f"channel {fields[c]} ({_extreme(cells[outside[:, c], c]):g})"
+                for c in channels[:MAX_LISTED]
+            ]
+            more = "; ..." if len(channels) > MAX_LISTED else ""
+            warn(
+                f"Modality {name!r} has values more than {MARGIN} times the range of "
+                f"the training data away from it: {'; '.join(listed)}{more}. "
+                "Predictions there are extrapolated. Check units and fill values."
+            )
+        return cells
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the ranges as JSON."""
+        return {
+            "fill_values": {str(c): list(v) for c, v in self.fill_values.items()},
+            "lower": [limit if np.isfinite(limit) else None for limit in self.lower],
+            "upper": [limit if np.isfinite(limit) else None for limit in self.upper],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], width: int) -> "ChannelRanges":
+        """Read the content of :meth:`to_json`.
+
+        Args:
+            content: JSON content.
+            width: Number of channels ``C``.
+
+        Raises:
+            LookupError, TypeError, ValueError: If the content is damaged.
+        """
+        fill_values = {
+            int(c): tuple(map(float, v)) for c, v in content["fill_values"].items()
+        }
+        lower = [-np.inf if v is None else float(v) for v in content["lower"]]
+        upper = [np.inf if v is None else float(v) for v in content["upper"]]
+        if {len(lower), len(upper)} != {width} or not fill_values.keys() <= {
+            *range(width)
+        }:
+            raise ValueError(f"ranges of {len(lower)} channels for {width}")
+        return cls(fill_values, tuple(lower), tuple(upper))
+
+
+def _without(values: AnyArray, fill_values: Mapping[int, Sequence[float]]) -> AnyArray:
+    """Return a copy of values with NaN in the place of fill values."""
+    if not fill_values:
+        return values
+    cells = values.copy()
+    for c, fills in fill_values.items():
+        column = cells[:, c].astype(np.float32, copy=False)
+        cells[np.isin(column, np.float32(fills)), c] = np.nan
+    return cells
+
+
+def _find_fill_values(
+    values: AnyArray,
+) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
+    """Return fill values, and values that may be some, by channel.
+
+    A value counts as a fill value if it is listed in `FILL_VALUES` or huge, occurs
+    repeatedly, and is far from all other values of its channel.
+    """
+    candidates = np.isin(values, FILL_VALUES) | (np.abs(values) >= HUGE)
+    certain: dict[int, tuple[float, ...]] = {}
+    possible: dict[int, tuple[float, ...]] = {}
+    for c in np.flatnonzero(candidates.any(axis=0)).tolist():
+        column, listed = values[:, c], candidates[:, c]
+        others = column[~listed & ~np.isnan(column)].astype(np.float64)
+        each, counts = np.unique(column[listed], return_counts=True)
+        far, apart = _distances(each.astype(np.float64), others)
+        is_fill = far & (counts > np.where(np.abs(each) < 1000, 2, 1))
+        may_be = apart & ~is_fill & (counts >= max(5, len(column) // 100))
+        if is_fill.any():
+            certain[c] = tuple(each[is_fill].tolist())
+        if may_be.any():
+            possible[c] = tuple(each[may_be].tolist())
+    return certain, possible
+
+
+def _distances(
+    each: npt.NDArray[np.float64], others: npt.NDArray[np.float64]
+) -> tuple[BoolArray, BoolArray]:
+    """Return which values are far from all others, and which are apart from them."""
+    huge = np.abs(each) >= HUGE
+    if len(others) < MIN_OTHERS:
+        return huge, np.zeros_like(huge)
+    low, first, middle, last, high = np.quantile(others, [0, 0.01, 0.5, 0.99, 1])
+    distance = np.abs(each - middle)
+    farthest = np.where(each > middle, high - middle, middle - low)
+    far = (distance > FAR * (last - first)) & (distance > BEYOND * farthest)
+    varies = high > low
+    return far & (huge | varies), (distance > NEAR * farthest) & varies
+
+
+def _warn_fill_values(
+    name: str,
+    values: AnyArray,
+    fields: Sequence[str],
+    certain: Mapping[int, Sequence[float]],
+    possible: Mapping[int, Sequence[float]],
+) -> None:
+    def listing(found: Mapping[int, Sequence[float]]) -> str:
+        parts = []
+        for c, each in found.items():
+            counts = [(values[:, c] == np.float32(v)).sum() for v in each]
+            parts += [
+                f"{v:g} in {count} cells of channel {fields[c]}"
+                for v, count in zip(each, counts, strict=True)
+            ]
+        return "; ".join(parts[:MAX_LISTED]) + ("; ..." if parts[MAX_LISTED:] else "")
+
+    if certain:
+        warn(
+            f"Modality {name!r} has fill values, which are treated as missing: "
+            f"{listing(certain)}. Replace them by NaN."
+        )
+    if possible:
+        warn(
+            f"Modality {name!r} has values that may mark missing cells: "
+            f"{listing(possible)}. Replace them by NaN if they do."
+        )
+
+
+def _extreme(values: AnyArray) -> float:
+    return float(values[np.abs(values).argmax()])
+
+
+def _rounded(limits: npt.NDArray[np.float64], direction: int) -> tuple[float, ...]:
+    """Return limits rounded away from the data to two digits; infinite if unknown."""
+    known = np.where(np.isnan(limits), direction * np.inf, limits)
+    size = 10.0 ** (np.floor(np.log10(np.maximum(np.abs(known), 1e-300))) - 1)
+    finite = np.isfinite(known)
+    scaled = known[finite] / size[finite]
+    known[finite] = (np.ceil(scaled) if direction > 0 else np.floor(scaled)) * size[
+        finite
+    ]
+    return tuple(known.tolist())
