@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mmgraph.cli.app import app, show
+from mmgraph.cli.app import app, print_warnings, show
 from mmgraph.cli.options import ModalityOption, Recorded, RunFile
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _run(settings: "BenchConfig", command: str) -> tuple[str, ...]:
     """Run the benchmark with progress; return one line per failed unit."""
     from mmgraph.workflows.bench import run_benchmark
 
-    with _progress() as on_progress:
+    with print_warnings(), _progress() as on_progress:
         outcome = run_benchmark(settings, command=command, on_progress=on_progress)
     for line in outcome.skipped:
         typer.echo(f"Skipped {line}", err=True)

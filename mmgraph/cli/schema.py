@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmgraph.cli.app import app
+from mmgraph.cli.app import app, print_warnings
 from mmgraph.cli.options import ModalityOption
 
 
@@ -34,7 +34,8 @@ def schema(
     from mmgraph.cli.options import parse_modalities
     from mmgraph.workflows.schema import show_schema
 
-    result = show_schema(source, parse_modalities(modality) or {}, output)
-    typer.echo(result.schema.to_json() if as_json else result.text)
+    with print_warnings():
+        result = show_schema(source, parse_modalities(modality) or {}, output)
+        typer.echo(result.schema.to_json() if as_json else result.text)
     if output is not None:
         typer.echo(f"Image: {output}", err=True)

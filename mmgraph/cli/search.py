@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmgraph.cli.app import app, show
+from mmgraph.cli.app import app, print_warnings, show
 from mmgraph.cli.options import (
     IdOption,
     ModalityOption,
@@ -57,18 +57,19 @@ def index(
     from mmgraph.cli.options import parse_encoders, parse_modalities, parse_names
     from mmgraph.workflows.gallery import build_index
 
-    result = build_index(
-        gallery,
-        model,
-        output,
-        only=parse_names(only),
-        kind=kind,
-        modalities=parse_modalities(modality),
-        id=id_,
-        picture=picture,
-        encoders=parse_encoders(encoder),
-    )
-    typer.echo(f"{len(result.index)} of {result.num_samples} samples: {output}")
+    with print_warnings():
+        result = build_index(
+            gallery,
+            model,
+            output,
+            only=parse_names(only),
+            kind=kind,
+            modalities=parse_modalities(modality),
+            id=id_,
+            picture=picture,
+            encoders=parse_encoders(encoder),
+        )
+        typer.echo(f"{len(result.index)} of {result.num_samples} samples: {output}")
 
 
 @app.command(
@@ -107,17 +108,19 @@ def search(
     from mmgraph.workflows.gallery import find
 
     if page is not None:
-        check_file(page)
+        files = [each for each in (image, sound) if each is not None]
+        check_file(page, inputs=[index, *files])
     files = {"text": words, "image": image, "sound": sound}
     given: dict[str, Any] = {k: v for k, v in files.items() if v is not None}
-    result = find(
-        index,
-        given,
-        top=top,
-        require=parse_names(require) or (),
-        encoders=parse_encoders(encoder),
-    )
-    show(result.table())
+    with print_warnings():
+        result = find(
+            index,
+            given,
+            top=top,
+            require=parse_names(require) or (),
+            encoders=parse_encoders(encoder),
+        )
+        show(result.table())
     if page is not None:
         from mmgraph.workflows.search_page import write_search_page
 

@@ -90,6 +90,7 @@ def test_arrow_round_trip_is_equal(drawn):
     assert again.y.dtype.kind == data.y.dtype.kind
 
 
+@pytest.mark.filterwarnings("ignore:Columns are used because of their names")
 @given(some_data())
 @settings(deadline=None, max_examples=20)
 def test_pandas_round_trip_is_equal(drawn):
@@ -214,6 +215,7 @@ def test_to_pandas_names_channels_and_metadata():
     assert data.to_pandas()["ecg"][1] is None
 
 
+@pytest.mark.filterwarnings("ignore:Columns are used because of their names")
 def test_single_rows_with_times_survive_pandas():
     data = MultimodalData.from_arrays({"a": [1.0, NAN]}, times={"a": [7.0, None]})
     again = MultimodalData.from_pandas(data.to_pandas(), modalities={"a": ["a.0"]})
@@ -297,6 +299,7 @@ def test_pandas_categoricals_are_categories(tmp_path):
     assert data.columns["labs"].categories == (("2", "4"),)
 
 
+@pytest.mark.filterwarnings("ignore:Columns are used because of their names")
 def test_default_columns_of_other_types_are_not_read(tmp_path):
     path = tmp_path / "foreign.parquet"
     foreign = pa.table(
@@ -381,7 +384,7 @@ def test_dictionaries_of_lists_are_decoded():
 
 def test_columns_of_nothing_but_null_are_missing_everywhere():
     table = pa.table({"a": pa.nulls(2), "b": [1, 2], "y": pa.nulls(2)})
-    data = MultimodalData.from_arrow(table, modalities={"a": "a", "b": "b"})
+    data = MultimodalData.from_arrow(table, modalities={"a": "a", "b": "b"}, y="y")
     assert data.present.tolist() == [[False, True], [False, True]]
     assert np.isnan(data.y).all()
 
