@@ -796,7 +796,8 @@ def test_the_fingerprint_depends_on_content_and_order_only():
 def test_the_fingerprint_is_the_one_of_stored_benchmark_results():
     folder = Path(__file__).parents[1] / "fixtures" / "0.1"
     names = {"a": ["c0", "c1"], "b": ["c2"]}
-    data = MultimodalData.from_parquet(folder / "cohort.csv", modalities=names)
+    file = folder / "cohort.csv"
+    data = MultimodalData.from_parquet(file, modalities=names, y="y")
     stored = json.loads((folder / "bench" / "datasets.jsonl").read_text())
     assert data.fingerprint == stored["data_hash"]
 
