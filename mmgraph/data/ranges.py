@@ -125,7 +125,7 @@ def _without(values: AnyArray, fill_values: Mapping[int, Sequence[float]]) -> An
     cells = values.copy()
     for c, fills in fill_values.items():
         column = cells[:, c].astype(np.float32, copy=False)
-        cells[np.isin(column, np.float32(fills)), c] = np.nan
+        cells[np.isin(column, np.asarray(fills, dtype=np.float32)), c] = np.nan
     return cells
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.categories import Categories
 from mmgraph.data.cells import MAX_LISTED, warn
-from mmgraph.data.column import AnyArray, Column, empty_column
+from mmgraph.data.column import AnyArray, BoolArray, Column, empty_column
 from mmgraph.data.concat import as_text
 from mmgraph.data.encoder import ChannelEncoder, encode_columns, fit_encoders
 from mmgraph.data.io.arrays import with_times
@@ -76,6 +76,7 @@ class InputSpec:
         encoders: Mapping[str, Encoder] | None = None,
         device: str | None = None,
         progress: bool | None = False,
+        categories_as_text: bool = False,
     ) -> "tuple[InputSpec, MultimodalData]":
         """Describe training samples, and convert them to numbers.
 
@@ -85,6 +86,8 @@ class InputSpec:
             device: Device on which encoders compute.
             progress: Show a progress bar while encoders compute; None shows it on a
                 terminal only.
+            categories_as_text: Read a modality of one categorical column as text, such
+                as repeated captions, which are compared by their words.
 
         Returns:
             The description, and the samples with the modalities in the order of the
@@ -99,7 +102,8 @@ class InputSpec:
         texts = {
             name: as_text(column)
             for name, column in data.columns.items()
-            if name in (encoders or ()) and column.is_categorical
+            if column.is_categorical
+            and (categories_as_text or name in (encoders or ()))
         }
         data = _with_columns(data, data.columns | texts)
         channels = fit_encoders(data.columns)
@@ -365,10 +369,10 @@ def _read_channels(
 def _find_companions(data: MultimodalData) -> dict[str, tuple[str, ...]]:
     """Return the modalities that accompany each modality in all samples."""
     present = data.present
-    observed = present.any(axis=0)
+    observed: BoolArray = np.asarray(present.any(axis=0))
     companions = {}
     for i, name in enumerate(data.modalities):
-        always = present[present[:, i]].all(axis=0) & observed
+        always: BoolArray = np.asarray(present[present[:, i]].all(axis=0) & observed)
         others = (n for n, a in zip(data.modalities, always, strict=True) if a)
         names = tuple(other for other in others if other != name)
         if observed[i] and names:

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from mmgraph import ConfigError, DataError, DataWarning, MultimodalData, limits
+from mmgraph import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    Modality,
+    MultimodalData,
+    Schema,
+    limits,
+)
 from mmgraph.data.features import audio, image
 from mmgraph.data.features.image import open_image
 from mmgraph.datasets.stamps import unpack_stamps
@@ -333,6 +341,23 @@ def test_unreadable_folders_are_errors(folder, tmp_path):
     paint(folder / "birds" / "robin.jpg", "red")
     with pytest.raises(DataError, match=r"one image file per name, got robin"):
         MultimodalData.from_folder(folder)
+
+
+def test_images_are_given_by_paths_of_any_type(tmp_path):
+    path = paint(tmp_path / "a.png", "red")
+    schema = Schema.star([Modality("photo", kind="image")])
+    for photos in (
+        [path, None],
+        [str(path), path],
+        np.array([path, " "], dtype=object),
+    ):
+        data = MultimodalData.from_arrays({"photo": photos}, schema=schema)
+        assert data.columns["photo"].values[0] == str(path)
+        assert data.features()["photo"].shape == (2, 384)
+    pixels = np.zeros((2, 8, 8, 3), np.uint8)
+    for photos in (pixels, list(pixels), [Image.fromarray(pixels[0])], [pixels[0, 0]]):
+        with pytest.raises(DataError, match="paths of"):
+            MultimodalData.from_arrays({"photo": photos}, schema=schema)
 
 
 def test_missing_libraries_are_named(folder, monkeypatch):

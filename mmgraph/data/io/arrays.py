@@ -3,6 +3,7 @@
 Shapes: N samples, T steps, C channels, L rows of all samples together.
 """
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,8 @@ def build_column(
     else:
         raise DataError(
             f"Modality {name!r} must have shape [N], [N, C] or [N, T, C], got "
-            f"{list(entries.shape)}. Flatten the inner dimensions."
+            f"{list(entries.shape)}. Flatten the inner dimensions; give images by the "
+            "paths of their files."
         )
     if tokens is None and column.ragged:
         _warn_transposed(name, column)
@@ -157,14 +159,20 @@ def _from_list(
     items = [entries[i] for i in samples]
     if not items:
         return empty_column(len(entries))
-    if isinstance(items[0], str):
+    if isinstance(items[0], str | os.PathLike):
         return _from_strings(name, items, samples, len(entries))
+    if any(hasattr(item, "getbands") for item in items):
+        raise DataError(
+            f"Modality {name!r} must hold paths of image files, got images of Pillow. "
+            "Save them as files, or pass vectors of a pretrained encoder."
+        )
     arrays = [to_float32(name, item) for item in items]
     shapes = {a.ndim for a in arrays}
     if len(shapes) > 1 or not shapes <= {0, 1, 2}:
         raise DataError(
             f"Modality {name!r} must have entries of one shape, [C] or [T, C], got "
-            f"entries with {sorted(shapes)} dimensions. Use the same for each sample."
+            f"entries with {sorted(shapes)} dimensions. Use the same for each sample; "
+            "give images by the paths of their files."
         )
     ndim = shapes.pop()
     one_length = len({len(a) for a in arrays if a.ndim}) == 1
@@ -191,9 +199,9 @@ def _from_list(
 
 
 def _is_missing(entry: object) -> bool:
-    """Return True if an entry is None, a scalar NaN or NA, or an empty sequence."""
+    """Return True if an entry is None, blank, a scalar NaN or NA, or empty."""
     if entry is None or isinstance(entry, str):
-        return not entry
+        return not (entry and entry.strip())
     if isinstance(entry, float | np.floating):
         return bool(np.isnan(entry))
     if type(entry).__name__ in ("NAType", "NaTType"):
@@ -208,14 +216,16 @@ def _from_strings(
     name: str, items: list[Any], samples: IntArray, num_samples: int
 ) -> Column:
     for item, sample in zip(items, samples, strict=True):
-        if not isinstance(item, str):
+        if not isinstance(item, str | os.PathLike):
             raise DataError(
                 f"Modality {name!r} must hold only strings or only numbers, got "
                 f"{type(item).__name__} in sample {sample}. Convert it to a string."
             )
     lengths = np.zeros(num_samples, dtype=np.int64)
     lengths[samples] = 1
-    values = np.fromiter(map(str, items), dtype=object, count=len(items))
+    values = np.fromiter(
+        (str(os.fspath(item)) for item in items), dtype=object, count=len(items)
+    )
     return Column(values, lengths_to_offsets(lengths))
 
 
