@@ -60,6 +60,13 @@ def test_modalities_map_names_to_columns():
     assert not is_bearable({"a": 5}, typing.ModalityMapping)
 
 
+def test_columns_of_data_frames_have_any_labels():
+    for mapping in ({"a": 0}, {"a": ("lab", "crp")}, {"a": np.array([0, 1])}):
+        assert is_bearable(mapping, typing.FrameMapping)
+    assert not is_bearable({0: "a"}, typing.FrameMapping)
+    assert not is_bearable([0], typing.ColumnLabel)
+
+
 def test_paths_are_strings_or_path_objects():
     assert is_bearable("data.csv", typing.PathLike)
     assert is_bearable(Path("data.csv"), typing.PathLike)
@@ -68,5 +75,6 @@ def test_paths_are_strings_or_path_objects():
 
 def test_every_alias_is_listed():
     public = {name for name in vars(typing) if name[0].isupper()}
-    imported = {"Any", "Callable", "Mapping", "Protocol", "Sequence", "TypeAlias"}
+    imported = {"Any", "Callable", "Hashable", "Iterable", "Mapping", "Protocol"}
+    imported |= {"Sequence", "TypeAlias"}
     assert public - imported == set(typing.__all__)
