@@ -53,7 +53,11 @@ class PairEstimator(FusionEstimator):
         if self.schema is not None:
             data = data.with_schema(self.schema)
         spec, data = InputSpec.fit(
-            data, encoders=self.encoders, device=self.device, progress=self.verbose
+            data,
+            encoders=self.encoders,
+            device=self.device,
+            progress=self.verbose,
+            categories_as_text=True,
         )
         self.input_spec_ = spec
         data = impute_from_group(data)

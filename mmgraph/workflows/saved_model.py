@@ -212,8 +212,10 @@ def warn_missing(
 
 def resolve_columns(
     columns: Columns, file: Path, given: Mapping[str, Sequence[str]] | None = None
-) -> dict[str, tuple[str, ...]]:
+) -> dict[str, Sequence[str]]:
     """Return the columns of each modality to read from a file.
+
+    They are a list where the file has only some of the columns.
 
     Args:
         columns: Columns of the training. A column that no file has is missing, as is a
@@ -224,16 +226,16 @@ def resolve_columns(
     Raises:
         DataError: If the file has no column of any modality.
     """
-    replaced = {name: tuple(names) for name, names in (given or {}).items()}
+    replaced: dict[str, Sequence[str]] = dict(given or {})
     files = [path for path in parquet_files(file) or [file] if path.is_file()]
     if not columns.modalities or not files:
         return {**columns.modalities, **replaced}
     existing = {name for path in files for name in column_names(path)}
-    known = {
-        modality: tuple(f for f in fields if resolve_column(f, existing) in existing)
-        for modality, fields in columns.modalities.items()
-    }
-    resolved = {modality: fields for modality, fields in known.items() if fields}
+    resolved: dict[str, Sequence[str]] = {}
+    for modality, fields in columns.modalities.items():
+        known = [f for f in fields if resolve_column(f, existing) in existing]
+        if known:
+            resolved[modality] = fields if len(known) == len(fields) else known
     resolved |= replaced
     if not resolved:
         raise DataError(

@@ -435,6 +435,9 @@ def test_categories_on_the_command_line(tmp_path):
         assert result.exit_code == code, result.output
         return result.output
 
+    def rows(output: str) -> list[str]:
+        return [line for line in output.splitlines() if not line.startswith("Notice")]
+
     file, model = tmp_path / "icu.csv", tmp_path / "model"
     FRAME.to_csv(file, index=False)
     chosen = ("--modality", "history=age,sex,stage=II", "--modality", "lab=crp")
@@ -449,15 +452,24 @@ def test_categories_on_the_command_line(tmp_path):
     assert output.count("Notice: ") == 1
     assert "categories that the training data lack: sex=Female" in output
     FRAME.drop(columns="stage").to_csv(new, index=False)
-    output = run("predict", model, new, code=2)
-    assert "must hold the modality column 'stage=II'" in output
+    output = run("predict", model, new)
+    assert output.count("Notice: Modality 'history' lacks columns of the ") == 1
+    assert "training data: stage. Their cells are missing." in output
+    FRAME[["stage", "crp"]][:3].to_csv(new, index=False)
+    assert "lacks columns of the training data: age, sex." in run("predict", model, new)
     assert "Notice" not in run("evaluate", model, file)
-    (tmp_path / "folder").mkdir()
-    FRAME.to_parquet(tmp_path / "folder" / "a.parquet")
-    output = run("predict", model, tmp_path / "folder", code=2)
-    assert "as 'sex=CATEGORY', when data are read piece by piece" in output
-    named = ("--modality", "history=age,sex=f,sex=m,stage=II")
-    assert len(run("predict", model, tmp_path / "folder", *named).splitlines()) == 41
+    (folder := tmp_path / "folder").mkdir()
+    FRAME[:7].to_parquet(folder / "a.parquet")
+    FRAME[7:].drop(columns=["note", "crp"]).to_parquet(folder / "b.parquet")
+    FRAME.assign(crp=FRAME["crp"].where(FRAME.index < 7)).to_csv(new, index=False)
+    assert rows(run("predict", model, folder)) == rows(run("predict", model, new))
+    trained = run(
+        *("train", folder, "--label", "died", *chosen, "--modality", "s=sex"),
+        *("--output", tmp_path / "other", "--epochs", 1),
+    )
+    assert "history: vector, single, 4 channels" in trained
+    assert "s: vector, single, 2 channels" in trained
+    assert len(run("predict", tmp_path / "other", folder).splitlines()) >= 41
 
 
 @pytest.mark.parametrize("dtype", ["str", "string", "object", "category"])
