@@ -90,9 +90,14 @@ class FileColumns(BaseModel):
 def as_sources(
     modalities: Mapping[str, Sequence[str]],
 ) -> dict[str, str | list[str]] | None:
-    """Return columns as arguments of `from_parquet`: a single column as its name."""
+    """Return columns as arguments of `from_parquet`: a single column as its name.
+
+    A list stays a list: it is what a new file has of several columns of the training.
+    """
     sources = {
-        name: columns[0] if len(columns) == 1 else list(columns)
+        name: columns[0]
+        if len(columns) == 1 and not isinstance(columns, list)
+        else list(columns)
         for name, columns in modalities.items()
     }
     return sources or None
