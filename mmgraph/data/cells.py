@@ -163,6 +163,8 @@ def plain_array(array: "pa.Array") -> tuple["pa.Array", bool]:
         array = array.storage
     declared = bool(pa.types.is_dictionary(array.type))
     if declared:
+        categories, _ = plain_array(array.dictionary)  # views have no kernel to decode
+        array = pa.DictionaryArray.from_arrays(array.indices, categories)
         array = array.dictionary_decode()
     if pa.types.is_run_end_encoded(array.type):
         array = pc.run_end_decode(array)
