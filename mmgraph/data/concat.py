@@ -270,8 +270,8 @@ def to_numbers(name: str, field: str, cells: Cells, sample: IntArray) -> AnyArra
         first = dict(zip(strings[::-1], sample[wrong][::-1], strict=True))
         listed = [f"{text!r} (sample {i})" for text, i in reversed(first.items())]
         warnings.warn(
-            f"Modality {name!r} must hold numbers in column {field!r}, as in the "
-            f"other data, got {list_first(listed)}. These cells are missing.",
+            f"Modality {name!r} must hold numbers in column {field!r}, got "
+            f"{list_first(listed)}. These cells are missing.",
             DataWarning,
             stacklevel=3,
         )

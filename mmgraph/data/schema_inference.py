@@ -86,16 +86,18 @@ def resize_schema(schema: Schema, columns: Mapping[str, Column]) -> Schema:
         schema: Schema with the modalities of the columns.
         columns: Columns by modality.
     """
-    kinds: dict[str, Kind] = {
-        name: "text" if c.is_text else "vector" for name, c in columns.items()
-    }
     modalities = [
-        replace(m, channels=columns[m.name].width, kind=kinds[m.name])
-        if m.name in columns
-        else m
+        _resize(m, columns[m.name]) if m.name in columns else m
         for m in schema.modalities
     ]
     return replace(schema, modalities=modalities)
+
+
+def _resize(modality: Modality, column: Column) -> Modality:
+    kind: Kind = modality.kind
+    if column.is_text != (kind in NEEDS_ENCODER):
+        kind = "text" if column.is_text else "vector"
+    return replace(modality, channels=column.width, kind=kind)
 
 
 def _infer_modality(name: str, column: Column) -> Modality:
