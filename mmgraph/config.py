@@ -198,8 +198,9 @@ class TrainConfig(FileColumns):
             modalities.
         id: Column of sample ids, or None for the row number.
         output: Folder that the model is saved in.
-        task: "auto" is regression for fractional numbers, else classification;
-            "retrieval" and "matching" learn which modalities belong to one sample.
+        task: "auto" is regression for fractional numbers or many different whole
+            numbers, else classification; "retrieval" and "matching" learn which
+            modalities belong to one sample.
         left: Modalities of the left side (matching).
         right: Modalities of the right side (matching).
         aligned: Modalities in a shared embedding space (retrieval and matching); None
@@ -208,6 +209,7 @@ class TrainConfig(FileColumns):
         epochs: Maximum number of epochs; None is the default of the estimator.
         memory: Memory limit in megabytes for streaming a folder, beyond the model.
         fresh: Whether to discard the checkpoint of an interrupted training.
+        overwrite: Whether to replace a model of another task or of other columns.
     """
 
     file: Path
@@ -225,6 +227,7 @@ class TrainConfig(FileColumns):
     epochs: Count | None = None
     memory: Count = 1024
     fresh: bool = False
+    overwrite: bool = False
 
     @model_validator(mode="after")
     def _task_has_what_it_needs(self) -> "TrainConfig":

@@ -43,14 +43,18 @@ def main() -> None:
 def print_warnings() -> Iterator[Callable[[str], None]]:
     """Print warnings after the output, each once; none after an error.
 
-    Warnings of the library about the data (`DataWarning`) are included.
+    Warnings about the data (`DataWarning`) and about a training that stopped are
+    included.
     """
+    from sklearn.exceptions import ConvergenceWarning
+
     lines: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DataWarning)
+        for category in (DataWarning, ConvergenceWarning):
+            warnings.simplefilter("always", category)
         yield lines.append
     for warning in caught:
-        if issubclass(warning.category, DataWarning):
+        if issubclass(warning.category, DataWarning | ConvergenceWarning):
             lines.append(str(warning.message))
         else:
             warnings.showwarning(

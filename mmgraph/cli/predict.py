@@ -76,7 +76,7 @@ def predict(
     from mmgraph.cli.options import parse_encoders, parse_modalities
 
     if output is not None:
-        check_file(output, ".parquet", ".csv")
+        check_file(output, ".parquet", ".csv", inputs=[file])
     chosen, encoders = parse_modalities(modality), parse_encoders(encoder)
     request = PredictRequest(
         "predict", model, file, chosen, id_, encoders=encoders, explain=explain
@@ -116,7 +116,7 @@ def embed(
     """
     from mmgraph.cli.options import parse_encoders, parse_modalities, parse_names
 
-    check_file(output, ".parquet", ".npy")
+    check_file(output, ".parquet", ".npy", inputs=[file])
     chosen = parse_modalities(modality)
     names, encoders = parse_names(only), parse_encoders(encoder)
     request = PredictRequest("embed", model, file, chosen, id_, names, encoders)

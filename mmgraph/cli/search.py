@@ -108,8 +108,7 @@ def search(
     from mmgraph.workflows.gallery import find
 
     if page is not None:
-        files = [each for each in (image, sound) if each is not None]
-        check_file(page, inputs=[index, *files])
+        check_file(page, inputs=[index, *(x for x in (image, sound) if x is not None)])
     files = {"text": words, "image": image, "sound": sound}
     given: dict[str, Any] = {k: v for k, v in files.items() if v is not None}
     with print_warnings():

@@ -1,11 +1,12 @@
 """`mmgraph train`: fit an estimator on a file or folder and save it."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mmgraph.cli.app import app
+from mmgraph.cli.app import app, print_warnings
 from mmgraph.cli.options import (
     IdOption,
     ModalityOption,
@@ -16,18 +17,20 @@ from mmgraph.cli.options import (
 )
 from mmgraph.config import TrainConfig, build_config
 from mmgraph.distributed import init_process_group
-from mmgraph.workflows.train import train_file
+from mmgraph.workflows.saved_model import no_op
+from mmgraph.workflows.train import MAX_CLASSES, TrainResult, train_file
 
 FileOrFolder = Annotated[
-    Path,
+    Path | None,
     typer.Argument(
         metavar="FILE_OR_FOLDER",
         help="File with one row per sample (.parquet, .csv), a folder of Parquet "
         "files, or (retrieval, matching) a folder of images, texts and audio files, in "
-        "which a.png, a.txt and a.wav are one sample.",
+        "which a.png, a.txt and a.wav are one sample; required here or as file in "
+        "--config.",
     ),
 ]
-Output = Annotated[Path, typer.Option(help="Folder to write the model to.")]
+Output = Annotated[Path | None, typer.Option(help="Folder to write the model to.")]
 Label = Annotated[
     str | None,
     typer.Option(
@@ -60,7 +63,8 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         help="auto, classification, regression, retrieval or matching (default: auto, "
-        "regression for fractional labels, else classification)."
+        f"regression for fractional numbers or more than {MAX_CLASSES} whole numbers, "
+        "else classification)."
     ),
 ]
 Left = Annotated[
@@ -99,6 +103,13 @@ Fresh = Annotated[
     bool | None,
     typer.Option("--fresh", "--restart", help="Discard the checkpoint and start over."),
 ]
+Overwrite = Annotated[
+    bool | None,
+    typer.Option(
+        "--overwrite",
+        help="Replace a model of another task or other columns in the output folder.",
+    ),
+]
 
 
 @app.command(
@@ -111,8 +122,8 @@ Fresh = Annotated[
     "heart.parquet --label y --output heart_model"
 )
 def train(
-    file: FileOrFolder,
-    output: Output,
+    file: FileOrFolder = None,
+    output: Output = None,
     label: Label = None,
     modality: ModalityOption = None,
     encoder: Encoder = None,
@@ -128,6 +139,7 @@ def train(
     memory: Memory = None,
     config: RunFile = None,
     fresh: Fresh = None,
+    overwrite: Overwrite = None,
 ) -> None:
     """Train a model on a file or folder and save it.
 
@@ -147,16 +159,24 @@ def train(
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
         **{"schema": schema, "aligned": parse_names(aligned)},
+        "overwrite": overwrite,
     }
     workers = init_process_group()
     settings = workers.run_on_all(lambda: _settings(values, modality, encoder, config))
-    result = train_file(settings)
-    if workers.is_main_process:
-        if result.resumed:
-            typer.echo(f"Resumed after step {result.resumed}.", err=True)
-        typer.echo(repr(result.samples))
-        typer.echo(f"Task: {result.task}")
-        typer.echo(f"Model: {settings.output}")
+    with print_warnings() if workers.is_main_process else nullcontext(no_op) as warn:
+        result = train_file(settings, warn)
+        if workers.is_main_process:
+            _show_result(result, settings.output)
+
+
+def _show_result(result: TrainResult, output: Path) -> None:
+    if result.resumed:
+        typer.echo(f"Resumed after step {result.resumed}.", err=True)
+    typer.echo(repr(result.samples))
+    typer.echo(f"Task: {result.description}")
+    if result.score is not None:
+        typer.echo(f"Out-of-fold {result.score}")
+    typer.echo(f"Model: {output}")
 
 
 def _settings(

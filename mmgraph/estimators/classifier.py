@@ -100,6 +100,9 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
             is 0 if they do not reduce the loss on held-out samples.
         history_: Losses of the graph networks during training.
+        out_of_fold_score_: Accuracy of the pooled base learners, without the graph
+            networks, on training samples outside the folds that they were fitted to;
+            NaN for models that were saved by earlier versions.
 
     Example:
         >>> train, test = load_dataset("heart").split(seed=0)
@@ -274,6 +277,18 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         weight = check_sample_weight(sample_weight, len(truth))
         weights = None if weight is None else weight[known]
         return float(np.average(hits[known], weights=weights))
+
+    def _score_targets(
+        self, predicted: Tensor, y: Tensor, weight: Tensor | None
+    ) -> float:
+        if y.ndim == 1:
+            hits = predicted.argmax(1) == y
+        else:
+            hits = (((predicted > 0.5) == (y > 0.5)) | y.isnan()).all(1)
+        weights = (
+            torch.ones_like(hits, dtype=torch.double) if weight is None else weight
+        )
+        return float((hits * weights).sum() / weights.sum())
 
     def _target_config(self) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 Letters: ``N`` samples, ``K`` targets.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -89,6 +90,9 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
             is 0 if they do not reduce the loss on held-out samples.
         history_: Losses of the graph networks during training.
+        out_of_fold_score_: R² of the pooled base learners, without the graph networks,
+            on training samples outside the folds that they were fitted to; NaN for
+            models that were saved by earlier versions.
 
     Example:
         >>> import numpy as np
@@ -230,6 +234,18 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         weight = check_sample_weight(sample_weight, len(truth))
         weights = None if weight is None else weight[known]
         return float(r2_score(truth[known], predicted[known], sample_weight=weights))
+
+    def _score_targets(
+        self, predicted: Tensor, y: Tensor, weight: Tensor | None
+    ) -> float:
+        from sklearn.metrics import r2_score
+
+        known = ~y.isnan().any(1)
+        if int(known.sum()) < 2:
+            return math.nan
+        weights = None if weight is None else weight[known].cpu().numpy()
+        scaled = y[known].cpu().numpy(), predicted[known].cpu().numpy()
+        return float(r2_score(*scaled, sample_weight=weights))
 
     def _target_config(self) -> dict[str, Any]:
         return {

@@ -450,12 +450,13 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             ).tolist(),
             "ensemble": ensemble_config(self.model_.ensemble),
             "target": self._target_config(),
-            "out_of_fold_score": self.out_of_fold_score_,
+            "out_of_fold_score": _json_number(self.out_of_fold_score_),
         }
 
     def _model_from_config(self, manifest: dict[str, Any]) -> ResidualFusion:
         self._restore_features(manifest)
-        self.out_of_fold_score_ = float(manifest.get("out_of_fold_score", math.nan))
+        score = manifest.get("out_of_fold_score")
+        self.out_of_fold_score_ = math.nan if score is None else float(score)
         task = self._target_from_config(manifest["target"])
         widths = self.input_spec_.widths
         ensemble = ensemble_from_config(manifest["ensemble"], widths, task)
@@ -533,6 +534,11 @@ def _total_weight(
         return given
     of_class = np.where(codes.numpy() >= 0, classes[codes.numpy()], 0.0)
     return of_class if given is None else given * of_class
+
+
+def _json_number(value: float) -> float | None:
+    """Return a number for JSON, which has no NaN."""
+    return value if math.isfinite(value) else None
 
 
 def _refuse_mapping(X: object) -> None:  # noqa: N803

@@ -203,11 +203,27 @@ def one_sample(values: Mapping[str, Any], schema: Schema) -> MultimodalData:
             records = MultimodalStream.from_iterable([value], modalities=named, y=None)
             columns |= records.load().columns
             continue
-        if name in sequences and np.ndim(value) == 1:
+        rows = _num_rows(value)
+        if name in sequences and rows is None and np.ndim(value) == 1:
             value = np.asarray(value)[:, None]
+        elif name not in sequences and rows not in (None, 1):
+            raise DataError(
+                f"A dict must hold one sample, got {rows} rows of {name!r}. Build it with "
+                "MultimodalData.from_arrays(X) for several samples."
+            )
         stamps = {name: [values[f"{name}.time"]]} if f"{name}.time" in times else None
         columns |= MultimodalData.from_arrays({name: [value]}, times=stamps).columns
     return MultimodalData.from_columns(columns)
+
+
+def _num_rows(value: Any) -> int | None:  # noqa: ANN401
+    """Return the number of rows of a table, or None for other values."""
+    nested = isinstance(value, list | tuple) and value and _is_list(value[0])
+    return len(value) if nested or getattr(value, "ndim", 0) == 2 else None
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple | np.ndarray)
 
 
 def with_labels(data: MultimodalData, y: Any) -> MultimodalData:  # noqa: ANN401

@@ -39,7 +39,7 @@ def export_model(
     """
     from mmgraph import serving
 
-    check_file(output, ".onnx", ".pt2")
+    check_file(output, ".onnx", ".pt2", inputs=(encoders or {}).values())
     estimator = load_any(model, device="cpu", encoders=encoders)
     serving.export(estimator, output)
     inputs = {

@@ -78,6 +78,7 @@ def build_index(
         DataError: If the gallery or one of its columns cannot be read.
     """
     _check_output(output, model)
+    check_folder(output, inputs=[gallery])
     retriever = load_retriever(model, encoders)
     request = PredictRequest("embed", model, gallery, modalities, id)
     data = in_memory(apply_training_schema(request.open(), retriever))

@@ -41,7 +41,7 @@ def show_schema(
         SchemaError: If the JSON file does not contain a valid schema.
     """
     if image is not None:
-        check_file(image, ".png", ".svg")
+        check_file(image, ".png", ".svg", inputs=[source])
     schema = read_schema(source, modalities)
     if image is not None:
         draw_schema(schema, image)

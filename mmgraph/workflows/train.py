@@ -5,18 +5,22 @@ from typing import Any
 
 import numpy as np
 
+from mmgraph.checkpoint import MANIFEST
 from mmgraph.config import PAIR_TASKS, TrainConfig
 from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
 from mmgraph.data.targets import missing_labels
 from mmgraph.data.validation import check_names
 from mmgraph.distributed import ProcessGroup, init_process_group
-from mmgraph.errors import ConfigError
+from mmgraph.errors import ConfigError, MMGraphError
+from mmgraph.nn.heads import MultiLabel
 from mmgraph.train.progress_dir import remove_progress
 from mmgraph.workflows.outputs import check_folder
 from mmgraph.workflows.samples import parse_schema_file, read_samples
-from mmgraph.workflows.saved_model import Columns, Task
+from mmgraph.workflows.saved_model import COLUMNS_FILE, Columns, Task, Warn, no_op
 
 PROGRESS_FOLDER = "training"  # checkpoint directory in the output folder
+MAX_CLASSES = 20  # more different whole numbers are predicted as numbers
+MAX_NAMES = 8  # classes that are listed
 
 
 @dataclass(frozen=True)
@@ -35,23 +39,53 @@ class TrainResult:
     task: Task
     resumed: int = 0
 
+    @property
+    def description(self) -> str:
+        """The task, with the number of classes and the first ones."""
+        classes = getattr(self.model, "classes_", None)
+        if classes is None:
+            return self.task
+        kind = (
+            "labels"
+            if isinstance(self.model.model_.graph.task, MultiLabel)
+            else ("class" if len(classes) == 1 else "classes")
+        )
+        names = ", ".join(map(str, classes[:MAX_NAMES]))
+        rest = ", ..." if len(classes) > MAX_NAMES else ""
+        return f"{self.task}, {len(classes)} {kind}: {names}{rest}"
 
-def train_file(config: TrainConfig) -> TrainResult:
+    @property
+    def score(self) -> str | None:
+        """The out-of-fold score and its name; None for retrieval and matching."""
+        score = getattr(self.model, "out_of_fold_score_", None)
+        if score is None:
+            return None
+        name = "accuracy" if self.task == "classification" else "R2"
+        return f"{name}: {score:.3f}"
+
+
+def train_file(config: TrainConfig, warn: Warn = no_op) -> TrainResult:
     """Fit an estimator on a file or folder and save it with its columns.
 
+    Args:
+        config: Options of the training.
+        warn: Function that receives a line about the choice of the task.
+
     Raises:
-        ConfigError: If the output is not a folder that can be written, or a retriever
-            or matcher is trained in several processes.
+        ConfigError: If the output is not a folder that can be written, contains a
+            model of another kind, or is the input; or a retriever or matcher is
+            trained in several processes.
         DataError: If the file, its columns or its labels cannot be used.
     """
     workers = init_process_group()
     data = workers.run_on_all(lambda: _open(config, workers))
-    task = _task(config, data)
+    task = _task(config, data, warn)
+    columns = Columns(task, config.label, config.modalities, config.group, config.id)
+    workers.run_on_all(lambda: _check_replaced(config, columns))
     if task in PAIR_TASKS:
         result = _fit_pairs(config, task, data)
     else:
         result = _fit_labels(config, task, data, workers)
-    columns = Columns(task, config.label, config.modalities, config.group, config.id)
 
     def save() -> None:
         if workers.is_main_process:
@@ -63,7 +97,7 @@ def train_file(config: TrainConfig) -> TrainResult:
 
 
 def _open(config: TrainConfig, workers: ProcessGroup) -> DataOrStream:
-    check_folder(config.output)
+    check_folder(config.output, inputs=[config.file])
     if config.task in PAIR_TASKS and workers.size > 1:
         raise ConfigError(
             f"task {config.task} must be trained in one process, got {workers.size}. "
@@ -80,16 +114,55 @@ def _open(config: TrainConfig, workers: ProcessGroup) -> DataOrStream:
     )
 
 
-def _task(config: TrainConfig, data: DataOrStream) -> Task:
-    """Return the configured task, or the task of the first part with known labels."""
+def _task(config: TrainConfig, data: DataOrStream, warn: Warn) -> Task:
+    """Return the configured task, or the task that the labels suggest."""
     if config.task != "auto":
         return config.task
-    labels = (np.asarray(part.y) for part in parts_of(data))
-    y = next((y for y in labels if not missing_labels(y).all()), np.empty(0))
-    if y.dtype.kind != "f":
-        return "classification"
-    known = y[np.isfinite(y)]
-    return "regression" if (known != np.round(known)).any() else "classification"
+    parts = (np.asarray(part.y) for part in parts_of(data) if part.y is not None)
+    whole: set[float] = set()
+    for y in parts:
+        if missing_labels(y).all():
+            continue
+        if y.dtype.kind not in "fiu":
+            return "classification"
+        known = y[np.isfinite(y)]
+        if (known != np.round(known)).any():
+            return "regression"
+        whole.update(np.unique(known).tolist())
+        if len(whole) > MAX_CLASSES:
+            warn(
+                f"Label '{config.label}' has more than {MAX_CLASSES} different whole "
+                "numbers and is predicted as a number. Give --task classification if "
+                "they are classes."
+            )
+            return "regression"
+    return "classification"
+
+
+def _check_replaced(config: TrainConfig, columns: Columns) -> None:
+    """Refuse to replace a model of another task or of other columns.
+
+    Raises:
+        ConfigError: If the output folder contains one, and not ``overwrite``.
+    """
+    if config.overwrite or not (config.output / MANIFEST).exists():
+        return
+    try:
+        old = Columns.load(config.output)
+    except MMGraphError:
+        what = "content that is not a model of mmgraph train"
+    else:
+        named = (config.output / COLUMNS_FILE).exists()
+        fields = ("task", "label", "modalities") if named else ("task",)
+        other = [f for f in fields if getattr(old, f) != getattr(columns, f)]
+        if not other:
+            return
+        what = f"a model of {old.task} with another {' and '.join(other)}"
+    raise ConfigError(
+        f"Output must be a new folder or hold a model of this task and these columns, "
+        f"got '{config.output}', which holds {what}. Choose another folder, or replace "
+        "it by --overwrite."
+    )
 
 
 def _fit_labels(

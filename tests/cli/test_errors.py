@@ -79,7 +79,7 @@ MISTAKES = {
     # what has no command, option or value
     "frobnicate": "No such command 'frobnicate'. See mmgraph --help.",
     "--frobnicate": "No such option: --frobnicate. See mmgraph --help.",
-    "train": "Missing argument 'FILE_OR_FOLDER'. See mmgraph train --help.",
+    "train": "Error: file is required, got nothing.",
     f"{TRAIN} --label": "Option '--label' requires an argument.",
     f"{TRAIN} --label died --seed x": "Invalid value for '--seed': ",
     # columns

@@ -76,12 +76,12 @@ def fit_and_capture(stream, **options) -> StreamTraining:
     sources = []
 
     class Capturing(FusionClassifier):
-        def _fit_all(self, data, y, task, processes, extend=None):
+        def _fit_all(self, labeled, processes, extend=None):
             def captured(training):
                 sources.append(extend(training)[0])
                 return extend(training)
 
-            super()._fit_all(data, y, task, processes, captured)
+            super()._fit_all(labeled, processes, captured)
 
     Capturing(**{**SMALL, **options}).fit(stream)
     (source,) = sources
