@@ -44,20 +44,27 @@ class ChannelRanges:
     upper: tuple[float, ...]
 
     @classmethod
-    def fit(cls, name: str, values: AnyArray, fields: Sequence[str]) -> "ChannelRanges":
+    def fit(
+        cls, name: str, values: AnyArray, fields: Sequence[str], *, named: bool = True
+    ) -> "ChannelRanges":
         """Return the ranges of training data, with warnings about fill values.
 
         Args:
             name: Name of the modality, for warnings.
             values: ``[L, C]``, NaN where missing.
             fields: Names of the channels.
+            named: False if the channels are numbered, as those of a vector, so that
+                their ranges are compared with each other.
         """
         fill_values, suspects = _find_fill_values(values)
         _warn_fill_values(name, values, fields, fill_values, suspects)
         cells = _without(values, fill_values)
         low, high = np.fmin.reduce(cells, axis=0), np.fmax.reduce(cells, axis=0)
         low, high = low.astype(np.float64), high.astype(np.float64)
-        size = np.where(high > low, high - low, np.maximum(np.abs(high), 1))
+        size = np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
+        size = np.where(high > low, size, np.maximum(size, 1))
+        if not named and not np.isnan(size).all():  # channels of one kind
+            size = np.maximum(size, np.nanmedian(size))
         lower, upper = low - MARGIN * size, high + MARGIN * size
         return cls(fill_values, _rounded(lower, -1), _rounded(upper, 1))
 

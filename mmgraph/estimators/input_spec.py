@@ -114,7 +114,9 @@ class InputSpec:
         _require_modalities(data, schema)
         data = data.select(schema.modality_names)
         ranges = {
-            name: ChannelRanges.fit(name, column.values, column.fields)
+            name: ChannelRanges.fit(
+                name, column.values, column.fields, named=bool(column.names)
+            )
             for name, column in data.columns.items()
             if name not in featurizer.kinds and len(column.values)
         }

@@ -105,6 +105,10 @@ def test_values_far_outside_the_training_data_are_reported_once():
     assert ranges.read("labs", inside, "01") is inside
     constant = ranges_of(np.zeros((20, 1)))
     constant.read("flag", np.ones((2, 1)), "0")
+    vectors = np.c_[RNG.normal(size=(50, 3)), np.full(50, 0.01)].astype(np.float32)
+    vectors[0, 3] = 0.0
+    numbered = ChannelRanges.fit("image", vectors, "0123", named=False)
+    numbered.read("image", np.ones((1, 4), np.float32), "0123")
     unknown = ranges_of(np.full((3, 1), np.nan))
     unknown.read("labs", normal(), "01"[:1])
     assert ChannelRanges.from_json(unknown.to_json(), 1) == unknown

@@ -16,7 +16,8 @@ from mmgraph.errors import ConfigError, DataError
 
 WINDOW, HOP, BANDS = 0.064, 0.032, 32  # seconds, seconds, mel bands
 LOWEST, HIGHEST = 50.0, 8000.0  # Hz
-LOWEST_RATE = 250  # Hz; the first mel band is below half of it
+# Hz; the first mel band is below half of the lowest rate, and windows stay short
+LOWEST_RATE, HIGHEST_RATE = 250, 10_000_000
 REFERENCE_RATE = 16_000  # Hz; power is that of a tone sampled at this rate
 NUM_AUDIO_FEATURES = 2 * BANDS
 STEPS_AT_ONCE = 1024  # time steps whose spectra are in memory
@@ -47,18 +48,19 @@ def describe_audio(path: Path, *, version: int = VERSION) -> npt.NDArray[np.floa
 
     Raises:
         ConfigError: If soundfile is needed and not installed.
-        DataError: If the file is not audio, is empty, or its rate is below 250 Hz.
+        DataError: If the file is not audio, is empty, or its rate is below 250 Hz or
+            above 10 MHz.
     """
     samples, rate = read_audio(path)
     if not len(samples):
         raise DataError(f"{path} must hold audio, got a file without samples.")
     if version == 1:
         mel = _log_mel(samples, rate, REFERENCE_RATE, min(HIGHEST, rate / 2))
-    elif rate < LOWEST_RATE:
+    elif not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise DataError(
-            f"{path} must have a sampling rate of at least {LOWEST_RATE} Hz, got "
-            f"{rate}.",
-            "Read slow signals as sequences of numbers.",
+            f"{path} must have a sampling rate from {LOWEST_RATE} to {HIGHEST_RATE} "
+            f"Hz, got {rate}.",
+            "Read other signals as sequences of numbers.",
         )
     else:
         mel = _log_mel(samples, rate, rate, HIGHEST)

@@ -34,6 +34,7 @@ from mmgraph.data.io.arrays import from_rows, single_rows, with_times
 from mmgraph.data.io.csv_table import is_untyped
 from mmgraph.data.io.parquet import one_line, read_document
 from mmgraph.data.io.times import arrow_times
+from mmgraph.data.precision import as_float32
 from mmgraph.data.schema_inference import fit_columns
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
 from mmgraph.data.validation import check_mapping, read_sources, time_column
@@ -324,10 +325,9 @@ def _pandas_categories(table: "pa.Table") -> set[str]:
         return set()
 
 
-def _float32(array: "pa.Array") -> AnyArray:
+def _float32(name: str, array: "pa.Array") -> AnyArray:
     """Return numbers as float32, NaN where they are null."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return to_numbers(array).astype(np.float32)
+    return as_float32(name, to_numbers(array))
 
 
 def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
@@ -346,7 +346,7 @@ def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
         inner = array.flatten()
         ragged = True
         if is_number(inner.type):
-            values = _float32(inner)[:, None]
+            values = _float32(name, inner)[:, None]
             one_length = len(np.unique(lengths[lengths > 0])) == 1
             if one_length and f"{field}.time" not in table.column_names:
                 values = values.reshape(-1, lengths.max())
@@ -407,7 +407,7 @@ def _matrix(name: str, rows: "pa.Array") -> AnyArray:
                 f"{widths[:5].tolist()}. Check the lists."
             )
     return (
-        _float32(rows.flatten()).reshape(-1, width)
+        _float32(name, rows.flatten()).reshape(-1, width)
         if width
         else np.empty((0, 0), dtype=np.float32)
     )
