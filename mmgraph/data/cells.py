@@ -6,6 +6,7 @@ with their rows. The guide "What mmgraph does with your columns" states the rule
 Shapes: N cells.
 """
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ _WHOLE = r"^(0|-?[1-9]\d{0,18})$"  # unchanged by a conversion to an integer and
 _CODE = r"^([-+]?0\d.*|\d+[eE]\d+|\d{16,})$"  # 007, 1E5: changed by a conversion
 _SEPARATED = r"^[-+]?\d[\d.,'\x{2019}\x{a0}\x{202f} ]*$"
 _WITH_NUMBER = r"^[<>~]?\s*[-+]?\d\S*( \S{1,8})?$"  # 120/80, 5 mg, 1st
+_BOUND = re.compile("[<>~\u2264\u2265]")
 _MANY_NUMBERS = 20  # different labels that are probably quantities, not classes
 _CODE_LENGTH = 15  # digits that float64 keeps
 _ISO_DATE = (
@@ -43,7 +45,8 @@ _ISO_DATE = (
     r" ?(Z|z|UTC|[-+]\d{2}(:?\d{2})?)?)?$"
 )
 _OTHER_DATE = (
-    r"^(\d{1,4}[./-]\d{1,2}[./-]\d{1,4}|\d{1,2}[ .-]*[A-Za-z]{3,9}[ .,-]*\d{2,4}|"
+    r"^(\d{1,2}[./-]\d{1,2}[./-](\d{2}|\d{4})|\d{4}[./-]\d{1,2}[./-]\d{1,2}|"
+    r"\d{1,2}[ .-]*[A-Za-z]{3,9}[ .,-]*\d{2,4}|"
     r"[A-Za-z]{3,9}\.? \d{1,2},? \d{4})([T ,]+\d{1,2}:\d{2}.*)?$"
 )
 
@@ -425,9 +428,9 @@ class _StringColumn:
     def _report_typed(self) -> None:
         if self.typed:
             warn(
-                f"{self.subject} holds strings that are numbers, such as "
-                f"{self._example(self.known)}: they are read as numbers. Convert the "
-                "column to numbers, or to a categorical column if they are codes."
+                f"{self.subject} holds strings that are numbers: they are read as "
+                "numbers. Convert the column to numbers, or to a categorical column if "
+                "they are codes."
             )
 
     def _report(self, kind: str, odd: BoolArray, values: AnyArray) -> None:
@@ -518,7 +521,9 @@ def _infer_labels(subject: str, field: str, cells: "pa.Array") -> "pa.Array":
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    cells = without(cells, NOT_AVAILABLE)
+    if subject != "ids":
+        cells = pc.utf8_trim_whitespace(cells)
+    cells = without(cells, ["", *NOT_AVAILABLE])
     known = cells.drop_null()
 
     def all_match(pattern: str) -> bool:
@@ -563,6 +568,11 @@ def _read_odd_labels(field: str, cells: "pa.Array", *, separated: bool) -> "pa.A
         warn(f"Label column {field!r} holds {got}, which is read as {value}.")
         return pa.array(parsed.values, mask=~known)
     if numbers.sum() * 2 <= known.sum():
+        if parsed.is_number.sum() * 2 > known.sum() and not _BOUND.search(got):
+            warn(
+                f"Label column {field!r} holds numbers in another form, such as {got}: "
+                "its labels are read as classes named by strings. Write plain numbers."
+            )
         return cells
     values = parsed.values[numbers]
     if len(np.unique(values)) > _MANY_NUMBERS or np.mod(values, 1).any():

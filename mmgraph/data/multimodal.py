@@ -42,6 +42,7 @@ from mmgraph.data.targets import (
     check_unique,
     class_numbers,
     concat_metadata,
+    default_roles,
     missing_labels,
     same_metadata,
     stratification_codes,
@@ -180,8 +181,9 @@ class MultimodalData:
         if times:
             check_mapping("times", times)
         check_names("times", times, names)
-        metadata = {"y": y, "ids": ids, "groups": groups}
-        check_same_index({**arrays, **metadata})
+        metadata = {"y": y, "ids": ids, "groups": groups, "split_name": split_name}
+        clocks = {f"times[{name!r}]": each for name, each in times.items()}
+        check_same_index({**arrays, **metadata, **clocks, "present": present})
         tokens = {m.name: m.tokens for m in schema.modalities} if schema else {}
         columns = {}
         for i, (name, content) in enumerate(arrays.items()):
@@ -725,14 +727,15 @@ class MultimodalData:
         ):
             parts["ids"] = None
         if modalities is not None:
-            names = {"y": y, "ids": ids, "groups": groups}
-            names["split_name"] = METADATA_NAMES["split_name"]
-            roles = {
+            roles = default_roles(
+                {"y": y, "ids": ids, "groups": groups}, table.column_names
+            )
+            used = {
                 column: field
-                for field, column in names.items()
-                if isinstance(column, DefaultColumn) and parts[field] is not None
+                for column, field in roles.items()
+                if parts[field] is not None
             }
-            warn_default_roles(roles | time_roles(modalities, table.column_names))
+            warn_default_roles(used | time_roles(modalities, table.column_names))
         return cls.from_columns(**parts)
 
     def to_arrow(self) -> "pa.Table":

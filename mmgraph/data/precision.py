@@ -102,17 +102,13 @@ def _suspects(rows: AnyArray) -> dict[int, bool]:
 
 
 def _loses_digits(values: AnyArray, stored: AnyArray, *, coarse: bool) -> bool:
-    """Return True if values of one channel that differ become equal, or change."""
-    known = values[~np.isnan(stored)]
-    exact = known.astype(np.float64)
-    whole = np.abs(exact) < _MAX_WHOLE
+    """Return True if whole numbers change, or others by a share of their range."""
+    known = ~np.isnan(stored)
+    exact = values[known].astype(np.float64)
+    error = np.abs(stored[known].astype(np.float64) - exact)
     if (np.mod(exact, 1) == 0).all():
-        return bool(
-            (stored[~np.isnan(stored)].astype(np.float64) != exact)[whole].any()
-        )
-    if not coarse:
-        return False
-    return len(np.unique(known.astype(np.float32))) < len(np.unique(known))
+        return bool(error[np.abs(exact) < _MAX_WHOLE].any())
+    return coarse and bool(error.max() > _COARSE * np.ptp(exact) > 0)
 
 
 def _describe(field: str, values: AnyArray) -> str:

@@ -3,12 +3,12 @@
 Shapes: N samples, K labels of one sample.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mmgraph.data.cells import warn
+from mmgraph.data.cells import read_labels, warn
 from mmgraph.data.column import AnyArray, BoolArray, IntArray, as_entries
 from mmgraph.errors import DataError
 from mmgraph.typing import ArrayLike
@@ -28,6 +28,23 @@ METADATA_NAMES = {
 _MAX_CLASSES = 50
 MAX_WHOLE = 2.0**53  # largest float up to which all whole numbers are exact
 _SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
+
+
+def default_roles(
+    columns: Mapping[str, str | None], existing: Collection[str]
+) -> dict[str, str]:
+    """Return the uses of columns that exist and have the name of a default.
+
+    Args:
+        columns: Column of "y", "ids" and "groups", or None.
+        existing: Names of all columns of a table.
+    """
+    names = {**columns, "split_name": METADATA_NAMES["split_name"]}
+    return {
+        column: field
+        for field, column in names.items()
+        if isinstance(column, DefaultColumn) and column in existing
+    }
 
 
 def warn_default_roles(roles: Mapping[str, str]) -> None:
@@ -61,7 +78,7 @@ def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
     Raises:
         DataError: If there are not N entries, or they are of another type.
     """
-    array = as_entries(values)
+    array = _exported_labels(subject, values)
     entry = {"y": "label", "ids": "id", "groups": "group"}.get(subject, "entry")
     if array.ndim == 0 or len(array) != num_samples:
         got = len(array) if array.ndim else 1
@@ -87,6 +104,16 @@ def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
     if subject in ("ids", "groups") and array.dtype.kind == "f":
         _check_digits(subject, array)
     return array.copy()
+
+
+def _exported_labels(subject: str, values: Any) -> AnyArray:  # noqa: ANN401
+    """Return entries as an array; those of Arrow and polars keep every digit."""
+    array = values.to_arrow() if hasattr(values, "to_arrow") else values
+    if not hasattr(array, "to_pylist"):
+        return as_entries(values)
+    if hasattr(array, "combine_chunks"):
+        array = array.combine_chunks()
+    return read_labels(subject, subject, array)
 
 
 def _check_digits(subject: str, array: AnyArray) -> None:

@@ -64,6 +64,31 @@ def test_a_warning_lists_each_different_cell_once():
     assert "; ..." in message
 
 
+def test_dates_of_numpy_are_days():
+    dates = np.array([["1970-01-02", "NaT"], ["1970-01-03", "1970-01-01"]], "M8[D]")
+    column = MultimodalData.from_arrays({"when": dates}).columns["when"]
+    np.testing.assert_array_equal(column.values, [[1, np.nan], [2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["yes", " yes", "no "], ["yes", "yes", "no"]),
+        ([">50K", "<=50K", "<=50K"], [">50K", "<=50K", "<=50K"]),
+        (["1st", "2nd", "2nd"], ["1st", "2nd", "2nd"]),
+    ],
+)
+def test_classes_of_csv_files_are_strings(texts, expected):
+    assert read_labels("y", "x", pa.array(texts), typed=False).tolist() == expected
+
+
+def test_labels_that_are_numbers_in_another_form_are_reported():
+    with pytest.warns(
+        DataWarning, match="'x' holds numbers in another form, such as '1"
+    ):
+        read_labels("y", "x", pa.array(["12%", "13%", "15%"]), typed=False)
+
+
 def test_a_selected_category_declares_the_column():
     frame = pd.DataFrame({"code": ["1", "2", "1", "x"]})
     column = MultimodalData.from_pandas(frame, {"m": ["code=x"]}).columns["m"]
@@ -105,6 +130,7 @@ def test_paths_of_files_that_are_read_as_text_are_reported():
         (np.array([[1.0, 20_000_001], [2.0, 3]]), True),
         ([[1_700_000_000.25], [1_700_000_000.5], [1_700_000_001.5]], True),
         ([np.arange(3) + 1.7e9, np.arange(4) + 1.8e9], True),
+        (np.array([19723.416667, 19723.417361]), True),
         (np.array([1_000_000, 16_777_216]), False),
         (np.random.default_rng(0).normal(1e4, 1, 100), False),
         (np.array([1e30, 2e30, 3.0]), False),
@@ -145,6 +171,8 @@ def test_labels_keep_every_digit(array, expected):
         ([2**63, 1], [2**63, 1]),
         ([2**60 + 1, None], [2**60 + 1, None]),
         (np.array([np.bool_(True), None], dtype=object), [True, None]),
+        (pa.array([2**60 + 1, None]), [2**60 + 1, None]),
+        (pa.chunked_array([["01"], ["1"]]), ["01", "1"]),
     ],
 )
 def test_python_integers_and_booleans_keep_their_type(given, expected, tmp_path):

@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from mmgraph import DataError, DataWarning, MultimodalData
+from mmgraph import DataError, DataWarning, MultimodalData, MultimodalStream
 from mmgraph.data.io.csv_table import is_untyped
 from mmgraph.data.io.parquet import column_names, read_table
 
@@ -87,6 +87,11 @@ def test_columns_that_are_used_by_their_names_are_listed(write):
     ):
         data = MultimodalData.from_parquet(path, modalities={"labs": ["wbc"]})
     assert data.groups.tolist() == ["h1", "h2"]
+    data.to_pandas().rename(columns={"labs.wbc": "wbc"}).to_parquet(
+        path.with_suffix(".parquet")
+    )
+    with pytest.warns(DataWarning, match="'y' as y, 'id' as ids, 'group' as groups"):
+        MultimodalStream.from_parquet(path.parent, modalities={"labs": ["wbc"]})
     named = {"y": "y", "ids": "id", "groups": None}
     again = MultimodalData.from_parquet(path, modalities={"labs": ["wbc"]}, **named)
     assert again.ids.tolist() == ["a", "b"]

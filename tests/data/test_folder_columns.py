@@ -27,6 +27,10 @@ FRAME = pd.DataFrame(
         "id": [f"p{i}" for i in range(NUM)],
     }
 )
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Columns are used because of their names"
+)
 MODALITIES = {"history": ["age", "sex"], "ecg": ["rate"], "note": "note"}
 SMALL = {"members": 1, "epochs": 1, "experts": ("linear",)}
 

@@ -15,6 +15,10 @@ from mmgraph.data.stream.source import RowRange, hash_keys, shard_ranges
 from mmgraph.data.targets import missing_labels
 from mmgraph.errors import DataError
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Columns are used because of their names"
+)
+
 SIZES = (50, 7, 33)
 FIELDS = {"labs": ["wbc", "crp"], "note": "note", "wave": "wave"}
 

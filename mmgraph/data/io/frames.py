@@ -74,9 +74,19 @@ def unpack_frames(name: str, content: Any, times: Any) -> Unpacked:  # noqa: ANN
     ):
         array, _ = to_arrow(str(content.name), content)
         return Unpacked(read_cells(name, str(content.name), array), times)
+    if isinstance(content, np.ndarray) and content.dtype.kind in "Mm":
+        return Unpacked(_read_dates(name, content), times)
     if _is_list(content) and any(_is_frame(entry) for entry in content):
         return _unpack_list(name, list(content), times)
     return Unpacked(content, times)
+
+
+def _read_dates(name: str, content: AnyArray) -> AnyArray:
+    """Return dates of NumPy as days, durations as seconds, in the same shape."""
+    import pyarrow as pa
+
+    cells: AnyArray = read_cells(name, name, pa.array(content.ravel()))
+    return cells.reshape(content.shape)
 
 
 def check_same_index(objects: Mapping[str, Any]) -> None:

@@ -24,8 +24,14 @@ from mmgraph.data.io.parquet import (
 )
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.source import Piece, RowRange
-from mmgraph.data.targets import METADATA_NAMES, DefaultColumn, can_be_ids
-from mmgraph.data.validation import check_no_label_leak, read_sources
+from mmgraph.data.targets import (
+    METADATA_NAMES,
+    DefaultColumn,
+    can_be_ids,
+    default_roles,
+    warn_default_roles,
+)
+from mmgraph.data.validation import check_no_label_leak, read_sources, time_roles
 from mmgraph.errors import Argument, DataError, DataWarning, MMGraphError
 from mmgraph.schema import Schema
 from mmgraph.typing import ModalityMapping, PathLike
@@ -253,6 +259,11 @@ def open_folder(path: PathLike, fields: Fields) -> ParquetSource:
             numbered = numbered and _is_numbered(file, footer, fields.ids)
     if fields.modalities is not None:
         _check_columns(root, fields.modalities, names)
+        existing = {name for each in names.values() for name in each}
+        columns = {"y": fields.y, "ids": fields.ids, "groups": fields.groups}
+        warn_default_roles(
+            default_roles(columns, existing) | time_roles(fields.modalities, existing)
+        )
         fields = replace(fields, partial=True)
     offsets = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(int)
     return ParquetSource(
