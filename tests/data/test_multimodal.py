@@ -568,7 +568,7 @@ def test_dates_of_every_type_become_seconds_since_1970(times):
     assert column.time.tolist() == [START, START + 1, START + 2]
 
 
-def test_dates_and_durations_are_read_from_tables_and_streams():
+def test_dates_are_read_from_tables_and_streams(tmp_path):
     frame = pd.DataFrame(
         {
             "ecg": [[1.0, 2.0], [3.0]],
@@ -589,10 +589,22 @@ def test_dates_and_durations_are_read_from_tables_and_streams():
             frame.assign(**{"ecg.time": [list(ZONED[:2]), list(ZONED[2:])]})
         )
         second = MultimodalData.from_arrow(table, modalities=fields, y=None)
+        path = tmp_path / "a.csv"
+        path.write_text(
+            "dose,dose.time\n0.5,2024-03-01 07:00:00\n1,2024-03-01 07:00:01\n"
+        )
+        third = MultimodalData.from_parquet(
+            path, modalities={"drugs": ["dose"]}, y=None
+        )
+        path.write_text("dose,dose.time\n0.5,0\n1,1.5\n,\n")
+        numbers = MultimodalData.from_parquet(
+            path, modalities={"drugs": ["dose"]}, y=None
+        )
+    assert numbers.columns["drugs"].time.tolist() == [0, 1.5]
     stream = MultimodalStream.from_iterable(records, modalities=fields, y=None)
     for data in (first, second, next(stream.chunks())):
         assert data.columns["ecg"].time.tolist() == [START, START + 1, START + 2]
-    for data in (first, second):
+    for data in (first, second, third):
         assert data.columns["drugs"].time.tolist() == [START, START + 1]
 
 
@@ -613,6 +625,15 @@ def test_dates_and_durations_are_read_from_tables_and_streams():
 def test_times_that_cannot_be_seconds_are_named(times, message):
     with pytest.raises(DataError, match=message):
         MultimodalData.from_arrays({"a": np.ones((1, 2, 4))}, times={"a": times})
+
+
+def test_large_float32_times_of_tables_are_refused():
+    times = pa.array([[START, START + 10]], pa.list_(pa.float32()))
+    table = pa.table({"a": [[1.0, 2.0]], "a.time": times})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # columns used for their names
+        with pytest.raises(DataError, match="Times of 'a' must be float64 if they"):
+            MultimodalData.from_arrow(table, modalities={"a": "a"}, y=None)
 
 
 def test_nanoseconds_since_1970_become_seconds_with_a_warning():

@@ -23,7 +23,6 @@ from mmgraph.data.column import (
 )
 from mmgraph.data.io.times import (
     arrow_times,
-    check_resolution,
     read_times,
     sort_rows,
 )
@@ -415,8 +414,7 @@ def _times_of(name: str, column: Column, times: Any) -> npt.NDArray[np.float64]:
     if len(kinds) > 1 and not kinds <= set("fiu"):
         parts = [part.astype(object) for part in parts]
     joined = np.concatenate(parts) if parts else np.empty(0)
-    check_resolution(name, joined, column.sample)
-    return read_times(name, joined)
+    return read_times(name, joined, column.sample)
 
 
 def _time_entries(entry: Any) -> AnyArray:  # noqa: ANN401

@@ -434,7 +434,8 @@ def _read_times(
         return arrow_times(name, array.filter(pa.array(lengths > 0)))
     single = _is_list(array.type) and is_single(array.type.value_type)
     if single and np.array_equal(_lengths(array), lengths):
-        return arrow_times(name, array.flatten())
+        sample = np.repeat(np.arange(len(lengths)), lengths)
+        return arrow_times(name, array.flatten(), sample)
     raise DataError(
         f"column '{field}.time' must hold one time per row of {field!r}, got "
         f"{array.type} of other lengths. Write the file again."

@@ -21,6 +21,7 @@ from mmgraph.data.cells import (
     warn,
 )
 from mmgraph.data.column import AnyArray, IntArray
+from mmgraph.data.number_strings import PLAIN
 from mmgraph.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,25 +34,26 @@ COARSE = 0.01  # seconds between float32 numbers that can make times equal
 Seconds = npt.NDArray[np.float64]
 
 
-def read_times(name: str, values: AnyArray) -> Seconds:
+def read_times(name: str, values: AnyArray, sample: IntArray | None = None) -> Seconds:
     """Return times as seconds.
 
     Args:
         name: Name of the modality, for messages.
         values: ``[L]`` numbers, datetime64 or timedelta64; or objects: dates of Python
             or pandas, durations, strings in the form of ISO 8601, None where missing.
+        sample: ``[L]`` sample of each row, ascending; None for one row per sample.
 
     Returns:
         ``[L]``, NaN where missing.
 
     Raises:
         DataError: If the values are none of these, only some of the dates have a zone,
-            or numbers cannot be seconds.
+            or numbers cannot be seconds or are too large for float32.
     """
     import pyarrow as pa
 
     if values.dtype.kind in "fiu":
-        return _check_unit(name, values)
+        return _from_numbers(name, values, sample)
     if values.dtype.kind == "O":
         _check_zones(name, values)
         if any(isinstance(value, np.datetime64) for value in values):
@@ -61,10 +63,12 @@ def read_times(name: str, values: AnyArray) -> Seconds:
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         strings = (value for value in values if isinstance(value, str))
         raise _invalid(name, f"{next(strings, values[0])!r:.40}") from None
-    return arrow_times(name, array)
+    return arrow_times(name, array, sample)
 
 
-def arrow_times(name: str, array: "pa.Array") -> Seconds:
+def arrow_times(
+    name: str, array: "pa.Array", sample: IntArray | None = None
+) -> Seconds:
     """Return an Arrow array of times as seconds; see :func:`read_times`."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -72,11 +76,13 @@ def arrow_times(name: str, array: "pa.Array") -> Seconds:
     cells, _ = plain_array(array)
     kind = cells.type
     if is_number(kind) and not pa.types.is_boolean(kind):
-        return _check_unit(name, to_numbers(cells))
+        return _from_numbers(name, to_numbers(cells), sample)
     if is_temporal(kind) and not pa.types.is_time(kind):
         return np.asarray(to_seconds(cells), dtype=np.float64)
     if not is_string(kind):
         raise _invalid(name, str(kind))
+    if pc.all(pc.match_substring_regex(cells, PLAIN)).as_py():  # of a CSV file
+        return _from_numbers(name, to_numbers(cells.cast(pa.float64())), sample)
     known = cells.is_valid().to_numpy(zero_copy_only=False)
     seconds = parse_dates(cells, known)
     if seconds is None:
@@ -107,17 +113,8 @@ def sort_rows(name: str, time: Seconds, sample: IntArray) -> IntArray | None:
     return np.lexsort((time, sample))
 
 
-def check_resolution(name: str, time: AnyArray, sample: IntArray) -> None:
-    """Check that times stored as float32 have not lost their steps.
-
-    Args:
-        name: Name of the modality, for messages.
-        time: ``[L]`` numbers of any type.
-        sample: ``[L]`` sample of each row, ascending.
-
-    Raises:
-        DataError: If steps within samples are as small as the resolution of float32.
-    """
+def _check_resolution(name: str, time: AnyArray, sample: IntArray) -> None:
+    """Check that times stored as float32 have steps larger than its resolution."""
     if time.dtype not in (np.float32, np.float16) or len(time) < 2:
         return
     largest = np.abs(time).max(initial=0, where=np.isfinite(time))
@@ -135,8 +132,10 @@ def check_resolution(name: str, time: AnyArray, sample: IntArray) -> None:
         )
 
 
-def _check_unit(name: str, values: AnyArray) -> Seconds:
+def _from_numbers(name: str, values: AnyArray, sample: IntArray | None) -> Seconds:
     """Return numbers as float64; nanoseconds since 1970 become seconds."""
+    if sample is not None:
+        _check_resolution(name, values, sample)
     numbers = values.astype(np.float64)
     largest = np.abs(numbers).max(initial=0, where=np.isfinite(numbers))
     if largest < TOO_LATE:
