@@ -4,16 +4,19 @@ Each worker loads the model once. The order of the samples is kept.
 """
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmgraph.data import MultimodalStream
-from mmgraph.errors import ConfigError, DataError, MMGraphError
+from mmgraph.errors import ConfigError, DataError, DataWarning, MMGraphError
 from mmgraph.workflows.predict import BatchPredictor, PredictRequest
 from mmgraph.workflows.saved_model import Warn, no_op, warn_missing_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+NOTICES = "notices"  # column of warnings in the tables of workers
 
 
 class Worker:
@@ -29,11 +32,43 @@ class Worker:
         self.samples = self.predictor.open()
 
     def __call__(self, tasks: "pa.Table") -> Iterator["pa.Table"]:
-        """Yield the predictions of the row groups with these numbers."""
+        """Yield the predictions of the row groups with these numbers.
+
+        The column of notices holds the warnings about the data of a table in its first
+        row.
+        """
         assert isinstance(self.samples, MultimodalStream)
         total = self.samples.num_parts
         for part in tasks.column("part").to_pylist():
-            yield from map(self.predictor, self.samples.shard(part, total).chunks())
+            predictions = map(self.predictor, self.samples.shard(part, total).chunks())
+            while (table := _next_with_notices(predictions)) is not None:
+                yield table
+
+
+def _next_with_notices(tables: Iterator["pa.Table"]) -> "pa.Table | None":
+    """Return the next table with its warnings in a column; None at the end."""
+    import pyarrow as pa
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        table = next(tables, None)
+    if table is None:
+        return None
+    texts = [str(w.message) for w in caught if issubclass(w.category, DataWarning)]
+    rows = [texts, *[None] * (len(table) - 1)]
+    return table.append_column(NOTICES, pa.array(rows, pa.list_(pa.string())))
+
+
+def _emit_notices(tables: Iterable["pa.Table"]) -> Iterator["pa.Table"]:
+    """Yield tables without the column of notices; emit each of these once."""
+    seen: set[str] = set()
+    for table in tables:
+        texts = table.column(NOTICES).combine_chunks().flatten().to_pylist()
+        for text in dict.fromkeys(texts):
+            if text not in seen:
+                warnings.warn(text, DataWarning, stacklevel=2)
+        seen.update(texts)
+        yield table.drop_columns([NOTICES])
 
 
 def predict_on_ray(
@@ -86,7 +121,8 @@ def predict_on_ray(
         fn_constructor_args=(request,),
     )
     try:
-        yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
+        tables = results.iter_batches(batch_size=None, batch_format="pyarrow")
+        yield from _emit_notices(tables)
     except ray.exceptions.RayError as error:
         raise _original_error(error) from None
 

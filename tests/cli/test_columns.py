@@ -93,6 +93,21 @@ def test_a_modality_that_a_whole_file_lacks_is_told(here, tmp_path):
         assert run(*words, model, here / "icu.parquet")[1] == ""
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_file_without_a_modality_changes_no_other_file(here, frame, tmp_path, order):
+    parts = [frame[:40].drop(columns=["wbc", "crp"]), frame[40:]]
+    for number, i in enumerate(order):
+        parts[i].to_parquet(tmp_path / f"{number}.parquet")
+    whole = frame.copy()
+    whole.loc[:39, ["wbc", "crp"]] = np.nan
+    whole.to_parquet(file := tmp_path.with_suffix(".parquet"))
+    for words in (["predict"], ["evaluate"]):
+        expected, notice = run(*words, here / "trained", file)
+        found, same = run(*words, here / "trained", tmp_path)
+        assert sorted(found.splitlines()) == sorted(expected.splitlines())
+        assert "'labs'" not in notice + same
+
+
 def test_a_column_that_is_empty_throughout_is_told(here, frame, tmp_path):
     model, z = here / "trained", tmp_path / "z.parquet"
     empty = frame.assign(wbc=np.nan, crp=None)

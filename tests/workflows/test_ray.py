@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -79,6 +80,29 @@ def test_workers_answer_like_one_process_and_in_order(
     assert done.exit_code == 0, done.output
     z = FusionClassifier.from_pretrained(model).transform(data)
     np.testing.assert_allclose(np.load(out), z, atol=1e-5)
+
+
+def test_workers_read_files_of_other_columns_with_notices(cluster, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"age": rng.normal(size=60), "sex": ["f", "m", "f"] * 20})
+    frame["died"] = np.arange(60) % 2
+    modalities = {"history": ["age", "sex"]}
+    data = MultimodalData.from_pandas(frame, modalities, y="died")
+    FusionClassifier(**SMALL).fit(data).save_pretrained(tmp_path / "model")
+    kinds = {"history": ("age", "sex")}
+    Columns("classification", "died", kinds, None, None).save(tmp_path / "model")
+    (folder := tmp_path / "folder").mkdir()
+    frame[:30].assign(sex="x").to_parquet(folder / "0.parquet")
+    frame[30:].drop(columns="age").to_parquet(folder / "1.parquet")
+    spread, alone = (
+        run("predict", tmp_path / "model", folder, *options)
+        for options in (("--ray", "--workers", 2), ())
+    )
+    assert spread.exit_code == alone.exit_code == 0
+    assert spread.stdout == alone.stdout
+    assert sorted(spread.stderr.splitlines()) == sorted(alone.stderr.splitlines())
+    assert "training data lack: sex=x" in spread.stderr
+    assert "lacks the column 'age' in 1.parquet" in spread.stderr
 
 
 def test_fault_in_a_shard_names_it(cluster, folder, model, tmp_path):
