@@ -712,7 +712,7 @@ class MultimodalData:
             >>> import pyarrow
             >>> table = pyarrow.table({"age": [61, None], "y": [0, 1]})
             >>> names = {"history": ["age"]}
-            >>> MultimodalData.from_arrow(table, modalities=names).present
+            >>> MultimodalData.from_arrow(table, modalities=names, y="y").present
             array([[ True],
                    [False]])
         """

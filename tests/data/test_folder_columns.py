@@ -28,9 +28,6 @@ FRAME = pd.DataFrame(
     }
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Columns are used because of their names"
-)
 MODALITIES = {"history": ["age", "sex"], "ecg": ["rate"], "note": "note"}
 SMALL = {"members": 1, "epochs": 1, "experts": ("linear",)}
 
@@ -53,8 +50,9 @@ def memory(frame: pd.DataFrame = FRAME) -> MultimodalData:
     return MultimodalData.from_pandas(frame, MODALITIES, y="died", ids="id")
 
 
-def stream(folder: Path, modalities=MODALITIES) -> MultimodalStream:
-    return MultimodalStream.from_parquet(folder, modalities=modalities, y="died")
+def stream(folder: Path, modalities=MODALITIES, ids="id") -> MultimodalStream:
+    columns = {"modalities": modalities, "y": "died", "ids": ids}
+    return MultimodalStream.from_parquet(folder, **columns)
 
 
 def by_id(data: MultimodalData, name: str) -> list:
@@ -129,14 +127,12 @@ def test_what_the_first_samples_do_not_show_is_kept(write):
     first = FRAME.assign(sex=None, rate=np.nan)
     late = pd.concat([FRAME] * 5, ignore_index=True).assign(sex="new")
     late["id"] = [f"q{i}" for i in range(len(late))]
-    data = stream(
-        write(pd.concat([first, first.assign(id=FRAME["id"] + "b")] * 2))
-    ).load()
+    folder = write(pd.concat([first, first.assign(id=FRAME["id"] + "b")] * 2))
+    data = stream(folder, ids=None).load()
     assert data.columns["history"].categories == ()
     frame = pd.concat([first, first, first, late, FRAME], ignore_index=True)
-    data = MultimodalData.concat(
-        list(stream(write(frame.drop(columns="id"))).chunks(16))
-    )
+    parts = stream(write(frame), ids=None).chunks(16)
+    data = MultimodalData.concat(list(parts))
     column = data.columns["history"]
     assert column.categories == (None, ("f", "m", "new"))
     assert np.isnan(column.values[: 3 * NUM, 1]).all()
