@@ -6,6 +6,7 @@ takes precedence). All errors are reported together, one line each.
 
 import json
 import os
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -22,6 +23,7 @@ from pydantic import (
 from mmgraph.data.categorical import candidate_columns
 from mmgraph.data.io.parquet import is_table
 from mmgraph.errors import ConfigError
+from mmgraph.files import parse_document, read_bytes, shorten
 
 SUITES: dict[str, tuple[str, ...]] = {
     "medical": ("heart", "physionet2012"),
@@ -48,6 +50,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+PARSERS = {".json": json.loads, ".toml": tomllib.loads}  # of run files
 PAIR_TASKS = ("retrieval", "matching")  # tasks that need no label
 
 Rate = Annotated[float, Field(ge=0.0, le=0.95)]
@@ -270,32 +273,20 @@ def read_run_file(path: str | Path) -> dict[str, Any]:
             or contains anything but a table.
     """
     path = Path(path)
-    if not path.is_file():
+    if path.suffix not in PARSERS:
+        raise ConfigError(f"Run file must end in .json or .toml, got '{path}'.")
+    if not path.exists():
         raise ConfigError(f"Run file must exist, got '{path}'.")
-    try:
-        values = _parse(path.read_text(encoding="utf-8"), path)
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(
-            f"Run file '{path}' must be valid {path.suffix[1:].upper()}, got: {error}."
-        ) from None
+    subject, kind = f"Run file '{path}'", f"valid {path.suffix[1:].upper()}"
+    content = read_bytes(path, "run_file_bytes", ConfigError, subject=subject)
+    parse = PARSERS[path.suffix]
+    values = parse_document(content, subject, ConfigError, parse=parse, kind=kind)
     if not isinstance(values, dict):
         raise ConfigError(
             f"Run file '{path}' must contain a table of options, "
             f"got {type(values).__name__}."
         )
     return values
-
-
-def _parse(text: str, path: Path) -> object:
-    if path.suffix == ".json":
-        return json.loads(text)
-    if path.suffix == ".toml":
-        import tomllib
-
-        return tomllib.loads(text)
-    raise ConfigError(f"Run file must end in .json or .toml, got '{path}'.")
 
 
 def build_config(
@@ -365,4 +356,4 @@ def _line(error: Mapping[str, Any], kind: type[BaseModel]) -> str:
         return ": ".join(filter(None, (path, f"{error['ctx']['error']}.")))
     rule = error["msg"].removeprefix("Input ").removeprefix("should ")
     rule = rule.replace("valid tuple", "list")
-    return f"{path} must {rule}, got {error['input']!r}."
+    return f"{path} must {rule}, got {shorten(error['input'])}."

@@ -216,12 +216,15 @@ def _try_lock(handle: int, *, shared: bool = False) -> bool | None:
 # Reading
 
 
-def check_regular(path: Path, error: type[MMGraphError]) -> None:
+def check_regular(
+    path: Path, error: type[MMGraphError], subject: str | None = None
+) -> None:
     """Refuse pipes, devices and sockets, whose reading may never end.
 
     Args:
         path: File to read; one that does not exist passes.
         error: Class of the exception.
+        subject: Beginning of the message; default: the path.
 
     Raises:
         MMGraphError: If the path is neither a regular file nor a folder.
@@ -231,7 +234,7 @@ def check_regular(path: Path, error: type[MMGraphError]) -> None:
     except (OSError, ValueError):  # reading it raises an exception of its kind
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise error(f"{path} must be a regular file, got a pipe or device.")
+        raise error(f"{subject or path} must be a regular file, got a pipe or device.")
 
 
 def read_bytes(
@@ -256,7 +259,7 @@ def read_bytes(
             large.
     """
     subject = subject or str(path)
-    check_regular(path, error)
+    check_regular(path, error, subject)
     most = getattr(limits.current(), limit)
     try:
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

@@ -7,8 +7,8 @@ are far above usual files; a message that names one also names how to raise it::
     with mmgraph.limits.override(table_bytes=64 << 30):
         data = MultimodalData.from_parquet("large.parquet")
 
-``MMGRAPH_LIMITS="table_bytes=68719476736,expansion=5000"`` in the environment changes
-the defaults of a process, including the command line.
+``MMGRAPH_LIMITS="pixels=500000000,csv_expansion=500"`` in the environment changes the
+defaults of a process, including the command line.
 """
 
 import os
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
-from mmgraph.errors import ConfigError
+from mmgraph.errors import ConfigError, MMGraphError
 
 VARIABLE = "MMGRAPH_LIMITS"
 
@@ -37,8 +37,10 @@ class Limits:
         nodes: Nodes of one type in a sample.
         model_bytes: Bytes of a file of weights, an index part, or an ONNX file.
         table_bytes: Bytes of a table in memory, or of a decompressed CSV file.
-        expansion: Bytes of a table in memory, or of a decompressed CSV file, per byte
-            of its file, if they exceed ``free_bytes``.
+        table_expansion: Bytes of a table in memory per byte of its Parquet file, if
+            they exceed ``free_bytes``.
+        csv_expansion: Bytes of a CSV file per byte of its compressed form, if they
+            exceed ``free_bytes``.
         free_bytes: Bytes that a table of any compression may take.
         pixels: Pixels of an image.
         audio_samples: Samples of a sound, of all its channels together.
@@ -55,7 +57,8 @@ class Limits:
     nodes: int = 100_000
     model_bytes: int = 16 << 30
     table_bytes: int = 32 << 30
-    expansion: int = 1000
+    table_expansion: int = 1000
+    csv_expansion: int = 100
     free_bytes: int = 32 << 20
     pixels: int = 100_000_000
     audio_samples: int = 500_000_000
@@ -63,15 +66,15 @@ class Limits:
 
 
 def parse(text: str) -> dict[str, int]:
-    """Return the limits of a text such as ``"table_bytes=1000,expansion=50"``.
+    """Return the limits of a text such as ``"table_bytes=1000,csv_expansion=50"``.
 
     Raises:
         ConfigError: If a limit is unknown or not an integer of at least 1.
 
     Example:
         >>> from mmgraph.limits import parse
-        >>> parse("table_bytes=1000, expansion=50")
-        {'table_bytes': 1000, 'expansion': 50}
+        >>> parse("table_bytes=1000, csv_expansion=50")
+        {'table_bytes': 1000, 'csv_expansion': 50}
     """
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     return check({name.strip(): value.strip() for name, _, value in pairs})
@@ -132,6 +135,31 @@ def override(**changes: int) -> Iterator[Limits]:
         yield _current
     finally:
         _current = before
+
+
+def check_expansion(
+    size: int, packed: int, ratio: str, error: type[MMGraphError]
+) -> None:
+    """Check the size of a decompressed file against that of the file.
+
+    Args:
+        size: Bytes of the decompressed content, as far as it is known.
+        packed: Bytes of the file.
+        ratio: Name of the limit on ``size / packed``.
+        error: Class of the exception.
+
+    Raises:
+        MMGraphError: If the content is larger than the limits allow.
+    """
+    most = current()
+    allowed = max(most.free_bytes, getattr(most, ratio) * packed)
+    for limit, rule in ((ratio, allowed), ("table_bytes", most.table_bytes)):
+        if size > rule:
+            raise error(
+                f"A file of {packed} bytes must hold at most {rule} bytes when it is "
+                f"decompressed, got {size} or more.",
+                remedy(limit),
+            )
 
 
 def remedy(name: str) -> str:

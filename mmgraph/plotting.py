@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmgraph.errors import ConfigError
+from mmgraph.files import replacing
 from mmgraph.schema import (
     Custom,
     Full,
@@ -106,7 +107,8 @@ def draw_schema(schema: Schema, path: PathLike) -> None:
     _draw_legend(axes, schema)
     figure.draw_without_rendering()  # determines the sizes of boxes, where arrows end
     _draw_edges(axes, schema, nodes)
-    figure.savefig(path, dpi=dpi, metadata=_metadata(path))
+    with replacing(path) as part:
+        figure.savefig(part, dpi=dpi, metadata=_metadata(path))
 
 
 def _metadata(path: Path) -> dict[str, Any]:

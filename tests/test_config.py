@@ -1,5 +1,7 @@
 """Run files and options: what is accepted, and what each mistake is told."""
 
+import os
+
 import pytest
 
 from mmgraph.cli.options import (
@@ -132,3 +134,21 @@ def test_encoders_are_named_by_modality():
 def test_a_suite_adds_its_sets_once():
     config = build_config(BenchConfig, {"datasets": ("heart",), "suite": "medical"})
     assert config.dataset_names == SUITES["medical"]
+
+
+@pytest.mark.parametrize("name", ["run.json", "run.toml"])
+@pytest.mark.parametrize("kind", ["deep", "pipe", "folder", "large", "encoding"])
+def test_run_files_of_unknown_origin_are_refused(tmp_path, name, kind):
+    path = tmp_path / name
+    deep = 10_000 * "[" + 10_000 * "]"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "encoding":
+        path.write_bytes(b"\xff\xfe")
+    else:
+        path.write_text(f"a={deep}" if kind == "deep" else 300_000 * " ")
+    with pytest.raises(ConfigError, match=rf"^Run file '.*{name}' (must|cannot) ") as e:
+        read_run_file(path)
+    assert len(str(e.value).splitlines()) == 1

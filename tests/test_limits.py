@@ -11,8 +11,8 @@ from mmgraph.errors import ConfigError
 
 def test_limits_are_changed_inside_a_block_only():
     before = limits.current()
-    with limits.override(table_bytes=5, expansion=3):
-        assert (limits.current().table_bytes, limits.current().expansion) == (5, 3)
+    with limits.override(table_bytes=5, csv_expansion=3):
+        assert (limits.current().table_bytes, limits.current().csv_expansion) == (5, 3)
     assert limits.current() == before
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from mmgraph.errors import DataError
+from mmgraph.files import write_bytes
 
 ROOT = "usr/share/tuxpaint/stamps/"
 MAGIC, HEADER = b"!<arch>\n", 60
@@ -52,7 +53,7 @@ def unpack_stamps(package: str | Path, folder: str | Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         for suffix, content in parts.items():
             if content:
-                target.with_suffix(suffix).write_bytes(content)
+                write_bytes(target.with_suffix(suffix), content)
     return len(images)
 
 

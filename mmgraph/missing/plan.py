@@ -4,7 +4,6 @@ Letters: `N` samples of a data set, `M` modalities.
 """
 
 import base64
-import binascii
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
 from mmgraph.errors import DataError
+from mmgraph.files import parse_document, read_bytes, write_text
 from mmgraph.typing import PathLike
 
 BoolArray = npt.NDArray[np.bool_]
@@ -115,6 +115,9 @@ class MaskPlan:
         Args:
             path: File to write; replaced if it exists.
 
+        Raises:
+            DataError: If the file cannot be written.
+
         Example:
             >>> from tempfile import TemporaryDirectory
             >>> data = MultimodalData.from_arrays({"a": [[1.0], [2.0]]})
@@ -129,7 +132,10 @@ class MaskPlan:
             "num_samples": len(self.present),
             "sha256": self.hash,
         }
-        Path(path).write_text(json.dumps(content, sort_keys=True) + "\n", "utf-8")
+        try:
+            write_text(Path(path), json.dumps(content, sort_keys=True) + "\n")
+        except OSError as error:
+            raise DataError(f"Mask plan {path} cannot be written: {error}.") from None
 
     @classmethod
     def load(cls, path: PathLike) -> "MaskPlan":
@@ -144,8 +150,11 @@ class MaskPlan:
         Raises:
             DataError: If the file is not a mask plan or was modified.
         """
+        subject = repr(str(path))
+        raw = read_bytes(Path(path), "document_bytes", DataError, subject=subject)
+        kind = "a mask plan saved by MaskPlan.save"
+        content = parse_document(raw, subject, DataError, kind=kind)
         try:
-            content = json.loads(Path(path).read_text("utf-8"))
             names = tuple(str(name) for name in content["modalities"])
             packed = base64.b64decode(content["present"], validate=True)
             shape = int(content["num_samples"]), len(names)
@@ -158,7 +167,7 @@ class MaskPlan:
                 int(content["num_observed"]),
             )
             saved = content["sha256"]
-        except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{str(path)!r} must be a mask plan saved by MaskPlan.save, got "
                 f"something else ({type(error).__name__}). Save the plan again."

@@ -3,8 +3,7 @@
 Letters: ``N`` values, ``C`` channels.
 """
 
-import os
-import tempfile
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.errors import ConfigError
+from mmgraph.files import sweep, write_bytes
 
 FloatRows = npt.NDArray[np.float32]
 MEMORY = 512 << 20  # limit of cached rows in memory, in bytes
@@ -42,7 +42,7 @@ class FeatureCache:
         wanted = keys - cached.keys()
         if folder is None or not wanted:
             return cached
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(folder.glob("[!.]*.safetensors")):
             if path not in self.files:
                 self.files[path] = _keys_of(path)
             here = [key for key in wanted if key in self.files[path]]
@@ -73,10 +73,9 @@ class FeatureCache:
         content = save({"key": table.copy(), "x": np.ascontiguousarray(rows)})
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(name, Path(name).with_suffix(".safetensors"))
+            sweep(folder)
+            name = hashlib.sha256(content).hexdigest()[:16]
+            write_bytes(folder / f"{name}.safetensors", content)
         except OSError as error:
             raise ConfigError(
                 f"cache must be a writable folder, got '{folder}': {error.strerror}."

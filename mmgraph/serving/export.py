@@ -1,5 +1,6 @@
 """Export of a fitted estimator as ONNX, or as an archive of torch.export."""
 
+import hashlib
 import json
 import logging
 import os
@@ -14,11 +15,16 @@ import torch
 
 from mmgraph.errors import Code, ConfigError
 from mmgraph.estimators import FusionClassifier, FusionEstimator, FusionRegressor
+from mmgraph.files import replacing
 from mmgraph.serving.onnx_forest import ForestNode, translation_table
 from mmgraph.serving.program import ServedModel, replace_forests, trace
 from mmgraph.typing import PathLike
 
-METADATA = "mmgraph"
+METADATA, HASH = "mmgraph", "mmgraph.sha256"
+NO_HASH = 64 * "0"
+# key and value of the entry in the file; bytes between are tag and length of the value
+HASH_FIELD = HASH.encode() + b"\x12\x40"
+EXPORT_FORMAT = 2  # since 2, files contain their hash
 PROBABILITY, VALUE = "output.probability", "output.value"
 FORMATS = (".onnx", ".pt2")
 VERBOSE_LOGGERS = ("torch.onnx", "onnxscript", "onnx_ir")
@@ -65,11 +71,11 @@ def export(estimator: FusionEstimator, path: PathLike) -> None:
         raise ConfigError(f"path must end in {' or '.join(FORMATS)}, got '{path}'.")
     _check_writable(path)
     served = ServedModel(estimator)
-    with _quiet():
+    with _quiet(), replacing(path) as part:
         if path.suffix == ".pt2":
-            torch.export.save(trace(served), path)
+            torch.export.save(trace(served), part)
         else:
-            _write_onnx(served, estimator, path)
+            _write_onnx(served, estimator, part)
 
 
 def _check_writable(path: Path) -> None:
@@ -97,7 +103,26 @@ def _write_onnx(
     assert program is not None
     _remove_source_paths(program.model)
     program.model.metadata_props[METADATA] = json.dumps(_metadata(estimator))
+    program.model.metadata_props[HASH] = NO_HASH
     program.save(path, external_data=False)
+    path.write_bytes(with_hash(path.read_bytes()))
+
+
+def with_hash(content: bytes) -> bytes:
+    """Return an ONNX file that contains the SHA-256 of the rest of its content."""
+    digest = hashlib.sha256(content).hexdigest()
+    place = content.index(HASH_FIELD) + len(HASH_FIELD)
+    return content[:place] + digest.encode() + content[place + len(digest) :]
+
+
+def has_hash(content: bytes) -> bool | None:
+    """Return True if the hash in an ONNX file is right; None without one."""
+    before, field, after = content.partition(HASH_FIELD)
+    if not field:
+        return None
+    digest, rest = after[: len(NO_HASH)], after[len(NO_HASH) :]
+    unsigned = before + field + NO_HASH.encode() + rest
+    return hashlib.sha256(unsigned).hexdigest().encode() == digest
 
 
 def _remove_source_paths(model: Any) -> None:  # noqa: ANN401
@@ -133,6 +158,7 @@ def _metadata(estimator: FusionClassifier | FusionRegressor) -> dict[str, Any]:
     spec = estimator.input_spec_
     return {
         "version": __version__,
+        "format": EXPORT_FORMAT,
         "estimator": type(estimator).__name__,
         "inputs": replace(spec, featurizer=spec.featurizer.unloaded()).to_json(),
         "target": estimator._target_config(),

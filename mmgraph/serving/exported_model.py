@@ -3,7 +3,6 @@
 Letters: ``N`` samples, ``C`` channels, ``K`` outputs.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.checkpoint import migrate_export
-from mmgraph.errors import CheckpointError, ConfigError, SchemaError
+from mmgraph.checkpoint import LOAD_ERRORS, migrate_export
+from mmgraph.errors import CheckpointError, ConfigError
 from mmgraph.estimators.input_spec import InputSpec
-from mmgraph.serving.export import METADATA
+from mmgraph.files import check_regular, parse_document, read_bytes, shorten
+from mmgraph.serving.export import METADATA, has_hash
 from mmgraph.serving.inputs import Feed, ModelInput, empty_inputs, read_samples
 from mmgraph.typing import PathLike
 
@@ -120,23 +120,34 @@ def load(path: PathLike, *, threads: int | None = None) -> ExportedModel:
         CheckpointError: If the file does not exist, or mmgraph did not write it.
     """
     path = Path(path)
+    check_regular(path, CheckpointError)
     if path.suffix != ".onnx" or not path.is_file():
         raise CheckpointError(
             f"path must be an existing .onnx file, got '{path}'. Archives of "
             "torch.export contain pickled parts, which mmgraph does not read."
         )
-    session = _open(path, threads)
+    content = read_bytes(path, "model_bytes", CheckpointError)
+    verified = has_hash(content)
+    if verified is False:
+        raise CheckpointError(
+            f"'{path}' must have the content whose SHA-256 it contains, got another. "
+            "The file is damaged or was edited: export the estimator again."
+        )
+    session = _open(path, content, threads)
     try:
         text = session.get_modelmeta().custom_metadata_map[METADATA]
-        return ExportedModel(session, migrate_export(json.loads(text)))
-    except (AttributeError, KeyError, TypeError, ValueError, SchemaError):
+        description = parse_document(text, METADATA, CheckpointError)
+        if verified is None and description.get("format", 1) > 1:
+            raise CheckpointError("no hash")
+        return ExportedModel(session, migrate_export(description))
+    except LOAD_ERRORS as error:
         raise CheckpointError(
             f"'{path}' must be written by mmgraph.serving.export, got ONNX of another "
-            "origin or version. Export the estimator again."
+            f"origin or version: {shorten(error)}. Export the estimator again."
         ) from None
 
 
-def _open(path: Path, threads: int | None) -> "InferenceSession":
+def _open(path: Path, content: bytes, threads: int | None) -> "InferenceSession":
     try:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as states
@@ -149,13 +160,16 @@ def _open(path: Path, threads: int | None) -> "InferenceSession":
     if threads is not None:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
     invalid = (states.Fail, states.InvalidGraph, states.InvalidProtobuf)
+    others = (states.InvalidArgument, states.NotImplemented, *LOAD_ERRORS)
     try:
+        # content in memory cannot refer to tensors in other files
         return onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
+            content, options, providers=["CPUExecutionProvider"]
         )
-    except (*invalid, states.InvalidArgument, states.NotImplemented) as error:
+    except (*invalid, *others) as error:
         raise CheckpointError(
-            f"'{path}' must be a model that this ONNX Runtime supports, got: {error}"
+            f"'{path}' must be a model that this ONNX Runtime supports, got: "
+            f"{shorten(error)}."
         ) from None
 
 

@@ -19,6 +19,7 @@ from mmgraph.data.io.folder import KINDS
 from mmgraph.data.stream.stream import in_memory
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, ConfigError, DataError
+from mmgraph.files import parse_document, read_bytes, replacing, write_text
 from mmgraph.retrieval import Index
 from mmgraph.schema import Kind, Modality, Schema
 from mmgraph.workflows.outputs import check_folder
@@ -94,7 +95,7 @@ def build_index(
         retriever.save_pretrained(output / MODEL)
     _save_entries(data, pictures, output / ENTRIES)
     facts = {"files": is_folder_of_files(gallery), "text": _texts(data)}
-    (output / GALLERY).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    write_text(output / GALLERY, json.dumps(facts) + "\n")
     index.save(output)
     return IndexResult(index, len(data))
 
@@ -123,14 +124,19 @@ def _copy_model(model: Path, copy: Path) -> None:
     """Replace the copy of the model in an index folder."""
     if model.resolve() == copy.resolve():
         return
-    part = copy.with_name(f".{copy.name}.part")
+    part, old = (copy.with_name(f".{copy.name}.{end}") for end in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
     try:
         shutil.copytree(model, part)
-        shutil.rmtree(copy, ignore_errors=True)
+        if copy.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            copy.rename(old)
         part.rename(copy)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not copy.exists():
+            old.rename(copy)
+        for each in (part, old):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def load_retriever(folder: Path, encoders: Mapping[str, str] | None = None) -> Embeds:
@@ -201,7 +207,8 @@ def _save_entries(data: MultimodalData, pictures: list[str], path: Path) -> None
         for row, text in zip(rows, column.values, strict=True):
             texts[row] = str(text)
     columns = {"id": list(map(str, data.ids)), "text": texts, "picture": pictures}
-    pq.write_table(pa.table(columns), path)
+    with replacing(path) as part:
+        pq.write_table(pa.table(columns), part)
 
 
 def find(
@@ -260,13 +267,16 @@ def find(
 def _load_entries(folder: Path) -> tuple[dict[str, dict[str, str]], dict[str, Any]]:
     from mmgraph.data.io.parquet import read_table
 
+    path = folder / GALLERY
     try:
-        facts = json.loads((folder / GALLERY).read_text(encoding="utf-8"))
+        content = read_bytes(path, "document_bytes", CheckpointError)
+        facts = parse_document(content, str(path), CheckpointError)
         table = read_table(folder / ENTRIES)
         rows = table.select(["id", "text", "picture"]).to_pylist()
         shown = {row.pop("id"): row for row in rows}
-        return shown, {"files": bool(facts["files"]), "text": list(facts["text"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        texts = [str(name) for name in facts["text"]]
+        return shown, {"files": bool(facts["files"]), "text": texts}
+    except (ValueError, KeyError, TypeError) as error:
         reason = str(error).rstrip(".")
         raise CheckpointError(
             f"{folder} must contain an index written by mmgraph index, got: {reason}."

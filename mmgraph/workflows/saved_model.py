@@ -7,7 +7,7 @@ read with the column names that mmgraph writes.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from mmgraph.data.stream.stream import DataOrStream, parts_of
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.evaluation.evaluate import unobserved_message
+from mmgraph.files import parse_document, read_bytes, write_text
 
 COLUMNS_FILE = "columns.json"
 Task = Literal["classification", "regression", "retrieval", "matching"]
@@ -51,7 +52,7 @@ class Columns:
     def save(self, folder: Path) -> None:
         """Write `columns.json` into a folder."""
         text = json.dumps(vars(self), indent=1)
-        (folder / COLUMNS_FILE).write_text(text + "\n", encoding="utf-8")
+        write_text(folder / COLUMNS_FILE, text + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "Columns":
@@ -63,17 +64,34 @@ class Columns:
         from mmgraph.estimators.load import read_kind
 
         path = folder / COLUMNS_FILE
-        if not path.is_file():
+        if not path.exists():
             return cls(TASKS[read_kind(folder)], "y", {}, None, None)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            modalities = {m: tuple(names) for m, names in values["modalities"].items()}
-            return cls(**{**values, "modalities": modalities})
-        except (ValueError, KeyError, TypeError, AttributeError):
+        content = read_bytes(path, "document_bytes", CheckpointError)
+        values = parse_document(content, str(path), CheckpointError)
+        if not _are_columns(values):
             raise CheckpointError(
                 f"{path} must be JSON as written by mmgraph train, got other content. "
                 "Train the model again."
-            ) from None
+            )
+        modalities = {m: tuple(names) for m, names in values["modalities"].items()}
+        return cls(**{**values, "modalities": modalities})
+
+
+def _are_columns(values: object) -> bool:
+    """Return True if the content of a document is that of :class:`Columns`."""
+    names = {field.name for field in fields(Columns)}
+    if not isinstance(values, dict) or values.keys() != names:
+        return False
+    modalities = values["modalities"]
+    return (
+        values["task"] in [*TASKS.values()]
+        and all(isinstance(values[n], str | None) for n in ("label", "group", "id"))
+        and isinstance(modalities, dict)
+        and all(
+            isinstance(each, list) and all(isinstance(name, str) for name in each)
+            for each in modalities.values()
+        )
+    )
 
 
 def apply_training_schema(samples: DataOrStream, model: Any) -> DataOrStream:  # noqa: ANN401

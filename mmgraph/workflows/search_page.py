@@ -10,6 +10,7 @@ from typing import Any
 from mmgraph._html import render
 from mmgraph.errors import MMGraphError
 from mmgraph.evaluation.table import Table, number
+from mmgraph.files import write_text
 from mmgraph.typing import PathLike
 
 SIDE = 320  # pixels of an image on the page
@@ -116,7 +117,7 @@ def write_search_page(result: SearchResult, path: PathLike) -> None:
         for hit in result.hits
     ]
     text = render("search.html", result=result, query=query, cards=cards)
-    Path(path).write_text(text, encoding="utf-8")
+    write_text(Path(path), text)
 
 
 def _picture(file: str) -> dict[str, Any]:

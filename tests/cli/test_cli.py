@@ -465,11 +465,14 @@ def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):
     columns = Columns("classification", "died", {"labs": ("wbc",)}, None, "who")
     columns.save(tmp_path)
     assert Columns.load(tmp_path) == columns
-    (tmp_path / "columns.json").write_text("{}")
-    with pytest.raises(
-        CheckpointError, match="must be JSON as written by mmgraph train"
-    ):
-        Columns.load(tmp_path)
+    text = (tmp_path / "columns.json").read_text()
+    wrong = ["{}", "[" * 10_000, text.replace('"labs"', '"labs", "x"')]
+    wrong += [text.replace('"wbc"', "5"), text.replace('"classification"', '"other"')]
+    for content in wrong:
+        (tmp_path / "columns.json").write_text(content)
+        with pytest.raises(CheckpointError, match=r"columns\.json must be JSON"):
+            Columns.load(tmp_path)
+    (tmp_path / "columns.json").unlink()
     with pytest.raises(
         CheckpointError, match="Check that the folder holds a saved model"
     ):

@@ -1,6 +1,5 @@
 """`mmgraph index` and `mmgraph search`, as they are typed, and the page."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -213,8 +212,7 @@ def test_words_need_a_text_to_be_looked_up_in(stamps):
 
 
 def test_a_model_is_never_overwritten_by_an_index(stamps):
-    manifest = {"format": checkpoint.FORMAT, "estimator": "X"}
-    (Path("model") / "mmgraph.json").write_text(json.dumps(manifest))
+    checkpoint.save("model", {}, {"estimator": "X"})
     said = run("index", "stamps", "--model", "model", "--output", "model", code=2)
     assert "separate folder for the index, got 'model'" in said
 

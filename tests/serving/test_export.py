@@ -1,6 +1,7 @@
 """Exported models predict as their estimators, whatever is missing."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from itertools import product
@@ -504,3 +505,19 @@ def test_inputs_are_named_with_their_shapes():
         "length.move": ("B",),
         "time.move": ("B", "T"),
     }
+
+
+@pytest.mark.slow
+def test_every_flipped_bit_of_an_exported_is_noticed(exported, tmp_path):
+    content = exported.read_bytes()
+    path = tmp_path / "damaged.onnx"
+    for place in np.random.default_rng(0).integers(len(content), size=12):
+        wrong = bytearray(content)
+        wrong[place] ^= 1 << (place % 8)
+        path.write_bytes(wrong)
+        with pytest.raises(CheckpointError, match=r"damaged\.onnx' must "):
+            serving.load(path)
+    (tmp_path / "pipe.onnx").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(CheckpointError, match="got a pipe or device"):
+        serving.load(tmp_path / "pipe.onnx")

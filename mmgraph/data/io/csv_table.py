@@ -7,10 +7,19 @@ digit and no leading zero is lost. What a column is, is decided where it is used
 
 import csv as csv_module
 import io
+import os
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+<<<<<<< ours
+from mmgraph.data.string_cells import NULLS
+=======
+from mmgraph import limits
 from mmgraph.data.cells import NULLS
+from mmgraph.errors import DataError
+from mmgraph.files import check_regular
+>>>>>>> theirs
 from mmgraph.typing import PathLike
 
 if TYPE_CHECKING:
@@ -111,12 +120,46 @@ def is_untyped(table: "pa.Table") -> bool:
     return UNTYPED in (table.schema.metadata or {})
 
 
-def open_csv(path: PathLike) -> "pa.NativeFile":
-    """Open a CSV file for reading; its suffix is compared case-insensitively."""
-    import pyarrow as pa
+class _BoundedFile(io.RawIOBase):
+    """CSV file, decompressed if its name ends in .gz, up to the limits on its size.
 
-    packed = str(path).lower().endswith(".gz")
-    return pa.input_stream(path, compression="gzip" if packed else None)
+    Args:
+        path: File; its suffix is compared case-insensitively.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        import pyarrow as pa
+
+        check_regular(Path(path), DataError)
+        gzip = str(path).lower().endswith(".gz")
+        self.stream = pa.input_stream(path, compression="gzip" if gzip else None)
+        self.packed, self.size = os.path.getsize(path), 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
+        """Read into a buffer; see :class:`io.RawIOBase`."""
+        content = self.stream.read(len(buffer))
+        self.size += len(content)
+        limits.check_expansion(self.size, self.packed, "csv_expansion", DataError)
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.stream.close()
+        super().close()
+
+
+def open_csv(path: PathLike) -> io.BufferedReader:
+    """Open a CSV file for reading, within the limits on its size.
+
+    Raises:
+        DataError: If it is not a regular file; while it is read, if it is too large.
+    """
+    return io.BufferedReader(_BoundedFile(path), _HEAD_BYTES)
 
 
 def _read_header(path: PathLike) -> tuple[list[str], str]:

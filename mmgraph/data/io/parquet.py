@@ -5,7 +5,9 @@ rows, ``List<FixedSizeList<float>>`` for sequences, ``string`` for text. The tim
 modality ``name`` are the column ``name.time``. Shapes: N samples, C channels, L rows.
 """
 
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmgraph import limits
 from mmgraph.data.column import AnyArray, Categories, Column
 from mmgraph.data.io.csv_table import csv_names, read_csv
 from mmgraph.data.targets import METADATA_NAMES, known_labels, missing_labels
-from mmgraph.errors import Argument, DataError
+from mmgraph.errors import Argument, DataError, MMGraphError
+from mmgraph.files import check_regular, parse_document, replacing
 from mmgraph.schema import Custom, Schema
 from mmgraph.typing import PathLike
 
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA_KEY = b"mmgraph"
+HASH_KEY = b"mmgraph.sha256"  # of the document, as page checksums do not cover it
+BATCH = 1 << 16  # rows that are read at once
 PAGE_BYTES = 1 << 16  # readers keep one page and one dictionary per column in memory
 PARQUET = ".parquet"
 CSV = (".csv", ".csv.gz")
@@ -74,7 +80,8 @@ def build_table(
         "modalities": list(columns),
         "plain": [field for field, values in metadata.items() if values is not None],
     }
-    header = {METADATA_KEY: json.dumps(document, sort_keys=True).encode()}
+    text = json.dumps(document, sort_keys=True).encode()
+    header = {METADATA_KEY: text, HASH_KEY: hashlib.sha256(text).hexdigest().encode()}
     return pa.table(arrays).replace_schema_metadata(header)
 
 
@@ -91,14 +98,15 @@ def write_table(table: "pa.Table", path: PathLike) -> None:
     import pyarrow.parquet as pq
 
     try:
-        pq.write_table(
-            table,
-            path,
-            compression="zstd",
-            write_page_checksum=True,
-            data_page_size=PAGE_BYTES,
-            dictionary_pagesize_limit=PAGE_BYTES,
-        )
+        with replacing(Path(path)) as part:
+            pq.write_table(
+                table,
+                part,
+                compression="zstd",
+                write_page_checksum=True,
+                data_page_size=PAGE_BYTES,
+                dictionary_pagesize_limit=PAGE_BYTES,
+            )
     except OSError as error:
         raise DataError(
             f"{path} must be a writable file, got {one_line(error)}. Check the folder."
@@ -114,15 +122,64 @@ def read_table(path: PathLike) -> "pa.Table":
     Raises:
         DataError: If the file does not exist, is damaged or of another format.
     """
-    import pyarrow.parquet as pq
-
+    check_regular(Path(path), DataError)
     with _file_errors(path):
         if is_csv(path):
             return read_csv(path)
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read(use_threads=False)
-        table.validate(full=True)
-        return table
+        return _read_parquet(path)
+
+
+def _read_parquet(path: PathLike) -> "pa.Table":
+    """Read a Parquet file batch by batch, within the limits on its size.
+
+    Strings are read as codes at first: a short file can repeat a long string. The sizes
+    in the footer are not used. They can be wrong, and pyarrow ends the process where
+    the description of a column is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        kinds, schema = file.schema, file.schema_arrow
+        columns = [kinds.column(i) for i in range(len(kinds))]
+    strings = [c.path for c in columns if c.physical_type == "BYTE_ARRAY"]
+    packed, size, batches = os.path.getsize(path), 0, []
+    with pq.ParquetFile(
+        path, page_checksum_verification=True, read_dictionary=strings
+    ) as file:
+        for batch in file.iter_batches(BATCH, use_threads=False):
+            batch.validate(full=True)
+            size += batch.nbytes
+            for column, kind in zip(batch.columns, schema.types, strict=True):
+                size += 0 if column.type == kind else _string_bytes(column)
+            limits.check_expansion(size, packed, "table_expansion", DataError)
+            batches.append(batch)
+        check_rows(sum(map(len, batches)), file.metadata.num_rows)
+    table = pa.Table.from_batches(batches) if batches else schema.empty_table()
+    return table.cast(schema.with_metadata(table.schema.metadata))
+
+
+def check_rows(num_rows: int, expected: int) -> None:
+    """Check that no row was skipped: pyarrow ignores pages of unknown kinds.
+
+    Raises:
+        OSError: If another number of rows was read than the footer contains.
+    """
+    if num_rows != expected:
+        raise OSError(f"{num_rows} rows in place of {expected}")
+
+
+def _string_bytes(array: "pa.Array") -> int:
+    """Return the bytes of the strings that an array holds as codes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        lengths = pc.binary_length(array.dictionary).cast(pa.int64())
+        return pc.sum(pc.take(lengths, array.indices)).as_py() or 0
+    if pa.types.is_struct(array.type):
+        return sum(map(_string_bytes, array.flatten()))
+    return _string_bytes(array.flatten()) if pa.types.is_nested(array.type) else 0
 
 
 def column_names(path: PathLike) -> list[str]:
@@ -136,6 +193,7 @@ def column_names(path: PathLike) -> list[str]:
     """
     import pyarrow.parquet as pq
 
+    check_regular(Path(path), DataError)
     with _file_errors(path):
         if is_csv(path):
             return csv_names(path)
@@ -180,7 +238,16 @@ def _file_errors(path: PathLike) -> Iterator[None]:
         )
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+    except MMGraphError as error:
+        raise DataError.inside(path, error) from None
+    except (
+        pa.ArrowException,
+        LookupError,
+        MemoryError,
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:
         kind = "CSV" if is_csv(path) else "Parquet"
         known = is_table(path) or not Path(path).suffix
         remedy = "again" if known else f"as {', '.join((PARQUET, *CSV))}"
@@ -241,11 +308,14 @@ def read_document(table: "pa.Table") -> dict[str, Any] | None:
     Raises:
         DataError: If the header is damaged.
     """
-    text = (table.schema.metadata or {}).get(METADATA_KEY)
+    metadata = table.schema.metadata or {}
+    text, digest = metadata.get(METADATA_KEY), metadata.get(HASH_KEY)
     if text is None:
         return None
     try:
-        document = json.loads(text)
+        if digest is not None and hashlib.sha256(text).hexdigest() != digest.decode():
+            raise ValueError("a document with another SHA-256: it was damaged")
+        document = parse_document(text, "the document", DataError)
         names = {k: tuple(map(str, v)) for k, v in document["names"].items()}
         return {
             "schema": Schema.from_json(json.dumps(document["schema"])),

@@ -16,6 +16,7 @@ from mmgraph.data.column import IntArray
 from mmgraph.data.concat import list_first
 from mmgraph.data.io.arrow import existing_fields, parse_table, read_metadata
 from mmgraph.data.io.parquet import (
+    check_rows,
     csv_remedy,
     is_csv,
     one_line,
@@ -33,6 +34,7 @@ from mmgraph.data.targets import (
 )
 from mmgraph.data.validation import check_no_label_leak, read_sources, time_roles
 from mmgraph.errors import Argument, DataError, DataWarning, MMGraphError
+from mmgraph.files import check_regular
 from mmgraph.schema import Schema
 from mmgraph.typing import ModalityMapping, PathLike
 
@@ -204,12 +206,16 @@ def _read_batches(
             if columns is not None:
                 known = set(file.schema_arrow.names)
                 columns = [name for name in columns if name in known]
+            num_rows = 0
             for batch in file.iter_batches(
                 size, row_groups=[group], columns=columns, use_threads=False
             ):
                 batch.validate(full=True)
+                num_rows += len(batch)
                 yield batch
-    except (pa.ArrowException, OSError, TypeError, LookupError) as error:
+            if columns != []:
+                check_rows(num_rows, file.metadata.row_group(group).num_rows)
+    except (pa.ArrowException, OSError, TypeError, LookupError, MemoryError) as error:
         raise _unreadable(path, error) from None
     finally:
         pa.default_memory_pool().release_unused()
@@ -226,6 +232,7 @@ def open_folder(path: PathLike, fields: Fields) -> ParquetSource:
         DataError: If there is no Parquet file, or a file is damaged or has no header.
     """
     root = Path(path)
+    check_regular(root, DataError)
     files = tuple(parquet_files(root)) if root.is_dir() else (root,)
     if not files or not root.exists():
         raise DataError(
@@ -375,40 +382,33 @@ def _usable_ids(files: Sequence[Path], name: DefaultColumn) -> DefaultColumn | N
 def _is_numbered(path: Path, footer: Any, ids: str | None) -> bool:  # noqa: ANN401
     """Return True if the ids of a file number its samples from 0.
 
-    For a default column the statistics of the file suffice; a column that the user
-    named is read, and must hold the numbers in order.
+    In a column that the user named they must be in order. Statistics in the footer are
+    not used: pyarrow ends the process where they are damaged.
     """
-    groups = [footer.row_group(g) for g in range(footer.num_row_groups)]
-    bounds = [pair for group in groups for pair in _bounds(group, ids)]
-    if not bounds or ids is None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if ids is None:
         return False
-    low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
-    if low != 0 or high != footer.num_rows - 1:
-        return False
-    return isinstance(ids, DefaultColumn) or _counts_up(path, len(groups), ids)
-
-
-def _bounds(group: Any, name: str | None) -> list[tuple[int, int]]:  # noqa: ANN401
-    """Return the minimum and maximum of an integer column of a row group, if stored."""
-    columns = [group.column(c) for c in range(group.num_columns)]
-    statistics = [
-        column.statistics
-        for column in columns
-        if column.path_in_schema == name and column.physical_type == "INT64"
-    ]
-    return [(s.min, s.max) for s in statistics if s is not None and s.has_min_max]
-
-
-def _counts_up(path: Path, num_groups: int, name: str) -> bool:
-    """Return True if a column of a file is 0, 1, 2, ... in order."""
-    row = 0
-    for group in range(num_groups):
-        for batch in _read_batches(path, group, ID_BATCH, [name]):
-            ids = batch.column(name).to_numpy(zero_copy_only=False)
-            if not np.array_equal(ids, np.arange(row, row + len(ids))):
+    row, low, high = 0, 0, -1
+    for group in range(footer.num_row_groups):
+        for batch in _read_batches(path, group, ID_BATCH, [ids]):
+            if ids not in batch.schema.names or not pa.types.is_int64(
+                batch.column(ids).type
+            ):
                 return False
-            row += len(ids)
-    return True
+            bounds = pc.min_max(batch.column(ids))
+            if bounds["min"].as_py() is None:
+                continue
+            low = min(low, bounds["min"].as_py())
+            high = max(high, bounds["max"].as_py())
+            in_order = batch.column(ids).equals(
+                pa.array(np.arange(row, row + len(batch)))
+            )
+            if not in_order and not isinstance(ids, DefaultColumn):
+                return False
+            row += len(batch)
+    return low == 0 and high == footer.num_rows - 1 >= 0
 
 
 @dataclass(frozen=True)
