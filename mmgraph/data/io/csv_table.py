@@ -12,14 +12,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< ours
-from mmgraph.data.string_cells import NULLS
-=======
 from mmgraph import limits
-from mmgraph.data.cells import NULLS
+from mmgraph.data.string_cells import NULLS
 from mmgraph.errors import DataError
 from mmgraph.files import check_regular
->>>>>>> theirs
 from mmgraph.typing import PathLike
 
 if TYPE_CHECKING:
