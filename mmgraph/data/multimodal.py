@@ -16,7 +16,6 @@ import numpy.typing as npt
 from mmgraph._html import table_html
 from mmgraph.data.batch import Batch, collate
 from mmgraph.data.categories import codes_as_strings
-from mmgraph.data.cells import warn_about_numbers
 from mmgraph.data.column import (
     AnyArray,
     BoolArray,
@@ -31,8 +30,10 @@ from mmgraph.data.io.dataframe import build_frame, parse_frame
 from mmgraph.data.io.frames import check_same_index, unpack_frames
 from mmgraph.data.io.hetero_data import build_graphs, parse_graphs
 from mmgraph.data.io.parquet import build_table, read_table, write_table
+from mmgraph.data.io.times import warn_origins
 from mmgraph.data.schema_inference import fit_columns, infer_schema, narrow_schema
 from mmgraph.data.splits import split_indices
+from mmgraph.data.string_cells import warn_about_numbers
 from mmgraph.data.targets import (
     METADATA_NAMES,
     DefaultColumn,
@@ -673,6 +674,7 @@ class MultimodalData:
         if known_groups is not None:
             check_known("groups", known_groups)
         fitted = dict(columns) if schema is None else fit_columns(columns, schema)
+        warn_origins(fitted)
         return cls(
             columns=fitted,
             ids=unique_ids,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mmgraph.data.cells import MAX_LISTED, warn
 from mmgraph.data.column import AnyArray
+from mmgraph.data.notices import MAX_LISTED, warn
 
 _MAX_EXACT = 2.0**24  # whole numbers up to it are exact in float32
 _MAX_WHOLE = 2.0**53

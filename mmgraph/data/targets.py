@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mmgraph.data.cells import read_labels, warn
 from mmgraph.data.column import AnyArray, BoolArray, IntArray, as_entries
+from mmgraph.data.label_cells import read_labels
+from mmgraph.data.notices import warn
 from mmgraph.errors import DataError
 from mmgraph.typing import ArrayLike
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mmgraph import DataError, DataWarning, FusionClassifier, MultimodalData
-from mmgraph.data.cells import read_cells, read_labels
+from mmgraph.data.cells import read_cells
+from mmgraph.data.label_cells import read_labels
 
 BERLIN = dt.timezone(dt.timedelta(hours=1))
 

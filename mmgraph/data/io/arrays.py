@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.data.cells import warn
 from mmgraph.data.column import (
     AnyArray,
     BoolArray,
@@ -26,6 +25,7 @@ from mmgraph.data.io.times import (
     read_times,
     sort_rows,
 )
+from mmgraph.data.notices import warn
 from mmgraph.data.precision import (
     as_float32,
     warn_lost_digits,

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmgraph.data.categorical import is_text, read_channels, resolve_column
-from mmgraph.data.categories import codes_fit
-from mmgraph.data.cells import (
+from mmgraph.data.arrow_types import (
     is_number,
     is_single,
     is_string,
     plain_array,
-    read_cells,
-    read_labels,
     to_numbers,
 )
+from mmgraph.data.categorical import is_text, read_channels, resolve_column
+from mmgraph.data.categories import codes_fit
+from mmgraph.data.cells import read_cells
 from mmgraph.data.column import (
     AnyArray,
     Categories,
@@ -34,6 +33,7 @@ from mmgraph.data.io.arrays import from_rows, single_rows, with_times
 from mmgraph.data.io.csv_table import is_untyped
 from mmgraph.data.io.parquet import one_line, read_document
 from mmgraph.data.io.times import arrow_times
+from mmgraph.data.label_cells import read_labels
 from mmgraph.data.precision import as_float32
 from mmgraph.data.schema_inference import fit_columns
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmgraph.data.categorical import is_text, read_channels, resolve_column
-from mmgraph.data.cells import read_cells, read_labels
+from mmgraph.data.cells import read_cells
 from mmgraph.data.column import AnyArray, Column
 from mmgraph.data.io.arrays import build_column, single_rows
 from mmgraph.data.io.series import column_name, holds_arrays, to_arrow
+from mmgraph.data.label_cells import read_labels
 from mmgraph.data.targets import METADATA_NAMES, labels_as_floats, warn_default_roles
 from mmgraph.data.validation import (
     check_mapping,

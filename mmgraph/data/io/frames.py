@@ -9,18 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from mmgraph.data.arrow_types import is_temporal, plain_array, to_seconds
 from mmgraph.data.categorical import read_channels
-from mmgraph.data.cells import (
-    MAX_LISTED,
-    is_temporal,
-    plain_array,
-    read_cells,
-    to_seconds,
-    warn,
-)
+from mmgraph.data.cells import read_cells
 from mmgraph.data.column import AnyArray, Categories, Column
 from mmgraph.data.io.arrow import as_table, get_array
 from mmgraph.data.io.series import column_name, to_arrow
+from mmgraph.data.notices import MAX_LISTED, warn
 from mmgraph.errors import DataError
 
 TIME_NAMES = {"time", "timestamp", "datetime", "date", "t", "seconds", "sec", "ms"}

@@ -5,23 +5,24 @@ seconds since 1970-01-01 00:00 UTC, those without a zone as if they were UTC; du
 become seconds. Shapes: L rows of all samples together.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.data.cells import (
+from mmgraph.data.arrow_types import (
     is_number,
     is_string,
     is_temporal,
-    parse_dates,
     plain_array,
     to_numbers,
     to_seconds,
-    warn,
 )
-from mmgraph.data.column import AnyArray, IntArray
+from mmgraph.data.column import AnyArray, Column, IntArray
+from mmgraph.data.notices import warn
 from mmgraph.data.number_strings import PLAIN
+from mmgraph.data.string_cells import parse_dates
 from mmgraph.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 NANOSECONDS = 1e17  # seconds that are 3 billion years, nanoseconds that are 3 years
 TOO_LATE = 1e11  # seconds that are 3000 years
+SEPARATE_ORIGINS = 1e9  # seconds between modalities of a sample, 30 years
 COARSE = 0.01  # seconds between float32 numbers that can make times equal
 
 Seconds = npt.NDArray[np.float64]
@@ -111,6 +113,31 @@ def sort_rows(name: str, time: Seconds, sample: IntArray) -> IntArray | None:
     if not np.any((np.diff(time) < 0) & (np.diff(sample) == 0)):
         return None
     return np.lexsort((time, sample))
+
+
+def warn_origins(columns: Mapping[str, Column]) -> None:
+    """Warn if modalities of a sample have times that no common origin explains.
+
+    Args:
+        columns: Columns by modality.
+    """
+    first: tuple[str, Seconds] | None = None
+    for name, column in columns.items():
+        if column.time is None or not len(column.time):
+            continue
+        start = np.full(len(column), np.nan)
+        start[column.present] = column.time[column.offsets[:-1][column.present]]
+        if first is None:
+            first = name, start
+            continue
+        gap = np.abs(start - first[1])
+        largest = gap.max(initial=0, where=~np.isnan(gap))
+        if largest > SEPARATE_ORIGINS:
+            warn(
+                f"Times of {first[0]!r} and {name!r} are up to {largest:.3g} s apart "
+                "in one sample. Count the times of all modalities of a sample from "
+                "the same origin."
+            )
 
 
 def _check_resolution(name: str, time: AnyArray, sample: IntArray) -> None:
