@@ -645,6 +645,17 @@ def test_nanoseconds_since_1970_become_seconds_with_a_warning():
     assert data.columns["a"].time.tolist() == [START, START + 1, START + 2]
 
 
+def test_modalities_without_a_common_origin_are_reported():
+    arrays = {"a": [[[1.0], [2.0]], None], "b": [[[1.0], [2.0]], [[3.0]]]}
+    times = {"a": [[START, START + 1], None], "b": [[0.0, 1.0], [0.0]]}
+    with pytest.warns(
+        DataWarning, match="'a' and 'b' are up to 1.71e.09 s apart in one"
+    ):
+        MultimodalData.from_arrays(arrays, times=times)
+    times["b"] = [[START + 5, START + 6], [0.0]]
+    MultimodalData.from_arrays(arrays, times=times)
+
+
 def test_rows_of_equal_time_keep_their_order():
     rows = [[[1.0], [2.0], [3.0], [4.0]]]
     data = MultimodalData.from_arrays({"a": rows}, times={"a": [[5, 1, 5, 1]]})
