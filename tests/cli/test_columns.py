@@ -18,6 +18,7 @@ from mmgraph.cli import app
 from mmgraph.workflows.saved_model import Columns
 
 KINDS = {"labs": ["wbc", "crp"], "ecg": ["rate"]}
+SUBSETS = "Samples have subsets of modalities"  # of another test
 LABS, ECG = ("--modality", "labs=wbc,crp"), ("--modality", "ecg=rate")
 
 
@@ -25,7 +26,8 @@ def run(*arguments, code=0):
     """Run the command line; return what it printed, and what it told."""
     result = CliRunner().invoke(app, list(map(str, arguments)))
     assert result.exit_code == code, result.output
-    return result.stdout, result.stderr
+    lines = result.stderr.splitlines(keepends=True)
+    return result.stdout, "".join(line for line in lines if SUBSETS not in line)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,7 @@ def test_a_file_without_a_modality_changes_no_other_file(here, frame, tmp_path, 
     for words in (["predict"], ["evaluate"]):
         expected, notice = run(*words, here / "trained", file)
         found, same = run(*words, here / "trained", tmp_path)
+        found = found.replace(str(tmp_path), str(file))
         assert sorted(found.splitlines()) == sorted(expected.splitlines())
         assert "'labs'" not in notice + same
 
