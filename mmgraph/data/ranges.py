@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.data.cells import MAX_LISTED, warn
 from mmgraph.data.column import AnyArray, BoolArray
+from mmgraph.data.notices import MAX_LISTED, warn
 
 # values that programs and data sets write for missing cells: runs of nines, limits of
 # integers and of float32, and the defaults of netCDF, GRIB, LAS and Ferret

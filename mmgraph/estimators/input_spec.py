@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.categories import Categories
-from mmgraph.data.cells import MAX_LISTED, warn
 from mmgraph.data.column import AnyArray, BoolArray, Column, empty_column
 from mmgraph.data.concat import as_text
 from mmgraph.data.encoder import ChannelEncoder, encode_columns, fit_encoders
 from mmgraph.data.io.arrays import with_times
+from mmgraph.data.notices import MAX_LISTED, warn
 from mmgraph.data.ranges import ChannelRanges
 from mmgraph.data.schema_inference import resize_schema
 from mmgraph.data.stream.stream import declare_strings
