@@ -113,9 +113,10 @@ class ChannelRanges:
         Raises:
             LookupError, TypeError, ValueError: If the content is damaged.
         """
-        fill_values = {
-            int(c): tuple(map(float, v)) for c, v in content["fill_values"].items()
-        }
+        fills = content["fill_values"]
+        if not isinstance(fills, dict):
+            raise TypeError(f"fill_values {fills!r:.40}")
+        fill_values = {int(c): tuple(map(float, v)) for c, v in fills.items()}
         lower = [-np.inf if v is None else float(v) for v in content["lower"]]
         upper = [np.inf if v is None else float(v) for v in content["upper"]]
         if {len(lower), len(upper)} != {width} or not fill_values.keys() <= {
