@@ -146,7 +146,10 @@ class MultimodalData:
                 strings, or None. Strings are text; if the schema has kind "image" or
                 "audio", they are paths of files. 1-D entries of equal length without
                 times are read as vectors, otherwise as sequences of one channel;
-                ``tokens`` of the schema overrides this rule.
+                ``tokens`` of the schema overrides this rule. A data frame is a table,
+                whose columns may be categories; those of a list with one data frame per
+                sample are aligned by name, and a column of dates holds the times.
+                Objects of pandas must have the same index.
             y: Labels, ``[N]`` numbers or strings, or ``[N, K]`` numbers for several
                 targets; missing labels are NaN or None.
             ids: ``[N]`` unique numbers or strings. Default: 0 to N - 1.
@@ -164,7 +167,8 @@ class MultimodalData:
             Data with the modalities in the order of ``arrays``.
 
         Raises:
-            DataError: If lengths, shapes or types contradict each other or the schema.
+            DataError: If lengths, shapes, types or indices contradict each other or the
+                schema.
 
         Example:
             >>> labs = [[5.1, 40.0], [6.2, 38.0]]
@@ -696,9 +700,12 @@ class MultimodalData:
     ) -> "MultimodalData":
         """Read an Arrow table with one row per sample.
 
+        The guide "What mmgraph does with your columns" states what each column becomes.
+
         Args:
             table: Table that :meth:`to_arrow` returned, or any other table together
-                with ``modalities``.
+                with ``modalities``. Data frames of polars and of other libraries with
+                the Arrow PyCapsule interface are tables, too.
             modalities: Columns of each modality, see :meth:`from_parquet`.
             y: Column of labels; None reads none.
             ids: Column of ids, see :meth:`from_parquet`.
@@ -774,9 +781,13 @@ class MultimodalData:
     ) -> "MultimodalData":
         """Read a Parquet or CSV file with one row per sample.
 
+        The guide "What mmgraph does with your columns" states what each column becomes.
+        Ids, labels and groups keep every digit and leading zero.
+
         Args:
-            path: Path of the file. A name that ends in .csv or .csv.gz is read as CSV,
-                where an empty cell is null.
+            path: Path of the file. A name that ends in .csv or .csv.gz is read as CSV
+                in UTF-8, with commas, semicolons, tabs or bars between columns, where
+                an empty cell and NA are null.
             modalities: Columns of each modality, for files that :meth:`to_parquet` did
                 not write: a list of numeric or categorical columns (see
                 :meth:`from_pandas`), or the name of one column of strings (text, or
@@ -789,7 +800,8 @@ class MultimodalData:
                 numbered if "id" has repeats or nulls, or holds neither numbers nor
                 strings.
             groups: Column of groups; None reads none. Default: "group" if it exists
-                and holds numbers or strings.
+                and holds numbers or strings. A `DataWarning` lists the defaults that
+                were read from a file that :meth:`to_parquet` did not write.
 
         Returns:
             Data of all rows.
@@ -883,9 +895,11 @@ class MultimodalData:
     ) -> "MultimodalData":
         """Read a pandas data frame with one row per sample.
 
+        The guide "What mmgraph does with your columns" states what each column becomes.
+
         Args:
-            frame: Data frame. Booleans become 0 and 1; missing cells are missing
-                values.
+            frame: Data frame. Booleans become 0 and 1, dates days; missing cells are
+                missing values. Labels of columns may be numbers or tuples.
             modalities: Columns of each modality: a list of numeric and categorical
                 columns, or the name of one column of strings (text, or categories if
                 they are few and short) or of arrays (sequences). The times of a column
@@ -902,8 +916,7 @@ class MultimodalData:
             Data of all rows.
 
         Raises:
-            DataError: If a column does not exist, or is neither numeric nor
-                categorical.
+            DataError: If a column does not exist or cannot be read.
 
         Example:
             >>> import pandas as pd
