@@ -266,9 +266,9 @@ def read_bytes(
         handle = os.open(path, flags)
         with os.fdopen(handle, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            content = file.read(most + 1) if size <= most else b""
+            content = file.read(size + 1) if size <= most else b""
     except (OSError, ValueError, MemoryError) as failure:
-        reason = getattr(failure, "strerror", None) or failure or "out of memory"
+        reason = getattr(failure, "strerror", None) or str(failure) or "no memory"
         raise error(f"{subject} cannot be read: {reason}.", remedy) from None
     _check_size(limit, max(size, len(content)), subject, error)
     return content
