@@ -29,7 +29,12 @@ from mmgraph.embedding.negatives import Pairs, draw_training_pairs
 from mmgraph.embedding.space import EmbeddingSpace
 from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.estimators.base import PREDICT_BATCH, LabelLike, MultimodalLike
+from mmgraph.estimators.base import (
+    PREDICT_BATCH,
+    LabelLike,
+    MultimodalLike,
+    predict_alone,
+)
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.pair_base import (
     PairEstimator,
@@ -308,6 +313,9 @@ class FusionMatcher(PairEstimator):
                 "left_data and right_data must have the same number of samples, got "
                 f"{len(left)} and {len(right)}. Repeat samples by indexing."
             )
+        alone = predict_alone(self.predict_proba, left_data, right_data)
+        if alone is not None:
+            return alone
         rows = np.arange(len(left))
         return self._predict_pairs(left, right, rows, rows)
 

@@ -25,7 +25,12 @@ from mmgraph.embedding.hubness import FloatArray, Hubness, hub_corrected
 from mmgraph.embedding.model import EmbeddingFusion
 from mmgraph.embedding.space import EmbeddingSpace
 from mmgraph.embedding.training_data import EmbeddingTrainingData
-from mmgraph.estimators.base import FITTING, LabelLike, MultimodalLike
+from mmgraph.estimators.base import (
+    FITTING,
+    LabelLike,
+    MultimodalLike,
+    predict_alone,
+)
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.pair_base import PairEstimator, check_multimodal
 from mmgraph.experts.links import ExpertKind
@@ -250,6 +255,9 @@ class FusionRetriever(PairEstimator):
         """
         check_is_fitted(self, "model_")
         data = check_multimodal(X)
+        alone = predict_alone(lambda one: self.embed(one, modalities=modalities), data)
+        if alone is not None:
+            return alone
         if modalities is not None:
             names = [modalities] if isinstance(modalities, str) else list(modalities)
             check_names("modalities", names, self.schema_.modality_names)

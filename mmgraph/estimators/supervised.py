@@ -41,6 +41,7 @@ from mmgraph.estimators.base import (
     FusionEstimator,
     LabelLike,
     SampleLike,
+    predict_alone,
 )
 from mmgraph.estimators.explain import Explanation, explain
 from mmgraph.estimators.featurize import Encoder, Featurizer
@@ -351,7 +352,11 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         check_is_fitted(self, "model_")
         if isinstance(X, MultimodalStream):
             return torch.cat([self._apply(chunk, choose) for chunk in X.chunks()])
-        return self._predict_batches(self._read(X), choose(self.model_))
+        data = self._as_data(X)
+        alone = predict_alone(lambda one: self._apply(one, choose).numpy(), data)
+        if alone is not None:
+            return torch.from_numpy(alone)
+        return self._predict_batches(self._read(data), choose(self.model_))
 
     def _read(self, X: "SampleLike") -> MultimodalData:  # noqa: N803
         data = self.input_spec_.read(self._as_data(X), progress=self.verbose)

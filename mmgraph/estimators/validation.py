@@ -208,8 +208,8 @@ def one_sample(values: Mapping[str, Any], schema: Schema) -> MultimodalData:
             value = np.asarray(value)[:, None]
         elif name not in sequences and rows not in (None, 1):
             raise DataError(
-                f"A dict must hold one sample, got {rows} rows of {name!r}. Build it with "
-                "MultimodalData.from_arrays(X) for several samples."
+                f"A dict must hold one sample, got {rows} rows of {name!r}. Build it "
+                "with MultimodalData.from_arrays(X) for several samples."
             )
         stamps = {name: [values[f"{name}.time"]]} if f"{name}.time" in times else None
         columns |= MultimodalData.from_arrays({name: [value]}, times=stamps).columns

@@ -93,14 +93,11 @@ MISTAKES = {
     f"{TRAIN} --label died --group holes": "--group must be known for every sample",
     f"{TRAIN}/x --label died --modality ecg=rate": "the modality column 'rate', got "
     "wbc",
-    f"train shards --label died {LABS} --output out": "shards/1.parquet must hold the "
-    "modality column 'crp', got",
     "train t.parquet --label died --output out": "t.parquet: a table that mmgraph did "
     "not write must come with the columns of each modality, got none. Give --modality "
     "labs=wbc,crp.",
     f"{TRAIN} --label died --modality a=wbc=3": "Modality 'a' must name categories "
     "of categorical columns, got 'wbc=3', and column 'wbc' is numeric. Use 'wbc'.",
-    f"{TRAIN} --label died --modality a=when": "got date32[day]. Convert it first.",
     "train not.parquet --label y --output out": "must be a readable Parquet file",
     "train files --label y --output out": "files must hold Parquet files to have "
     "columns, got --label for a folder without one. Leave --label out.",
