@@ -24,6 +24,7 @@ from mmgraph.data.categories import (
 from mmgraph.data.column import AnyArray, Column, IntArray, lengths_to_offsets
 from mmgraph.data.io.arrays import from_rows
 from mmgraph.data.number_strings import parse_numbers
+from mmgraph.data.string_cells import PLACEHOLDERS
 from mmgraph.errors import DataError, DataWarning
 
 Channels: TypeAlias = Mapping[str, Categories | None]
@@ -34,33 +35,33 @@ def concat_columns(name: str, columns: Sequence[Column]) -> Column:
     """Concatenate columns of one modality along the samples.
 
     A column without rows is compatible with any other. A channel that a column lacks is
-    missing in its rows. Categories are united; a categorical channel is text where
-    another column is text.
+    missing in its rows. Categories are united; a single channel is text where another
+    column is text.
 
     Args:
         name: Name of the modality, for error messages.
         columns: Columns to concatenate, at least one.
 
     Raises:
-        DataError: If widths, kinds or times differ, or a channel holds fractions in one
-            column and categories in another.
+        DataError: If widths, kinds or times differ, or a channel holds fractions in
+            some columns and categories in most.
     """
     filled = [c for c in columns if len(c.values)] or list(columns[:1])
     if any(c.is_text for c in filled):
-        filled = [as_text(c) if c.is_categorical else c for c in filled]
+        filled = [as_text(c) if c.names else c for c in filled]
     first = filled[0]
     for other in filled[1:]:
         _check_same_kind(name, first, other)
     channels = unite_channels(name, filled)
-    lengths = np.concatenate([c.lengths for c in columns])
+    filled = [align_channels(name, c, channels) for c in filled]
+    rows = iter(filled)
+    lengths = [(next(rows) if len(c.values) else c).lengths for c in columns]
     time = None
     if first.time is not None:
         time = np.concatenate([c.time for c in filled if c.time is not None])
     return Column(
-        values=np.concatenate(
-            [align_channels(name, c, channels).values for c in filled]
-        ),
-        offsets=lengths_to_offsets(lengths),
+        values=np.concatenate([c.values for c in filled]),
+        offsets=lengths_to_offsets(np.concatenate(lengths)),
         time=time,
         names=tuple(channels) if any(c.names for c in filled) else (),
         ragged=any(c.ragged for c in filled),
@@ -110,7 +111,7 @@ def unite_channels(name: str, columns: Sequence[Column]) -> Channels:
         columns: Columns of numbers and categories, or of text, which has no channels.
 
     Raises:
-        DataError: If a channel holds fractions in one column and categories in another.
+        DataError: If a channel holds fractions in some columns and categories in most.
     """
     names = next((c.names for c in columns if c.names), ())
     parts = [c if c.names else replace(c, names=names[: c.channels]) for c in columns]
@@ -123,30 +124,50 @@ def unite_channels(name: str, columns: Sequence[Column]) -> Channels:
 
 
 def _unite_cells(name: str, field: str, parts: Sequence[Cells]) -> Categories | None:
-    """Return the categories of a channel; None if it holds numbers."""
+    """Return the categories of a channel; None if it holds numbers.
+
+    A channel that holds numbers in some parts and categories in others holds numbers if
+    the categories stand for missing cells, such as "n/a", or if most cells are numbers
+    and some of them fractions. Otherwise whole numbers are categories.
+
+    Raises:
+        DataError: If fractions are the smaller part of the cells.
+    """
     categories = [each for _, each in parts if each is not None]
     if not categories:
         return None
     if len(parts) == len(categories) and len(set(categories)) == 1:
         return categories[0]
-    for values in (values for values, each in parts if each is None):
-        fractions = values[np.mod(values, 1) > 0]
-        if len(fractions):
-            got = category_of(float(fractions[0]))
-            raise DataError(
-                f"Modality {name!r} must hold numbers or categories in column "
-                f"{field!r}, got the number {got} in one part and the category "
-                f"{categories[0][0]!r} in another. Clean the column."
-            )
-        categories.append(numbers_as_codes(values)[1])
-    return unite_categories(categories)
+    numbers = [values[~np.isnan(values)] for values, each in parts if each is None]
+    names = {category.lower() for each in categories for category in each}
+    if numbers and names <= set(PLACEHOLDERS):
+        return None
+    fraction = next((x for x in map(_first_fraction, numbers) if x is not None), None)
+    if fraction is None:
+        return unite_categories(
+            [*categories, *(numbers_as_codes(values)[1] for values in numbers)]
+        )
+    known = sum(int((~np.isnan(values)).sum()) for values, _ in parts)
+    if sum(map(len, numbers)) * 2 > known:
+        return None
+    raise DataError(
+        f"Modality {name!r} must hold numbers or categories in column {field!r}, got "
+        f"the number {category_of(fraction)} in one part and the category "
+        f"{categories[0][0]!r} in another. Clean the column."
+    )
+
+
+def _first_fraction(numbers: AnyArray) -> float | None:
+    fractions = numbers[np.mod(numbers, 1) > 0]
+    return float(fractions[0]) if len(fractions) else None
 
 
 def align_channels(name: str, column: Column, channels: Channels) -> Column:
     """Return a column of numbers and categories with other channels.
 
     A channel that the column lacks is NaN, as is a category that is not a number in a
-    channel of numbers, with a warning. Text is returned unchanged.
+    channel of numbers, with a warning. Samples without any known cell are missing. Text
+    is returned unchanged.
 
     Args:
         name: Name of the modality, for messages.
@@ -170,7 +191,10 @@ def align_channels(name: str, column: Column, channels: Channels) -> Column:
         for field, each in channels.items()
     ]
     values = np.stack(cells, axis=1).astype(np.float32)
-    return replace(column, values=values, names=tuple(channels), categories=categories)
+    return drop_empty_rows(
+        name,
+        replace(column, values=values, names=tuple(channels), categories=categories),
+    )
 
 
 def convert_cells(
@@ -237,8 +261,7 @@ def align_with(name: str, column: Column, template: Column) -> Column:
         known = template.cells(field) if field in template.names else own
         assert known is not None
         channels[field] = _extend(known, own)
-    aligned = align_channels(name, column, channels)
-    return aligned if aligned is column else drop_empty_rows(name, aligned)
+    return align_channels(name, column, channels)
 
 
 def _extend(known: Cells, own: Cells | None) -> Categories | None:

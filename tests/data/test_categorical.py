@@ -411,6 +411,9 @@ def test_concatenation_of_numbers_and_categories():
     assert column.categories == (("10", "2", "b"),)
     assert column.values.ravel().tolist() == [1, 0, 0, 2]
     c = MultimodalData.from_pandas(pd.DataFrame({"x": [1.5]}), {"a": ["x"]})
+    with pytest.warns(DataWarning, match="got 'b' .*1.*. These cells are missing"):
+        numbers = MultimodalData.concat([b, c, c, c]).columns["a"]
+    assert numbers.values.ravel().tolist() == [10, 1.5, 1.5, 1.5]
     with pytest.raises(
         DataError, match=r"'x', got the number 1\.5 in one part and the c"
     ):

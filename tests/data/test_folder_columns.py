@@ -122,6 +122,20 @@ def test_numbers_in_one_file_are_the_categories_of_another(write, order):
     assert [cells[f"p{i}"][1] for i in (0, 1, 13, 14)] == ["2", "1", "1", "x"]
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_file_of_cells_that_stand_for_missing_ones_is_missing(write, order):
+    parts = [FRAME[:10].assign(age="n/a", note=7), FRAME[10:]]
+    folder = write(*(parts[i] for i in order))
+    with pytest.warns(
+        DataWarning, match="numbers in column 'age', got 'n/a' .sample 0"
+    ):
+        data = stream(folder).load()
+    column = data.columns["history"]
+    assert column.categories == (None, ("f", "m"))
+    assert np.isnan(column.values[:, 0]).sum() == 8  # of 10, two know nothing else
+    assert data.columns["note"].values.tolist().count("7") == 10
+
+
 def test_what_the_first_samples_do_not_show_is_kept(write):
     """A column that is null at first has no kind, and new categories are added."""
     first = FRAME.assign(sex=None, rate=np.nan)
