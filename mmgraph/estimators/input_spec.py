@@ -99,13 +99,7 @@ class InputSpec:
                 than 64 categories.
             ConfigError: If an encoder is of an unknown modality or of another kind.
         """
-        texts = {
-            name: as_text(column)
-            for name, column in data.columns.items()
-            if column.is_categorical
-            and (categories_as_text or name in (encoders or ()))
-        }
-        data = _with_columns(data, data.columns | texts)
+        data = declare_texts(data, data.columns if categories_as_text else encoders)
         channels = fit_encoders(data.columns)
         data = _with_columns(data, encode_columns(data.columns, channels))
         featurizer = Featurizer.fit(data, encoders, device)
@@ -409,6 +403,24 @@ def _require_modalities(data: MultimodalData, schema: Schema) -> None:
             f"Training data must have the modality {lacking[0]!r} of the schema, got "
             f"{', '.join(data.modalities)}. Add it, with None for missing rows."
         )
+
+
+def declare_texts(
+    data: MultimodalData, names: Collection[str] | None
+) -> MultimodalData:
+    """Return the data with modalities of one categorical column as text.
+
+    Args:
+        data: Samples.
+        names: Modalities that are text, such as those with a pretrained encoder.
+    """
+    columns = {
+        name: as_text(column)
+        if name in (names or ()) and column.is_categorical
+        else column
+        for name, column in data.columns.items()
+    }
+    return _with_columns(data, columns)
 
 
 def _with_columns(data: MultimodalData, columns: dict[str, Column]) -> MultimodalData:

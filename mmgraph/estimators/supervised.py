@@ -45,7 +45,7 @@ from mmgraph.estimators.base import (
 )
 from mmgraph.estimators.explain import Explanation, explain
 from mmgraph.estimators.featurize import Encoder, Featurizer
-from mmgraph.estimators.input_spec import InputSpec
+from mmgraph.estimators.input_spec import InputSpec, declare_texts
 from mmgraph.estimators.persistence import model_params
 from mmgraph.estimators.validation import (
     check_sample_weight,
@@ -568,7 +568,7 @@ def sample_size(
     Raises:
         DataError: If the memory of the stream holds too few samples.
     """
-    first = next(stream.shard(0, 1).chunks(MIN_SAMPLE))
+    first = declare_texts(next(stream.shard(0, 1).chunks(MIN_SAMPLE)), encoders)
     first = Featurizer.fit(first, encoders).transform(first)
     width = sum(x.shape[1] for x in first.features().values())
     by_rows = stream.memory // SAMPLE_SHARE // stream.row_bytes
