@@ -1,7 +1,7 @@
 """Events of the interpreter while untrusted files are loaded: run as a program.
 
-Every loader runs twice, since its first call imports modules of its own; the events of
-the second call are printed.
+Every loader runs twice, since its first call imports modules; the events of the second
+call are printed.
 """
 
 import sys

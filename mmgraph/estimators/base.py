@@ -55,7 +55,7 @@ _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 
 @contextmanager
 def batch_invariant() -> Iterator[None]:
-    """Predict every sample in a batch of its own, so that its bits are always equal.
+    """Predict every sample alone, so that its bits are always equal.
 
     Otherwise, the order of floating-point operations, and so the last bits of a
     prediction, can depend on the number of samples that are predicted together: by up
