@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmgraph import DataError, DataWarning, MultimodalData, MultimodalStream
+from mmgraph.data.io import csv_table
 from mmgraph.data.io.csv_table import is_untyped
 from mmgraph.data.io.parquet import column_names, read_table
 
@@ -33,8 +34,9 @@ def test_the_header_decides_the_separator(separator, start, write):
     ]
 
 
-def test_cells_with_line_breaks_may_span_blocks(write):
-    note = "Seen on ward.\n" + "x" * (17 << 20)
+def test_cells_with_line_breaks_may_span_blocks(write, monkeypatch):
+    monkeypatch.setattr(csv_table, "_BLOCK_BYTES", 1 << 10)
+    note = "Seen on ward.\n" + "x" * (9 << 10)
     path = write(f'note,y\nshort,0\n"{note}",1\n')
     data = MultimodalData.from_parquet(path, modalities={"note": "note"}, y="y")
     assert data.columns["note"].values.tolist() == ["short", note]
