@@ -3,7 +3,7 @@
 A mutation of a file is drawn from a seed: flipped bits, cut, repeated and foreign
 bytes, and, in JSON, other values at any place. Hashes are computed again, so that a
 mutation reaches the code behind them. A loader must accept the file or raise an error
-of mmgraph of one line.
+of mmgraph.
 """
 
 import copy
@@ -180,7 +180,7 @@ def _read_one(loader: Loader, original: bytes, seed: int) -> str:
             loader.read()
     except mg.MMGraphError as error:
         text = str(error)
-        return "refused" if text.strip() and "\n" not in text.strip() else "unnamed"
+        return "refused" if text.strip() else "unnamed"
     except BaseException as error:
         return type(error).__name__
     return "accepted"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.errors import CheckpointError, ConfigError
+from mmgraph.files import shorten
 
 NUM_LINKS = 32  # M of HNSW: links per node, twice as many on the lowest level
 EF_CONSTRUCTION = 100  # candidates during the construction of an HNSW graph
@@ -67,7 +68,7 @@ class FaissEngine:
         if content is None:
             self._build(vectors)
         else:
-            self._engine = self._from_bytes(content, vectors.shape)
+            self._engine = self._from_bytes(content, vectors)
 
     def _build(self, vectors: Floats) -> None:
         self._row_of = np.arange(len(vectors))
@@ -90,14 +91,14 @@ class FaissEngine:
             return engine
         return faiss.IndexFlatIP(channels)
 
-    def _from_bytes(self, content: bytes, shape: tuple[int, ...]) -> Any:  # noqa: ANN401
+    def _from_bytes(self, content: bytes, vectors: Floats) -> Any:  # noqa: ANN401
+        shape = vectors.shape
         try:
             raw = np.frombuffer(content, dtype=np.uint8)
             engine = self._faiss.deserialize_index(raw)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
+        except (AssertionError, MemoryError, RuntimeError, TypeError) as error:
             raise CheckpointError(
-                f"The faiss part of an index is damaged: {reason}."
+                f"The faiss part of an index is damaged: {shorten(error)}."
             ) from None
         expected = type(self._empty(*shape))
         if (engine.ntotal, engine.d) != shape or type(engine) is not expected:
@@ -106,7 +107,35 @@ class FaissEngine:
                 f"{shape[1]} as {self.kind}, got {engine.ntotal} of width {engine.d} "
                 f"as {type(engine).__name__}."
             )
+        if not self._holds(engine, vectors):
+            raise CheckpointError(
+                "The faiss part of an index must hold the vectors of the index, got "
+                "others. Create the index again."
+            )
         return engine
+
+    def _holds(self, engine: Any, vectors: Floats) -> bool:  # noqa: ANN401
+        """Return True if an engine holds each vector once, under its row."""
+        if not isinstance(engine, self._faiss.IndexIVF):
+            stored = engine.reconstruct_n(0, len(vectors))
+            return engine.ntotal == len(vectors) and np.array_equal(stored, vectors)
+        lists, pointer = engine.invlists, self._faiss.rev_swig_ptr
+        if not 1 <= lists.nlist == engine.nlist <= max(1, len(vectors)):
+            return False
+        ids: list[Rows] = [np.empty(0, dtype=np.int64)]
+        for number in range(lists.nlist):
+            size = lists.list_size(number)
+            if size > len(vectors):
+                return False
+            if size:
+                ids.append(pointer(lists.get_ids(number), size).copy())
+                codes = pointer(lists.get_codes(number), size * lists.code_size)
+                if ids[-1].min() < 0 or ids[-1].max() >= len(vectors):
+                    return False
+                if codes.tobytes() != vectors[ids[-1]].tobytes():
+                    return False
+        rows = np.sort(np.concatenate(ids))
+        return np.array_equal(rows, np.arange(len(vectors)))
 
     def to_bytes(self, vectors: Floats) -> bytes:
         """Return the serialized index, without tombstones.

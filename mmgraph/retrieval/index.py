@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmgraph import checkpoint
+from mmgraph.data.targets import check_unique
 from mmgraph.errors import CheckpointError, ConfigError, DataError
+from mmgraph.files import shorten
 from mmgraph.retrieval.approximate import EXACT_SHARE, FaissEngine
 from mmgraph.retrieval.entries import as_unit_vectors, check_ids, is_missing
 from mmgraph.retrieval.exact import nearest
@@ -338,6 +340,7 @@ class Index:
 
 
 FAISS = "faiss"
+UNIT_TOLERANCE = 1e-3
 
 
 def save_index(index: "Index", folder: PathLike) -> None:
@@ -374,20 +377,30 @@ def load_index(kind: type["Index"], folder: PathLike, device: str) -> "Index":
     try:
         index = kind.__new__(kind)
         index.kind, index.device = manifest["index"], device
-        index.modalities = tuple(manifest["modalities"])
+        index.modalities = tuple(map(str, manifest["modalities"]))
         index.ids = _ids_from_tensors(tensors)
         index._x = tensors["vectors"].numpy()
         index.present = tensors["present"].numpy()
-    except (KeyError, TypeError, ValueError) as error:
+    except checkpoint.LOAD_ERRORS as error:
         raise CheckpointError(
-            f"{folder} must contain an index of this version, got {error!r}. Create it "
-            "again by mmgraph index."
+            f"{folder} must contain an index of this version, got {shorten(error)}. "
+            "Create it again by mmgraph index."
         ) from None
     index._tensor, index._engine = None, None
     _check(index, folder)
+    _check_values(index, folder)
     if index.kind != "exact":
-        content = parts.get(FAISS, b"")
-        index._engine = FaissEngine(index.kind, index._x, content)
+        try:
+            content = parts[FAISS]
+            index._engine = FaissEngine(index.kind, index._x, content)
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
+        except checkpoint.LOAD_ERRORS as error:
+            if isinstance(error, ConfigError):  # faiss is not installed
+                raise
+            raise CheckpointError(
+                f"{folder} must contain a faiss index, got {shorten(error)}."
+            ) from None
     return index
 
 
@@ -408,6 +421,19 @@ def _check(index: "Index", folder: PathLike) -> None:
         )
 
 
+def _check_values(index: "Index", folder: PathLike) -> None:
+    """Check that vectors are of unit length, and ids unique."""
+    length = np.linalg.norm(index._x, axis=1)
+    if not (np.abs(length - 1) < UNIT_TOLERANCE).all():  # NaN is not below
+        raise CheckpointError(
+            f"{folder} must contain unit vectors, got others. Create the index again."
+        )
+    try:
+        check_unique(index.ids)
+    except DataError as error:
+        raise CheckpointError(f"{folder}: {error.fault}") from None
+
+
 def _ids_as_tensors(ids: NDArray[Any]) -> dict[str, Tensor]:
     if ids.dtype.kind != "U":
         return {"ids": torch.from_numpy(ids)}
@@ -422,5 +448,7 @@ def _ids_from_tensors(tensors: dict[str, Tensor]) -> NDArray[Any]:
         return np.asarray(tensors["ids"].numpy(), dtype=np.int64)
     letters, ends = tensors["id_letters"].numpy().tobytes(), tensors["id_ends"].tolist()
     starts = [0, *ends][:-1]
+    if sorted([*starts, len(letters)]) != [*starts, len(letters)]:
+        raise ValueError("ends of ids that are not ascending")
     texts = [letters[a:b].decode() for a, b in zip(starts, ends, strict=True)]
     return np.array(texts, dtype=np.str_)

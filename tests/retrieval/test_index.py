@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmgraph import CheckpointError, ConfigError, DataError, Index
+from mmgraph import CheckpointError, ConfigError, DataError, Index, checkpoint
 from mmgraph.retrieval import exact
 
 KINDS = ("exact", "flat", "hnsw", "ivf")
@@ -389,6 +389,27 @@ def test_damaged_faiss_part_is_rejected(tmp_path):
         Index.load(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_faiss_part_of_other_vectors_is_rejected(tmp_path, kind):
+    pytest.importorskip("faiss")
+    make(kind).save(tmp_path)
+    tensors, manifest, parts = checkpoint.load(tmp_path)
+    tensors["vectors"] = tensors["vectors"].flip(0).contiguous()
+    checkpoint.save(tmp_path, tensors, manifest, parts)
+    with pytest.raises(CheckpointError, match="must hold the vectors of the index, go"):
+        Index.load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [float("nan"), 2.0])
+def test_vectors_that_have_no_unit_length_are_rejected(tmp_path, change):
+    make("exact").save(tmp_path)
+    tensors, manifest, _ = checkpoint.load(tmp_path)
+    tensors["vectors"] = tensors["vectors"] * change
+    checkpoint.save(tmp_path, tensors, manifest)
+    with pytest.raises(CheckpointError, match="must contain unit vectors, got others"):
+        Index.load(tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["cut", "foreign"])
 def test_faiss_part_that_does_not_fit_is_rejected(tmp_path, damage):
     pytest.importorskip("faiss")
@@ -401,17 +422,19 @@ def test_faiss_part_that_does_not_fit_is_rejected(tmp_path, damage):
     new = part.read_bytes()[:200] if damage == "cut" else other.read_bytes()
     digest = hashlib.sha256(new).hexdigest()
     (tmp_path / f"part-{digest[:16]}.bin").write_bytes(new)
-    rewrite(tmp_path, parts_sha256={"faiss": digest})
+    sizes = {"faiss": len(new)}
+    rewrite(tmp_path, parts_sha256={"faiss": digest}, parts_bytes=sizes)
     match = "is damaged" if damage == "cut" else "must hold 257 vectors of width 16"
     with pytest.raises(CheckpointError, match=match):
         Index.load(tmp_path)
 
 
 def rewrite(folder, **changes) -> None:
-    """Change the manifest of a saved index."""
+    """Change the manifest of a saved index, with a hash that fits."""
     path = folder / "mmgraph.json"
-    manifest = json.loads(path.read_text())
-    path.write_text(json.dumps({**manifest, **changes}))
+    manifest = {**json.loads(path.read_text()), **changes}
+    manifest[checkpoint.OWN_HASH] = checkpoint._hash_of(manifest)
+    path.write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
@@ -421,7 +444,7 @@ def rewrite(folder, **changes) -> None:
         ({"modalities": ["image"]}, "must contain equal numbers of ids"),
         ({"modalities": None}, "must contain an index of this version"),
         ({"weights_sha256": "0" * 64}, "cannot be read"),
-        ({"index": "hnsw"}, "must name the SHA-256 of its part 'faiss'"),
+        ({"index": "hnsw"}, "must contain a faiss index, got"),
     ],
 )
 def test_manifest_that_does_not_fit_is_rejected(tmp_path, changes, match):
@@ -437,10 +460,6 @@ def test_folder_of_something_else_is_rejected(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         Index.load(tmp_path)
     make("exact").save(tmp_path)
-    path = tmp_path / "mmgraph.json"
-    manifest = json.loads(path.read_text())
-    manifest["estimator"] = "FusionClassifier"
-    del manifest["index"]
-    path.write_text(json.dumps(manifest))
+    checkpoint.save(tmp_path, {}, {"estimator": "FusionClassifier"})
     with pytest.raises(CheckpointError, match="must contain an index, got a Fusion"):
         Index.load(tmp_path)
