@@ -41,18 +41,7 @@ def test_contents_of_masked_slots_change_nothing():
 
 
 def test_a_leak_of_masked_slots_is_found(monkeypatch):
-    forward = mg.FusionModel.forward
-
-    def leaky(self, batch, *rest):
-        output = forward(self, batch, *rest)
-        leak = sum(x.sum() for x in batch.x.values()) * 0
-        return output._replace(logits=output.logits + leak)
-
-    def keep(self, *_):  # cells of missing modalities stay in the batch
-        return self
-
-    monkeypatch.setattr(mg.FusionModel, "forward", leaky)
-    monkeypatch.setattr(mg.Batch, "drop", keep)
+    monkeypatch.setattr(mg.Batch, "drop", lambda self, *_: self)
     assert invariants.differing_contents(6)[0] > 0
 
 

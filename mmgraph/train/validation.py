@@ -52,7 +52,8 @@ def shrunk_beta(losses: Tensor, groups: Tensor, weight: Tensor | None = None) ->
     gain = _mean(difference, weight)
     deviation = difference - gain
     total = torch.zeros(count, dtype=losses.dtype, device=losses.device)
-    total = total.index_add(0, group, deviation if weight is None else deviation * weight)
+    parts = deviation if weight is None else deviation * weight
+    total = total.index_add(0, group, parts)
     scale = len(difference) if weight is None else weight.sum()
     variance = total.square().sum() / scale**2
     if best == 0 or count < 2:
