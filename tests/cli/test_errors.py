@@ -79,7 +79,7 @@ MISTAKES = {
     # what has no command, option or value
     "frobnicate": "No such command 'frobnicate'. See mmgraph --help.",
     "--frobnicate": "No such option: --frobnicate. See mmgraph --help.",
-    "train": "Error: file is required, got nothing.",
+    "train --output out": "Error: file is required, got nothing.",
     f"{TRAIN} --label": "Option '--label' requires an argument.",
     f"{TRAIN} --label died --seed x": "Invalid value for '--seed': ",
     # columns
@@ -96,8 +96,6 @@ MISTAKES = {
     "train t.parquet --label died --output out": "t.parquet: a table that mmgraph did "
     "not write must come with the columns of each modality, got none. Give --modality "
     "labs=wbc,crp.",
-    f"{TRAIN} --label died --modality a=wbc=3": "Modality 'a' must name categories "
-    "of categorical columns, got 'wbc=3', and column 'wbc' is numeric. Use 'wbc'.",
     "train not.parquet --label y --output out": "must be a readable Parquet file",
     "train files --label y --output out": "files must hold Parquet files to have "
     "columns, got --label for a folder without one. Leave --label out.",
