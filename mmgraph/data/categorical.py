@@ -71,7 +71,7 @@ def read_channels(
     return names, values, categories
 
 
-def is_text(cells: Any, *, declared: bool = False) -> bool:  # noqa: ANN401
+def is_text(cells: Any, *, declared: bool = False, timed: bool = False) -> bool:  # noqa: ANN401
     """Return True if the cells of a column are free text.
 
     Categories are at most 64 different strings; without a declared type, they also have
@@ -80,11 +80,14 @@ def is_text(cells: Any, *, declared: bool = False) -> bool:  # noqa: ANN401
     Args:
         cells: ``[N]`` numbers, or Arrow array of strings.
         declared: True if the type of the column is categorical.
+        timed: True if the column has times, as texts may have.
     """
     import pyarrow.compute as pc
 
     if isinstance(cells, np.ndarray):
         return False
+    if timed:
+        return True
     names = pc.unique(cells.drop_null())
     if declared or not len(names):
         return len(names) > MAX_CATEGORIES

@@ -22,6 +22,7 @@ from mmgraph.cli.app import app
 from mmgraph.data.categorical import resolve_column
 from mmgraph.data.encoder import ChannelEncoder
 from mmgraph.estimators.input_spec import InputSpec
+from mmgraph.serving.inputs import read_samples
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -381,6 +382,18 @@ def test_baselines_align_categories_in_the_same_way():
     men = FRAME[FRAME["sex"] != "f"]
     expected = fitted.predict_proba(data)[men.index]
     np.testing.assert_allclose(fitted.predict_proba(read(men)), expected, atol=1e-12)
+
+
+def test_inputs_of_exported_models_are_aligned_in_the_same_way(model, channels):
+    spec = InputSpec.from_json(model.input_spec_.to_json())
+    data = read(FRAME.assign(sex=["x", *SEX[1:]]), "sex", "age")
+    with pytest.warns(DataWarning) as caught:
+        rows = read_samples(data, spec)["input.history"]
+    texts = " ".join(str(w.message) for w in caught)
+    assert "lacks columns of the training data: smokes" in texts
+    assert "training data lack: sex=x" in texts
+    channels[0, 1:3], channels[:, 3] = 0, np.nan
+    np.testing.assert_array_equal(rows, channels)
 
 
 # Concatenation

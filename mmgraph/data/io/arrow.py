@@ -304,7 +304,10 @@ def _read_modality(
         if not is_single(array.type):
             return _read_nested(table, name, fields[0])
         is_declared = fields[0] in declared or pa.types.is_dictionary(array.type)
-        if isinstance(source, str) and is_text(read(source), declared=is_declared):
+        is_timed = f"{fields[0]}.time" in known
+        if isinstance(source, str) and is_text(
+            read(source), declared=is_declared, timed=is_timed
+        ):
             texts = pc.if_else(read(source).is_valid(), plain_array(array)[0], None)
             return _read_text(table, name, texts, source)
     names, values, categories = read_channels(name, fields, known, read)

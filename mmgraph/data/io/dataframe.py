@@ -213,7 +213,10 @@ def _read_modality(table: _Frame, name: str, source: str | list[str]) -> Column:
             cells = series.astype(object).where(series.notna(), None).tolist()
             return build_column(name, cells, times=_times(table, fields[0]))
         is_declared = series.dtype.name == "category"
-        if isinstance(source, str) and is_text(read(source), declared=is_declared):
+        is_timed = f"{fields[0]}.time" in table.names
+        if isinstance(source, str) and is_text(
+            read(source), declared=is_declared, timed=is_timed
+        ):
             known = read(source).is_valid().to_numpy(zero_copy_only=False)
             cells = series.astype(object).where(known, None)
             texts = [None if cell is None else str(cell) for cell in cells]
