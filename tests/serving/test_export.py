@@ -178,7 +178,9 @@ def test_channels_of_an_exported_model_are_selected_by_name():
         return read_samples(data, spec)["input.labs"].tolist()
 
     assert read("wbc", "crp") == read("crp", "wbc") == [[1.0, 2.0]]
-    with pytest.raises(DataError, match="must have the channels wbc, crp as in the"):
+    with pytest.raises(
+        DataError, match=r"must have columns of the training data \(wbc, crp\)"
+    ):
         read("wbc", "age")
 
 
