@@ -367,7 +367,7 @@ def row_12(full: bool) -> Row:
         "threads and savers",
         "bit-equal; no torn file",
         f"{differ} of {8 * rounds} predictions differ; {torn} of {loads} loads fail "
-        f"beside 4 savers, {failed} savers fail, {left} files stay",
+        f"next to 4 savers, {failed} savers fail, {left} files stay",
         not (differ or torn or failed or left),
     )
 

@@ -29,6 +29,8 @@ RIDGE = 1.0  # the kernel of a row with itself is 1
 MAX_EXACT, MAX_LANDMARKS = 2500, 1024
 JITTER = 1e-8
 OVERSAMPLE, POWER_STEPS = 16, 3
+MIN_AVERAGED = 5  # training rows of a landmark in models without training rows
+AVERAGED_RIDGE = 1e-3
 
 
 class RBFMap(nn.Module):
@@ -79,9 +81,35 @@ class RBFMap(nn.Module):
 
         Computed in double precision, so that a row does not depend on the batch.
         """
-        square = _squared_distances(self._inputs(x), self.landmark)
-        relative = square / self.spread.double()
+        return self._kernel_of(self._inputs(x))
+
+    def _kernel_of(self, inputs: Tensor) -> Tensor:
+        relative = _squared_distances(inputs, self.landmark) / self.spread.double()
         return torch.stack([(-s * relative).exp() for s in SCALES]).mean(0)
+
+    def averaged(self) -> "RBFMap":
+        """Return an approximation whose landmarks are means of landmarks.
+
+        Every landmark is the mean of at least ``MIN_AVERAGED`` similar ones (of all, if
+        there are fewer), so that none is a row of a single training sample. Weights are
+        fitted to the outputs of this map at its landmarks.
+
+        References:
+            Practical Data-Oriented Microaggregation for Statistical Disclosure Control,
+            Domingo-Ferrer, Mateo-Sanz, 2002. Improved Nystroem Low-Rank Approximation
+            and Error Analysis, Zhang, Tsang, Kwok, 2008 (means as landmarks).
+        """
+        means = torch.stack(_means_of_similar(self.landmark))
+        result = RBFMap(self.scaler.channels, self.weight.shape[1], len(means))
+        kept = {k: v for k, v in self.state_dict().items() if k != "weight"}
+        result.load_state_dict(kept | {"landmark": means, "weight": result.weight})
+        target = self._kernel_of(self.landmark) @ self.weight.double()
+        kernel, gram = result._kernel_of(self.landmark), result._kernel_of(means)
+        normal = kernel.T @ kernel + AVERAGED_RIDGE * gram
+        normal.diagonal().add_(JITTER * len(kernel))
+        solved = torch.linalg.solve(normal, kernel.T @ target)
+        result.weight.copy_(solved.to(result.weight.dtype))
+        return result
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``[N, F]``, NaN if missing, to ``[N, D]``."""
@@ -91,6 +119,19 @@ class RBFMap(nn.Module):
 
     def _inputs(self, x: Tensor) -> Tensor:
         return self.scaler(_signed_sqrt(x))
+
+
+def _means_of_similar(x: Tensor) -> list[Tensor]:
+    """Return means of groups of similar rows, split at medians until they are small."""
+    groups, means = [x], []
+    while groups:
+        rows = groups.pop()
+        if len(rows) < 2 * MIN_AVERAGED:
+            means.append(rows.mean(0))
+            continue
+        order = rows[:, rows.var(0).argmax()].argsort(stable=True)
+        groups += [rows[part] for part in order.tensor_split(2)]
+    return means
 
 
 def _signed_sqrt(x: Tensor) -> Tensor:

@@ -4,11 +4,13 @@ Letters: ``N`` samples, ``M`` modalities.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from mmgraph.data import MultimodalData
@@ -28,6 +30,7 @@ from mmgraph.estimators.validation import PAIR_CONSTRAINTS, Constraint
 from mmgraph.experts.serialization import experts_config, experts_from_config
 from mmgraph.nn.heads import Classification
 from mmgraph.schema import Modality, Schema
+from mmgraph.typing import PathLike
 
 
 class PairEstimator(FusionEstimator):
@@ -95,6 +98,34 @@ class PairEstimator(FusionEstimator):
         raise AssertionError("defined by retriever and matcher")
 
     # Saving
+
+    def save_pretrained(self, folder: PathLike, *, training_rows: bool = True) -> None:
+        """Save the fitted estimator as safetensors and JSON.
+
+        The landmarks of kernel ridge regression are rows of the training data, which
+        the saved model contains. They can be replaced by means of similar rows.
+
+        Args:
+            folder: Folder; created if necessary. A model in the folder is replaced.
+            training_rows: Save landmarks as they are. False saves means of at least
+                five training rows in their place, and embeddings change slightly. This
+                is no guarantee of privacy: means, weights and, in a matcher, embeddings
+                of training samples still depend on the training data.
+
+        Raises:
+            CheckpointError: If the folder cannot be written.
+            NotFittedError: If the estimator is not fitted.
+        """
+        check_is_fitted(self, "model_")
+        saved = self
+        if not training_rows:
+            saved = copy(self)
+            saved.model_ = deepcopy(self.model_)
+            for maps in (saved._space.pair_maps, saved._space.class_maps):
+                for number, each in enumerate(maps):
+                    if isinstance(each, RBFMap):
+                        maps[number] = each.averaged()
+        super(PairEstimator, saved).save_pretrained(folder)
 
     def _model_config(self) -> dict[str, Any]:
         return {"space": space_config(self._space)}

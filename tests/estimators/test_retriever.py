@@ -226,3 +226,22 @@ def test_wrong_use_is_refused():
     ret = FusionRetriever().fit(data)
     with pytest.raises(DataError, match="'smell'"):
         ret.embed(data, modalities=["smell"])
+
+
+def test_a_model_can_be_saved_without_training_rows(tmp_path):
+    """No landmark is a row any more, and rows of one sample still match."""
+    rng = np.random.default_rng(0)
+    shape = rng.normal(size=(80, 3))
+    arrays = {"image": shape @ rng.normal(size=(3, 6)), "text": shape}
+    data = MultimodalData.from_arrays(arrays)
+    retriever = FusionRetriever().fit(data)
+    retriever.save_pretrained(tmp_path, training_rows=False)
+    saved = FusionRetriever.from_pretrained(tmp_path)
+    for old, new in zip(
+        retriever.model_.space.pair_maps, saved.model_.space.pair_maps, strict=True
+    ):
+        distance = (new.landmark[:, None] - old.landmark).abs().amax(2).amin(1)
+        assert len(new.landmark) <= len(old.landmark) / 5
+        assert distance.min() > 1e-3
+    z = [saved.embed(data, modalities=[name]) for name in ("image", "text")]
+    assert ((z[0] @ z[1].T).argmax(1) == np.arange(80)).mean() > 0.3
