@@ -100,9 +100,9 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
             is 0 if they do not reduce the loss on held-out samples.
         history_: Losses of the graph networks during training.
-        out_of_fold_score_: Accuracy of the pooled base learners, without the graph
-            networks, on training samples outside the folds that they were fitted to;
-            NaN for models that were saved by earlier versions.
+        out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
+            without the graph networks, on training samples outside the folds that they
+            were fitted to; NaN for models that were saved by earlier versions.
 
     Example:
         >>> train, test = load_dataset("heart").split(seed=0)
