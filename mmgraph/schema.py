@@ -710,7 +710,7 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
 
 def _build(cls: type[_T], item: dict[str, Any], where: str) -> _T:
     """Build a dataclass from a JSON object after checking field names and types."""
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     for key, value in item.items():
         if key not in known:
