@@ -455,9 +455,12 @@ def test_unknown_device_is_not_blamed_on_the_files(folder):
         FusionClassifier.from_pretrained(folder, device="toaster")
 
 
+LATER = {"feature_names_in", "out_of_fold_score"}  # models of formats 1 and 2 lack them
+
+
 def test_every_key_is_needed(folder):
     manifest = manifest_of(folder)
-    for key in manifest:
+    for key in manifest.keys() - LATER:
         write_manifest(folder, {k: v for k, v in manifest.items() if k != key})
         with pytest.raises(CheckpointError, match=str(folder)):
             FusionClassifier.from_pretrained(folder)
