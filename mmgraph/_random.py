@@ -1,7 +1,7 @@
 """Random draws of code that takes no generator, such as the layers of PyTorch."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,12 +17,15 @@ def draws_from(seed: int) -> Iterator[None]:
 
     The draws equal those after ``torch.manual_seed(seed)``, but the global generators
     are neither read nor changed, so that models can be built in several threads.
-    Contexts apply to one thread, and the inner one of two counts.
+    Contexts apply to one thread, and the inner one of two counts. On the meta device
+    nothing is drawn.
 
     Args:
         seed: Seed of the draws.
     """
-    with _Seeded(seed):
+    # the first use of a mode imports the compiler of PyTorch, which takes seconds
+    is_meta = torch.get_default_device().type == "meta"
+    with nullcontext() if is_meta else _Seeded(seed):
         yield
 
 
@@ -33,7 +36,8 @@ def separate_draws() -> Iterator[None]:
     The draws in this context do not change those after it.
     """
     outer = _get_current_dispatch_mode()
-    with outer.copy() if isinstance(outer, _Seeded) else _Seeded(0):
+    seeded = outer.copy() if isinstance(outer, _Seeded) else draws_from(0)
+    with seeded:
         yield
 
 
@@ -64,7 +68,6 @@ class _Seeded(TorchDispatchMode):
         is_tensor = bool(args) and isinstance(args[0], torch.Tensor)
         where = args[0].device if is_tensor else given.get("device") or "cpu"
         device = torch.device(where)
-        # nothing is drawn on the meta device
         if not draw or given.get("generator") or device.type == "meta":
             return func(*args, **given)
         return draw(*args, **(given | {"generator": self._generator(device)}))

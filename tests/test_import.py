@@ -55,6 +55,17 @@ def test_import_adds_little_time_and_no_heavy_library(tmp_path: Path) -> None:
     assert not set(added) & set(HEAVY)
 
 
+def test_loading_a_model_does_not_import_the_compiler(tmp_path: Path) -> None:
+    folder = ROOT / "tests" / "fixtures" / "0.2" / "classifier"
+    program = (
+        "import sys\n"
+        "import mmgraph\n"
+        f"mmgraph.FusionClassifier.from_pretrained({str(folder)!r})\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'mmgraph' has no attribute 'FusionX'"):
         _ = mmgraph.FusionX
