@@ -250,10 +250,10 @@ def resolve_columns(
         return {**columns.modalities, **replaced}
     existing = {name for path in files for name in column_names(path)}
     resolved: dict[str, Sequence[str]] = {}
-    for modality, fields in columns.modalities.items():
-        known = [f for f in fields if resolve_column(f, existing) in existing]
+    for modality, sources in columns.modalities.items():
+        known = [f for f in sources if resolve_column(f, existing) in existing]
         if known:
-            resolved[modality] = fields if len(known) == len(fields) else known
+            resolved[modality] = sources if len(known) == len(sources) else known
     resolved |= replaced
     if not resolved:
         raise DataError(

@@ -75,7 +75,8 @@ def test_learning_rates_that_are_too_large_leave_a_finite_model(kind, rate):
     if kind is FusionClassifier:
         data = data.replace(y=(data.columns["a"].values[:, 0] > 0).astype(int))
     estimator = kind(learning_rate=rate, **given)
-    with pytest.warns(ConvergenceWarning, match=re.escape(f"Lower learning_rate={rate:g}")):
+    advice = re.escape(f"Lower learning_rate={rate:g}")
+    with pytest.warns(ConvergenceWarning, match=advice):
         estimator.fit(data)
     call = getattr(estimator, "predict_proba", getattr(estimator, "embed", None))
     assert np.isfinite(call(data)).all()
