@@ -106,17 +106,17 @@ class Batch:
             )
         if not len(sample):
             return
-        if time is not None and not time.isfinite().all():
-            raise DataError(
-                f"Batch.time[{name!r}] must be finite, got NaN or infinity. Leave out "
-                "rows without a time."
-            )
         first, last = sample.aminmax()
         if first < 0 or last >= self.num_samples:
             got = int(first if first < 0 else last)
             raise DataError(
                 f"Batch.sample[{name!r}] must be from 0 to {self.num_samples - 1}, got "
                 f"{got}. Number the samples from 0, or correct num_samples."
+            )
+        if time is not None and not self._known_times(name).isfinite().all():
+            raise DataError(
+                f"Batch.time[{name!r}] must be finite, got NaN or infinity. Leave out "
+                "rows without a time."
             )
         longest = self.max_per_sample.get(name)
         if longest is not None and int(sample.bincount().max()) > longest:
@@ -125,9 +125,17 @@ class Batch:
                 f"of any sample, got {longest}. Correct it, or leave it out."
             )
 
+    def _known_times(self, name: str) -> Tensor:
+        """Return the times of a modality, zero where it is held out and not read."""
+        if self.held_out is None:
+            return self.time[name]
+        hidden = self.held_out[self.sample[name], list(self.x).index(name)]
+        return self.time[name].masked_fill(hidden, 0)
+
     def _sort_rows(self, name: str) -> None:
         """Sort the rows of a modality by sample, and by time within a sample."""
-        sample, time = self.sample[name], self.time.get(name)
+        sample = self.sample[name]
+        time = self._known_times(name) if name in self.time else None
         later, equal = sample[1:] > sample[:-1], sample[1:] == sample[:-1]
         if time is not None:
             equal = equal & (time[1:] >= time[:-1])
@@ -264,6 +272,19 @@ class Batch:
             y=None if self.y is None else move(self.y),
             missing=self.missing and {n: move(m) for n, m in self.missing.items()},
         )
+
+    def of_held_out(self) -> "Batch":
+        """Return the batch of the held-out modalities alone, as observed ones.
+
+        Example:
+            >>> x, sample = {"a": torch.eye(2)[:, :1]}, {"a": torch.tensor([0, 1])}
+            >>> hidden = torch.tensor([[True], [False]])
+            >>> Batch(2, x, sample, held_out=hidden).of_held_out().x["a"]
+            tensor([[1.]])
+        """
+        if self.held_out is None:
+            return self.drop(torch.zeros_like(self.present))
+        return self.drop(self.held_out)._with(held_out=None)
 
     def drop(self, present: Tensor) -> "Batch":
         """Return the batch without the modalities where ``present`` is False.

@@ -118,15 +118,13 @@ def one_hot(codes: AnyArray, num_categories: int) -> AnyArray:
     return np.where(np.isnan(codes)[:, None], np.float32(np.nan), same)
 
 
-def encode_rows(
-    rows: AnyArray, categories: Sequence[Categories | None]
-) -> npt.NDArray[np.float32]:
+def encode_rows(rows: AnyArray, categories: Sequence[Categories | None]) -> AnyArray:
     """Return rows ``[L, F]`` with one channel per category of a categorical column.
 
     Args:
         rows: ``[L, C]`` numbers, and codes of categories.
         categories: Categories of each of the C channels, None for numbers; empty if all
-            are numbers.
+            are numbers, in which case the rows are returned unchanged.
     """
     if not categories:
         return rows

@@ -135,7 +135,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         weight_decay: float = 0.05,
         missing_rate: float = 0.35,
         completion: bool = False,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: Mapping[Any, float | int] | str | None = None,
         encoders: Mapping[str, Encoder] | None = None,
         device: str | None = None,
         seed: int = 0,

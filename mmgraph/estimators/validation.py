@@ -272,7 +272,7 @@ def check_sample_weight(sample_weight: Any, num: int) -> FloatArray | None:  # n
 
 
 def class_weights(
-    class_weight: Mapping[Any, float] | str,
+    class_weight: Mapping[Any, float | int] | str,
     classes: npt.NDArray[Any],
     codes: npt.NDArray[np.integer[Any]],
     weight: FloatArray | None,

@@ -156,7 +156,7 @@ class PlaceholderNodes(nn.Module):
         """
         if batch.held_out is None:
             return {}
-        hidden = replace(batch.drop(batch.held_out), held_out=None)
+        hidden = batch.of_held_out()
         losses = {}
         for name, completion in completed.items():
             if name not in hidden.x or not len(hidden.x[name]):

@@ -1,6 +1,7 @@
 """States of the graph as features, and `mmgraph embed`."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from typer.testing import CliRunner
 
-from mmgraph import FusionClassifier, FusionRegressor, MultimodalData
+from mmgraph import FusionClassifier, FusionRegressor, MultimodalData, checkpoint
 from mmgraph.cli.app import app
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.load import load_estimator
@@ -94,9 +95,11 @@ def test_saved_estimator_is_loaded_whatever_it_is(fitted, folder, data, tmp_path
     assert type(loaded) is FusionClassifier
     assert np.array_equal(loaded.transform(data), fitted.transform(data))
     manifest = json.loads((folder / "mmgraph.json").read_text())
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     for name in ("Fusion", None, ["x"]):
-        text = json.dumps({**manifest, "estimator": name})
-        (tmp_path / "mmgraph.json").write_text(text)
+        other = {**manifest, "estimator": name}
+        other[checkpoint.OWN_HASH] = checkpoint._hash_of(other)
+        (tmp_path / "mmgraph.json").write_text(json.dumps(other))
         with pytest.raises(CheckpointError, match="must hold one of FusionClassifier"):
             load_estimator(tmp_path)
 
