@@ -370,7 +370,7 @@ def test_targets_that_are_not_detached_are_caught():
 def test_prediction_from_targets_is_caught():
     def run(model: FusionModel, batch: Batch) -> Outputs:
         outputs = _completing().run(model, batch)
-        observed = replace(batch, held_out=None)
+        observed = batch._with(held_out=None)
         leak = _completing().run(model, observed)["sample"].value
         rows = outputs["sample"]
         return outputs | {"sample": Rows(rows.value + 1e-9 * leak, rows.sample)}
