@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mmgraph._progress import show_progress
-from mmgraph.errors import CheckpointError, ConfigError, DataError
+from mmgraph.errors import Argument, CheckpointError, ConfigError, DataError, Remedy
 from mmgraph.pretrained.backbone import (
     KINDS,
     POOLINGS,
@@ -334,8 +334,9 @@ class PretrainedEncoder:
         return encoder
 
 
-def _remedy(modality: str) -> str:
-    return f"Give its current path: encoders={{{modality!r}: 'path'}}."
+def _remedy(modality: str) -> Remedy:
+    current = Argument("encoders", {modality: "path"})
+    return "Give its current path: ", current, "."
 
 
 def _check(name: str, value: object, known: Sequence[str]) -> None:

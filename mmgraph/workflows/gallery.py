@@ -19,6 +19,7 @@ from mmgraph.data.io.folder import KINDS
 from mmgraph.data.stream.stream import in_memory
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, ConfigError, DataError
+from mmgraph.estimators.input_spec import declare_texts
 from mmgraph.files import parse_document, read_bytes, replacing, write_text
 from mmgraph.retrieval import Index
 from mmgraph.schema import Kind, Modality, Schema
@@ -83,6 +84,7 @@ def build_index(
     retriever = load_retriever(model, encoders)
     request = PredictRequest("embed", model, gallery, modalities, id)
     data = in_memory(apply_training_schema(request.open(), retriever))
+    data = declare_texts(data, retriever.input_spec_.featurizer.kinds)
     check_names("only", only or (), data.modalities)
     pictures = _pictures(gallery, data, picture)
     z = retriever.embed(data, modalities=only)

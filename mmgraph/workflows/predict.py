@@ -15,6 +15,7 @@ from mmgraph.data import MultimodalData
 from mmgraph.data.stream.stream import DataOrStream, parts_of
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, ConfigError
+from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.files import replacing
 from mmgraph.nn.heads import Classification, MultiLabel
 from mmgraph.workflows.samples import read_samples
@@ -41,6 +42,8 @@ PREDICT: tuple[Task, ...] = ("classification", "regression", "matching")
 @runtime_checkable
 class Embeds(Protocol):
     """Interface of an estimator with embeddings: a retriever."""
+
+    input_spec_: InputSpec
 
     def embed(
         self, data: MultimodalData, *, modalities: Sequence[str] | None = None
