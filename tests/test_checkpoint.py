@@ -547,6 +547,7 @@ def paths(value: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [prefix, *(p for k, v in items for p in paths(v, (*prefix, k)))]
 
 
+@pytest.mark.filterwarnings("ignore::mmgraph.errors.DataWarning")  # edited ranges
 @pytest.mark.slow
 @settings(
     max_examples=300,

@@ -134,6 +134,7 @@ def test_it_takes_data_and_gives_classes(classifier, served):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Modality 'scale' has values more than")
 def test_samples_that_do_not_fit_are_rejected(served):
     arrays = make_arrays(4)
     with pytest.raises(DataError, match=r"one of the modalities val_0, .* got 'ecg'"):
@@ -240,6 +241,7 @@ def test_large_targets_keep_their_digits(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Modality '.*' has values more than")
 def test_a_model_of_complete_data_is_exported(tmp_path):
     """No pattern of missing modalities was seen in training."""
     pytest.importorskip("onnxruntime")
