@@ -15,7 +15,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -177,7 +177,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             if reset:
                 self._name_features(X)
             return X
-        if isinstance(X, Mapping):
+        if _is_dict(X):
             return one_sample(X, self.input_spec_.schema)
         if not reset and ARRAY_MODALITY not in self.input_spec_.schema.modality_names:
             raise DataError(
@@ -546,13 +546,20 @@ def _json_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _is_dict(X: Any) -> TypeGuard[Mapping[str, Any]]:  # noqa: ANN401, N803
+    """Return True for a dict, but not for a sparse matrix that is a kind of dict."""
+    from scipy.sparse import issparse
+
+    return isinstance(X, Mapping) and not issparse(X)
+
+
 def _refuse_mapping(X: object) -> None:  # noqa: N803
     """Refuse a dict of arrays by modality in place of multimodal data.
 
     Raises:
         DataError: If ``X`` is a mapping.
     """
-    if isinstance(X, Mapping):
+    if _is_dict(X):
         raise DataError(
             "X must be MultimodalData, a stream or an array [N, C], got a dict of "
             f"{', '.join(map(str, X)) or 'nothing'}. Build it with "

@@ -159,6 +159,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_mistake_is_one_line_that_names_options(line, home, monkeypatch):
+    if "--encoder" in line:
+        pytest.importorskip("transformers")
     monkeypatch.chdir(home)
     result = run(line)
     assert result.exit_code == 2, result.output
