@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAX_SECONDS = 0.3
 # Import names of the packages of extras, by the name of the distribution.
 IMPORTS = {"pillow": "PIL", "faiss-cpu": "faiss"}
+TOOLS = ("dev", "docs")  # extras of the project, not of the library
 CORE = "tests/data tests/estimators tests/graph tests/nn tests/test_checkpoint.py"
 
 IMPORT = """
@@ -23,12 +24,14 @@ print(time.process_time() - start)
 """
 HIDE = """
 import sys
+from importlib.machinery import PathFinder
 HIDDEN = set({hidden!r})
-class Hide:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in HIDDEN:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Hide())
+class Hide(PathFinder):  # as if the packages were not installed
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] not in HIDDEN:
+            return PathFinder.find_spec(name, path, target)
+sys.meta_path[:] = [Hide if each is PathFinder else each for each in sys.meta_path]
 """
 USE = """
 import sys
@@ -75,8 +78,9 @@ def hidden_modules() -> list[str]:
     core = set(map(_name, project["dependencies"]))
     extras = {
         _name(requirement)
-        for requirements in project["optional-dependencies"].values()
+        for extra, requirements in project["optional-dependencies"].items()
         for requirement in requirements
+        if extra not in TOOLS
     }
     names = extras - core - {"mmgraph"}
     return sorted(IMPORTS.get(name, name.replace("-", "_")) for name in names)
