@@ -48,8 +48,13 @@ def test_rows_are_printed_and_written(program, monkeypatch, tmp_path, capsys):
     assert ended.value.code == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", QUICK)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n > 15 else pytest.mark.long)
+        for n in QUICK
+    ],
+)
 def test_row_is_reached(program, number):
     row = program.find_rows()[number](False)
     assert row.number == number
