@@ -36,13 +36,13 @@ worsening = (
     "confused and agitated|heart rate is irregular|antibiotics have no effect"
 )
 improving_test = (
-    "much better than yesterday|temperature is normal|gets up on her own|"
+    "much better than yesterday|afebrile since Monday|gets out of bed unaided|"
     "good progress|stable and comfortable|discharged tomorrow"
 )
 worsening_test = (
     "struggles to breathe|hypotensive, started vasopressors|"
     "unconscious since the morning|septic shock suspected|"
-    "moved to intensive care|critical condition"
+    "transferred into intensive care|critical condition"
 )
 
 

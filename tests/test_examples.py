@@ -240,7 +240,7 @@ def check_pretrained_encoder(output: str) -> None:
     assert pretrained > counts + 0.1
     assert pretrained > found["AUROC, pretrained encoder, labs"] + 0.1
     assert abs(counts - found["AUROC, word counts, labs"]) < 0.05
-    assert found["AUROC, word counts, notes"] < 0.65
+    assert found["AUROC, word counts, notes"] < 0.6
 
 
 def check_lightning_training(output: str) -> None:

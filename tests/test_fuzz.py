@@ -16,7 +16,7 @@ print(json.dumps({k: dict(v) for k, v in count_kinds(outcomes).items()}))
 """
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_no_mutated_file_crashes_a_loader():
     folder = Path(__file__).parents[1] / "benchmarks"
     done = subprocess.run(
