@@ -116,14 +116,21 @@ class ChannelRanges:
         fills = content["fill_values"]
         if not isinstance(fills, dict):
             raise TypeError(f"fill_values {fills!r:.40}")
-        fill_values = {int(c): tuple(map(float, v)) for c, v in fills.items()}
-        lower = [-np.inf if v is None else float(v) for v in content["lower"]]
-        upper = [np.inf if v is None else float(v) for v in content["upper"]]
+        fill_values = {int(c): tuple(map(_number, v)) for c, v in fills.items()}
+        lower = [-np.inf if v is None else _number(v) for v in content["lower"]]
+        upper = [np.inf if v is None else _number(v) for v in content["upper"]]
         if {len(lower), len(upper)} != {width} or not fill_values.keys() <= {
             *range(width)
         }:
             raise ValueError(f"ranges of {len(lower)} channels for {width}")
         return cls(fill_values, tuple(lower), tuple(upper))
+
+
+def _number(value: object) -> float:
+    """Return a number of a JSON document, which strings and booleans are not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"range {value!r:.40}")
+    return float(value)
 
 
 def _without(values: AnyArray, fill_values: Mapping[int, Sequence[float]]) -> AnyArray:

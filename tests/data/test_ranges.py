@@ -156,3 +156,12 @@ def test_predictions_report_new_subsets_where_they_are_not_intended():
         warnings.simplefilter("error")
         evaluate(clf, data, [0.5])
         retriever.embed(data.select(["b"]))
+
+
+@pytest.mark.parametrize("value", [True, "0", [0.0]])
+def test_ranges_of_a_file_hold_numbers(value):
+    content = {"fill_values": {}, "lower": [value], "upper": [1.0]}
+    with pytest.raises(TypeError, match="range "):
+        ChannelRanges.from_json(content, 1)
+    ranges = ChannelRanges.from_json(content | {"lower": [0]}, 1)
+    assert ranges.lower == (0.0,)
