@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ COLORS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
 
 
 class Colours:
-    """A retriever that knows three colours, in words and in pictures."""
+    """Retriever of three colors, in texts and in images."""
+
+    input_spec_ = SimpleNamespace(featurizer=SimpleNamespace(kinds={"text": "text"}))
 
     def embed(self, data, modalities=None):
         total = np.zeros((len(data), 3))
