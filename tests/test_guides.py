@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jaxtyping
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,16 +112,7 @@ def run_bash(page: str, block: Block, folder: Path) -> None:
         pytest.fail(f"{page}:{block.line}\n{done.stdout}\n{done.stderr}", pytrace=False)
 
 
-@pytest.fixture
-def _unchecked_shapes() -> Iterator[None]:
-    """Run as users do: shapes are checked in tests only, which torch.export refuses."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
-
-
-@pytest.mark.usefixtures("_unchecked_shapes")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("page", RUNS)
 def test_the_code_of_a_guide_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -47,6 +47,7 @@ def _probe(folder: Path) -> tuple[float, list[str]]:
     return result["seconds"], result["added"]
 
 
+@pytest.mark.slow
 def test_import_adds_little_time_and_no_heavy_library(tmp_path: Path) -> None:
     probes = [_probe(tmp_path) for _ in range(3)]
     assert min(seconds for seconds, _ in probes) < 0.3
@@ -55,6 +56,7 @@ def test_import_adds_little_time_and_no_heavy_library(tmp_path: Path) -> None:
     assert not set(added) & set(HEAVY)
 
 
+@pytest.mark.slow
 def test_loading_a_model_does_not_import_the_compiler(tmp_path: Path) -> None:
     folder = ROOT / "tests" / "fixtures" / "0.2" / "classifier"
     program = (

@@ -1,7 +1,12 @@
 """The structure of the package: no import circle, and folders that stay small."""
 
+import tomllib
+from pathlib import Path
+
 import import_graph
 import networkx as nx
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_there_is_no_import_circle():
@@ -28,3 +33,21 @@ def test_estimators_are_a_thin_facade():
     files = [n for n in graph if n.startswith("mmgraph.estimators")]
     assert len(files) <= 15
     assert import_graph.inner_imports(graph, "mmgraph.estimators") <= 40
+
+
+def test_shapes_are_checked_in_every_module_that_declares_them():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (option,) = (
+        text
+        for text in options["tool"]["pytest"]["ini_options"]["addopts"]
+        if text.startswith("--jaxtyping-packages=")
+    )
+    *checked, _ = option.partition("=")[2].split(",")
+    declaring = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "mmgraph").rglob("*.py")
+        if "from jaxtyping import" in path.read_text(encoding="utf-8")
+    ]
+    assert declaring
+    for module in declaring:
+        assert any(module == name or module.startswith(f"{name}.") for name in checked)

@@ -6,6 +6,7 @@ batch form one table: type by type, and by sample within a type.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -53,14 +54,10 @@ class Graph:
         default_factory=dict, repr=False
     )
 
-    @property
+    @cached_property
     def rows(self) -> dict[str, slice]:
         """Rows of each type in the table."""
-        rows, first = {}, 0
-        for name, nodes in self.nodes.items():
-            rows[name] = slice(first, first + nodes.num_nodes)
-            first = rows[name].stop
-        return rows
+        return self.rows_among(self.nodes)
 
     def rows_among(self, types: Collection[str]) -> dict[str, slice]:
         """Return the rows of each type in a table of only these types.

@@ -898,7 +898,6 @@ ERRORS = [
 ]
 
 
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("args", "options", "message"), ERRORS)
 def test_wrong_input_is_named(args, options, message):
     with pytest.raises(DataError, match=message):
@@ -1000,7 +999,6 @@ def test_text_has_to_be_encoded_before_a_batch():
         make().batch()
 
 
-@pytest.mark.usefixtures("unchecked")
 def test_replace_changes_only_metadata():
     with pytest.raises(DataError, match=r"replace must name y, ids, .* got 'columns'"):
         make().replace(columns={})

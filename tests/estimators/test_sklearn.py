@@ -47,9 +47,6 @@ def data(num: int = 40) -> MultimodalData:
 
 
 EXPECTED_FAILURES = {
-    "check_do_not_raise_errors_in_init_or_set_params": (
-        "the tests check the types of arguments when they run; users' runs do not"
-    ),
     "check_sample_weight_equivalence_on_dense_data": (
         "copies of a sample are in several folds of the stacked ensemble, a sample of "
         "weight 2 is in one; samples of weight 0 equal removed ones, see test_weights"
@@ -275,6 +272,7 @@ def test_samples_are_not_an_array():
             convert(samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefer", ["threads", "processes"])
 def test_fits_run_in_workers_of_joblib(prefer):
     samples = data()

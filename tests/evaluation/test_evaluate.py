@@ -3,7 +3,6 @@
 import sys
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -170,15 +169,6 @@ def test_matcher_is_scored_against_negatives():
     assert found.rows[0]["num_pairs"] > found.rows[4]["num_pairs"]
 
 
-@pytest.fixture
-def unchecked():
-    """Let types through that users may give."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -198,7 +188,6 @@ def test_mistakes_are_named(logistic, options, message):
         evaluate(logistic, TEST, **options)
 
 
-@pytest.mark.usefixtures("unchecked")
 def test_mistakes_about_data_are_named(logistic, retriever):
     with pytest.raises(DataError, match="must be MultimodalData, got ndarray"):
         evaluate(logistic, TEST.features()["a"])

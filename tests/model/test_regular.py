@@ -1,6 +1,5 @@
 """Regular batches: all samples have rows of all modalities; a mask marks padding."""
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -295,16 +294,8 @@ class Served(nn.Module):
         return self.model(batch).logits
 
 
-@pytest.fixture
-def _sizes_may_be_symbols():
-    """Numbers of samples are symbols while a model is exported, which are no int."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("_sizes_may_be_symbols")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["star", "complete-members", "bottleneck", "max"])
 def test_a_model_of_regular_batches_is_exported_for_any_batch_size(name):
     served = Served(build(name)).eval()
@@ -320,7 +311,7 @@ def test_a_model_of_regular_batches_is_exported_for_any_batch_size(name):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_sizes_may_be_symbols")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", ["star", "complete-members"])
 def test_a_model_of_sequences_is_exported_for_any_lengths(name):
     served = Served(build(name, OF_SEQUENCES)).eval()
