@@ -576,17 +576,20 @@ def test_workers_end_with_a_killed_benchmark(file, tmp_path):
     program = subprocess.Popen(
         command(file, tmp_path, "--jobs", "2", names=SLOW), stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "results.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
     children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
+    _wait_until((tmp_path / "results.jsonl").exists)
     workers = [Path("/proc") / pid for pid in children.read_text().split()]
     program.kill()
     program.wait()
-    while any(map(_is_alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    _wait_until(lambda: not any(map(_is_alive, workers)))
     assert len(workers) >= 2
     assert not any(map(_is_alive, workers))
+
+
+def _wait_until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _is_alive(process):
