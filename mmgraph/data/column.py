@@ -62,6 +62,11 @@ class Column:
         """Names of the C channels; their numbers if they have no names."""
         return self.names or tuple(map(str, range(self.channels or 0)))
 
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Position of each channel, by its name in :attr:`fields`."""
+        return {field: i for i, field in enumerate(self.fields)}
+
     @property
     def is_categorical(self) -> bool:
         """True if a channel holds codes of categories."""
@@ -82,7 +87,7 @@ class Column:
         Args:
             field: Name or number of the channel, as in :attr:`fields`.
         """
-        i = self.fields.index(field)
+        i = self.positions[field]
         return self.values[:, i], self.categories[i] if self.categories else None
 
     def encode(self) -> "Column":

@@ -115,11 +115,14 @@ def unite_channels(name: str, columns: Sequence[Column]) -> Channels:
     """
     names = next((c.names for c in columns if c.names), ())
     parts = [c if c.names else replace(c, names=names[: c.channels]) for c in columns]
+    fields = dict.fromkeys(field for c in parts for field in c.fields)
+    if not any(c.is_categorical for c in parts):
+        return dict.fromkeys(fields)
     return {
         field: _unite_cells(
-            name, field, [c.cells(field) for c in parts if field in c.fields]
+            name, field, [c.cells(field) for c in parts if field in c.positions]
         )
-        for field in dict.fromkeys(field for c in parts for field in c.fields)
+        for field in fields
     }
 
 
@@ -184,7 +187,7 @@ def align_channels(name: str, column: Column, channels: Channels) -> Column:
     missing = np.full(len(column.values), np.nan, dtype=np.float32)
     cells = [
         missing
-        if field not in known.names
+        if field not in known.positions
         else to_numbers(name, field, known.cells(field), known.sample)
         if each is None
         else convert_cells(*known.cells(field), each)
@@ -257,8 +260,8 @@ def align_with(name: str, column: Column, template: Column) -> Column:
         return column
     channels: dict[str, Categories | None] = {}
     for field in dict.fromkeys((*template.names, *column.names)):
-        own = column.cells(field) if field in column.names else None
-        known = template.cells(field) if field in template.names else own
+        own = column.cells(field) if field in column.positions else None
+        known = template.cells(field) if field in template.positions else own
         assert known is not None
         channels[field] = _extend(known, own)
     return align_channels(name, column, channels)

@@ -121,7 +121,7 @@ class ChannelEncoder:
         channels: dict[str, AnyArray] = {}
         lacking = []
         for each, categories in columns.items():
-            if each in column.fields:
+            if each in column.positions:
                 cells = column.cells(each)
                 channels |= _encode(name, each, cells, categories, column.sample)
             elif indicators := _select(column, each) if categories else {}:

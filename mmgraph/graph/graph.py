@@ -6,7 +6,6 @@ batch form one table: type by type, and by sample within a type.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -54,7 +53,7 @@ class Graph:
         default_factory=dict, repr=False
     )
 
-    @cached_property
+    @property
     def rows(self) -> dict[str, slice]:
         """Rows of each type in the table."""
         return self.rows_among(self.nodes)

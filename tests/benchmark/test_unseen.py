@@ -137,13 +137,13 @@ def test_help_has_an_example():
 def test_two_folds_of_wine_run_and_go_on_where_they_were(tmp_path):
     quick = ("wine", "--data", tmp_path / "data", "--output", tmp_path / "out")
     quick += ("--folds", 2, "--missing", 0, 0.5, "--train-missing", 0)
-    models = ("--models", "mmgraph", "late_logistic")
+    models = ("--models", "mean_logistic", "late_logistic")
     done = call(*quick, *models)
     assert done.returncode == 0, done.stderr
     assert "[4/4] wine.parquet late_logistic r0f1" in done.stdout
     results = Results(tmp_path / "out")
     (block,) = summarise(results)
-    assert {row.model for row in block.rows} == {"mmgraph", "late_logistic"}
+    assert {row.model for row in block.rows} == {"mean_logistic", "late_logistic"}
     assert (block.dataset, block.num_splits) == ("wine.parquet", 2)
     assert {"commit", "versions", "plan_hash"} <= set(results.lines()[0])
     table = (tmp_path / "out" / "table.md").read_text("utf-8")

@@ -556,21 +556,23 @@ def test_schema_that_is_given_is_kept(folder, data):
 def test_reading_never_holds_all_samples(tmp_path):
     """The peak of NumPy's arrays, as tracemalloc counts them, is far below the set."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((4000, 256), dtype=np.float32)
-    for start in range(0, 4000, 500):
-        part = MultimodalData.from_arrays({"x": x[start : start + 500]}, y=[0, 1] * 250)
+    x = rng.standard_normal((1000, 512), dtype=np.float32)
+    for start in range(0, 1000, 125):
+        part = MultimodalData.from_arrays(
+            {"x": x[start : start + 125]}, y=np.arange(125) % 2
+        )
         part.to_parquet(tmp_path / f"{start:05}.parquet")
     stream = MultimodalStream.from_parquet(tmp_path, memory=x.nbytes)
     assert stream.schema
     peaks = []
     tracemalloc.start()
     try:
-        for _ in stream.chunks(128, shuffle=True):
+        for _ in stream.chunks(32, shuffle=True):
             pass
-        draw_sample(stream, 100, classes=True)
+        draw_sample(stream, 25, classes=True)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.reset_peak()
-        assert len(stream.load()) == 4000
+        assert len(stream.load()) == 1000
         peaks.append(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
