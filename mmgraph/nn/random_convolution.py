@@ -1,8 +1,8 @@
-"""Random dilated convolutions of packed sequences, without learned parameters.
+"""Random dilated convolutions of sequences, without learned parameters.
 
-Letters: ``L`` rows of all sequences, ``R`` rows of a chunk, ``n`` sequences, ``C``
-channels, ``S`` streams (values and differences), ``D`` dilations, ``J`` kernels, ``Q``
-biases of a kernel, ``F`` features.
+Letters: ``L`` rows of all sequences, ``R`` rows of a chunk, ``n`` sequences, ``T`` rows
+of the longest sequence, ``C`` channels, ``D`` dilations, ``J`` kernels, ``Q``
+thresholds of a kernel, ``F`` features.
 """
 
 import math
@@ -17,10 +17,12 @@ from mmgraph.ops import segment_sum
 
 TAPS, NUM_POSITIVE = 9, 3
 KERNELS = tuple(combinations(range(TAPS), NUM_POSITIVE))  # taps of weight 2
-NUM_DILATIONS, NUM_STREAMS, NUM_POOLS = 6, 2, 3
-MAX_CHANNELS = 9  # of one end that a kernel reads
-MAX_EDGE_CHANNELS = 5  # of each of two ends
-BIAS_SEQUENCES, BIAS_MARGIN = 48, 0.05
+NUM_DILATIONS, NUM_POOLS = 6, 3
+MAX_CHANNELS = 9  # that a kernel reads of one sequence
+MAX_JOINT_CHANNELS = 5  # that a kernel reads of each of several joined sequences
+THRESHOLD_SEQUENCES, THRESHOLD_ROWS = 48, 16_384  # of which quantiles are taken
+MARGIN = 0.05  # quantiles below this and above one minus this are not thresholds
+STEP = 2.0**-10  # thresholds lie between multiples of this: constant rows are no ties
 CHUNK_ROWS = 4096
 SMALLEST_SCALE = 1e-4
 
@@ -28,17 +30,18 @@ SMALLEST_SCALE = 1e-4
 class RandomConvolution(nn.Module):
     """Pooled responses of the 84 fixed kernels of MiniRocket to random channels.
 
-    Channels and their differences between consecutive rows are standardized; a missing
-    cell counts as the mean. Each kernel of each dilation reads a random subset of the
-    channels. The responses of a sequence, padded with zeros at both ends, are compared
-    with thresholds and become the share of rows above, the mean excess above, and the
-    mean position of the rows above. Sequences have any length of at least one; the
-    features of a sequence do not depend on the others.
+    Channels are standardized; a missing cell counts as the mean. Each kernel of each
+    dilation reads a random subset of the channels. Its responses to a sequence, padded
+    with zeros at both ends, are compared with thresholds, which are quantiles of the
+    responses to training sequences. The features of a sequence are the share of rows
+    above the threshold, the mean excess of these rows, and their mean position. They
+    do not depend on other sequences.
 
     Args:
-        ends: Number of channels of a sequence, or of several sequences that are joined
-            row by row: a kernel then reads channels of each of them, with random signs.
-        num_biases: ``Q``, thresholds of a kernel.
+        ends: Number of channels of a sequence, or of each of several sequences that are
+            joined row by row: a kernel then reads channels of each of them, with random
+            signs.
+        num_thresholds: ``Q``.
         num_dilations: ``D``.
 
     References:
@@ -52,7 +55,7 @@ class RandomConvolution(nn.Module):
     scale: Tensor
     dilation: Tensor
     mixing: Tensor
-    bias: Tensor
+    threshold: Tensor
     feature_mean: Tensor
     feature_scale: Tensor
     taps: Tensor
@@ -61,25 +64,23 @@ class RandomConvolution(nn.Module):
         self,
         ends: Sequence[int],
         *,
-        num_biases: int = 2,
+        num_thresholds: int = 2,
         num_dilations: int = NUM_DILATIONS,
     ) -> None:
         super().__init__()
-        self.ends, channels = tuple(ends), sum(ends)
-        kernels = NUM_STREAMS, num_dilations, len(KERNELS)
-        self.channels, self.num_biases = channels, num_biases
-        features = NUM_STREAMS * num_dilations * len(KERNELS) * num_biases * NUM_POOLS
-        self.register_buffer("mean", torch.zeros(NUM_STREAMS, channels))
-        self.register_buffer("scale", torch.ones(NUM_STREAMS, channels))
+        self.ends, self.num_thresholds = tuple(ends), num_thresholds
+        channels, kernels = sum(ends), (num_dilations, len(KERNELS))
+        features = NUM_POOLS * num_dilations * len(KERNELS) * num_thresholds
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("scale", torch.ones(channels))
         self.register_buffer("dilation", torch.ones(num_dilations, dtype=torch.int64))
         self.register_buffer("mixing", torch.zeros(*kernels, channels))
-        self.register_buffer("bias", torch.zeros(*kernels, num_biases))
+        self.register_buffer("threshold", torch.zeros(*kernels, num_thresholds))
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_scale", torch.ones(features))
         taps = torch.full((len(KERNELS), TAPS), -1.0)
-        for weights, positive in zip(taps, KERNELS, strict=True):
-            weights[list(positive)] = 2.0
-        self.register_buffer("taps", taps, persistent=False)
+        positive = torch.tensor(KERNELS)
+        self.register_buffer("taps", taps.scatter(1, positive, 2.0), persistent=False)
 
     @property
     def out_features(self) -> int:
@@ -100,148 +101,133 @@ class RandomConvolution(nn.Module):
         Returns:
             Features ``[n, F]`` of the sequences.
         """
-        for stream, x in enumerate((values, _differences(values, lengths))):
-            mean, scale = _moments(x)
-            self.mean[stream], self.scale[stream] = mean, scale
+        for old, new in zip((self.mean, self.scale), _moments(values), strict=True):
+            old.copy_(new)
         self.dilation.copy_(_dilations(lengths, len(self.dilation)))
         self.mixing.copy_(self._draw_mixing(generator))
-        chosen = torch.randperm(len(lengths), generator=generator)[:BIAS_SEQUENCES]
-        self._fit_bias(values, lengths, chosen.sort().values, generator)
+        self._fit_thresholds(values, lengths, generator)
         pooled = self._pool(values, lengths)
-        mean, scale = _moments(pooled)
-        self.feature_mean.copy_(mean)
-        self.feature_scale.copy_(scale)
+        for old, new in zip(
+            (self.feature_mean, self.feature_scale), _moments(pooled), strict=True
+        ):
+            old.copy_(new)
         return self._standardize(pooled)
 
     def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """Map packed rows to features ``[n, F]`` of mean square about one over all.
+        """Map sequences to features ``[n, F]``, whose mean squared norm is about one.
 
         Args:
-            values: ``[L, C]`` rows of all sequences, NaN if missing.
-            lengths: ``[n]`` number of rows of each sequence, at least 1.
+            values: ``[L, C]`` rows of all sequences, NaN if missing; or padded
+                sequences ``[n, T, C]``, whose shapes do not depend on the data.
+            lengths: ``[n]`` number of rows of each sequence, at least 1. A padded
+                sequence may have length 0; its features mean nothing.
         """
         return self._standardize(self._pool(values, lengths))
 
     def _draw_mixing(self, generator: torch.Generator) -> Tensor:
-        """Draw the channels of each kernel, some of each end ``[S, D, J, C]``."""
-        most = MAX_CHANNELS if len(self.ends) == 1 else MAX_EDGE_CHANNELS
+        """Draw the weight of each channel in each kernel, ``[D, J, C]``."""
+        most = MAX_CHANNELS if len(self.ends) == 1 else MAX_JOINT_CHANNELS
         shape = self.mixing.shape[:-1]
-        parts = [
-            _draw_channels(torch.Size([*shape, width]), most, generator)
-            for width in self.ends
-        ]
+        parts = [_draw_channels((*shape, c), most, generator) for c in self.ends]
         mixing = torch.cat(parts, -1)
         if len(self.ends) > 1:
             mixing *= torch.randint(0, 2, mixing.shape, generator=generator) * 2 - 1
         return mixing
 
-    def _standardize(self, pooled: Tensor) -> Tensor:
-        z = (pooled - self.feature_mean) / self.feature_scale
-        return z.clamp(-CLIP, CLIP) / self.out_features**0.5
-
-    def _fit_bias(
-        self,
-        values: Tensor,
-        lengths: Tensor,
-        chosen: Tensor,
-        generator: torch.Generator,
+    def _fit_thresholds(
+        self, values: Tensor, lengths: Tensor, generator: torch.Generator
     ) -> None:
         """Set thresholds to random quantiles of the responses to some sequences."""
-        first = lengths.cumsum(0) - lengths
-        rows = torch.cat(
-            [
-                torch.arange(f, f + n)
-                for f, n in zip(
-                    first[chosen].tolist(), lengths[chosen].tolist(), strict=True
-                )
-            ]
-        )
-        streams = self._streams(values[rows], lengths[chosen])
-        level = torch.arange(self.num_biases) + torch.rand(
-            self.bias.shape, generator=generator
-        )
-        level = BIAS_MARGIN + (1 - 2 * BIAS_MARGIN) * level / self.num_biases
-        position, last = _positions(lengths[chosen])
-        for s, x in enumerate(streams):
-            for d in range(len(self.dilation)):
-                response = self._response(x, s, d, slice(None), position, last)
-                ordered = response.sort(dim=0).values
-                index = (level[s, d] * (len(ordered) - 1)).round().long()  # [J, Q]
-                self.bias[s, d] = ordered.T.gather(1, index)
+        position, last = _positions(lengths)
+        chosen = torch.randperm(len(lengths), generator=generator)[:THRESHOLD_SEQUENCES]
+        of_chosen = torch.zeros(len(lengths), dtype=torch.bool)
+        of_chosen[chosen] = True
+        rows = torch.nonzero(of_chosen.repeat_interleave(lengths))[:, 0]
+        rows = rows[:: -(-len(rows) // THRESHOLD_ROWS)]
+        part = torch.arange(self.num_thresholds)
+        share = part + torch.rand(self.threshold.shape, generator=generator)
+        share = MARGIN + (1 - 2 * MARGIN) * share / self.num_thresholds  # [D, J, Q]
+        x = self._inputs(values)
+        for d in range(len(self.dilation)):
+            ordered = self._responses(x, d, rows, position, last).sort(dim=0).values
+            index = (share[d] * (len(ordered) - 1)).round().long()
+            value = ordered.T.gather(1, index)
+            self.threshold[d] = STEP * ((value / STEP).floor() + 0.5)
 
-    def _streams(self, values: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Return standardized values and differences, with a last row of zeros."""
-        result = []
-        for s, x in enumerate((values, _differences(values, lengths))):
-            z = ((x - self.mean[s]) / self.scale[s]).clamp(-CLIP, CLIP).nan_to_num(0)
-            result.append(torch.cat([z, z.new_zeros(1, self.channels)]))
-        return result
+    def _inputs(self, values: Tensor) -> Tensor:
+        """Return standardized rows, followed by a row of zeros, ``[L + 1, C]``."""
+        z = ((values - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        z = torch.where(z.isnan(), 0, z)
+        return torch.cat([z, z.new_zeros(1, z.shape[1])])
 
-    def _response(
-        self,
-        x: Tensor,
-        stream: int,
-        index: int,
-        rows: slice,
-        position: Tensor,
-        last: Tensor,
+    def _responses(
+        self, x: Tensor, index: int, rows: Tensor, position: Tensor, last: Tensor
     ) -> Tensor:
-        """Return the responses of all kernels of a dilation at some rows, ``[R, J]``.
+        """Return the responses of all kernels of one dilation, ``[R, J]``.
 
         Args:
             x: ``[L + 1, C]`` standardized rows, the last one zero.
-            stream: Index of the stream.
             index: Index of the dilation.
-            rows: The rows.
+            rows: ``[R]`` rows in the centers of the kernels.
             position: ``[L]`` position of each row in its sequence.
             last: ``[L]`` last position of its sequence.
         """
-        center = torch.arange(len(x) - 1, device=x.device)[rows]
-        offset = self.dilation[index] * torch.arange(-(TAPS // 2), TAPS // 2 + 1).to(
-            x.device
-        )
+        taps = torch.arange(-(TAPS // 2), TAPS // 2 + 1, device=x.device)
+        offset = self.dilation[index] * taps
         place = position[rows, None] + offset
         inside = (place >= 0) & (place <= last[rows, None])
-        source = torch.where(inside, center[:, None] + offset, len(x) - 1)
-        weight = (
-            self.taps[:, :, None] * self.mixing[stream, index][:, None]
-        )  # [J, 9, C]
+        source = torch.where(inside, rows[:, None] + offset, x.shape[0] - 1)
         windows = x[source].flatten(1)  # [R, 9 C]
+        weight = self.taps[:, :, None] * self.mixing[index][:, None]  # [J, 9, C]
         return windows @ weight.flatten(1).T
+
+    def _summands(
+        self, x: Tensor, rows: Tensor, position: Tensor, last: Tensor
+    ) -> Tensor:
+        """Return what each row adds to the sums of its sequence, ``[R, D, 3, J Q]``."""
+        where = (position[rows, None] + 0.5) / (last[rows, None] + 1).clamp(min=1)
+        exists = (position[rows] <= last[rows])[:, None]
+        parts = []
+        for d in range(self.dilation.shape[0]):
+            response = self._responses(x, d, rows, position, last)
+            excess = (response[..., None] - self.threshold[d]).flatten(1)
+            above = ((excess > 0) & exists).to(excess.dtype)
+            parts += [above, above * excess, above * where]
+        return torch.stack(parts, 1).unflatten(1, (-1, NUM_POOLS))
 
     def _pool(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Return the unstandardized features ``[n, F]``."""
-        streams = self._streams(values, lengths)
+        padded = values.ndim == 3
+        total = self._padded_sums if padded else self._packed_sums
+        count, excess, place = total(values, lengths).unbind(2)
+        share = count / lengths[:, None, None].clamp(min=1)
+        parts = [share, excess / (1 + count), place / (1 + count)]
+        return torch.stack(parts, 2).flatten(1)
+
+    def _padded_sums(self, values: Tensor, lengths: Tensor) -> Tensor:
+        shape = values.shape[:2]
+        position = torch.arange(shape[1], device=values.device).expand(shape).flatten()
+        last = (lengths - 1)[:, None].expand(shape).flatten()
+        rows = torch.arange(shape[0] * shape[1], device=values.device)
+        x = self._inputs(values.flatten(0, 1))
+        return self._summands(x, rows, position, last).unflatten(0, shape).sum(1)
+
+    def _packed_sums(self, values: Tensor, lengths: Tensor) -> Tensor:
         position, last = _positions(lengths)
         sample = torch.repeat_interleave(lengths)
-        where = (position + 0.5) / (last + 1)
-        shape = len(lengths), NUM_STREAMS, len(self.dilation), NUM_POOLS
-        total = values.new_zeros(*shape, len(KERNELS) * self.num_biases)
-        for start in range(0, len(values), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            low, high = int(sample[rows][0]), int(sample[rows][-1]) + 1
-            for s, x in enumerate(streams):
-                for d in range(len(self.dilation)):
-                    response = self._response(x, s, d, rows, position, last)
-                    excess = (response[..., None] - self.bias[s, d]).flatten(1)
-                    above = (excess > 0).to(excess.dtype)
-                    parts = above, excess.relu(), above * where[rows, None]
-                    sums = segment_sum(
-                        torch.cat(parts, 1), sample[rows] - low, high - low
-                    )
-                    total[low:high, s, d] += sums.unflatten(1, (NUM_POOLS, -1))
-        count = total[:, :, :, :1].clone()
-        total[:, :, :, :1] /= lengths[:, None, None, None, None]
-        total[:, :, :, 1:] /= 1 + count
-        return total.flatten(1)
+        x = self._inputs(values)
+        shape = self.threshold.shape
+        width = NUM_POOLS * shape[0] * shape[1] * shape[2]
+        total = values.new_zeros(len(lengths), width)
+        for rows in torch.arange(len(values), device=values.device).split(CHUNK_ROWS):
+            low, high = int(sample[rows[0]]), int(sample[rows[-1]]) + 1
+            parts = self._summands(x, rows, position, last).flatten(1)
+            total[low:high] += segment_sum(parts, sample[rows] - low, high - low)
+        return total.unflatten(1, (shape[0], NUM_POOLS, -1))
 
-
-def _differences(values: Tensor, lengths: Tensor) -> Tensor:
-    """Return the next row minus each row, NaN at the end of a sequence."""
-    step = torch.full_like(values, torch.nan)
-    step[:-1] = values[1:] - values[:-1]
-    step[lengths.cumsum(0) - 1] = torch.nan
-    return step
+    def _standardize(self, pooled: Tensor) -> Tensor:
+        z = (pooled - self.feature_mean) / self.feature_scale
+        return z.clamp(-CLIP, CLIP) / self.out_features**0.5
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -265,12 +251,15 @@ def _positions(lengths: Tensor) -> tuple[Tensor, Tensor]:
 def _dilations(lengths: Tensor, number: int) -> Tensor:
     """Return dilations up to the one that spans a sequence of median length."""
     median = float(lengths.median())
-    most = torch.tensor(max(1.0, (median - 1) / (TAPS - 1))).log2()
-    return (2 ** torch.linspace(0, float(most), number)).long().clamp(min=1)
+    most = math.log2(max(1.0, (median - 1) / (TAPS - 1)))
+    return (2 ** torch.linspace(0, most, number)).long().clamp(min=1)
 
 
-def _draw_channels(shape: torch.Size, most: int, generator: torch.Generator) -> Tensor:
-    """Return the weight of each channel of an end in each kernel, ``[..., C]``."""
+def _draw_channels(
+    shape: Sequence[int], most: int, generator: torch.Generator
+) -> Tensor:
+    """Return the weight of each channel of a sequence in each kernel, ``[..., C]``."""
+    shape = tuple(shape)
     most = min(shape[-1], most)
     exponent = torch.rand(shape[:-1], generator=generator) * math.log2(most + 1)
     number = (2**exponent).long().clamp(1, most)
