@@ -642,7 +642,9 @@ class StreamPreparation:
         data = self.inputs.read(chunk)
         device = sample.y.device
         features = [x.to(device) for x in self.inputs.features(data)]
-        evidence, present = ensemble.evidence(features)
+        batch = data.batch().to(device)
+        tables = ensemble.tables(batch, features)
+        evidence, present = ensemble.evidence(tables)
         members = len(sample.member_weights)
         weights = sample.member_weights.new_ones(members, len(keys))
         if self.weigh is not None:
@@ -655,7 +657,7 @@ class StreamPreparation:
         sampled, numbers = sampled.to(device), torch.from_numpy(place).to(device)
 
         def joint_evidence(kept: Tensor, indices: Tensor) -> Tensor | None:
-            rows = [x[indices] for x in features]
+            rows = [x[indices] for x in tables]
             joint = predict_joint(ensemble.joint, rows, kept, ensemble.pool.prior)
             mine = sampled[indices]
             own = sample.joint_evidence(kept[mine], numbers[indices][mine])

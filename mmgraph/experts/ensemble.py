@@ -1,22 +1,23 @@
 """Stacked ensemble: base learners and the pool of their evidence.
 
 Letters: ``B`` samples, ``M`` modalities, ``X`` base learners of a modality, ``Y`` base
-learners of all modalities together, ``F`` features, ``K`` outputs.
+learners of all modalities together, ``V`` views, ``F`` features, ``K`` outputs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mmgraph.experts.joint import JointForest
+from mmgraph.data.batch import Batch
+from mmgraph.experts.submodels import ConvolutionExpert
 from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.ops import present_rows
 
 
 def predict_joint(
     experts: nn.ModuleList,
-    features: Sequence[Tensor],
+    tables: Sequence[Tensor],
     present: Tensor,
     prior: Tensor,
     fold: Tensor | None = None,
@@ -27,7 +28,7 @@ def predict_joint(
 
     Args:
         experts: ``Y`` base learners.
-        features: ``[B, F_m]`` for each modality.
+        tables: ``[B, F]`` description of each modality, then tables of the views.
         present: ``[B, M]`` Bool; features of missing modalities are not read.
         prior: ``[K]`` scores of the prior.
         fold: ``[B]`` folds of training samples; only models that were fitted without
@@ -36,7 +37,7 @@ def predict_joint(
     Returns:
         The evidence, or None without base learners.
     """
-    evidence = [expert(features, present, fold) - prior for expert in experts]
+    evidence = [expert(tables, present, fold) - prior for expert in experts]
     return torch.stack(evidence, dim=1) if evidence else None
 
 
@@ -44,35 +45,49 @@ class ExpertEnsemble(nn.Module):
     """Base learners and the log-linear pool of their evidence.
 
     Args:
-        experts: ``M`` lists of ``X`` base learners, which map features ``[B, F_m]`` to
-            scores.
-        joint: ``Y`` base learners, which map the features of all modalities to scores.
+        experts: ``M`` lists of ``X`` base learners, which map the table of a modality
+            to scores.
+        joint: ``Y`` base learners, which map all tables to scores.
         pool: Pool of the evidence.
+        views: ``V`` views, which map rows of sequences to tables.
     """
 
     def __init__(
-        self, experts: nn.ModuleList, joint: nn.ModuleList, pool: EvidencePool
+        self,
+        experts: nn.ModuleList,
+        joint: nn.ModuleList,
+        pool: EvidencePool,
+        views: Iterable[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.experts, self.joint, self.pool = experts, joint, pool
+        self.views = nn.ModuleList(views)
 
     @property
     def expert_lists(self) -> list[nn.ModuleList]:
         """Base learners of each modality."""
         return [each for each in self.experts if isinstance(each, nn.ModuleList)]
 
-    @property
-    def forests(self) -> list[JointForest]:
-        """Base learners of all modalities together."""
-        return [each for each in self.joint if isinstance(each, JointForest)]
+    def tables(self, batch: Batch, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return the tables that base learners read.
+
+        Args:
+            batch: Rows of the samples.
+            features: Description ``[B, F_m]`` of each modality; a missing one is an
+                all-NaN row.
+
+        Returns:
+            The ``M`` descriptions, then the tables ``[B, F]`` of the ``V`` views.
+        """
+        return [*features, *(view(batch, features) for view in self.views)]
 
     def evidence(
-        self, features: Sequence[Tensor], *, regular: bool = False
+        self, tables: Sequence[Tensor], *, regular: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Return the evidence of the base learners of each modality.
 
         Args:
-            features: ``[B, F_m]`` for each modality; a missing one is an all-NaN row.
+            tables: Tables that :meth:`tables` returned.
             regular: Evaluate base learners on missing modalities, too, and discard
                 the result: slower, but shapes do not depend on the data.
 
@@ -80,44 +95,55 @@ class ExpertEnsemble(nn.Module):
             ``[B, M, X, K]`` scores minus the prior, zero where the modality is missing,
             and ``[B, M]`` Bool presence.
         """
-        present = present_rows(features)
+        present = present_rows(tables[: len(self.experts)])
         predict = self._predict_dense if regular else self._predict_present
         evidence = [
-            predict(x, seen, experts)
-            for x, seen, experts in zip(
-                features, present.unbind(1), self.expert_lists, strict=True
-            )
+            predict(self._inputs(m, experts, tables), present[:, m], experts)
+            for m, experts in enumerate(self.expert_lists)
         ]
         return torch.stack(evidence, dim=1), present
 
+    def _inputs(
+        self, modality: int, experts: nn.ModuleList, tables: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Return the table that each base learner of a modality reads."""
+        num = len(self.experts)
+        return [
+            tables[num + e.view if isinstance(e, ConvolutionExpert) else modality]
+            for e in experts
+        ]
+
     def _predict_present(
-        self, x: Tensor, seen: Tensor, experts: nn.ModuleList
+        self, inputs: Sequence[Tensor], seen: Tensor, experts: nn.ModuleList
     ) -> Tensor:
         rows = torch.nonzero(seen)[:, 0]
-        evidence = self._evidence(x[rows], experts)
-        zeros = evidence.new_zeros(len(x), *evidence.shape[1:])
+        evidence = self._evidence([x[rows] for x in inputs], experts)
+        zeros = evidence.new_zeros(len(seen), *evidence.shape[1:])
         return zeros.index_copy(0, rows, evidence)
 
-    def _predict_dense(self, x: Tensor, seen: Tensor, experts: nn.ModuleList) -> Tensor:
-        return torch.where(seen[:, None, None], self._evidence(x, experts), 0)
+    def _predict_dense(
+        self, inputs: Sequence[Tensor], seen: Tensor, experts: nn.ModuleList
+    ) -> Tensor:
+        return torch.where(seen[:, None, None], self._evidence(inputs, experts), 0)
 
-    def _evidence(self, x: Tensor, experts: nn.ModuleList) -> Tensor:
-        scores = torch.stack([expert(x) for expert in experts], dim=1)
+    def _evidence(self, inputs: Sequence[Tensor], experts: nn.ModuleList) -> Tensor:
+        pairs = zip(experts, inputs, strict=True)
+        scores = torch.stack([expert(x) for expert, x in pairs], dim=1)
         return scores - self.pool.prior
 
     def forward(
-        self, features: Sequence[Tensor], *, regular: bool = False
+        self, tables: Sequence[Tensor], *, regular: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return pooled scores, evidence of each modality, and presence.
 
         Args:
-            features: See :meth:`evidence`.
+            tables: See :meth:`evidence`.
             regular: See :meth:`evidence`.
 
         Returns:
             ``[B, K]`` scores, ``[B, M, K]`` weighted evidence, ``[B, M]`` Bool.
         """
-        evidence, present = self.evidence(features, regular=regular)
-        joint = predict_joint(self.joint, features, present, self.pool.prior)
+        evidence, present = self.evidence(tables, regular=regular)
+        joint = predict_joint(self.joint, tables, present, self.pool.prior)
         offset = self.pool(evidence, present, joint)
         return offset, self.pool.by_modality(evidence), present

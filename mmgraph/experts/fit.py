@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mmgraph.data import MultimodalData
+from mmgraph.data.batch import Batch
 from mmgraph.data.splits import (
     assign_folds,
     encode_groups,
@@ -31,6 +32,8 @@ from mmgraph.experts.serialization import (
     load_tensors,
 )
 from mmgraph.experts.stacking import Evidence, fit_evidence
+from mmgraph.experts.submodels import Submodels
+from mmgraph.experts.views import ViewKernels, fit_views, plan_views
 from mmgraph.nn.heads import Task
 from mmgraph.ops import present_rows
 from mmgraph.train import TrainingSet
@@ -38,6 +41,7 @@ from mmgraph.train.progress_dir import CheckpointDir, restored
 
 PART = "experts"
 EVIDENCE = ("evidence", "present")
+SUBMODELS = "submodel_scores"
 
 
 @dataclass(frozen=True)
@@ -139,8 +143,9 @@ class Fitting:
     def _fit_experts(
         self, kinds: Sequence[ExpertKind]
     ) -> tuple[Evidence, ExpertEnsemble]:
+        features = self._features()
         evidence = fit_evidence(
-            self._features(),
+            features,
             self.y,
             self.task,
             self._folds(),
@@ -148,10 +153,30 @@ class Fitting:
             grouped=self.groups is not None,
             seed=self.seed,
             weight=self.weight,
+            kernels=self._view_kernels(list(features.values()), kinds),
         )
         options: dict[str, Any] = {"seed": self.seed, "weight": self.weight}
         pool = fit_pool(evidence, self.y, self.task, **options)
-        return evidence, ExpertEnsemble(evidence.experts, evidence.joint, pool)
+        parts = evidence.experts, evidence.joint, pool, evidence.views
+        return evidence, ExpertEnsemble(*parts)
+
+    def _view_kernels(
+        self, features: Sequence[Tensor], kinds: Sequence[ExpertKind]
+    ) -> ViewKernels | None:
+        """Fit the views that base learners read; None without sequences."""
+        if not {"convolution", "submodels"} & set(kinds):
+            return None
+        widths = [x.shape[1] for x in features]
+        alone = "submodels" not in kinds
+        views = plan_views(self.data.schema, widths, sequences_only=alone)
+        if not views:
+            return None
+
+        def read(rows: Tensor) -> tuple[Batch, list[Tensor]]:
+            return self.data.batch(rows.numpy()), [x[rows] for x in features]
+
+        names = self.data.schema.modality_names
+        return fit_views(views, names, len(self.data), read, seed=self.seed)
 
     def _folds(self) -> Tensor:
         y, groups = self.y.numpy(), self.groups
@@ -172,13 +197,20 @@ class Fitting:
             ensemble = ensemble_from_config(
                 plain, [x.shape[1] for x in features], self.task
             )
-        own = {k: x.clone() for k, x in tensors.items() if k not in EVIDENCE}
+        apart = {*EVIDENCE, SUBMODELS}
+        own = {k: x.clone() for k, x in tensors.items() if k not in apart}
         load_tensors(ensemble, own)
         shape = len(self.data), len(features), len(plain["experts"][0])
         like = ensemble.pool.prior.new_empty(*shape, self.task.out_channels)
         out_of_fold = restored(tensors, EVIDENCE[0], like)
         if not torch.equal(restored(tensors, EVIDENCE[1], present), present):
             raise CheckpointError("present must be the modalities of the samples")
+        submodel_scores = None
+        for expert in ensemble.joint:
+            if isinstance(expert, Submodels):
+                shape = len(self.data), len(expert.subsets), self.task.out_channels
+                like = out_of_fold.new_empty(shape)
+                submodel_scores = restored(tensors, SUBMODELS, like)
         evidence = Evidence(
             out_of_fold,
             present,
@@ -187,6 +219,8 @@ class Fitting:
             features,
             self._folds(),
             ensemble.joint,
+            ensemble.views,
+            submodel_scores,
         )
         ensemble.pool.requires_grad_(False)
         return evidence, ensemble
@@ -197,4 +231,6 @@ def _pack(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = (evidence.out_of_fold, evidence.present)
     named = dict(zip(EVIDENCE, tensors, strict=True))
+    if evidence.submodel_scores is not None:
+        named[SUBMODELS] = evidence.submodel_scores
     return ensemble.state_dict() | named, ensemble_config(ensemble)

@@ -87,13 +87,16 @@ class JointForest(nn.Module):
         """Return standardized values and missing indicators, ``[N, 2 F]``.
 
         Args:
-            features: ``[N, F_m]`` for each modality.
+            features: ``[N, F_m]`` for each modality; further tables are not read.
             present: ``[N, M]`` Bool; features of missing modalities are not read.
         """
         parts = [
             scaler(torch.where(seen[:, None], x, torch.nan))
             for scaler, x, seen in zip(
-                self.scalers, features, present.unbind(1), strict=True
+                self.scalers,
+                features[: len(self.widths)],
+                present.unbind(1),
+                strict=True,
             )
         ]
         return torch.cat(parts, dim=1)

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from mmgraph.nn.heads import Classification, MultiLabel, Task
 
 Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]
-ExpertKind: TypeAlias = Literal["linear", "spline", "forest", "joint"]
+ExpertKind: TypeAlias = Literal[
+    "linear", "spline", "forest", "convolution", "joint", "submodels"
+]
 FittedExperts: TypeAlias = list[tuple[Tensor, nn.Module]]
 """Out-of-fold scores ``[n, K]`` and base learner, for each base learner."""
 

@@ -43,7 +43,8 @@ class ResidualFusion(nn.Module):
                 missing one is an all-NaN row.
         """
         regular = batch.missing is not None
-        offset, evidence, present = self.ensemble(features, regular=regular)
+        tables = self.ensemble.tables(batch, features)
+        offset, evidence, present = self.ensemble(tables, regular=regular)
         logits = offset[None]
         if float(self.beta):
             residual = self.graph(batch, evidence).logits
@@ -61,6 +62,6 @@ class ResidualFusion(nn.Module):
             batch: Packed rows of the samples.
             features: As in :meth:`forward`.
         """
-        _, evidence, _ = self.ensemble(features)
+        _, evidence, _ = self.ensemble(self.ensemble.tables(batch, features))
         z = self.graph(batch, evidence).z
         return z.movedim(0, 1).flatten(1)

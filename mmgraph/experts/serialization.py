@@ -17,7 +17,9 @@ from mmgraph.experts.forest import TreeExpert
 from mmgraph.experts.joint import JointForest
 from mmgraph.experts.linear import LinearExpert
 from mmgraph.experts.links import link_of
+from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.experts.trees import Forest
+from mmgraph.experts.views import SequenceView, VectorView, View
 from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.nn.heads import Task
 
@@ -26,6 +28,10 @@ def expert_config(expert: nn.Module) -> dict[str, Any]:
     """Return the configuration of a base learner of one modality."""
     if isinstance(expert, TreeExpert):
         return {"kind": "forest", **forest_sizes(expert.forest)}
+    if isinstance(expert, ConvolutionExpert):
+        return {"kind": "convolution", "view": expert.view}
+    if isinstance(expert, PriorExpert):
+        return {"kind": "prior"}
     assert isinstance(expert, LinearExpert)
     return {"kind": "linear", "num_knots": len(expert.hinges.knot)}
 
@@ -35,9 +41,16 @@ def forest_sizes(forest: Forest) -> dict[str, int]:
     return {"num_trees": len(forest.root), "num_nodes": len(forest.feature)}
 
 
-def expert_from_config(item: Mapping[str, Any], width: int, task: Task) -> nn.Module:
+def expert_from_config(
+    item: Mapping[str, Any], width: int, task: Task, views: Sequence[View] = ()
+) -> nn.Module:
     """Build a base learner from its configuration, with empty tensors."""
     sizes = {key: value for key, value in item.items() if key != "kind"}
+    if item["kind"] == "prior":
+        return PriorExpert(torch.zeros(task.out_channels))
+    if item["kind"] == "convolution":
+        width = views[_index(item["view"], len(views))].out_features
+        return ConvolutionExpert(width, task.out_channels, link_of(task), **sizes)
     kinds = {"linear": LinearExpert, "forest": TreeExpert}
     return kinds[item["kind"]](width, task.out_channels, link_of(task), **sizes)
 
@@ -50,28 +63,84 @@ def experts_config(
 
 
 def experts_from_config(
-    config: Sequence[Sequence[Mapping[str, Any]]], widths: Sequence[int], task: Task
+    config: Sequence[Sequence[Mapping[str, Any]]],
+    widths: Sequence[int],
+    task: Task,
+    views: Sequence[View] = (),
 ) -> nn.ModuleList:
     """Build the base learners of each modality, with empty tensors."""
     return nn.ModuleList(
-        nn.ModuleList(expert_from_config(item, width, task) for item in items)
+        nn.ModuleList(expert_from_config(item, width, task, views) for item in items)
         for items, width in zip(config, widths, strict=True)
     )
 
 
 def ensemble_config(ensemble: ExpertEnsemble) -> dict[str, Any]:
     """Return the configuration of an ensemble of base learners."""
-    joint = [
-        {
-            "boosted": each.boosted,
-            "num_folds": each.num_folds,
-            **forest_sizes(each.forest),
-        }
-        for each in ensemble.forests
-    ]
-    experts = experts_config(ensemble.expert_lists)
-    patterns = len(ensemble.pool.patterns)
-    return {"experts": experts, "joint": joint, "num_patterns": patterns}
+    config: dict[str, Any] = {
+        "experts": experts_config(ensemble.expert_lists),
+        "joint": [_joint_config(each) for each in ensemble.joint],
+        "num_patterns": len(ensemble.pool.patterns),
+    }
+    views = [_view_config(each) for each in ensemble.views]
+    return config | ({"views": views} if views else {})
+
+
+def _joint_config(expert: nn.Module) -> dict[str, Any]:
+    if isinstance(expert, Submodels):
+        return {"needs": expert.needs, "subsets": expert.subsets}
+    assert isinstance(expert, JointForest)
+    sizes = forest_sizes(expert.forest)
+    return {"boosted": expert.boosted, "num_folds": expert.num_folds, **sizes}
+
+
+def _joint_from_config(
+    item: Mapping[str, Any], widths: Sequence[int], task: Task, views: Sequence[View]
+) -> nn.Module:
+    channels, link = task.out_channels, link_of(task)
+    if "subsets" not in item:
+        if item["num_trees"] % item["num_folds"] or item["num_folds"] < 1:
+            raise CheckpointError(
+                "A joint forest must have the same number of trees for each fold, got "
+                f"{item['num_trees']} trees and {item['num_folds']} folds."
+            )
+        return JointForest(widths, channels, link, **item)
+    needs, subsets = item["needs"], item["subsets"]
+    if len(needs) != len(views):
+        raise CheckpointError(
+            f"Submodels must read every view, got {len(needs)} of {len(views)}."
+        )
+    for each in (*needs, *subsets):
+        for modality in each:
+            _index(modality, len(widths))
+    features = [view.out_features for view in views]
+    return Submodels(len(widths), needs, subsets, features, channels, link)
+
+
+def _view_config(view: nn.Module) -> dict[str, Any]:
+    if isinstance(view, VectorView):
+        sizes = {"in_features": view.in_features, "table": view.table}
+        return {"names": list(view.names), **sizes}
+    assert isinstance(view, SequenceView)
+    sizes = {"num_thresholds": view.num_thresholds}
+    return {"names": list(view.names), "channels": list(view.channels), **sizes}
+
+
+def _view_from_config(item: Mapping[str, Any], num_modalities: int) -> View:
+    if "table" not in item:
+        return SequenceView(**item)
+    _index(item["table"], num_modalities)
+    return VectorView(**item)
+
+
+def _index(value: int, limit: int) -> int:
+    """Return an index of a list of known length."""
+    if value not in range(limit):
+        raise CheckpointError(
+            f"Indices of modalities and views must be from 0 to {limit - 1}, got "
+            f"{value!r}."
+        )
+    return value
 
 
 def ensemble_from_config(
@@ -80,27 +149,22 @@ def ensemble_from_config(
     """Build an ensemble from its configuration, with empty tensors.
 
     Raises:
-        CheckpointError: If the number of trees is not a multiple of the folds.
+        CheckpointError: If the number of trees is not a multiple of the folds, or an
+            index is out of range.
     """
-    experts = experts_from_config(config["experts"], widths, task)
-    channels, link = task.out_channels, link_of(task)
-    for sizes in config["joint"]:
-        if sizes["num_trees"] % sizes["num_folds"] or sizes["num_folds"] < 1:
-            raise CheckpointError(
-                "A joint forest must have the same number of trees for each fold, got "
-                f"{sizes['num_trees']} trees and {sizes['num_folds']} folds."
-            )
+    views = [_view_from_config(item, len(widths)) for item in config.get("views", ())]
+    experts = experts_from_config(config["experts"], widths, task, views)
     joint = nn.ModuleList(
-        JointForest(widths, channels, link, **sizes) for sizes in config["joint"]
+        _joint_from_config(item, widths, task, views) for item in config["joint"]
     )
     pool = EvidencePool(
         len(widths),
         len(config["experts"][0]),
-        channels,
+        task.out_channels,
         num_joint=len(joint),
         num_patterns=config["num_patterns"],
     )
-    return ExpertEnsemble(experts, joint, pool)
+    return ExpertEnsemble(experts, joint, pool, views)
 
 
 def count_objects(content: object) -> int:

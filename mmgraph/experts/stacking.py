@@ -9,17 +9,23 @@ outputs.
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmgraph.experts.ensemble import predict_joint
 from mmgraph.experts.forest import fit_forest
 from mmgraph.experts.joint import fit_boosted, fit_joint
 from mmgraph.experts.linear import MAX_SPLINE_WIDTH, fit_ridges, quantile_knots
 from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_of
+from mmgraph.experts.submodels import (
+    RidgeTraining,
+    Submodels,
+    fit_convolution,
+    fit_submodels,
+)
+from mmgraph.experts.views import ViewKernels
 from mmgraph.nn.heads import Task
 from mmgraph.nn.scaling import PiecewiseLinear
 from mmgraph.ops import present_rows
@@ -37,6 +43,8 @@ class Evidence:
         features: ``[N, F_m]`` for each modality, for base learners of all modalities.
         folds: ``[N]`` fold of each sample, from 0.
         joint: ``Y`` base learners of all modalities together.
+        views: Views that base learners read.
+        submodel_scores: ``[N, S, K]`` out-of-fold scores of submodels; None without.
     """
 
     out_of_fold: Tensor
@@ -46,6 +54,8 @@ class Evidence:
     features: Sequence[Tensor]
     folds: Tensor
     joint: nn.ModuleList
+    views: nn.ModuleList = field(default_factory=nn.ModuleList)
+    submodel_scores: Tensor | None = None
 
     def joint_evidence(
         self, present: Tensor, rows: Tensor | None = None
@@ -59,21 +69,34 @@ class Evidence:
         Returns:
             ``[n, Y, K]``, or None without such base learners.
         """
-        features, folds = self.features, self.folds
-        if rows is not None:
-            features, folds = [x[rows] for x in features], folds[rows]
-        return predict_joint(self.joint, features, present, self.prior, folds)
+        if not len(self.joint):
+            return None
+        which = slice(None) if rows is None else rows
+        features, folds = [x[which] for x in self.features], self.folds[which]
+        evidence = []
+        for expert in self.joint:
+            if isinstance(expert, Submodels):
+                assert self.submodel_scores is not None
+                scores = expert.select(self.submodel_scores[which], present)
+            else:
+                scores = expert(features, present, folds)
+            evidence.append(scores - self.prior)
+        return torch.stack(evidence, dim=1)
 
     def to(self, device: torch.device) -> "Evidence":
         """Return the evidence with tensors and base learners on a device."""
-        return Evidence(
-            self.out_of_fold.to(device),
-            self.present.to(device),
-            self.experts.to(device),
-            self.prior.to(device),
-            [x.to(device) for x in self.features],
-            self.folds.to(device),
-            self.joint.to(device),
+        scores = self.submodel_scores
+        return replace(
+            self,
+            out_of_fold=self.out_of_fold.to(device),
+            present=self.present.to(device),
+            experts=self.experts.to(device),
+            prior=self.prior.to(device),
+            features=[x.to(device) for x in self.features],
+            folds=self.folds.to(device),
+            joint=self.joint.to(device),
+            views=self.views.to(device),
+            submodel_scores=None if scores is None else scores.to(device),
         )
 
 
@@ -87,6 +110,7 @@ def fit_evidence(
     grouped: bool = False,
     seed: int = 0,
     weight: Tensor | None = None,
+    kernels: ViewKernels | None = None,
 ) -> Evidence:
     """Fit all base learners, and compute their out-of-fold evidence.
 
@@ -101,6 +125,8 @@ def fit_evidence(
             out-of-bag samples can belong to groups of the bootstrap.
         seed: Seed of the trees.
         weight: ``[N]`` sample weights; None weights all samples equally.
+        kernels: Kernels of the views that "convolution" and "submodels" read; None
+            leaves these out.
 
     References:
         Stacked Generalization, Wolpert, 1992.
@@ -108,6 +134,9 @@ def fit_evidence(
     prior = prior_of(task, y, weight)
     present = present_rows(features.values())
     evidence, experts = [], nn.ModuleList()
+    ridges = None
+    if kernels is not None:
+        ridges = RidgeTraining(kernels, present, y, task, folds, prior, weight)
     options: dict[str, Any]
     for m, x in enumerate(features.values()):
         rows = torch.nonzero(present[:, m])[:, 0]
@@ -115,6 +144,9 @@ def fit_evidence(
         weights = None if weight is None else weight[rows]
         options = {"grouped": grouped, "seed": seed, "weight": weights}
         fitted = fit_unimodal(kinds, *own, **options)
+        if ridges is not None and "convolution" in kinds:
+            scores, expert = fit_convolution(ridges, m)
+            fitted.append((scores[rows], expert))
         part = torch.stack([score for score, _ in fitted], dim=1) - prior
         table = part.new_zeros(len(y), *part.shape[1:])
         evidence.append(table.index_copy(0, rows, torch.where(part.isnan(), 0, part)))
@@ -127,8 +159,28 @@ def fit_evidence(
         joint.append(fit_joint(*training, seed=seed, weight=weight))
         boosted = fit_boosted(*training, seed=seed, weight=weight)
         joint.extend([] if boosted is None else [boosted])
-    out_of_fold = torch.stack(evidence, dim=1)
-    return Evidence(out_of_fold, present, experts, prior, parts, folds, joint)
+    views, submodel_scores = nn.ModuleList(), None
+    if kernels is not None:
+        submodels = None
+        if ridges is not None and "submodels" in kinds and len(parts) > 1:
+            submodels = fit_submodels(ridges)
+        num_views = kernels.num_single
+        if submodels is not None:
+            submodel_scores, model = submodels
+            joint.append(model)
+            num_views = len(model.needs)
+        views.extend(kernels.views[:num_views])
+    return Evidence(
+        torch.stack(evidence, dim=1),
+        present,
+        experts,
+        prior,
+        parts,
+        folds,
+        joint,
+        views,
+        submodel_scores,
+    )
 
 
 def fit_unimodal(
@@ -147,7 +199,8 @@ def fit_unimodal(
     Splines of a wide modality have no knots: they equal its linear base learners.
 
     Args:
-        kinds: Kinds of base learners; "joint" is ignored here.
+        kinds: Kinds of base learners; those of all modalities and of views are ignored
+            here.
         x: ``[n, F]`` features of the samples that have the modality.
         y: Encoded targets of these samples.
         task: Prediction task.
@@ -168,7 +221,7 @@ def fit_unimodal(
             fitted[kind] = [(scores, deepcopy(e)) for scores, e in fitted[same]]
         elif same == "forest":
             fitted[kind] = fit_forest(x, y, task, folds, grouped, seed, weight)
-        elif same != "joint":
+        elif same in ("linear", "spline"):
             hinges = PiecewiseLinear() if same == "linear" else quantile_knots(x)
             fitted[kind] = fit_ridges(x, y, task, folds, hinges, weight)
     return [pair for kind in fitted.values() for pair in kind]

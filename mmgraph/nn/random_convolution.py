@@ -23,7 +23,7 @@ MAX_JOINT_CHANNELS = 5  # that a kernel reads of each of several joined sequence
 THRESHOLD_SEQUENCES, THRESHOLD_ROWS = 48, 16_384  # of which quantiles are taken
 MARGIN = 0.05  # quantiles below this and above one minus this are not thresholds
 STEP = 2.0**-10  # thresholds lie between multiples of this: constant rows are no ties
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 1024  # whose responses stay in the cache
 SMALLEST_SCALE = 1e-4
 
 
@@ -80,7 +80,7 @@ class RandomConvolution(nn.Module):
         self.register_buffer("feature_scale", torch.ones(features))
         taps = torch.full((len(KERNELS), TAPS), -1.0)
         positive = torch.tensor(KERNELS)
-        self.register_buffer("taps", taps.scatter(1, positive, 2.0), persistent=False)
+        self.register_buffer("taps", taps.scatter(1, positive, 2.0))
 
     @property
     def out_features(self) -> int:

@@ -1,13 +1,14 @@
-"""Resampling of sequences on a clock that several sequences have in common.
+"""Sequences of several samples, and their resampling on a common clock.
 
 A clock maps the rows of a sequence to places from 0 to 1: shares of a window of seconds
 or, without times, of the number of rows.
 
 Letters: ``L`` rows of all sequences, ``n`` sequences, ``T`` rows of the longest
-sequence, ``P`` points of the clock, ``C`` channels, ``E`` sequences of a sample.
+sequence, ``P`` points of the clock, ``C`` channels.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,74 +18,129 @@ MIN_OVERLAP = 0.5  # of the duration of the shorter sequence
 OUTSIDE = 0.25  # places beyond the clock are clipped at this distance
 
 
-def place_by_row(position: Tensor, length: Tensor) -> Tensor:
-    """Return the share of a sequence before each row, from 0 to 1, as doubles.
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences, packed or padded.
 
-    Args:
-        position: Position of each row in its sequence.
-        length: Number of rows of its sequence, broadcast to the positions.
+    Attributes:
+        values: ``[L, C]`` rows of all sequences, or padded sequences ``[n, T, C]``.
+        lengths: ``[n]`` number of rows of each sequence; at least 1 if packed.
+        seconds: ``[L]`` or ``[n, T]`` times of the rows, ascending; None without times.
     """
-    return position.double() / (length - 1).clamp(min=1)
+
+    values: Tensor
+    lengths: Tensor
+    seconds: Tensor | None = None
+
+    @property
+    def is_padded(self) -> bool:
+        """True for padded sequences, whose shapes do not depend on the data."""
+        return self.values.ndim == 3
+
+    @property
+    def first_rows(self) -> Tensor:
+        """``[n]`` index of the first row of each sequence among all rows."""
+        if self.is_padded:
+            steps = self.values.shape[1]
+            return steps * torch.arange(self.values.shape[0], device=self.device)
+        return self.lengths.cumsum(0) - self.lengths
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the rows."""
+        return self.values.device
+
+    def repeat(self, x: Tensor) -> Tensor:
+        """Repeat a number of each sequence ``[n]`` for its rows, ``[L]``, ``[n, T]``."""
+        if self.is_padded:
+            return x[:, None].expand(-1, self.values.shape[1])
+        return x.repeat_interleave(self.lengths)
+
+    def places(self, window: Tensor | None = None) -> Tensor:
+        """Return the place of each row on a clock as doubles, ``[L]`` or ``[n, T]``.
+
+        Args:
+            window: ``[n, 2]`` seconds at which the clock starts and ends; where NaN, or
+                by default, the clock is the share of the rows of the sequence.
+        """
+        rows = self.repeat(torch.ones_like(self.lengths)).flatten().cumsum(0) - 1
+        position = rows.view(self.values.shape[:-1]) - self.repeat(self.first_rows)
+        last = self.repeat(self.lengths - 1)
+        by_row = position.double() / last.clamp(min=1)
+        if window is not None and self.seconds is not None:
+            start, stop = (self.repeat(x) for x in window.double().unbind(1))
+            by_time = (self.seconds - start) / (stop - start)
+            by_row = torch.where(by_time.isnan(), by_row, by_time)
+        outside = by_row.clamp(-OUTSIDE, 1 + OUTSIDE)
+        return torch.where(position <= last, outside, 1 + OUTSIDE)
 
 
-def common_window(first: Sequence[Tensor], last: Sequence[Tensor]) -> Tensor:
-    """Return start and end of the seconds in which all sequences overlap, ``[n, 2]``.
+def common_window(sequences: Sequence[Sequences]) -> Tensor | None:
+    """Return start and end of the seconds in which sequences overlap, ``[n, 2]``.
 
     Args:
-        first: ``E`` first times ``[n]``.
-        last: ``E`` last times ``[n]``.
+        sequences: Sequences of several modalities of the same samples.
 
     Returns:
-        NaN where the overlap is empty, or shorter than half of the shortest sequence.
+        NaN where the overlap is shorter than half of the shortest sequence; None if a
+        modality has no times.
     """
-    begins, ends = torch.stack(list(first)), torch.stack(list(last))
-    start, stop = begins.amax(0), ends.amin(0)
-    shortest = (ends - begins).amin(0)
+    if any(s.seconds is None for s in sequences):
+        return None
+    begins, ends = [], []
+    for s in sequences:
+        assert s.seconds is not None
+        seconds, first = s.seconds.flatten(), s.first_rows
+        begins.append(seconds[first])
+        ends.append(seconds[first + (s.lengths - 1).clamp(min=0)])
+    start, stop = torch.stack(begins).amax(0), torch.stack(ends).amin(0)
+    shortest = (torch.stack(ends) - torch.stack(begins)).amin(0)
     overlaps = (stop > start) & (stop - start >= MIN_OVERLAP * shortest)
     window = torch.stack([start, stop], -1)
     return torch.where(overlaps[:, None], window, torch.nan)
 
 
 def resample(
-    values: Tensor, place: Tensor, lengths: Tensor, num_points: int = NUM_POINTS
-) -> Tensor:
-    """Interpolate sequences linearly at equally spaced points of a clock.
+    sequences: Sequence[Sequences], num_points: int = NUM_POINTS
+) -> Sequences:
+    """Interpolate sequences linearly at equally spaced points, and join their channels.
 
-    Before the first row and after the last one, that row is repeated. A point next to a
-    missing cell is missing.
+    The clock runs over the seconds in which all sequences of a sample overlap, and over
+    the share of the rows of each where they have no times or overlap too little. A
+    point next to a missing cell is missing.
 
     Args:
-        values: ``[L, C]`` rows of all sequences, or padded sequences ``[n, T, C]``.
-        place: ``[L]`` or ``[n, T]`` double, place of each row on the clock, ascending
-            within a sequence; the clock runs from 0 to 1.
-        lengths: ``[n]`` number of rows of each sequence; at least 1, unless sequences
-            are padded.
-        num_points: ``P``.
+        sequences: Sequences of one or several modalities of the same samples.
+        num_points: ``P``, number of points.
 
     Returns:
-        ``[n, P, C]``.
+        Padded sequences ``[n, P, C]``, or packed ones if the given ones are packed.
     """
-    grid = torch.linspace(0, 1, num_points, dtype=torch.double, device=place.device)
-    place = place.clamp(-OUTSIDE, 1 + OUTSIDE)
-    if values.ndim == 3:
-        step = values.shape[1]
-        first = torch.arange(values.shape[0], device=values.device) * step
-        exists = torch.arange(step, device=values.device) < lengths[:, None]
-        before = (place[:, None] <= grid[:, None]) & exists[:, None]  # [n, P, T]
-        behind = before.sum(-1)
-        values, place = values.flatten(0, 1), place.flatten()
+    window = common_window(sequences)
+    parts = [_interpolate(s, s.places(window), num_points) for s in sequences]
+    values = torch.cat(parts, -1)
+    lengths = torch.full_like(sequences[0].lengths, num_points)
+    packed = not sequences[0].is_padded
+    return Sequences(values.flatten(0, 1) if packed else values, lengths)
+
+
+def _interpolate(sequences: Sequences, places: Tensor, num_points: int) -> Tensor:
+    """Return values ``[n, P, C]`` at points from 0 to 1 of the places of the rows."""
+    grid = torch.linspace(0, 1, num_points, dtype=torch.double, device=places.device)
+    first, most = sequences.first_rows[:, None], sequences.lengths[:, None] - 1
+    if sequences.is_padded:
+        behind = (places[:, None] <= grid[:, None]).sum(-1)  # [n, P]
     else:
-        first = lengths.cumsum(0) - lengths
-        sample = torch.repeat_interleave(lengths)
-        rows = torch.arange(len(lengths), device=place.device)[:, None]
-        key = place + 2 * sample  # ascending over all sequences
-        behind = torch.searchsorted(key, grid + 2 * rows, right=True) - first[:, None]
-    most = (lengths[:, None] - 1).clamp(min=0)
-    low = (behind - 1).clamp(min=0).minimum(most)
-    high = (low + 1).minimum(most)
-    low, high = first[:, None] + low, first[:, None] + high
-    gap = place[high] - place[low]
-    share = (grid - place[low]) / torch.where(gap > 0, gap, 1)
+        number = torch.arange(len(first), device=places.device)
+        key = places + 2 * sequences.repeat(number)  # ascending over all sequences
+        goal = grid + 2 * number[:, None]
+        behind = torch.searchsorted(key, goal, right=True) - first
+    low = torch.minimum(behind - 1, most).clamp(min=0)
+    high = torch.minimum(low + 1, most).clamp(min=0)
+    low, high = first + low, first + high
+    values, places = sequences.values.flatten(0, -2), places.flatten()
+    gap = places[high] - places[low]
+    share = (grid - places[low]) / torch.where(gap > 0, gap, 1)
     share = share.clamp(0, 1)[..., None].to(values.dtype)
     a, b = values[low], values[high]
     between = torch.where(share < 1, a + share * (b - a), b)
