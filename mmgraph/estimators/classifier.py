@@ -30,7 +30,7 @@ from mmgraph.estimators.validation import (
     class_weights,
     labels_to_score,
 )
-from mmgraph.experts.links import ExpertKind
+from mmgraph.experts.links import EXPERT_KINDS, ExpertKind
 from mmgraph.files import shorten
 from mmgraph.metrics.validation import is_text
 from mmgraph.nn.conv import Capacity
@@ -128,7 +128,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         capacity: Capacity = "bias",
         feed_forward: str = "typed",
         members: int = 8,
-        experts: Sequence[ExpertKind] = ("linear", "spline", "forest", "joint"),
+        experts: Sequence[ExpertKind] = EXPERT_KINDS,
         epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 4e-3,

@@ -26,7 +26,7 @@ from mmgraph.estimators.base import (
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
 from mmgraph.estimators.validation import check_sample_weight, labels_to_score
-from mmgraph.experts.links import ExpertKind
+from mmgraph.experts.links import EXPERT_KINDS, ExpertKind
 from mmgraph.files import shorten
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Regression, Task
@@ -117,7 +117,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         capacity: Capacity = "bias",
         feed_forward: str = "typed",
         members: int = 8,
-        experts: Sequence[ExpertKind] = ("linear", "spline", "forest", "joint"),
+        experts: Sequence[ExpertKind] = EXPERT_KINDS,
         epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 4e-3,

@@ -15,7 +15,7 @@ from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import Column
 from mmgraph.data.targets import as_metadata, missing_labels
 from mmgraph.errors import Argument, ConfigError, DataError
-from mmgraph.experts.links import ExpertKind
+from mmgraph.experts.links import EXPERT_KINDS
 from mmgraph.model.fusion import FeedForwardKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.schema import Schema
@@ -83,7 +83,6 @@ def _is_class_weight(value: object) -> bool:
     return value is None or (isinstance(value, str) and value == "balanced")
 
 
-EXPERT_KINDS = get_args(ExpertKind)
 CONSTRAINTS = {
     **dict.fromkeys(
         ("hidden_channels", "num_layers", "num_heads", "members", "batch_size"),
@@ -142,7 +141,7 @@ def check_params(
     for name, constraint in constraints.items():
         if name in params and not constraint.holds(params[name]):
             raise _invalid(name, constraint.rule, params)
-    if set(params["experts"]) == {"joint"}:
+    if set(params["experts"]) <= {"joint", "submodels"}:
         rule = "a list with an expert of one modality too"
         raise _invalid("experts", rule, params)
     heads = int(params["num_heads"])

@@ -6,7 +6,7 @@ Letters: ``N`` samples, ``K`` outputs.
 """
 
 import math
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 ExpertKind: TypeAlias = Literal[
     "linear", "spline", "forest", "convolution", "joint", "submodels"
 ]
+EXPERT_KINDS: tuple[ExpertKind, ...] = get_args(ExpertKind)
 FittedExperts: TypeAlias = list[tuple[Tensor, nn.Module]]
 """Out-of-fold scores ``[n, K]`` and base learner, for each base learner."""
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmgraph.experts.forest import TreeExpert
 from mmgraph.experts.stacking import Evidence
+from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.missing import modality_dropout
 from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.nn.heads import Classification, Task
@@ -16,6 +17,7 @@ from mmgraph.optim import minimize
 
 POOL_MASKS, MAX_ITERATIONS = 4, 100
 POOL_PENALTY = 1.0  # on the scale of the summed loss
+SUBMODEL_WEIGHT = 0.7
 MAX_PATTERNS, MIN_PATTERN_COUNT = 64, 5
 
 
@@ -52,6 +54,8 @@ def fit_pool(
         num_joint=len(evidence.joint),
         num_patterns=len(patterns),
         init_weights=init_weights(evidence, task),
+        init_joint=init_joint(evidence),
+        hand_over=evidence.submodel_scores is not None,
     )
     pool.prior.copy_(evidence.prior)
     pool.patterns.copy_(patterns)
@@ -78,13 +82,28 @@ def init_weights(evidence: Evidence, task: Task) -> list[float]:
     """Return the initial weights of the base learners, ``X`` weights with sum one.
 
     Linear learners have separate coefficients for each of ``K`` classes, while the
-    classes share the splits of trees: a forest has ``K / 2`` times the weight of the
-    others.
+    classes share the splits of trees, and the penalty and slope of convolutions: these
+    have ``K / 2`` times the weight of the others.
     """
     of_trees = task.num_classes / 2 if isinstance(task, Classification) else 1.0
     experts = evidence.experts[0].children()
-    weights = [of_trees if isinstance(e, TreeExpert) else 1.0 for e in experts]
+    shared = TreeExpert, ConvolutionExpert, PriorExpert
+    weights = [of_trees if isinstance(e, shared) else 1.0 for e in experts]
     return [weight / sum(weights) for weight in weights]
+
+
+def init_joint(evidence: Evidence) -> list[float] | None:
+    """Return the initial weights of base learners of all modalities.
+
+    Submodels have the weight 0.7, and all others 0.3 together; None without submodels.
+    """
+    if evidence.submodel_scores is None:
+        return None
+    others = max(len(evidence.joint) - 1, 1)
+    return [
+        SUBMODEL_WEIGHT if isinstance(e, Submodels) else (1 - SUBMODEL_WEIGHT) / others
+        for e in evidence.joint
+    ]
 
 
 def frequent_patterns(present: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from mmgraph.experts.joint import fit_boosted, fit_joint
 from mmgraph.experts.linear import MAX_SPLINE_WIDTH, fit_ridges, quantile_knots
 from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_of
 from mmgraph.experts.submodels import (
+    PriorExpert,
     RidgeTraining,
     Submodels,
     fit_convolution,
@@ -147,6 +148,9 @@ def fit_evidence(
         if ridges is not None and "convolution" in kinds:
             scores, expert = fit_convolution(ridges, m)
             fitted.append((scores[rows], expert))
+        elif not fitted:
+            nothing = x.new_full((len(rows), len(prior)), torch.nan)
+            fitted.append((nothing, PriorExpert(prior.clone())))
         part = torch.stack([score for score, _ in fitted], dim=1) - prior
         table = part.new_zeros(len(y), *part.shape[1:])
         evidence.append(table.index_copy(0, rows, torch.where(part.isnan(), 0, part)))
