@@ -47,6 +47,7 @@ AnyArray: TypeAlias = npt.NDArray[Any]
 EstimatorT = TypeVar("EstimatorT", bound="FusionEstimator")
 
 PREDICT_BATCH = 2048
+PREDICT_BATCH_OF_VIEWS = 256  # whose tables are wide
 FITTING = "fitting the graph"
 
 
@@ -245,10 +246,13 @@ class FusionEstimator(PersistenceMixin):
         """
         features = self.input_spec_.features(data)
         device, outputs = self.model_.beta.device, []
+        ensemble = getattr(self.model_, "ensemble", None)
+        wide = ensemble is not None and len(ensemble.views) > 0
+        size = PREDICT_BATCH_OF_VIEWS if wide else PREDICT_BATCH
         # without samples, one empty batch gives the width of the output
-        for start in range(0, max(len(data), 1), PREDICT_BATCH):
-            rows = np.arange(start, min(start + PREDICT_BATCH, len(data)))
-            part = [x[start : start + PREDICT_BATCH].to(device) for x in features]
+        for start in range(0, max(len(data), 1), size):
+            rows = np.arange(start, min(start + size, len(data)))
+            part = [x[start : start + size].to(device) for x in features]
             outputs.append(fn(data.batch(rows).to(device), part).cpu())
         return torch.cat(outputs)
 

@@ -13,7 +13,7 @@ member's state, ``S`` sampled samples.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeGuard
 
@@ -57,6 +57,7 @@ from mmgraph.experts.ensemble import predict_joint
 from mmgraph.experts.fit import Fitting
 from mmgraph.experts.residual import ResidualFusion
 from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
+from mmgraph.experts.views import MAX_LANDMARKS, plan_views
 from mmgraph.nn.heads import Task
 from mmgraph.train import BatchSource, TrainingSet
 from mmgraph.train.progress_dir import CheckpointDir
@@ -71,6 +72,8 @@ READ_LABELS = {"dtype": None, "ensure_2d": False, "ensure_all_finite": "allow-na
 MIN_SAMPLE, MAX_SAMPLE = 64, 20_000  # larger forests improve little on more samples
 SAMPLE_SHARE = 16  # fraction of the memory for raw samples: 1 / 16,
 FEATURE_SHARE = 160  # and for their features: 1 / 160, since fits make copies
+VIEW_SHARE = 8  # and for the tables of views: 1 / 8
+TABLE_ROWS = 128  # samples whose tables of views are held at once
 NUM_HELD_OUT = 5  # one fold out of five of the sample validates the members
 
 
@@ -581,6 +584,11 @@ def sample_size(
     by_rows = stream.memory // SAMPLE_SHARE // stream.row_bytes
     by_features = stream.memory // FEATURE_SHARE // (4 * width)
     most = min(MAX_SAMPLE, by_rows, by_features)
+    widths = [x.shape[1] for x in first.features().values()]
+    views = sum(view.out_features for view in plan_views(first.schema, widths))
+    if views:  # of landmarks alone, if there are many samples
+        by_views = stream.memory // VIEW_SHARE // (4 * views)
+        most = most if by_views >= MAX_LANDMARKS else min(most, by_views)
     if most < MIN_SAMPLE:
         raise DataError(
             f"memory must hold at least {MIN_SAMPLE} samples for the base learners, "
@@ -642,9 +650,7 @@ class StreamPreparation:
         data = self.inputs.read(chunk)
         device = sample.y.device
         features = [x.to(device) for x in self.inputs.features(data)]
-        batch = data.batch().to(device)
-        tables = ensemble.tables(batch, features)
-        evidence, present = ensemble.evidence(tables)
+        evidence, present, scores = self._predict(data, features)
         members = len(sample.member_weights)
         weights = sample.member_weights.new_ones(members, len(keys))
         if self.weigh is not None:
@@ -657,8 +663,15 @@ class StreamPreparation:
         sampled, numbers = sampled.to(device), torch.from_numpy(place).to(device)
 
         def joint_evidence(kept: Tensor, indices: Tensor) -> Tensor | None:
-            rows = [x[indices] for x in tables]
-            joint = predict_joint(ensemble.joint, rows, kept, ensemble.pool.prior)
+            rows = [x[indices] for x in features]
+            own_scores = None if scores is None else scores[indices]
+            joint = predict_joint(
+                ensemble.joint,
+                rows,
+                kept,
+                ensemble.pool.prior,
+                submodel_scores=own_scores,
+            )
             mine = sampled[indices]
             own = sample.joint_evidence(kept[mine], numbers[indices][mine])
             if joint is not None and own is not None:
@@ -675,3 +688,25 @@ class StreamPreparation:
             joint_evidence=joint_evidence,
             ids=chunk.ids,
         )
+
+    def _predict(
+        self, data: MultimodalData, features: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return evidence, presence, and the scores of all submodels.
+
+        The tables of views are wide: they are computed for few samples at a time.
+
+        Args:
+            data: Samples as numbers.
+            features: ``[N, F_m]`` description of each modality.
+        """
+        ensemble, parts = self.model.ensemble, []
+        size = TABLE_ROWS if len(ensemble.views) else max(len(data), 1)
+        for rows in torch.arange(len(data)).split(size):
+            batch = data.batch(rows.numpy()).to(features[0].device)
+            tables = ensemble.tables(batch, [x[rows] for x in features])
+            scores = ensemble.submodel_scores(tables)
+            parts.append((*ensemble.evidence(tables), scores))
+        evidence, present, scores = zip(*parts, strict=True)
+        joined = None if scores[0] is None else torch.cat(scores)
+        return torch.cat(evidence), torch.cat(present), joined

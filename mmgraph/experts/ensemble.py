@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data.batch import Batch
-from mmgraph.experts.submodels import ConvolutionExpert
+from mmgraph.experts.submodels import ConvolutionExpert, Submodels
 from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.ops import present_rows
 
@@ -21,6 +21,7 @@ def predict_joint(
     present: Tensor,
     prior: Tensor,
     fold: Tensor | None = None,
+    submodel_scores: Tensor | None = None,
 ) -> Tensor | None:
     """Return the evidence of base learners of all modalities, ``[B, Y, K]``.
 
@@ -33,11 +34,19 @@ def predict_joint(
         prior: ``[K]`` scores of the prior.
         fold: ``[B]`` folds of training samples; only models that were fitted without
             the fold of a sample are evaluated for it. Default: all models.
+        submodel_scores: ``[B, S, K]`` scores of all submodels; default: computed from
+            the tables of the views, which are not read otherwise.
 
     Returns:
         The evidence, or None without base learners.
     """
-    evidence = [expert(tables, present, fold) - prior for expert in experts]
+    evidence = []
+    for expert in experts:
+        if isinstance(expert, Submodels) and submodel_scores is not None:
+            scores = expert.select(submodel_scores, present)
+        else:
+            scores = expert(tables, present, fold)
+        evidence.append(scores - prior)
     return torch.stack(evidence, dim=1) if evidence else None
 
 
@@ -102,6 +111,17 @@ class ExpertEnsemble(nn.Module):
             for m, experts in enumerate(self.expert_lists)
         ]
         return torch.stack(evidence, dim=1), present
+
+    def submodel_scores(self, tables: Sequence[Tensor]) -> Tensor | None:
+        """Return the scores of all submodels, ``[B, S, K]``; None without submodels.
+
+        Args:
+            tables: See :meth:`evidence`.
+        """
+        for expert in self.joint:
+            if isinstance(expert, Submodels):
+                return expert.scores(tables)
+        return None
 
     def _inputs(
         self, modality: int, experts: nn.ModuleList, tables: Sequence[Tensor]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmgraph.experts.ensemble import predict_joint
 from mmgraph.experts.forest import fit_forest
 from mmgraph.experts.joint import fit_boosted, fit_joint
 from mmgraph.experts.linear import MAX_SPLINE_WIDTH, fit_ridges, quantile_knots
@@ -22,7 +23,6 @@ from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_o
 from mmgraph.experts.submodels import (
     PriorExpert,
     RidgeTraining,
-    Submodels,
     fit_convolution,
     fit_submodels,
 )
@@ -70,19 +70,12 @@ class Evidence:
         Returns:
             ``[n, Y, K]``, or None without such base learners.
         """
-        if not len(self.joint):
-            return None
         which = slice(None) if rows is None else rows
         features, folds = [x[which] for x in self.features], self.folds[which]
-        evidence = []
-        for expert in self.joint:
-            if isinstance(expert, Submodels):
-                assert self.submodel_scores is not None
-                scores = expert.select(self.submodel_scores[which], present)
-            else:
-                scores = expert(features, present, folds)
-            evidence.append(scores - self.prior)
-        return torch.stack(evidence, dim=1)
+        scores = self.submodel_scores
+        scores = None if scores is None else scores[which]
+        training = features, present, self.prior, folds
+        return predict_joint(self.joint, *training, submodel_scores=scores)
 
     def to(self, device: torch.device) -> "Evidence":
         """Return the evidence with tensors and base learners on a device."""

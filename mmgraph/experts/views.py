@@ -24,7 +24,8 @@ from mmgraph.schema import Schema
 
 MAX_PAIRED = 6  # sequences up to which those that share a latent are paired
 MAX_VIEWS, NUM_THRESHOLDS = 12, 2  # with more views, kernels have one threshold
-MAX_CELLS = 2500**2  # of the kernel of all samples with the landmarks
+MAX_LANDMARKS = 2500  # of as many samples, fewer of more samples
+MAX_CELLS = MAX_LANDMARKS**2  # of the kernel of all samples with the landmarks
 CHUNK_SAMPLES = 512
 ReadRows = Callable[[Tensor], tuple[Batch, Sequence[Tensor]]]
 """Maps indices of samples to their batch and their description tables."""
