@@ -700,13 +700,15 @@ class StreamPreparation:
             data: Samples as numbers.
             features: ``[N, F_m]`` description of each modality.
         """
-        ensemble, parts = self.model.ensemble, []
+        ensemble = self.model.ensemble
+        parts: list[tuple[Tensor, Tensor]] = []
+        scores: list[Tensor] = []
         size = TABLE_ROWS if len(ensemble.views) else max(len(data), 1)
         for rows in torch.arange(len(data)).split(size):
             batch = data.batch(rows.numpy()).to(features[0].device)
             tables = ensemble.tables(batch, [x[rows] for x in features])
-            scores = ensemble.submodel_scores(tables)
-            parts.append((*ensemble.evidence(tables), scores))
-        evidence, present, scores = zip(*parts, strict=True)
-        joined = None if scores[0] is None else torch.cat(scores)
-        return torch.cat(evidence), torch.cat(present), joined
+            own = ensemble.submodel_scores(tables)
+            parts.append(ensemble.evidence(tables))
+            scores += [] if own is None else [own]
+        evidence, present = (torch.cat(each) for each in zip(*parts, strict=True))
+        return evidence, present, torch.cat(scores) if scores else None

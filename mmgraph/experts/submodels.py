@@ -271,9 +271,7 @@ class RidgeTraining:
         return RidgeFit(slope * coefficient, bias, to_score(logits, link), value)
 
 
-def fit_convolution(
-    training: RidgeTraining, modality: int
-) -> tuple[Tensor, nn.Module]:
+def fit_convolution(training: RidgeTraining, modality: int) -> tuple[Tensor, nn.Module]:
     """Fit the base learner of the view of one modality.
 
     Args:
@@ -376,7 +374,7 @@ class _Search:
         return self.fits[key]
 
     def pair_weight(self, subsets: Sequence[Tensor]) -> float:
-        """Return the weight of pairs with the smallest loss over the largest subsets."""
+        """Return the weight of pairs of the smallest loss over the largest subsets."""
         needs = self.training.kernels.needs
         pairs = needs[needs.sum(1) > 1]
         trials = [s for s in subsets if bool((s | ~pairs).all(1).any())]
@@ -404,7 +402,9 @@ def _subsets_to_fit(present: Tensor) -> Sequence[Tensor]:
         patterns, count = torch.unique(present, dim=0, return_counts=True)
         order = torch.argsort(count, descending=True, stable=True)[:MAX_PATTERNS]
         chosen = {tuple(_indices(pattern)) for pattern in patterns[order]}
-        chosen |= {each[:i] + each[i + 1 :] for each in chosen for i in range(len(each))}
+        chosen |= {
+            each[:i] + each[i + 1 :] for each in chosen for i in range(len(each))
+        }
         chosen |= set(combinations(seen, 2))
     ordered = sorted((len(each), each) for each in chosen if len(each) > 1)
     places = torch.arange(width)

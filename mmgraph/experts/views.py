@@ -78,8 +78,8 @@ class SequenceView(nn.Module):
     ) -> Tensor:
         """Fit the convolutions to training samples, and return their table."""
 
-        def fit(convolution: RandomConvolution, *sequences: Tensor) -> Tensor:
-            return convolution.fit(*sequences, generator)
+        def fit(c: RandomConvolution, values: Tensor, lengths: Tensor) -> Tensor:
+            return c.fit(values, lengths, generator)
 
         return self._table(batch, fit)
 
@@ -107,7 +107,9 @@ class SequenceView(nn.Module):
         rows = torch.nonzero(seen)[:, 0]
         if not len(rows):
             return nothing
-        ends = [_packed(batch, n, x, seen) for n, x in zip(self.names, lengths, strict=True)]
+        ends = [
+            _packed(batch, n, x, seen) for n, x in zip(self.names, lengths, strict=True)
+        ]
         return nothing.index_copy(0, rows, self._convolve(ends, convolve))
 
     def _convolve(

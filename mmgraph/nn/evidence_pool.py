@@ -180,7 +180,10 @@ class EvidencePool(nn.Module):
         return sum(parts, OFFSET_PENALTY * offsets)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        *args: Any,  # noqa: ANN401
     ) -> None:
         """Load the state of a pool, also of one of mmgraph 0.1 or 0.2.
 
@@ -193,7 +196,7 @@ class EvidencePool(nn.Module):
             state_dict[prefix + "modality_scale"] = scale.expm1().log()
             joint = power.new_tensor(self.initial["joint_scale"])
             state_dict[prefix + "joint_scale"] = joint
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _inverse_softplus(value: float) -> float:

@@ -51,7 +51,7 @@ class Sequences:
         return self.values.device
 
     def repeat(self, x: Tensor) -> Tensor:
-        """Repeat a number of each sequence ``[n]`` for its rows, ``[L]``, ``[n, T]``."""
+        """Repeat a number of each sequence ``[n]`` for its rows ``[L]``, ``[n, T]``."""
         if self.is_padded:
             return x[:, None].expand(-1, self.values.shape[1])
         return x.repeat_interleave(self.lengths)
@@ -100,9 +100,7 @@ def common_window(sequences: Sequence[Sequences]) -> Tensor | None:
     return torch.where(overlaps[:, None], window, torch.nan)
 
 
-def resample(
-    sequences: Sequence[Sequences], num_points: int = NUM_POINTS
-) -> Sequences:
+def resample(sequences: Sequence[Sequences], num_points: int = NUM_POINTS) -> Sequences:
     """Interpolate sequences linearly at equally spaced points, and join their channels.
 
     The clock runs over the seconds in which all sequences of a sample overlap, and over
