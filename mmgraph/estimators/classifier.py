@@ -66,8 +66,9 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
             "mixture" (of experts) or "none".
         members: Ensemble size: number of graph networks, trained together.
         experts: Kinds of base learners: "linear", "spline" and "forest" of one
-            modality, and "joint", random and boosted trees on all modalities with
-            modality dropout.
+            modality; "convolution" of one sequence; "joint", random and boosted trees
+            on all modalities with modality dropout; and "submodels", a kernel ridge
+            regression for each subset of modalities, if there are sequences.
         epochs: Maximum number of passes over the data; default: 80, but between 240
             and 2500 steps and at least one pass. Training stops early if no member
             improves on its held-out samples.

@@ -451,3 +451,27 @@ def test_standardiser_does_not_depend_on_units():
     scaler.fit(x)
     tiny.fit(1e-9 * x)
     assert torch.allclose(tiny(1e-9 * x), scaler(x), atol=1e-4)
+
+
+def test_pools_of_earlier_versions_had_an_exponent():
+    pool = empty_pool()
+    old = {k: v for k, v in pool.state_dict().items() if not k.endswith("_scale")}
+    pool.load_state_dict(old | {"power": torch.tensor(0.7)})
+    evidence, present = evidence_of(pool), everything()
+    present[1, 0], present[2, :2] = False, False
+    together = evidence[:, 0, :1]
+    count = present.sum(1, keepdim=True)
+    expected = evidence.mean(2) * present[..., None]
+    expected = expected.sum(1) / count ** torch.tensor(0.7).sigmoid()
+    expected += (1 - 1 / count) * 0.3 * together[:, 0]
+    assert torch.allclose(pool(evidence, present, together), expected, atol=1e-6)
+
+
+def test_a_pool_that_hands_over_begins_with_the_mean_of_modalities():
+    pool = EvidencePool(3, 2, 2, num_joint=2, init_joint=[0.7, 0.3], hand_over=True)
+    evidence, present = evidence_of(pool), everything()
+    together = evidence[:, 1]
+    mean = evidence.mean(2).mean(1)
+    expected = mean + 2 / 3 * (0.7 * together[:, 0] + 0.3 * together[:, 1])
+    assert torch.allclose(pool(evidence, present, together), expected, atol=1e-6)
+    assert pool.penalty().item() == pytest.approx(0, abs=1e-10)

@@ -307,3 +307,16 @@ def test_progress_holds_the_scores_of_submodels(tmp_path):
         stopped.fit(data)
     resumed = FusionClassifier(**options).fit(data)
     np.testing.assert_allclose(resumed.predict_proba(data), expected, atol=1e-6)
+
+
+def test_views_of_pairs_enter_by_their_out_of_fold_gain(training, monkeypatch):
+    for weights, number in (((0.0,), 3), ((2.0,), 4)):
+        monkeypatch.setattr("mmgraph.experts.submodels.PAIR_WEIGHTS", weights)
+        scores, model = fit_submodels(training)
+        assert len(model.needs) == number
+        tables = tables_of(training, recordings())
+        predicted = model(tables, training.present)
+        several = training.present.sum(1) > 1
+        right = (predicted.argmax(1) == training.y)[several].float().mean()
+        out_of_fold = model.select(scores, training.present).argmax(1) == training.y
+        assert right >= out_of_fold[several].float().mean() > 0.6
