@@ -586,8 +586,8 @@ def sample_size(
     most = min(MAX_SAMPLE, by_rows, by_features)
     widths = [x.shape[1] for x in first.features().values()]
     views = sum(view.out_features for view in plan_views(first.schema, widths))
-    if views:  # of landmarks alone, if there are many samples
-        by_views = stream.memory // VIEW_SHARE // (4 * views)
+    if views:  # tables are held of at most 2500 samples
+        by_views = max(stream.memory // VIEW_SHARE // (4 * views), MIN_SAMPLE)
         most = most if by_views >= MAX_LANDMARKS else min(most, by_views)
     if most < MIN_SAMPLE:
         raise DataError(

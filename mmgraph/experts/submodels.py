@@ -232,7 +232,7 @@ class RidgeTraining:
         target -= (known[:, None] * target).sum(0) / known.sum()
         gram = kernel[rows[:, None], places]
         level = RIDGE * gram[own, torch.arange(len(own))].mean().clamp(min=1e-12)
-        training = target, self.folds[rows], level / known
+        training = target, self.folds[rows], level * known.mean() / known
         if len(places) == len(rows):
             solved, predicted = fit_ridge(gram, *training)
         else:
