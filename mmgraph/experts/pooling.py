@@ -4,6 +4,8 @@ Letters: ``M`` modalities, ``X`` base learners of a modality, ``K`` classes, ``P
 patterns of present modalities.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from mmgraph.experts.forest import TreeExpert
 from mmgraph.experts.stacking import Evidence
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.missing import modality_dropout
-from mmgraph.nn.evidence_pool import EvidencePool
+from mmgraph.nn.evidence_pool import EvidencePool, SubmodelPool
 from mmgraph.nn.heads import Classification, Task
 from mmgraph.optim import minimize
 
@@ -47,16 +49,16 @@ def fit_pool(
     """
     _, num_modalities, num_experts, width = evidence.out_of_fold.shape
     patterns = frequent_patterns(evidence.present)
-    pool = EvidencePool(
-        num_modalities,
-        num_experts,
-        width,
-        num_joint=len(evidence.joint),
-        num_patterns=len(patterns),
-        init_weights=init_weights(evidence, task),
-        init_joint=init_joint(evidence),
-        hand_over=evidence.submodel_scores is not None,
-    )
+    options: dict[str, Any] = {
+        "num_joint": len(evidence.joint),
+        "num_patterns": len(patterns),
+        "init_weights": init_weights(evidence, task),
+    }
+    sizes = num_modalities, num_experts, width
+    if evidence.submodel_scores is None:
+        pool = EvidencePool(*sizes, **options)
+    else:
+        pool = SubmodelPool(*sizes, **options, init_joint=init_joint(evidence))
     pool.prior.copy_(evidence.prior)
     pool.patterns.copy_(patterns)
     generator = torch.Generator().manual_seed(seed)
@@ -92,13 +94,11 @@ def init_weights(evidence: Evidence, task: Task) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def init_joint(evidence: Evidence) -> list[float] | None:
+def init_joint(evidence: Evidence) -> list[float]:
     """Return the initial weights of base learners of all modalities.
 
-    Submodels have the weight 0.7, and all others 0.3 together; None without submodels.
+    Submodels have the weight 0.7, and all others 0.3 together.
     """
-    if evidence.submodel_scores is None:
-        return None
     others = max(len(evidence.joint) - 1, 1)
     return [
         SUBMODEL_WEIGHT if isinstance(e, Submodels) else (1 - SUBMODEL_WEIGHT) / others

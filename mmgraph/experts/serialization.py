@@ -20,7 +20,7 @@ from mmgraph.experts.links import link_of
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.experts.trees import Forest
 from mmgraph.experts.views import SequenceView, VectorView, View
-from mmgraph.nn.evidence_pool import EvidencePool
+from mmgraph.nn.evidence_pool import EvidencePool, SubmodelPool
 from mmgraph.nn.heads import Task
 
 
@@ -157,7 +157,8 @@ def ensemble_from_config(
     joint = nn.ModuleList(
         _joint_from_config(item, widths, task, views) for item in config["joint"]
     )
-    pool = EvidencePool(
+    has_submodels = any(isinstance(each, Submodels) for each in joint)
+    pool = (SubmodelPool if has_submodels else EvidencePool)(
         len(widths),
         len(config["experts"][0]),
         task.out_channels,

@@ -298,7 +298,7 @@ def fit_views(
     landmarks = torch.randperm(num_samples, generator=generator)[:count].sort().values
     sample = read(landmarks)
     basis = [
-        view.fit(*sample, _generator(view.names, seed)).nan_to_num(0) for view in views
+        _observed(view.fit(*sample, _generator(view.names, seed))) for view in views
     ]
     if count == num_samples:
         kernels = [z @ z.T for z in basis]
@@ -307,10 +307,15 @@ def fit_views(
         for rows in torch.arange(num_samples).split(CHUNK_SAMPLES):
             inputs = read(rows)
             pairs = zip(views, basis, strict=True)
-            parts.append([v(*inputs).nan_to_num(0) @ z.T for v, z in pairs])
+            parts.append([_observed(v(*inputs)) @ z.T for v, z in pairs])
         kernels = [torch.cat(each) for each in zip(*parts, strict=True)]
     needs = torch.tensor([[name in view.names for name in names] for view in views])
     return ViewKernels(views, landmarks, kernels, basis, needs)
+
+
+def _observed(table: Tensor) -> Tensor:
+    """Return a table with zeros in the rows of missing modalities."""
+    return torch.where(table.isnan(), 0, table)
 
 
 def _generator(names: Sequence[str], seed: int) -> torch.Generator:

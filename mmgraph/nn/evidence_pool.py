@@ -6,17 +6,17 @@ base learners, ``K`` outputs, ``P`` patterns of present modalities.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["EvidencePool", "Pool", "interaction_weight"]
+__all__ = ["EvidencePool", "Pool", "SubmodelPool", "interaction_weight"]
 
-OFFSET_PENALTY = 30.0  # relative to the penalty of the weights
+PATTERN_PENALTY = 3.0  # relative to the penalty of the other parameters
+OFFSET_PENALTY = 30.0  # of SubmodelPool, relative to the penalty of the weights
 JOINT_WEIGHT = 0.3  # initial value
-POWER = "power"  # exponent of n in the pools of mmgraph 0.1 and 0.2
 
 
 def interaction_weight(present: Tensor) -> Tensor:
@@ -54,15 +54,15 @@ class Pool(Protocol):
 class EvidencePool(nn.Module):
     r"""Log-linear opinion pool: weighted sum of the evidence of base learners.
 
-    ``prior + b + c[p] + s[n] sum_m sum_x w[m,x] e[m,x] + t[n] sum_y v[y] j[y]``,
+    ``prior + b + c[p] + n^-alpha sum_m sum_x w[m,x] e[m,x] + (1-1/n) sum_y v[y] j[y]``,
 
     with the evidence ``e[m,x]`` of base learner x of modality m (its log-odds minus the
     prior), the evidence ``j[y]`` of base learner y of all modalities together, and the
-    number n of present modalities. All weights are at least 0. The offset ``c[p]``
-    models informative missingness: it depends on the pattern p of present modalities,
-    and is zero for patterns outside of the training data. Initially ``w = 1 / X``,
-    ``v = 0.3``, ``s[n] = n^-1/2``, ``t[n] = 1 - 1/n``, ``b = c = 0``; ``t[1]`` is
-    always 0. Without any present modality the result equals the prior.
+    number n of present modalities. The weights are constrained to ``w, v >= 0`` and
+    ``0 <= alpha <= 1``. The offset ``c[p]`` models informative missingness: it depends
+    on the pattern p of present modalities, and is zero for patterns outside of the
+    training data. Initially ``w = 1 / X``, ``v = 0.3``, ``alpha = 1/2``, ``b = c = 0``.
+    Without any present modality the result equals the prior.
 
     References:
         Combining Probability Distributions: A Critique and an Annotated Bibliography,
@@ -75,9 +75,6 @@ class EvidencePool(nn.Module):
         num_joint: ``Y``.
         num_patterns: ``P``.
         init_weights: ``[X]`` positive initial values of ``w``; None for ``1 / X`` each.
-        init_joint: ``[Y]`` positive initial values of ``v``; None for 0.3 each.
-        hand_over: Start from ``s[n] = 1 / n`` in place of ``n^-1/2``, so that the joint
-            base learners predict alone if there are many modalities.
 
     Raises:
         ValueError: If ``init_weights`` are not ``X`` positive numbers.
@@ -103,8 +100,6 @@ class EvidencePool(nn.Module):
         num_joint: int = 0,
         num_patterns: int = 0,
         init_weights: Sequence[float] | None = None,
-        init_joint: Sequence[float] | None = None,
-        hand_over: bool = False,
     ) -> None:
         super().__init__()
         weights = init_weights or [1 / num_experts] * num_experts
@@ -113,25 +108,20 @@ class EvidencePool(nn.Module):
                 f"init_weights must hold a weight above zero for each of {num_experts} "
                 f"experts, got {list(weights)}."
             )
-        counts = range(1, num_modalities + 1)
-        power = 1.0 if hand_over else 0.5
-        self.initial = {
-            "modality_weight": [_inverse_softplus(weight) for weight in weights],
-            "joint_weight": _inverse(init_joint or [JOINT_WEIGHT] * num_joint),
-            "modality_scale": _inverse(n**-power for n in counts),
-            "joint_scale": _inverse(1 - 1 / n for n in counts),
-        }
-        initial = {k: torch.tensor(x) for k, x in self.initial.items()}
-        every = initial["modality_weight"].repeat(num_modalities, 1)
-        self.modality_weight = nn.Parameter(every)
-        self.joint_weight = nn.Parameter(initial["joint_weight"])
-        self.modality_scale = nn.Parameter(initial["modality_scale"])
-        self.joint_scale = nn.Parameter(initial["joint_scale"])
+        self.initial = [_inverse_softplus(weight) for weight in weights]
+        initial = torch.tensor([self.initial] * num_modalities)
+        self.modality_weight = nn.Parameter(initial)
+        joint = torch.full((num_joint,), _inverse_softplus(JOINT_WEIGHT))
+        self.joint_weight = nn.Parameter(joint)
+        self._register_scales(num_modalities)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.pattern_bias = nn.Parameter(torch.zeros(num_patterns, out_channels))
         self.register_buffer("prior", torch.zeros(out_channels))
         patterns = torch.zeros(num_patterns, num_modalities, dtype=torch.bool)
         self.register_buffer("patterns", patterns)
+
+    def _register_scales(self, num_modalities: int) -> None:
+        self.power = nn.Parameter(torch.zeros(()))
 
     def by_modality(self, evidence: Tensor) -> Tensor:
         """Return the weighted evidence ``[N, M, K]`` of ``[N, M, X, K]``."""
@@ -148,16 +138,21 @@ class EvidencePool(nn.Module):
             joint: ``[N, Y, K]`` evidence of the joint base learners; None for none.
         """
         seen = torch.where(present[..., None, None], evidence, 0)
-        count = present.sum(1)
-        index = (count - 1).clamp(min=0)
-        scale = F.softplus(self.modality_scale)[index, None]
-        pooled = scale * self.by_modality(seen).sum(1)
+        count = present.sum(1, keepdim=True)
+        scale, share = self._scales(present)
+        pooled = scale.to(evidence.dtype) * self.by_modality(seen).sum(1)
         scores = self.bias + self._of_patterns(present) + pooled
         if joint is not None:
-            share = F.softplus(self.joint_scale)[index] * (count > 1)
+            share = share.to(joint.dtype)
             weight = F.softplus(self.joint_weight)[:, None]
-            scores = scores + share[:, None] * (weight * joint).sum(1)
-        return self.prior + torch.where(count[:, None] > 0, scores, 0)
+            scores = scores + share * (weight * joint).sum(1)
+        return self.prior + torch.where(count > 0, scores, 0)
+
+    def _scales(self, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the factors of single and of joint base learners, ``[N, 1]`` each."""
+        count = present.sum(1, keepdim=True).to(self.power.dtype)
+        scale = count.clamp(min=1) ** -torch.sigmoid(self.power)
+        return scale, interaction_weight(present)
 
     def _of_patterns(self, present: Tensor) -> Tensor:
         """Return the offset ``c[p]``, ``[N, K]``; a scalar zero without patterns."""
@@ -169,34 +164,91 @@ class EvidencePool(nn.Module):
     def penalty(self) -> Tensor:
         """Return the squared distance to the initial parameters, the L2 penalty.
 
-        Offsets count thirty times: base learners are calibrated out of fold.
+        The offsets of patterns count three times.
+        """
+        parts = (
+            self.modality_weight - self.modality_weight.new_tensor(self.initial),
+            self.joint_weight - _inverse_softplus(JOINT_WEIGHT),
+            self.power,
+            self.bias,
+        )
+        rest = PATTERN_PENALTY * self.pattern_bias.square().sum()
+        return sum((part.square().sum() for part in parts), rest)
+
+
+class SubmodelPool(EvidencePool):
+    r"""Log-linear opinion pool of data that have a submodel for each subset.
+
+    ``prior + b + c[p] + s[n] sum_m sum_x w[m,x] e[m,x] + t[n] sum_y v[y] j[y]``, as
+    :class:`EvidencePool`, with free scales ``s, t >= 0`` for each number n of present
+    modalities in place of ``n^-alpha`` and ``1 - 1/n``, so that submodels can predict
+    alone where several modalities are present. Initially ``s[n] = 1 / n`` and
+    ``t[n] = 1 - 1/n``; ``t[1]`` is always 0. Base learners are calibrated out of fold:
+    the penalty of the offsets ``b`` and ``c`` is thirty times that of the weights.
+
+    Args:
+        num_modalities: ``M``.
+        num_experts: ``X``.
+        out_channels: ``K``.
+        num_joint: ``Y``.
+        num_patterns: ``P``.
+        init_weights: ``[X]`` positive initial values of ``w``; None for ``1 / X`` each.
+        init_joint: ``[Y]`` positive initial values of ``v``; None for 0.3 each.
+
+    Raises:
+        ValueError: If ``init_weights`` are not ``X`` positive numbers.
+    """
+
+    def __init__(
+        self,
+        num_modalities: int,
+        num_experts: int,
+        out_channels: int,
+        *,
+        num_joint: int = 0,
+        num_patterns: int = 0,
+        init_weights: Sequence[float] | None = None,
+        init_joint: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(
+            num_modalities,
+            num_experts,
+            out_channels,
+            num_joint=num_joint,
+            num_patterns=num_patterns,
+            init_weights=init_weights,
+        )
+        joint = torch.tensor(_inverse(init_joint or [JOINT_WEIGHT] * num_joint))
+        with torch.no_grad():
+            self.joint_weight.copy_(joint)
+        weights = self.modality_weight, self.joint_weight
+        scales = self.modality_scale, self.joint_scale
+        self.start = [each.detach().clone() for each in (*weights, *scales)]
+
+    def _register_scales(self, num_modalities: int) -> None:
+        counts = range(1, num_modalities + 1)
+        modality_scale = torch.tensor(_inverse(1 / n for n in counts))
+        joint_scale = torch.tensor(_inverse(1 - 1 / n for n in counts))
+        self.modality_scale = nn.Parameter(modality_scale)
+        self.joint_scale = nn.Parameter(joint_scale)
+
+    def _scales(self, present: Tensor) -> tuple[Tensor, Tensor]:
+        count = present.sum(1, keepdim=True)
+        index = (count - 1).clamp(min=0)
+        share = F.softplus(self.joint_scale)[index] * (count > 1)
+        return F.softplus(self.modality_scale)[index], share
+
+    def penalty(self) -> Tensor:
+        """Return the squared distance to the initial parameters, the L2 penalty.
+
+        Offsets count thirty times.
         """
         offsets = self.bias.square().sum() + self.pattern_bias.square().sum()
-        parts = [
-            (weight - weight.new_tensor(self.initial[name])).square().sum()
-            for name, weight in self.named_parameters()
-            if name in self.initial
-        ]
+        weights = self.modality_weight, self.joint_weight
+        scales = self.modality_scale, self.joint_scale
+        pairs = zip((*weights, *scales), self.start, strict=True)
+        parts = ((x - start.to(x.device)).square().sum() for x, start in pairs)
         return sum(parts, OFFSET_PENALTY * offsets)
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        *args: Any,  # noqa: ANN401
-    ) -> None:
-        """Load the state of a pool, also of one of mmgraph 0.1 or 0.2.
-
-        Those had an exponent in place of a scale for each number of modalities.
-        """
-        power = state_dict.pop(prefix + POWER, None)
-        if power is not None:
-            count = torch.arange(1, len(self.modality_scale) + 1, device=power.device)
-            scale = count.to(power.dtype) ** -torch.sigmoid(power)
-            state_dict[prefix + "modality_scale"] = scale.expm1().log()
-            joint = power.new_tensor(self.initial["joint_scale"])
-            state_dict[prefix + "joint_scale"] = joint
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _inverse_softplus(value: float) -> float:

@@ -149,7 +149,9 @@ class RandomConvolution(nn.Module):
         share = MARGIN + (1 - 2 * MARGIN) * share / self.num_thresholds  # [D, J, Q]
         x = self._inputs(values)
         for d in range(len(self.dilation)):
-            ordered = self._responses(x, d, rows, position, last).sort(dim=0).values
+            which = slice(d, d + 1)
+            response = self._responses(x, which, rows, position, last)[:, 0]
+            ordered = response.sort(dim=0).values
             index = (share[d] * (len(ordered) - 1)).round().long()
             value = ordered.T.gather(1, index)
             self.threshold[d] = STEP * ((value / STEP).floor() + 0.5)
@@ -161,39 +163,41 @@ class RandomConvolution(nn.Module):
         return torch.cat([z, z.new_zeros(1, z.shape[1])])
 
     def _responses(
-        self, x: Tensor, index: int, rows: Tensor, position: Tensor, last: Tensor
+        self, x: Tensor, which: slice, rows: Tensor, position: Tensor, last: Tensor
     ) -> Tensor:
-        """Return the responses of all kernels of one dilation, ``[R, J]``.
+        """Return the responses of all kernels of ``d`` dilations, ``[R, d, J]``.
 
         Args:
             x: ``[L + 1, C]`` standardized rows, the last one zero.
-            index: Index of the dilation.
+            which: Indices of the dilations.
             rows: ``[R]`` rows in the centers of the kernels.
             position: ``[L]`` position of each row in its sequence.
             last: ``[L]`` last position of its sequence.
         """
         taps = torch.arange(-(TAPS // 2), TAPS // 2 + 1, device=x.device)
-        offset = self.dilation[index] * taps
-        place = position[rows, None] + offset
-        inside = (place >= 0) & (place <= last[rows, None])
-        source = torch.where(inside, rows[:, None] + offset, x.shape[0] - 1)
-        windows = x[source].flatten(1)  # [R, 9 C]
-        weight = self.taps[:, :, None] * self.mixing[index][:, None]  # [J, 9, C]
-        return windows @ weight.flatten(1).T
+        offset = self.dilation[which, None] * taps  # [d, 9]
+        place = position[rows, None, None] + offset
+        inside = (place >= 0) & (place <= last[rows, None, None])
+        source = torch.where(inside, rows[:, None, None] + offset, x.shape[0] - 1)
+        windows = x[source].flatten(2).transpose(0, 1)  # [d, R, 9 C]
+        weight = self.taps[:, :, None] * self.mixing[which, :, None]  # [d, J, 9, C]
+        return (windows @ weight.flatten(2).transpose(1, 2)).transpose(0, 1)
 
     def _summands(
-        self, x: Tensor, rows: Tensor, position: Tensor, last: Tensor
+        self,
+        x: Tensor,
+        which: slice,
+        rows: Tensor,
+        position: Tensor,
+        last: Tensor,
     ) -> Tensor:
-        """Return what each row adds to the sums of its sequence, ``[R, D, 3, J Q]``."""
-        where = (position[rows, None] + 0.5) / (last[rows, None] + 1).clamp(min=1)
-        exists = (position[rows] <= last[rows])[:, None]
-        parts = []
-        for d in range(self.dilation.shape[0]):
-            response = self._responses(x, d, rows, position, last)
-            excess = (response[..., None] - self.threshold[d]).flatten(1)
-            above = ((excess > 0) & exists).to(excess.dtype)
-            parts += [above, above * excess, above * where]
-        return torch.stack(parts, 1).unflatten(1, (-1, NUM_POOLS))
+        """Return what each row adds to the sums of its sequence, ``[R, d, 3, J Q]``."""
+        where = (position[rows] + 0.5) / (last[rows] + 1).clamp(min=1)
+        exists = (position[rows] <= last[rows])[:, None, None]
+        response = self._responses(x, which, rows, position, last)
+        excess = (response[..., None] - self.threshold[which]).flatten(2)
+        above = ((excess > 0) & exists).to(excess.dtype)
+        return torch.stack([above, above * excess, above * where[:, None, None]], 2)
 
     def _pool(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Return the unstandardized features ``[n, F]``."""
@@ -210,7 +214,9 @@ class RandomConvolution(nn.Module):
         last = (lengths - 1)[:, None].expand(shape).flatten()
         rows = torch.arange(shape[0] * shape[1], device=values.device)
         x = self._inputs(values.flatten(0, 1))
-        return self._summands(x, rows, position, last).unflatten(0, shape).sum(1)
+        # all dilations at once: an exported model has few nodes
+        parts = self._summands(x, slice(None), rows, position, last)
+        return parts.unflatten(0, shape).sum(1)
 
     def _packed_sums(self, values: Tensor, lengths: Tensor) -> Tensor:
         position, last = _positions(lengths)
@@ -221,7 +227,11 @@ class RandomConvolution(nn.Module):
         total = values.new_zeros(len(lengths), width)
         for rows in torch.arange(len(values), device=values.device).split(CHUNK_ROWS):
             low, high = int(sample[rows[0]]), int(sample[rows[-1]]) + 1
-            parts = self._summands(x, rows, position, last).flatten(1)
+            each = [
+                self._summands(x, slice(d, d + 1), rows, position, last).flatten(1)
+                for d in range(shape[0])
+            ]
+            parts = torch.cat(each, 1)
             total[low:high] += segment_sum(parts, sample[rows] - low, high - low)
         return total.unflatten(1, (shape[0], NUM_POOLS, -1))
 

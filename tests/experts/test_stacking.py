@@ -13,7 +13,7 @@ from mmgraph.experts.linear import MAX_SPLINE_WIDTH, LinearExpert, fit_linear
 from mmgraph.experts.links import SMALLEST_PROBABILITY, prior_of
 from mmgraph.experts.pooling import fit_pool, frequent_patterns
 from mmgraph.experts.stacking import Evidence, fit_evidence, fit_unimodal
-from mmgraph.nn.evidence_pool import EvidencePool
+from mmgraph.nn.evidence_pool import EvidencePool, SubmodelPool
 from mmgraph.nn.heads import Classification, Regression
 from mmgraph.nn.scaling import CLIP, StandardScaler
 
@@ -453,22 +453,8 @@ def test_standardiser_does_not_depend_on_units():
     assert torch.allclose(tiny(1e-9 * x), scaler(x), atol=1e-4)
 
 
-def test_pools_of_earlier_versions_had_an_exponent():
-    pool = empty_pool()
-    old = {k: v for k, v in pool.state_dict().items() if not k.endswith("_scale")}
-    pool.load_state_dict(old | {"power": torch.tensor(0.7)})
-    evidence, present = evidence_of(pool), everything()
-    present[1, 0], present[2, :2] = False, False
-    together = evidence[:, 0, :1]
-    count = present.sum(1, keepdim=True)
-    expected = evidence.mean(2) * present[..., None]
-    expected = expected.sum(1) / count ** torch.tensor(0.7).sigmoid()
-    expected += (1 - 1 / count) * 0.3 * together[:, 0]
-    assert torch.allclose(pool(evidence, present, together), expected, atol=1e-6)
-
-
-def test_a_pool_that_hands_over_begins_with_the_mean_of_modalities():
-    pool = EvidencePool(3, 2, 2, num_joint=2, init_joint=[0.7, 0.3], hand_over=True)
+def test_a_pool_of_submodels_begins_with_the_mean_of_modalities():
+    pool = SubmodelPool(3, 2, 2, num_joint=2, init_joint=[0.7, 0.3])
     evidence, present = evidence_of(pool), everything()
     together = evidence[:, 1]
     mean = evidence.mean(2).mean(1)

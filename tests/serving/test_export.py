@@ -499,6 +499,56 @@ def test_sequences_that_do_not_fit_are_rejected(served_sequences):
         served_sequences.predict_proba({"ecg": np.full((2, 3, 2), np.inf)})
 
 
+def make_clocks(num, seed=0, kept=(True, True, True)):
+    """Data of a vector and of two sequences with times that overlap in part."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(num) % 2
+    content = {"labs": rng.normal(size=(num, 3)).astype(np.float32)}
+    seconds = {}
+    for name, width in RAGGED.items():
+        lengths = rng.integers(0, 25, size=num)
+        seconds[name] = [rng.random() + rng.random(t).cumsum() for t in lengths]
+        content[name] = [
+            (rng.normal(size=(len(t), width)) + np.sin(t + c * t)[:, None]).astype("f4")
+            for t, c in zip(seconds[name], y, strict=True)
+        ]
+        for each in content[name]:
+            each[rng.random(each.shape) < 0.1] = np.nan
+    present = {n: np.full(num, k) for n, k in zip(content, kept, strict=True)}
+    return MultimodalData.from_arrays(content, y=y, times=seconds, present=present)
+
+
+@pytest.mark.slow
+def test_views_are_exported_for_every_subset(tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    kinds = ("linear", "convolution", "submodels")
+    clf = FusionClassifier(**SMALL, num_layers=1, experts=kinds).fit(make_clocks(60))
+    assert [view.names for view in clf.model_.ensemble.views][:3] == [
+        ("labs",),
+        ("ecg",),
+        ("move",),
+    ]
+    serving.export(clf, tmp_path / "model.onnx")
+    served = serving.load(tmp_path / "model.onnx", threads=1)
+    outputs = []
+    for seed, kept in enumerate(SUBSETS):
+        for num in (1, 17):
+            data = make_clocks(num, seed, kept)
+            outputs.append(served.predict_proba(data))
+            np.testing.assert_allclose(outputs[-1], clf.predict_proba(data), atol=1e-5)
+    assert np.ptp(np.concatenate(outputs)) > 0.1
+    data = make_clocks(9)
+    feed = read_samples(data, served.inputs)
+    for name in RAGGED:  # what is behind the end is not read
+        steps = np.arange(feed[f"input.{name}"].shape[1])
+        behind = steps >= feed[f"length.{name}"][:, None]
+        feed[f"input.{name}"][behind] = 1e30
+        feed[f"time.{name}"][behind] = np.nan
+    [result] = served.session.run(None, feed)
+    np.testing.assert_allclose(result, clf.predict_proba(data), atol=1e-5)
+
+
 def test_inputs_are_named_with_their_shapes():
     vector = Modality("labs", 3, time=True)
     modalities = [vector, Modality("move", 2, tokens="ragged", time=True)]
