@@ -66,7 +66,7 @@ def score(
 
 def main() -> None:
     """Fit, score and print."""
-    found = read_arguments()
+    found, commit = read_arguments(), read_commit()
     data = mg.load_dataset(found.dataset)
     part = np.asarray(data.split_name)
     train, test = (data[part == name] for name in ("train", "test"))
@@ -78,7 +78,7 @@ def main() -> None:
     seconds = time.process_time() - start
     lines = [
         f"{found.dataset}, {len(train)} training samples, {len(test)} test samples, "
-        f"commit {read_commit()}, options {options or 'default'}, seed {found.seed}",
+        f"commit {commit}, options {options or 'default'}, seed {found.seed}",
         f"weight of the graph network {float(clf.model_.beta):.2f}, "
         f"processor seconds of the fit {seconds:.0f}",
     ]
