@@ -218,19 +218,21 @@ class SubmodelPool(EvidencePool):
             num_patterns=num_patterns,
             init_weights=init_weights,
         )
-        joint = torch.tensor(_inverse(init_joint or [JOINT_WEIGHT] * num_joint))
-        with torch.no_grad():
-            self.joint_weight.copy_(joint)
-        weights = self.modality_weight, self.joint_weight
-        scales = self.modality_scale, self.joint_scale
-        self.start = [each.detach().clone() for each in (*weights, *scales)]
+        joint = _inverse(init_joint or [JOINT_WEIGHT] * num_joint)
+        self.joint_weight = nn.Parameter(torch.tensor(joint))
+        self.start = self.start | {
+            "modality_weight": self.initial,
+            "joint_weight": joint,
+        }
 
     def _register_scales(self, num_modalities: int) -> None:
         counts = range(1, num_modalities + 1)
-        modality_scale = torch.tensor(_inverse(1 / n for n in counts))
-        joint_scale = torch.tensor(_inverse(1 - 1 / n for n in counts))
-        self.modality_scale = nn.Parameter(modality_scale)
-        self.joint_scale = nn.Parameter(joint_scale)
+        self.start = {
+            "modality_scale": _inverse(1 / n for n in counts),
+            "joint_scale": _inverse(1 - 1 / n for n in counts),
+        }
+        self.modality_scale = nn.Parameter(torch.tensor(self.start["modality_scale"]))
+        self.joint_scale = nn.Parameter(torch.tensor(self.start["joint_scale"]))
 
     def _scales(self, present: Tensor) -> tuple[Tensor, Tensor]:
         count = present.sum(1, keepdim=True)
@@ -244,10 +246,11 @@ class SubmodelPool(EvidencePool):
         Offsets count thirty times.
         """
         offsets = self.bias.square().sum() + self.pattern_bias.square().sum()
-        weights = self.modality_weight, self.joint_weight
-        scales = self.modality_scale, self.joint_scale
-        pairs = zip((*weights, *scales), self.start, strict=True)
-        parts = ((x - start.to(x.device)).square().sum() for x, start in pairs)
+        parts = (
+            (parameter - parameter.new_tensor(self.start[name])).square().sum()
+            for name, parameter in self.named_parameters()
+            if name in self.start
+        )
         return sum(parts, OFFSET_PENALTY * offsets)
 
 
