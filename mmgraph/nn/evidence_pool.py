@@ -199,6 +199,8 @@ class SubmodelPool(EvidencePool):
         ValueError: If ``init_weights`` are not ``X`` positive numbers.
     """
 
+    start: dict[str, list[float]]
+
     def __init__(
         self,
         num_modalities: int,
