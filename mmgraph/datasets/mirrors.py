@@ -31,7 +31,6 @@ from mmgraph.schema import Kind, Schema
 from mmgraph.typing import PathLike
 
 INERTIAL_RATE = 50.0  # Hz, nominal (UTD-MHAD)
-SKELETON_RATE = 30.0  # Hz, nominal (UTD-MHAD)
 PHYSIONET2012_BLOCKS = (
     "static",
     "neuro_resp",
@@ -202,8 +201,14 @@ def _physionet2012(arrays: Arrays) -> MultimodalData:
 
 
 def _utd_mhad(arrays: Arrays) -> MultimodalData:
-    """Three sequences; odd subjects for training, even subjects for testing."""
+    """Three sequences; odd subjects for training, even subjects for testing.
+
+    The clocks of camera and sensor disagree. A skeleton is stretched to the seconds of
+    the sensor, so that equal times are equal shares of the recording.
+    """
     inertial, skeleton = arrays["inertial_offsets"], arrays["skeleton_offsets"]
+    steps, frames = np.diff(inertial), np.diff(skeleton)
+    frame_rate = INERTIAL_RATE * np.maximum(frames - 1, 1) / np.maximum(steps - 1, 1)
     subject = arrays["subject"]
     keys = zip(arrays["action"] + 1, subject, arrays["trial"], strict=True)
     return MultimodalData.from_arrays(
@@ -218,14 +223,16 @@ def _utd_mhad(arrays: Arrays) -> MultimodalData:
         times={
             "acc": _time_stamps(inertial, INERTIAL_RATE),
             "gyro": _time_stamps(inertial, INERTIAL_RATE),
-            "skeleton": _time_stamps(skeleton, SKELETON_RATE),
+            "skeleton": _time_stamps(skeleton, np.repeat(frame_rate, frames)),
         },
         split_name=np.where(subject % 2 == 1, "train", "test"),
     )
 
 
-def _time_stamps(offsets: NDArray[Any], rate: float) -> Sequence[NDArray[np.float64]]:
-    """Return the seconds since the start of each sequence, at `rate` Hz."""
+def _time_stamps(
+    offsets: NDArray[Any], rate: float | NDArray[np.float64]
+) -> Sequence[NDArray[np.float64]]:
+    """Return the seconds since the start of each sequence, at `rate` Hz of each row."""
     rows = np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
     return np.split(rows / rate, offsets[1:-1])
 

@@ -518,7 +518,7 @@ def make_clocks(num, seed=0, kept=(True, True, True)):
     return MultimodalData.from_arrays(content, y=y, times=seconds, present=present)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_views_are_exported_for_every_subset(tmp_path):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
