@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         FusionRetriever,
     )
     from mmgraph.evaluation import Evaluation
+    from mmgraph.evaluation.contribution import contributions
     from mmgraph.evaluation.evaluate import evaluate
     from mmgraph.missing import MaskPlan
     from mmgraph.model import FusionModel
@@ -80,6 +81,7 @@ _HOME = {
     "Schema": "schema",
     "SchemaError": "errors",
     "TimeWindow": "schema",
+    "contributions": "evaluation.contribution",
     "evaluate": "evaluation",
     "load_dataset": "datasets",
 }
@@ -118,6 +120,7 @@ __all__ = [
     "SchemaError",
     "TimeWindow",
     "baselines",
+    "contributions",
     "evaluate",
     "load_dataset",
     "metrics",

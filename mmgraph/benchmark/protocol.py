@@ -236,28 +236,3 @@ def modality_subsets(modalities: tuple[str, ...]) -> tuple[tuple[str, ...], ...]
     total = len(modalities)
     sizes = range(1, total) if total <= MAX_LATTICE else (1, total - 1)
     return tuple(kept for size in sizes for kept in combinations(modalities, size))
-
-
-def mask_shortcut(bench: BenchData) -> float:
-    """Return the AUROC of a logistic regression on the presence mask alone.
-
-    Cross-validated in 5 stratified folds (fewer if a class is small). 0.5 means that
-    missingness is not informative; it is 0.5 if all samples have the same modalities.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-    from mmgraph.metrics import auroc
-
-    present = bench.data.present.astype(float)
-    folds = int(min(5, np.bincount(bench.codes).min()))
-    if folds < 2 or (present == present[0]).all():
-        return 0.5
-    proba = cross_val_predict(
-        LogisticRegression(max_iter=1000),
-        present,
-        bench.codes,
-        cv=StratifiedKFold(folds, shuffle=True, random_state=0),
-        method="predict_proba",
-    )
-    return float(auroc(bench.codes, proba))

@@ -5,7 +5,7 @@ Letters: ``N`` samples, ``K`` classes or labels.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,19 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
-from mmgraph.data.column import BoolArray
+from mmgraph.acquisition import Belief, class_belief
+from mmgraph.conformal import (
+    Condition,
+    ConformalSets,
+    SetScore,
+    Thresholds,
+    calibrate,
+    class_scores,
+    uniform_numbers,
+    warn_informative,
+)
+from mmgraph.data import MultimodalData
+from mmgraph.data.column import BoolArray, IntArray
 from mmgraph.data.targets import known_labels, missing_labels
 from mmgraph.errors import CheckpointError, Code, ConfigError, DataError
 from mmgraph.estimators.base import (
@@ -104,6 +116,8 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
             without the graph networks, on training samples outside the folds that they
             were fitted to; NaN for models that were saved by earlier versions.
+        conformal_: Sets of the last call of ``conformal``, saved with the model; None
+            before.
 
     Example:
         >>> train, test = load_dataset("heart").split(seed=0)
@@ -252,6 +266,126 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         result: AnyArray = self.classes_[(proba * weight).argmax(1)]
         return result
 
+    def conformal(
+        self,
+        calibration: "SampleLike",
+        alpha: float = 0.1,
+        *,
+        y: "LabelLike | None" = None,
+        condition: Condition = "subset",
+        by_class: bool = False,
+        score: SetScore = "aps",
+        min_samples: int = 30,
+    ) -> ConformalSets:
+        r"""Calibrate sets of classes that contain the true class with a given probability.
+
+        Each subset of modalities has its own threshold: that of all calibration samples
+        with at least these modalities, predicted from just these. Given the subset, a
+        set contains the true class with a probability of at least ``1 - alpha``, if
+        samples are exchangeable and modalities go missing independently of the class
+        given what is observed; a warning is issued if presence predicts the class. See
+        :mod:`mmgraph.conformal`.
+
+        Thresholds are computed when a subset is first used, and are saved with the
+        model, all of them for up to 6 modalities. A subset that fewer than
+        ``min_samples`` calibration samples have is not ``supported``: all calibration
+        samples then keep what they share with it, which is conservative as far as less
+        information means larger scores.
+
+        Args:
+            calibration: Samples with labels that were not used in training.
+            alpha: Miscoverage: share of the samples whose class may be outside.
+            y: ``[N]`` labels; default: those of the samples.
+            condition: "subset", or "marginal": one threshold, which holds on average
+                over samples such as those of the calibration only.
+            by_class: Use a threshold for each class too, so that rare classes are
+                covered as often as frequent ones.
+            score: "aps" (cumulative probability, randomized) adapts sets to the
+                difficulty of a sample; "lac" (one minus probability) has the smallest
+                sets.
+            min_samples: Calibration samples below which a subset is not supported.
+
+        Returns:
+            Sets: ``predict(X)`` is ``[N, K]`` booleans, ``table_`` lists the subsets.
+            They are kept as ``conformal_``.
+
+        Raises:
+            DataError: If there are no labels, a class is unknown to the model, or there
+                are fewer than ``min_samples`` samples.
+            ConfigError: If an option has an invalid value, or the model predicts
+                several labels.
+
+        References:
+            Conformal Prediction with Missing Values, Zaffran, Dieuleveut, Josse,
+            Romano, 2023, arXiv 2306.02732.
+        """
+        data = self._read_calibration(calibration, y)
+        if isinstance(self.model_.graph.task, MultiLabel):
+            raise _no_classes("conformal")
+        if score not in get_args(SetScore):
+            raise ConfigError(
+                f"score must be 'aps' or 'lac', got {score!r}.", parameter="score"
+            )
+        labels = np.asarray(data.y)
+        _check_kind(labels, self.classes_)
+        codes = self._known_codes(labels)
+        uniform = uniform_numbers(data.ids, int(self.seed), "calibration")
+
+        def true_scores(part: MultimodalData, rows: IntArray) -> FloatArray:
+            proba = self._predict_complete(part)
+            scores = class_scores(proba, score, uniform[rows])
+            true = codes[rows][:, None] == np.arange(scores.shape[1])
+            if by_class:
+                return np.where(true, scores, np.nan)
+            return scores[true][:, None]
+
+        thresholds = calibrate(
+            data,
+            true_scores,
+            alpha=alpha,
+            condition=condition,
+            min_samples=min_samples,
+        )
+        if condition == "subset":
+            warn_informative(data, codes)
+        self.conformal_ = self._sets(thresholds, score, int(self.seed))
+        return self.conformal_
+
+    def _known_codes(self, labels: AnyArray) -> IntArray:
+        """Return the numbers of classes ``[N]``, which the model must know."""
+        unknown = sorted(set(labels.tolist()) - set(self.classes_.tolist()), key=str)
+        if unknown:
+            raise DataError(
+                f"calibration must have classes of the training, "
+                f"{self.classes_.tolist()}, got {unknown[0]!r}. Leave these samples out."
+            )
+        return np.searchsorted(self.classes_, labels)
+
+    def _sets(self, thresholds: Thresholds, score: SetScore, seed: int) -> ConformalSets:
+        return ConformalSets(
+            thresholds,
+            self._read_complete,
+            self._predict_complete,
+            self.classes_,
+            score,
+            seed,
+        )
+
+    def _conformal_from_config(self, config: dict[str, Any]) -> ConformalSets:
+        width = len(self.classes_) if config["by_class"] else 1
+        names = self.schema_.modality_names
+        thresholds = Thresholds.from_json(config["thresholds"], names, width)
+        if config["score"] not in get_args(SetScore):
+            raise CheckpointError(
+                f"score must be aps or lac, got {shorten(config['score'])}."
+            )
+        return self._sets(thresholds, config["score"], int(config["seed"]))
+
+    def _belief(self) -> Belief:
+        if isinstance(self.model_.graph.task, MultiLabel):
+            raise _no_classes("acquire")
+        return class_belief
+
     def score(
         self,
         X: "SampleLike",  # noqa: N803
@@ -320,6 +454,13 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _no_classes(method: str) -> ConfigError:
+    return ConfigError(
+        f"{method} must go with a model of classes, got one of several labels. Fit a "
+        "classifier for one label."
+    )
 
 
 def _check_kind(labels: AnyArray, classes: AnyArray) -> None:

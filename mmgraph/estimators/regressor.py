@@ -13,7 +13,15 @@ import torch
 from sklearn.base import RegressorMixin
 from torch import Tensor
 
-from mmgraph.data.column import BoolArray
+from mmgraph.acquisition import Belief, value_belief
+from mmgraph.conformal import (
+    Condition,
+    ConformalIntervals,
+    Thresholds,
+    calibrate,
+)
+from mmgraph.data import MultimodalData
+from mmgraph.data.column import BoolArray, IntArray
 from mmgraph.data.targets import labeled_rows
 from mmgraph.errors import CheckpointError, Code, DataError
 from mmgraph.estimators.base import (
@@ -94,6 +102,8 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
             without the graph networks, on training samples outside the folds that they
             were fitted to; NaN for models that were saved by earlier versions.
+        conformal_: Intervals of the last call of ``conformal``, saved with the model;
+            None before.
 
     Example:
         >>> import numpy as np
@@ -202,6 +212,81 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         """
         values = self._predict(X)
         return values[:, 0] if self.flat_ else values
+
+    def conformal(
+        self,
+        calibration: "SampleLike",
+        alpha: float = 0.1,
+        *,
+        y: "LabelLike | None" = None,
+        condition: Condition = "subset",
+        min_samples: int = 30,
+    ) -> ConformalIntervals:
+        r"""Calibrate intervals that contain the target with a given probability.
+
+        The score is the absolute residual. Each subset of modalities has its own
+        threshold, that of all calibration samples with at least these modalities,
+        predicted from just these: intervals are wider where less is observed. Given the
+        subset, an interval contains the target with a probability of at least
+        ``1 - alpha``, if samples are exchangeable and modalities go missing
+        independently of the target given what is observed. See
+        :mod:`mmgraph.conformal`.
+
+        Thresholds are computed when a subset is first used, and are saved with the
+        model, all of them for up to 6 modalities. A subset that fewer than
+        ``min_samples`` calibration samples have is not ``supported``: all calibration
+        samples then keep what they share with it.
+
+        Args:
+            calibration: Samples with targets that were not used in training.
+            alpha: Miscoverage of each target.
+            y: ``[N]`` or ``[N, K]`` targets; default: those of the samples.
+            condition: "subset", or "marginal": one threshold, which holds on average
+                over samples such as those of the calibration only.
+            min_samples: Calibration samples below which a subset is not supported.
+
+        Returns:
+            Intervals: ``predict(X)`` is ``[N, 2]`` bounds, or ``[N, K, 2]`` of several
+            targets. They are kept as ``conformal_``.
+
+        Raises:
+            DataError: If there are no targets, or fewer than ``min_samples`` samples.
+            ConfigError: If an option has an invalid value.
+
+        References:
+            Conformal Prediction with Missing Values, Zaffran, Dieuleveut, Josse,
+            Romano, 2023, arXiv 2306.02732.
+        """
+        data = self._read_calibration(calibration, y)
+        target = _numbers(np.asarray(data.y))
+        if target.shape[1] != len(self.mean_):
+            raise DataError(
+                f"calibration must have {len(self.mean_)} targets, got "
+                f"{target.shape[1]}."
+            )
+
+        def residuals(part: MultimodalData, rows: IntArray) -> FloatArray:
+            error: FloatArray = np.abs(self._predict_complete(part) - target[rows])
+            return error
+
+        thresholds = calibrate(
+            data, residuals, alpha=alpha, condition=condition, min_samples=min_samples
+        )
+        self.conformal_ = self._intervals(thresholds)
+        return self.conformal_
+
+    def _intervals(self, thresholds: Thresholds) -> ConformalIntervals:
+        return ConformalIntervals(
+            thresholds, self._read_complete, self._predict_complete, self.flat_
+        )
+
+    def _conformal_from_config(self, config: dict[str, Any]) -> ConformalIntervals:
+        names = self.schema_.modality_names
+        thresholds = Thresholds.from_json(config["thresholds"], names, len(self.mean_))
+        return self._intervals(thresholds)
+
+    def _belief(self) -> Belief:
+        return value_belief(self.scale_)
 
     def _inverse_transform(self, scores: Tensor) -> FloatArray:
         scaled = super()._inverse_transform(scores)

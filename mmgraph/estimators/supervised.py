@@ -28,10 +28,13 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
+from mmgraph.acquisition import Acquisition, Belief, acquire
+from mmgraph.conformal import ConformalPrediction
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import BoolArray, IntArray
 from mmgraph.data.splits import assign_folds
 from mmgraph.data.stream.sampling import draw_sample
+from mmgraph.data.targets import labeled_rows
 from mmgraph.distributed import ProcessGroup, init_process_group
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.base import (
@@ -82,6 +85,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
 
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
+    conformal_: ConformalPrediction | None = None
 
     # Defined by the task
 
@@ -108,6 +112,10 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     def _target_from_config(self, config: dict[str, Any]) -> Task:
         raise AssertionError("defined by classifier and regressor")
 
+    def _conformal_from_config(self, config: dict[str, Any]) -> ConformalPrediction:
+        """Return the conformal predictions that a saved model has."""
+        raise AssertionError("defined by classifier and regressor")
+
     def _inverse_transform(self, scores: Tensor) -> FloatArray:
         """Return outputs of the model in the units of the targets."""
         values: FloatArray = scores.double().numpy()
@@ -123,6 +131,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     ) -> None:
         """Fit in this process, or in every process of its group."""
         self._check_params()
+        self.conformal_ = None  # thresholds of an earlier fit
         if isinstance(X, MultimodalStream):
             self._fit_stream(X, y, sample_weight)
             return
@@ -407,12 +416,96 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         if isinstance(X, MultimodalStream):
             parts = [self.explain(x, orders=orders, seed=seed) for x in X.chunks()]
             return parts[0]._replace(values=np.concatenate([x.values for x in parts]))
+        data = self._read_complete(X)
+        return explain(self._predict_complete, data, orders=orders, seed=seed)
 
-        def predict(part: MultimodalData) -> FloatArray:
-            return self._inverse_transform(self._predict_batches(part, self.model_))
+    def acquire(
+        self,
+        X: "SampleLike",  # noqa: N803
+        donors: "SampleLike",
+        candidates: Sequence[str] | None = None,
+        *,
+        num_donors: int = 20,
+        cost: Mapping[str, float] | None = None,
+    ) -> Acquisition:
+        r"""Expected information about the label of each missing modality.
 
-        data = self.input_spec_.complete(self._read(X))
-        return explain(predict, data, orders=orders, seed=seed)
+        A missing modality is filled in turn with the content of donors: samples that
+        have it, and whose predictions from the modalities of the sample are nearest.
+        With predictions :math:`p_j` and weights :math:`w_j` such that the mean
+        prediction is today's prediction :math:`p`, the value is
+        :math:`\sum_j w_j \, \mathrm{KL}(p_j \,\|\, p)` in nats; for a regressor,
+        :math:`\mathrm{E}\,(\hat y_j - \hat y)^2 / 2 s^2` with the training standard
+        deviation :math:`s`. See :mod:`mmgraph.acquisition`.
+
+        Args:
+            X: Samples with any of the modalities of the training.
+            donors: Samples such as those of the training, labels are not used. A sample
+                is never its own donor (equal ids), nor is a sample of its group.
+            candidates: Modalities that can be acquired; default: all.
+            num_donors: Donors per sample and modality, each a prediction.
+            cost: Cost of each modality, above 0; default: 1.
+
+        Returns:
+            ``value [N, M]``, NaN where a modality is observed or has fewer than 5
+            donors; ``low`` and ``high [N, M, K]``, the range of the prediction after
+            the acquisition; ``best``, the modality with the largest value per cost;
+            ``plan(budget)``.
+
+        Raises:
+            DataError: If a candidate is unknown, or no donor has it.
+            ConfigError: If a cost or ``num_donors`` has an invalid value, or the model
+                predicts several labels.
+
+        References:
+            On a Measure of the Information Provided by an Experiment, Lindley, 1956.
+            EDDI: Efficient Dynamic Discovery of High-Value Information with Partial
+            VAE, Ma et al., 2019, arXiv 1809.11142.
+        """
+        check_is_fitted(self, "model_")
+        return acquire(
+            self._predict_complete,
+            self._read_complete(X),
+            self._read_complete(donors),
+            self._belief(),
+            candidates=candidates,
+            num_donors=num_donors,
+            cost=cost,
+        )
+
+    def _belief(self) -> Belief:
+        """Return the belief that makes predictions with donors coherent."""
+        raise AssertionError("defined by classifier and regressor")
+
+    def _read_complete(self, X: "SampleLike") -> MultimodalData:  # noqa: N803
+        """Return samples as numbers, with every modality of the training."""
+        return self.input_spec_.complete(self._read(X))
+
+    def _predict_complete(self, data: MultimodalData) -> FloatArray:
+        """Return ``[N, K]`` predictions of samples as numbers."""
+        return self._inverse_transform(self._predict_batches(data, self.model_))
+
+    def _read_calibration(
+        self,
+        X: "SampleLike",  # noqa: N803
+        y: "LabelLike | None",
+    ) -> MultimodalData:
+        """Return the calibration samples with a label, as numbers.
+
+        Raises:
+            DataError: If there are no labels.
+        """
+        check_is_fitted(self, "model_")
+        data = X if isinstance(X, MultimodalData) else self._as_data(X)
+        data = data if y is None else data.replace(y=y)
+        known = np.zeros(len(data), dtype=bool)
+        if data.y is not None:
+            known = labeled_rows(np.asarray(data.y))
+        if not known.any():
+            raise DataError(
+                "calibration must have labels, got none. Give samples with y, or y=."
+            )
+        return self._read_complete(data[known])
 
     def transform(self, X: "SampleLike") -> npt.NDArray[np.float32]:  # noqa: N803
         """Sample states of the graph networks, ``[N, E D]``.
@@ -451,7 +544,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     # Saving
 
     def _model_config(self) -> dict[str, Any]:
-        return {
+        config = {
             "num_features_in": getattr(self, "n_features_in_", None),
             "feature_names_in": getattr(
                 self, "feature_names_in_", np.empty(0)
@@ -460,12 +553,17 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             "target": self._target_config(),
             "out_of_fold_score": _json_number(self.out_of_fold_score_),
         }
+        if self.conformal_ is not None:
+            config["conformal"] = self.conformal_.to_json()
+        return config
 
     def _model_from_config(self, manifest: dict[str, Any]) -> ResidualFusion:
         self._restore_features(manifest)
         score = manifest.get("out_of_fold_score")
         self.out_of_fold_score_ = math.nan if score is None else float(score)
         task = self._target_from_config(manifest["target"])
+        if "conformal" in manifest:
+            self.conformal_ = self._conformal_from_config(manifest["conformal"])
         widths = self.input_spec_.widths
         ensemble = ensemble_from_config(manifest["ensemble"], widths, task)
         return ResidualFusion(ensemble, self._build_graph(task, task.out_channels))

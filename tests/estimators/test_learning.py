@@ -5,9 +5,6 @@ import pytest
 
 from mmgraph import FusionClassifier, MultimodalData, evaluate, load_dataset
 from mmgraph.baselines import BASELINES
-from mmgraph.benchmark.datasets import open_bench_data
-from mmgraph.benchmark.protocol import mask_shortcut
-from mmgraph.config import BenchConfig
 from mmgraph.datasets.controls import synthetic
 from mmgraph.metrics import auroc
 
@@ -61,11 +58,6 @@ def test_redundant_copies_are_fused_as_well_as_late():
     """Within two standard errors: fits differ by one from processor to processor."""
     ours, late, error = compare("redundant", "late_logistic")
     assert ours >= late - 2 * error
-
-
-def test_shortcut_is_flagged():
-    assert mask_shortcut(open_bench_data("shortcut", BenchConfig())) > 0.7
-    assert mask_shortcut(open_bench_data("synergy", BenchConfig())) == 0.5
 
 
 @pytest.fixture(scope="module")
