@@ -56,10 +56,10 @@ def find_alarms(
         shares: ``[N, M]`` Shapley values of each sample.
         gains: Change ``[N]`` of the scores by each set of modalities and the modality
             that is added to it.
-        seed: Seed of resamples and permutations.
+        seed: Seed of permutations.
     """
     return [
-        *_shortcut(scores, seed),
+        *_shortcut(scores),
         *_sign_changes(scores.data, shares),
         *_unread(scores, seed),
         *_dominance(contributions),
@@ -67,12 +67,12 @@ def find_alarms(
     ]
 
 
-def _shortcut(scores: SampleScores, seed: int) -> Iterator[Alarm]:
+def _shortcut(scores: SampleScores) -> Iterator[Alarm]:
     """Yield an alarm if the presence mask alone predicts the label."""
     if scores.labels is None:
         return
     data = scores.data
-    value = presence_interval(data.present, scores.labels, data.groups, seed=seed)
+    value = presence_interval(data.present, scores.labels, data.groups)
     if value.low > 0.5:
         yield Alarm(
             "presence predicts the label",

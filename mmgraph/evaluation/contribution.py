@@ -28,7 +28,7 @@ from mmgraph.metrics.bootstrap import Interval, bootstrap_means
 from mmgraph.metrics.coalitions import Contrast
 
 TOLERANCE = 1e-6  # changes of a score below it are rounding errors of the model
-MINOR = 0.15  # part of the larger of alone and last below which the smaller is minor
+MINOR = 0.2  # part of the larger of alone and last below which the smaller is minor
 
 
 class Contribution(NamedTuple):
@@ -202,15 +202,15 @@ def contributions(
 
     The verdict follows from the 95% bootstrap intervals of *alone* and *last*:
 
-    =============  =======================================================
+    =============  ============================================================
     verdict        condition
-    =============  =======================================================
+    =============  ============================================================
     carries        alone > 0 and last > 0: the others do not replace it
-    redundant      alone > 0; last is not, or at most 15% of alone
-    only together  last > 0; alone is not, or at most 15% of last
+    redundant      alone > 0; last is not, or is less than a fifth of alone
+    only together  last > 0; alone is not, or is less than a fifth of last
     silent         neither
     harms          last < 0
-    =============  =======================================================
+    =============  ============================================================
 
     Alarms name what makes the score misleading: presence alone predicts the label; the
     share of a modality changes its sign between groups; predictions do not change
