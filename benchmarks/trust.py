@@ -244,16 +244,18 @@ def contributions(args: argparse.Namespace) -> None:
         return {alarm.kind for alarm in report.alarms}
 
     late = mg.baselines.LateLogistic
-    boosting = mg.baselines.HistGradientBoosting
     counts: dict[str, list[bool]] = {}
 
     def fusion() -> Any:
         return mg.FusionClassifier(verbose=False, **QUICK)
 
+    def joint() -> Any:
+        return mg.FusionClassifier(verbose=False, **QUICK | {"experts": ("linear", "joint")})
+
     def count(name: str, right: bool) -> None:
         counts.setdefault(name, []).append(bool(right))
 
-    for report in shares("synergy", boosting):
+    for report in shares("synergy", joint):
         verdicts = [each.verdict for each in report.modalities]
         count("synergy: both only together", verdicts == ["only together"] * 2)
     for report in shares("redundant", fusion):
