@@ -1,7 +1,7 @@
 """Measure contributions, conformal prediction and acquisition, see ``--help``.
 
-``python benchmarks/trust.py conformal heart`` calibrates on the data as they are and
-predicts with half of the modalities hidden; ``acquire`` hides seven tenths and acquires
+``conformal`` calibrates on the data as they are and predicts with half of the
+modalities hidden; ``acquire`` hides seven tenths and acquires
 one; ``contributions`` counts verdicts and alarms on controls. Figures are means over
 draws of the split.
 """
@@ -51,11 +51,13 @@ def parts(
 
 
 def fitted(train: mg.MultimodalData, seed: int, quick: bool) -> mg.FusionClassifier:
+    """Return a fitted classifier."""
     options: dict[str, Any] = QUICK if quick else {}
     return mg.FusionClassifier(seed=seed, verbose=False, **options).fit(train)
 
 
 def codes_of(clf: mg.FusionClassifier, data: mg.MultimodalData) -> np.ndarray:
+    """Return the class numbers of samples."""
     return np.searchsorted(clf.classes_, np.asarray(data.y))
 
 
@@ -72,19 +74,25 @@ def conformal(args: argparse.Namespace) -> None:
         for score in ("aps", "lac"):
             by_condition = {}
             for condition in ("marginal", "subset"):
-                sets = clf.conformal(calibration, ALPHA, condition=condition, score=score)
+                sets = clf.conformal(
+                    calibration, ALPHA, condition=condition, score=score
+                )
                 by_condition[condition] = sets.predict(hidden)
             covered = {c: s[rows, true] for c, s in by_condition.items()}
             sizes = {c: s.sum(axis=1) for c, s in by_condition.items()}
             for condition in covered:
                 outcome = {"all": covered[condition], "size": sizes[condition]}
-                outcome |= {k: covered[condition][counts == k] for k in np.unique(counts)}
+                outcome |= {
+                    k: covered[condition][counts == k] for k in np.unique(counts)
+                }
                 if condition == "subset":
                     outcome["equal"] = equal_coverage_size(
                         clf, calibration, hidden, true, score, covered["subset"].mean()
                     )
                 results.setdefault(f"{score} {condition}", []).append(outcome)
-    print(f"conformal {args.data}: alpha {ALPHA}, {HIDDEN:.0%} hidden, {args.draws} fits")
+    print(
+        f"conformal {args.data}: alpha {ALPHA}, {HIDDEN:.0%} hidden, {args.draws} fits"
+    )
     for name, outcomes in results.items():
         keys = sorted({k for o in outcomes for k in o if not isinstance(k, str)})
         cells = [f"{int(k)}: {pooled(outcomes, k):.3f}" for k in keys]
@@ -115,6 +123,7 @@ def equal_coverage_size(
 
 
 def pooled(outcomes: list[dict[Any, np.ndarray]], key: object) -> float:
+    """Return the mean of an outcome over all draws."""
     return float(np.concatenate([o[key] for o in outcomes if key in o]).mean())
 
 
@@ -142,7 +151,9 @@ def acquisition(args: argparse.Namespace) -> None:
         had = test.present
         hidden = mg.missing.mcar(SCARCE).plan(test, seed=args.seed).apply(test)
         if args.data == "depends":
-            hidden = test.mask({n: np.zeros(len(test), bool) for n in ("left", "right")})
+            hidden = test.mask(
+                {n: np.zeros(len(test), bool) for n in ("left", "right")}
+            )
         buyable = had & ~hidden.present
         y, rows = codes_of(clf, test), np.flatnonzero(buyable.any(axis=1))
         value = clf.acquire(hidden, train).value
@@ -154,7 +165,9 @@ def acquisition(args: argparse.Namespace) -> None:
             "random": rng.random(buyable.shape),
             "trained order": np.tile(order, (len(test), 1)),
             "value": np.nan_to_num(value, nan=-1.0),
-            "best order of the test labels": np.tile(np.nanmean(gain, axis=0), (len(test), 1)),
+            "best order of the test labels": np.tile(
+                np.nanmean(gain, axis=0), (len(test), 1)
+            ),
         }
         for name, score in rules.items():
             chosen = hidden.present.copy()
@@ -162,15 +175,21 @@ def acquisition(args: argparse.Namespace) -> None:
                 best = np.where(buyable, score, -np.inf).argmax(axis=1)
                 chosen[rows, best[rows]] = True
             proba = clf.predict_proba(test.mask(chosen))
-            losses.setdefault(name, []).append(-np.log(proba[np.arange(len(y)), y])[rows])
+            losses.setdefault(name, []).append(
+                -np.log(proba[np.arange(len(y)), y])[rows]
+            )
             areas.setdefault(name, []).append(mg.metrics.auroc(y[rows], proba[rows]))
         known = buyable & ~np.isnan(value)
         predicted.append(value[known])
         true.append(changes(clf, test, hidden, loss_with)[known])
     print(f"acquire {args.data}: {SCARCE:.0%} hidden, one acquired, {args.draws} fits")
     for name, each in losses.items():
-        print(f"{name:30} log loss {np.concatenate(each).mean():.4f} AUROC {np.mean(areas[name]):.4f}")
-    difference = np.concatenate(losses["value"]) - np.concatenate(losses["trained order"])
+        print(
+            f"{name:30} log loss {np.concatenate(each).mean():.4f} AUROC {np.mean(areas[name]):.4f}"
+        )
+    difference = np.concatenate(losses["value"]) - np.concatenate(
+        losses["trained order"]
+    )
     [(mean, low, high)] = bootstrap_means(difference[:, None])
     print(f"value minus trained order: log loss {mean:+.4f} [{low:+.4f}, {high:+.4f}]")
     from scipy.stats import spearmanr
@@ -180,7 +199,10 @@ def acquisition(args: argparse.Namespace) -> None:
 
 
 def gains(
-    clf: mg.FusionClassifier, test: mg.MultimodalData, hidden: mg.MultimodalData, y: np.ndarray
+    clf: mg.FusionClassifier,
+    test: mg.MultimodalData,
+    hidden: mg.MultimodalData,
+    y: np.ndarray,
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Return the decrease of the log loss by each modality, and the predictions."""
     before = clf.predict_proba(hidden)
@@ -216,7 +238,9 @@ def trained_order(
         nothing = {n: np.zeros(len(calibration), bool) for n in ("left", "right")}
         hidden = calibration.mask(nothing)
     gain, _ = gains(clf, calibration, hidden, codes_of(clf, calibration))
-    return np.nan_to_num(np.array([np.nanmean(c) if (~np.isnan(c)).any() else 0 for c in gain.T]))
+    return np.nan_to_num(
+        np.array([np.nanmean(c) if (~np.isnan(c)).any() else 0 for c in gain.T])
+    )
 
 
 # Contributions
@@ -224,54 +248,46 @@ def trained_order(
 
 def contributions(args: argparse.Namespace) -> None:
     """Print how often verdicts and alarms of controls are right."""
-
-    def shares(name: str, model: Callable[[], Any]) -> Iterator[Any]:
-        for seed in range(args.draws):
-            data = synthetic(name, num_samples=1400, seed=seed)
-            if name == "spurious":
-                train = data[np.flatnonzero(np.asarray(data.groups) == "site_a")[:400]]
-                test = data[800:]
-            else:
-                train, test = data[:400], data[400:]
-            if name == "redundant":
-                noise = np.random.default_rng(seed + 10_000).standard_normal((1400, 3))
-                arrays = {**data.features(), "noise": noise}
-                data = mg.MultimodalData.from_arrays(arrays, y=data.y)
-                train, test = data[:400], data[400:]
-            yield mg.contributions(model().fit(train), test)
-
-    def kinds(report: Any) -> set[str]:
-        return {alarm.kind for alarm in report.alarms}
-
-    late = mg.baselines.LateLogistic
-    counts: dict[str, list[bool]] = {}
-
-    def fusion() -> Any:
-        return mg.FusionClassifier(verbose=False, **QUICK)
-
-    def joint() -> Any:
-        return mg.FusionClassifier(verbose=False, **QUICK | {"experts": ("linear", "joint")})
-
-    def count(name: str, right: bool) -> None:
-        counts.setdefault(name, []).append(bool(right))
-
-    for report in shares("synergy", joint):
-        verdicts = [each.verdict for each in report.modalities]
-        count("synergy: both only together", verdicts == ["only together"] * 2)
-    for report in shares("redundant", fusion):
-        copies = [e.verdict for e in report.modalities if e.modality != "noise"]
-        count("redundant: all four copies redundant", copies == ["redundant"] * 4)
-        count("noise: silent", report["noise"].verdict == "silent")
-        count("redundant: false alarm", bool(kinds(report)))
-    for report in shares("shortcut", late):
-        count("shortcut: alarm", "presence predicts the label" in kinds(report))
-    for report in shares("spurious", late):
-        named = [a for a in report.alarms if a.kind == "sign change"]
-        count("spurious: cue named", [a.modality for a in named] == ["cue"])
-        count("spurious: no other sign change", all(a.modality == "cue" for a in named))
+    late: Any = mg.baselines.LateLogistic
+    right: dict[str, list[bool]] = {}
+    for seed in range(args.draws):
+        for name, outcome in outcomes_of(seed, late).items():
+            right.setdefault(name, []).append(bool(outcome))
     print(f"contributions: {args.draws} draws of each control")
-    for name, right in counts.items():
-        print(f"{name:40} {np.mean(right):.3f}")
+    for name, each in right.items():
+        print(f"{name:36} {np.mean(each):.3f}")
+
+
+def outcomes_of(seed: int, late: Callable[[], Any]) -> dict[str, Any]:
+    """Return whether verdicts and alarms of one draw of each control are right."""
+    small = {"experts": ("linear",), "verbose": False, "seed": seed}
+    reports = {}
+    for name in ("synergy", "redundant", "shortcut", "noise", "spurious"):
+        data = synthetic("redundant" if name == "noise" else name, 1400, seed)
+        if name == "noise":
+            x = np.random.default_rng(seed + 10_000).standard_normal((1400, 3))
+            data = mg.MultimodalData.from_arrays(
+                {**data.features(), "noise": x}, y=data.y
+            )
+        train, test = data[:400], data[400:]
+        if name == "spurious":
+            [rows] = np.nonzero(np.asarray(data.groups) == "site_a")
+            train, test = data[rows[:400]], data[800:]
+        options = {"members": 4} if name == "synergy" else {"members": 2, "epochs": 5}
+        model = late() if name in ("shortcut", "spurious") else None
+        model = model or mg.FusionClassifier(**small, **options)
+        reports[name] = mg.contributions(model.fit(train), test)
+    verdicts = {n: [e.verdict for e in r.modalities] for n, r in reports.items()}
+    kinds = {n: [a.kind for a in r.alarms] for n, r in reports.items()}
+    turned = [a.modality for a in reports["spurious"].alarms if a.kind == "sign change"]
+    return {
+        "synergy: both only together": verdicts["synergy"] == ["only together"] * 2,
+        "redundant: all four redundant": verdicts["redundant"] == ["redundant"] * 4,
+        "redundant: no alarm": not kinds["redundant"],
+        "noise: silent": reports["noise"]["noise"].verdict == "silent",
+        "shortcut: alarm": "presence predicts the label" in kinds["shortcut"],
+        "spurious: cue named, nothing else": turned == ["cue"],
+    }
 
 
 def main() -> None:
@@ -280,7 +296,9 @@ def main() -> None:
     parser.add_argument("part", choices=["conformal", "acquire", "contributions"])
     parser.add_argument("data", nargs="?", default="heart")
     parser.add_argument("--draws", type=int, default=4, help="fits")
-    parser.add_argument("--resplits", type=int, default=1, help="calibration splits a fit")
+    parser.add_argument(
+        "--resplits", type=int, default=1, help="calibration splits a fit"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the masks")
     parser.add_argument("--quick", action="store_true", help="small estimator")
     parser.add_argument("--sizes", type=int, nargs=3, help="samples of the three parts")

@@ -1,14 +1,14 @@
 r"""Expected information of missing modalities.
 
-What a missing modality would change is estimated with *donors*: samples that have it, and
-whose predictions from the modalities of the sample are nearest to those of the sample.
-The sample is predicted with the content of each donor in turn, which needs no generative
-model.
+What a missing modality would change is estimated with *donors*: samples that have it,
+and whose predictions from the modalities of the sample are nearest to those of the
+sample. The sample is predicted with the content of each donor in turn, which needs no
+generative model.
 
 The expectation of later predictions must be today's prediction :math:`p`. Donors are
 therefore weighted by exponential tilting, :math:`w_j \propto e^{\lambda^\top p_j}` with
-:math:`\sum_j w_j p_j = p`. The value of the modality is the expected information about
-the label in nats, :math:`\sum_j w_j\, \mathrm{KL}(p_j \,\|\, p)`, the mutual information
+:math:`\sum_j w_j p_j = p`. The value of the modality is the expected information
+about the label in nats, :math:`\sum_j w_j\, \mathrm{KL}(p_j \,\|\, p)`, the mutual information
 of label and modality under the model.
 
 References:
@@ -85,7 +85,7 @@ class Acquisition:
         """Missing modality with the largest value per cost; None if there is none."""
         return [names[0] if names else None for names in self._orders()]
 
-    def plan(self, budget: float) -> list[list[str]]:
+    def plan(self, budget: float | int) -> list[list[str]]:
         """Return the modalities of each sample to acquire within a budget, best first.
 
         Modalities are taken in the order of value per cost while they fit. Their values
@@ -113,7 +113,9 @@ class Acquisition:
     def _orders(self) -> list[list[str]]:
         """Return the candidates of each sample, largest value per cost first."""
         per_cost = self.value / self.cost
-        orders = np.argsort(-np.nan_to_num(per_cost, nan=-np.inf), axis=1, kind="stable")
+        orders = np.argsort(
+            -np.nan_to_num(per_cost, nan=-np.inf), axis=1, kind="stable"
+        )
         known = ~np.isnan(self.value)
         return [
             [self.modalities[m] for m in order if usable[m]]

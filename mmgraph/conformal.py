@@ -1,24 +1,27 @@
 r"""Conformal prediction by observed subset of modalities.
 
 A prediction set with miscoverage :math:`\alpha` contains the label with probability
-:math:`1 - \alpha`. One threshold for all samples holds on average only: samples with few
-modalities are covered less often. Here every subset :math:`S` has its own threshold. It
-is computed on all calibration samples that have at least :math:`S`, with everything else
-removed, so that calibration and test samples are predicted from the same modalities.
+:math:`1 - \alpha`. One threshold for all samples holds on average only: samples with
+few modalities are covered less often. Here every subset :math:`S` has its own
+threshold. It is computed on all calibration samples that have at least :math:`S`, with
+everything else removed, so that calibration and test samples are predicted from the
+same modalities.
 
 For scores :math:`s_1, \ldots, s_n` of such samples, the threshold is the
 :math:`\lceil (n + 1)(1 - \alpha) \rceil`-th smallest; coverage given :math:`S` is then
 between :math:`1 - \alpha` and :math:`1 - \alpha + 1 / (n + 1)`, if samples are
-exchangeable and modalities go missing independently of the label given what is observed.
+exchangeable and modalities go missing independently of the label given what is
+observed.
 
 References:
     Conformal Prediction with Missing Values, Zaffran, Dieuleveut, Josse, Romano, 2023,
     arXiv 2306.02732 (masked calibration). Least Ambiguous Set-Valued Classifiers with
-    Bounded Error Levels, Sadinle, Lei, Wasserman, 2019, arXiv 1609.00451. Classification
-    with Valid and Adaptive Coverage, Romano, Sesia, Candes, 2020, arXiv 2006.02544.
+    Bounded Error Levels, Sadinle, Lei, Wasserman, 2019, arXiv 1609.00451.
+    Classification with Valid and Adaptive Coverage, Romano, Sesia, Candes, 2020, arXiv
+    2006.02544.
 
-Letters: ``N`` samples, ``M`` modalities, ``K`` classes or targets, ``T`` thresholds of a
-subset: 1, or one per class or target.
+Letters: ``N`` samples, ``M`` modalities, ``K`` classes or targets, ``T`` thresholds of
+a subset: 1, or one per class or target.
 """
 
 import hashlib
@@ -45,8 +48,8 @@ SetScore = Literal["aps", "lac"]
 MAX_STORED = 6  # modalities up to which a saved model has the thresholds of all subsets
 ROUNDING = 1e-9  # of (n + 1)(1 - alpha), a product of floats
 ASSUMPTION = (
-    "Coverage holds for each observed subset if samples are exchangeable and modalities "
-    "go missing independently of the label, given what is observed."
+    "Coverage holds for each observed subset if samples are exchangeable and "
+    "modalities go missing independently of the label, given what is observed."
 )
 
 
@@ -152,9 +155,7 @@ class Thresholds:
             self.scores(np.arange(len(self.present)), subset), self.alpha
         )
         enough = [count >= self.min_samples for count in exact.counts]
-        chosen = [
-            exact if ok else nested for ok in enough
-        ]
+        chosen = [exact if ok else nested for ok in enough]
         return SubsetThreshold(
             tuple(each.thresholds[t] for t, each in enumerate(chosen)),
             exact.counts,
@@ -182,7 +183,9 @@ class Thresholds:
             return [_row("all samples", self.marginal)]
         return [
             _row(self._names(subset), each)
-            for subset, each in sorted(self.known.items(), key=lambda item: sum(item[0]))
+            for subset, each in sorted(
+                self.known.items(), key=lambda item: sum(item[0])
+            )
         ]
 
     def _names(self, subset: Sequence[bool]) -> str:
@@ -263,9 +266,7 @@ def _to_json(each: SubsetThreshold) -> dict[str, Any]:
 
 
 def _from_json(content: Mapping[str, Any], width: int) -> SubsetThreshold:
-    thresholds = [
-        math.inf if x is None else float(x) for x in content["thresholds"]
-    ]
+    thresholds = [math.inf if x is None else float(x) for x in content["thresholds"]]
     counts = [int(x) for x in content["counts"]]
     if len(thresholds) != width or len(counts) != width or np.isnan(thresholds).any():
         raise CheckpointError(
@@ -355,7 +356,8 @@ class ConformalPrediction:
 
     def __repr__(self) -> str:
         kind = self._thresholds.condition
-        return f"{type(self).__name__}(alpha={self.alpha:g}, condition={kind!r}). {ASSUMPTION}"
+        name = type(self).__name__
+        return f"{name}(alpha={self.alpha:g}, condition={kind!r}). {ASSUMPTION}"
 
 
 class ConformalSets(ConformalPrediction):
@@ -454,7 +456,9 @@ def check_options(alpha: float, condition: str, min_samples: int) -> None:
     Raises:
         ConfigError: If one has an invalid value.
     """
-    number = isinstance(alpha, float | int | np.floating) and not isinstance(alpha, bool)
+    number = isinstance(alpha, float | int | np.floating) and not isinstance(
+        alpha, bool
+    )
     if not number or not 0 < alpha < 1:
         raise ConfigError(
             f"alpha must be between 0 and 1, got {alpha!r}. It is the share of samples "
@@ -524,8 +528,8 @@ def warn_informative(data: MultimodalData, y: npt.NDArray[Any]) -> None:
     if value.low > 0.5:
         warnings.warn(
             "Which modalities are present predicts the label in the calibration "
-            f"samples (AUROC {value.mean:.2f} [{value.low:.2f}, {value.high:.2f}] of the "
-            "presence mask): coverage is not guaranteed for each subset.",
+            f"samples (AUROC {value.mean:.2f} [{value.low:.2f}, {value.high:.2f}] of "
+            "the presence mask): coverage is not guaranteed for each subset.",
             DataWarning,
             stacklevel=3,
         )

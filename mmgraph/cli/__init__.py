@@ -5,6 +5,7 @@ Only this package prints.
 """
 
 from mmgraph.cli import bench as bench  # each module adds its command to the app
+from mmgraph.cli import contributions as contributions
 from mmgraph.cli import datasets as datasets
 from mmgraph.cli import evaluate as evaluate
 from mmgraph.cli import export as export

@@ -63,6 +63,27 @@ def predict(
             "prediction (to the probability of the predicted class), 0 where missing.",
         ),
     ] = False,
+    conformal: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet",
+            help="Labeled samples that were not used in training: add columns "
+            "in_set_CLASS, sets that contain the true class with a probability of 1 - "
+            "alpha for every subset of modalities; for regression, low and high.",
+        ),
+    ] = None,
+    alpha: Annotated[
+        float,
+        typer.Option(help="Share of samples whose label may be outside (--conformal)."),
+    ] = 0.1,
+    acquire: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet",
+            help="Training samples: add columns value_NAME, the expected information "
+            "of each missing modality in nats, and acquire, the best of them.",
+        ),
+    ] = None,
     encoder: MovedEncoderOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
@@ -79,7 +100,16 @@ def predict(
         check_file(output, ".parquet", ".csv", inputs=[file])
     chosen, encoders = parse_modalities(modality), parse_encoders(encoder)
     request = PredictRequest(
-        "predict", model, file, chosen, id_, encoders=encoders, explain=explain
+        "predict",
+        model,
+        file,
+        chosen,
+        id_,
+        encoders=encoders,
+        explain=explain,
+        conformal=conformal,
+        alpha=alpha,
+        acquire=acquire,
     )
     with print_warnings() as warn:
         tables = _tables(request, warn, ray, workers)

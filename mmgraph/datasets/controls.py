@@ -115,10 +115,14 @@ def _shortcut(num_samples: int, rng: np.random.Generator) -> Draw:
     always[:, 0] += 0.4 * (2 * y - 1)
     sometimes[:, 0] += 0.4 * (2 * y - 1)
     present = rng.random(num_samples) < np.where(y == 1, 0.9, 0.3)
-    return {
-        "always": always,
-        "sometimes": np.where(present[:, None], sometimes, np.nan),
-    }, y, None
+    return (
+        {
+            "always": always,
+            "sometimes": np.where(present[:, None], sometimes, np.nan),
+        },
+        y,
+        None,
+    )
 
 
 def _spurious(num_samples: int, rng: np.random.Generator) -> Draw:

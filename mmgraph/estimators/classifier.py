@@ -277,7 +277,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         score: SetScore = "aps",
         min_samples: int = 30,
     ) -> ConformalSets:
-        r"""Calibrate sets of classes that contain the true class with a given probability.
+        r"""Calibrate sets of classes that contain the true one with given probability.
 
         Each subset of modalities has its own threshold: that of all calibration samples
         with at least these modalities, predicted from just these. Given the subset, a
@@ -357,11 +357,14 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         if unknown:
             raise DataError(
                 f"calibration must have classes of the training, "
-                f"{self.classes_.tolist()}, got {unknown[0]!r}. Leave these samples out."
+                f"{self.classes_.tolist()}, got {unknown[0]!r}. Leave these samples "
+                "out."
             )
         return np.searchsorted(self.classes_, labels)
 
-    def _sets(self, thresholds: Thresholds, score: SetScore, seed: int) -> ConformalSets:
+    def _sets(
+        self, thresholds: Thresholds, score: SetScore, seed: int
+    ) -> ConformalSets:
         return ConformalSets(
             thresholds,
             self._read_complete,

@@ -92,7 +92,9 @@ def _sign_changes(data: MultimodalData, shares: FloatArray) -> Iterator[Alarm]:
     """
     if data.groups is None:
         return
-    names, codes, counts = np.unique(data.groups, return_inverse=True, return_counts=True)
+    names, codes, counts = np.unique(
+        data.groups, return_inverse=True, return_counts=True
+    )
     chosen = np.flatnonzero(counts >= MIN_GROUP)
     if len(chosen) < 2:
         return
@@ -189,7 +191,9 @@ def _lowered(
 def _normal_interval(values: FloatArray, z: float) -> Interval:
     """Return the mean of values with bounds at ``z`` standard errors."""
     mean = float(values.mean())
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
+    error = (
+        float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
+    )
     return Interval(mean, mean - z * error, mean + z * error)
 
 

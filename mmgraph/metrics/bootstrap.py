@@ -12,6 +12,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 CELLS = 1 << 24  # weights of groups that are drawn at once
 LEVEL = 0.95
+MIN_GROUPS = 10
 
 
 class Interval(NamedTuple):
@@ -19,8 +20,8 @@ class Interval(NamedTuple):
 
     Attributes:
         mean: Mean over the samples.
-        low: Lower bound; NaN for a single group.
-        high: Upper bound; NaN for a single group.
+        low: Lower bound; NaN for a single sample.
+        high: Upper bound; NaN for a single sample.
     """
 
     mean: float
@@ -38,7 +39,8 @@ def bootstrap_means(
     """Return means over samples with 95% percentile bootstrap intervals.
 
     Groups are resampled as a whole, so that samples of one group do not count as
-    independent evidence.
+    independent evidence. Fewer than 10 groups do not determine an interval; samples are
+    resampled then.
 
     Args:
         values: ``[N, Q]`` quantities of each sample.
@@ -58,8 +60,8 @@ def bootstrap_means(
         (0.5, True)
     """
     sums, counts = values.astype(np.float64), np.ones(len(values))
-    if groups is not None:
-        _, codes = np.unique(groups, return_inverse=True)
+    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    if codes is not None and codes.max(initial=0) + 1 >= MIN_GROUPS:
         counts = np.bincount(codes).astype(np.float64)
         sums = np.zeros((len(counts), values.shape[1]))
         np.add.at(sums, codes, values)

@@ -9,7 +9,7 @@ Letters: ``N`` games, ``M`` players, ``C`` coalitions, ``T`` terms, ``R`` orders
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -150,7 +150,7 @@ class Coalitions:
         else:
             for order in np.argsort(self.ranks, axis=1).tolist():
                 before = 0
-                for i, j in zip(order, order[1:], strict=False):
+                for i, j in pairwise(order):
                     drawn.setdefault((min(i, j), max(i, j)), []).append((before, 1.0))
                     before |= 1 << i
             for pair, sampled in drawn.items():
@@ -160,7 +160,8 @@ class Coalitions:
             a, b = 1 << i, 1 << j
             each = drawn.get((i, j), [(0, 0.0)])
             terms.append(
-                [(s | a | b, s | a, w) for s, w in each] + [(s, s | b, w) for s, w in each]
+                [(s | a | b, s | a, w) for s, w in each]
+                + [(s, s | b, w) for s, w in each]
             )
         return self._contrast(terms)
 

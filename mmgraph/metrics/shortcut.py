@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.metrics.bootstrap import FloatArray, Interval
+from mmgraph.metrics.bootstrap import MIN_GROUPS, FloatArray, Interval
 from mmgraph.metrics.classification import auroc
 
 FOLDS = 5
@@ -57,7 +57,8 @@ def presence_interval(
     Args:
         present: ``[N, M]`` True where a modality is observed.
         y: ``[N]`` known classes.
-        groups: ``[N]`` groups whose samples are dependent; None: no groups.
+        groups: ``[N]`` groups whose samples are dependent, if there are at least 10;
+            None: no groups.
 
     Returns:
         The AUROC; the bounds are 0.5 if all samples have the same modalities.
@@ -73,8 +74,9 @@ def presence_interval(
         return Interval(area, 0.5, 0.5)
     classes = range(1 if proba.shape[1] == 2 else 0, proba.shape[1])
     influence = np.mean([_influence(proba[:, k], codes == k) for k in classes], axis=0)
-    if groups is not None:
-        influence = np.bincount(np.unique(groups, return_inverse=True)[1], influence)
+    units = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    if units is not None and units.max() + 1 >= MIN_GROUPS:
+        influence = np.bincount(units, influence)
     half = NORMAL * float(np.sqrt(np.square(influence).sum()))
     return Interval(area, area - half, area + half)
 

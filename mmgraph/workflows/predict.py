@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
-from mmgraph.data.stream.stream import DataOrStream, parts_of
+from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, ConfigError
 from mmgraph.estimators.input_spec import InputSpec
@@ -94,6 +94,11 @@ class PredictRequest:
         only: Modalities to use; None is all modalities of the file.
         encoders: Paths of pretrained encoders that have moved, by modality.
         explain: Whether to add the contribution of each modality to the prediction.
+        conformal: File of labeled samples on which conformal sets or intervals are
+            calibrated; None uses those that are saved with the model, if any.
+        alpha: Miscoverage of a calibration on ``conformal``.
+        acquire: File of samples whose content the values of missing modalities are
+            estimated with; None adds no values.
     """
 
     kind: Literal["predict", "embed"]
@@ -104,6 +109,9 @@ class PredictRequest:
     only: tuple[str, ...] | None = None
     encoders: dict[str, str] | None = None
     explain: bool = False
+    conformal: Path | None = None
+    alpha: float = 0.1
+    acquire: Path | None = None
 
     def open(self) -> DataOrStream:
         """Open the samples: a file as data, a folder as a stream.
@@ -111,10 +119,26 @@ class PredictRequest:
         Raises:
             DataError: If they cannot be read.
         """
+        return self._open(self.file)
+
+    def open_other(self, file: Path, *, labels: bool) -> MultimodalData:
+        """Read calibration samples or donors, with the columns of the samples.
+
+        Args:
+            file: File or folder.
+            labels: Read the labels of the training too.
+
+        Raises:
+            DataError: If they cannot be read.
+        """
+        return in_memory(self._open(file, labels=labels))
+
+    def _open(self, file: Path, *, labels: bool = False) -> DataOrStream:
         columns = Columns.load(self.model)
-        modalities = resolve_columns(columns, self.file, self.modalities)
+        modalities = resolve_columns(columns, file, self.modalities)
+        label = columns.label if labels else None
         id = self.id or columns.id
-        return read_samples(self.file, modalities=modalities, label=None, id=id)
+        return read_samples(file, modalities=modalities, label=label, id=id)
 
 
 class BatchPredictor:
@@ -127,7 +151,8 @@ class BatchPredictor:
         CheckpointError: If the folder contains no model for this output, or a
             pretrained encoder is not at its path.
         ConfigError: If an encoder is given for a modality without one, or
-            explanations are requested from a matcher.
+            explanations, sets or values are requested from a matcher.
+        DataError: If calibration samples or donors cannot be read.
     """
 
     def __init__(self, request: PredictRequest) -> None:
@@ -143,11 +168,23 @@ class BatchPredictor:
                     f"{type(self.model).__name__}."
                 )
         check_given(request.modalities, self.model)
-        if request.explain and isinstance(self.model, Matches):
+        extra = {
+            "--explain": request.explain,
+            "--conformal": request.conformal is not None,
+            "--acquire": request.acquire is not None,
+        }
+        given = [option for option, value in extra.items() if value]
+        if given and isinstance(self.model, Matches):
             raise ConfigError(
-                "--explain must go with a classifier or regressor, got a matcher. "
-                "Leave --explain out."
+                f"{given[0]} must go with a classifier or regressor, got a matcher. "
+                f"Leave {given[0]} out."
             )
+        if request.conformal is not None:
+            calibration = request.open_other(request.conformal, labels=True)
+            self.model.conformal(calibration, request.alpha)
+        self.donors = None
+        if request.acquire is not None:
+            self.donors = request.open_other(request.acquire, labels=False)
 
     def open(self) -> DataOrStream:
         """Open the samples with the schema of the training."""
@@ -163,7 +200,8 @@ class BatchPredictor:
         columns = {"id": pa.array(data.ids.tolist())}
         if self.request.kind == "predict":
             predictions = self._predictions(data)
-            return pa.table(columns | predictions | self._contributions(data))
+            columns |= predictions | self._conformal(data)
+            return pa.table(columns | self._contributions(data) | self._values(data))
         embeds = isinstance(self.model, Embeds)
         z = self.model.embed(data) if embeds else self.model.transform(data)
         return pa.table(columns | {EMBEDDING: _vectors(z)})
@@ -203,6 +241,40 @@ class BatchPredictor:
             f"adds_{name}": pa.array(x[:, 0]) if x.shape[1] == 1 else _vectors(x)
             for name, x in zip(explanation.modalities, parts, strict=True)
         }
+
+    def _conformal(self, data: MultimodalData) -> dict[str, Any]:
+        """Return prediction sets or intervals, and whether they are supported."""
+        import pyarrow as pa
+
+        calibrated = getattr(self.model, "conformal_", None)
+        if calibrated is None:
+            return {}
+        predicted = calibrated.predict(data)
+        supported = {"conformal_supported": pa.array(calibrated.supported(data))}
+        classes = getattr(self.model, "classes_", None)
+        if classes is not None:
+            sets = {
+                f"in_set_{c}": pa.array(predicted[:, k]) for k, c in enumerate(classes)
+            }
+            return sets | supported
+        bounds = {
+            name: pa.array(x) if x.ndim == 1 else _vectors(np.ascontiguousarray(x))
+            for name, x in (("low", predicted[..., 0]), ("high", predicted[..., 1]))
+        }
+        return bounds | supported
+
+    def _values(self, data: MultimodalData) -> dict[str, Any]:
+        """Return the value of each missing modality, and the best one."""
+        import pyarrow as pa
+
+        if self.donors is None:
+            return {}
+        result = self.model.acquire(data, self.donors)
+        values = {
+            f"value_{name}": pa.array(result.value[:, m])
+            for m, name in enumerate(result.modalities)
+        }
+        return values | {"acquire": pa.array(result.best, pa.string())}
 
 
 def _label_columns(labels: npt.NDArray[Any], proba: npt.NDArray[Any]) -> dict[str, Any]:

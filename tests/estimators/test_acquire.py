@@ -3,12 +3,24 @@
 import numpy as np
 import pytest
 
-from mmgraph import ConfigError, DataError, FusionClassifier, FusionRegressor, MultimodalData
+from mmgraph import (
+    ConfigError,
+    DataError,
+    FusionClassifier,
+    FusionRegressor,
+    MultimodalData,
+)
 from mmgraph.acquisition import acquire, class_belief, tilt, value_belief
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
-SMALL = {"members": 1, "epochs": 1, "experts": ("linear",), "hidden_channels": 4, "num_heads": 1}
+SMALL = {
+    "members": 1,
+    "epochs": 1,
+    "experts": ("linear",),
+    "hidden_channels": 4,
+    "num_heads": 1,
+}
 RNG = np.random.default_rng(0)
 NAMES = ("a", "b", "noise")
 
@@ -21,7 +33,10 @@ def make(num: int = 200, seed: int = 0, **plain) -> MultimodalData:
         "b": shape + 0.3 * rng.normal(size=(num, 1)),
         "noise": rng.normal(size=(num, 1)),
     }
-    plain = {"y": (shape[:, 0] > 0).astype(int), "ids": np.arange(num) + 1000 * seed} | plain
+    plain = {
+        "y": (shape[:, 0] > 0).astype(int),
+        "ids": np.arange(num) + 1000 * seed,
+    } | plain
     return MultimodalData.from_arrays(arrays, **plain)
 
 
@@ -133,7 +148,11 @@ def test_content_of_the_missing_slot_is_never_read(classifier):
     one, other = (hide(d, "b") for d in (data, make(30, seed=2, y=None)))
     poisoned = MultimodalData.from_arrays(
         {**data.features(), "b": np.full((30, 1), 1e6)},
-        present={"a": np.ones(30, bool), "b": np.zeros(30, bool), "noise": np.ones(30, bool)},
+        present={
+            "a": np.ones(30, bool),
+            "b": np.zeros(30, bool),
+            "noise": np.ones(30, bool),
+        },
         ids=data.ids,
     )
     values = [classifier.acquire(d, make()).value for d in (one, other, poisoned)]
@@ -149,7 +168,10 @@ def test_donors_are_matched_without_the_candidate():
     from dataclasses import replace
 
     other = acquire(
-        ignoring, data, replace(donors, columns={**donors.columns, "b": shuffled}), class_belief
+        ignoring,
+        data,
+        replace(donors, columns={**donors.columns, "b": shuffled}),
+        class_belief,
     )
     assert other.value[:, 1].mean() == pytest.approx(result.value[:, 1].mean(), rel=0.3)
 
@@ -227,7 +249,11 @@ def test_a_regressor_has_values_in_units_of_its_target():
         ({"candidates": ["x"]}, DataError, "candidates"),
         ({"cost": {"x": 1}}, DataError, "cost"),
         ({"cost": {"b": 0}}, ConfigError, "cost must be above 0, got 0 for 'b'"),
-        ({"num_donors": 2}, ConfigError, "num_donors must be a whole number of at least 5"),
+        (
+            {"num_donors": 2},
+            ConfigError,
+            "num_donors must be a whole number of at least 5",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_error(classifier, options, error, message):

@@ -56,7 +56,10 @@ def only(data, *names):
 
 def test_quantities_follow_their_definition():
     report = mg.contributions(ADDITIVE, DATA)
-    v = {names: mean_log(ADDITIVE, only(DATA, *names)) for names in ("", "a", "b", "abc", "bc")}
+    v = {
+        names: mean_log(ADDITIVE, only(DATA, *names))
+        for names in ("", "a", "b", "abc", "bc")
+    }
     assert report.nothing == pytest.approx(v[""])
     assert report.complete == pytest.approx(v["abc"])
     assert report["a"].alone.mean == pytest.approx(v["a"] - v[""])
@@ -80,7 +83,7 @@ def test_shares_are_the_means_of_explain_for_the_same_game():
 
 
 def test_last_counts_the_samples_that_lack_the_modality_as_zero():
-    """A planted fault: the mean over the samples that have it would be twice as large."""
+    """A planted fault: the mean over samples that have it is twice as large."""
     half = DATA.mask({"a": np.arange(NUM) % 2 == 0})
     report = mg.contributions(ADDITIVE, half)
     with_a, without = mean_log(ADDITIVE, half), mean_log(ADDITIVE, only(half, "b", "c"))
@@ -103,7 +106,7 @@ def test_a_modality_that_is_not_read_is_silent_and_named():
         ((0.1, 0.05, 0.15), (0.01, -0.01, 0.03), "redundant"),
         ((0.1, 0.05, 0.15), (0.01, 0.005, 0.015), "redundant"),
         ((0.0, -0.1, 0.1), (0.1, 0.05, 0.15), "only together"),
-        ((0.01, 0.005, 0.015), (0.1, 0.05, 0.15), "only together"),
+        ((0.02, 0.005, 0.035), (0.1, 0.05, 0.15), "only together"),
         ((0.0, -0.1, 0.1), (0.0, -0.1, 0.1), "silent"),
         ((0.1, 0.05, 0.15), (-0.1, -0.15, -0.05), "harms"),
     ],
@@ -114,7 +117,9 @@ def test_verdicts_follow_from_intervals(alone, last, verdict):
 
 def test_controls_have_their_verdicts():
     synergy = synthetic("synergy", 1000, seed=1)
-    product = Table(lambda x: 3 * x.get("a", 0) * x.get("b", 0))  # the law without a_1, b_1
+    product = Table(
+        lambda x: 3 * x.get("a", 0) * x.get("b", 0)
+    )  # the law without a_1, b_1
     report = mg.contributions(product, synergy)
     assert [each.verdict for each in report.modalities] == ["only together"] * 2
     assert report.interactions[0].index.low > 0
@@ -163,7 +168,10 @@ def test_a_dominant_modality_is_named():
 
         def predict_proba(self, data):
             has = data.columns["a"].present
-            x = {n: np.nan_to_num(c[:, 0].astype(float)) for n, c in data.features().items()}
+            x = {
+                n: np.nan_to_num(c[:, 0].astype(float))
+                for n, c in data.features().items()
+            }
             odds = np.where(has, 6 * x["a"], 0.2 * x["copy"])
             p = 1 / (1 + np.exp(-odds))
             return np.stack([1 - p, p], axis=1)
@@ -174,12 +182,18 @@ def test_a_dominant_modality_is_named():
     class Either(First):
         def predict_proba(self, data):
             x = {n: c[:, 0].astype(float) for n, c in data.features().items()}
-            first = np.where(np.isnan(x["a"]), 5.9 * np.nan_to_num(x["copy"]), 6 * np.nan_to_num(x["a"]))
+            first = np.where(
+                np.isnan(x["a"]),
+                5.9 * np.nan_to_num(x["copy"]),
+                6 * np.nan_to_num(x["a"]),
+            )
             p = 1 / (1 + np.exp(-first))
             return np.stack([1 - p, p], axis=1)
 
     rare = data.mask({"copy": np.arange(NUM) < 4 * NUM // 100})
-    assert "dominance" not in {a.kind for a in mg.contributions(Either(None), rare).alarms}
+    assert "dominance" not in {
+        a.kind for a in mg.contributions(Either(None), rare).alarms
+    }
 
 
 def test_groups_widen_the_intervals():
@@ -215,7 +229,10 @@ def test_a_regressor_is_scored_by_its_squared_error():
 def test_a_retriever_is_scored_by_ndcg():
     rng = np.random.default_rng(0)
     shape = rng.normal(size=(120, 4))
-    arrays = {name: shape + 0.5 * rng.normal(size=(120, 4)) for name in ("image", "sound", "text")}
+    arrays = {
+        name: shape + 0.5 * rng.normal(size=(120, 4))
+        for name in ("image", "sound", "text")
+    }
     arrays["sound"] = rng.normal(size=(120, 4))
     data = MultimodalData.from_arrays(arrays)
     model = mg.FusionRetriever(supervision="pairs").fit(data[:80])
@@ -234,7 +251,9 @@ def test_several_labels_are_scored_together():
             return np.concatenate([one, 1 - one], axis=1)
 
     y = np.asarray(DATA.y)
-    report = mg.contributions(Both(ADDITIVE.odds), DATA.replace(y=np.stack([y, 1 - y], 1)))
+    report = mg.contributions(
+        Both(ADDITIVE.odds), DATA.replace(y=np.stack([y, 1 - y], 1))
+    )
     assert report.complete == pytest.approx(2 * mean_log(ADDITIVE, DATA))
 
 
@@ -246,7 +265,13 @@ def test_it_prints_as_a_table():
     assert "not read" not in lines[1]
     assert lines[-1].startswith("Alarm: predictions do not change when c is permuted")
     assert "<table>" in report._repr_html_()
-    assert set(report.rows[0]) >= {"modality", "share", "share_low", "last_high", "verdict"}
+    assert set(report.rows[0]) >= {
+        "modality",
+        "share",
+        "share_low",
+        "last_high",
+        "verdict",
+    }
 
 
 def test_samples_without_a_label_are_left_out():
@@ -261,8 +286,18 @@ def test_samples_without_a_label_are_left_out():
 @pytest.mark.parametrize(
     ("data", "options", "error", "message"),
     [
-        (DATA.replace(y=None), {}, DataError, "at least one sample with a label, got none"),
-        (DATA.replace(y=np.full(NUM, 7)), {}, DataError, "classes of the training data"),
+        (
+            DATA.replace(y=None),
+            {},
+            DataError,
+            "at least one sample with a label, got none",
+        ),
+        (
+            DATA.replace(y=np.full(NUM, 7)),
+            {},
+            DataError,
+            "classes of the training data",
+        ),
         ([1], {}, DataError, "data must be MultimodalData, got list"),
         (DATA, {"metric": "auroc"}, ConfigError, "must be 'log_score' or a function"),
         (DATA, {"metric": lambda y, p: 0.5}, ConfigError, "one score per sample"),

@@ -33,7 +33,9 @@ def test_equal_players_have_equal_shares_and_a_dummy_has_zero():
     game = Coalitions(4)
     shares, pairs = game.shapley(), game.interactions()
     # players 0 and 1 are copies, player 3 is never read
-    values = play(game, lambda s: 2.0 * bool({0, 1} & s) + 0.5 * (2 in s) * (0 in s or 1 in s))
+    values = play(
+        game, lambda s: 2.0 * bool({0, 1} & s) + 0.5 * (2 in s) * (0 in s or 1 in s)
+    )
     [share], [index] = shares(values), pairs(values)
     assert share[0] == pytest.approx(share[1], abs=1e-12)
     assert share[3] == 0
@@ -54,7 +56,12 @@ def test_a_game_of_two_players_has_a_closed_form():
     game = Coalitions(2)
     shares, alone, last = game.shapley(), game.alone(), game.last()
     index = game.interactions()
-    v = {frozenset(): 1.0, frozenset({0}): 4.0, frozenset({1}): 2.0, frozenset({0, 1}): 9.0}
+    v = {
+        frozenset(): 1.0,
+        frozenset({0}): 4.0,
+        frozenset({1}): 2.0,
+        frozenset({0, 1}): 9.0,
+    }
     values = play(game, v.__getitem__)
     np.testing.assert_allclose(shares(values), [[5, 3]])
     np.testing.assert_allclose(alone(values), [[3, 1]])
@@ -74,7 +81,9 @@ def test_interactions_follow_their_definition():
     for (i, j), got in zip(game.pairs(), found, strict=True):
         others, expected = [k for k in range(count) if k not in (i, j)], 0.0
         for size in range(count - 1):
-            weight = factorial(size) * factorial(count - size - 2) / factorial(count - 1)
+            weight = (
+                factorial(size) * factorial(count - size - 2) / factorial(count - 1)
+            )
             for s in combinations(others, size):
                 gain = value((*s, i, j)) - value((*s, i)) - value((*s, j)) + value(s)
                 expected += weight * gain
@@ -121,8 +130,11 @@ def test_intervals_cover_the_mean_and_are_reproducible():
     assert bootstrap_means(values, seed=1) == bootstrap_means(values, seed=1)
 
 
-def test_a_single_group_has_no_interval():
-    [each] = bootstrap_means(np.ones((5, 1)), np.zeros(5))
+def test_few_groups_are_not_resampled_and_a_single_sample_has_no_interval():
+    values = RNG.normal(size=(60, 1))
+    assert bootstrap_means(values, np.arange(60) % 9) == bootstrap_means(values)
+    assert bootstrap_means(values, np.arange(60) % 10) != bootstrap_means(values)
+    [each] = bootstrap_means(np.ones((1, 1)))
     assert each.mean == 1
     assert np.isnan([each.low, each.high]).all()
 
