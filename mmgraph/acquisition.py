@@ -8,8 +8,8 @@ generative model.
 The expectation of later predictions must be today's prediction :math:`p`. Donors are
 therefore weighted by exponential tilting, :math:`w_j \propto e^{\lambda^\top p_j}` with
 :math:`\sum_j w_j p_j = p`. The value of the modality is the expected information
-about the label in nats, :math:`\sum_j w_j\, \mathrm{KL}(p_j \,\|\, p)`, the mutual information
-of label and modality under the model.
+about the label in nats, :math:`\sum_j w_j\, \mathrm{KL}(p_j \,\|\, p)`: the mutual
+information of label and modality under the model.
 
 References:
     On a Measure of the Information Provided by an Experiment, Lindley, 1956. EDDI:

@@ -203,15 +203,15 @@ def contributions(
 
     The verdict follows from the 95% bootstrap intervals of *alone* and *last*:
 
-    =============  ==============================================================
+    =============  =======================================================
     verdict        condition
-    =============  ==============================================================
-    carries        alone > 0 and last > 0: the others do not replace it
-    redundant      alone > 0; last is not, or is less than a quarter of alone
-    only together  last > 0; alone is not, or is less than a quarter of last
-    silent         neither
+    =============  =======================================================
+    carries        last > 0, neither of the two cases that follow
+    redundant      alone > 0; last is not, or is under a quarter of alone
+    only together  last > 0; alone is under a quarter of last
+    silent         neither alone > 0 nor last > 0
     harms          last < 0
-    =============  ==============================================================
+    =============  =======================================================
 
     Alarms name what makes the score misleading: presence alone predicts the label; the
     share of a modality changes its sign between groups; predictions do not change
@@ -345,10 +345,8 @@ def _verdict(alone: Interval, last: Interval) -> str:
     useful_alone, useful_last = alone.low > TOLERANCE, last.low > TOLERANCE
     if last.high < -TOLERANCE:
         return "harms"
-    if not useful_alone and not useful_last:
-        return "silent"
-    if not useful_last or (useful_alone and last.mean < MINOR * alone.mean):
-        return "redundant"
-    if not useful_alone or alone.mean < MINOR * last.mean:
+    if useful_last and alone.mean < MINOR * last.mean:
         return "only together"
-    return "carries"
+    if useful_alone and not (useful_last and last.mean >= MINOR * alone.mean):
+        return "redundant"
+    return "carries" if useful_last else "silent"

@@ -103,6 +103,7 @@ def test_a_modality_that_is_not_read_is_silent_and_named():
     ("alone", "last", "verdict"),
     [
         ((0.1, 0.05, 0.15), (0.1, 0.05, 0.15), "carries"),
+        ((0.05, -0.01, 0.11), (0.02, 0.01, 0.03), "carries"),
         ((0.1, 0.05, 0.15), (0.01, -0.01, 0.03), "redundant"),
         ((0.1, 0.05, 0.15), (0.01, 0.005, 0.015), "redundant"),
         ((0.0, -0.1, 0.1), (0.1, 0.05, 0.15), "only together"),

@@ -1,0 +1,313 @@
+"""Measure contributions, conformal prediction and acquisition, see ``--help``.
+
+``conformal`` calibrates on the data as they are and predicts with half of the
+modalities hidden; ``acquire`` hides seven tenths and acquires
+one; ``contributions`` counts verdicts and alarms on controls. Figures are means over
+draws of the split.
+"""
+
+import argparse
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import mmgraph as mg
+from mmgraph.datasets.controls import synthetic
+from mmgraph.metrics.bootstrap import bootstrap_means
+
+QUICK = {"experts": ("linear", "spline"), "members": 2, "epochs": 5}
+ALPHA, HIDDEN, SCARCE = 0.1, 0.5, 0.7
+
+
+def depends(num_samples: int, seed: int) -> mg.MultimodalData:
+    """Draw a control in which one modality determines which other one is informative.
+
+    ``key`` is observed in all samples; the label follows ``left`` or ``right``.
+    """
+    rng = np.random.default_rng(seed)
+    key, left, right = rng.standard_normal((3, num_samples, 2))
+    key[:, 0] = rng.choice([-2.0, 2.0], size=num_samples) + 0.3 * key[:, 0]
+    chosen = np.where(key[:, 0] > 0, left[:, 0], right[:, 0])
+    y = (rng.random(num_samples) < 1 / (1 + np.exp(-4 * chosen))).astype(int)
+    arrays = {"key": key, "left": left, "right": right}
+    return mg.MultimodalData.from_arrays(arrays, y=y)
+
+
+def parts(
+    name: str, seed: int, sizes: tuple[int, int, int] | None
+) -> tuple[mg.MultimodalData, ...]:
+    """Return training, calibration and test samples of one draw."""
+    data = depends(3000, seed) if name == "depends" else mg.load_dataset(name)
+    if name == "heart":
+        data = data.replace(groups=None)  # split within hospitals
+    order = np.random.default_rng(seed).permutation(len(data))
+    n = len(data)
+    train, calibration, test = sizes or (int(0.4 * n), int(0.3 * n), int(0.3 * n))
+    ends = np.cumsum([train, calibration, test])
+    rows = np.split(order[: ends[-1]], ends[:-1])
+    return tuple(data[np.sort(each)] for each in rows)
+
+
+def fitted(train: mg.MultimodalData, seed: int, quick: bool) -> mg.FusionClassifier:
+    """Return a fitted classifier."""
+    options: dict[str, Any] = QUICK if quick else {}
+    return mg.FusionClassifier(seed=seed, verbose=False, **options).fit(train)
+
+
+def codes_of(clf: mg.FusionClassifier, data: mg.MultimodalData) -> np.ndarray:
+    """Return the class numbers of samples."""
+    return np.searchsorted(clf.classes_, np.asarray(data.y))
+
+
+# Conformal prediction
+
+
+def conformal(args: argparse.Namespace) -> None:
+    """Print coverage and size of sets by calibration and by number of modalities."""
+    results: dict[str, list[dict[Any, np.ndarray]]] = {}
+    for clf, _, calibration, test in draws(args):
+        hidden = mg.missing.mcar(HIDDEN).plan(test, seed=args.seed).apply(test)
+        true, counts = codes_of(clf, test), hidden.present.sum(axis=1)
+        rows = np.arange(len(test))
+        for score in ("aps", "lac"):
+            by_condition = {}
+            for condition in ("marginal", "subset"):
+                sets = clf.conformal(
+                    calibration, ALPHA, condition=condition, score=score
+                )
+                by_condition[condition] = sets.predict(hidden)
+            covered = {c: s[rows, true] for c, s in by_condition.items()}
+            sizes = {c: s.sum(axis=1) for c, s in by_condition.items()}
+            for condition in covered:
+                outcome = {"all": covered[condition], "size": sizes[condition]}
+                outcome |= {
+                    k: covered[condition][counts == k] for k in np.unique(counts)
+                }
+                if condition == "subset":
+                    outcome["equal"] = equal_coverage_size(
+                        clf, calibration, hidden, true, score, covered["subset"].mean()
+                    )
+                results.setdefault(f"{score} {condition}", []).append(outcome)
+    print(
+        f"conformal {args.data}: alpha {ALPHA}, {HIDDEN:.0%} hidden, {args.draws} fits"
+    )
+    for name, outcomes in results.items():
+        keys = sorted({k for o in outcomes for k in o if not isinstance(k, str)})
+        cells = [f"{int(k)}: {pooled(outcomes, k):.3f}" for k in keys]
+        line = (
+            f"{name:14} coverage {pooled(outcomes, 'all'):.3f} "
+            f"size {pooled(outcomes, 'size'):.3f}  "
+            f"by present modalities {', '.join(cells)}"
+        )
+        if "equal" in outcomes[0]:
+            line += f"  marginal size at this coverage {pooled(outcomes, 'equal'):.3f}"
+        print(line)
+
+
+def equal_coverage_size(
+    clf: mg.FusionClassifier,
+    calibration: mg.MultimodalData,
+    hidden: mg.MultimodalData,
+    true: np.ndarray,
+    score: str,
+    coverage: float,
+) -> np.ndarray:
+    """Return sizes of sets of one threshold that has the given coverage on the test."""
+    from mmgraph.conformal import class_scores, uniform_numbers
+
+    uniform = uniform_numbers(hidden.ids, clf.seed, "test")
+    scores = class_scores(clf.predict_proba(hidden), score, uniform)
+    limit = np.quantile(scores[np.arange(len(true)), true], coverage, method="higher")
+    return (scores <= limit).sum(axis=1)
+
+
+def pooled(outcomes: list[dict[Any, np.ndarray]], key: object) -> float:
+    """Return the mean of an outcome over all draws."""
+    return float(np.concatenate([o[key] for o in outcomes if key in o]).mean())
+
+
+def draws(args: argparse.Namespace) -> Iterator[tuple[Any, ...]]:
+    """Yield a fitted model and its parts; calibration and test are split repeatedly."""
+    for seed in range(args.draws):
+        train, calibration, test = parts(args.data, seed, args.sizes)
+        clf = fitted(train, seed, args.quick)
+        rest = mg.MultimodalData.concat([calibration, test])
+        for again in range(args.resplits):
+            order = np.random.default_rng(1000 * seed + again).permutation(len(rest))
+            first, second = order[: len(calibration)], order[len(calibration) :]
+            yield clf, train, rest[first], rest[second]
+
+
+# Acquisition
+
+
+def acquisition(args: argparse.Namespace) -> None:
+    """Print log loss and AUROC after one acquisition, by the rule that chose it."""
+    losses: dict[str, list[np.ndarray]] = {}
+    areas: dict[str, list[float]] = {}
+    predicted, true = [], []
+    for clf, train, calibration, test in draws(args):
+        had = test.present
+        hidden = mg.missing.mcar(SCARCE).plan(test, seed=args.seed).apply(test)
+        if args.data == "depends":
+            hidden = test.mask(
+                {n: np.zeros(len(test), bool) for n in ("left", "right")}
+            )
+        buyable = had & ~hidden.present
+        y, rows = codes_of(clf, test), np.flatnonzero(buyable.any(axis=1))
+        value = clf.acquire(hidden, train).value
+        gain, loss_with = gains(clf, test, hidden, y)
+        order = trained_order(clf, calibration, args)
+        rng = np.random.default_rng(args.seed)
+        rules = {
+            "before": None,
+            "random": rng.random(buyable.shape),
+            "trained order": np.tile(order, (len(test), 1)),
+            "value": np.nan_to_num(value, nan=-1.0),
+            "best order of the test labels": np.tile(
+                np.nanmean(gain, axis=0), (len(test), 1)
+            ),
+        }
+        for name, score in rules.items():
+            chosen = hidden.present.copy()
+            if score is not None:
+                best = np.where(buyable, score, -np.inf).argmax(axis=1)
+                chosen[rows, best[rows]] = True
+            proba = clf.predict_proba(test.mask(chosen))
+            losses.setdefault(name, []).append(
+                -np.log(proba[np.arange(len(y)), y])[rows]
+            )
+            areas.setdefault(name, []).append(mg.metrics.auroc(y[rows], proba[rows]))
+        known = buyable & ~np.isnan(value)
+        predicted.append(value[known])
+        true.append(changes(clf, test, hidden, loss_with)[known])
+    print(f"acquire {args.data}: {SCARCE:.0%} hidden, one acquired, {args.draws} fits")
+    for name, each in losses.items():
+        loss, area = np.concatenate(each).mean(), np.mean(areas[name])
+        print(f"{name:30} log loss {loss:.4f} AUROC {area:.4f}")
+    difference = np.concatenate(losses["value"]) - np.concatenate(
+        losses["trained order"]
+    )
+    [(mean, low, high)] = bootstrap_means(difference[:, None])
+    print(f"value minus trained order: log loss {mean:+.4f} [{low:+.4f}, {high:+.4f}]")
+    from scipy.stats import spearmanr
+
+    rho = spearmanr(np.concatenate(predicted), np.concatenate(true)).statistic
+    print(f"Spearman correlation of value and true change: {rho:.2f}")
+
+
+def gains(
+    clf: mg.FusionClassifier,
+    test: mg.MultimodalData,
+    hidden: mg.MultimodalData,
+    y: np.ndarray,
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """Return the decrease of the log loss by each modality, and the predictions."""
+    before = clf.predict_proba(hidden)
+    rows = np.arange(len(y))
+    result, probas = np.full(hidden.present.shape, np.nan), {}
+    for m in range(hidden.present.shape[1]):
+        keep = hidden.present.copy()
+        keep[:, m] = True
+        probas[m] = clf.predict_proba(test.mask(keep))
+        changed = test.present[:, m] & ~hidden.present[:, m]
+        gain = np.log(probas[m][rows, y]) - np.log(before[rows, y])
+        result[changed, m] = gain[changed]
+    return result, probas
+
+
+def changes(
+    clf: mg.FusionClassifier,
+    test: mg.MultimodalData,
+    hidden: mg.MultimodalData,
+    probas: dict[int, np.ndarray],
+) -> np.ndarray:
+    """Return the divergence of predictions with each modality from those without."""
+    p = clf.predict_proba(hidden)
+    return np.stack([(q * np.log(q / p)).sum(axis=1) for q in probas.values()], axis=1)
+
+
+def trained_order(
+    clf: mg.FusionClassifier, calibration: mg.MultimodalData, args: argparse.Namespace
+) -> np.ndarray:
+    """Return the mean decrease of the log loss by each modality on labeled samples."""
+    hidden = mg.missing.mcar(SCARCE).plan(calibration, seed=99).apply(calibration)
+    if args.data == "depends":
+        nothing = {n: np.zeros(len(calibration), bool) for n in ("left", "right")}
+        hidden = calibration.mask(nothing)
+    gain, _ = gains(clf, calibration, hidden, codes_of(clf, calibration))
+    return np.nan_to_num(
+        np.array([np.nanmean(c) if (~np.isnan(c)).any() else 0 for c in gain.T])
+    )
+
+
+# Contributions
+
+
+def contributions(args: argparse.Namespace) -> None:
+    """Print how often verdicts and alarms of controls are right."""
+    late: Any = mg.baselines.LateLogistic
+    right: dict[str, list[bool]] = {}
+    for seed in range(args.draws):
+        for name, outcome in outcomes_of(seed, late).items():
+            right.setdefault(name, []).append(bool(outcome))
+    print(f"contributions: {args.draws} draws of each control")
+    for name, each in right.items():
+        print(f"{name:36} {np.mean(each):.3f}")
+
+
+def outcomes_of(seed: int, late: Callable[[], Any]) -> dict[str, Any]:
+    """Return whether verdicts and alarms of one draw of each control are right."""
+    small = {"experts": ("linear",), "verbose": False, "seed": seed}
+    reports = {}
+    for name in ("synergy", "redundant", "shortcut", "noise", "spurious"):
+        data = synthetic("redundant" if name == "noise" else name, 1400, seed)
+        if name == "noise":
+            x = np.random.default_rng(seed + 10_000).standard_normal((1400, 3))
+            data = mg.MultimodalData.from_arrays(
+                {**data.features(), "noise": x}, y=data.y
+            )
+        train, test = data[:400], data[400:]
+        if name == "spurious":
+            [rows] = np.nonzero(np.asarray(data.groups) == "site_a")
+            train, test = data[rows[:400]], data[800:]
+        options = {"members": 4} if name == "synergy" else {"members": 2, "epochs": 5}
+        model = late() if name in ("shortcut", "spurious") else None
+        model = model or mg.FusionClassifier(**small, **options)
+        reports[name] = mg.contributions(model.fit(train), test)
+    verdicts = {n: [e.verdict for e in r.modalities] for n, r in reports.items()}
+    kinds = {n: [a.kind for a in r.alarms] for n, r in reports.items()}
+    turned = [a.modality for a in reports["spurious"].alarms if a.kind == "sign change"]
+    return {
+        "synergy: both only together": verdicts["synergy"] == ["only together"] * 2,
+        "redundant: all four redundant": verdicts["redundant"] == ["redundant"] * 4,
+        "redundant: no alarm": not kinds["redundant"],
+        "noise: silent": reports["noise"]["noise"].verdict == "silent",
+        "shortcut: alarm": "presence predicts the label" in kinds["shortcut"],
+        "spurious: cue named, nothing else": turned == ["cue"],
+    }
+
+
+def main() -> None:
+    """Run a part of the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["conformal", "acquire", "contributions"])
+    parser.add_argument("data", nargs="?", default="heart")
+    parser.add_argument("--draws", type=int, default=4, help="fits")
+    parser.add_argument(
+        "--resplits", type=int, default=1, help="calibration splits a fit"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the masks")
+    parser.add_argument("--quick", action="store_true", help="small estimator")
+    parser.add_argument("--sizes", type=int, nargs=3, help="samples of the three parts")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", mg.DataWarning)
+    {"conformal": conformal, "acquire": acquisition, "contributions": contributions}[
+        args.part
+    ](args)
+
+
+if __name__ == "__main__":
+    main()
