@@ -165,9 +165,10 @@ def acquisition(args: argparse.Namespace) -> None:
             "before": None,
             "random": rng.random(buyable.shape),
             "trained order": np.tile(order, (len(test), 1)),
-            "value": np.nan_to_num(value, nan=-1.0),
+            "value": np.where(np.isnan(value), -1.0, value),
             "best order of the test labels": np.tile(
-                np.nanmean(gain, axis=0), (len(test), 1)
+                np.nansum(gain, axis=0) / np.maximum(1, (~np.isnan(gain)).sum(axis=0)),
+                (len(test), 1),
             ),
         }
         for name, score in rules.items():
@@ -238,8 +239,8 @@ def trained_order(
         nothing = {n: np.zeros(len(calibration), bool) for n in ("left", "right")}
         hidden = calibration.mask(nothing)
     gain, _ = gains(clf, calibration, hidden, codes_of(clf, calibration))
-    return np.nan_to_num(
-        np.array([np.nanmean(c) if (~np.isnan(c)).any() else 0 for c in gain.T])
+    return np.array(
+        [c[~np.isnan(c)].sum() / max((~np.isnan(c)).sum(), 1) for c in gain.T]
     )
 
 

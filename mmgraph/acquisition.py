@@ -113,9 +113,7 @@ class Acquisition:
     def _orders(self) -> list[list[str]]:
         """Return the candidates of each sample, largest value per cost first."""
         per_cost = self.value / self.cost
-        orders = np.argsort(
-            -np.nan_to_num(per_cost, nan=-np.inf), axis=1, kind="stable"
-        )
+        orders = np.argsort(-per_cost, axis=1, kind="stable")  # NaN comes last
         known = ~np.isnan(self.value)
         return [
             [self.modalities[m] for m in order if usable[m]]

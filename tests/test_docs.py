@@ -18,10 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 API = sorted((DOCS / "api").glob("*.md"))
 MODULES = {
-    "mmgraph": {"baselines", "metrics", "missing", "nn"},  # pages of their own
+    "mmgraph": {"baselines", "corruption", "metrics", "missing", "nn"},  # pages of their own
     "mmgraph.nn": {"Classification", "MultiLabel", "Regression"},  # the same classes
     "mmgraph.metrics": set(),
     "mmgraph.missing": {"MaskPlan"},
+    "mmgraph.corruption": set(),
     "mmgraph.baselines": set(),
     "mmgraph.losses": set(),
     "mmgraph.serving": set(),

@@ -116,8 +116,8 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
             without the graph networks, on training samples outside the folds that they
             were fitted to; NaN for models that were saved by earlier versions.
-        conformal_: Sets of the last call of ``conformal``, saved with the model; None
-            before.
+        conformal_: Result of the last call of ``conformal``, saved with the model;
+            None before.
 
     Example:
         >>> train, test = load_dataset("heart").split(seed=0)

@@ -102,7 +102,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
             without the graph networks, on training samples outside the folds that they
             were fitted to; NaN for models that were saved by earlier versions.
-        conformal_: Intervals of the last call of ``conformal``, saved with the model;
+        conformal_: Result of the last call of ``conformal``, saved with the model;
             None before.
 
     Example:

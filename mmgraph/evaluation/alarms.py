@@ -3,9 +3,9 @@
 Letters: ``N`` samples, ``M`` modalities.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from mmgraph.estimators.explain import FloatArray
 from mmgraph.evaluation.sample_scores import SampleScores
 from mmgraph.metrics.bootstrap import Interval
 from mmgraph.metrics.shortcut import presence_interval
-
-if TYPE_CHECKING:
-    from mmgraph.evaluation.contribution import Contribution
 
 LEVEL = 0.05  # familywise error rate of an alarm over modalities and groups
 MIN_GROUP = 20  # samples below which a group is not compared
@@ -43,7 +40,7 @@ class Alarm(NamedTuple):
 
 def find_alarms(
     scores: SampleScores,
-    contributions: "Mapping[str, Contribution]",
+    intervals: Mapping[str, Sequence[Interval]],
     shares: FloatArray,
     gains: Mapping[tuple[tuple[str, ...], str], FloatArray],
     seed: int,
@@ -52,7 +49,7 @@ def find_alarms(
 
     Args:
         scores: Samples and scores.
-        contributions: Contributions by modality.
+        intervals: "share" and "alone" of each modality.
         shares: ``[N, M]`` Shapley values of each sample.
         gains: Change ``[N]`` of the scores by each set of modalities and the modality
             that is added to it.
@@ -62,7 +59,7 @@ def find_alarms(
         *_shortcut(scores),
         *_sign_changes(scores.data, shares),
         *_unread(scores, seed),
-        *_dominance(contributions),
+        *_dominance(scores.data.modalities, intervals),
         *_lowered(gains),
     ]
 
@@ -128,7 +125,7 @@ def _unread(scores: SampleScores, seed: int) -> Iterator[Alarm]:
         source[rows] = np.roll(rng.permutation(rows), 1)
         columns = {**data.columns, modality: column.take(source)}
         change = np.abs(scores.predict(replace(data, columns=columns)) - before)
-        largest = float(np.nan_to_num(change).max(initial=0.0))
+        largest = float(change[~np.isnan(change)].max(initial=0.0))
         if largest < UNREAD:
             yield Alarm(
                 "not read",
@@ -139,22 +136,25 @@ def _unread(scores: SampleScores, seed: int) -> Iterator[Alarm]:
             )
 
 
-def _dominance(contributions: "Mapping[str, Contribution]") -> Iterator[Alarm]:
+def _dominance(
+    names: tuple[str, ...], intervals: Mapping[str, Sequence[Interval]]
+) -> Iterator[Alarm]:
     """Yield an alarm if a replaceable modality has nearly the whole share."""
-    total = sum(each.share.mean for each in contributions.values())
-    if total <= 0:
-        return
-    for name, each in contributions.items():
-        others = [c for other, c in contributions.items() if other != name]
-        able = [c for c in others if c.alone.mean >= NEARLY * each.alone.mean]
-        if each.share.mean > DOMINANT * total and each.alone.mean > 0 and able:
-            part = each.share.mean / total
-            second = max(able, key=lambda c: c.alone.mean)
+    shares = dict(zip(names, (each.mean for each in intervals["share"]), strict=True))
+    alone = dict(zip(names, (each.mean for each in intervals["alone"]), strict=True))
+    total = sum(shares.values())
+    for name, share in shares.items():
+        others = {n: value for n, value in alone.items() if n != name}
+        if not others or alone[name] <= 0 or share <= DOMINANT * total:
+            continue
+        second = max(others, key=others.__getitem__)
+        if total > 0 and others[second] >= NEARLY * alone[name]:
+            part = share / total
             yield Alarm(
                 "dominance",
-                f"{name} has {part:.0%} of the share although {second.modality} alone "
-                f"contributes nearly as much ({second.alone.mean:.3f} against "
-                f"{each.alone.mean:.3f}).",
+                f"{name} has {part:.0%} of the share although {second} alone "
+                f"contributes nearly as much ({others[second]:.3f} against "
+                f"{alone[name]:.3f}).",
                 name,
                 Interval(part, part, part),
             )

@@ -284,7 +284,7 @@ def contributions(
     interactions = map(Interaction, pairs, intervals["interaction"])
     alarms = find_alarms(
         scores,
-        {each.modality: each for each in modalities},
+        intervals,
         contrasts["share"](values),
         _gains(contrasts["share"], values, game.keep, data.modalities),
         seed,

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from mmgraph.corruption import Corruption
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
 from mmgraph.errors import ConfigError, DataError, DataWarning
@@ -11,7 +12,7 @@ from mmgraph.estimators import FusionEstimator, FusionMatcher, FusionRetriever
 from mmgraph.evaluation.matching import score_matcher
 from mmgraph.evaluation.result import Evaluation
 from mmgraph.evaluation.retrieval import score_retriever
-from mmgraph.evaluation.scenarios import Missing, build_scenarios
+from mmgraph.evaluation.scenarios import Missing, build_corrupted, build_scenarios
 from mmgraph.evaluation.supervised import score_labels
 
 RATES = (0.0, 0.3, 0.5, 0.7)
@@ -22,6 +23,7 @@ def evaluate(
     data: DataOrStream,
     missing: Sequence[Missing] | None = None,
     *,
+    corrupted: Sequence[Corruption] | None = None,
     query: Sequence[str] | None = None,
     gallery: Sequence[str] | None = None,
     seeds: int = 3,
@@ -52,6 +54,9 @@ def evaluate(
         missing: Scenarios: rates from 0 to 1 of observed modalities removed completely
             at random, where 0 removes nothing; or patterns of :mod:`mmgraph.missing`.
             Default: 0, 0.3, 0.5 and 0.7 for labels, 0 for retrievers and matchers.
+        corrupted: Corruptions of :mod:`mmgraph.corruption`, one row each after those of
+            ``missing``; nothing else is removed. With corruptions, the default of
+            ``missing`` is 0.
         query: Modalities of a retrieval query, used together. Default: each modality
             on its own.
         gallery: Modalities of the gallery entries, used together. Default: each
@@ -66,8 +71,9 @@ def evaluate(
 
     Raises:
         ConfigError: If a rate is outside 0 to 1, an entry of ``missing`` is neither a
-            rate nor a pattern, ``query`` or ``gallery`` is given for a model that is
-            not a retriever, or they name unknown modalities.
+            rate nor a pattern, one of ``corrupted`` is no corruption, ``query`` or
+            ``gallery`` is given for a model that is not a retriever, or they name
+            unknown modalities.
         DataError: If no sample has a label, a class is unknown to the model, or a
             retriever or matcher has fewer than two modalities.
 
@@ -82,8 +88,9 @@ def evaluate(
         True
     """
     is_pair_model = isinstance(model, FusionMatcher | FusionRetriever)
-    default = (0.0,) if is_pair_model else RATES
+    default = (0.0,) if is_pair_model or corrupted is not None else RATES
     scenarios = build_scenarios(default if missing is None else missing, seeds, seed)
+    scenarios += build_corrupted(corrupted or (), seeds, seed)
     if not isinstance(data, MultimodalData | MultimodalStream):
         raise DataError(
             f"Data must be MultimodalData, got {type(data).__name__}. Build it with "

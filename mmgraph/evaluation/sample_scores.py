@@ -235,7 +235,7 @@ def _retrieval_scores(
         number, coalitions = embedded.shape[:2]
         flat = embedded.reshape(number * coalitions, -1)
         empty = np.isnan(flat).any(axis=1)
-        similarity = model.similarity(np.nan_to_num(flat), entries)
+        similarity = model.similarity(np.where(np.isnan(flat), 0, flat), entries)
         relevant = np.repeat(keys[rows][:, None] == keys, coalitions, axis=0)
         order = np.argsort(-similarity, axis=1, kind="stable")
         gains = np.take_along_axis(relevant, order, axis=1) @ discounts

@@ -1,10 +1,11 @@
-"""Missing-modality scenarios: what is removed before prediction, with which seeds."""
+"""Scenarios: what is removed or corrupted before prediction, with which seeds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TypeAlias
 
+from mmgraph.corruption import Corruption
 from mmgraph.data import MultimodalData
 from mmgraph.errors import ConfigError
 from mmgraph.missing import Pattern, mcar, natural
@@ -14,28 +15,30 @@ Missing: TypeAlias = float | int | Pattern
 
 @dataclass(frozen=True)
 class Scenario:
-    """One missing pattern, drawn with several seeds.
+    """One missing pattern or corruption, drawn with several seeds.
 
     Attributes:
         name: The rate, or the description of the pattern.
-        pattern: The rule that removes modalities.
+        pattern: The rule that removes or corrupts modalities.
         seeds: Seeds of the masks; a score is the mean over them.
     """
 
     name: str
-    pattern: Pattern
+    pattern: Pattern | Corruption
     seeds: range
 
     @property
     def removes(self) -> bool:
         """Whether the pattern can remove anything."""
-        return not isinstance(self.pattern, natural)
+        return not isinstance(self.pattern, natural | Corruption)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.seeds)
 
     def apply(self, data: MultimodalData, seed: int) -> MultimodalData:
-        """Return the data without the modalities that the mask of a seed removes."""
+        """Return the data as the pattern changes them with a seed."""
+        if isinstance(self.pattern, Corruption):
+            return self.pattern.apply(data, seed)
         return self.pattern.plan(data, seed=seed).apply(data)
 
 
@@ -71,6 +74,33 @@ def build_scenarios(
             parameter="missing",
         )
     return [_build(each, int(seeds), int(seed)) for each in missing]
+
+
+def build_corrupted(
+    corrupted: Sequence[Corruption], seeds: int, seed: int
+) -> list[Scenario]:
+    """Build one scenario per corruption, in the given order.
+
+    Args:
+        corrupted: Corruptions of `mmgraph.corruption`.
+        seeds: Draws per corruption, checked by `build_scenarios`.
+        seed: Seed of the first draw.
+
+    Raises:
+        ConfigError: If an entry is not a corruption.
+    """
+    for each in [corrupted] if isinstance(corrupted, str | Corruption) else corrupted:
+        if not isinstance(each, Corruption) or each is corrupted:
+            raise ConfigError(
+                f"corrupted must be a list of corruptions, got {each!r}. They are "
+                "those of mmgraph.corruption.",
+                parameter="corrupted",
+            )
+    first = seed * seeds
+    return [
+        Scenario(each.describe(), each, range(first, first + seeds))
+        for each in corrupted
+    ]
 
 
 def _build(value: object, seeds: int, seed: int) -> Scenario:

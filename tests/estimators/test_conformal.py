@@ -109,7 +109,7 @@ def bayes(data) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["aps", "lac"])
 def test_every_subset_is_covered_on_exchangeable_data(kind):
-    rng, hits, totals = np.random.default_rng(0), {}, {}
+    rng, hits, totals = np.random.default_rng(1), {}, {}
     for draw in range(60):
         data, test = exchangeable(rng, 120), exchangeable(rng, 60)
         codes, u = np.asarray(data.y), rng.random(len(data))
@@ -244,14 +244,14 @@ def test_label_dependent_missingness_breaks_the_guarantee_and_is_warned_about():
     def drawn(num, seed, informative=True):
         rare = np.random.default_rng(seed).normal(size=(num, 2))[:, 0] > 1
         data = make(num, seed=seed, rate=0.0, y=rare.astype(int))
-        kept = np.where(rare, 0.9, 0.15) if informative else np.full(num, 0.5)
+        kept = np.where(rare, 0.1, 0.9) if informative else np.full(num, 0.5)
         return data.mask({n: rng.random(num) < kept for n in "bc"})
 
     def coverage(informative):
         sets = clf.conformal(drawn(500, 5, informative), alpha=0.1, score="lac")
         test = drawn(3000, 6, informative)
         covered = sets.predict(test)[np.arange(3000), np.asarray(test.y)]
-        return covered[test.present.all(1)].mean()  # mostly of the rare class
+        return covered[test.present.sum(1) == 1].mean()  # mostly of the rare class
 
     clf = FusionClassifier(**SMALL).fit(drawn(500, 7, informative=False))
     with pytest.warns(DataWarning, match="predicts the label in the calibration"):
