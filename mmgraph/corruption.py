@@ -1,9 +1,9 @@
 """Corruption of observed modalities: noise, gain, delays, exchanged content.
 
 A missing modality is marked; a broken sensor is not. A corruption changes the content
-of observed modalities and leaves their presence as it is. Corruptions are values, as the
-patterns of :mod:`mmgraph.missing`; ``mmgraph.evaluate(model, data, corrupted=[...])``
-scores a model under each. The same data and seed give the same result, whose
+of observed modalities and leaves their presence as it is. Corruptions are values, as
+the patterns of :mod:`mmgraph.missing`; ``evaluate(model, data, corrupted=[...])`` scores
+a model under each. The same data and seed give the same result, whose
 ``fingerprint`` identifies it.
 
 References:

@@ -28,7 +28,7 @@ MIRRORED = (
     "wesad",
     "wikipedia",
 )
-CONTROLS = ("redundant", "shortcut", "synergy")
+CONTROLS = ("redundant", "shortcut", "spurious", "synergy")
 DATASETS = Path(__file__).parents[2] / "datasets"
 
 
