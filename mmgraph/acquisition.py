@@ -179,7 +179,7 @@ def _candidates(names: Sequence[str] | None, donors: MultimodalData) -> list[int
     given = [names] if isinstance(names, str) else list(names or donors.modalities)
     check_names("candidates", given, donors.modalities)
     numbers = [donors.modalities.index(name) for name in given]
-    held = donors.present.any(axis=0)
+    held: BoolArray = donors.present.any(axis=0)
     lacking = [name for name, m in zip(given, numbers, strict=True) if not held[m]]
     if names is not None and lacking:
         raise DataError(

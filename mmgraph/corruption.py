@@ -2,8 +2,8 @@
 
 A missing modality is marked; a broken sensor is not. A corruption changes the content
 of observed modalities and leaves their presence as it is. Corruptions are values, as
-the patterns of :mod:`mmgraph.missing`; ``evaluate(model, data, corrupted=[...])`` scores
-a model under each. The same data and seed give the same result, whose
+the patterns of :mod:`mmgraph.missing`; ``evaluate(model, data, corrupted=[...])``
+scores a model under each. The same data and seed give the same result, whose
 ``fingerprint`` identifies it.
 
 References:

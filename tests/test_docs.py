@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 API = sorted((DOCS / "api").glob("*.md"))
 MODULES = {
-    "mmgraph": {"baselines", "corruption", "metrics", "missing", "nn"},  # pages of their own
+    # pages of their own
+    "mmgraph": {"baselines", "corruption", "metrics", "missing", "nn"},
     "mmgraph.nn": {"Classification", "MultiLabel", "Regression"},  # the same classes
     "mmgraph.metrics": set(),
     "mmgraph.missing": {"MaskPlan"},

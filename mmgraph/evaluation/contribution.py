@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmgraph.data import MultimodalData
+from mmgraph.data.column import BoolArray
 from mmgraph.errors import DataError
 from mmgraph.estimators.explain import (
-    BoolArray,
     FloatArray,
     coalition_predictions,
     coalitions_of,
@@ -57,12 +57,12 @@ class Interaction(NamedTuple):
 
     Attributes:
         pair: Names of the modalities.
-        index: Shapley interaction index: negative where they replace each other,
+        value: Shapley interaction index: negative where they replace each other,
             positive where they contribute only together.
     """
 
     pair: tuple[str, str]
-    index: Interval
+    value: Interval
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,7 +128,7 @@ class Contributions:
         return [
             each
             for each in self.interactions
-            if modality in each.pair and (each.index.low > 0 or each.index.high < 0)
+            if modality in each.pair and (each.value.low > 0 or each.value.high < 0)
         ]
 
     def table(self, title: str = "Contributions of modalities") -> Table:
@@ -173,8 +173,8 @@ class Contributions:
             return ""
         first = partners[0]
         [other] = set(first.pair) - {modality}
-        kind = "overlaps with" if first.index.mean < 0 else "complements"
-        return f"{kind} {other} ({signed(first.index.mean)})"
+        kind = "overlaps with" if first.value.mean < 0 else "complements"
+        return f"{kind} {other} ({signed(first.value.mean)})"
 
 
 def contributions(
@@ -291,7 +291,7 @@ def contributions(
     )
     return Contributions(
         tuple(sorted(modalities, key=lambda each: -each.share.mean)),
-        tuple(sorted(interactions, key=lambda each: -abs(each.index.mean))),
+        tuple(sorted(interactions, key=lambda each: -abs(each.value.mean))),
         tuple(alarms),
         float(values[:, ends[0]].mean()),
         float(values[:, ends[1]].mean()),
@@ -316,7 +316,7 @@ def _gains(
     names: tuple[str, ...],
 ) -> dict[tuple[tuple[str, ...], str], FloatArray]:
     """Return the change ``[N]`` of the score by each set and each modality added."""
-    gains = {}
+    gains: dict[tuple[tuple[str, ...], str], FloatArray] = {}
     for plus, minus in shares.pairs:
         added = names[int(np.flatnonzero(keep[plus] & ~keep[minus])[0])]
         before = tuple(n for n, kept in zip(names, keep[minus], strict=True) if kept)

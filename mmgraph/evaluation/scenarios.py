@@ -89,8 +89,9 @@ def build_corrupted(
     Raises:
         ConfigError: If an entry is not a corruption.
     """
-    for each in [corrupted] if isinstance(corrupted, str | Corruption) else corrupted:
-        if not isinstance(each, Corruption) or each is corrupted:
+    single = isinstance(corrupted, str | Corruption)
+    for each in [corrupted] if single else corrupted:
+        if single or not isinstance(each, Corruption):
             raise ConfigError(
                 f"corrupted must be a list of corruptions, got {each!r}. They are "
                 "those of mmgraph.corruption.",

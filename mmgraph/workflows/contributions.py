@@ -124,8 +124,8 @@ def write_contributions_page(report: Contributions, path: Path, title: str) -> N
     pairs = [
         {
             "pair": " and ".join(each.pair),
-            "index": signed(each.index.mean),
-            "interval": interval(each.index.low, each.index.high),
+            "value": signed(each.value.mean),
+            "interval": interval(each.value.low, each.value.high),
         }
         for each in report.interactions
     ]

@@ -123,11 +123,11 @@ def test_controls_have_their_verdicts():
     )  # the law without a_1, b_1
     report = mg.contributions(product, synergy)
     assert [each.verdict for each in report.modalities] == ["only together"] * 2
-    assert report.interactions[0].index.low > 0
+    assert report.interactions[0].value.low > 0
     copies = synthetic("redundant", 1400, seed=1)
     report = mg.contributions(LateLogistic().fit(copies[:400]), copies[400:])
     assert [each.verdict for each in report.modalities] == ["redundant"] * 4
-    assert max(each.index.high for each in report.interactions) < 0
+    assert max(each.value.high for each in report.interactions) < 0
     assert report.alarms == ()
 
 
