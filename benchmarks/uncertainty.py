@@ -95,11 +95,15 @@ def conformal(args: argparse.Namespace) -> None:
     )
     for name, outcomes in results.items():
         keys = sorted({k for o in outcomes for k in o if not isinstance(k, str)})
-        cells = [f"{int(k)}: {pooled(outcomes, k):.3f}" for k in keys]
+        counts = [sum(len(o.get(k, ())) for o in outcomes) for k in keys]
+        cells = [
+            f"{int(k)}: {pooled(outcomes, k):.3f} ({count})"
+            for k, count in zip(keys, counts, strict=True)
+        ]
         line = (
             f"{name:14} coverage {pooled(outcomes, 'all'):.3f} "
             f"size {pooled(outcomes, 'size'):.3f}  "
-            f"by present modalities {', '.join(cells)}"
+            f"by present modalities (samples) {', '.join(cells)}"
         )
         if "equal" in outcomes[0]:
             line += f"  marginal size at this coverage {pooled(outcomes, 'equal'):.3f}"
@@ -130,7 +134,7 @@ def pooled(outcomes: list[dict[Any, np.ndarray]], key: object) -> float:
 
 def draws(args: argparse.Namespace) -> Iterator[tuple[Any, ...]]:
     """Yield a fitted model and its parts; calibration and test are split repeatedly."""
-    for seed in range(args.draws):
+    for seed in range(args.first, args.first + args.draws):
         train, calibration, test = parts(args.data, seed, args.sizes)
         clf = fitted(train, seed, args.quick)
         rest = mg.MultimodalData.concat([calibration, test])
@@ -251,10 +255,10 @@ def contributions(args: argparse.Namespace) -> None:
     """Print how often verdicts and alarms of controls are right."""
     late: Any = mg.baselines.LateLogistic
     right: dict[str, list[bool]] = {}
-    for seed in range(args.draws):
+    for seed in range(args.first, args.first + args.draws):
         for name, outcome in outcomes_of(seed, late).items():
             right.setdefault(name, []).append(bool(outcome))
-    print(f"contributions: {args.draws} draws of each control")
+    print(f"contributions: {args.draws} draws of each control from {args.first}")
     for name, each in right.items():
         print(f"{name:36} {np.mean(each):.3f}")
 
@@ -300,6 +304,7 @@ def main() -> None:
     parser.add_argument(
         "--resplits", type=int, default=1, help="calibration splits a fit"
     )
+    parser.add_argument("--first", type=int, default=0, help="seed of the first fit")
     parser.add_argument("--seed", type=int, default=0, help="seed of the masks")
     parser.add_argument("--quick", action="store_true", help="small estimator")
     parser.add_argument("--sizes", type=int, nargs=3, help="samples of the three parts")

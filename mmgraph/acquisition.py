@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import BoolArray, IntArray
+from mmgraph.data.notices import warn
 from mmgraph.data.validation import check_names
 from mmgraph.errors import ConfigError, DataError
 
@@ -149,7 +150,7 @@ def acquire(
         DataError: If a candidate is unknown, or no donor has it.
     """
     names = data.modalities
-    chosen = _candidates(candidates, donors)
+    chosen = _candidates(candidates, data, donors)
     costs = _costs(cost, names)
     if type(num_donors) is not int or num_donors < MIN_DONORS:
         raise ConfigError(
@@ -174,18 +175,24 @@ def acquire(
     return Acquisition(value, low, high, costs, names)
 
 
-def _candidates(names: Sequence[str] | None, donors: MultimodalData) -> list[int]:
+def _candidates(
+    names: Sequence[str] | None, data: MultimodalData, donors: MultimodalData
+) -> list[int]:
     """Return the numbers of the candidates, which some donor must have."""
     given = [names] if isinstance(names, str) else list(names or donors.modalities)
     check_names("candidates", given, donors.modalities)
     numbers = [donors.modalities.index(name) for name in given]
-    held: BoolArray = donors.present.any(axis=0)
+    held: BoolArray = np.asarray(donors.present.any(axis=0))
     lacking = [name for name, m in zip(given, numbers, strict=True) if not held[m]]
     if names is not None and lacking:
         raise DataError(
             f"donors must have the candidate {lacking[0]!r}, got none with it. Leave "
             "the candidate out, or use other donors."
         )
+    needed = ~data.present.all(axis=0) & ~held
+    if names is None and needed.any():
+        listed = ", ".join(name for name, m in zip(given, needed, strict=True) if m)
+        warn(f"No donor has {listed}: its missing values have no expected information.")
     return [m for m in numbers if held[m]]
 
 

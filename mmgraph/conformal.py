@@ -37,7 +37,13 @@ import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import BoolArray, IntArray
-from mmgraph.errors import CheckpointError, ConfigError, DataError, DataWarning
+from mmgraph.errors import (
+    Argument,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DataWarning,
+)
 from mmgraph.metrics.shortcut import presence_interval
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -294,9 +300,16 @@ def class_scores(
     p = proba.astype(np.float64)
     if kind == "lac":
         return 1 - p
-    larger = p[:, :, None] < p[:, None, :]  # [N, K, K]: is the second class ahead?
-    ahead: npt.NDArray[np.float64] = np.where(larger, p[:, None, :], 0).sum(axis=2)
-    return ahead + uniform[:, None] * p
+    order = np.argsort(-p, axis=1, kind="stable")
+    ranked = np.take_along_axis(p, order, axis=1)
+    ahead = ranked.cumsum(axis=1) - ranked
+    first = np.zeros(p.shape, dtype=np.int64)  # of classes that are equally probable
+    rank = np.arange(1, p.shape[1])
+    first[:, 1:] = np.where(ranked[:, 1:] < ranked[:, :-1], rank, 0)
+    first = np.maximum.accumulate(first, axis=1)
+    scores = np.empty_like(p)
+    np.put_along_axis(scores, order, np.take_along_axis(ahead, first, axis=1), axis=1)
+    return scores + uniform[:, None] * p
 
 
 def uniform_numbers(
@@ -502,7 +515,8 @@ def calibrate(
     if len(data) < min_samples:
         raise DataError(
             f"calibration must have at least {min_samples} samples with a label, got "
-            f"{len(data)}. Use more samples, or a smaller min_samples."
+            f"{len(data)}.",
+            ("Use more samples, or a smaller ", Argument("min_samples"), "."),
         )
 
     def masked_scores(rows: IntArray, subset: BoolArray) -> FloatArray:

@@ -25,7 +25,10 @@ EQUIVALENTS = {
     "select": "--only",
 }
 # Remedies for commands that lack the option of the original remedy.
-OTHERWISE = {"--download": "Give the path of its folder."}
+OTHERWISE = {
+    "--download": "Give the path of its folder.",
+    "--min-samples": "Use more samples.",
+}
 AS_TRAINED = (
     "Give a file with the columns of the training file, or one written by mmgraph."
 )

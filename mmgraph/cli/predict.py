@@ -73,9 +73,12 @@ def predict(
         ),
     ] = None,
     alpha: Annotated[
-        float,
-        typer.Option(help="Share of samples whose label may be outside (--conformal)."),
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            help="Share of samples whose label may be outside (--conformal; default: "
+            "0.1)."
+        ),
+    ] = None,
     acquire: Annotated[
         Path | None,
         typer.Option(

@@ -21,6 +21,7 @@ from mmgraph.estimators.explain import (
     coalition_predictions,
     coalitions_of,
 )
+from mmgraph.estimators.input_spec import removing_modalities
 from mmgraph.evaluation.alarms import Alarm, find_alarms
 from mmgraph.evaluation.sample_scores import Metric, SampleScores, sample_scores
 from mmgraph.evaluation.table import Table, interval, signed, to_html, to_plain
@@ -266,7 +267,16 @@ def contributions(
             f"data must be MultimodalData, got {type(data).__name__}. Build it with "
             "MultimodalData.from_arrays; use a sample of a stream."
         )
-    scores = sample_scores(model, data, metric, gallery)
+    with removing_modalities():
+        return _measure(
+            sample_scores(model, data, metric, gallery), orders, resamples, seed
+        )
+
+
+def _measure(
+    scores: SampleScores, orders: int | None, resamples: int, seed: int
+) -> Contributions:
+    """Measure contributions to the scores of samples."""
     data = scores.data
     game = coalitions_of(len(data.modalities), orders, seed)
     contrasts = {"share": game.shapley(), "alone": game.alone(), "last": game.last()}

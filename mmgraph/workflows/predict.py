@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mmgraph.data import MultimodalData
 from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
 from mmgraph.data.validation import check_names
-from mmgraph.errors import CheckpointError, ConfigError
+from mmgraph.errors import Argument, CheckpointError, ConfigError
 from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.files import replacing
 from mmgraph.nn.heads import Classification, MultiLabel
@@ -96,7 +96,7 @@ class PredictRequest:
         explain: Whether to add the contribution of each modality to the prediction.
         conformal: File of labeled samples on which conformal sets or intervals are
             calibrated; None uses those that are saved with the model, if any.
-        alpha: Miscoverage of a calibration on ``conformal``.
+        alpha: Miscoverage of a calibration on ``conformal``; None is the default.
         acquire: File of samples whose content the values of missing modalities are
             estimated with; None adds no values.
     """
@@ -110,7 +110,7 @@ class PredictRequest:
     encoders: dict[str, str] | None = None
     explain: bool = False
     conformal: Path | None = None
-    alpha: float = 0.1
+    alpha: float | None = None
     acquire: Path | None = None
 
     def open(self) -> DataOrStream:
@@ -173,15 +173,22 @@ class BatchPredictor:
             "--conformal": request.conformal is not None,
             "--acquire": request.acquire is not None,
         }
-        given = [option for option, value in extra.items() if value]
-        if given and isinstance(self.model, Matches):
+        used = [option for option, value in extra.items() if value]
+        if used and isinstance(self.model, Matches):
             raise ConfigError(
-                f"{given[0]} must go with a classifier or regressor, got a matcher. "
-                f"Leave {given[0]} out."
+                f"{used[0]} must go with a classifier or regressor, got a matcher. "
+                f"Leave {used[0]} out."
+            )
+        if request.alpha is not None and request.conformal is None:
+            raise ConfigError(
+                "alpha must go with calibration samples, got none.",
+                ("Give ", Argument("conformal", "calibration.parquet"), "."),
+                parameter="alpha",
             )
         if request.conformal is not None:
             calibration = request.open_other(request.conformal, labels=True)
-            self.model.conformal(calibration, request.alpha)
+            given = {} if request.alpha is None else {"alpha": request.alpha}
+            self.model.conformal(calibration, **given)
         self.donors = None
         if request.acquire is not None:
             self.donors = request.open_other(request.acquire, labels=False)

@@ -10,8 +10,14 @@ from mmgraph.data.categorical import resolve_column
 from mmgraph.data.io.folder import read_text
 from mmgraph.data.io.parquet import column_names, csv_remedy, parquet_files
 from mmgraph.data.stream.stream import DataOrStream
-from mmgraph.errors import DataError
+from mmgraph.errors import Argument, DataError
 from mmgraph.schema import Schema
+
+# Parameters that options are named after.
+PARAMETERS = {
+    **{"--label": "y", "--group": "groups", "--id": "ids"},
+    "--modality": "modalities",
+}
 
 
 def read_samples(
@@ -96,7 +102,7 @@ def _check_column(path: Path, option: str, name: str, existing: Sequence[str]) -
         raise DataError(
             f"{path} must hold the {option.removeprefix('--')} column '{name}', got "
             f"{', '.join(existing[:20])}.",
-            f"Name one of these by {option}.",
+            ("Name one of these by ", Argument(PARAMETERS[option]), "."),
         )
 
 

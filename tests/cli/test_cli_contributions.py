@@ -103,6 +103,40 @@ def test_sets_are_written_for_a_calibration_file(here):
     assert "--alpha must be between 0 and 1" in error
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--alpha", "0.2"),
+            "--alpha must go with calibration samples, got none. Give",
+        ),
+        (("--conformal", "few"), "must have at least 30 samples with a label, got 10."),
+        (
+            ("--conformal", "unlabeled"),
+            "unlabeled.parquet must hold the label column 'y', got id, group, a, b. "
+            "Give a file with the columns of the training file",
+        ),
+        (
+            ("--conformal", "unknown"),
+            "must have classes of the training, [0, 1], got 2",
+        ),
+        (("--acquire", "absent"), "must exist, got"),
+    ],
+)
+def test_bad_calibration_files_are_one_clear_error(here, tmp_path, options, message):
+    data = MultimodalData.from_parquet(here / "calibration.parquet")
+    data[:10].to_parquet(tmp_path / "few.parquet")
+    data.replace(y=None).to_parquet(tmp_path / "unlabeled.parquet")
+    data.replace(y=np.arange(80) % 3).to_parquet(tmp_path / "unknown.parquet")
+    option, value = options
+    value = value if option == "--alpha" else tmp_path / f"{value}.parquet"
+    error = run(
+        "predict", here / "classes", here / "few.parquet", option, value, code=2
+    )
+    assert message in " ".join(error.split())
+    assert "min_samples" not in error
+
+
 def test_saved_sets_are_written_without_an_option(here, tmp_path):
     model = FusionClassifier.from_pretrained(here / "classes")
     model.conformal(MultimodalData.from_parquet(here / "calibration.parquet"))

@@ -6,6 +6,7 @@ import pytest
 from mmgraph import (
     ConfigError,
     DataError,
+    DataWarning,
     FusionClassifier,
     FusionRegressor,
     MultimodalData,
@@ -264,3 +265,10 @@ def test_bad_input_is_one_clear_error(classifier, options, error, message):
 def test_donors_must_have_the_candidate(classifier):
     with pytest.raises(DataError, match="donors must have the candidate 'b', got none"):
         classifier.acquire(hide(make(5), "b"), hide(make(), "b"), ["b"])
+
+
+def test_a_modality_that_no_donor_has_is_reported(classifier):
+    with pytest.warns(DataWarning, match="No donor has b: its missing values have no"):
+        result = classifier.acquire(hide(make(5, seed=2), "a", "b"), hide(make(), "b"))
+    assert np.isnan(result.value[:, NAMES.index("b")]).all()
+    assert (result.value[:, NAMES.index("a")] >= 0).all()

@@ -230,6 +230,15 @@ def test_sets_do_not_depend_on_other_samples(classifier):
     np.testing.assert_array_equal(whole, backwards[::-1])
 
 
+def test_aps_sums_the_classes_that_are_more_probable():
+    rng = np.random.default_rng(0)
+    proba = np.round(rng.dirichlet(np.ones(6), size=200), 1)  # with ties
+    uniform = rng.random(200)
+    more = proba[:, None, :] > proba[:, :, None]
+    expected = (more * proba[:, None]).sum(2) + uniform[:, None] * proba
+    np.testing.assert_allclose(class_scores(proba, "aps", uniform), expected)
+
+
 def test_uniform_numbers_are_uniform_and_differ_between_parts():
     u, v = (
         uniform_numbers(np.arange(2000), 0, part) for part in ("test", "calibration")

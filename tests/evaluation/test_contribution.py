@@ -1,10 +1,12 @@
 """`mmgraph.contributions`: shares, verdicts and alarms over a data set."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import mmgraph as mg
-from mmgraph import ConfigError, DataError, MultimodalData
+from mmgraph import ConfigError, DataError, DataWarning, MultimodalData
 from mmgraph.baselines import LateLogistic
 from mmgraph.datasets.controls import synthetic
 from mmgraph.evaluation.contribution import _verdict
@@ -273,6 +275,17 @@ def test_it_prints_as_a_table():
         "last_high",
         "verdict",
     }
+
+
+def test_coalitions_are_predicted_without_a_warning_about_new_subsets():
+    train, test = DATA[:200], DATA[200:]  # complete: every other subset is new
+    small = {"experts": ("linear",), "members": 1, "epochs": 1, "hidden_channels": 4}
+    clf = mg.FusionClassifier(**small, num_heads=1).fit(train)
+    with pytest.warns(DataWarning, match="no training sample had"):
+        clf.predict(test.select(["a"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mg.contributions(clf, test, resamples=10)
 
 
 def test_samples_without_a_label_are_left_out():
