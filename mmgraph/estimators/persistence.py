@@ -29,7 +29,7 @@ SelfT = TypeVar("SelfT", bound="PersistenceMixin")
 # parameters that do not affect the model, or are saved separately
 RUNTIME_PARAMS = ("device", "verbose", "checkpoint_dir", "encoders")
 # entries of a manifest that do not describe modules
-NOT_MODULES = ("inputs", "params", "parts_sha256", "parts_bytes")
+NOT_MODULES = ("inputs", "params", "parts_sha256", "parts_bytes", "conformal")
 
 
 class PersistenceMixin(BaseEstimator):

@@ -1,17 +1,21 @@
 """Conformal sets and intervals by observed subset of modalities."""
 
+import json
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mmgraph import (
+    CheckpointError,
     ConfigError,
     DataError,
     DataWarning,
     FusionClassifier,
     FusionRegressor,
     MultimodalData,
+    checkpoint,
 )
 from mmgraph.conformal import (
     Thresholds,
@@ -284,6 +288,57 @@ def test_sets_are_saved_with_the_model(classifier, tmp_path):
     assert second.table_ == loaded.conformal_.table_
     refitted = loaded.set_params(**SMALL).fit(make(100))
     assert refitted.conformal_ is None
+
+
+def test_sets_of_hundreds_of_subsets_are_saved(tmp_path):
+    rng = np.random.default_rng(0)
+    names, present = "abcdefgh", rng.random((400, 8)) > 0.5
+
+    def drawn():
+        arrays = {n: rng.normal(size=(400, 1)) for n in names}
+        y = rng.integers(2, size=400)
+        return MultimodalData.from_arrays(arrays, y=y, present=present)
+
+    clf = FusionClassifier(**SMALL).fit(drawn())
+    sets = clf.conformal(drawn())
+    clf.save_pretrained(tmp_path)
+    loaded = FusionClassifier.from_pretrained(tmp_path).conformal_
+    assert loaded.table_ == sets.table_
+    assert len(loaded.table_) > 150  # those of the calibration samples
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("score",), "x"),
+        (("seed",), None),
+        (("by_class",), None),
+        (("thresholds",), []),
+        (("thresholds", "alpha"), 2),
+        (("thresholds", "alpha"), "x"),
+        (("thresholds", "condition"), "x"),
+        (("thresholds", "modalities"), ["a", "c", "b"]),
+        (("thresholds", "known", 0, 0), [True]),
+        (("thresholds", "known", 0, 1), {}),
+        (("thresholds", "known", 0, 1, "thresholds"), ["x"]),
+        (("thresholds", "known", 0, 1, "thresholds"), [0.5, 0.5, 0.5, 0.5]),
+        (("thresholds", "known", 0, 1, "thresholds"), [math.nan] * 3),
+        (("thresholds", "marginal"), None),
+    ],
+    ids=str,
+)
+def test_damaged_thresholds_are_refused(classifier, tmp_path, path, value):
+    classifier.conformal(CALIBRATION, by_class=True)
+    classifier.save_pretrained(tmp_path)
+    manifest = json.loads((tmp_path / checkpoint.MANIFEST).read_text())
+    part = manifest["conformal"]
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    manifest[checkpoint.OWN_HASH] = checkpoint._hash_of(manifest)
+    (tmp_path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        FusionClassifier.from_pretrained(tmp_path)
 
 
 def test_a_subset_that_a_saved_model_lacks_is_not_supported():
