@@ -36,6 +36,7 @@ from mmgraph.estimators.base import (
     SampleLike,
 )
 from mmgraph.estimators.featurize import Encoder
+from mmgraph.estimators.model_card import list_names
 from mmgraph.estimators.supervised import SupervisedEstimator
 from mmgraph.estimators.validation import (
     check_sample_weight,
@@ -116,6 +117,8 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
             without the graph networks, on training samples outside the folds that they
             were fitted to; NaN for models that were saved by earlier versions.
+        training_summary_: Counts, shares and out-of-fold scores of the training that
+            the model card shows; None for models that were saved by earlier versions.
         conformal_: Result of the last call of ``conformal``, saved with the model;
             None before.
 
@@ -427,6 +430,13 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
             torch.ones_like(hits, dtype=torch.double) if weight is None else weight
         )
         return float((hits * weights).sum() / weights.sum())
+
+    def _card_target(self) -> tuple[str, str]:
+        if isinstance(self.model_.graph.task, MultiLabel):
+            names = f"each of {len(self.classes_)} labels"
+            return f"{names} ({list_names(self.classes_)})", "Accuracy of whole rows"
+        count = len(self.classes_)
+        return f"one of {count} classes ({list_names(self.classes_)})", "Accuracy"
 
     def _target_config(self) -> dict[str, Any]:
         return {

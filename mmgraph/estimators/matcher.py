@@ -36,6 +36,7 @@ from mmgraph.estimators.base import (
     predict_alone,
 )
 from mmgraph.estimators.featurize import Encoder
+from mmgraph.estimators.model_card import list_names
 from mmgraph.estimators.pair_base import (
     PairEstimator,
     check_multimodal,
@@ -202,6 +203,13 @@ class FusionMatcher(PairEstimator):
         pool = MatchPool(space, sides, num_reference)
         graph = self._build_graph(MultiLabel(1), space.evidence_channels)
         return MatchFusion(pool, graph)
+
+    def _card_target(self) -> str:
+        left, right = (
+            list_names([side] if isinstance(side, str) else side)
+            for side in (self.left, self.right)
+        )
+        return f"whether {left} and {right} belong to one sample"
 
     @property
     def _space(self) -> EmbeddingSpace:

@@ -26,6 +26,7 @@ from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import FusionEstimator
 from mmgraph.estimators.featurize import Featurizer
 from mmgraph.estimators.input_spec import InputSpec
+from mmgraph.estimators.model_card import model_card
 from mmgraph.estimators.validation import PAIR_CONSTRAINTS, Constraint
 from mmgraph.experts.serialization import experts_config, experts_from_config
 from mmgraph.nn.heads import Classification
@@ -126,6 +127,15 @@ class PairEstimator(FusionEstimator):
                     if isinstance(each, RBFMap):
                         maps[number] = each.averaged()
         super(PairEstimator, saved).save_pretrained(folder)
+
+    def _model_card(self) -> str:
+        return model_card(
+            type(self).__name__, self.input_spec_, predicts=self._card_target()
+        )
+
+    def _card_target(self) -> str:
+        """Return what the model predicts."""
+        raise AssertionError("defined by retriever and matcher")
 
     def _model_config(self) -> dict[str, Any]:
         return {"space": space_config(self._space)}

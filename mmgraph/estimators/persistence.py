@@ -1,6 +1,7 @@
 """Saving fitted estimators as safetensors and JSON, and loading them."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmgraph import checkpoint
 from mmgraph.errors import CheckpointError
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.input_spec import InputSpec
+from mmgraph.estimators.model_card import write_card
 from mmgraph.estimators.validation import (
     CONSTRAINTS,
     Constraint,
@@ -29,7 +31,10 @@ SelfT = TypeVar("SelfT", bound="PersistenceMixin")
 # parameters that do not affect the model, or are saved separately
 RUNTIME_PARAMS = ("device", "verbose", "checkpoint_dir", "encoders")
 # entries of a manifest that do not describe modules
-NOT_MODULES = ("inputs", "params", "parts_sha256", "parts_bytes", "conformal")
+NOT_MODULES = (
+    *("inputs", "params", "parts_sha256", "parts_bytes"),
+    *("conformal", "training_summary"),
+)
 
 
 class PersistenceMixin(BaseEstimator):
@@ -52,7 +57,10 @@ class PersistenceMixin(BaseEstimator):
         check_params(self.get_params(deep=False), self._constraints)
 
     def save_pretrained(self, folder: PathLike) -> None:
-        """Save the fitted estimator as safetensors and JSON.
+        """Save the fitted estimator as safetensors and JSON, with a model card.
+
+        The model card is a README.md with the modalities, scores and calibration, and
+        no value of a sample. A README.md of other origin is kept.
 
         Args:
             folder: Folder; created if necessary. A model in the folder is replaced.
@@ -72,6 +80,11 @@ class PersistenceMixin(BaseEstimator):
             **self._model_config(),
         }
         checkpoint.save(folder, self.model_.state_dict(), manifest)
+        write_card(Path(folder), self._model_card())
+
+    def _model_card(self) -> str:
+        """Return the model card."""
+        raise AssertionError("defined by every estimator")
 
     def _model_config(self) -> dict[str, Any]:
         """Return what :meth:`_model_from_config` needs, as JSON."""

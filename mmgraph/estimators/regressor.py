@@ -102,6 +102,8 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
             without the graph networks, on training samples outside the folds that they
             were fitted to; NaN for models that were saved by earlier versions.
+        training_summary_: Counts, shares and out-of-fold scores of the training that
+            the model card shows; None for models that were saved by earlier versions.
         conformal_: Result of the last call of ``conformal``, saved with the model;
             None before.
 
@@ -332,6 +334,10 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         weights = None if weight is None else weight[known].cpu().numpy()
         scaled = y[known].cpu().numpy(), predicted[known].cpu().numpy()
         return float(r2_score(*scaled, sample_weight=weights))
+
+    def _card_target(self) -> tuple[str, str]:
+        count = len(self.mean_)
+        return "a number" if count == 1 else f"{count} numbers", "R²"
 
     def _target_config(self) -> dict[str, Any]:
         return {

@@ -192,6 +192,9 @@ class FusionRetriever(PairEstimator):
         task = Regression(space.out_channels)
         return EmbeddingFusion(space, self._build_graph(task, space.evidence_channels))
 
+    def _card_target(self) -> str:
+        return "which samples belong together"
+
     @property
     def _space(self) -> EmbeddingSpace:
         return self.model_.space

@@ -49,7 +49,9 @@ from mmgraph.estimators.base import (
 from mmgraph.estimators.explain import Explanation, explain
 from mmgraph.estimators.featurize import Encoder, Featurizer
 from mmgraph.estimators.input_spec import InputSpec, declare_texts
+from mmgraph.estimators.model_card import model_card
 from mmgraph.estimators.persistence import model_params
+from mmgraph.estimators.training_summary import TrainingSummary, summarize_training
 from mmgraph.estimators.validation import (
     check_sample_weight,
     naming_frames,
@@ -86,6 +88,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
     conformal_: ConformalPrediction | None = None
+    training_summary_: TrainingSummary | None = None
 
     # Defined by the task
 
@@ -238,10 +241,12 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         self.model_ = model.to(device)
         known = fitting.training_set(evidence, int(self.members), device)
         self.out_of_fold_score_ = self._score_out_of_fold(known)
-        samples, num_samples = extend(known) if extend else (known, len(known))
-        self._fit_graph(
-            self.model_.ensemble.pool, samples, num_samples, processes, progress
+        pool = self.model_.ensemble.pool
+        self.training_summary_ = summarize_training(
+            known, pool, task, self._score_targets
         )
+        samples, num_samples = extend(known) if extend else (known, len(known))
+        self._fit_graph(pool, samples, num_samples, processes, progress)
         if progress is not None and processes.is_main_process:
             progress.remove()
 
@@ -553,15 +558,37 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             "target": self._target_config(),
             "out_of_fold_score": _json_number(self.out_of_fold_score_),
         }
+        if self.training_summary_ is not None:
+            config["training_summary"] = self.training_summary_.to_json()
         if self.conformal_ is not None:
             config["conformal"] = self.conformal_.to_json()
         return config
+
+    def _model_card(self) -> str:
+        predicts, score = self._card_target()
+        return model_card(
+            type(self).__name__,
+            self.input_spec_,
+            predicts=predicts,
+            score=score,
+            out_of_fold=self.out_of_fold_score_,
+            summary=self.training_summary_,
+            conformal=self.conformal_,
+        )
+
+    def _card_target(self) -> tuple[str, str]:
+        """Return what the model predicts, and the name of its score."""
+        raise AssertionError("defined by classifier and regressor")
 
     def _model_from_config(self, manifest: dict[str, Any]) -> ResidualFusion:
         self._restore_features(manifest)
         score = manifest.get("out_of_fold_score")
         self.out_of_fold_score_ = math.nan if score is None else float(score)
         task = self._target_from_config(manifest["target"])
+        if "training_summary" in manifest:
+            self.training_summary_ = TrainingSummary.from_json(
+                manifest["training_summary"], len(self.input_spec_.widths)
+            )
         if "conformal" in manifest:
             self.conformal_ = self._conformal_from_config(manifest["conformal"])
         widths = self.input_spec_.widths
