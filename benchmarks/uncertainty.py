@@ -15,6 +15,7 @@ import numpy as np
 
 import mmgraph as mg
 from mmgraph.datasets.controls import synthetic
+from mmgraph.evaluation.contribution import Contributions
 from mmgraph.metrics.bootstrap import bootstrap_means
 
 QUICK = {"experts": ("linear", "spline"), "members": 2, "epochs": 5}
@@ -253,53 +254,77 @@ def trained_order(
 
 def contributions(args: argparse.Namespace) -> None:
     """Print how often verdicts and alarms of controls are right."""
-    late: Any = mg.baselines.LateLogistic
+    chosen = CHECKS if args.data is None else {args.data: CHECKS[args.data]}
     right: dict[str, list[bool]] = {}
     for seed in range(args.first, args.first + args.draws):
-        for name, outcome in outcomes_of(seed, late).items():
-            right.setdefault(name, []).append(bool(outcome))
+        for control, checks in chosen.items():
+            report = control_report(control, seed)
+            for name, holds in checks.items():
+                right.setdefault(f"{control}: {name}", []).append(holds(report))
     print(f"contributions: {args.draws} draws of each control from {args.first}")
     for name, each in right.items():
         print(f"{name:36} {np.mean(each):.3f}")
 
 
-def outcomes_of(seed: int, late: Callable[[], Any]) -> dict[str, Any]:
-    """Return whether verdicts and alarms of one draw of each control are right."""
-    small = {"experts": ("linear",), "verbose": False, "seed": seed}
-    reports = {}
-    for name in ("synergy", "redundant", "shortcut", "noise", "spurious"):
-        data = synthetic("redundant" if name == "noise" else name, 1400, seed)
-        if name == "noise":
-            x = np.random.default_rng(seed + 10_000).standard_normal((1400, 3))
-            data = mg.MultimodalData.from_arrays(
-                {**data.features(), "noise": x}, y=data.y
-            )
-        train, test = data[:400], data[400:]
-        if name == "spurious":
-            [rows] = np.nonzero(np.asarray(data.groups) == "site_a")
-            train, test = data[rows[:400]], data[800:]
-        options = {"members": 4} if name == "synergy" else {"members": 2, "epochs": 5}
-        model = late() if name in ("shortcut", "spurious") else None
-        model = model or mg.FusionClassifier(**small, **options)
-        reports[name] = mg.contributions(model.fit(train), test)
-    verdicts = {n: [e.verdict for e in r.modalities] for n, r in reports.items()}
-    kinds = {n: [a.kind for a in r.alarms] for n, r in reports.items()}
-    turned = [a.modality for a in reports["spurious"].alarms if a.kind == "sign change"]
-    return {
-        "synergy: both only together": verdicts["synergy"] == ["only together"] * 2,
-        "redundant: all four redundant": verdicts["redundant"] == ["redundant"] * 4,
-        "redundant: no alarm": not kinds["redundant"],
-        "noise: silent": reports["noise"]["noise"].verdict == "silent",
-        "shortcut: alarm": "presence predicts the label" in kinds["shortcut"],
-        "spurious: cue named, nothing else": turned == ["cue"],
-    }
+def control_report(control: str, seed: int) -> Contributions:
+    """Return the contributions of a model of one draw of a control."""
+    data = synthetic("redundant" if control == "noise" else control, 1400, seed)
+    if control == "noise":
+        x = np.random.default_rng(seed + 10_000).standard_normal((1400, 3))
+        features = {**data.features(), "noise": x}
+        data = mg.MultimodalData.from_arrays(features, y=data.y)
+    train, test = data[:400], data[400:]
+    if control == "spurious":
+        [rows] = np.nonzero(np.asarray(data.groups) == "site_a")
+        train, test = data[rows[:400]], data[800:]
+    if control in ("shortcut", "spurious"):
+        return mg.contributions(mg.baselines.LateLogistic().fit(train), test)
+    size = {"members": 4} if control == "synergy" else {"members": 2, "epochs": 5}
+    options: dict[str, Any] = {"experts": ("linear",), "verbose": False, **size}
+    model = mg.FusionClassifier(seed=seed, **options).fit(train)
+    return mg.contributions(model, test)
+
+
+def verdicts(report: Contributions) -> list[str]:
+    """Return the verdicts of all modalities."""
+    return [each.verdict for each in report.modalities]
+
+
+def alarms_of(report: Contributions, kind: str) -> list[str]:
+    """Return the modalities that alarms of a kind name."""
+    return [alarm.modality for alarm in report.alarms if alarm.kind == kind]
+
+
+CHECKS: dict[str, dict[str, Callable[[Contributions], bool]]] = {
+    "synergy": {
+        "both only together": lambda report: verdicts(report) == ["only together"] * 2
+    },
+    "redundant": {
+        "all four redundant": lambda report: verdicts(report) == ["redundant"] * 4,
+        "no alarm": lambda report: not report.alarms,
+    },
+    "noise": {
+        "silent": lambda report: report["noise"].verdict == "silent",
+        "not useful": lambda report: report["noise"].verdict in ("silent", "harms"),
+    },
+    "shortcut": {
+        "alarm": lambda report: bool(alarms_of(report, "presence predicts the label"))
+    },
+    "spurious": {
+        "cue named, nothing else": lambda report: (
+            alarms_of(report, "sign change") == ["cue"]
+        )
+    },
+}
 
 
 def main() -> None:
     """Run a part of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=["conformal", "acquire", "contributions"])
-    parser.add_argument("data", nargs="?", default="heart")
+    parser.add_argument(
+        "data", nargs="?", help="data set (default: heart), or control (default: all)"
+    )
     parser.add_argument("--draws", type=int, default=4, help="fits")
     parser.add_argument(
         "--resplits", type=int, default=1, help="calibration splits a fit"
@@ -309,6 +334,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small estimator")
     parser.add_argument("--sizes", type=int, nargs=3, help="samples of the three parts")
     args = parser.parse_args()
+    if args.part != "contributions":
+        args.data = args.data or "heart"
+    elif args.data not in (None, *CHECKS):
+        parser.error(f"control must be one of {', '.join(CHECKS)}, got {args.data}")
     warnings.simplefilter("ignore", mg.DataWarning)
     {"conformal": conformal, "acquire": acquisition, "contributions": contributions}[
         args.part
