@@ -36,7 +36,6 @@ from mmgraph.estimators.base import (
     SampleLike,
 )
 from mmgraph.estimators.featurize import Encoder
-from mmgraph.estimators.model_card import list_names
 from mmgraph.estimators.supervised import SupervisedEstimator
 from mmgraph.estimators.validation import (
     check_sample_weight,
@@ -46,6 +45,7 @@ from mmgraph.estimators.validation import (
 from mmgraph.experts.links import EXPERT_KINDS, ExpertKind
 from mmgraph.files import shorten
 from mmgraph.metrics.validation import is_text
+from mmgraph.model_card import list_names
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Classification, MultiLabel, Task
 from mmgraph.schema import Schema

@@ -26,6 +26,7 @@ from mmgraph.data.schema_inference import resize_schema
 from mmgraph.data.stream.stream import declare_strings
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.estimators.featurize import Encoder, Featurizer
+from mmgraph.model_card import Input
 from mmgraph.schema import Modality, Schema
 
 _REMOVING: ContextVar[bool] = ContextVar("removing", default=False)
@@ -238,6 +239,19 @@ class InputSpec:
                 f"{listed}{more}. Measure with mmgraph.evaluate how well such samples "
                 "are predicted."
             )
+
+    @property
+    def inputs(self) -> list[Input]:
+        """Content of each modality, for the model card."""
+        return [
+            Input(
+                modality.name,
+                self.featurizer.kinds.get(modality.name) or "numbers",
+                self.channels.get(modality.name, ()),
+                width,
+            )
+            for modality, width in zip(self.schema.modalities, self.widths, strict=True)
+        ]
 
     @property
     def _seen_modalities(self) -> list[Modality]:

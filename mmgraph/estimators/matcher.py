@@ -36,13 +36,13 @@ from mmgraph.estimators.base import (
     predict_alone,
 )
 from mmgraph.estimators.featurize import Encoder
-from mmgraph.estimators.model_card import list_names
 from mmgraph.estimators.pair_base import (
     PairEstimator,
     check_multimodal,
     space_from_config,
 )
 from mmgraph.experts.links import ExpertKind
+from mmgraph.model_card import list_names
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import MultiLabel
 from mmgraph.schema import Schema

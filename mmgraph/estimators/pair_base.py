@@ -26,9 +26,9 @@ from mmgraph.errors import ConfigError, DataError
 from mmgraph.estimators.base import FusionEstimator
 from mmgraph.estimators.featurize import Featurizer
 from mmgraph.estimators.input_spec import InputSpec
-from mmgraph.estimators.model_card import model_card
 from mmgraph.estimators.validation import PAIR_CONSTRAINTS, Constraint
 from mmgraph.experts.serialization import experts_config, experts_from_config
+from mmgraph.model_card import model_card
 from mmgraph.nn.heads import Classification
 from mmgraph.schema import Modality, Schema
 from mmgraph.typing import PathLike
@@ -130,7 +130,7 @@ class PairEstimator(FusionEstimator):
 
     def _model_card(self) -> str:
         return model_card(
-            type(self).__name__, self.input_spec_, predicts=self._card_target()
+            type(self).__name__, self.input_spec_.inputs, predicts=self._card_target()
         )
 
     def _card_target(self) -> str:

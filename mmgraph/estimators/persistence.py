@@ -14,7 +14,6 @@ from mmgraph import checkpoint
 from mmgraph.errors import CheckpointError
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.input_spec import InputSpec
-from mmgraph.estimators.model_card import write_card
 from mmgraph.estimators.validation import (
     CONSTRAINTS,
     Constraint,
@@ -23,6 +22,7 @@ from mmgraph.estimators.validation import (
 )
 from mmgraph.experts.serialization import count_objects, load_tensors
 from mmgraph.files import shorten
+from mmgraph.model_card import write_card
 from mmgraph.schema import Schema
 from mmgraph.typing import PathLike
 

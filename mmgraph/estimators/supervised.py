@@ -49,9 +49,7 @@ from mmgraph.estimators.base import (
 from mmgraph.estimators.explain import Explanation, explain
 from mmgraph.estimators.featurize import Encoder, Featurizer
 from mmgraph.estimators.input_spec import InputSpec, declare_texts
-from mmgraph.estimators.model_card import model_card
 from mmgraph.estimators.persistence import model_params
-from mmgraph.estimators.training_summary import TrainingSummary, summarize_training
 from mmgraph.estimators.validation import (
     check_sample_weight,
     naming_frames,
@@ -63,11 +61,13 @@ from mmgraph.experts.fit import Fitting
 from mmgraph.experts.residual import ResidualFusion
 from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
 from mmgraph.experts.views import MAX_LANDMARKS, plan_views
+from mmgraph.model_card import model_card
 from mmgraph.nn.heads import Task
 from mmgraph.train import BatchSource, TrainingSet
 from mmgraph.train.progress_dir import CheckpointDir
 from mmgraph.train.schedule import StepSchedule
 from mmgraph.train.stream import StreamTraining
+from mmgraph.train.summary import TrainingSummary, summarize_training
 
 Extend: TypeAlias = Callable[[TrainingSet], tuple[BatchSource, int]]
 
@@ -568,7 +568,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         predicts, score = self._card_target()
         return model_card(
             type(self).__name__,
-            self.input_spec_,
+            self.input_spec_.inputs,
             predicts=predicts,
             score=score,
             out_of_fold=self.out_of_fold_score_,

@@ -15,7 +15,7 @@ from mmgraph import (
     MultimodalData,
     checkpoint,
 )
-from mmgraph.estimators.model_card import CARD, MARK, list_names
+from mmgraph.model_card import CARD, MARK, list_names
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 

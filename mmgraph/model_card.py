@@ -10,21 +10,37 @@ References:
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mmgraph.conformal import ASSUMPTION, ConformalPrediction
 from mmgraph.errors import CheckpointError
-from mmgraph.estimators.input_spec import InputSpec
-from mmgraph.estimators.training_summary import TrainingSummary
 from mmgraph.files import replacing
+from mmgraph.train.summary import TrainingSummary
 
 CARD = "README.md"
 MARK = "<!-- Written by mmgraph. Saving the model again replaces this file. -->"
 MAX_NAMES = 10  # classes and channels that are listed
 
 
+class Input(NamedTuple):
+    """Content of one modality.
+
+    Attributes:
+        modality: Name.
+        kind: "numbers", or the kind of a text, image or audio modality.
+        channels: Names of the channels; empty if they have none.
+        num_features: Number of features.
+    """
+
+    modality: str
+    kind: str
+    channels: Sequence[str]
+    num_features: int
+
+
 def model_card(
     name: str,
-    spec: InputSpec,
+    inputs: Sequence[Input],
     *,
     predicts: str,
     score: str = "",
@@ -36,7 +52,7 @@ def model_card(
 
     Args:
         name: Class of the estimator.
-        spec: Description of the inputs.
+        inputs: Content of each modality.
         predicts: What the model predicts, at the end of a sentence.
         score: Name of the score.
         out_of_fold: Score with all observed modalities.
@@ -47,11 +63,11 @@ def model_card(
         "---\nlibrary_name: mmgraph\ntags:\n- multimodal\n- missing-modalities\n---",
         MARK,
         f"# {name}",
-        f"Predicts {predicts} from any subset of {len(spec.widths)} modalities.",
+        f"Predicts {predicts} from any subset of {len(inputs)} modalities.",
         "```python\nimport mmgraph as mg\n\n"
         f'model = mg.{name}.from_pretrained("path/of/this/folder")\n```',
         "## Modalities",
-        _table(*_modalities(spec, summary)),
+        _table(*_modalities(inputs, summary)),
     ]
     if summary is not None:
         parts += ["## Scores", *_scores(score, out_of_fold, summary)]
@@ -88,15 +104,14 @@ def write_card(folder: Path, text: str) -> None:
 
 
 def _modalities(
-    spec: InputSpec, summary: TrainingSummary | None
+    inputs: Sequence[Input], summary: TrainingSummary | None
 ) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the table of modalities."""
     header = ["modality", "content", "features"]
-    rows = []
-    for modality, width in zip(spec.schema.modalities, spec.widths, strict=True):
-        kind = spec.featurizer.kinds.get(modality.name) or "numbers"
-        channels = list_names(spec.channels.get(modality.name, ()))
-        rows.append([modality.name, kind, channels or str(width)])
+    rows = [
+        [each.modality, each.kind, list_names(each.channels) or str(each.num_features)]
+        for each in inputs
+    ]
     if summary is not None:
         header += ["observed in training", "out-of-fold score alone"]
         for row, share, alone in zip(
