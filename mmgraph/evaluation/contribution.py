@@ -256,8 +256,8 @@ def contributions(
         >>> import mmgraph as mg
         >>> train, test = mg.load_dataset("heart").split(test_size=0.4, seed=0)
         >>> report = mg.contributions(mg.baselines.LateLogistic().fit(train), test)
-        >>> report["rest_exam"].verdict
-        'silent'
+        >>> report["history"].verdict
+        'carries'
         >>> total = sum(each.share.mean for each in report.modalities)
         >>> abs(total - (report.complete - report.nothing)) < 1e-12
         True
