@@ -43,8 +43,9 @@ fast slow long minimum coverage: export OMP_NUM_THREADS := 1
 fast: $(DEV) ## tests that take seconds
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not long and not gpu"
 
+# Tests of one file share what they export and fit.
 slow: $(DEV) ## tests that train a model, run the examples, build the wheel
-	$(BIN)/python -m pytest -q -n 2 -m "slow and not gpu"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not gpu"
 
 long: $(DEV) ## the guides that take longest; not part of make check
 	$(BIN)/python -m pytest -q -n 2 -m long

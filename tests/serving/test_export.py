@@ -412,7 +412,7 @@ def make_sequences(num, seed=0, kept=(True, True, True)):
 
 @pytest.fixture(scope="module")
 def of_sequences():
-    clf = FusionClassifier(**SMALL, num_layers=1, experts=("linear", "forest"))
+    clf = FusionClassifier(**SMALL, num_layers=2, experts=("linear", "forest"))
     clf.fit(make_sequences(80)).model_.beta.fill_(0.7)
     for name, value in clf.model_.graph.named_parameters():
         if name.endswith("time_encoding.weight"):  # starts from zero
