@@ -125,6 +125,9 @@ def test_models_built_in_threads_are_those_of_their_seeds():
     assert all(torch.equal(w, expected[s]) for w, s in zip(built, seeds, strict=True))
 
 
+# scikit-learn empties the filters of warnings, which all threads share, for a moment;
+# another thread that reads them then issues this warning
+@pytest.mark.filterwarnings("ignore:`sklearn.utils.parallel.delayed` should be used")
 @pytest.mark.usefixtures("_many_switches")
 @pytest.mark.slow
 def test_fits_in_threads_are_those_of_their_seeds():
