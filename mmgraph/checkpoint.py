@@ -195,19 +195,26 @@ def load(folder: PathLike) -> SavedModel:
             unknown format.
     """
     path = Path(folder)
-    for attempt in range(ATTEMPTS):
-        before = _stamp(path)
+    try:
+        return _load_between_saves(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.") from None
+
+
+def _load_between_saves(folder: Path) -> SavedModel:
+    """Load again if the manifest was replaced, and at last with savers locked out.
+
+    Stamps of two manifests can be equal, so only an error under the lock is certain.
+    """
+    for _ in range(ATTEMPTS):
+        before = _stamp(folder)
         try:
-            if attempt < ATTEMPTS // 2 or not path.is_dir():
-                return _load(path)
-            with locked(path, shared=True):
-                return _load(path)
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error}.") from None
+            return _load(folder)
         except CheckpointError:
-            if attempt == ATTEMPTS - 1 or _stamp(path) == before:
-                raise
-    raise AssertionError("the last attempt returns or raises")
+            if _stamp(folder) == before:
+                break
+    with locked(folder, shared=True) if folder.is_dir() else contextlib.nullcontext():
+        return _load(folder)
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:

@@ -296,6 +296,21 @@ def many_saves(folder: Path, *models: dict[str, Any]) -> Any:
     return save
 
 
+def test_a_manifest_with_the_stamp_of_the_former_is_read_again(tmp_path, monkeypatch):
+    """Inode, time and size of two manifests can be equal."""
+    checkpoint.save(tmp_path, {"w": torch.ones(2)}, {"run": 1})
+    load, failures = checkpoint._load, iter([CheckpointError("model-1 is missing")])
+
+    def replaced_while_it_is_read(folder):
+        for error in failures:
+            raise error
+        return load(folder)
+
+    monkeypatch.setattr(checkpoint, "_stamp", lambda _: ())
+    monkeypatch.setattr(checkpoint, "_load", replaced_while_it_is_read)
+    assert checkpoint.load(tmp_path).tensors["w"].tolist() == [1, 1]
+
+
 def test_savers_and_readers_share_a_folder(tmp_path):
     """Every load gets one of the models, and one model stays at the end."""
     models = [{"w": torch.full((1000,), float(i))} for i in range(4)]

@@ -20,6 +20,7 @@ from mmgraph.experts.links import link_of
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.experts.trees import Forest
 from mmgraph.experts.views import SequenceView, VectorView, View
+from mmgraph.files import shorten
 from mmgraph.nn.evidence_pool import EvidencePool, SubmodelPool
 from mmgraph.nn.heads import Task
 
@@ -46,6 +47,7 @@ def expert_from_config(
 ) -> nn.Module:
     """Build a base learner from its configuration, with empty tensors."""
     sizes = {key: value for key, value in item.items() if key != "kind"}
+    _check_counts(sizes)
     if item["kind"] == "prior":
         return PriorExpert(torch.zeros(task.out_channels))
     if item["kind"] == "convolution":
@@ -53,6 +55,15 @@ def expert_from_config(
         return ConvolutionExpert(width, task.out_channels, link_of(task), **sizes)
     kinds = {"linear": LinearExpert, "forest": TreeExpert}
     return kinds[item["kind"]](width, task.out_channels, link_of(task), **sizes)
+
+
+def _check_counts(sizes: Mapping[str, Any]) -> None:
+    """Check numbers of parts, which some versions of PyTorch also read from lists."""
+    for name, value in sizes.items():
+        if name.startswith("num_") and type(value) is not int:
+            raise CheckpointError(
+                f"{name} must be a whole number, got {shorten(value)}."
+            )
 
 
 def experts_config(
@@ -98,6 +109,7 @@ def _joint_from_config(
     item: Mapping[str, Any], widths: Sequence[int], task: Task, views: Sequence[View]
 ) -> nn.Module:
     channels, link = task.out_channels, link_of(task)
+    _check_counts(item)
     if "subsets" not in item:
         if item["num_trees"] % item["num_folds"] or item["num_folds"] < 1:
             raise CheckpointError(

@@ -61,7 +61,9 @@ def _read(row: Row, folder: Path) -> MultimodalData:
     options = {"y": None, "ids": None, "groups": None} | options
     modalities = {"m": ["z" if row.role else "x"]}
     if row.kind != "CSV":
-        cells = pd.Series(row.cells, dtype="object").astype(row.kind)
+        cells = pd.Series(row.cells, dtype="object")
+        if row.kind != "str" or pd.__version__ >= "3":  # else None becomes "None"
+            cells = cells.astype(row.kind)
         frame = pd.DataFrame({"x": cells, "z": np.arange(num, dtype=float)})
         return MultimodalData.from_pandas(frame, modalities, **options)
     with (folder / "t.csv").open("w", newline="", encoding="utf-8") as file:

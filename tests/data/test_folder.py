@@ -256,6 +256,7 @@ def test_features_of_audio_at_16_khz_are_those_of_the_first_version(tmp_path):
 
 
 def test_damaged_and_slow_audio_is_refused(tmp_path):
+    pytest.importorskip("soundfile")  # reads what SciPy does not
     path = tone(tmp_path / "a.wav", 440)
     content = path.read_bytes()
     path.write_bytes(content[:-1000])
