@@ -7,8 +7,8 @@ CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 SCATTER := .venv-scatter
 MINIMUM := .venv-minimum
-# Percent of lines; a floor until the first measured value.
-COVERAGE := 80
+# Percent of lines that fast tests must run; 95.9 were measured after 0.2.0.
+COVERAGE := 95
 BUILT_FROM := pyproject.toml constraints.txt hatch_build.py \
 	$(wildcard mmgraph/native/*.cpp mmgraph/native/*.h)
 export OMP_NUM_THREADS ?= 2
