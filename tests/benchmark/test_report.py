@@ -543,7 +543,11 @@ def test_a_picture_is_png_or_svg(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param("classification", marks=pytest.mark.slow), "retrieval", "unseen"],
+    [
+        pytest.param("classification", marks=pytest.mark.slow),
+        "retrieval",
+        pytest.param("unseen", marks=pytest.mark.slow),
+    ],
 )
 def test_committed_tables_follow_from_their_lines(name):
     folder = Path(__file__).parents[2] / "benchmarks" / "results" / name

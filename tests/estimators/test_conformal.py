@@ -290,6 +290,7 @@ def test_sets_are_saved_with_the_model(classifier, tmp_path):
     assert refitted.conformal_ is None
 
 
+@pytest.mark.slow
 def test_sets_of_hundreds_of_subsets_are_saved(tmp_path):
     rng = np.random.default_rng(0)
     names, present = "abcdefgh", rng.random((400, 8)) > 0.5

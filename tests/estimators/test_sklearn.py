@@ -82,6 +82,7 @@ WITHOUT_STATES = {FusionClassifier: OnlyClassifier, FusionRegressor: OnlyRegress
     [kind(**SMALL) for kind in ESTIMATORS],
     expected_failed_checks=lambda _: EXPECTED_FAILURES,
 )
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_scikit_learn_check(estimator, check):
     if check.func.__name__ in TO_THE_LAST_BIT:

@@ -293,6 +293,7 @@ def test_regression_and_labels(several):
         assert error < 0.8 * test.y.var()
 
 
+@pytest.mark.slow
 def test_progress_holds_the_scores_of_submodels(tmp_path):
     options = {**FAST, "checkpoint_dir": tmp_path / "progress"}
     data = recordings()

@@ -63,7 +63,7 @@ TIMED = (
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Build a float64 module from a seed, leaving the global random state alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return build().double()
 
 

@@ -130,7 +130,7 @@ def _build(
     members = options.get("members")
     if sets:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             options["encoders"] = {
                 m.name: EmbeddingEncoder(m.channels, WIDTH, members=members)
                 for m in MODALITIES
