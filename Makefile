@@ -47,7 +47,7 @@ fast: $(DEV) ## tests that take seconds
 slow: $(DEV) ## tests that train a model, run the examples, build the wheel
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not gpu"
 
-long: $(DEV) ## the guides that take longest; not part of make check
+long: $(DEV) ## tests of more than 25 seconds; not part of make check
 	$(BIN)/python -m pytest -q -n 2 -m long
 
 scatter: $(SCATTER)/.installed ## the sparse path on torch_scatter (builds it once)
