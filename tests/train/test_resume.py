@@ -129,7 +129,7 @@ def test_models_in_subfolders_stay(data, tmp_path):
 
 
 def _moment(tensors, plain, key="exp_avg"):
-    name = next(n for n in tensors if n.endswith(f".{key}"))
+    name = next(n for n in sorted(tensors) if n.endswith(f".{key}"))
     return name, tensors[name]
 
 
@@ -167,8 +167,12 @@ def _more(tensors, plain):
 
 
 def _parameter(tensors, plain):
-    name = next(n for n in tensors if n.startswith("step.graph."))
+    name = next(n for n in sorted(tensors) if _is_wide(n, tensors[n]))
     tensors[name] = tensors[name][..., :1]
+
+
+def _is_wide(name, tensor):
+    return name.startswith("step.graph.") and tensor.ndim and tensor.shape[-1] > 1
 
 
 def _indices(tensors, plain):
@@ -184,9 +188,8 @@ def _best(tensors, plain):
 
 
 def _graph_name(tensors):
-    return next(n for n in tensors if n.startswith("step.graph.")).removeprefix(
-        "step.graph."
-    )
+    names = sorted(n for n in tensors if n.startswith("step.graph."))
+    return names[0].removeprefix("step.graph.")
 
 
 def _rate(tensors, plain):
