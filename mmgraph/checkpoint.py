@@ -210,7 +210,7 @@ def _load_between_saves(folder: Path) -> SavedModel:
         before = _stamp(folder)
         try:
             return _load(folder)
-        except CheckpointError:
+        except (CheckpointError, OSError):  # a file can vanish before it is opened
             if _stamp(folder) == before:
                 break
     with locked(folder, shared=True) if folder.is_dir() else contextlib.nullcontext():

@@ -296,10 +296,11 @@ def many_saves(folder: Path, *models: dict[str, Any]) -> Any:
     return save
 
 
-def test_a_manifest_with_the_stamp_of_the_former_is_read_again(tmp_path, monkeypatch):
-    """Inode, time and size of two manifests can be equal."""
+@pytest.mark.parametrize("error", [CheckpointError("gone"), FileNotFoundError("gone")])
+def test_files_that_vanish_are_read_again(tmp_path, monkeypatch, error):
+    """Also if inode, time and size of two manifests are equal."""
     checkpoint.save(tmp_path, {"w": torch.ones(2)}, {"run": 1})
-    load, failures = checkpoint._load, iter([CheckpointError("model-1 is missing")])
+    load, failures = checkpoint._load, iter([error])
 
     def replaced_while_it_is_read(folder):
         for error in failures:
