@@ -66,7 +66,7 @@ def contributions(
     )
 
     if page is not None:
-        check_file(page)
+        check_file(page, inputs=[model, file])
     request = ContributionsRequest(
         model,
         file,

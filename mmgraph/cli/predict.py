@@ -100,7 +100,8 @@ def predict(
     from mmgraph.cli.options import parse_encoders, parse_modalities
 
     if output is not None:
-        check_file(output, ".parquet", ".csv", inputs=[file])
+        read = [file, *(x for x in (conformal, acquire) if x is not None)]
+        check_file(output, ".parquet", ".csv", inputs=read)
     chosen, encoders = parse_modalities(modality), parse_encoders(encoder)
     request = PredictRequest(
         "predict",

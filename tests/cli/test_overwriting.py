@@ -75,6 +75,13 @@ def test_other_commands_do_not_overwrite_their_inputs(here):
     assert "got 'linked', which is 'parts'" in message
     message = run("search", "x", "--index", "parts", "--page", "parts/p.html", code=2)
     assert "which is in 'parts'" in message
+    for option in ("--conformal", "--acquire"):
+        given = ("predict", "m", "parts", option, "t.csv", "--output", "link.csv")
+        assert "got 'link.csv', which is 't.csv'" in run(*given, code=2)
+    message = run("contributions", "m", "t.csv", "--page", "hard.csv", code=2)
+    assert "got 'hard.csv', which is 't.csv'" in message
+    message = run("contributions", "parts", "t.csv", "--page", "parts/p", code=2)
+    assert "which is in 'parts'" in message
     message = run("index", "parts", "--model", "m", "--output", "parts", code=2)
     assert "Output must" in message
 
