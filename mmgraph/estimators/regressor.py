@@ -240,7 +240,8 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         samples then keep what they share with it.
 
         Args:
-            calibration: Samples with targets that were not used in training.
+            calibration: Samples with targets that were not used in training; the
+                training samples as a whole are reported in a ``DataWarning``.
             alpha: Miscoverage of each target.
             y: ``[N]`` or ``[N, K]`` targets; default: those of the samples.
             condition: "subset", or "marginal": one threshold, which holds on average

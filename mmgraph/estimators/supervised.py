@@ -13,6 +13,7 @@ member's state, ``S`` sampled samples.
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeGuard
@@ -36,7 +37,7 @@ from mmgraph.data.splits import assign_folds
 from mmgraph.data.stream.sampling import draw_sample
 from mmgraph.data.targets import labeled_rows
 from mmgraph.distributed import ProcessGroup, init_process_group
-from mmgraph.errors import CheckpointError, DataError
+from mmgraph.errors import CheckpointError, DataError, DataWarning
 from mmgraph.estimators.base import (
     AnyArray,
     ArrayLike,
@@ -243,7 +244,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         self.out_of_fold_score_ = self._score_out_of_fold(known)
         pool = self.model_.ensemble.pool
         self.training_summary_ = summarize_training(
-            known, pool, task, self._score_targets
+            known, pool, task, self._score_targets, _fingerprint(data)
         )
         samples, num_samples = extend(known) if extend else (known, len(known))
         self._fit_graph(pool, samples, num_samples, processes, progress)
@@ -510,7 +511,16 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             raise DataError(
                 "calibration must have labels, got none. Give samples with y, or y=."
             )
-        return self._read_complete(data[known])
+        samples, summary = self._read_complete(data[known]), self.training_summary_
+        if summary is not None and _fingerprint(samples) == summary.fingerprint:
+            warnings.warn(
+                "calibration must hold samples that were not used in training, got the "
+                "training samples. They are predicted better than new ones, so sets "
+                "and intervals are too small.",
+                DataWarning,
+                stacklevel=3,
+            )
+        return samples
 
     def transform(self, X: "SampleLike") -> npt.NDArray[np.float32]:  # noqa: N803
         """Sample states of the graph networks, ``[N, E D]``.
@@ -667,6 +677,11 @@ def _total_weight(
         return given
     of_class = np.where(codes.numpy() >= 0, classes[codes.numpy()], 0.0)
     return of_class if given is None else given * of_class
+
+
+def _fingerprint(data: MultimodalData) -> str:
+    """Return the SHA-256 of the content of samples, without labels."""
+    return data.replace(y=None, groups=None, split_name=None).fingerprint
 
 
 def _json_number(value: float) -> float | None:

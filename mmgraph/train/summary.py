@@ -38,6 +38,7 @@ class TrainingSummary:
         nothing: Score with nothing observed.
         presence: AUROC of the presence mask alone with the bounds of its 95% interval;
             None for regression and for several labels.
+        fingerprint: SHA-256 of the samples without labels; None if it is not known.
     """
 
     num_samples: int
@@ -45,6 +46,7 @@ class TrainingSummary:
     alone: tuple[float, ...]
     nothing: float
     presence: tuple[float, float, float] | None
+    fingerprint: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as JSON; NaN is null."""
@@ -54,6 +56,7 @@ class TrainingSummary:
             "alone": [None if math.isnan(x) else x for x in self.alone],
             "nothing": None if math.isnan(self.nothing) else self.nothing,
             "presence": self.presence and list(self.presence),
+            "fingerprint": self.fingerprint,
         }
 
     @classmethod
@@ -80,12 +83,17 @@ class TrainingSummary:
             )
         nothing = _numbers([content["nothing"]])[0]
         three = None if bounds is None else (bounds[0], bounds[1], bounds[2])
-        return cls(int(content["num_samples"]), observed, alone, nothing, three)
+        number, fingerprint = int(content["num_samples"]), content.get("fingerprint")
+        return cls(number, observed, alone, nothing, three, fingerprint)
 
 
 @torch.no_grad()
 def summarize_training(
-    known: TrainingSet, pool: EvidencePool, task: Task, score: Score
+    known: TrainingSet,
+    pool: EvidencePool,
+    task: Task,
+    score: Score,
+    fingerprint: str | None = None,
 ) -> TrainingSummary:
     """Summarize the training samples by their out-of-fold evidence.
 
@@ -94,6 +102,7 @@ def summarize_training(
         pool: Pool of the evidence.
         task: Prediction task.
         score: Function of predictions, targets and sample weights.
+        fingerprint: SHA-256 of the samples without labels.
     """
     step = max(1, -(-len(known) // MAX_ROWS))
     rows = torch.arange(0, len(known), step, device=known.y.device)
@@ -120,6 +129,7 @@ def summarize_training(
         tuple(score_of(each, rows[present[rows, m]]) for m, each in enumerate(subsets)),
         score_of(torch.zeros_like(subsets[0]), rows),
         presence,
+        fingerprint,
     )
 
 

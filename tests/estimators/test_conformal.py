@@ -511,3 +511,14 @@ def test_samples_without_a_label_are_left_out(classifier):
     np.testing.assert_array_equal(some, rest)
     given = classifier.conformal(replace(CALIBRATION, y=None), y=y, score="lac")
     np.testing.assert_array_equal(given.predict(TEST[:30]), rest)
+
+
+@pytest.mark.parametrize("kind", [FusionClassifier, FusionRegressor])
+def test_calibration_on_the_training_samples_is_reported(kind, tmp_path):
+    train, other = make(120), make(120, seed=1)
+    model = kind(**SMALL).fit(train)
+    model.save_pretrained(tmp_path)
+    for each in (model, kind.from_pretrained(tmp_path)):
+        with pytest.warns(DataWarning, match="not used in training, got the training"):
+            each.conformal(train)
+        each.conformal(other)  # a warning would be an error
