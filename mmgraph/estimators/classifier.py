@@ -296,8 +296,8 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         information means larger scores.
 
         Args:
-            calibration: Samples with labels that were not used in training; the training
-                samples as a whole are reported in a ``DataWarning``.
+            calibration: Samples with labels that were not used in training; the
+                training samples as a whole are reported in a ``DataWarning``.
             alpha: Miscoverage: share of the samples whose class may be outside.
             y: ``[N]`` labels; default: those of the samples.
             condition: "subset", or "marginal": one threshold, which holds on average

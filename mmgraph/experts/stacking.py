@@ -23,6 +23,7 @@ from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_o
 from mmgraph.experts.submodels import (
     PriorExpert,
     RidgeTraining,
+    Submodels,
     fit_convolution,
     fit_submodels,
 )
@@ -126,13 +127,14 @@ def fit_evidence(
         Stacked Generalization, Wolpert, 1992.
     """
     prior = prior_of(task, y, weight)
-    present = present_rows(features.values())
-    evidence, experts = [], nn.ModuleList()
+    parts = list(features.values())
+    present = present_rows(parts)
     ridges = None
     if kernels is not None:
         ridges = RidgeTraining(kernels, present, y, task, folds, prior, weight)
+    evidence, experts = [], nn.ModuleList()
     options: dict[str, Any]
-    for m, x in enumerate(features.values()):
+    for m, x in enumerate(parts):
         rows = torch.nonzero(present[:, m])[:, 0]
         own = x[rows], y[rows], task, folds[rows]
         weights = None if weight is None else weight[rows]
@@ -148,25 +150,14 @@ def fit_evidence(
         table = part.new_zeros(len(y), *part.shape[1:])
         evidence.append(table.index_copy(0, rows, torch.where(part.isnan(), 0, part)))
         experts.append(nn.ModuleList(expert for _, expert in fitted))
-    parts = list(features.values())
-    joint = nn.ModuleList()
-    usable = present.any(1) & (targets_of(y, task)[1] > 0)
-    if "joint" in kinds and len(parts) > 1 and bool(usable.any()):
+    joint, submodels = nn.ModuleList(), None
+    if "joint" in kinds and len(parts) > 1:
         training = parts, present, y, task, folds
-        joint.append(fit_joint(*training, seed=seed, weight=weight))
-        boosted = fit_boosted(*training, seed=seed, weight=weight)
-        joint.extend([] if boosted is None else [boosted])
-    views, submodel_scores = nn.ModuleList(), None
-    if kernels is not None:
-        submodels = None
-        if ridges is not None and "submodels" in kinds and len(parts) > 1:
-            submodels = fit_submodels(ridges)
-        num_views = kernels.num_single
-        if submodels is not None:
-            submodel_scores, model = submodels
-            joint.append(model)
-            num_views = len(model.needs)
-        views.extend(kernels.views[:num_views])
+        joint.extend(_fit_forests(*training, seed=seed, weight=weight))
+    if ridges is not None and "submodels" in kinds and len(parts) > 1:
+        submodels = fit_submodels(ridges)
+    submodel_scores, model = submodels or (None, None)
+    joint.extend([] if model is None else [model])
     return Evidence(
         torch.stack(evidence, dim=1),
         present,
@@ -175,9 +166,36 @@ def fit_evidence(
         parts,
         folds,
         joint,
-        views,
+        _views_of(kernels, model),
         submodel_scores,
     )
+
+
+def _fit_forests(
+    parts: Sequence[Tensor],
+    present: Tensor,
+    y: Tensor,
+    task: Task,
+    folds: Tensor,
+    **options: Any,  # noqa: ANN401
+) -> list[nn.Module]:
+    """Fit the forests of all modalities; none without usable samples."""
+    usable = present.any(1) & (targets_of(y, task)[1] > 0)
+    if not bool(usable.any()):
+        return []
+    training = parts, present, y, task, folds
+    boosted = fit_boosted(*training, **options)
+    return [fit_joint(*training, **options), *([] if boosted is None else [boosted])]
+
+
+def _views_of(
+    kernels: ViewKernels | None, submodels: Submodels | None
+) -> nn.ModuleList:
+    """Return the views that base learners read: without submodels, the single ones."""
+    if kernels is None:
+        return nn.ModuleList()
+    count = kernels.num_single if submodels is None else len(submodels.needs)
+    return nn.ModuleList(kernels.views[:count])
 
 
 def fit_unimodal(

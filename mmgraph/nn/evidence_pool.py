@@ -75,6 +75,7 @@ class EvidencePool(nn.Module):
         num_joint: ``Y``.
         num_patterns: ``P``.
         init_weights: ``[X]`` positive initial values of ``w``; None for ``1 / X`` each.
+        init_joint: ``[Y]`` positive initial values of ``v``; None for 0.3 each.
 
     Raises:
         ValueError: If ``init_weights`` are not ``X`` positive numbers.
@@ -100,6 +101,7 @@ class EvidencePool(nn.Module):
         num_joint: int = 0,
         num_patterns: int = 0,
         init_weights: Sequence[float] | None = None,
+        init_joint: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         weights = init_weights or [1 / num_experts] * num_experts
@@ -108,11 +110,13 @@ class EvidencePool(nn.Module):
                 f"init_weights must hold a weight above zero for each of {num_experts} "
                 f"experts, got {list(weights)}."
             )
-        self.initial = [_inverse_softplus(weight) for weight in weights]
-        initial = torch.tensor([self.initial] * num_modalities)
+        self.start = {
+            "modality_weight": _inverse(weights),
+            "joint_weight": _inverse(init_joint or [JOINT_WEIGHT] * num_joint),
+        }
+        initial = torch.tensor([self.start["modality_weight"]] * num_modalities)
         self.modality_weight = nn.Parameter(initial)
-        joint = torch.full((num_joint,), _inverse_softplus(JOINT_WEIGHT))
-        self.joint_weight = nn.Parameter(joint)
+        self.joint_weight = nn.Parameter(torch.tensor(self.start["joint_weight"]))
         self._register_scales(num_modalities)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.pattern_bias = nn.Parameter(torch.zeros(num_patterns, out_channels))
@@ -166,14 +170,14 @@ class EvidencePool(nn.Module):
 
         The offsets of patterns count three times.
         """
-        parts = (
-            self.modality_weight - self.modality_weight.new_tensor(self.initial),
-            self.joint_weight - _inverse_softplus(JOINT_WEIGHT),
-            self.power,
-            self.bias,
-        )
         rest = PATTERN_PENALTY * self.pattern_bias.square().sum()
+        parts = [*self._distances(), self.power, self.bias]
         return sum((part.square().sum() for part in parts), rest)
+
+    def _distances(self) -> list[Tensor]:
+        """Return the distances of weights and scales to their initial values."""
+        named = ((self.get_parameter(name), x) for name, x in self.start.items())
+        return [parameter - parameter.new_tensor(x) for parameter, x in named]
 
 
 class SubmodelPool(EvidencePool):
@@ -199,37 +203,9 @@ class SubmodelPool(EvidencePool):
         ValueError: If ``init_weights`` are not ``X`` positive numbers.
     """
 
-    start: dict[str, list[float]]
-
-    def __init__(
-        self,
-        num_modalities: int,
-        num_experts: int,
-        out_channels: int,
-        *,
-        num_joint: int = 0,
-        num_patterns: int = 0,
-        init_weights: Sequence[float] | None = None,
-        init_joint: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(
-            num_modalities,
-            num_experts,
-            out_channels,
-            num_joint=num_joint,
-            num_patterns=num_patterns,
-            init_weights=init_weights,
-        )
-        joint = _inverse(init_joint or [JOINT_WEIGHT] * num_joint)
-        self.joint_weight = nn.Parameter(torch.tensor(joint))
-        self.start = self.start | {
-            "modality_weight": self.initial,
-            "joint_weight": joint,
-        }
-
     def _register_scales(self, num_modalities: int) -> None:
         counts = range(1, num_modalities + 1)
-        self.start = {
+        self.start |= {
             "modality_scale": _inverse(1 / n for n in counts),
             "joint_scale": _inverse(1 - 1 / n for n in counts),
         }
@@ -248,11 +224,7 @@ class SubmodelPool(EvidencePool):
         Offsets count thirty times.
         """
         offsets = self.bias.square().sum() + self.pattern_bias.square().sum()
-        parts = (
-            (parameter - parameter.new_tensor(self.start[name])).square().sum()
-            for name, parameter in self.named_parameters()
-            if name in self.start
-        )
+        parts = (part.square().sum() for part in self._distances())
         return sum(parts, OFFSET_PENALTY * offsets)
 
 
