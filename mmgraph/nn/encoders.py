@@ -5,6 +5,7 @@ modalities. An encoder receives observed rows only; a modality without rows has 
 nodes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple, cast
@@ -69,7 +70,7 @@ class Encoded(NamedTuple):
     max_per_sample: int | None = None
 
 
-class RowEncoder(nn.Module):
+class RowEncoder(nn.Module, ABC):
     """Base class of encoders: parameter-free preparation, perceptron, layer norm.
 
     The preparation has no parameters, so that the perceptrons of several modalities can
@@ -77,13 +78,13 @@ class RowEncoder(nn.Module):
     """
 
     @property
+    @abstractmethod
     def network(self) -> tuple[tuple[Linear, ...], Norm]:
         """Affine maps, first to last, and the layer normalization."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare(self, rows: Encoded, num_samples: int) -> Encoded:
         """Return one row ``[N, C']`` for every node, from rows ``[L, C]``."""
-        raise NotImplementedError
 
     def forward(
         self, x: Tensor, sample: Tensor, time: Tensor | None, num_samples: int
