@@ -5,6 +5,12 @@ text as hashed word counts), NaN where the modality is missing. The package may 
 data, missing and metrics, and nothing above them.
 """
 
+from mmgraph.baselines.augmented import (
+    Blend,
+    BoostingDropout,
+    ExtraTreesDropout,
+    LogisticDropout,
+)
 from mmgraph.baselines.base import Baseline
 from mmgraph.baselines.networks import ConcatMLPBaseline, TokenTransformerBaseline
 from mmgraph.baselines.retrieval import (
@@ -28,11 +34,15 @@ __all__ = [
     "RETRIEVAL_BASELINES",
     "Baseline",
     "BestSingle",
+    "Blend",
+    "BoostingDropout",
     "ConcatMLPBaseline",
+    "ExtraTreesDropout",
     "HistGradientBoosting",
     "KNNLogistic",
     "LateForest",
     "LateLogistic",
+    "LogisticDropout",
     "MeanForest",
     "MeanLogistic",
     "RetrievalBaseline",
@@ -52,6 +62,10 @@ BASELINES: dict[str, type[Baseline]] = {
     "late_forest": LateForest,
     "concat_mlp": ConcatMLPBaseline,
     "token_transformer": TokenTransformerBaseline,
+    "logistic_drop": LogisticDropout,
+    "extra_trees_drop": ExtraTreesDropout,
+    "boosting_drop": BoostingDropout,
+    "blend": Blend,
 }
 
 RETRIEVAL_BASELINES: dict[str, type[RetrievalBaseline]] = {

@@ -22,6 +22,13 @@ def make_forest(seed: int) -> Any:  # noqa: ANN401
     return RandomForestClassifier(NUM_TREES, random_state=seed, n_jobs=1)
 
 
+def make_extra_trees(seed: int) -> Any:  # noqa: ANN401
+    """Return an unfitted classifier of extremely random trees."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    return ExtraTreesClassifier(NUM_TREES, random_state=seed, n_jobs=1)
+
+
 @contextmanager
 def ignore_convergence_warnings() -> Iterator[None]:
     """Ignore the warning of scikit-learn that a fit has not converged.

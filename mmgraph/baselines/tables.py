@@ -26,7 +26,7 @@ from mmgraph.baselines.knn_imputer import NearestDonors
 _MAX_DONORS = 2000  # training samples among which nearest neighbors are searched
 
 
-class _TableBaseline(Baseline):
+class TableBaseline(Baseline):
     """Base class: a classifier of scikit-learn on one table."""
 
     def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
@@ -50,7 +50,7 @@ class _TableBaseline(Baseline):
         return filled_table(x, self._scalers)
 
 
-class MeanLogistic(_TableBaseline):
+class MeanLogistic(TableBaseline):
     """Mean imputation with indicators, then logistic regression.
 
     There is one indicator per modality and one per distinct missingness pattern of
@@ -65,7 +65,7 @@ class MeanLogistic(_TableBaseline):
         return make_logistic(self.seed)
 
 
-class MeanForest(_TableBaseline):
+class MeanForest(TableBaseline):
     """Mean imputation with indicators, then a random forest of 300 trees.
 
     References:
@@ -76,7 +76,7 @@ class MeanForest(_TableBaseline):
         return make_forest(self.seed)
 
 
-class HistGradientBoosting(_TableBaseline):
+class HistGradientBoosting(TableBaseline):
     """Histogram gradient boosting, in which missing cells follow a learned branch.
 
     References:
@@ -103,7 +103,7 @@ class HistGradientBoosting(_TableBaseline):
         return table[:, self._columns]
 
 
-class KNNLogistic(_TableBaseline):
+class KNNLogistic(TableBaseline):
     """Imputation by the 5 nearest training samples, then logistic regression.
 
     Neighbors are searched among at most 2000 training samples, chosen at random. A
