@@ -54,14 +54,14 @@ class ExtraTreesDropout(_DropoutBaseline):
     """Mean imputation, indicators and 300 extremely random trees with modality dropout.
 
     The training rows are used six times: as they are, and five times with random
-    modalities removed.
+    modalities removed. A leaf has at least six rows.
 
     References:
         Extremely randomized trees. Geurts et al., 2006.
     """
 
     def _make(self, y: IntArray) -> Any:  # noqa: ANN401
-        return make_extra_trees(self.seed)
+        return make_extra_trees(self.seed, min_samples_leaf=_NUM_COPIES + 1)
 
 
 class BoostingDropout(_DropoutBaseline, HistGradientBoosting):

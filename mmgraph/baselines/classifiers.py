@@ -22,11 +22,13 @@ def make_forest(seed: int) -> Any:  # noqa: ANN401
     return RandomForestClassifier(NUM_TREES, random_state=seed, n_jobs=1)
 
 
-def make_extra_trees(seed: int) -> Any:  # noqa: ANN401
+def make_extra_trees(seed: int, min_samples_leaf: int) -> Any:  # noqa: ANN401
     """Return an unfitted classifier of extremely random trees."""
     from sklearn.ensemble import ExtraTreesClassifier
 
-    return ExtraTreesClassifier(NUM_TREES, random_state=seed, n_jobs=1)
+    return ExtraTreesClassifier(
+        NUM_TREES, min_samples_leaf=min_samples_leaf, random_state=seed, n_jobs=1
+    )
 
 
 @contextmanager
