@@ -96,5 +96,5 @@ class Blend(Baseline):
 
 
 def _dropout(present: BoolArray, rng: np.random.Generator) -> BoolArray:
-    """Return a mask [N, M] in which each row has a missing rate of its own."""
+    """Return a mask [N, M] with one missing rate per row."""
     return thin(present, rng.uniform(0, _MAX_RATE, (len(present), 1)), rng)
