@@ -22,6 +22,7 @@ NUM_PARTS = 4
 # widths of the features of strings, by kind of the modality
 NUM_FEATURES = {
     "text": NUM_TEXT_FEATURES,
+    "tokens": NUM_TEXT_FEATURES,  # without a vocabulary
     "image": NUM_IMAGE_FEATURES,
     "audio": NUM_AUDIO_FEATURES,
 }
