@@ -81,7 +81,7 @@ class RelationExpert(nn.Module):
     with linear maps :math:`a_h, b_h, r_h` of the text, a perceptron :math:`\phi` of the
     channels of an object, and five classes of each coordinate of the relative place.
     Heads pool edges by :math:`\tau \log \sum_{ij} \exp(e_{ij}^h / \tau)`, a smooth
-    maximum: an answer holds if some edge supports it. Absolute places are not read, so
+    maximum: one edge suffices to support an output. Absolute places are not read, so
     that predictions do not change under translation. A sample without text or without
     objects gets the prior.
 
@@ -418,7 +418,7 @@ def _train(
         expert: Base learner with initial weights.
         data: Training samples.
         task: Prediction task.
-        support: Class that edges support; None: each output has heads of its own.
+        support: Class that edges support; None: each output has separate heads.
         seed: Seed of the batches.
         share: Divisor of the number of steps.
     """
