@@ -318,3 +318,71 @@ def test_schema_without_places_has_the_text_of_earlier_versions() -> None:
     schema = Schema([Modality("a", 1)], relations=[Relation("a", "a")])
     assert "places" not in schema.to_json()
     assert Schema.from_json(schema_of().to_json()) == schema_of()
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_invariants_of_a_classifier_of_objects_and_texts() -> None:
+    clf = FusionClassifier(**FAST).fit(scenes(90, lack=0.2))
+    data = scenes(30, seed=1)
+    present = np.random.default_rng(0).random((30, 2)) > 0.4
+    objects = [
+        x if keep else np.full((3, 3), content)
+        for content, keep, x in zip(
+            np.resize([np.nan, np.inf, 1e30], 30),
+            present[:, 0],
+            np.split(
+                data.columns["objects"].values, data.columns["objects"].offsets[1:-1]
+            ),
+            strict=True,
+        )
+    ]
+    queries = [
+        q if keep else "zzz"
+        for q, keep in zip(query_of(data), present[:, 1], strict=True)
+    ]
+    arrays = {"objects": objects, "query": queries}
+    poisoned = MultimodalData.from_arrays(arrays, present=present, schema=schema_of())
+    masks = dict(zip(("objects", "query"), present.T, strict=True))
+    proba = clf.predict_proba(data.mask(masks))
+    assert np.array_equal(clf.predict_proba(poisoned), proba)
+    order = np.random.default_rng(1).permutation(30)
+    shuffled = clf.predict_proba(poisoned[order])
+    assert np.allclose(shuffled, proba[order], atol=1e-6)
+    alone = [clf.predict_proba(poisoned[[i]]) for i in range(30)]
+    assert np.allclose(np.concatenate(alone), proba, atol=1e-6)
+    reverse = clf.predict_proba(poisoned.select(["query", "objects"]))
+    assert np.array_equal(reverse, proba)
+    nothing = clf.predict_proba(data.mask(dict.fromkeys(masks, np.zeros(30, bool))))
+    assert np.allclose(nothing, nothing[0])
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_progress_of_an_interrupted_fit_is_restored(tmp_path, monkeypatch) -> None:
+    data = scenes(90)
+    whole = FusionClassifier(**FAST).fit(data)
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FusionClassifier, "_fit_graph", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            FusionClassifier(**FAST, checkpoint_dir=tmp_path / "progress").fit(data)
+    with monkeypatch.context() as patched:
+        patched.setattr(relations, "_train", interrupt)  # nothing is trained again
+        resumed = FusionClassifier(**FAST, checkpoint_dir=tmp_path / "progress")
+        resumed.fit(data)
+    assert np.array_equal(resumed.predict_proba(data), whole.predict_proba(data))
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_stream_larger_than_its_memory_reads_objects(tmp_path, monkeypatch) -> None:
+    from mmgraph.estimators import supervised
+
+    monkeypatch.setattr(supervised, "MAX_SAMPLE", 100)
+    path = tmp_path / "data.parquet"
+    scenes(260, lack=0.1).to_parquet(path)
+    stream = MultimodalStream.from_parquet(path)
+    clf = FusionClassifier(**FAST).fit(stream)
+    assert [type(e) for e in clf.model_.ensemble.joint] == [RelationExpert]
+    assert clf.predict_proba(stream).shape == (260, 2)

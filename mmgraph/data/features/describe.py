@@ -58,7 +58,7 @@ def describe_rows(
         lengths = torch.from_numpy(column.lengths[column.present])
         sample = torch.repeat_interleave(lengths)
         position = position_in(sample, len(lengths))
-        values = torch.from_numpy(column.values)
+        values = torch.from_numpy(np.require(column.values, requirements="W"))
         rows = describe_sequences(values, sample, position, lengths).numpy()
     else:
         rows = column.values
