@@ -65,6 +65,13 @@ def scores_of(y: np.ndarray, proba: np.ndarray) -> tuple[float, float, float]:
     return found, float(roc_auc_score(y, proba[:, 1])), log_loss(y, proba)
 
 
+def interval_of(difference: np.ndarray) -> str:
+    """Return the mean of paired differences, with a normal 95% interval."""
+    mean, error = difference.mean(), difference.std(ddof=1) / len(difference) ** 0.5
+    low, high = mean - 1.96 * error, mean + 1.96 * error
+    return f"accuracy {mean:.3f}, 95% CI [{low:.3f}, {high:.3f}]"
+
+
 def main() -> None:
     """Fit, score and print."""
     found, commit = read_arguments(), read_commit()
@@ -82,6 +89,7 @@ def main() -> None:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
+    correct: dict[tuple[int, str], np.ndarray] = {}
     for seed in found.seeds:
         for model in found.models:
             start = time.process_time()
@@ -90,12 +98,19 @@ def main() -> None:
             cells = f"| {model} | {seed} |"
             if found.test:
                 y, proba = np.asarray(test.y), clf.predict_proba(test)
+                correct[seed, model] = proba.argmax(1) == y
                 cells += "".join(f" {x:.3f} |" for x in scores_of(y, proba))
             else:
                 cells += f" {clf.out_of_fold_score_:.3f} | | |"
             cells += f" {float(clf.model_.beta):.2f} | {seconds:.0f} |\n"
             sys.stdout.write(cells)
             sys.stdout.flush()
+    if found.test and {"none", "edges"} <= set(found.models):
+        pairs = [
+            correct[seed, "edges"].astype(float) - correct[seed, "none"]
+            for seed in found.seeds
+        ]
+        sys.stdout.write(f"\nedges - none: {interval_of(np.mean(pairs, axis=0))}\n")
 
 
 if __name__ == "__main__":
