@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from mmgraph import (
     MultimodalStream,
     Schema,
     SchemaError,
+    serving,
 )
 from mmgraph.experts import relations
 from mmgraph.experts.relations import (
@@ -386,3 +388,19 @@ def test_stream_larger_than_its_memory_reads_objects(tmp_path, monkeypatch) -> N
     clf = FusionClassifier(**FAST).fit(stream)
     assert [type(e) for e in clf.model_.ensemble.joint] == [RelationExpert]
     assert clf.predict_proba(stream).shape == (260, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_steps")
+def test_exported_file_predicts_the_same(tmp_path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    data = scenes(120, lack=0.1)
+    clf = FusionClassifier(**FAST).fit(data)
+    jaxtyping.config.update("jaxtyping_disable", True)  # shapes are symbols in a trace
+    try:
+        serving.export(clf, tmp_path / "model.onnx")
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    exported = serving.load(tmp_path / "model.onnx")
+    assert np.allclose(exported.predict_proba(data), clf.predict_proba(data), atol=1e-5)
