@@ -28,6 +28,7 @@ from mmgraph.files import parse_document, read_bytes, shorten
 SUITES: dict[str, tuple[str, ...]] = {
     "medical": ("heart", "physionet2012"),
     "sensor": ("basic_motions", "utd_mhad", "wesad"),
+    "relations": ("shapes_vqa", "nlvr", "kiba"),
     "all": (
         "heart",
         "physionet2012",

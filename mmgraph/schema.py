@@ -34,11 +34,12 @@ from mmgraph.typing import EdgeFunction
 if TYPE_CHECKING:
     import networkx as nx
 
-Kind: TypeAlias = Literal["vector", "embedding", "text", "image", "audio"]
+Kind: TypeAlias = Literal["vector", "embedding", "text", "tokens", "image", "audio"]
 Tokens: TypeAlias = Literal["single", "ragged"]
 EdgeType: TypeAlias = tuple[str, str, str]
 
-NEEDS_ENCODER = ("text", "image", "audio")
+NEEDS_ENCODER = ("text", "tokens", "image", "audio")
+MAX_PLACES = 3  # coordinates of a row
 MAX_LISTED = 20  # names in a message
 
 
@@ -54,10 +55,12 @@ class Modality:
     Attributes:
         name: Unique name, not empty, without ``.`` and ``*``.
         channels: Number of input channels of one row, at least 1. None is allowed for
-            text, image and audio, whose width the encoder determines.
+            text, tokens, image and audio, whose width the encoder determines.
         kind: ``"vector"``: features that are standardized and whose missing cells are
             flagged. ``"embedding"``: output of another model, used without scaling.
             ``"text"``, ``"image"`` and ``"audio"`` hold strings or paths of files.
+            ``"tokens"`` holds strings whose n-grams of words, or of letters where
+            texts have no spaces, are learned in training.
         tokens: ``"single"``: at most one row per sample. ``"ragged"``: a sequence of
             any length; length 0 means that the modality is missing.
         time: True if every row has a time stamp in seconds.
@@ -65,6 +68,9 @@ class Modality:
         max_nodes: Largest number of nodes per sample, at least 1. A longer sequence is
             summarized in this many segments of equal length; more nodes keep more
             temporal detail and cost memory.
+        places: Number of leading channels that are coordinates, 0 to 3. The rows of
+            such a modality of ``tokens="ragged"`` are objects in space: edges between
+            them depend on their relative places, and on the texts of the sample.
 
     Raises:
         SchemaError: If a field violates these rules.
@@ -81,13 +87,14 @@ class Modality:
     time: bool = False
     encoder: str | None = None
     max_nodes: int = 16
+    places: int = 0
 
     def __post_init__(self) -> None:
         _check_name("Modality", self.name)
         _require(
             self.kind in ("vector", "embedding", *NEEDS_ENCODER),
             f"Modality {self.name!r} must be of a known kind (vector, embedding, text, "
-            f"image, audio), got {self.kind!r}.",
+            f"tokens, image, audio), got {self.kind!r}.",
         )
         _require(
             self.tokens in ("single", "ragged"),
@@ -108,6 +115,27 @@ class Modality:
             self.max_nodes > 0,
             f"Modality {self.name!r} must have max_nodes of at least 1, "
             f"got {self.max_nodes}.",
+        )
+        self._check_places()
+
+    def _check_places(self) -> None:
+        _require(
+            0 <= self.places <= MAX_PLACES,
+            f"Modality {self.name!r} must have 0 to {MAX_PLACES} places, got "
+            f"{self.places}.",
+        )
+        if not self.places:
+            return
+        _require(
+            self.kind == "vector" and self.tokens == "ragged",
+            f"Modality {self.name!r} with places must be of kind 'vector' and tokens "
+            f"'ragged', got {self.kind!r} and {self.tokens!r}. Its rows are objects.",
+        )
+        _require(
+            self.places < (self.channels or 0),
+            f"Modality {self.name!r} must have more channels than places, got "
+            f"{self.channels} channels and {self.places} places. Add what describes "
+            "an object.",
         )
 
 
@@ -441,7 +469,7 @@ class Schema:
             '{"latents": [{"name": "fuse'
         """
         document = {
-            "modalities": [asdict(m) for m in self.modalities],
+            "modalities": [_modality_to_json(m) for m in self.modalities],
             "latents": [asdict(latent) for latent in self.latents],
             "relations": [_relation_to_json(r) for r in self.relations],
             "readout": list(self.readout or ()),
@@ -597,6 +625,14 @@ def _listed(names: Sequence[str]) -> str:
     """Return names for a message, at most twenty."""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return ", ".join(map(str, names[:MAX_LISTED])) + more
+
+
+def _modality_to_json(modality: Modality) -> dict[str, Any]:
+    """Return the fields; without places, as versions before them wrote it."""
+    item = asdict(modality)
+    if not modality.places:
+        del item["places"]
+    return item
 
 
 def _relation_to_json(relation: Relation) -> dict[str, Any]:

@@ -142,8 +142,11 @@ RENAMED = {
 }
 
 
-# defaults that have more values: base learners of sequences, which other data lack
-KINDS = "('linear', 'spline', 'forest', 'convolution', 'joint', 'submodels')"
+# defaults that have more values: base learners of sequences and objects, which other
+# data lack
+KINDS = (
+    "('linear', 'spline', 'forest', 'convolution', 'joint', 'submodels', 'relations')"
+)
 DEFAULTS = {
     ("FusionClassifier", "experts"): KINDS,
     ("FusionRegressor", "experts"): KINDS,

@@ -97,7 +97,8 @@ def _resize(modality: Modality, column: Column) -> Modality:
     kind: Kind = modality.kind
     if column.is_text != (kind in NEEDS_ENCODER):
         kind = "text" if column.is_text else "vector"
-    return replace(modality, channels=column.width, kind=kind)
+    places = modality.places if kind == modality.kind else 0
+    return replace(modality, channels=column.width, kind=kind, places=places)
 
 
 def _infer_modality(name: str, column: Column) -> Modality:
@@ -114,7 +115,7 @@ def _check_column(column: Column, modality: Modality) -> None:
     name = modality.name
     if column.is_text != (modality.kind in NEEDS_ENCODER):
         got = "strings" if column.is_text else "numbers"
-        rules = {"text": "strings", "image": PATHS, "audio": PATHS}
+        rules = {"text": "strings", "tokens": "strings", "image": PATHS, "audio": PATHS}
         rule = rules.get(modality.kind, "numbers")
         raise DataError(
             f"Modality {name!r} must hold {rule}, got {got}. Check the column names."

@@ -29,8 +29,8 @@ class ModalityCard:
 
     Attributes:
         name: Name of the modality.
-        channels: Number of values per row.
-        kind: ``"vector"`` or ``"embedding"``.
+        channels: Number of values per row; None for text.
+        kind: ``"vector"``, ``"embedding"`` or ``"tokens"``.
         tokens: ``"single"`` or ``"ragged"``.
         time: True if its rows have times, in seconds.
         missing: Share of samples without it, in [0, 1], rounded to 4 digits.
@@ -38,7 +38,7 @@ class ModalityCard:
     """
 
     name: str
-    channels: int
+    channels: int | None
     kind: str
     tokens: str
     time: bool

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmgraph.data import MultimodalData
+from mmgraph.data.column import Column
 from mmgraph.datasets.cards import DatasetCard, ModalityCard, cards_folder
 from mmgraph.datasets.controls import CONTROLS, synthetic
 from mmgraph.datasets.mirrors import from_mirror, mirror_root
@@ -176,7 +177,7 @@ def check_data(card: DatasetCard, data: MultimodalData) -> None:
     got = {
         "num_samples": len(data),
         "modalities": [
-            (name, int(column.values.shape[1]), round(count / max(len(data), 1), 4))
+            (name, _num_channels(column), round(count / max(len(data), 1), 4))
             for (name, column), count in zip(data.columns.items(), missing, strict=True)
         ],
         "groups": data.groups is not None,
@@ -194,6 +195,11 @@ def check_data(card: DatasetCard, data: MultimodalData) -> None:
                 f"Data set {card.name!r}: {key} must be {value} as in its card, got "
                 f"{got[key]}. Use the version of the raw files that the card describes."
             )
+
+
+def _num_channels(column: Column) -> int | None:
+    """Return the number of values of a row; None for text."""
+    return None if column.is_text else int(column.values.shape[1])
 
 
 def _split_sizes(data: MultimodalData) -> dict[str, int] | None:

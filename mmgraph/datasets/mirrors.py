@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from mmgraph.data import MultimodalData
 from mmgraph.datasets.cards import cards_folder
 from mmgraph.errors import DataError
-from mmgraph.schema import Kind, Schema
+from mmgraph.schema import Kind, Modality, Schema
 from mmgraph.typing import PathLike
 
 INERTIAL_RATE = 50.0  # Hz, nominal (UTD-MHAD)
@@ -44,6 +44,7 @@ PHYSIONET2012_BLOCKS = (
     "urine",
 )
 WESAD_DEVICES = ("ACC", "EDA", "BVP", "TEMP", "RESP")
+SHAPES_GRID = 3  # rows and columns of cells
 SPOKEN_DIGITS_TEST = 5  # recordings per digit and speaker in the test part
 TUXPAINT_MIN_CLASS = 20  # samples; smaller classes are too small for five folds
 
@@ -75,8 +76,9 @@ def from_mirror(name: str, path: PathLike) -> MultimodalData:
 
     Args:
         name: Data set with a converter: ``physionet2012``, ``utd_mhad``, ``wesad``,
-            ``wikipedia``, ``tuxpaint`` or ``spoken_digits``; or ``tuxpaint_whole``,
-            which includes the stamps of rare categories.
+            ``wikipedia``, ``tuxpaint``, ``spoken_digits``, ``shapes_vqa``, ``nlvr``,
+            ``kiba`` or ``kiba_known``; or ``tuxpaint_whole``, which includes the stamps
+            of rare categories.
         path: ``.npz`` file of the data set, with the arrays that its card lists.
 
     Returns:
@@ -316,8 +318,109 @@ def _spoken_digits(arrays: Arrays) -> MultimodalData:
     )
 
 
+def _shapes_vqa(arrays: Arrays) -> MultimodalData:
+    """Nine cells of an image, with row, column and descriptors; and a question."""
+    image = arrays["image"].astype(np.float64) / 255
+    size = image.shape[1] // SHAPES_GRID
+    shape = len(image), SHAPES_GRID, size, SHAPES_GRID, size, 3
+    cells = image.reshape(shape).swapaxes(2, 3).reshape(len(image), -1, size, size, 3)
+    grid = np.indices((SHAPES_GRID, SHAPES_GRID)).reshape(2, -1).T
+    place = np.broadcast_to(grid, (len(image), *grid.shape))
+    rows = np.concatenate([place, _describe_cells(cells)], axis=-1)
+    modalities = [
+        Modality("cells", rows.shape[-1], tokens="ragged", places=grid.shape[1]),
+        Modality("query", kind="tokens"),
+    ]
+    return MultimodalData.from_arrays(
+        {"cells": rows.astype(np.float32), "query": arrays["query"]},
+        y=arrays["y"].astype(np.int64),
+        split_name=np.where(arrays["part"] == 1, "train", "test"),
+        schema=Schema.star(modalities),
+    )
+
+
+def _describe_cells(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return shares of the colors, area, and moments of the shape in each cell.
+
+    The skewness of the vertical position is below zero for a triangle, and the mean
+    product of squared standardized coordinates is one for a square and two thirds for
+    a circle. All are zero in an empty cell.
+
+    Args:
+        cells: ``[N, 9, S, S, 3]`` pixels from 0 to 1.
+
+    Returns:
+        ``[N, 9, 6]``.
+    """
+    mass = cells.max(-1)
+    total = mass.sum((-1, -2))
+    filled = total > 0
+    weight = mass / np.where(filled, total, 1)[..., None, None]
+    step = np.arange(cells.shape[-2], dtype=np.float64)
+    down = step - (weight.sum(-1) * step).sum(-1)[..., None]
+    right = step - (weight.sum(-2) * step).sum(-1)[..., None]
+    height = np.where(filled, (weight.sum(-1) * down**2).sum(-1), 1)
+    width = np.where(filled, (weight.sum(-2) * right**2).sum(-1), 1)
+    skew = (weight.sum(-1) * down**3).sum(-1) / height**1.5
+    squares = down[..., :, None] ** 2 * right[..., None, :] ** 2
+    corners = (weight * squares).sum((-1, -2)) / (height * width)
+    color = cells.sum((-2, -3))
+    share = color / np.maximum(color.sum(-1, keepdims=True), 1e-6)
+    area = total / len(step) ** 2 / np.maximum(mass.max((-1, -2)), 1e-6)
+    parts = [share, np.stack([area, skew, corners], axis=-1)]
+    result: NDArray[np.float64] = np.concatenate(parts, -1) * filled[..., None]
+    return result
+
+
+def _nlvr(arrays: Arrays) -> MultimodalData:
+    """Objects of three boxes, with box and position in it; and a sentence."""
+    objects, offsets = arrays["objects"].astype(np.float32), arrays["objects_offsets"]
+    box = np.repeat(np.arange(len(offsets) - 1) % 3, np.diff(offsets))
+    x, y, size = objects[:, 0], objects[:, 1], objects[:, 2]
+    kinds = [objects[:, 3] == shape for shape in range(3)]
+    kinds += [objects[:, 4] == color for color in range(3)]
+    rows = np.stack([box, x, y, size, x, y, *kinds], axis=1).astype(np.float32)
+    modalities = [
+        Modality("objects", rows.shape[1], tokens="ragged", places=3),
+        Modality("sentence", kind="tokens"),
+    ]
+    return MultimodalData.from_arrays(
+        {
+            "objects": np.split(rows, offsets[3:-1:3]),
+            "sentence": arrays["sentence"],
+        },
+        y=arrays["y"].astype(np.int64),
+        groups=arrays["presentation"],
+        split_name=np.where(arrays["split"] < 2, "train", "test"),
+        schema=Schema.star(modalities),
+    )
+
+
+def _kiba(arrays: Arrays, part: str = "part") -> MultimodalData:
+    """Pairs of a molecule and a kinase, as strings of letters."""
+    used = arrays[part] > 0
+    molecule, protein = arrays["molecule"][used], arrays["protein"][used]
+    modalities = [
+        Modality("molecule", kind="tokens"),
+        Modality("protein", kind="tokens"),
+    ]
+    return MultimodalData.from_arrays(
+        {
+            "molecule": arrays["smiles"][molecule],
+            "protein": arrays["sequence"][protein],
+        },
+        y=arrays["y"][used].astype(np.int64),
+        split_name=np.where(arrays[part][used] == 1, "train", "test"),
+        schema=Schema.star(modalities),
+    )
+
+
 _CONVERTERS: dict[str, Callable[[Arrays], MultimodalData]] = {
+    "kiba": _kiba,
+    "kiba_known": functools.partial(_kiba, part="part_known_pairs"),
+    "nlvr": _nlvr,
     "physionet2012": _physionet2012,
+    "shapes_vqa": _shapes_vqa,
     "spoken_digits": _spoken_digits,
     "tuxpaint": _tuxpaint,
     "tuxpaint_whole": functools.partial(_tuxpaint, min_class=1),

@@ -80,8 +80,10 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         members: Ensemble size: number of graph networks, trained together.
         experts: Kinds of base learners: "linear", "spline" and "forest" of one
             modality; "convolution" of one sequence; "joint", random and boosted trees
-            on all modalities with modality dropout; and "submodels", a kernel ridge
-            regression for each subset of modalities, if there are sequences.
+            on all modalities with modality dropout; "submodels", a kernel ridge
+            regression for each subset of modalities, if there are sequences; and
+            "relations", scores of the edges between objects given a text, if a modality
+            has places.
         epochs: Maximum number of passes over the data; default: 80, but between 240
             and 2500 steps and at least one pass. Training stops early if no member
             improves on its held-out samples.

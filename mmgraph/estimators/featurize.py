@@ -15,6 +15,7 @@ from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column
 from mmgraph.data.features import VERSION
 from mmgraph.data.features.describe import NUM_FEATURES, describe_rows
+from mmgraph.data.vocabulary import Vocabulary
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import NEEDS_ENCODER, Kind, Modality, Schema
@@ -27,15 +28,17 @@ class Featurizer:
     """Kinds and pretrained encoders of text, image and audio modalities.
 
     Attributes:
-        kinds: "text", "image" or "audio" by modality.
+        kinds: "text", "tokens", "image" or "audio" by modality.
         encoders: Pretrained encoder by modality; None if it is not loaded, in which
             case samples must hold the vectors of that encoder.
         version: Version of the features of modalities without an encoder.
+        vocabularies: Vocabulary of each modality of kind "tokens".
     """
 
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     encoders: Mapping[str, PretrainedEncoder | None] = field(default_factory=dict)
     version: int = VERSION
+    vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -47,7 +50,7 @@ class Featurizer:
         """Choose the encoder of each modality: the given one, or that of the schema.
 
         Without a schema, the kind of the encoder determines whether strings are texts,
-        or paths of images or audio files.
+        or paths of images or audio files. Modalities of kind "tokens" get a vocabulary.
 
         Args:
             data: Training samples.
@@ -72,7 +75,12 @@ class Featurizer:
             wanted = None if data.given_schema is None else kinds[name]
             encoders[name] = _encoder(name, encoder, wanted, device)
             kinds[name] = encoders[name].kind
-        return cls(kinds, encoders)
+        vocabularies = {
+            name: Vocabulary.fit(data.columns[name].values)
+            for name, kind in kinds.items()
+            if kind == "tokens" and name in data.columns
+        }
+        return cls(kinds, encoders, vocabularies=vocabularies)
 
     def transform(
         self, data: MultimodalData, *, progress: bool | None = False
@@ -80,7 +88,7 @@ class Featurizer:
         """Replace texts, images and audio by vectors.
 
         The vectors are those of the pretrained encoder if there is one; otherwise
-        hashed word counts, colors and edges, or a spectrum.
+        hashed word counts, counts of n-grams, colors and edges, or a spectrum.
 
         Args:
             data: Samples.
@@ -143,6 +151,9 @@ class Featurizer:
         if encoder is not None:
             return Modality(modality.name, encoder.channels, kind="embedding")
         kind = self.kinds.get(modality.name, modality.kind)
+        if modality.name in self.vocabularies:
+            width = len(self.vocabularies[modality.name])
+            return Modality(modality.name, width, kind="embedding")
         plain: Kind = "embedding" if kind == "text" else "vector"
         return Modality(modality.name, NUM_FEATURES[kind], kind=plain)
 
@@ -158,6 +169,8 @@ class Featurizer:
                 f"Modality {name!r} must hold the vectors of its pretrained encoder, "
                 f"got {kind}. Compute them with PretrainedEncoder.encode."
             )
+        if name in self.vocabularies:
+            return self.vocabularies[name].transform(column.values)
         if not len(column.values):
             return np.empty((0, NUM_FEATURES[kind]), dtype=np.float32)
         return describe_rows(column, kind, version=self.version)[column.present]
@@ -170,11 +183,13 @@ class Featurizer:
             name: None if each is None else each.describe()
             for name, each in self.encoders.items()
         }
-        return {
+        content = {
             "kinds": dict(self.kinds),
             "encoders": encoders,
             "features_version": self.version,
         }
+        known = {name: each.to_json() for name, each in self.vocabularies.items()}
+        return content | ({"vocabularies": known} if known else {})
 
     def unloaded(self) -> "Featurizer":
         """Return a copy without encoders, which expects their vectors as inputs."""
@@ -183,8 +198,8 @@ class Featurizer:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Featurizer":
         """Read the content of :meth:`to_json`, without loading encoders."""
-        kinds, facts, version = _read(content)
-        return cls(kinds, dict.fromkeys(facts), version)
+        kinds, facts, version, vocabularies = _read(content)
+        return cls(kinds, dict.fromkeys(facts), version, vocabularies)
 
     @classmethod
     def load(
@@ -210,7 +225,7 @@ class Featurizer:
         """
         given = dict(given or {})
         try:
-            kinds, facts, version = _read(content)
+            kinds, facts, version, vocabularies = _read(content)
             unknown = sorted(given.keys() - facts.keys())
             encoders = {
                 name: PretrainedEncoder.restore(name, each, given.get(name), device)
@@ -228,13 +243,13 @@ class Featurizer:
                 f"({', '.join(facts) or 'none had'}), got {unknown[0]!r}.",
                 parameter="encoders",
             )
-        return cls(kinds, encoders, version)
+        return cls(kinds, encoders, version, vocabularies)
 
 
 def _read(
     content: Mapping[str, Any],
-) -> tuple[dict[str, Kind], dict[str, dict[str, Any]], int]:
-    """Return kinds and encoders by modality, and the version of the features.
+) -> tuple[dict[str, Kind], dict[str, dict[str, Any]], int, dict[str, Vocabulary]]:
+    """Return kinds, encoders, version of the features, and vocabularies.
 
     Files of mmgraph 0.2 have no version; it is 1.
 
@@ -251,7 +266,14 @@ def _read(
     version = content.get("features_version", 1)
     if type(version) is not int or not 1 <= version <= VERSION:
         raise TypeError(f"features_version {version!r}")
-    return kinds, facts, version
+    vocabularies = {
+        name: Vocabulary.from_json(each)
+        for name, each in content.get("vocabularies", {}).items()
+    }
+    tokens = {name for name, kind in kinds.items() if kind == "tokens"}
+    if not vocabularies.keys() <= tokens:
+        raise TypeError(f"vocabularies of {sorted(vocabularies)}")
+    return kinds, facts, version, vocabularies
 
 
 def _encoder(

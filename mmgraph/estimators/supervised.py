@@ -59,6 +59,7 @@ from mmgraph.estimators.validation import (
 )
 from mmgraph.experts.ensemble import predict_joint
 from mmgraph.experts.fit import Fitting
+from mmgraph.experts.relations import ObjectView
 from mmgraph.experts.residual import ResidualFusion
 from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
 from mmgraph.experts.views import MAX_LANDMARKS, plan_views
@@ -790,7 +791,8 @@ class StreamPreparation:
         data = self.inputs.read(chunk)
         device = sample.y.device
         features = [x.to(device) for x in self.inputs.features(data)]
-        evidence, present, scores = self._predict(data, features)
+        evidence, present, scores, objects = self._predict(data, features)
+        features += objects
         members = len(sample.member_weights)
         weights = sample.member_weights.new_ones(members, len(keys))
         if self.weigh is not None:
@@ -831,8 +833,8 @@ class StreamPreparation:
 
     def _predict(
         self, data: MultimodalData, features: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return evidence, presence, and the scores of all submodels.
+    ) -> tuple[Tensor, Tensor, Tensor | None, list[Tensor]]:
+        """Return evidence, presence, scores of all submodels, and tables of objects.
 
         The tables of views are wide: they are computed for few samples at a time.
 
@@ -843,12 +845,16 @@ class StreamPreparation:
         ensemble = self.model.ensemble
         parts: list[tuple[Tensor, Tensor]] = []
         scores: list[Tensor] = []
+        objects: list[list[Tensor]] = []
+        count = sum(isinstance(view, ObjectView) for view in ensemble.views)
         size = TABLE_ROWS if len(ensemble.views) else max(len(data), 1)
         for rows in torch.arange(len(data)).split(size):
             batch = data.batch(rows.numpy()).to(features[0].device)
             tables = ensemble.tables(batch, [x[rows] for x in features])
             own = ensemble.submodel_scores(tables)
+            objects.append(tables[len(tables) - count :])
             parts.append(ensemble.evidence(tables))
             scores += [] if own is None else [own]
         evidence, present = (torch.cat(each) for each in zip(*parts, strict=True))
-        return evidence, present, torch.cat(scores) if scores else None
+        merged = [torch.cat(each) for each in zip(*objects, strict=True)]
+        return evidence, present, torch.cat(scores) if scores else None, merged

@@ -141,7 +141,7 @@ def check_params(
     for name, constraint in constraints.items():
         if name in params and not constraint.holds(params[name]):
             raise _invalid(name, constraint.rule, params)
-    if set(params["experts"]) <= {"joint", "submodels"}:
+    if set(params["experts"]) <= {"joint", "submodels", "relations"}:
         rule = "a list with an expert of one modality too"
         raise _invalid("experts", rule, params)
     heads = int(params["num_heads"])

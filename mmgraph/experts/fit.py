@@ -25,6 +25,7 @@ from mmgraph.errors import CheckpointError
 from mmgraph.experts.ensemble import ExpertEnsemble
 from mmgraph.experts.links import ExpertKind
 from mmgraph.experts.pooling import fit_pool
+from mmgraph.experts.relations import ObjectView, RelationTraining, plan_objects
 from mmgraph.experts.serialization import (
     count_objects,
     ensemble_config,
@@ -154,6 +155,7 @@ class Fitting:
             seed=self.seed,
             weight=self.weight,
             kernels=self._view_kernels(list(features.values()), kinds),
+            relations=self._relation_training(kinds),
         )
         options: dict[str, Any] = {"seed": self.seed, "weight": self.weight}
         pool = fit_pool(evidence, self.y, self.task, **options)
@@ -177,6 +179,25 @@ class Fitting:
 
         names = self.data.schema.modality_names
         return fit_views(views, names, len(self.data), read, seed=self.seed)
+
+    def _relation_training(
+        self, kinds: Sequence[ExpertKind]
+    ) -> RelationTraining | None:
+        """Return the tables of objects; None without objects or texts."""
+        if "relations" not in kinds:
+            return None
+        schema, columns = self.data.schema, self.data.columns
+        longest = [
+            int(columns[n].lengths.max(initial=0)) for n in schema.modality_names
+        ]
+        views = plan_objects(schema, longest)
+        if not views:
+            return None
+        return RelationTraining(views, self._object_tables(views), schema)
+
+    def _object_tables(self, views: Sequence[ObjectView]) -> list[Tensor]:
+        batch = self.data.batch()
+        return [view(batch, ()) for view in views]
 
     def _folds(self) -> Tensor:
         y, groups = self.y.numpy(), self.groups
@@ -205,6 +226,9 @@ class Fitting:
         out_of_fold = restored(tensors, EVIDENCE[0], like)
         if not torch.equal(restored(tensors, EVIDENCE[1], present), present):
             raise CheckpointError("present must be the modalities of the samples")
+        features += self._object_tables(
+            [view for view in ensemble.views if isinstance(view, ObjectView)]
+        )
         submodel_scores = None
         for expert in ensemble.joint:
             if isinstance(expert, Submodels):

@@ -16,7 +16,7 @@ from mmgraph.nn.heads import Classification, MultiLabel, Task
 
 Link: TypeAlias = Literal["softmax", "sigmoid", "identity"]
 ExpertKind: TypeAlias = Literal[
-    "linear", "spline", "forest", "convolution", "joint", "submodels"
+    "linear", "spline", "forest", "convolution", "joint", "submodels", "relations"
 ]
 EXPERT_KINDS: tuple[ExpertKind, ...] = get_args(ExpertKind)
 FittedExperts: TypeAlias = list[tuple[Tensor, nn.Module]]

@@ -17,12 +17,14 @@ from mmgraph.experts.forest import TreeExpert
 from mmgraph.experts.joint import JointForest
 from mmgraph.experts.linear import LinearExpert
 from mmgraph.experts.links import link_of
+from mmgraph.experts.relations import MAX_OBJECTS, ObjectView, RelationExpert
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.experts.trees import Forest
 from mmgraph.experts.views import SequenceView, VectorView, View
 from mmgraph.files import shorten
 from mmgraph.nn.evidence_pool import EvidencePool, SubmodelPool
 from mmgraph.nn.heads import Task
+from mmgraph.schema import MAX_PLACES
 
 
 def expert_config(expert: nn.Module) -> dict[str, Any]:
@@ -43,7 +45,10 @@ def forest_sizes(forest: Forest) -> dict[str, int]:
 
 
 def expert_from_config(
-    item: Mapping[str, Any], width: int, task: Task, views: Sequence[View] = ()
+    item: Mapping[str, Any],
+    width: int,
+    task: Task,
+    views: Sequence[View | ObjectView] = (),
 ) -> nn.Module:
     """Build a base learner from its configuration, with empty tensors."""
     sizes = {key: value for key, value in item.items() if key != "kind"}
@@ -51,7 +56,10 @@ def expert_from_config(
     if item["kind"] == "prior":
         return PriorExpert(torch.zeros(task.out_channels))
     if item["kind"] == "convolution":
-        width = views[_index(item["view"], len(views))].out_features
+        view = views[_index(item["view"], len(views))]
+        if isinstance(view, ObjectView):
+            raise CheckpointError("A convolution must read a view of a sequence.")
+        width = view.out_features
         return ConvolutionExpert(width, task.out_channels, link_of(task), **sizes)
     kinds = {"linear": LinearExpert, "forest": TreeExpert}
     return kinds[item["kind"]](width, task.out_channels, link_of(task), **sizes)
@@ -77,7 +85,7 @@ def experts_from_config(
     config: Sequence[Sequence[Mapping[str, Any]]],
     widths: Sequence[int],
     task: Task,
-    views: Sequence[View] = (),
+    views: Sequence[View | ObjectView] = (),
 ) -> nn.ModuleList:
     """Build the base learners of each modality, with empty tensors."""
     return nn.ModuleList(
@@ -100,16 +108,25 @@ def ensemble_config(ensemble: ExpertEnsemble) -> dict[str, Any]:
 def _joint_config(expert: nn.Module) -> dict[str, Any]:
     if isinstance(expert, Submodels):
         return {"needs": expert.needs, "subsets": expert.subsets}
+    if isinstance(expert, RelationExpert):
+        names = "channels", "places", "text", "objects", "table"
+        counts = "num_heads", "num_folds", "has_edges"
+        return {name: getattr(expert, name) for name in names + counts}
     assert isinstance(expert, JointForest)
     sizes = forest_sizes(expert.forest)
     return {"boosted": expert.boosted, "num_folds": expert.num_folds, **sizes}
 
 
 def _joint_from_config(
-    item: Mapping[str, Any], widths: Sequence[int], task: Task, views: Sequence[View]
+    item: Mapping[str, Any],
+    widths: Sequence[int],
+    task: Task,
+    views: Sequence[View | ObjectView],
 ) -> nn.Module:
     channels, link = task.out_channels, link_of(task)
     _check_counts(item)
+    if "places" in item:
+        return _relations_from_config(item, widths, task, views)
     if "subsets" not in item:
         if item["num_trees"] % item["num_folds"] or item["num_folds"] < 1:
             raise CheckpointError(
@@ -117,6 +134,7 @@ def _joint_from_config(
                 f"{item['num_trees']} trees and {item['num_folds']} folds."
             )
         return JointForest(widths, channels, link, **item)
+    views = [view for view in views if not isinstance(view, ObjectView)]
     needs, subsets = item["needs"], item["subsets"]
     if len(needs) != len(views):
         raise CheckpointError(
@@ -125,20 +143,69 @@ def _joint_from_config(
     for each in (*needs, *subsets):
         for modality in each:
             _index(modality, len(widths))
-    features = [view.out_features for view in views]
+    features = [view.out_features for view in views if not isinstance(view, ObjectView)]
     return Submodels(len(widths), needs, subsets, features, channels, link)
+
+
+def _relations_from_config(
+    item: Mapping[str, Any],
+    widths: Sequence[int],
+    task: Task,
+    views: Sequence[View | ObjectView],
+) -> nn.Module:
+    """Build a base learner of relations, whose objects must be in its table."""
+    sizes = dict(item)
+    channels, places, table = (sizes.pop(k) for k in ("channels", "places", "table"))
+    for modality in (item["text"], item["objects"]):
+        _index(modality, len(widths))
+    view = views[len(views) + table] if -len(views) <= table < 0 else None
+    if not isinstance(view, ObjectView) or view.channels != channels:
+        raise CheckpointError(
+            f"Relations must read a table of objects, got the index {table!r}."
+        )
+    if places not in range(1, MAX_PLACES + 1) or places >= channels:
+        raise CheckpointError(
+            f"Relations must have 1 to {MAX_PLACES} places, fewer than channels, got "
+            f"{places!r}."
+        )
+    counts = item["num_heads"], item["num_folds"]
+    if min(counts) < 1 or type(item["has_edges"]) is not bool:
+        raise CheckpointError(
+            f"Relations must have heads and folds, got {counts} of them."
+        )
+    return RelationExpert(
+        widths[item["text"]],
+        channels,
+        places,
+        task.out_channels,
+        link_of(task),
+        table=table,
+        **sizes,
+    )
 
 
 def _view_config(view: nn.Module) -> dict[str, Any]:
     if isinstance(view, VectorView):
         sizes = {"in_features": view.in_features, "table": view.table}
         return {"names": list(view.names), **sizes}
+    if isinstance(view, ObjectView):
+        counts = {"channels": view.channels, "num_objects": view.num_objects}
+        return {"name": view.name, **counts}
     assert isinstance(view, SequenceView)
     sizes = {"num_thresholds": view.num_thresholds}
     return {"names": list(view.names), "channels": list(view.channels), **sizes}
 
 
-def _view_from_config(item: Mapping[str, Any], num_modalities: int) -> View:
+def _view_from_config(
+    item: Mapping[str, Any], num_modalities: int
+) -> View | ObjectView:
+    if "num_objects" in item:
+        if item["num_objects"] not in range(1, MAX_OBJECTS + 1):
+            raise CheckpointError(
+                f"num_objects must be from 1 to {MAX_OBJECTS}, got "
+                f"{shorten(item['num_objects'])}."
+            )
+        return ObjectView(**item)
     if "table" not in item:
         return SequenceView(**item)
     _index(item["table"], num_modalities)

@@ -20,6 +20,7 @@ from mmgraph.experts.forest import fit_forest
 from mmgraph.experts.joint import fit_boosted, fit_joint
 from mmgraph.experts.linear import MAX_SPLINE_WIDTH, fit_ridges, quantile_knots
 from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_of
+from mmgraph.experts.relations import RelationTraining, fit_relations
 from mmgraph.experts.submodels import (
     PriorExpert,
     RidgeTraining,
@@ -42,7 +43,8 @@ class Evidence:
         present: ``[N, M]`` Bool.
         experts: Base learners fitted to all samples, ``M`` lists of ``X``.
         prior: ``[K]`` scores of a sample without any modality.
-        features: ``[N, F_m]`` for each modality, for base learners of all modalities.
+        features: Tables that base learners of all modalities read: ``[N, F_m]`` for
+            each modality, then those of objects.
         folds: ``[N]`` fold of each sample, from 0.
         joint: ``Y`` base learners of all modalities together.
         views: Views that base learners read.
@@ -106,6 +108,7 @@ def fit_evidence(
     seed: int = 0,
     weight: Tensor | None = None,
     kernels: ViewKernels | None = None,
+    relations: RelationTraining | None = None,
 ) -> Evidence:
     """Fit all base learners, and compute their out-of-fold evidence.
 
@@ -122,6 +125,7 @@ def fit_evidence(
         weight: ``[N]`` sample weights; None weights all samples equally.
         kernels: Kernels of the views that "convolution" and "submodels" read; None
             leaves these out.
+        relations: Objects that "relations" read; None leaves these out.
 
     References:
         Stacked Generalization, Wolpert, 1992.
@@ -158,15 +162,23 @@ def fit_evidence(
         submodels = fit_submodels(ridges)
     submodel_scores, model = submodels or (None, None)
     joint.extend([] if model is None else [model])
+    views, tables = _views_of(kernels, model), list(parts)
+    if relations is not None and "relations" in kinds:
+        training = parts, present, y, task, folds
+        options = {"seed": seed, "weight": weight}
+        related = fit_relations(relations, *training, prior, **options)
+        joint.extend(related)
+        views.extend(relations.views if related else [])
+        tables += relations.tables if related else []
     return Evidence(
         torch.stack(evidence, dim=1),
         present,
         experts,
         prior,
-        parts,
+        tables,
         folds,
         joint,
-        _views_of(kernels, model),
+        views,
         submodel_scores,
     )
 

@@ -212,7 +212,7 @@ def plan_views(
         widths: Number of features of the description of each modality.
         sequences_only: Plan views of single sequences only.
     """
-    ragged = [m for m in schema.modalities if m.tokens == "ragged"]
+    ragged = [m for m in schema.modalities if m.tokens == "ragged" and not m.places]
     if not ragged:
         return []
     pairs = [] if sequences_only else _related_pairs(schema)
@@ -234,7 +234,7 @@ def plan_views(
 
 def _related_pairs(schema: Schema) -> list[tuple[str, str]]:
     """Return the pairs of sequence modalities that a schema relates, in its order."""
-    names = [m.name for m in schema.modalities if m.tokens == "ragged"]
+    names = [m.name for m in schema.modalities if m.tokens == "ragged" and not m.places]
     latents = {latent.name for latent in schema.latents}
     joined = {frozenset((r.source, r.target)) for r in schema.relations}
     into = {name: set[str]() for name in names}

@@ -21,7 +21,10 @@ from mmgraph.errors import DataError
 
 SHIPPED = ("basic_motions", "heart", "mfeat")
 MIRRORED = (
+    "kiba",
+    "nlvr",
     "physionet2012",
+    "shapes_vqa",
     "spoken_digits",
     "tuxpaint",
     "utd_mhad",

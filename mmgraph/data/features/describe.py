@@ -22,6 +22,7 @@ NUM_PARTS = 4
 # widths of the features of strings, by kind of the modality
 NUM_FEATURES = {
     "text": NUM_TEXT_FEATURES,
+    "tokens": NUM_TEXT_FEATURES,  # without a vocabulary
     "image": NUM_IMAGE_FEATURES,
     "audio": NUM_AUDIO_FEATURES,
 }
@@ -57,7 +58,7 @@ def describe_rows(
         lengths = torch.from_numpy(column.lengths[column.present])
         sample = torch.repeat_interleave(lengths)
         position = position_in(sample, len(lengths))
-        values = torch.from_numpy(column.values)
+        values = torch.from_numpy(np.require(column.values, requirements="W"))
         rows = describe_sequences(values, sample, position, lengths).numpy()
     else:
         rows = column.values
