@@ -1,9 +1,9 @@
-"""Measure contributions, conformal prediction and acquisition, see ``--help``.
+"""Measure contributions, conformal sets, acquisition, reliability: see ``--help``.
 
 ``conformal`` calibrates on the data as they are and predicts with half of the
 modalities hidden; ``acquire`` hides seven tenths and acquires
-one; ``contributions`` counts verdicts and alarms on controls. Figures are means over
-draws of the split.
+one; ``contributions`` counts verdicts and alarms on controls; ``reliability`` corrupts
+half of the modalities of the test samples. Figures are means over draws of the split.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from mmgraph.metrics.bootstrap import bootstrap_means
 
 QUICK = {"experts": ("linear", "spline"), "members": 2, "epochs": 5}
 ALPHA, HIDDEN, SCARCE = 0.1, 0.5, 0.7
+LABELS = 40  # training samples of each class of `reliability`
 
 
 def depends(num_samples: int, seed: int) -> mg.MultimodalData:
@@ -249,6 +250,74 @@ def trained_order(
     )
 
 
+# Reliability
+
+
+def reliability(args: argparse.Namespace) -> None:
+    """Print accuracies with and without reliability="typical" on corrupted samples.
+
+    The oracle removes the corrupted modalities. Shares of rows that contradict the
+    other modalities of their sample, by ``check``, are printed, too.
+    """
+    scores: dict[str, dict[str, list[float]]] = {}
+    for seed in range(args.first, args.first + args.draws):
+        train, test = few_labels(mg.load_dataset(args.data), LABELS, seed)
+        options: dict[str, Any] = QUICK if args.quick else {}
+        clf = mg.FusionClassifier(
+            seed=seed, verbose=False, reliability="typical", **options
+        ).fit(train)
+        order = np.random.default_rng(seed).permutation(len(test.modalities))
+        for case, (corrupt, share) in CORRUPTIONS.items():
+            broken = np.isin(np.arange(len(order)), order[: round(share * len(order))])
+            data = test
+            for name in np.array(test.modalities)[broken]:
+                data = corrupt(str(name)).apply(data, seed=args.seed)
+            outcome = outcomes_of(clf, data, broken)
+            for name, value in outcome.items():
+                scores.setdefault(case, {}).setdefault(name, []).append(value)
+    print(f"reliability {args.data}: {args.draws} draws")
+    for case, each in scores.items():
+        cells = (f"{name} {np.mean(values):.4f}" for name, values in each.items())
+        print(f"{case:22} {'  '.join(cells)}")
+
+
+def outcomes_of(
+    clf: mg.FusionClassifier, data: mg.MultimodalData, broken: np.ndarray
+) -> dict[str, float]:
+    """Return accuracies, and shares of contradicting rows, of corrupted samples."""
+    contradicts = clf.check(data).agreement < 0.01
+    outcome = {"typical": clf.score(data)}
+    typicality, clf.model_.typicality = clf.model_.typicality, None
+    outcome["plain"] = clf.score(data)
+    outcome["oracle"] = clf.score(data.mask(np.tile(~broken, (len(data), 1))))
+    clf.model_.typicality = typicality
+    if broken.any():
+        outcome["contradicting, corrupted"] = contradicts[:, broken].mean()
+    outcome["others"] = contradicts[:, ~broken].mean()
+    return outcome
+
+
+def few_labels(
+    data: mg.MultimodalData, count: int, seed: int
+) -> tuple[mg.MultimodalData, mg.MultimodalData]:
+    """Return training samples, equally many of each class, and all others."""
+    y, rng = np.asarray(data.y), np.random.default_rng(seed)
+    drawn = [rng.permutation(np.flatnonzero(y == k))[:count] for k in np.unique(y)]
+    train = np.sort(np.concatenate(drawn))
+    return data[train], data[np.setdiff1d(np.arange(len(data)), train)]
+
+
+Corrupt = Callable[[str], mg.corruption.Corruption]
+# corruption of a modality, and the share of the modalities
+CORRUPTIONS: dict[str, tuple[Corrupt, float]] = {
+    "unchanged": (mg.corruption.swap, 0.0),
+    "noise of 3 sd, half": (lambda name: mg.corruption.noise(name, 3.0), 0.5),
+    "gain of 6, half": (lambda name: mg.corruption.scale(name, 6.0), 0.5),
+    "swapped samples, half": (mg.corruption.swap, 0.5),
+    "swapped samples, one": (mg.corruption.swap, 0.1),
+}
+
+
 # Contributions
 
 
@@ -321,9 +390,11 @@ CHECKS: dict[str, dict[str, Callable[[Contributions], bool]]] = {
 def main() -> None:
     """Run a part of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["conformal", "acquire", "contributions"])
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument(
-        "data", nargs="?", help="data set (default: heart), or control (default: all)"
+        "data",
+        nargs="?",
+        help="data set (default: heart, mfeat), or control (default: all)",
     )
     parser.add_argument("--draws", type=int, default=4, help="fits")
     parser.add_argument(
@@ -335,13 +406,19 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs=3, help="samples of the three parts")
     args = parser.parse_args()
     if args.part != "contributions":
-        args.data = args.data or "heart"
+        args.data = args.data or ("mfeat" if args.part == "reliability" else "heart")
     elif args.data not in (None, *CHECKS):
         parser.error(f"control must be one of {', '.join(CHECKS)}, got {args.data}")
     warnings.simplefilter("ignore", mg.DataWarning)
-    {"conformal": conformal, "acquire": acquisition, "contributions": contributions}[
-        args.part
-    ](args)
+    PARTS[args.part](args)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "conformal": conformal,
+    "acquire": acquisition,
+    "contributions": contributions,
+    "reliability": reliability,
+}
 
 
 if __name__ == "__main__":
