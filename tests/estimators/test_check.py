@@ -142,6 +142,11 @@ def test_contradicting_modalities_are_reported(plain, test):
     assert np.median(check.agreement[:, 1]) < 0.05 < 1 < np.median(consistent[:, 1])
 
 
+def test_one_sample_is_enough_for_a_finding(clf, test):
+    row = int(np.flatnonzero(test.present.all(axis=1))[0])
+    assert ("unlike training", "lab") in kinds(clf.check(noisy(test, "lab")[[row]]))
+
+
 def test_contradictions_are_rare_if_there_are_none(plain):
     ratios = plain.check(make_data(400, seed=2)).agreement
     assert np.nanmean(ratios < 0.01) <= 0.01
