@@ -342,8 +342,8 @@ def balance(args: argparse.Namespace) -> None:
 
     "alone": a network of the modality alone; "joint": of all modalities; "dropout": the
     same with modality dropout at rate 0.35; "balanced": at rates that are higher for
-    modalities that dominate. The estimators are not measured here: their base learners
-    are fitted to each modality separately.
+    modalities that dominate. The same for a classifier, whose base learners are fitted
+    to each modality separately.
     """
     names = mg.load_dataset(args.data).modalities
     scores: dict[str, list[list[float]]] = {}
@@ -360,12 +360,22 @@ def balance(args: argparse.Namespace) -> None:
             for name in names
         ]
         scores.setdefault("alone", []).append([*alone, np.nan])
+        clf = fitted(train, seed, quick=True)
+        single = [clf.score(test.select([name])) for name in names]
+        scores.setdefault("FusionClassifier", []).append([*single, clf.score(test)])
+        alone = [
+            fitted(train.select([n]), seed, quick=True).score(test.select([n]))
+            for n in names
+        ]
+        scores.setdefault("FusionClassifier alone", []).append([*alone, np.nan])
     print(f"balance {args.data}: {args.draws} draws, accuracy by modality, then all")
     means = {way: np.mean(each, axis=0) for way, each in scores.items()}
     for way, mean in means.items():
-        gaps = (means["alone"] - mean)[:-1]
+        is_network = not way.startswith("FusionClassifier")
+        reference = means["alone" if is_network else "FusionClassifier alone"]
+        gaps = (reference - mean)[:-1]
         cells = " ".join(f"{x:.3f}" for x in mean)
-        print(f"{way:9} {cells}  gap mean {gaps.mean():.3f} largest {gaps.max():.3f}")
+        print(f"{way:22} {cells}  gap mean {gaps.mean():.3f} largest {gaps.max():.3f}")
 
 
 def trained_network(
@@ -384,9 +394,7 @@ def trained_network(
     model = mg.FusionModel(train.schema, mg.Classification(int(y.max()) + 1), seed=seed)
     model.fit_scaling(train.batch())
     order = torch.randperm(len(train), generator=generator)
-    shown, fitted_rows = order[: len(order) // 5], order[len(order) // 5 :]
-    if power is None or power == 0:
-        fitted_rows = order
+    shown = order[: len(order) // 5]
     rates = torch.full((len(train.modalities),), 0.35)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
     present = torch.from_numpy(train.present)
@@ -394,7 +402,7 @@ def trained_network(
         if power:
             relative = shown_probability(model, train, shown, y) ** power
             rates = (0.35 * relative / relative.mean()).clamp(max=0.8)
-        for rows in fitted_rows[torch.randperm(len(fitted_rows))].split(64):
+        for rows in torch.randperm(len(train), generator=generator).split(64):
             batch = train.batch(rows.numpy())
             if power is not None:
                 draws = torch.rand((len(rows), len(rates)), generator=generator)
