@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from mmgraph import (
     DataWarning,
@@ -15,6 +16,7 @@ from mmgraph import (
 )
 from mmgraph.errors import CheckpointError, ConfigError
 from mmgraph.estimators.check import contradictions
+from mmgraph.serving.program import ServedModel
 
 SMALL = {
     "members": 1,
@@ -92,7 +94,16 @@ def test_saved_models_are_gated_alike(clf, test, tmp_path):
     assert loaded.check(data).rows == clf.check(data).rows
 
 
-@pytest.mark.slow
+def test_programs_for_export_are_gated_alike(clf, test):
+    served, data = ServedModel(clf), noisy(test)
+    rows = data.features()
+    inputs = [torch.from_numpy(rows[name]) for name in ("ecg", "lab", "scan")]
+    with pytest.warns(DataWarning, match="treated as missing"):
+        expected = clf.predict_proba(data)
+    np.testing.assert_allclose(served(*inputs).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.long
 def test_exported_models_are_gated_alike(clf, test, tmp_path):
     serving = pytest.importorskip("mmgraph.serving")
     pytest.importorskip("onnxruntime")
