@@ -1,9 +1,9 @@
-"""Measure contributions, conformal prediction and acquisition, see ``--help``.
+"""Measure contributions, conformal sets, acquisition, reliability: see ``--help``.
 
 ``conformal`` calibrates on the data as they are and predicts with half of the
 modalities hidden; ``acquire`` hides seven tenths and acquires
-one; ``contributions`` counts verdicts and alarms on controls. Figures are means over
-draws of the split.
+one; ``contributions`` counts verdicts and alarms on controls; ``reliability`` corrupts
+half of the modalities of the test samples. Figures are means over draws of the split.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 import mmgraph as mg
 from mmgraph.datasets.controls import synthetic
@@ -20,6 +21,8 @@ from mmgraph.metrics.bootstrap import bootstrap_means
 
 QUICK = {"experts": ("linear", "spline"), "members": 2, "epochs": 5}
 ALPHA, HIDDEN, SCARCE = 0.1, 0.5, 0.7
+EPOCHS = 40  # of a network of `balance`
+LABELS = 40  # training samples of each class of `reliability` and `balance`
 
 
 def depends(num_samples: int, seed: int) -> mg.MultimodalData:
@@ -86,6 +89,9 @@ def conformal(args: argparse.Namespace) -> None:
                 outcome |= {
                     k: covered[condition][counts == k] for k in np.unique(counts)
                 }
+                outcome |= {
+                    f"ids {k}": test.ids[counts == k] for k in np.unique(counts)
+                }
                 if condition == "subset":
                     outcome["equal"] = equal_coverage_size(
                         clf, calibration, hidden, true, score, covered["subset"].mean()
@@ -98,7 +104,8 @@ def conformal(args: argparse.Namespace) -> None:
         keys = sorted({k for o in outcomes for k in o if not isinstance(k, str)})
         counts = [sum(len(o.get(k, ())) for o in outcomes) for k in keys]
         cells = [
-            f"{int(k)}: {pooled(outcomes, k):.3f} ({count})"
+            f"{int(k)}: {pooled(outcomes, k):.3f} ± {clustered_error(outcomes, k):.3f} "
+            f"({count})"
             for k, count in zip(keys, counts, strict=True)
         ]
         line = (
@@ -126,6 +133,16 @@ def equal_coverage_size(
     scores = class_scores(clf.predict_proba(hidden), score, uniform)
     limit = np.quantile(scores[np.arange(len(true)), true], coverage, method="higher")
     return (scores <= limit).sum(axis=1)
+
+
+def clustered_error(outcomes: list[dict[Any, np.ndarray]], key: object) -> float:
+    """Return the standard error of a coverage, whose samples recur in several draws."""
+    values, ids = (
+        np.concatenate([o[k] for o in outcomes if k in o]) for k in (key, f"ids {key}")
+    )
+    codes = np.unique(ids.astype(str), return_inverse=True)[1]
+    totals = np.bincount(codes, weights=values - values.mean())
+    return float(np.sqrt((totals**2).sum()) / len(values))
 
 
 def pooled(outcomes: list[dict[Any, np.ndarray]], key: object) -> float:
@@ -249,13 +266,191 @@ def trained_order(
     )
 
 
+# Reliability
+
+
+def reliability(args: argparse.Namespace) -> None:
+    """Print accuracies with and without reliability="typical" on corrupted samples.
+
+    The oracle removes the corrupted modalities. Shares of rows that contradict the
+    other modalities of their sample, by ``check``, are printed, too.
+    """
+    scores: dict[str, dict[str, list[float]]] = {}
+    for seed in range(args.first, args.first + args.draws):
+        train, test = few_labels(mg.load_dataset(args.data), LABELS, seed)
+        options: dict[str, Any] = QUICK if args.quick else {}
+        clf = mg.FusionClassifier(
+            seed=seed, verbose=False, reliability="typical", **options
+        ).fit(train)
+        order = np.random.default_rng(seed).permutation(len(test.modalities))
+        for case, (corrupt, share) in CORRUPTIONS.items():
+            broken = np.isin(np.arange(len(order)), order[: round(share * len(order))])
+            data = test
+            for name in np.array(test.modalities)[broken]:
+                data = corrupt(str(name)).apply(data, seed=args.seed)
+            outcome = outcomes_of(clf, data, broken)
+            for name, value in outcome.items():
+                scores.setdefault(case, {}).setdefault(name, []).append(value)
+    print(f"reliability {args.data}: {args.draws} draws")
+    for case, each in scores.items():
+        cells = (f"{name} {np.mean(values):.4f}" for name, values in each.items())
+        print(f"{case:22} {'  '.join(cells)}")
+
+
+def outcomes_of(
+    clf: mg.FusionClassifier, data: mg.MultimodalData, broken: np.ndarray
+) -> dict[str, float]:
+    """Return accuracies, and shares of contradicting rows, of corrupted samples."""
+    contradicts = clf.check(data).agreement < 0.01
+    outcome = {"typical": clf.score(data)}
+    typicality, clf.model_.typicality = clf.model_.typicality, None
+    outcome["plain"] = clf.score(data)
+    outcome["oracle"] = clf.score(data.mask(np.tile(~broken, (len(data), 1))))
+    clf.model_.typicality = typicality
+    if broken.any():
+        outcome["contradicting, corrupted"] = contradicts[:, broken].mean()
+    outcome["others"] = contradicts[:, ~broken].mean()
+    return outcome
+
+
+def few_labels(
+    data: mg.MultimodalData, count: int, seed: int
+) -> tuple[mg.MultimodalData, mg.MultimodalData]:
+    """Return training samples, equally many of each class, and all others."""
+    y, rng = np.asarray(data.y), np.random.default_rng(seed)
+    drawn = [rng.permutation(np.flatnonzero(y == k))[:count] for k in np.unique(y)]
+    train = np.sort(np.concatenate(drawn))
+    return data[train], data[np.setdiff1d(np.arange(len(data)), train)]
+
+
+Corrupt = Callable[[str], mg.corruption.Corruption]
+# corruption of a modality, and the share of the modalities
+CORRUPTIONS: dict[str, tuple[Corrupt, float]] = {
+    "unchanged": (mg.corruption.swap, 0.0),
+    "noise of 3 sd, half": (lambda name: mg.corruption.noise(name, 3.0), 0.5),
+    "gain of 6, half": (lambda name: mg.corruption.scale(name, 6.0), 0.5),
+    "swapped samples, half": (mg.corruption.swap, 0.5),
+    "swapped samples, one": (mg.corruption.swap, 0.1),
+}
+
+
+# Modality imbalance
+
+
+def balance(args: argparse.Namespace) -> None:
+    """Print accuracies of one graph network with single modalities, by training.
+
+    "alone": a network of the modality alone; "joint": of all modalities; "dropout": the
+    same with modality dropout at rate 0.35; "balanced": at rates that are higher for
+    modalities that dominate. The same for a classifier, whose base learners are fitted
+    to each modality separately.
+    """
+    names = mg.load_dataset(args.data).modalities
+    scores: dict[str, list[list[float]]] = {}
+    for seed in range(args.first, args.first + args.draws):
+        train, test = few_labels(mg.load_dataset(args.data), LABELS, seed)
+        ways = {"joint": None, "dropout": 0.0, "balanced": 1.0}
+        for way, power in ways.items():
+            model = trained_network(train, power, seed)
+            single = [accuracy_of(model, test, name) for name in names]
+            whole = accuracy_of(model, test)
+            scores.setdefault(way, []).append([*single, whole])
+        alone = [
+            accuracy_of(trained_network(train.select([name]), None, seed), test, name)
+            for name in names
+        ]
+        scores.setdefault("alone", []).append([*alone, np.nan])
+        clf = fitted(train, seed, quick=True)
+        single = [clf.score(test.select([name])) for name in names]
+        scores.setdefault("FusionClassifier", []).append([*single, clf.score(test)])
+        alone = [
+            fitted(train.select([n]), seed, quick=True).score(test.select([n]))
+            for n in names
+        ]
+        scores.setdefault("FusionClassifier alone", []).append([*alone, np.nan])
+    print(f"balance {args.data}: {args.draws} draws, accuracy by modality, then all")
+    means = {way: np.mean(each, axis=0) for way, each in scores.items()}
+    for way, mean in means.items():
+        is_network = not way.startswith("FusionClassifier")
+        reference = means["alone" if is_network else "FusionClassifier alone"]
+        gaps = (reference - mean)[:-1]
+        cells = " ".join(f"{x:.3f}" for x in mean)
+        print(f"{way:22} {cells}  gap mean {gaps.mean():.3f} largest {gaps.max():.3f}")
+
+
+def trained_network(
+    train: mg.MultimodalData, power: float | None, seed: int
+) -> mg.FusionModel:
+    """Return a graph network trained with modality dropout, or without any.
+
+    Args:
+        train: Training samples, of which a fifth determines the dropout rates.
+        power: Power of the relative probability of the true class that a modality
+            reaches alone, to which its rate is proportional; None for no dropout.
+        seed: Seed of parameters, batches and dropout.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.from_numpy(np.unique(np.asarray(train.y), return_inverse=True)[1])
+    model = mg.FusionModel(train.schema, mg.Classification(int(y.max()) + 1), seed=seed)
+    model.fit_scaling(train.batch())
+    order = torch.randperm(len(train), generator=generator)
+    shown = order[: len(order) // 5]
+    rates = torch.full((len(train.modalities),), 0.35)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.05)
+    present = torch.from_numpy(train.present)
+    for _ in range(EPOCHS):
+        if power:
+            relative = shown_probability(model, train, shown, y) ** power
+            rates = (0.35 * relative / relative.mean()).clamp(max=0.8)
+        for rows in torch.randperm(len(train), generator=generator).split(64):
+            batch = train.batch(rows.numpy())
+            if power is not None:
+                draws = torch.rand((len(rows), len(rates)), generator=generator)
+                depth = 2 * torch.rand((len(rows), 1), generator=generator)
+                kept = present[rows] & (draws >= rates * depth)
+                batch = batch.drop(kept | ~kept.any(1, keepdim=True) & present[rows])
+            loss = model.task.loss(model(batch).logits, y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def shown_probability(
+    model: mg.FusionModel, data: mg.MultimodalData, rows: torch.Tensor, y: torch.Tensor
+) -> torch.Tensor:
+    """Return the mean probability of the truth when one modality is shown, ``[M]``."""
+    batch, result = data.batch(rows.numpy()), []
+    for m in range(len(data.modalities)):
+        kept = torch.zeros((len(rows), len(data.modalities)), dtype=torch.bool)
+        kept[:, m] = True
+        proba = model(batch.drop(kept)).logits.softmax(-1)
+        result.append(proba[torch.arange(len(rows)), y[rows]].mean())
+    return torch.stack(result)
+
+
+@torch.no_grad()
+def accuracy_of(
+    model: mg.FusionModel, test: mg.MultimodalData, only: str | None = None
+) -> float:
+    """Return the accuracy with one modality, or with all."""
+    data = test.select(model.schema.modality_names)
+    batch, names = data.batch(), np.array(data.modalities)
+    if only is not None:
+        kept = np.tile(names == only, (len(data), 1))
+        batch = batch.drop(torch.from_numpy(kept))
+    y = torch.from_numpy(np.unique(np.asarray(test.y), return_inverse=True)[1])
+    return float((model(batch).logits.argmax(-1) == y).double().mean())
+
+
 # Contributions
 
 
 def contributions(args: argparse.Namespace) -> None:
     """Print how often verdicts and alarms of controls are right."""
     chosen = CHECKS if args.data is None else {args.data: CHECKS[args.data]}
-    right: dict[str, list[bool]] = {}
+    right: dict[str, list[bool | float]] = {}
     for seed in range(args.first, args.first + args.draws):
         for control, checks in chosen.items():
             report = control_report(control, seed)
@@ -295,12 +490,15 @@ def alarms_of(report: Contributions, kind: str) -> list[str]:
     return [alarm.modality for alarm in report.alarms if alarm.kind == kind]
 
 
-CHECKS: dict[str, dict[str, Callable[[Contributions], bool]]] = {
+CHECKS: dict[str, dict[str, Callable[[Contributions], bool | float]]] = {
     "synergy": {
         "both only together": lambda report: verdicts(report) == ["only together"] * 2
     },
     "redundant": {
         "all four redundant": lambda report: verdicts(report) == ["redundant"] * 4,
+        "a modality redundant": lambda report: float(
+            np.mean([each == "redundant" for each in verdicts(report)])
+        ),
         "no alarm": lambda report: not report.alarms,
     },
     "noise": {
@@ -321,9 +519,11 @@ CHECKS: dict[str, dict[str, Callable[[Contributions], bool]]] = {
 def main() -> None:
     """Run a part of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["conformal", "acquire", "contributions"])
+    parser.add_argument("part", choices=PARTS)
     parser.add_argument(
-        "data", nargs="?", help="data set (default: heart), or control (default: all)"
+        "data",
+        nargs="?",
+        help="data set (default: heart, mfeat), or control (default: all)",
     )
     parser.add_argument("--draws", type=int, default=4, help="fits")
     parser.add_argument(
@@ -335,13 +535,22 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs=3, help="samples of the three parts")
     args = parser.parse_args()
     if args.part != "contributions":
-        args.data = args.data or "heart"
+        args.data = args.data or (
+            "mfeat" if args.part in ("reliability", "balance") else "heart"
+        )
     elif args.data not in (None, *CHECKS):
         parser.error(f"control must be one of {', '.join(CHECKS)}, got {args.data}")
     warnings.simplefilter("ignore", mg.DataWarning)
-    {"conformal": conformal, "acquire": acquisition, "contributions": contributions}[
-        args.part
-    ](args)
+    PARTS[args.part](args)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "conformal": conformal,
+    "acquire": acquisition,
+    "contributions": contributions,
+    "reliability": reliability,
+    "balance": balance,
+}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""HTML pages from templates; inserted values are escaped."""
+"""HTML pages from templates; inserted values are escaped.
+
+The templates extend ``base.html``, which has the head, colors and fonts of all pages.
+"""
 
 from collections.abc import Sequence
 from html import escape
@@ -15,13 +18,16 @@ def render(name: str, **values: Any) -> str:  # noqa: ANN401
         name: File name of the template.
         values: Values of its variables; a variable without a value is an error.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    text = (TEMPLATES / name).read_text(encoding="utf-8")
-    return environment.from_string(text).render(**values)
+    return environment.get_template(name).render(**values)
 
 
 def table_html(

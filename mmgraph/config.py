@@ -118,6 +118,8 @@ class BenchConfig(FileColumns):
         models: Names of models; empty means all.
         missing: Test missing rates, in [0, 0.95], in addition to natural missingness.
         train_missing: Train missing rates, in addition to natural missingness.
+        corrupt: Corruptions of each modality in turn: noise:SD, scale:FACTOR, shuffle,
+            swap; classification only.
         seeds: Training seeds on an official split.
         mask_seeds: Masks per test missing rate; None means as many as `seeds`.
         folds: Number of folds of cross-validation.
@@ -133,6 +135,7 @@ class BenchConfig(FileColumns):
     models: tuple[str, ...] = ()
     missing: Rates = (0.0, 0.3, 0.5, 0.7)
     train_missing: Rates = (0.0,)
+    corrupt: tuple[str, ...] = ()
     seeds: Count = 3
     mask_seeds: Count | None = None
     folds: Annotated[int, Field(ge=2)] = 5

@@ -359,6 +359,10 @@ class ConformalPrediction:
         """
         return self._thresholds.table
 
+    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: ANN401, N803
+        """Return the sets or intervals of samples."""
+        raise AssertionError("defined by sets and intervals")
+
     def supported(self, X: Any) -> BoolArray:  # noqa: ANN401, N803
         """Return ``[N]``: True where enough calibration samples have the subset."""
         return self._thresholds(self._read(X).present)[1]

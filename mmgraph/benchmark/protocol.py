@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mmgraph.benchmark.corruptions import corruptions_of
 from mmgraph.benchmark.pairs import PairTask
 from mmgraph.data import MultimodalData
 from mmgraph.missing import MaskPlan, mcar, natural, only
@@ -80,16 +81,34 @@ class TestCondition:
         test_missing: Nominal rate; None for a subset of modalities.
         plan: Modalities that each test sample keeps.
         kept: The subset of modalities, else None.
+        corrupted: Name of a corruption and the modality it applies to, else None.
     """
 
     test_missing: float | None
     plan: MaskPlan
     kept: tuple[str, ...] | None = None
+    corrupted: tuple[str, str] | None = None
+
+    @property
+    def pattern(self) -> str:
+        """Name of the pattern, with that of the corruption."""
+        if self.corrupted is None:
+            return self.plan.pattern
+        return f"{self.plan.pattern}, {self.corrupted[0]} of {self.corrupted[1]}"
 
     @property
     def identity(self) -> tuple[str, int]:
         """Name of the pattern and seed of the plan."""
-        return self.plan.pattern, self.plan.seed
+        return self.pattern, self.plan.seed
+
+    def apply(self, test: MultimodalData) -> MultimodalData:
+        """Return the samples without removed modalities, corrupted if so given."""
+        masked = self.plan.apply(test)
+        if self.corrupted is None:
+            return masked
+        name, modality = self.corrupted
+        chosen = dict(corruptions_of(name, masked))[modality]
+        return chosen.apply(masked, seed=self.plan.seed)
 
 
 @dataclass(frozen=True)
@@ -128,6 +147,7 @@ class Unit:
     split: int
     rates: tuple[float, ...]
     mask_seeds: int
+    corruptions: tuple[str, ...] = ()
 
     @property
     def split_name(self) -> str:
@@ -202,11 +222,13 @@ def scored_patterns(
     seeds: int,
     split: Split,
     pairs: PairTask | None = None,
+    corruptions: tuple[str, ...] = (),
 ) -> tuple[TestCondition, ...]:
     """Return all conditions of the test data, in a fixed order.
 
     Rate 0 is the data without extra removal; every other rate has `seeds` masks. They
-    are followed by subsets of modalities, see `modality_subsets`. Queries of a single
+    are followed by subsets of modalities, see `modality_subsets`, and by corruptions of
+    each modality in turn, without extra removal. Queries of a single
     modality would become empty, so that they have only the condition without removal.
     """
     first = 1000 * split.number
@@ -223,6 +245,13 @@ def scored_patterns(
         patterns += [
             TestCondition(None, only(names).plan(test, seed=first), names)
             for names in modality_subsets(test.modalities)
+        ]
+        patterns += [
+            TestCondition(
+                None, natural().plan(test, seed=first), corrupted=(name, modality)
+            )
+            for name in corruptions
+            for modality, _ in corruptions_of(name, test)
         ]
     return tuple(patterns)
 

@@ -19,6 +19,8 @@ from mmgraph.benchmark.summary import SettingSummary, summarise
 from mmgraph.benchmark.tables import (
     block_title,
     class_note,
+    contribution_table,
+    corruption_table,
     detail_table,
     difference_table,
     direction_tables,
@@ -76,6 +78,8 @@ def block_tables(block: SettingSummary) -> list[Table]:
         result_table(block),
         *direction_tables(block),
         difference_table(block),
+        contribution_table(block),
+        corruption_table(block),
         detail_table(block),
     ]
     return [table for table in tables if table is not None]

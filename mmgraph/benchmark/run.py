@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmgraph.benchmark.corruptions import check_corruption
 from mmgraph.benchmark.datasets import FEW_SHOT, open_bench_data
 from mmgraph.benchmark.executor import in_pool, in_process, one_line
 from mmgraph.benchmark.models import model_names
@@ -99,6 +100,8 @@ def run_bench(
         DataError: If a data set given by name or path cannot be used.
     """
     kinds = [PAIR_TASKS.get(name) for name in config.dataset_names]
+    for text in config.corrupt:
+        check_corruption(text)
     known = dict.fromkeys(name for kind in kinds for name in model_names(kind))
     check_names(config.models, known or model_names(), "Model")
     results = Results(config.output)
@@ -214,6 +217,7 @@ def _units(bench: BenchData, config: BenchConfig) -> Iterator[Unit]:
                     split,
                     config.missing,
                     config.mask_seeds or config.seeds,
+                    config.corrupt,
                 )
 
 
@@ -230,11 +234,11 @@ def _missing_units(
         key = (unit.dataset, unit.split)
         if key not in expected:
             test = bench.data[split.test]
-            patterns = scored_patterns(
-                test, unit.rates, unit.mask_seeds, split, bench.pairs
-            )
+            how = unit.rates, unit.mask_seeds, split, bench.pairs, unit.corruptions
+            patterns = scored_patterns(test, *how)
             expected[key] = list(patterns)
-            results.keep_plans(p.plan for p in patterns if p.kept is None)
+            drawn = (p.plan for p in patterns if p.test_missing is not None)
+            results.keep_plans(drawn)
         head = unit_key(unit, bench, split)
         if not all((head, *p.identity) in existing for p in expected[key]):
             todo.append(unit)

@@ -7,7 +7,7 @@ so that a standard error is over splits and not over masks.
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,20 @@ class Estimate(NamedTuple):
 
     mean: float
     error: float
+
+
+class ContributionSummary(NamedTuple):
+    """Contribution of a modality to the mean log score, over splits.
+
+    Attributes:
+        share: Shapley value; NaN if not all subsets were scored.
+        alone: Gain over class frequencies.
+        last: Gain over all other modalities.
+    """
+
+    share: Estimate
+    alone: Estimate
+    last: Estimate
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,9 @@ class ModelSummary:
             for retrieval and matching.
         directions: For retrieval and matching: all scores by direction, at the lowest
             rate.
+        corrupted: The metric by corruption and modality, without extra removal.
+        contributions: By modality, what it contributes to the log score in nats, see
+            :class:`ContributionSummary`; empty for retrieval and matching.
     """
 
     model: str
@@ -95,6 +112,8 @@ class ModelSummary:
     predict_s: Estimate
     reliability: dict[float, np.ndarray]
     directions: dict[str, dict[str, Estimate]]
+    corrupted: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    contributions: dict[str, ContributionSummary] = field(default_factory=dict)
 
     @property
     def worst(self) -> tuple[str, Estimate]:
@@ -184,7 +203,10 @@ def _block(
     cells = {m: {s: cell[s] for s in splits} for m, cell in cells.items()}
     rates = _shared_rates(cells)
     metric = str(facts["metric"])
-    rows = [_summary(model, cell, rates, metric) for model, cell in cells.items()]
+    rows = [
+        _summary(model, cell, rates, metric, _class_entropy(facts))
+        for model, cell in cells.items()
+    ]
     rows.sort(key=lambda row: -row.aurc.mean)
     ratio = float(np.mean([x["num_test"] / x["num_train"] for x in lines]))
     return SettingSummary(
@@ -213,7 +235,7 @@ def _shared_rates(cells: dict[str, Cells]) -> tuple[float, ...]:
 
 
 def _summary(
-    model: str, cell: Cells, rates: tuple[float, ...], metric: str
+    model: str, cell: Cells, rates: tuple[float, ...], metric: str, entropy: float
 ) -> ModelSummary:
     at = {rate: [_mean(c, rate, metric) for c in cell.values()] for rate in rates}
     areas = {split: _area(lines, rates, metric) for split, lines in cell.items()}
@@ -242,7 +264,81 @@ def _summary(
             rate: _reliability(cell, rate) for rate in _classified(cell, rates)
         },
         directions=_directions(cell, rates),
+        corrupted=_corrupted(cell, metric),
+        contributions=_contributions(cell, rates, entropy),
     )
+
+
+def _class_entropy(facts: Record) -> float:
+    """Return the log loss of the class frequencies; NaN without classes."""
+    counts = np.array([count for _, count in facts.get("classes", ())], dtype=float)
+    share = counts[counts > 0] / counts.sum() if counts.any() else np.array([math.nan])
+    return float(-(share * np.log(share)).sum())
+
+
+def _corrupted(cell: Cells, metric: str) -> dict[str, dict[str, Estimate]]:
+    """Return the metric by corruption and modality."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for line in (line for lines in cell.values() for line in lines):
+        if line.get("corrupted"):
+            name, modality = line["corrupted"]
+            each = values.setdefault(name, {}).setdefault(modality, [])
+            each.append(line["metrics"][metric])
+    return {
+        name: {modality: estimate(scores) for modality, scores in each.items()}
+        for name, each in values.items()
+    }
+
+
+def _contributions(
+    cell: Cells, rates: tuple[float, ...], entropy: float
+) -> dict[str, ContributionSummary]:
+    """Return the contributions of the modalities to the log score over splits."""
+    by_split = [_log_scores(lines, rates, entropy) for lines in cell.values()]
+    names = sorted(_modalities(by_split[0])) if by_split else []
+    if len(names) < 2 or math.isnan(entropy) or not rates or rates[0] > 0:
+        return {}
+    everyone, nothing = frozenset(names), frozenset[str]()
+    parts = [_shares(scores, names) for scores in by_split]
+    result = {}
+    for m, name in enumerate(names):
+        own = frozenset({name})
+        alone = [s[own] - s[nothing] for s in by_split if own in s]
+        last = [
+            s[everyone] - s[everyone - own] for s in by_split if everyone - own in s
+        ]
+        shares = [part[m] for part in parts if part is not None]
+        result[name] = ContributionSummary(
+            estimate(shares), estimate(alone), estimate(last)
+        )
+    return result
+
+
+def _log_scores(
+    lines: list[Record], rates: tuple[float, ...], entropy: float
+) -> dict[frozenset[str], float]:
+    """Return the mean log score of each scored subset of modalities of a split."""
+    scores = {
+        frozenset(line["kept"]): -line["metrics"].get("log_loss", math.nan)
+        for line in lines
+        if line["kept"] is not None
+    }
+    everyone = _modalities(scores)
+    full = -_mean(lines, rates[0], "log_loss") if rates else math.nan
+    return scores | {everyone: full, frozenset(): -entropy}
+
+
+def _shares(scores: dict[frozenset[str], float], names: list[str]) -> np.ndarray | None:
+    """Return the Shapley values ``[M]``; None if a subset was not scored."""
+    from mmgraph.metrics.coalitions import Coalitions
+
+    game = Coalitions(len(names))
+    shapley = game.shapley()  # requests the coalitions
+    kept = [frozenset(np.array(names)[row].tolist()) for row in game.keep]
+    if any(each not in scores for each in kept):
+        return None
+    values = np.array([scores[each] for each in kept])
+    return np.asarray(shapley(values[None, :, None])[0, :, 0])
 
 
 def _known(value: float | None) -> float:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from mmgraph.benchmark.pairs import METRICS, PAIR_TASKS
 from mmgraph.benchmark.summary import (
     CONTROL,
@@ -115,6 +117,72 @@ def detail_table(block: SettingSummary) -> Table | None:
             "All costs on one thread.",
         ),
     )
+
+
+def contribution_table(block: SettingSummary) -> Table | None:
+    """Return the contributions of the modalities of the reference model, or None."""
+    reference = next((r for r in block.rows if r.model == block.reference), None)
+    if reference is None or not reference.contributions:
+        return None
+    rows = sorted(
+        reference.contributions.items(), key=lambda item: -_order(item[1].share)
+    )
+    return Table(
+        f"{block.dataset}: contributions of the modalities to {reference.model}"
+        f"{_train_note(block)}",
+        ("modality", "share", "alone", "last"),
+        tuple((name, *map(_signed_cell, each)) for name, each in rows),
+        (frozenset(),) * 4,
+        (
+            "Gains of the mean log score in nats on the test parts. Share: Shapley "
+            "value, of up to 6 modalities. Alone: gain over the class frequencies. "
+            "Last: gain over all other modalities.",
+        ),
+    )
+
+
+def _order(estimate: Estimate) -> float:
+    return -math.inf if math.isnan(estimate.mean) else estimate.mean
+
+
+def _signed_cell(estimate: Estimate) -> str:
+    text = cell(estimate)
+    return text if math.isnan(estimate.mean) or estimate.mean < 0 else f"+{text}"
+
+
+def corruption_table(block: SettingSummary) -> Table | None:
+    """Return the scores on corrupted test samples; None without corruptions."""
+    rows = [row for row in block.rows if row.corrupted]
+    if not rows:
+        return None
+    names = list(rows[0].corrupted)
+    lines, means = [], []
+    for row in rows:
+        each = [_corruption_cell(row.corrupted[name]) for name in names]
+        full = next(iter(row.at.values())) if row.at else Estimate(math.nan, math.nan)
+        lines.append((row.model, cell(full), *(text for text, _ in each)))
+        means.append([full.mean, *(mean for _, mean in each)])
+    best = [_best([m[i] for m in means], True) for i in range(len(names) + 1)]
+    return Table(
+        f"{block.dataset}: {metric_title(block.metric)} on corrupted test samples"
+        f"{_train_note(block)}",
+        ("model", "not corrupted", *names),
+        tuple(lines),
+        (frozenset(), *best),
+        (
+            "Each modality is corrupted in turn, without extra removal: mean over the "
+            "modalities, and the lowest score with its modality in parentheses. noise: "
+            "Gaussian noise in standard deviations; scale: factor; shuffle: content of "
+            "another sample; swap: content of a sample of another class.",
+        ),
+    )
+
+
+def _corruption_cell(by_modality: dict[str, Estimate]) -> tuple[str, float]:
+    """Return the mean over modalities with the lowest score, and the mean."""
+    mean = float(np.mean([each.mean for each in by_modality.values()]))
+    modality, lowest = min(by_modality.items(), key=lambda item: item[1].mean)
+    return f"{number(mean)} ({number(lowest.mean)} {modality})", mean
 
 
 def _num_subsets(block: SettingSummary) -> int:

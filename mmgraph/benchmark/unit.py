@@ -85,7 +85,8 @@ def run_unit(unit: Unit, config: BenchConfig) -> list[Record]:
     }
     test = bench.data[split.test]
     codes = bench.codes[split.test]
-    patterns = scored_patterns(test, unit.rates, unit.mask_seeds, split, bench.pairs)
+    how = unit.rates, unit.mask_seeds, split, bench.pairs, unit.corruptions
+    patterns = scored_patterns(test, *how)
     if bench.pairs is not None:
         return [head | _score_pairs(fitted, bench.pairs, test, p) for p in patterns]
     return [head | _score(fitted, test, codes, bench.classes, p) for p in patterns]
@@ -110,7 +111,7 @@ def _rounded(scores: dict[str, float]) -> dict[str, float]:
 
 def _condition_record(pattern: TestCondition, predict_s: float) -> Record:
     return {
-        "pattern": pattern.plan.pattern,
+        "pattern": pattern.pattern,
         "test_missing": pattern.test_missing,
         "kept": None if pattern.kept is None else list(pattern.kept),
         "realised_rate": round(pattern.plan.realised_rate, 6),
@@ -129,7 +130,7 @@ def _score(
 ) -> Record:
     from mmgraph.metrics import classification_scores
 
-    masked = pattern.plan.apply(test)
+    masked = pattern.apply(test)
     start = time.perf_counter()
     with removing_modalities():
         predicted = model.predict_proba(masked)
@@ -138,6 +139,8 @@ def _score(
     record = _condition_record(pattern, predict_s) | {
         "metrics": _rounded(classification_scores(codes, proba))
     }
+    if pattern.corrupted is not None:
+        record["corrupted"] = list(pattern.corrupted)
     if pattern.test_missing is not None:
         record["reliability"] = reliability_counts(codes, proba)
     return record

@@ -8,6 +8,7 @@ from mmgraph.cli import bench as bench  # each module adds its command to the ap
 from mmgraph.cli import contributions as contributions
 from mmgraph.cli import datasets as datasets
 from mmgraph.cli import evaluate as evaluate
+from mmgraph.cli import explore as explore
 from mmgraph.cli import export as export
 from mmgraph.cli import predict as predict
 from mmgraph.cli import schema as schema

@@ -63,6 +63,14 @@ Models = Annotated[
     str | None,
     typer.Option(metavar="MODEL...", help="Models to compare (default: all)."),
 ]
+Corrupt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CORRUPTION...",
+        help="Corruptions of each modality of the test samples in turn: noise:SD, "
+        "scale:FACTOR, shuffle, swap (content of a sample of another class).",
+    ),
+]
 Suite = Annotated[
     str | None,
     typer.Option(
@@ -112,6 +120,7 @@ def bench(
     folds: Folds = None,
     repeats: Repeats = None,
     models: Models = None,
+    corrupt: Corrupt = None,
     suite: Suite = None,
     metric: Metric = None,
     output: ResultFolder = None,
@@ -135,6 +144,7 @@ def bench(
         "missing": parse_rates(missing, "--missing"),
         "train_missing": parse_rates(train_missing, "--train-missing"),
         "models": parse_names(models),
+        "corrupt": parse_names(corrupt),
         **{"seeds": seeds, "mask_seeds": mask_seeds, "folds": folds},
         **{"repeats": repeats, "suite": suite, "metric": metric},
         **{"output": output, "jobs": jobs, "fresh": fresh or None},

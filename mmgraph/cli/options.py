@@ -12,7 +12,12 @@ from mmgraph.errors import ConfigError
 
 Value = TypeVar("Value")
 
-MANY = {"--missing", "--train-missing", "--models"}  # options that take several values
+MANY = {
+    "--missing",
+    "--train-missing",
+    "--models",
+    "--corrupt",
+}  # options that take several values
 
 
 class SeveralValues(TyperCommand):
@@ -35,8 +40,8 @@ class Recorded(SeveralValues):
 def join_values(arguments: list[str]) -> list[str]:
     """Join the values that follow an option of `MANY` into one.
 
-    Rates end at the first argument that is not a number, values of `--models` at the
-    next option.
+    Rates end at the first argument that is not a number, values of `--models` and
+    `--corrupt` at the next option.
 
     Example:
         >>> from mmgraph.cli.options import join_values
@@ -57,7 +62,7 @@ def join_values(arguments: list[str]) -> list[str]:
 
 
 def _ends(option: str, argument: str) -> bool:
-    if option == "--models":
+    if option in ("--models", "--corrupt"):
         return argument.startswith("-")
     from mmgraph.data.categorical import is_number
 

@@ -37,11 +37,15 @@ class ChannelRanges:
         lower: ``C`` limits below which values are far outside the training data.
         upper: ``C`` limits above which they are. Limits are rounded, so that they
             contain no value of the training data.
+        mean: ``C`` means of the training data; empty for models of earlier versions.
+        sd: ``C`` standard deviations, 0 for a constant channel; empty as ``mean``.
     """
 
     fill_values: Mapping[int, tuple[float, ...]]
     lower: tuple[float, ...]
     upper: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    sd: tuple[float, ...] = ()
 
     @classmethod
     def fit(
@@ -66,7 +70,8 @@ class ChannelRanges:
         if not named and not np.isnan(size).all():  # channels of one kind
             size = np.maximum(size, np.nanmedian(size))
         lower, upper = low - MARGIN * size, high + MARGIN * size
-        return cls(fill_values, _rounded(lower, -1), _rounded(upper, 1))
+        limits = _rounded(lower, -1), _rounded(upper, 1)
+        return cls(fill_values, *limits, *_moments(cells))
 
     def read(self, name: str, values: AnyArray, fields: Sequence[str]) -> AnyArray:
         """Return new values ``[L, C]``, NaN where they mark missing cells.
@@ -100,6 +105,8 @@ class ChannelRanges:
             "fill_values": {str(c): list(v) for c, v in self.fill_values.items()},
             "lower": [limit if np.isfinite(limit) else None for limit in self.lower],
             "upper": [limit if np.isfinite(limit) else None for limit in self.upper],
+            "mean": list(self.mean),
+            "sd": list(self.sd),
         }
 
     @classmethod
@@ -123,7 +130,10 @@ class ChannelRanges:
             *range(width)
         }:
             raise ValueError(f"ranges of {len(lower)} channels for {width}")
-        return cls(fill_values, tuple(lower), tuple(upper))
+        mean, sd = (tuple(map(_number, content.get(k, ()))) for k in ("mean", "sd"))
+        if not {len(mean), len(sd)} <= {0, width} or len(mean) != len(sd):
+            raise ValueError(f"means of {len(mean)} channels for {width}")
+        return cls(fill_values, tuple(lower), tuple(upper), mean, sd)
 
 
 def _number(value: object) -> float:
@@ -211,6 +221,16 @@ def _warn_fill_values(
             f"Modality {name!r} has values that may mark missing cells: "
             f"{listing(possible)}. Replace them by NaN if they do."
         )
+
+
+def _moments(cells: AnyArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return means and standard deviations of channels; 0 where nothing is observed."""
+    known = ~np.isnan(cells)
+    count = np.maximum(known.sum(axis=0), 1)
+    clean = np.where(known, cells, 0).astype(np.float64)
+    mean = clean.sum(axis=0) / count
+    square = (np.where(known, clean - mean, 0) ** 2).sum(axis=0) / count
+    return tuple(mean.tolist()), tuple(np.sqrt(square).tolist())
 
 
 def _extreme(values: AnyArray) -> float:

@@ -71,9 +71,9 @@ class RBFMap(nn.Module):
             x: ``[N, F]`` features.
             landmarks: ``[L]`` indices of the rows that are landmarks.
         """
-        self.scaler.fit(_signed_sqrt(x))
+        self.scaler.fit(signed_sqrt(x))
         self.landmark.copy_(self._inputs(x[landmarks]))
-        square = _squared_distances(self.landmark, self.landmark).mean()
+        square = squared_distances(self.landmark, self.landmark).mean()
         self.spread.copy_(torch.where(square > 0, square, 1))
 
     def kernel(self, x: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class RBFMap(nn.Module):
         return self._kernel_of(self._inputs(x))
 
     def _kernel_of(self, inputs: Tensor) -> Tensor:
-        relative = _squared_distances(inputs, self.landmark) / self.spread.double()
+        relative = squared_distances(inputs, self.landmark) / self.spread.double()
         return torch.stack([(-s * relative).exp() for s in SCALES]).mean(0)
 
     def averaged(self) -> "RBFMap":
@@ -99,7 +99,7 @@ class RBFMap(nn.Module):
             Domingo-Ferrer, Mateo-Sanz, 2002. Improved Nystroem Low-Rank Approximation
             and Error Analysis, Zhang, Tsang, Kwok, 2008 (means as landmarks).
         """
-        means = torch.stack(_means_of_similar(self.landmark))
+        means = torch.stack(means_of_similar(self.landmark))
         result = RBFMap(self.scaler.channels, self.weight.shape[1], len(means))
         kept = {k: v for k, v in self.state_dict().items() if k != "weight"}
         result.load_state_dict(kept | {"landmark": means, "weight": result.weight})
@@ -118,10 +118,10 @@ class RBFMap(nn.Module):
         return torch.cat(blocks).to(self.weight.dtype)
 
     def _inputs(self, x: Tensor) -> Tensor:
-        return self.scaler(_signed_sqrt(x))
+        return self.scaler(signed_sqrt(x))
 
 
-def _means_of_similar(x: Tensor) -> list[Tensor]:
+def means_of_similar(x: Tensor) -> list[Tensor]:
     """Return means of groups of similar rows, split at medians until they are small."""
     groups, means = [x], []
     while groups:
@@ -134,11 +134,13 @@ def _means_of_similar(x: Tensor) -> list[Tensor]:
     return means
 
 
-def _signed_sqrt(x: Tensor) -> Tensor:
+def signed_sqrt(x: Tensor) -> Tensor:
+    """Return the square root of the absolute value, with the sign of the value."""
     return x.sign() * x.abs().sqrt()
 
 
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return the squared distances ``[N, L]`` of rows, in double precision."""
     a, b = a.double(), b.double()
     squares = a.square().sum(1)[:, None] + b.square().sum(1)
     return (squares - 2 * a @ b.T).clamp(min=0)

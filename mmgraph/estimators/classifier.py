@@ -5,7 +5,7 @@ Letters: ``N`` samples, ``K`` classes or labels.
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -92,6 +92,9 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         weight_decay: Weight decay of AdamW.
         missing_rate: Mean rate of modality dropout in training.
         completion: Add the completion of held-out modalities as an auxiliary task.
+        reliability: "typical" treats a modality of a sample as missing where its
+            content is unlike all training samples, as that of a broken sensor; None
+            predicts from all observed modalities.
         class_weight: Weights of classes, by which those of samples are multiplied:
             "balanced" (inversely proportional to the frequency of a class) or a dict,
             in which classes that are left out have weight 1. Probabilities then are
@@ -155,6 +158,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         weight_decay: float = 0.05,
         missing_rate: float = 0.35,
         completion: bool = False,
+        reliability: Literal["typical"] | None = None,
         class_weight: Mapping[Any, float | int] | str | None = None,
         encoders: Mapping[str, Encoder] | None = None,
         device: str | None = None,

@@ -6,7 +6,7 @@ Letters: ``N`` samples, ``K`` targets.
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -79,6 +79,9 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         weight_decay: Weight decay of AdamW.
         missing_rate: Mean rate of modality dropout in training.
         completion: Add the completion of held-out modalities as an auxiliary task.
+        reliability: "typical" treats a modality of a sample as missing where its
+            content is unlike all training samples, as that of a broken sensor; None
+            predicts from all observed modalities.
         encoders: Pretrained encoder of each text, image or audio modality, as a
             :class:`mmgraph.PretrainedEncoder` or as its path or name; default: those
             of the schema, otherwise plain features.
@@ -139,6 +142,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         weight_decay: float = 0.05,
         missing_rate: float = 0.35,
         completion: bool = False,
+        reliability: Literal["typical"] | None = None,
         encoders: Mapping[str, Encoder] | None = None,
         device: str | None = None,
         seed: int = 0,

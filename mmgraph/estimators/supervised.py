@@ -33,12 +33,20 @@ from mmgraph.acquisition import Acquisition, Belief, acquire
 from mmgraph.conformal import ConformalPrediction
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import BoolArray, IntArray
-from mmgraph.data.splits import assign_folds
+from mmgraph.data.notices import warn
+from mmgraph.data.splits import assign_folds, encode_groups
 from mmgraph.data.stream.sampling import draw_sample
+from mmgraph.data.stream.stream import in_memory
 from mmgraph.data.targets import labeled_rows
 from mmgraph.distributed import ProcessGroup, init_process_group
+from mmgraph.embedding.typicality import (
+    Typicality,
+    fit_typicality,
+    num_landmarks,
+)
 from mmgraph.errors import CheckpointError, DataError, DataWarning
 from mmgraph.estimators.base import (
+    PREDICT_BATCH,
     AnyArray,
     ArrayLike,
     FloatArray,
@@ -46,6 +54,13 @@ from mmgraph.estimators.base import (
     LabelLike,
     SampleLike,
     predict_alone,
+)
+from mmgraph.estimators.check import (
+    UNRELIABLE,
+    DataCheck,
+    compare,
+    contradictions,
+    describe_unreliable,
 )
 from mmgraph.estimators.explain import Explanation, explain
 from mmgraph.estimators.featurize import Encoder, Featurizer
@@ -63,8 +78,10 @@ from mmgraph.experts.relations import ObjectView
 from mmgraph.experts.residual import ResidualFusion
 from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
 from mmgraph.experts.views import MAX_LANDMARKS, plan_views
+from mmgraph.files import shorten
 from mmgraph.model_card import model_card
-from mmgraph.nn.heads import Task
+from mmgraph.nn.heads import Classification, Task
+from mmgraph.ops import present_rows
 from mmgraph.train import BatchSource, TrainingSet
 from mmgraph.train.progress_dir import CheckpointDir
 from mmgraph.train.schedule import StepSchedule
@@ -87,6 +104,7 @@ NUM_HELD_OUT = 5  # one fold out of five of the sample validates the members
 class SupervisedEstimator(TransformerMixin, FusionEstimator):
     """Base class of classifier and regressor: fit, predict, explain, transform."""
 
+    reliability: str | None
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
     conformal_: ConformalPrediction | None = None
@@ -237,7 +255,8 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         progress = self._progress_dir(labeled, processes)
         fitting = Fitting(data, y, task, int(self.seed), processes, progress, weight)
         evidence, ensemble = fitting.experts(self.experts)
-        model = ResidualFusion(ensemble, self._build_graph(task, task.out_channels))
+        graph = self._build_graph(task, task.out_channels)
+        model = ResidualFusion(ensemble, graph, self._fit_typicality(data))
         model.graph.fit_scaling(data.batch())
         device = self._resolve_device(processes)
         self.model_ = model.to(device)
@@ -251,6 +270,14 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         self._fit_graph(pool, samples, num_samples, processes, progress)
         if progress is not None and processes.is_main_process:
             progress.remove()
+
+    def _fit_typicality(self, data: MultimodalData) -> torch.nn.ModuleList | None:
+        """Return the fitted typicality of each modality; None without."""
+        if self.reliability is None:
+            return None
+        groups = torch.from_numpy(encode_groups(data.groups, len(data)))
+        generator = torch.Generator().manual_seed(int(self.seed))
+        return fit_typicality(self.input_spec_.features(data), groups, generator)
 
     @torch.no_grad()
     def _score_out_of_fold(self, known: TrainingSet) -> float:
@@ -380,7 +407,90 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     def _read(self, X: "SampleLike") -> MultimodalData:  # noqa: N803
         data = self.input_spec_.read(self._as_data(X), progress=self.verbose)
         self.input_spec_.warn_subsets(data)
-        return data
+        return self._without_unreliable(data)
+
+    def _without_unreliable(self, data: MultimodalData) -> MultimodalData:
+        """Return the samples without rows that are unlike all training rows."""
+        reliability = self._reliability(data)
+        if reliability is None:
+            return data
+        unreliable = reliability < UNRELIABLE  # NaN where missing
+        names = self.input_spec_.schema.modality_names
+        present = ~np.isnan(reliability)
+        if listed := describe_unreliable(present, unreliable, names):
+            warn(
+                f"Rows unlike anything in training are treated as missing: {listed}. "
+                "Look at them with check."
+            )
+        columns = zip(names, unreliable.T, strict=True)
+        return data.mask({n: ~each for n, each in columns if n in data.columns})
+
+    @torch.no_grad()
+    def _reliability(self, data: MultimodalData) -> FloatArray | None:
+        """Return the reliability ``[N, M]`` of samples as numbers, NaN where missing.
+
+        None if the model has no typicality.
+        """
+        if self.model_.typicality is None:
+            return None
+        device = self.model_.beta.device
+        values: FloatArray = np.full((len(data), len(self.input_spec_.widths)), np.nan)
+        features = self.input_spec_.features(data)
+        present = present_rows(features).numpy()
+        for m, (x, module) in enumerate(
+            zip(features, self.model_.typicality, strict=True)
+        ):
+            rows = np.flatnonzero(present[:, m])
+            for start in range(0, len(rows), PREDICT_BATCH):
+                part = rows[start : start + PREDICT_BATCH]
+                values[part, m] = module(x[part].to(device)).cpu().numpy()
+        return values
+
+    def check(self, X: "SampleLike") -> DataCheck:  # noqa: N803
+        """Compare samples with the training samples, without labels.
+
+        Reported are unknown categories and values far out of range, channels whose mean
+        differs by more than a training standard deviation, subsets of modalities that
+        no training sample had, changed shares of missing modalities, and, for a
+        classifier, modalities that contradict the others of their sample. With
+        ``reliability="typical"``, rows unlike all training rows are reported, too.
+
+        Args:
+            X: Samples with any of the modalities of the training.
+
+        Returns:
+            ``findings``, empty if nothing differs; ``reliability`` and ``agreement``,
+            ``[N, M]`` each.
+
+        Raises:
+            DataError: If a modality is unknown or of another width.
+        """
+        check_is_fitted(self, "model_")
+        if isinstance(X, MultimodalStream):
+            X = in_memory(X)  # noqa: N806
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DataWarning)
+            data = self.input_spec_.read(self._as_data(X), progress=self.verbose)
+        messages = []
+        for each in caught:
+            if issubclass(each.category, DataWarning):
+                messages.append(str(each.message))
+            else:
+                warnings.warn_explicit(
+                    each.message, each.category, each.filename, each.lineno
+                )
+        data = self.input_spec_.complete(data)
+        agreement = None
+        if isinstance(self.model_.graph.task, Classification):
+            agreement = contradictions(self._predict_complete, data)
+        return compare(
+            data,
+            self.input_spec_,
+            self.training_summary_,
+            messages,
+            self._reliability(data),
+            agreement,
+        )
 
     def explain(
         self,
@@ -569,6 +679,8 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             "target": self._target_config(),
             "out_of_fold_score": _json_number(self.out_of_fold_score_),
         }
+        if self.model_.typicality is not None:
+            config["num_landmarks"] = num_landmarks(self.model_.typicality)
         if self.training_summary_ is not None:
             config["training_summary"] = self.training_summary_.to_json()
         if self.conformal_ is not None:
@@ -604,7 +716,22 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             self.conformal_ = self._conformal_from_config(manifest["conformal"])
         widths = self.input_spec_.widths
         ensemble = ensemble_from_config(manifest["ensemble"], widths, task)
-        return ResidualFusion(ensemble, self._build_graph(task, task.out_channels))
+        graph = self._build_graph(task, task.out_channels)
+        return ResidualFusion(ensemble, graph, self._typicality_from_config(manifest))
+
+    def _typicality_from_config(
+        self, manifest: Mapping[str, Any]
+    ) -> torch.nn.ModuleList | None:
+        """Build the typicality of each modality, with empty tensors."""
+        if self.reliability is None:
+            return None
+        counts, widths = manifest["num_landmarks"], self.input_spec_.widths
+        if not all(type(count) is int and count > 0 for count in counts):
+            raise CheckpointError(
+                f"num_landmarks must be whole numbers above 0, got {shorten(counts)}."
+            )
+        pairs = zip(widths, counts, strict=True)
+        return torch.nn.ModuleList(Typicality(*sizes) for sizes in pairs)
 
     def _restore_features(self, manifest: Mapping[str, Any]) -> None:
         """Restore the attributes of scikit-learn for the inputs."""

@@ -100,6 +100,9 @@ CONSTRAINTS = {
     ),
     "capacity": _one_of(*get_args(Capacity)),
     "feed_forward": _one_of(*get_args(FeedForwardKind)),
+    "reliability": Constraint(
+        "None or 'typical'", lambda value: value is None or value == "typical"
+    ),
     "experts": Constraint(
         f"a list of some of {', '.join(EXPERT_KINDS)}", _is_expert_list
     ),

@@ -202,12 +202,13 @@ def contributions(
     All are means over all samples; a modality that a sample lacks contributes exactly 0
     to it. Divide by ``present`` for the mean over the samples that have it.
 
-    The verdict follows from the 95% bootstrap intervals of *alone* and *last*:
+    The verdict follows from the 95% bootstrap intervals of *alone* and *last*. Where
+    alone is not above 0, last counts only if the share is above 0, too:
 
     =============  =======================================================
     verdict        condition
     =============  =======================================================
-    carries        last > 0, neither of the two cases that follow
+    carries        last > 0, none of the two cases that follow
     redundant      alone > 0; last is not, or is under a quarter of alone
     only together  last > 0; alone is under a quarter of last
     silent         neither alone > 0 nor last > 0
@@ -345,14 +346,16 @@ def _contributions(
         strict=True,
     )
     return [
-        Contribution(name, share, alone, last, _verdict(alone, last), rate)
+        Contribution(name, share, alone, last, _verdict(share, alone, last), rate)
         for name, share, alone, last, rate in rows
     ]
 
 
-def _verdict(alone: Interval, last: Interval) -> str:
+def _verdict(share: Interval, alone: Interval, last: Interval) -> str:
     """Return the verdict on a modality, see :func:`contributions`."""
-    useful_alone, useful_last = alone.low > TOLERANCE, last.low > TOLERANCE
+    useful_alone = alone.low > TOLERANCE
+    # noise that the model fits raises a single difference in some draws
+    useful_last = last.low > TOLERANCE and (useful_alone or share.low > TOLERANCE)
     if last.high < -TOLERANCE:
         return "harms"
     if useful_last and alone.mean < MINOR * last.mean:

@@ -23,12 +23,20 @@ class ResidualFusion(nn.Module):
     Args:
         ensemble: Base learners and their pool.
         graph: Ensemble of graph networks that models the residual of the pool.
+        typicality: Typicality of each modality, by which samples are read; None
+            without. See :mod:`mmgraph.embedding.typicality`.
     """
 
     beta: Tensor
 
-    def __init__(self, ensemble: ExpertEnsemble, graph: FusionModel) -> None:
+    def __init__(
+        self,
+        ensemble: ExpertEnsemble,
+        graph: FusionModel,
+        typicality: nn.ModuleList | None = None,
+    ) -> None:
         super().__init__()
+        self.typicality = typicality
         self.ensemble, self.graph = ensemble, graph
         self.register_buffer("beta", torch.zeros(()))
 

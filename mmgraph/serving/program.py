@@ -16,6 +16,7 @@ from mmgraph.data.batch import Batch
 from mmgraph.data.features.describe import describe_sequences
 from mmgraph.errors import SchemaError
 from mmgraph.estimators import FusionEstimator, FusionRegressor
+from mmgraph.estimators.check import UNRELIABLE
 from mmgraph.experts.trees import Forest
 from mmgraph.ops import present_rows
 from mmgraph.schema import Full, Modality, Schema
@@ -112,7 +113,7 @@ class ServedModel(nn.Module):
         """
         inputs = dict(zip(self.inputs, tensors, strict=True))
         x, lengths, features = {}, {}, []
-        for modality in self.modalities:
+        for m, modality in enumerate(self.modalities):
             name = modality.name
             rows = inputs[INPUT + name]
             if name in self.unseen:
@@ -122,6 +123,11 @@ class ServedModel(nn.Module):
                 features.append(_describe(rows, lengths[name]))
             else:
                 features.append(rows)
+            if self.model.typicality is not None:
+                reliable = self.model.typicality[m](features[m]) >= UNRELIABLE
+                features[m] = features[m].masked_fill(~reliable[:, None], torch.nan)
+                steps = (1,) * (rows.ndim - 1)
+                rows = rows.masked_fill(~reliable.view(-1, *steps), torch.nan)
             x[name] = rows
         present = present_rows(features)
         time = self._since_start(inputs, present)

@@ -20,6 +20,7 @@ from mmgraph.train.batches import TrainingSet
 
 Score: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], float]
 
+MAX_PATTERNS = 1000  # distinct patterns of present modalities that are kept
 MAX_ROWS = 2000  # samples that the scores of single modalities are measured on
 
 
@@ -39,6 +40,8 @@ class TrainingSummary:
         presence: AUROC of the presence mask alone with the bounds of its 95% interval;
             None for regression and for several labels.
         fingerprint: SHA-256 of the samples without labels; None if it is not known.
+        patterns: Distinct patterns of present modalities; empty if they are more than
+            1000 or not known.
     """
 
     num_samples: int
@@ -47,6 +50,7 @@ class TrainingSummary:
     nothing: float
     presence: tuple[float, float, float] | None
     fingerprint: str | None = None
+    patterns: tuple[tuple[bool, ...], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as JSON; NaN is null."""
@@ -57,6 +61,7 @@ class TrainingSummary:
             "nothing": None if math.isnan(self.nothing) else self.nothing,
             "presence": self.presence and list(self.presence),
             "fingerprint": self.fingerprint,
+            "patterns": [[int(x) for x in each] for each in self.patterns],
         }
 
     @classmethod
@@ -75,7 +80,9 @@ class TrainingSummary:
         observed, alone = _numbers(content["observed"]), _numbers(content["alone"])
         presence = content["presence"]
         bounds = None if presence is None else _numbers(presence)
+        patterns = tuple(tuple(map(bool, p)) for p in content.get("patterns", ()))
         fits = len(observed) == len(alone) == num_modalities
+        fits &= all(len(pattern) == num_modalities for pattern in patterns)
         if not fits or (bounds is not None and len(bounds) != 3):
             raise CheckpointError(
                 f"training_summary must hold numbers of {num_modalities} modalities, "
@@ -84,7 +91,7 @@ class TrainingSummary:
         nothing = _numbers([content["nothing"]])[0]
         three = None if bounds is None else (bounds[0], bounds[1], bounds[2])
         number, fingerprint = int(content["num_samples"]), content.get("fingerprint")
-        return cls(number, observed, alone, nothing, three, fingerprint)
+        return cls(number, observed, alone, nothing, three, fingerprint, patterns)
 
 
 @torch.no_grad()
@@ -130,7 +137,14 @@ def summarize_training(
         score_of(torch.zeros_like(subsets[0]), rows),
         presence,
         fingerprint,
+        _patterns(present),
     )
+
+
+def _patterns(present: Tensor) -> tuple[tuple[bool, ...], ...]:
+    """Return the distinct rows of ``[N, M]``, none if they are too many."""
+    distinct = torch.unique(present.cpu(), dim=0)
+    return tuple(map(tuple, distinct.tolist())) if len(distinct) <= MAX_PATTERNS else ()
 
 
 def _numbers(values: Any) -> tuple[float, ...]:  # noqa: ANN401

@@ -141,6 +141,32 @@ class PredictRequest:
         return read_samples(file, modalities=modalities, label=label, id=id)
 
 
+def calibrate_on(
+    model: Any,  # noqa: ANN401
+    calibration: MultimodalData | None,
+    alpha: float | None,
+) -> None:
+    """Calibrate the conformal sets or intervals of a model, if samples are given.
+
+    Args:
+        model: Classifier or regressor.
+        calibration: Labeled samples, or None.
+        alpha: Miscoverage; None is the default.
+
+    Raises:
+        ConfigError: If ``alpha`` is given without samples, or is not valid.
+        DataError: If the samples do not fit the model.
+    """
+    if alpha is not None and calibration is None:
+        raise ConfigError(
+            "alpha must go with calibration samples, got none.",
+            ("Give ", Argument("conformal", "calibration.parquet"), "."),
+            parameter="alpha",
+        )
+    if calibration is not None:
+        model.conformal(calibration, **({} if alpha is None else {"alpha": alpha}))
+
+
 class BatchPredictor:
     """A loaded model that maps samples to a table of predictions or embeddings.
 
@@ -179,16 +205,10 @@ class BatchPredictor:
                 f"{used[0]} must go with a classifier or regressor, got a matcher. "
                 f"Leave {used[0]} out."
             )
-        if request.alpha is not None and request.conformal is None:
-            raise ConfigError(
-                "alpha must go with calibration samples, got none.",
-                ("Give ", Argument("conformal", "calibration.parquet"), "."),
-                parameter="alpha",
-            )
+        calibration = None
         if request.conformal is not None:
             calibration = request.open_other(request.conformal, labels=True)
-            given = {} if request.alpha is None else {"alpha": request.alpha}
-            self.model.conformal(calibration, **given)
+        calibrate_on(self.model, calibration, request.alpha)
         self.donors = None
         if request.acquire is not None:
             self.donors = request.open_other(request.acquire, labels=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmgraph.benchmark.corruptions import check_corruption, corruptions_of
 from mmgraph.benchmark.cost import Cost
 from mmgraph.benchmark.datasets import open_bench_data
 from mmgraph.benchmark.executor import in_pool
@@ -28,6 +29,7 @@ from mmgraph.benchmark.provenance import read_commit, read_versions
 from mmgraph.benchmark.results import Results, append_lines, read_lines
 from mmgraph.benchmark.run import check_names, choose_metric, run_bench
 from mmgraph.benchmark.summary import summarise
+from mmgraph.benchmark.tables import contribution_table, corruption_table
 from mmgraph.benchmark.unit import align_proba, reliability_counts
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
@@ -597,3 +599,83 @@ def _is_alive(process):
     """Whether a folder of /proc is of a process that is no zombie."""
     status = process / "status"
     return status.is_file() and "(zombie)" not in status.read_text()
+
+
+# Corruptions and contributions
+
+
+@pytest.mark.parametrize("text", ["noise", "noise:x", "swap:1", "blur", "scale:inf"])
+def test_unknown_corruptions_are_refused(text):
+    with pytest.raises(ConfigError, match="corrupt must be noise:SD, scale:FACTOR"):
+        check_corruption(text)
+
+
+def test_numbers_are_corrupted_in_modalities_of_numbers_only():
+    data = MultimodalData.from_arrays(
+        {"a": [[1.0], [2.0]], "note": ["a b c", "d e f"]}, y=[0, 1]
+    )
+    assert [name for name, _ in corruptions_of("noise:1", data)] == ["a"]
+    assert len(list(corruptions_of("shuffle", data))) == 2
+
+
+@dataclass
+class First(Prior):
+    """A model that predicts the sign of the first channel of the first modality."""
+
+    def predict_proba(self, data):
+        x = next(iter(data.features().values()))[:, 0]
+        p = np.where(np.isnan(x), 0.5, np.where(x > 0, 0.9, 0.1))
+        return np.stack([1 - p, p], axis=1)
+
+
+@pytest.fixture
+def corrupted(tmp_path, monkeypatch):
+    """Results of a model that reads the first of two modalities only."""
+    monkeypatch.setattr(
+        "mmgraph.benchmark.unit.make_model", lambda name, data, seed: First(seed)
+    )
+    y = np.arange(80) % 2
+    x = 2.0 * y[:, None] - 1
+    arrays = {"read": x, "ignored": np.ones((80, 2))}
+    MultimodalData.from_arrays(arrays, y=y).to_parquet(tmp_path / "d.parquet")
+    config = BenchConfig(
+        datasets=(str(tmp_path / "d.parquet"),),
+        models=("mmgraph",),
+        missing=(0.0,),
+        folds=2,
+        jobs=1,
+        output=tmp_path / "out",
+        corrupt=("swap", "scale:-1"),
+    )
+    return config, run_bench(config)
+
+
+def test_each_modality_is_corrupted_in_turn(corrupted):
+    config, outcome = corrupted
+    assert not outcome.failed
+    [block] = summarise(Results(config.output))
+    [row] = block.rows
+    scores = {
+        name: {m: e.mean for m, e in each.items()}
+        for name, each in row.corrupted.items()
+    }
+    assert scores == {
+        "swap": {"read": 0.0, "ignored": 1.0},
+        "scale:-1": {"read": 0.0, "ignored": 1.0},
+    }
+    table = corruption_table(block)
+    assert table.columns == ("model", "not corrupted", "swap", "scale:-1")
+    assert table.rows[0][2] == "0.500 (0.000 read)"
+    assert run_bench(config).resumed == 2  # lines of corruptions are found again
+
+
+def test_contributions_follow_from_scores_of_subsets(corrupted):
+    config, _ = corrupted
+    [block] = summarise(Results(config.output))
+    read, ignored = (block.rows[0].contributions[n] for n in ("read", "ignored"))
+    gain = np.log(0.9) - np.log(0.5)
+    for each in read:
+        assert each.mean == pytest.approx(gain, abs=1e-5)
+    assert [each.mean for each in ignored] == pytest.approx([0, 0, 0], abs=1e-5)
+    table = contribution_table(block)
+    assert [row[0] for row in table.rows] == ["read", "ignored"]

@@ -115,7 +115,18 @@ def test_a_modality_that_is_not_read_is_silent_and_named():
     ],
 )
 def test_verdicts_follow_from_intervals(alone, last, verdict):
-    assert _verdict(Interval(*alone), Interval(*last)) == verdict
+    share = Interval(0.05, 0.01, 0.09)
+    assert _verdict(share, Interval(*alone), Interval(*last)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("alone", "verdict"),
+    [((0.1, 0.05, 0.15), "carries"), ((-0.01, -0.02, 0.0), "silent")],
+)
+def test_a_gain_over_all_others_alone_is_no_evidence(alone, verdict):
+    """With a share around 0, only modalities that are useful alone are useful."""
+    share, last = Interval(0.001, -0.002, 0.004), Interval(0.1, 0.05, 0.15)
+    assert _verdict(share, Interval(*alone), last) == verdict
 
 
 def test_controls_have_their_verdicts():
