@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -67,11 +68,16 @@ def find_rows(modules: Sequence[ModuleType] | None = None) -> dict[int, Measure]
     return dict(sorted(found.items()))
 
 
-def measure(function: Measure, full: bool) -> tuple[Row, float]:
-    """Return a row and the seconds that it took."""
-    start = time.perf_counter()
+def measure(function: Measure, full: bool) -> tuple[Row, float, float]:
+    """Return a row, the seconds and the CPU seconds that it took."""
+    start, cpu = time.perf_counter(), _cpu_seconds()
     row = function(full)
-    return row, time.perf_counter() - start
+    return row, time.perf_counter() - start, _cpu_seconds() - cpu
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of its children that ended."""
+    return sum(os.times()[:4])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,11 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"Row {unknown[0]} must be one of {', '.join(map(str, functions))}.")
     results = []
     for number in options.rows or functions:
-        row, seconds = measure(functions[number], options.full)
+        row, seconds, cpu = measure(functions[number], options.full)
         verdict = "reached" if row.reached else "NOT REACHED"
-        print(f"{row.number:2} {row.name}: {row.figure} [{verdict}, {seconds:.0f} s]")
+        print(f"{row.number:2} {row.name}: {row.figure} [{verdict}, {cpu:.0f} CPU-s]")
         print(f"   {row.reach}", flush=True)
-        results.append({**asdict(row), "seconds": round(seconds, 1)})
+        times = {"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1)}
+        results.append({**asdict(row), **times})
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         content = {"commit": read_commit(), "full": options.full, "rows": results}

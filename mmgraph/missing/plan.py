@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mmgraph._trace import describe_failure, trace
 from mmgraph.data import MultimodalData
 from mmgraph.errors import DataError
 from mmgraph.files import parse_document, read_bytes, write_text
@@ -157,7 +158,8 @@ class MaskPlan:
         subject = repr(str(path))
         raw = read_bytes(Path(path), "document_bytes", DataError, subject=subject)
         kind = "a mask plan saved by MaskPlan.save"
-        content = parse_document(raw, subject, DataError, kind=kind)
+        document = parse_document(raw, subject, DataError, kind=kind)
+        content = trace(document if isinstance(document, dict) else {})
         try:
             names = tuple(str(name) for name in content["modalities"])
             packed = base64.b64decode(content["present"], validate=True)
@@ -174,7 +176,7 @@ class MaskPlan:
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{str(path)!r} must be a mask plan saved by MaskPlan.save, got "
-                f"something else ({type(error).__name__}). Save the plan again."
+                f"{describe_failure(error, content)}. Save the plan again."
             ) from error
         modified = DataError(
             f"{str(path)!r} must match its hash, got a plan that was modified. "

@@ -144,8 +144,9 @@ class _Columns:
     """
 
     def __init__(self, name: str, frame: Any) -> None:  # noqa: ANN401
-        self.frame = frame if hasattr(frame, "iloc") else NamedTable(as_table(frame))
-        labels = frame.columns if hasattr(frame, "iloc") else self.frame.names
+        is_pandas = hasattr(frame, "iloc")
+        self.frame: Any = frame if is_pandas else NamedTable(as_table(frame))
+        labels = frame.columns if is_pandas else self.frame.names
         self.names = ColumnNames(map(column_name, labels))
         if self.names.repeated is not None:
             raise DataError(
