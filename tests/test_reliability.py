@@ -43,7 +43,13 @@ def test_rows_are_printed_and_written(program, monkeypatch, tmp_path, capsys):
     assert ended.value.code == 1
     assert "flips: 1 of 200 [NOT REACHED" in capsys.readouterr().out
     content = json.loads((tmp_path / "out" / "rows.json").read_text())
-    assert [each["reached"] for each in content["rows"]] == [False, True]
+    assert [each["reached"] for each in content] == [False, True]
+    path = str(tmp_path / "out" / "rows.json")
+    with pytest.raises(SystemExit):
+        program.main(["--rows", "3", "--json", path])
+    content = json.loads(Path(path).read_text())
+    assert [each["reached"] for each in content] == [True, True]
+    assert [each["full"] for each in content] == [False, True]
     with pytest.raises(SystemExit) as ended:
         program.main(["--rows", "4"])
     assert ended.value.code == 0
@@ -60,7 +66,7 @@ def rows(tmp_path_factory):
         text=True,
     )
     assert path.exists(), run.stderr
-    return {row["number"]: row for row in json.loads(path.read_text())["rows"]}
+    return {row["number"]: row for row in json.loads(path.read_text())}
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mmgraph.benchmark.provenance import read_commit
 from reliability.row import Row
@@ -24,7 +25,7 @@ EXAMPLE = """examples:
   python benchmarks/reliability.py --full --json runs/reliability.json
   python benchmarks/reliability.py --rows 6 7 8
 
-The quick form takes a few minutes; the full form, with 20,000 damaged files for every
+The quick form takes about a minute; the full form, with 20,000 damaged files for every
 loader and 50 interrupted trainings, takes hours. SECURITY.md states what is promised.
 """
 
@@ -47,7 +48,12 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
         help="rows to measure (default: all)",
     )
     add("--full", action="store_true", help="the numbers of repetitions of the promise")
-    add("--json", type=Path, metavar="FILE", help="write the rows there")
+    add(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the rows there; other rows in the file are kept",
+    )
     return parser.parse_args(arguments)
 
 
@@ -93,10 +99,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         verdict = "reached" if row.reached else "NOT REACHED"
         print(f"{row.number:2} {row.name}: {row.figure} [{verdict}, {cpu:.0f} CPU-s]")
         print(f"   {row.reach}", flush=True)
+        facts = {"full": options.full, "commit": read_commit()}
         times = {"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1)}
-        results.append({**asdict(row), **times})
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        content = {"commit": read_commit(), "full": options.full, "rows": results}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        results.append({**asdict(row), **facts, **times})
+        if options.json:
+            write_rows(options.json, results)
     sys.exit(0 if all(row["reached"] for row in results) else 1)
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows into a JSON file; other rows that it contains are kept."""
+    kept = {}
+    if path.exists():
+        kept = {row["number"]: row for row in json.loads(path.read_text("utf-8"))}
+    kept |= {row["number"]: row for row in rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ordered = [kept[number] for number in sorted(kept)]
+    path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")

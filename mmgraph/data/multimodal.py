@@ -48,6 +48,7 @@ from mmgraph.data.targets import (
     same_metadata,
     stratification_codes,
     warn_default_roles,
+    warn_unused_ids,
 )
 from mmgraph.data.validation import (
     check_mapping,
@@ -735,6 +736,7 @@ class MultimodalData:
             and not can_be_ids(parts["ids"])
         ):
             parts["ids"] = None
+            warn_unused_ids(ids)
         if modalities is not None:
             roles = default_roles(
                 {"y": y, "ids": ids, "groups": groups}, table.column_names

@@ -21,10 +21,21 @@ if TYPE_CHECKING:
 PLAIN = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"  # what every program reads alike
 # numbers that are no codes either, which start with zeros or have many digits
 _CERTAIN = r"^-?(0|[1-9]\d{0,14})(\.\d+)?([eE][-+]?\d+)?$"
+_LIKE_DATE = r"^(19|20)\d{6}(\d{6})?$"
 _CELLS_AT_ONCE = 1 << 20
 _INFINITE = {"inf", "infinity"}
 _SPACES = "\\s\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}"
-_SIGNS = str.maketrans({"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-"})
+# zeros of the digits of other scripts: full-width, Arabic, Persian, Devanagari, ...
+_ZEROS = (0xFF10, 0x0660, 0x06F0, 0x0966, 0x09E6, 0x0E50)
+_SIGNS = str.maketrans(
+    {
+        **{"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-"},
+        **{"\N{FULLWIDTH FULL STOP}": ".", "\N{FULLWIDTH COMMA}": ","},
+        **{"\N{FULLWIDTH HYPHEN-MINUS}": "-", "\N{FULLWIDTH PERCENT SIGN}": "%"},
+        **{"\N{ARABIC DECIMAL SEPARATOR}": ".", "\N{ARABIC PERCENT SIGN}": "%"},
+        **{chr(zero + k): str(k) for zero in _ZEROS for k in range(10)},
+    }
+)
 _CELL = re.compile(
     rf"""
     (?P<bound><=|>=|[<>\u2264\u2265~\u2248])?[{_SPACES}]*
@@ -110,6 +121,9 @@ def _certain_numbers(columns: Sequence["pa.Array"]) -> list[AnyArray | None]:
         for each in (matches.fill_null(False), cells.is_valid())
     )
     certain = (number == known).all(axis=1) & known.any(axis=1)
+    dates = pc.match_substring_regex(cells, _LIKE_DATE).fill_null(False)
+    like_date = dates.to_numpy(zero_copy_only=False).reshape(number.shape)
+    certain &= like_date.sum(axis=1) * 2 <= known.sum(axis=1)
     kept = pa.array(np.repeat(certain, number.shape[1]))
     values = pc.if_else(kept, cells, None).cast(pa.float64())
     table = np.asarray(values.to_numpy(zero_copy_only=False)).reshape(number.shape)

@@ -39,6 +39,7 @@ _ENCODINGS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
+_FORMULA = r'^="([^"]*)"$'
 _JUDGED_ROWS = 100  # rows whose lengths decide between two separators
 
 
@@ -102,7 +103,21 @@ def read_csv(path: PathLike) -> "pa.Table":
     if _has_line_breaks(table):
         _check_quotes(path, layout)
     names = [name.strip() for name in table.column_names]
-    return table.rename_columns(names).replace_schema_metadata({UNTYPED: b""})
+    columns = [_without_formula(column) for column in table.columns]
+    return pa.table(columns, names=names, metadata={UNTYPED: b""})
+
+
+def _without_formula(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
+    """Return the strings of cells such as ="007", which keep zeros in Excel."""
+    import pyarrow.compute as pc
+
+    first = column[0].as_py() if len(column) else None
+    if first is not None and not first.startswith('="'):
+        return column
+    known = column.drop_null()
+    if not len(known) or not pc.all(pc.match_substring_regex(known, _FORMULA)).as_py():
+        return column
+    return pc.replace_substring_regex(column, _FORMULA, r"\1")
 
 
 def _check_encoding(path: PathLike) -> None:
@@ -224,6 +239,10 @@ def _read_layout(path: PathLike) -> _Layout:
             raise ValueError(kind)
     marks = [mark for mark in _ENCODINGS if head.startswith(mark)]
     encoding = _ENCODINGS[marks[0]] if marks else "utf-8"
+    if not marks and b"\0" in head:
+        raise ValueError(
+            "NUL bytes, as in UTF-16 without a byte-order mark or in another format"
+        )
     text = head.decode(encoding if marks else "utf-8-sig", errors="surrogateescape")
     text, skipped, stated = _skip_directive(text)
     separator = stated or _find_separator(text, whole=len(head) < _HEAD_BYTES)

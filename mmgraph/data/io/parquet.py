@@ -122,11 +122,26 @@ def read_table(path: PathLike) -> "pa.Table":
     Raises:
         DataError: If the file does not exist, is damaged or of another format.
     """
+    _check_exists(path)
     check_regular(Path(path), DataError)
     with _file_errors(path):
         if is_csv(path):
             return read_csv(path)
         return _read_parquet(path)
+
+
+def _check_exists(path: PathLike) -> None:
+    """Check that a file or folder exists.
+
+    Raises:
+        DataError: If it does not.
+    """
+    try:
+        exists = Path(path).exists()
+    except (OSError, ValueError):  # reading it raises an exception of its kind
+        return
+    if not exists:
+        raise DataError(f"{path} must exist, got no such file. Check the path.")
 
 
 def _read_parquet(path: PathLike) -> "pa.Table":

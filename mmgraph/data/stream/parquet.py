@@ -32,6 +32,7 @@ from mmgraph.data.targets import (
     can_be_ids,
     default_roles,
     warn_default_roles,
+    warn_unused_ids,
 )
 from mmgraph.data.validation import check_no_label_leak, read_sources, time_roles
 from mmgraph.errors import Argument, DataError, DataWarning, MMGraphError
@@ -377,6 +378,7 @@ def _usable_ids(files: Sequence[Path], name: DefaultColumn) -> DefaultColumn | N
                 table = NamedTable(pa.Table.from_batches([batch]))
                 ids = table.read_metadata("ids", name)
                 if ids is None or not can_be_ids(ids):
+                    warn_unused_ids(name)
                     return None
     return name
 
