@@ -55,6 +55,14 @@ def test_rows_are_printed_and_written(program, monkeypatch, tmp_path, capsys):
     assert ended.value.code == 0
 
 
+def test_the_page_holds_the_committed_rows(program):
+    page = importlib.import_module("reliability.page")
+    rows = json.loads(program.RESULTS.read_text("utf-8"))
+    assert [row["number"] for row in rows] == list(PROMISED)
+    assert all(row["reached"] for row in rows)
+    assert program.PAGE.read_text("utf-8") == page.render(rows)
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     """The quick form of all rows, measured in one process without checks of shapes."""

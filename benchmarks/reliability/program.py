@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from mmgraph.benchmark.provenance import read_commit
+from reliability.page import render
 from reliability.row import Row
 
 Measure = Callable[[bool], Row]
@@ -20,6 +21,9 @@ Measure = Callable[[bool], Row]
 # Modules whose functions `row_NN` measure row NN.
 MODULES = ("files", "numerics", "install")
 PREFIX = "row_"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "reliability.json"
+PAGE = ROOT / "docs" / "results" / "reliability.md"
 EXAMPLE = """examples:
   python benchmarks/reliability.py
   python benchmarks/reliability.py --full --json runs/reliability.json
@@ -53,6 +57,11 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
         type=Path,
         metavar="FILE",
         help="write the rows there; other rows in the file are kept",
+    )
+    add(
+        "--page",
+        action="store_true",
+        help="measure nothing; write the page of the documentation",
     )
     return parser.parse_args(arguments)
 
@@ -89,6 +98,10 @@ def _cpu_seconds() -> float:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print each row as it is measured, and write all of them."""
     options = read_arguments(arguments)
+    if options.page:
+        rows = json.loads((options.json or RESULTS).read_text("utf-8"))
+        PAGE.write_text(render(rows), encoding="utf-8")
+        return
     functions = find_rows()
     unknown = sorted(set(options.rows or ()) - set(functions))
     if unknown:

@@ -736,7 +736,7 @@ class MultimodalData:
             and not can_be_ids(parts["ids"])
         ):
             parts["ids"] = None
-            warn_unused_ids(ids)
+            warn_unused_ids(str(ids))
         if modalities is not None:
             roles = default_roles(
                 {"y": y, "ids": ids, "groups": groups}, table.column_names
@@ -788,8 +788,8 @@ class MultimodalData:
 
         Args:
             path: Path of the file. A name that ends in .csv or .csv.gz is read as CSV
-                in UTF-8, with commas, semicolons, tabs or bars between columns, where
-                an empty cell and NA are null.
+                in UTF-8, or in UTF-16 with a byte-order mark, with commas, semicolons,
+                tabs or bars between columns, where an empty cell and NA are null.
             modalities: Columns of each modality, for files that :meth:`to_parquet` did
                 not write: a list of numeric or categorical columns (see
                 :meth:`from_pandas`), or the name of one column of strings (text, or

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mmgraph import limits
 from mmgraph.data.string_cells import NULLS
 from mmgraph.errors import DataError
-from mmgraph.files import check_regular
+from mmgraph.files import check_regular, marked_encoding
 from mmgraph.typing import PathLike
 
 if TYPE_CHECKING:
@@ -31,13 +31,6 @@ _OTHER_FORMATS = {
     b"PK\x03\x04": "an Excel file or ZIP archive",
     b"\xd0\xcf\x11\xe0": "an Excel file",
     b"PAR1": "a Parquet file",
-}
-# byte-order marks; that of UTF-32 begins with that of UTF-16
-_ENCODINGS = {
-    b"\xff\xfe\0\0": "utf-32",
-    b"\0\0\xfe\xff": "utf-32",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
 }
 _FORMULA = r'^="([^"]*)"$'
 _JUDGED_ROWS = 100  # rows whose lengths decide between two separators
@@ -237,13 +230,13 @@ def _read_layout(path: PathLike) -> _Layout:
     for start, kind in _OTHER_FORMATS.items():
         if head.startswith(start):
             raise ValueError(kind)
-    marks = [mark for mark in _ENCODINGS if head.startswith(mark)]
-    encoding = _ENCODINGS[marks[0]] if marks else "utf-8"
-    if not marks and b"\0" in head:
+    marked = marked_encoding(head)
+    encoding = marked or "utf-8"
+    if marked is None and b"\0" in head:
         raise ValueError(
             "NUL bytes, as in UTF-16 without a byte-order mark or in another format"
         )
-    text = head.decode(encoding if marks else "utf-8-sig", errors="surrogateescape")
+    text = head.decode(marked or "utf-8-sig", errors="surrogateescape")
     text, skipped, stated = _skip_directive(text)
     separator = stated or _find_separator(text, whole=len(head) < _HEAD_BYTES)
     lines = csv_module.reader(io.StringIO(text, newline=""), delimiter=separator)
