@@ -305,7 +305,7 @@ def _bombs(folder: Path, *, full: bool) -> list[tuple[str, Callable[[], object]]
     numbers = np.zeros(6_000_000 * times)
     pq.write_table(pa.table({"x": numbers}), zeros, compression="zstd")
     string = folder / "s.parquet"
-    rows = pa.array(["a" * 1_000_000]).take(pa.array(np.zeros(2000, dtype=int)))
+    rows = pa.array(["a" * 1_000_000]).take(pa.array(np.zeros(400 * times, dtype=int)))
     pq.write_table(pa.table({"x": rows}), string, compression="zstd")
     with gzip.open(packed, "wb") as file:
         file.write(b"x,y\n" + b"0,1\n" * (10_000_000 * times))
