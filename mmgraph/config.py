@@ -322,18 +322,31 @@ def build_config(
     try:
         return kind.model_validate({**stored, **given})
     except ValidationError as error:
-        raise ConfigError.join(_errors(error, kind)) from None
+        place = f"Run file '{run_file}'"
+        places = dict.fromkeys(stored.keys() - given.keys(), place)
+        raise ConfigError.join(_errors(error, kind, places)) from None
 
 
-def _errors(error: ValidationError, kind: type[BaseModel]) -> list[ConfigError]:
-    """Return the single errors, without containers of other errors."""
+def _errors(
+    error: ValidationError, kind: type[BaseModel], places: Mapping[str, str]
+) -> list[ConfigError]:
+    """Return the single errors, without containers of other errors.
+
+    Args:
+        error: Error of pydantic.
+        kind: Class of the configuration.
+        places: Run file of each option that it contains.
+    """
     errors = error.errors()
     containers = {each["loc"][:-1] for each in errors}
-    return [
-        ConfigError(_line(each, kind), parameter=_parameter(each))
-        for each in errors
-        if each["loc"] not in containers or not each["loc"]
-    ]
+    joined = []
+    for each in errors:
+        if each["loc"] in containers and each["loc"]:
+            continue
+        place = places.get(str(each["loc"][0]), "") if each["loc"] else ""
+        parameter = "" if place else _parameter(each)
+        joined.append(ConfigError(_line(each, kind), parameter=parameter, place=place))
+    return joined
 
 
 def _path(error: Mapping[str, Any]) -> str:

@@ -24,6 +24,13 @@ except ImportError:  # Windows has no advisory locks of folders
 
 PAUSE = 0.01  # seconds between two attempts to lock
 MAX_SHOWN = 80  # characters of a value in a message
+# encodings by their byte-order marks; that of UTF-32 begins with that of UTF-16
+ENCODINGS = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 
 
 # Writing
@@ -214,6 +221,20 @@ def _try_lock(handle: int, *, shared: bool = False) -> bool | None:
 
 
 # Reading
+
+
+def marked_encoding(start: bytes) -> str | None:
+    """Return the encoding of a byte-order mark other than that of UTF-8, or None.
+
+    Args:
+        start: First bytes of a file.
+
+    Example:
+        >>> from mmgraph.files import marked_encoding
+        >>> marked_encoding("x".encode("utf-16")), marked_encoding(b"x")
+        ('utf-16', None)
+    """
+    return next((name for m, name in ENCODINGS.items() if start.startswith(m)), None)
 
 
 def check_regular(

@@ -27,7 +27,7 @@ class Limits:
 
     Attributes:
         document_bytes: Bytes of a JSON or TOML document: manifests, schemas, mask
-            plans, ``columns.json``, descriptions in Parquet and ONNX files.
+            plans, descriptions in Parquet and ONNX files.
         run_file_bytes: Bytes of a run file.
         document_items: Lists, objects and their items in a document.
         document_depth: Nested lists and objects in a document.

@@ -53,6 +53,14 @@ def test_batch_mates_and_order_change_little():
 
 
 @pytest.mark.slow
+def test_batch_mates_and_order_change_little_in_any_type():
+    worst = invariants.largest_changes(30)
+    assert worst[torch.float64] <= 1e-12
+    assert worst[torch.float32] <= 1e-6
+    assert 0 < worst[torch.bfloat16] <= 2**-7
+
+
+@pytest.mark.slow
 def test_edge_inputs_give_finite_outputs_or_named_errors():
     row = numerics.row_09(full=False)
     assert row.reached, row.figure

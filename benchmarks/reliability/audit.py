@@ -33,8 +33,8 @@ def loaders(folder: Path) -> dict[str, Callable[[], object]]:
     x = np.random.default_rng(0).normal(size=(40, 4))
     data = mg.MultimodalData.from_arrays({"a": x[:, :2], "b": x[:, 2:]}, y=x[:, 0] > 0)
     small = {"epochs": 1, "members": 1, "hidden_channels": 8, "experts": ("linear",)}
-    mg.FusionClassifier(**small).fit(data).save_pretrained(folder / "model")
-    Columns("classification", "y", {}, None, None).save(folder / "model")
+    model = mg.FusionClassifier(**small).fit(data)
+    Columns("classification", "y", {}, None, None).save(model, folder / "model")
     data.to_parquet(folder / "data.parquet")
     (folder / "table.csv").write_text("u,v\n1,2\n3,4\n", encoding="utf-8")
     (folder / "run.json").write_text('{"epochs": 3}', encoding="utf-8")

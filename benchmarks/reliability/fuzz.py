@@ -6,6 +6,7 @@ mutation reaches the code behind them. A loader must accept the file or raise an
 of mmgraph.
 """
 
+import atexit
 import copy
 import hashlib
 import json
@@ -18,14 +19,17 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import mmgraph as mg
 from mmgraph import checkpoint
+from reliability.children import run_forked
 
 MEMORY = 1 << 30  # bytes that a child may take in addition
 SECONDS = 20  # for one file
@@ -47,6 +51,8 @@ class Loader:
         read: Reads the file; called in a child process.
         mutate: Returns mutated content.
         put: Writes mutated content, with hashes that fit.
+        places: Texts, one of which every error must contain: the file, or the folder
+            of a model; empty for loaders of strings.
     """
 
     name: str
@@ -54,6 +60,7 @@ class Loader:
     read: Callable[[], object]
     mutate: Callable[[bytes, random.Random], bytes]
     put: Callable[[bytes], None]
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,8 @@ class Outcome:
     Attributes:
         loader: Name of the loader.
         seed: Seed of the mutation.
-        kind: "accepted", "refused", "unnamed", "crash", "hang", or the name of a
-            foreign exception.
+        kind: "accepted", "refused", "unnamed" if the error does not name the file,
+            "crash", "hang", or the name of a foreign exception.
     """
 
     loader: str
@@ -132,11 +139,14 @@ def run_loader(loader: Loader, count: int, seed: int = 0) -> list[Outcome]:
         seed: First seed; mutation k has the seed ``seed + k``.
     """
     original = loader.path.read_bytes()
+    loader.put(original)
+    loader.read()  # what is mutated must be right
     outcomes: list[Outcome] = []
     while len(outcomes) < count:
         start = seed + len(outcomes)
         seeds = range(start, min(start + BATCH, seed + count))
         outcomes += _run_batch(loader, original, seeds)
+    loader.put(original)
     return outcomes
 
 
@@ -180,7 +190,11 @@ def _read_one(loader: Loader, original: bytes, seed: int) -> str:
             loader.read()
     except mg.MMGraphError as error:
         text = str(error)
-        return "refused" if text.strip() else "unnamed"
+        lines = text.split("\n")
+        named = not loader.places or all(
+            any(place in line for place in loader.places) for line in lines
+        )
+        return "refused" if named and text.strip() else "unnamed"
     except BaseException as error:
         return type(error).__name__
     return "accepted"
@@ -210,19 +224,26 @@ def make_loaders(folder: Path) -> list[Loader]:
     Args:
         folder: Folder to write.
     """
+    from mmgraph.workflows.saved_model import Columns
+
     rng = np.random.default_rng(0)
     arrays = {"labs": rng.normal(size=(60, 3)), "note": ["ok", "not ok"] * 30}
     data = mg.MultimodalData.from_arrays(arrays, y=[0, 1] * 30)
     small = {"epochs": 2, "members": 2, "hidden_channels": 8, "num_heads": 2}
     options = {**small, "batch_size": 30, "verbose": False}
     clf = mg.FusionClassifier(experts=("linear", "forest", "joint"), **options)
-    clf.fit(data).save_pretrained(folder / "classifier")
+    columns = Columns("classification", "y", {"labs": ("a",)}, None, "id")
+    columns.save(clf.fit(data), folder / "classifier")
     pairs = {"image": rng.normal(size=(40, 4)), "text": rng.normal(size=(40, 3))}
     retriever = mg.FusionRetriever(**{**options, "epochs": 0})
     retriever.fit(mg.MultimodalData.from_arrays(pairs))
     retriever.save_pretrained(folder / "retriever")
+
+    def load(path: Path) -> object:
+        return Columns.load(path), mg.FusionClassifier.from_pretrained(path)
+
     found = [
-        *_saved("classifier", folder, mg.FusionClassifier.from_pretrained),
+        *_saved("classifier", folder, load),
         *_saved("retriever", folder, mg.FusionRetriever.from_pretrained),
         *_tables(folder, data),
         *_documents(folder, data),
@@ -260,7 +281,7 @@ def _plain(
     def put(content: bytes) -> None:
         path.write_bytes(content)
 
-    return Loader(name or path.name, path, read, mutate, put)
+    return Loader(name or path.name, path, read, mutate, put, places=(path.name,))
 
 
 def _saved(name: str, folder: Path, load: Callable[[Path], object]) -> Iterator[Loader]:
@@ -281,7 +302,8 @@ def _saved(name: str, folder: Path, load: Callable[[Path], object]) -> Iterator[
         return load(model)
 
     path = model / checkpoint.MANIFEST
-    yield Loader(f"{name}: manifest", path, read, mutate_json, put_manifest)
+    places = (str(model),)
+    yield Loader(f"{name}: manifest", path, read, mutate_json, put_manifest, places)
     manifest = json.loads(path.read_text())
     files = {"weights": ("weights", None)}
     for part in manifest.get("parts_sha256", {}):
@@ -304,7 +326,7 @@ def _saved(name: str, folder: Path, load: Callable[[Path], object]) -> Iterator[
         digest = digest if part is None else digest[part]
         pattern = checkpoint.WEIGHTS if part is None else checkpoint.PART
         file = model / pattern.format(digest[:16])
-        yield Loader(f"{name}: {what}", file, read, mutate_bytes, put)
+        yield Loader(f"{name}: {what}", file, read, mutate_bytes, put, places)
 
 
 def _tables(folder: Path, data: mg.MultimodalData) -> Iterator[Loader]:
@@ -332,16 +354,15 @@ def _tables(folder: Path, data: mg.MultimodalData) -> Iterator[Loader]:
 
 def _documents(folder: Path, data: mg.MultimodalData) -> Iterator[Loader]:
     from mmgraph.config import BenchConfig, build_config
-    from mmgraph.workflows.saved_model import Columns
 
     schema, plan = folder / "schema.json", folder / "plan.json"
     schema.write_text(mg.Schema.complete(data.schema.modalities).to_json())
-    yield _plain(schema, lambda: mg.Schema.from_json(_text(schema)), mutate_json)
+    yield replace(
+        _plain(schema, lambda: mg.Schema.from_json(_text(schema)), mutate_json),
+        places=(),
+    )
     mg.missing.mcar(0.5).plan(data, seed=0).save(plan)
     yield _plain(plan, lambda: mg.MaskPlan.load(plan), mutate_json)
-    Columns("classification", "y", {"labs": ("a",)}, None, "id").save(folder)
-    columns = folder / "columns.json"
-    yield _plain(columns, lambda: Columns.load(folder), mutate_json)
     run = {"datasets": ["heart"], "missing": [0.0, 0.5], "seeds": 2}
     as_json, as_toml = folder / "run.json", folder / "run.toml"
     as_json.write_text(json.dumps(run))
@@ -400,8 +421,8 @@ def _progress(
                 shutil.copytree(kept, path)
                 loader.put(content)
 
-            name = f"progress, {loader.name}"
-            yield Loader(name, loader.path, loader.read, loader.mutate, put)
+            name, places = f"progress, {loader.name}", (str(path),)
+            yield replace(loader, name=name, put=put, places=places)
 
 
 def _exported(folder: Path, clf: mg.FusionClassifier) -> Loader:
@@ -421,7 +442,7 @@ def _exported(folder: Path, clf: mg.FusionClassifier) -> Loader:
     def read() -> object:
         return serving.load(path).predict({"labs": np.ones((2, 3))})
 
-    return Loader("exported model", path, read, mutate_bytes, put)
+    return Loader("exported model", path, read, mutate_bytes, put, (path.name,))
 
 
 def fuzz(count: int, seed: int = 0, slow: int | None = None) -> list[Outcome]:
@@ -433,22 +454,24 @@ def fuzz(count: int, seed: int = 0, slow: int | None = None) -> list[Outcome]:
         slow: Mutations of progress folders, each of which takes a fit; default:
             ``count``.
     """
-    import torch
-
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
-        outcomes: list[Outcome] = []
-        for loader in make_loaders(Path(name)):
-            few = slow is not None and loader.name.startswith("progress")
-            outcomes += run_loader(loader, slow if few and slow else count, seed)
-        return outcomes
+    outcomes: list[Outcome] = []
+    for loader in shared_loaders():
+        few = slow is not None and loader.name.startswith("progress")
+        outcomes += run_loader(loader, slow if few and slow else count, seed)
+    return outcomes
+
+
+@cache
+def shared_loaders() -> list[Loader]:
+    """Return loaders whose files exist until the process ends."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return make_loaders(Path(folder.name))
 
 
 def count_tracebacks() -> tuple[int, int]:
     """Run commands with files that are wrong; return their number and the faults."""
-    import subprocess
-    import sys
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         deep = "[" * 10_000 + "]" * 10_000
@@ -467,16 +490,18 @@ def count_tracebacks() -> tuple[int, int]:
             ("train", "pipe.csv", "--label", "a", "--output", "out"),
             ("predict", ".", "bad.csv"),
         ]
-        faults = 0
-        for command in commands:
-            done = subprocess.run(
-                [sys.executable, "-m", "mmgraph", *command],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            one_line = len(done.stderr.strip().splitlines()) == 1
-            faults += not (done.returncode == 2 and one_line)
+        faults = sum(not _is_one_line(command, folder) for command in commands)
         return len(commands), faults
+
+
+def _is_one_line(command: tuple[str, ...], folder: Path) -> bool:
+    """Return True if a command exits with 2 and one line on standard error."""
+    from mmgraph.cli.app import app
+
+    def run() -> None:
+        signal.alarm(120)
+        os.chdir(folder)
+        app(list(command))
+
+    status, text = run_forked(run, stream=2)
+    return status == 2 and len(text.strip().splitlines()) == 1

@@ -146,6 +146,62 @@ def differing_contents(num_examples: int, most: int = 5) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
+def largest_changes(num_examples: int) -> dict[torch.dtype, float]:
+    """Return the largest change of an output by batch mates and by order, by type.
+
+    Numbers of modalities, tasks, schemas, options, masks, batches and orders are drawn
+    by hypothesis.
+    """
+    worst = dict.fromkeys((torch.float64, torch.float32, torch.bfloat16), 0.0)
+
+    @settings(
+        max_examples=num_examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        st.integers(1, 4),
+        st.sampled_from(TASKS),
+        st.sampled_from(SCHEMAS),
+        st.sampled_from(OPTIONS),
+        st.sampled_from([*worst]),
+        st.lists(st.integers(0, NUM - 1), min_size=1, max_size=9),
+        st.permutations(range(NUM)),
+        st.integers(0, 99),
+    )
+    @torch.no_grad()
+    def compare(
+        m: int,
+        task: Any,  # noqa: ANN401
+        schema: str,
+        options: dict[str, Any],
+        dtype: torch.dtype,
+        rows: list[int],
+        order: list[int],
+        seed: int,
+    ) -> None:
+        example = build(m, task, schema, options, dtype, seed=seed)
+        batch = example.batch(packed=True)
+        logits = example.model(batch).logits
+        names = list(batch.x)[::-1]
+        x, sample = ({n: part[n] for n in names} for part in (batch.x, batch.sample))
+        turned = mg.Batch(NUM, x, sample)
+        for other, chosen in (
+            (_rows(batch, rows), rows),
+            (_regular(example, rows), rows),
+            (_rows(batch, order), order),
+            (turned, list(range(NUM))),
+        ):
+            change = example.model(other).logits - logits[..., chosen, :]
+            worst[dtype] = max(worst[dtype], float(change.abs().max()))
+
+    compare()
+    return worst
+
+
 def every_example(dtype: torch.dtype, step: int = 1) -> Iterator[Example]:
     """Yield an example for every ``step``-th schema, task and set of options."""
     cases = itertools.product(SCHEMAS, TASKS, OPTIONS)

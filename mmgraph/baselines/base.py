@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from mmgraph.baselines.inputs import (
     FloatArray,
     FloatingArray,
+    InputEncoder,
     IntArray,
-    encoded_features,
     observed,
 )
 from mmgraph.data import MultimodalData
-from mmgraph.data.encoder import fit_encoders
 from mmgraph.data.targets import as_metadata, known_labels, missing_labels
 from mmgraph.errors import DataError
 
@@ -69,8 +68,8 @@ class Baseline(ABC):
         self.prior_ = np.bincount(codes) / len(codes)
         self._modalities = data.modalities
         data = data[known]
-        self._encoders = fit_encoders(data.columns)
-        features = encoded_features(data, self._encoders)
+        self._encoder = InputEncoder.fit(data)
+        features = self._encoder.features(data)
         self._widths = {
             name: x.shape[1] for name, x in features.items() if observed(x).any()
         }
@@ -125,7 +124,7 @@ class Baseline(ABC):
 
     def _inputs(self, data: MultimodalData) -> Inputs:
         """Return [N, F] of each modality seen in training, in training order."""
-        tables = encoded_features(data, self._encoders)
+        tables = self._encoder.features(data)
         return {
             name: _with_width(name, tables[name], width)
             for name, width in self._widths.items()

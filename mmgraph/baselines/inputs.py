@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
-from mmgraph.data.encoder import ChannelEncoder, encode_columns
+from mmgraph.data.encoder import ChannelEncoder, encode_columns, fit_encoders
+from mmgraph.data.ranges import ChannelRanges, fit_ranges, replace_values
 
 FloatArray = NDArray[np.float64]
 FloatingArray = NDArray[np.floating]
@@ -27,16 +28,37 @@ _LIMIT = 10.0  # standard deviations
 _RESOLUTION = 1e-7  # of float32; a smaller relative spread is rounding error
 
 
-def encoded_features(
-    data: MultimodalData, encoders: Mapping[str, ChannelEncoder]
-) -> dict[str, NDArray[np.float32]]:
-    """Return the features [N, F] of each modality, with the channels of the training.
+@dataclass(frozen=True)
+class InputEncoder:
+    """Channels and fill values of the training samples.
 
-    Args:
-        data: Samples.
+    Attributes:
         encoders: Encoder of each modality whose channels have names.
+        ranges: Fill values of each modality of numbers.
     """
-    return replace(data, columns=encode_columns(data.columns, encoders)).features()
+
+    encoders: Mapping[str, ChannelEncoder]
+    ranges: Mapping[str, ChannelRanges]
+
+    @classmethod
+    def fit(cls, data: MultimodalData) -> "InputEncoder":
+        """Fit on training samples, with a warning about fill values.
+
+        Raises:
+            DataError: If a column has more than 64 categories.
+        """
+        encoders = fit_encoders(data.columns)
+        return cls(encoders, fit_ranges(encode_columns(data.columns, encoders)))
+
+    def features(self, data: MultimodalData) -> dict[str, NDArray[np.float32]]:
+        """Return the features [N, F] of each modality, NaN in place of fill values."""
+        columns = encode_columns(data.columns, self.encoders)
+        for name in self.ranges.keys() & columns.keys():
+            column, fills = columns[name], self.ranges[name]
+            if len(column.values) and column.channels == len(fills.lower):
+                values = fills.drop_fill_values(column.values)
+                columns[name] = replace_values(column, name, values)
+        return replace(data, columns=columns).features()
 
 
 def observed(x: FloatingArray) -> BoolArray:

@@ -15,12 +15,11 @@ import numpy as np
 from mmgraph.baselines.inputs import (
     FloatArray,
     FloatingArray,
+    InputEncoder,
     StandardScaler,
-    encoded_features,
     observed,
 )
 from mmgraph.data import MultimodalData
-from mmgraph.data.encoder import fit_encoders
 from mmgraph.data.targets import missing_labels
 
 Rows = dict[str, FloatArray]
@@ -54,8 +53,8 @@ class RetrievalBaseline(ABC):
         Returns:
             The fitted model.
         """
-        self._encoders = fit_encoders(data.columns)
-        features = encoded_features(data, self._encoders)
+        self._encoder = InputEncoder.fit(data)
+        features = self._encoder.features(data)
         x = {name: rows for name, rows in features.items() if _any(rows)}
         self._scalers = {name: StandardScaler.fit(rows) for name, rows in x.items()}
         self._fit(self._inputs(data), data)
@@ -99,7 +98,7 @@ class RetrievalBaseline(ABC):
     def _inputs(self, data: MultimodalData) -> Rows:
         """Return standardized features by trained modality; NaN where missing."""
         inputs = {}
-        for name, rows in encoded_features(data, self._encoders).items():
+        for name, rows in self._encoder.features(data).items():
             if name in self._scalers:
                 filled = self._scalers[name].filled(
                     _with_width(rows, self._scalers[name])

@@ -48,6 +48,7 @@ from mmgraph.data.targets import (
     same_metadata,
     stratification_codes,
     warn_default_roles,
+    warn_unused_ids,
 )
 from mmgraph.data.validation import (
     check_mapping,
@@ -735,6 +736,7 @@ class MultimodalData:
             and not can_be_ids(parts["ids"])
         ):
             parts["ids"] = None
+            warn_unused_ids(str(ids))
         if modalities is not None:
             roles = default_roles(
                 {"y": y, "ids": ids, "groups": groups}, table.column_names
@@ -786,8 +788,8 @@ class MultimodalData:
 
         Args:
             path: Path of the file. A name that ends in .csv or .csv.gz is read as CSV
-                in UTF-8, with commas, semicolons, tabs or bars between columns, where
-                an empty cell and NA are null.
+                in UTF-8, or in UTF-16 with a byte-order mark, with commas, semicolons,
+                tabs or bars between columns, where an empty cell and NA are null.
             modalities: Columns of each modality, for files that :meth:`to_parquet` did
                 not write: a list of numeric or categorical columns (see
                 :meth:`from_pandas`), or the name of one column of strings (text, or

@@ -64,7 +64,8 @@ def warn_lost_digits(
             f"Modality {name!r} is stored as float32, which loses digits of "
             f"{'; '.join(listed)}{'; ...' if len(lost) > MAX_LISTED else ''}. Subtract "
             "an origin (such as the first value) or use a larger unit, so that the "
-            "differences stay; read codes as categories."
+            "differences stay; read codes as categories, and convert dates such as "
+            "20240131 to a type of dates."
         )
 
 

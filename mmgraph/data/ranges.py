@@ -4,13 +4,14 @@ Shapes: L rows, C channels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mmgraph.data.column import AnyArray, BoolArray
+from mmgraph.data.column import AnyArray, BoolArray, Column
+from mmgraph.data.io.arrays import with_times
 from mmgraph.data.notices import MAX_LISTED, warn
 
 # values that programs and data sets write for missing cells: runs of nines, limits of
@@ -99,6 +100,10 @@ class ChannelRanges:
             )
         return cells
 
+    def drop_fill_values(self, values: AnyArray) -> AnyArray:
+        """Return values ``[L, C]``, NaN where they mark missing cells; no warning."""
+        return _without(values, self.fill_values)
+
     def to_json(self) -> dict[str, Any]:
         """Return the ranges as JSON."""
         return {
@@ -134,6 +139,29 @@ class ChannelRanges:
         if not {len(mean), len(sd)} <= {0, width} or len(mean) != len(sd):
             raise ValueError(f"means of {len(mean)} channels for {width}")
         return cls(fill_values, tuple(lower), tuple(upper), mean, sd)
+
+
+def fit_ranges(columns: Mapping[str, Column]) -> dict[str, ChannelRanges]:
+    """Return the ranges of modalities of numbers, with warnings about fill values.
+
+    Args:
+        columns: Columns by modality; those of text and without rows are left out.
+    """
+    return {
+        name: ChannelRanges.fit(
+            name, column.values, column.fields, named=bool(column.names)
+        )
+        for name, column in columns.items()
+        if not column.is_text and len(column.values)
+    }
+
+
+def replace_values(column: Column, name: str, values: AnyArray) -> Column:
+    """Return a column with other values, without rows that are all NaN."""
+    if values is column.values:
+        return column
+    bare = replace(column, values=values, time=None)
+    return with_times(name, bare, column.time)
 
 
 def _number(value: object) -> float:

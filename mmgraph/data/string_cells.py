@@ -27,14 +27,24 @@ PLACEHOLDERS = (
     *("n/a", "n.a.", "na", "none", "nil", "nd", "n.d.", "not done", "missing", "nan"),
     *("unknown", "unk", "not available", "null", "nat", "<na>", "#n/a", "#value!"),
     *("?", ".", "..", "...", "-", "--", "x", "\N{EN DASH}", "\N{EM DASH}", "#div/0!"),
+    *("#ref!", "#name?", "#num!", "#null!"),
 )
-NOT_AVAILABLE = ("n/a", "N/A")  # of these, null in every column of a CSV file
+# of these, null in every column of a CSV file; the last ones are errors of Excel
+NOT_AVAILABLE = (
+    *("n/a", "N/A", "#VALUE!", "#DIV/0!"),
+    *("#REF!", "#NAME?", "#NUM!", "#NULL!"),
+)
 _SAMPLE = 1000  # texts that are searched for numbers
 _WITH_NUMBER = r"^[<>~]?\s*[-+]?\d\S*( \S{1,8})?$"  # 120/80, 5 mg, 1st
 _CODE_LENGTH = 15  # digits that float64 keeps
 _ISO_DATE = (
     r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?"
     r" ?(Z|z|UTC|[-+]\d{2}(:?\d{2})?)?)?$"
+)
+# of the years 1900 to 2099; DICOM appends the time to the date
+_COMPACT_DATE = (
+    r"^(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
+    r"(([01]\d|2[0-3])[0-5]\d[0-5]\d)?$"
 )
 _OTHER_DATE = (
     r"^(\d{1,2}[./-]\d{1,2}[./-](\d{2}|\d{4})|\d{4}[./-]\d{1,2}[./-]\d{1,2}|"
@@ -104,7 +114,7 @@ class StringColumn:
             return np.full(len(self.texts), np.nan) if none else None
         if self._are_codes():
             return None
-        for read in (self._numbers, self._booleans, self._dates):
+        for read in (self._compact_dates, self._booleans, self._numbers, self._dates):
             values = read()
             if values is not None:
                 return values
@@ -143,12 +153,33 @@ class StringColumn:
         return to_numbers(self.texts.cast(pa.float64()))
 
     def _booleans(self) -> AnyArray | None:
-        true, false = self._matches("(?i)^true$"), self._matches("(?i)^false$")
-        if not (true | false)[self.meant].all():
+        words = self._matches("(?i)^(true|false)$")
+        true, false = self._matches("(?i)^(true|1)$"), self._matches("(?i)^(false|0)$")
+        if not words.any() or not (true | false)[self.meant].all():
             return None
         values = np.where(true, 1.0, np.where(false, 0.0, np.nan))
-        self._report("truth values", self.known & ~self.meant, values)
+        self._report("truth values", self.known & ~words, values)
         return values
+
+    def _compact_dates(self) -> AnyArray | None:
+        """Return days if most cells are dates such as 20240131, as in DICOM files."""
+        compact = self._matches(_COMPACT_DATE)
+        if not self._most(compact):
+            return None
+        seconds = parse_dates(self.texts, compact)
+        if seconds is None or not self._most(~np.isnan(seconds)):
+            return None
+        odd = self.known & np.isnan(seconds)
+        if odd.any():
+            self._report("dates without hyphens", odd, seconds)
+        else:
+            warn(
+                f"{self.subject} holds dates without hyphens, such as "
+                f"{self._example(compact)}: they are read as days since 1970-01-01. "
+                "Write them as 2024-01-31 to confirm, or list categories if they are "
+                f"codes: {self.field + '=CATEGORY'!r}."
+            )
+        return seconds / DAY
 
     def _dates(self) -> AnyArray | None:
         iso = self._matches(_ISO_DATE)
@@ -251,7 +282,8 @@ def parse_dates(texts: "pa.Array", iso: BoolArray) -> AnyArray | None:
 
     Args:
         texts: ``[N]`` strings.
-        iso: ``[N]`` True where a string has the form of a date.
+        iso: ``[N]`` True where a string has the form of a date, with or without
+            hyphens.
 
     Returns:
         Seconds since 1970-01-01 UTC; None if only some of the dates have a zone. A date
@@ -270,8 +302,11 @@ def parse_dates(texts: "pa.Array", iso: BoolArray) -> AnyArray | None:
 
 def _parse_date(text: str) -> tuple[float, bool | None]:
     """Return the seconds of a date and whether it has a zone; NaN if there is none."""
+    text = text.upper().replace("UTC", "Z")
+    if text.isdigit() and len(text) > 8:
+        text = f"{text[:8]}T{text[8:]}"
     try:
-        date = datetime.fromisoformat(text.upper().replace("UTC", "Z"))
+        date = datetime.fromisoformat(text)
     except ValueError:
         return np.nan, None
     zone = date.tzinfo is not None

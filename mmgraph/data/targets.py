@@ -63,6 +63,15 @@ def warn_default_roles(roles: Mapping[str, str]) -> None:
         )
 
 
+def warn_unused_ids(column: str) -> None:
+    """Warn about a default column of ids whose entries cannot be ids."""
+    warn(
+        f"Column {column!r} has repeated, missing or rounded entries and is not used: "
+        "samples are numbered. If its rows belong to one subject, pass it as groups, "
+        "so that they stay on one side of a split."
+    )
+
+
 def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
     """Return one number or string per sample; missing entries become NaN or None.
 

@@ -19,9 +19,8 @@ from mmgraph.data.categories import Categories
 from mmgraph.data.column import AnyArray, BoolArray, Column, empty_column
 from mmgraph.data.concat import as_text
 from mmgraph.data.encoder import ChannelEncoder, encode_columns, fit_encoders
-from mmgraph.data.io.arrays import with_times
 from mmgraph.data.notices import MAX_LISTED, warn
-from mmgraph.data.ranges import ChannelRanges
+from mmgraph.data.ranges import ChannelRanges, fit_ranges, replace_values
 from mmgraph.data.schema_inference import resize_schema
 from mmgraph.data.stream.stream import declare_strings
 from mmgraph.errors import CheckpointError, DataError
@@ -108,13 +107,8 @@ class InputSpec:
         schema = data.schema
         _require_modalities(data, schema)
         data = data.select(schema.modality_names)
-        ranges = {
-            name: ChannelRanges.fit(
-                name, column.values, column.fields, named=bool(column.names)
-            )
-            for name, column in data.columns.items()
-            if name not in featurizer.kinds and len(column.values)
-        }
+        numbers = data.columns.keys() - featurizer.kinds.keys()
+        ranges = fit_ranges({n: c for n, c in data.columns.items() if n in numbers})
         data = _read_ranges(data, ranges)
         spec = cls(
             schema,
@@ -399,9 +393,7 @@ def _read_ranges(
         column = columns[name]
         if len(column.values):
             values = ranges[name].read(name, column.values, column.fields)
-            if values is not column.values:
-                bare = replace(column, values=values, time=None)
-                columns[name] = with_times(name, bare, column.time)
+            columns[name] = replace_values(column, name, values)
     return replace(data, columns=columns)
 
 

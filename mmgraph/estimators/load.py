@@ -45,7 +45,7 @@ def load_estimator(
         ConfigError: If an encoder is given for a modality that had none.
     """
     saved = checkpoint.load(folder)
-    name = _kind_of(folder, saved.manifest)
+    name = kind_of(folder, saved.manifest)
     kind = getattr(import_module(MODULES[name]), name)
     estimator: FusionEstimator = kind.from_saved(
         folder, saved, device=device, encoders=encoders
@@ -53,17 +53,16 @@ def load_estimator(
     return estimator
 
 
-def read_kind(folder: PathLike) -> str:
+def kind_of(folder: PathLike, manifest: Mapping[str, Any]) -> str:
     """Return the class name of a saved estimator.
 
+    Args:
+        folder: Folder, for messages.
+        manifest: Its manifest.
+
     Raises:
-        CheckpointError: If files are damaged or of another program, or the class is
-            unknown.
+        CheckpointError: If the class is unknown.
     """
-    return _kind_of(folder, checkpoint.read_manifest(folder))
-
-
-def _kind_of(folder: PathLike, manifest: Mapping[str, Any]) -> str:
     name = manifest.get("estimator")
     if not isinstance(name, str) or name not in MODULES:
         raise CheckpointError(

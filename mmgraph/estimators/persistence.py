@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from mmgraph import checkpoint
+from mmgraph._trace import describe_failure, trace
 from mmgraph.errors import CheckpointError
 from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.input_spec import InputSpec
@@ -33,7 +34,7 @@ RUNTIME_PARAMS = ("device", "verbose", "checkpoint_dir", "encoders")
 # entries of a manifest that do not describe modules
 NOT_MODULES = (
     *("inputs", "params", "parts_sha256", "parts_bytes"),
-    *("conformal", "training_summary"),
+    *("conformal", "training_summary", "columns"),
 )
 
 
@@ -69,10 +70,15 @@ class PersistenceMixin(BaseEstimator):
             CheckpointError: If the folder cannot be written.
             NotFittedError: If the estimator is not fitted.
         """
+        self._save(folder, {})
+
+    def _save(self, folder: PathLike, entries: Mapping[str, Any]) -> None:
+        """Save the estimator with further entries of its manifest."""
         check_is_fitted(self, "model_")
         params = model_params(self)
         schema = params.pop("schema")
         manifest = {
+            **entries,
             "estimator": type(self).__name__,
             "params": params,
             "given_schema": None if schema is None else schema.to_json(),
@@ -147,12 +153,13 @@ class PersistenceMixin(BaseEstimator):
             CheckpointError: As in :meth:`from_pretrained`.
             ConfigError: If the device is unknown.
         """
-        where, manifest = resolve_device(device), saved.manifest
+        where, manifest = resolve_device(device), trace(saved.manifest)
         try:
             estimator = cls._restored(saved.tensors, manifest, dict(functions or {}))
         except checkpoint.LOAD_ERRORS as error:
             raise CheckpointError(
-                f"{folder} must describe a model of this version: {shorten(error)}."
+                f"{folder} must describe a model of this version: "
+                f"{describe_failure(error, manifest)}."
             ) from None
         estimator.device = device
         estimator.model_.to(where)
@@ -194,6 +201,22 @@ class PersistenceMixin(BaseEstimator):
         load_tensors(model, tensors)
         estimator.model_ = model.requires_grad_(False)
         return estimator
+
+
+def save_with_columns(
+    estimator: PersistenceMixin, folder: PathLike, columns: Mapping[str, Any]
+) -> None:
+    """Save a fitted estimator and the columns of its training data in one manifest.
+
+    Args:
+        estimator: Fitted estimator.
+        folder: Folder; created if necessary. A model in the folder is replaced.
+        columns: Columns by role, as JSON.
+
+    Raises:
+        CheckpointError: If the folder cannot be written.
+    """
+    estimator._save(folder, {"columns": columns})
 
 
 def model_params(estimator: BaseEstimator) -> dict[str, Any]:

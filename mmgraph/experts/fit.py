@@ -107,8 +107,8 @@ class Fitting:
         tensors, plain = self.processes.broadcast_state(pack)
         if fitted is not None or self.checkpoint_dir is None:
             return fitted or self._unpack(tensors, plain)
-        with self.checkpoint_dir.restoring(PART):
-            return self._unpack(tensors, plain)
+        with self.checkpoint_dir.restoring(PART, plain) as content:
+            return self._unpack(tensors, content)
 
     def training_set(
         self, evidence: Evidence, members: int, device: torch.device

@@ -6,17 +6,21 @@ Letters: `N` samples of a data set, `M` modalities.
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mmgraph._trace import describe_failure, trace
 from mmgraph.data import MultimodalData
 from mmgraph.errors import DataError
 from mmgraph.files import parse_document, read_bytes, write_text
 from mmgraph.typing import PathLike
 
+DOCUMENT_HASH = "document_sha256"
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -132,6 +136,7 @@ class MaskPlan:
             "num_samples": len(self.present),
             "sha256": self.hash,
         }
+        content[DOCUMENT_HASH] = _hash_of(content)
         try:
             write_text(Path(path), json.dumps(content, sort_keys=True) + "\n")
         except OSError as error:
@@ -153,7 +158,8 @@ class MaskPlan:
         subject = repr(str(path))
         raw = read_bytes(Path(path), "document_bytes", DataError, subject=subject)
         kind = "a mask plan saved by MaskPlan.save"
-        content = parse_document(raw, subject, DataError, kind=kind)
+        document = parse_document(raw, subject, DataError, kind=kind)
+        content = trace(document if isinstance(document, dict) else {})
         try:
             names = tuple(str(name) for name in content["modalities"])
             packed = base64.b64decode(content["present"], validate=True)
@@ -170,13 +176,14 @@ class MaskPlan:
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{str(path)!r} must be a mask plan saved by MaskPlan.save, got "
-                f"something else ({type(error).__name__}). Save the plan again."
+                f"{describe_failure(error, content)}. Save the plan again."
             ) from error
+        modified = DataError(
+            f"{str(path)!r} must match its hash, got a plan that was modified. "
+            "Save the plan again."
+        )
         if saved != plan.hash:
-            raise DataError(
-                f"{str(path)!r} must match its hash, got a plan that was modified. "
-                "Save the plan again."
-            )
+            raise modified
         kept, size = int(plan.present.sum()), plan.present.size
         if not kept <= int(content["num_observed"]) <= size:
             raise DataError(
@@ -184,7 +191,16 @@ class MaskPlan:
                 f"it keeps and all {size}, got {content['num_observed']}. Save the "
                 "plan again."
             )
+        own = content.get(DOCUMENT_HASH)  # plans of mmgraph 0.2.0 have none
+        if own is not None and own != _hash_of(content):
+            raise modified
         return plan
+
+
+def _hash_of(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a saved plan, with its pattern, seed and counts."""
+    entries = {name: value for name, value in content.items() if name != DOCUMENT_HASH}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def check_in_memory(subject: str, data: MultimodalData) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmgraph import checkpoint
+from mmgraph._trace import describe_failure, trace
 from mmgraph.data.targets import check_unique
 from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.files import shorten
@@ -368,7 +369,8 @@ def load_index(kind: type["Index"], folder: PathLike, device: str) -> "Index":
         CheckpointError: If a file is missing, damaged, or not of an index.
         ConfigError: If the kind requires faiss and it is not installed.
     """
-    tensors, manifest, parts = checkpoint.load(folder)
+    tensors, plain, parts = checkpoint.load(folder)
+    manifest = trace(plain)
     if "index" not in manifest:
         raise CheckpointError(
             f"{folder} must contain an index, got a "
@@ -383,8 +385,8 @@ def load_index(kind: type["Index"], folder: PathLike, device: str) -> "Index":
         index.present = tensors["present"].numpy()
     except checkpoint.LOAD_ERRORS as error:
         raise CheckpointError(
-            f"{folder} must contain an index of this version, got {shorten(error)}. "
-            "Create it again by mmgraph index."
+            f"{folder} must contain an index of this version, got "
+            f"{describe_failure(error, manifest)}. Create it again by mmgraph index."
         ) from None
     index._tensor, index._engine = None, None
     _check(index, folder)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mmgraph._trace import describe_failure, trace
 from mmgraph.checkpoint import LOAD_ERRORS, migrate_export
 from mmgraph.errors import CheckpointError, ConfigError
 from mmgraph.estimators.input_spec import InputSpec
@@ -134,16 +135,18 @@ def load(path: PathLike, *, threads: int | None = None) -> ExportedModel:
             "The file is damaged or was edited: export the estimator again."
         )
     session = _open(path, content, threads)
+    description = trace({})
     try:
         text = session.get_modelmeta().custom_metadata_map[METADATA]
-        description = parse_document(text, METADATA, CheckpointError)
+        description = trace(dict(parse_document(text, METADATA, CheckpointError)))
         if verified is None and description.get("format", 1) > 1:
             raise CheckpointError("no hash")
         return ExportedModel(session, migrate_export(description))
     except LOAD_ERRORS as error:
         raise CheckpointError(
             f"'{path}' must be written by mmgraph.serving.export, got ONNX of another "
-            f"origin or version: {shorten(error)}. Export the estimator again."
+            f"origin or version: {describe_failure(error, description)}. Export the "
+            "estimator again."
         ) from None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmgraph._trace import describe_failure, trace
 from mmgraph.checkpoint import LOAD_ERRORS, MANIFEST, load, remove, save
 from mmgraph.errors import CheckpointError
 from mmgraph.files import parse_document, read_bytes, shorten
@@ -70,7 +71,8 @@ class CheckpointDir:
         if saved != self.run:
             saved = saved if isinstance(saved, dict) else {}
             names = sorted({*saved, *self.run})
-            different = [n for n in names if saved.get(n) != self.run.get(n)]
+            both = [(n, saved.get(n, ...), self.run.get(n, ...)) for n in names]
+            different = [n for n, old, new in both if old != new] or ["content"]
             raise CheckpointError(
                 f"{self.path} must hold progress of this training, got progress with "
                 f"other {', '.join(different)}. Train with the same data and options "
@@ -85,19 +87,27 @@ class CheckpointDir:
         return tensors, plain
 
     @contextlib.contextmanager
-    def restoring(self, part: str) -> Iterator[None]:
-        """Name the part in the error about content that does not fit this training.
+    def restoring(self, part: str, plain: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Name part and entry in the error about content that does not fit.
+
+        Args:
+            part: Name of the part.
+            plain: JSON content of the part.
+
+        Yields:
+            The JSON content.
 
         Raises:
             CheckpointError: If the block raises an error of damaged content.
         """
+        document = trace(plain)
         try:
-            yield
+            yield document
         except LOAD_ERRORS as error:
             raise CheckpointError(
                 f"{self.path / part} must hold progress of this training and this "
-                f"version, got: {shorten(error)}. Delete the directory (mmgraph train "
-                "--fresh) to start over."
+                f"version, got: {describe_failure(error, document)}. Delete "
+                "the directory (mmgraph train --fresh) to start over."
             ) from None
 
     def remove(self) -> None:

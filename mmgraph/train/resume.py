@@ -58,8 +58,8 @@ class TrainerState:
         tensors, plain = saved
         if not plain:
             return 0
-        with source.restoring(PART):
-            return self._restore(tensors, plain)
+        with source.restoring(PART, plain) as content:
+            return self._restore(tensors, content)
 
     def _restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> int:
         """Restore a state after checks of every tensor; return its number of steps."""

@@ -1,16 +1,17 @@
 """Saved models and the mapping of columns to their modalities.
 
-`mmgraph train` writes a folder: the files of `save_pretrained`, and `columns.json` with
-the columns of labels, modalities, groups and ids. Without `columns.json`, samples are
-read with the column names that mmgraph writes.
+`mmgraph train` writes a folder: the files of `save_pretrained`, whose manifest also has
+the columns of labels, modalities, groups and ids. Without them, samples are read with
+the column names that mmgraph writes.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from mmgraph import checkpoint
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.categorical import resolve_column
 from mmgraph.data.io.parquet import column_names, parquet_files
@@ -18,9 +19,11 @@ from mmgraph.data.stream.stream import DataOrStream, parts_of
 from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.evaluation.evaluate import unobserved_message
-from mmgraph.files import parse_document, read_bytes, write_text
+from mmgraph.files import parse_document, read_bytes
 
-COLUMNS_FILE = "columns.json"
+COLUMNS = "columns"  # entry of the manifest
+COLUMNS_FILE = "columns.json"  # of models of older formats
+FORMAT_OF_COLUMNS = 3
 Task = Literal["classification", "regression", "retrieval", "matching"]
 Warn = Callable[[str], None]
 TASKS: dict[str, Task] = {
@@ -49,29 +52,57 @@ class Columns:
     group: str | None
     id: str | None
 
-    def save(self, folder: Path) -> None:
-        """Write `columns.json` into a folder."""
-        text = json.dumps(vars(self), indent=1)
-        write_text(folder / COLUMNS_FILE, text + "\n")
+    def save(self, model: Any, folder: Path) -> None:  # noqa: ANN401
+        """Save a fitted estimator with these columns.
+
+        Args:
+            model: Fitted estimator.
+            folder: Folder; a model in it is replaced.
+
+        Raises:
+            CheckpointError: If the folder cannot be written.
+        """
+        from mmgraph.estimators.persistence import save_with_columns
+
+        save_with_columns(model, folder, vars(self))
+        with suppress(OSError):  # of a model of format 2, which was replaced
+            (folder / COLUMNS_FILE).unlink()
 
     @classmethod
     def load(cls, folder: Path) -> "Columns":
-        """Read `columns.json` from a folder; default to the names that mmgraph writes.
+        """Return the columns of a saved model; default to the names mmgraph writes.
 
         Raises:
-            CheckpointError: If the file is damaged, or the folder contains no model.
+            CheckpointError: If the columns are damaged, or there is no model.
         """
-        from mmgraph.estimators.load import read_kind
+        from mmgraph.estimators.load import kind_of
 
-        path = folder / COLUMNS_FILE
-        if not path.exists():
-            return cls(TASKS[read_kind(folder)], "y", {}, None, None)
-        content = read_bytes(path, "document_bytes", CheckpointError)
-        values = parse_document(content, str(path), CheckpointError)
+        manifest = checkpoint.read_manifest(folder)
+        task = TASKS[kind_of(folder, manifest)]
+        return cls._read(folder, manifest) or cls(task, "y", {}, None, None)
+
+    @classmethod
+    def stored(cls, folder: Path) -> "Columns | None":
+        """Return the columns of a saved model; None if it has none.
+
+        Raises:
+            CheckpointError: If the columns are damaged, or there is no model.
+        """
+        return cls._read(folder, checkpoint.read_manifest(folder))
+
+    @classmethod
+    def _read(cls, folder: Path, manifest: Mapping[str, Any]) -> "Columns | None":
+        path, values = folder / checkpoint.MANIFEST, manifest.get(COLUMNS)
+        old = folder / COLUMNS_FILE
+        if manifest["format"] < FORMAT_OF_COLUMNS and old.exists():
+            content = read_bytes(old, "document_bytes", CheckpointError)
+            path, values = old, parse_document(content, str(old), CheckpointError)
+        elif values is None:
+            return None
         if not _are_columns(values):
             raise CheckpointError(
-                f"{path} must be JSON as written by mmgraph train, got other content. "
-                "Train the model again."
+                f"{path} must have the columns as written by mmgraph train, got other "
+                "content. Train the model again."
             )
         modalities = {m: tuple(names) for m, names in values["modalities"].items()}
         return cls(**{**values, "modalities": modalities})

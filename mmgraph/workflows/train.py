@@ -16,7 +16,7 @@ from mmgraph.nn.heads import MultiLabel
 from mmgraph.train.progress_dir import remove_progress
 from mmgraph.workflows.outputs import check_folder
 from mmgraph.workflows.samples import parse_schema_file, read_samples
-from mmgraph.workflows.saved_model import COLUMNS_FILE, Columns, Task, Warn, no_op
+from mmgraph.workflows.saved_model import Columns, Task, Warn, no_op
 
 PROGRESS_FOLDER = "training"  # checkpoint directory in the output folder
 MAX_CLASSES = 20  # more different whole numbers are predicted as numbers
@@ -89,8 +89,7 @@ def train_file(config: TrainConfig, warn: Warn = no_op) -> TrainResult:
 
     def save() -> None:
         if workers.is_main_process:
-            result.model.save_pretrained(config.output)
-            columns.save(config.output)
+            columns.save(result.model, config.output)
 
     workers.run_on_all(save)
     return result
@@ -152,7 +151,7 @@ def _check_replaced(config: TrainConfig, columns: Columns) -> None:
     except MMGraphError:
         what = "content that is not a model of mmgraph train"
     else:
-        named = (config.output / COLUMNS_FILE).exists()
+        named = Columns.stored(config.output) is not None
         fields = ("task", "label", "modalities") if named else ("task",)
         other = [f for f in fields if getattr(old, f) != getattr(columns, f)]
         if not other:

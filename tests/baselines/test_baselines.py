@@ -4,7 +4,7 @@ import torch
 from sklearn.base import clone
 from sklearn.impute import KNNImputer
 
-from mmgraph import DataError, MultimodalData
+from mmgraph import DataError, DataWarning, MultimodalData
 from mmgraph.baselines import BASELINES
 from mmgraph.baselines.architectures import ConcatMLP, TokenTransformer, train_network
 from mmgraph.baselines.inputs import StandardScaler, filled_table, fit_scalers
@@ -332,3 +332,19 @@ def test_early_stopping_keeps_the_best_weights():
     with torch.no_grad():
         loss = torch.nn.functional.cross_entropy(net(x, present), y)
     assert loss > 0.3  # 200 epochs would learn the noise by heart
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_fill_values_are_missing_cells(name):
+    arrays, y = make_arrays(120, 0)
+    rows = np.arange(0, 120, 7)
+    marked, missing = arrays["labs"].copy(), arrays["labs"].copy()
+    marked[rows, 1], missing[rows, 1] = -9999, np.nan
+    with pytest.warns(DataWarning, match="-9999 in 18 cells of channel 1"):
+        model = BASELINES[name](seed=1).fit(
+            MultimodalData.from_arrays(arrays | {"labs": marked}, y=y)
+        )
+    same = MultimodalData.from_arrays(arrays | {"labs": missing}, y=y)
+    expected = BASELINES[name](seed=1).fit(same).predict_proba(same)
+    new = MultimodalData.from_arrays(arrays | {"labs": marked})
+    np.testing.assert_allclose(model.predict_proba(new), expected, atol=1e-6)

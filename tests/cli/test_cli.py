@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 import mmgraph
-from mmgraph import FusionClassifier, FusionMatcher, FusionRetriever
+from mmgraph import FusionClassifier, FusionMatcher, FusionRetriever, checkpoint
 from mmgraph.benchmark.results import Results
 from mmgraph.cli.app import app
 from mmgraph.cli.options import join_values
@@ -462,22 +463,66 @@ def test_labels_that_may_hold_together_are_each_predicted(tmp_path):
     assert np.allclose(columns[:, 3:], model.predict_proba(data))
 
 
+class Unsaved:
+    """A model whose tensors take a moment to write."""
+
+    def _save(self, folder, entries):
+        manifest = {"estimator": "FusionClassifier", **entries}
+        checkpoint.save(folder, {"w": torch.zeros(3)}, manifest)
+
+
 def test_columns_survive_the_round_trip_and_damage_is_told(tmp_path):
     columns = Columns("classification", "died", {"labs": ("wbc",)}, None, "who")
-    columns.save(tmp_path)
-    assert Columns.load(tmp_path) == columns
-    text = (tmp_path / "columns.json").read_text()
-    wrong = ["{}", "[" * 10_000, text.replace('"labs"', '"labs", "x"')]
-    wrong += [text.replace('"wbc"', "5"), text.replace('"classification"', '"other"')]
-    for content in wrong:
-        (tmp_path / "columns.json").write_text(content)
-        with pytest.raises(CheckpointError, match=r"columns\.json must be JSON"):
+    columns.save(Unsaved(), tmp_path)
+    assert Columns.load(tmp_path) == Columns.stored(tmp_path) == columns
+    given = json.loads((tmp_path / checkpoint.MANIFEST).read_text())["columns"]
+    wrong = [{}, [], given | {"modalities": {"labs": ["wbc"], "x": [5]}}]
+    for content in (*wrong, given | {"task": "other"}, given | {"label": 5}):
+        manifest = {"estimator": "FusionClassifier", "columns": content}
+        checkpoint.save(tmp_path, {}, manifest)
+        with pytest.raises(CheckpointError, match="must have the columns as written"):
             Columns.load(tmp_path)
-    (tmp_path / "columns.json").unlink()
     with pytest.raises(
         CheckpointError, match="Check that the folder holds a saved model"
     ):
         Columns.load(tmp_path / "none")
+
+
+def test_columns_of_older_formats_are_a_file_that_the_next_save_deletes(tmp_path):
+    columns = Columns("classification", "died", {"labs": ("wbc",)}, None, "who")
+    path, manifest = tmp_path / "columns.json", tmp_path / checkpoint.MANIFEST
+    manifest.write_text('{"format": 2, "estimator": "FusionClassifier"}')
+    assert Columns.load(tmp_path).label == "y"
+    path.write_text(json.dumps(vars(columns)))
+    assert Columns.load(tmp_path) == columns
+    path.write_text("[" * 10_000)
+    with pytest.raises(CheckpointError, match=r"columns\.json must be JSON"):
+        Columns.load(tmp_path)
+    checkpoint.save(tmp_path, {}, {"estimator": "FusionClassifier"})
+    assert Columns.stored(tmp_path) is None  # the file belongs to the model before
+    columns.save(Unsaved(), tmp_path)
+    assert not path.exists()
+
+
+def test_an_interrupted_save_leaves_the_columns_of_the_model_that_stays(
+    tmp_path, monkeypatch
+):
+    old = Columns("classification", "died", {"labs": ("wbc",)}, None, None)
+    new = Columns("classification", "icu", {"labs": ("crp",)}, None, None)
+    old.save(Unsaved(), tmp_path)
+    write, written = checkpoint.write_bytes, []
+
+    def interrupt(path, content):
+        written.append(path.name)
+        if path.name == checkpoint.MANIFEST:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_bytes", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        new.save(Unsaved(), tmp_path)
+    assert len(written) == 2  # weights, and columns with the manifest
+    assert Columns.load(tmp_path) == old
 
 
 @pytest.mark.parametrize(
@@ -590,7 +635,7 @@ def test_a_schema_says_what_to_train(tmp_path):
 @pytest.mark.parametrize("option", ["train --schema", "train --config", "schema"])
 def test_json_that_is_not_utf8_is_told_in_one_line(option, small, tmp_path):
     path = tmp_path / "bin.json"
-    path.write_bytes(b"\xff\xfe\x00{}")
+    path.write_bytes(b"\xff\x00{}")
     command, *options = option.split()
     file = (small, "--label", "y", "--output", tmp_path / "m") if options else ()
     result = run(command, *file, *options, path)

@@ -52,8 +52,8 @@ def here(tmp_path_factory):
     numbers = data.replace(y=y + 0.5)
     FusionRegressor(**SMALL).fit(numbers[:80]).save_pretrained(folder / "numbers")
     matcher = FusionMatcher("a", "b", members=1, hidden_channels=4, num_heads=1)
-    matcher.fit(data[:80].replace(groups=None)).save_pretrained(folder / "pairs")
-    Columns("matching", None, {}, None, None).save(folder / "pairs")
+    matcher.fit(data[:80].replace(groups=None))
+    Columns("matching", None, {}, None, None).save(matcher, folder / "pairs")
     return folder
 
 

@@ -53,8 +53,7 @@ def here(tmp_path_factory):
         "matching": FusionMatcher("a", ["b", "c"], **SMALL, supervision="pairs"),
     }
     for task, model in models.items():
-        model.fit(data[:60]).save_pretrained(folder / task)
-        Columns(task, None, {}, None, None).save(folder / task)
+        Columns(task, None, {}, None, None).save(model.fit(data[:60]), folder / task)
     return folder
 
 
@@ -198,8 +197,8 @@ def test_folder_of_files_is_scored(tmp_path):
         image.new("RGB", size, colors[i % 4]).save(folder / f"{i}.png")
         (folder / f"{i}.txt").write_text(f"a {colors[i % 4]} thing", encoding="utf-8")
     data = MultimodalData.from_folder(folder, raw=True)
-    FusionRetriever(**SMALL).fit(data).save_pretrained(tmp_path / "model")
-    Columns("retrieval", None, {}, None, None).save(tmp_path / "model")
+    model = FusionRetriever(**SMALL).fit(data)
+    Columns("retrieval", None, {}, None, None).save(model, tmp_path / "model")
     (_, _, forth), (_, _, back) = evaluate_saved(
         EvaluateRequest(tmp_path / "model", folder)
     ).lines

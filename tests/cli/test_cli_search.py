@@ -53,7 +53,8 @@ def stamps(tmp_path, monkeypatch):
     (folder / "poem.txt").write_text("nothing at all", encoding="utf-8")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("of a model")
-    Columns("retrieval", None, {}, None, None).save(tmp_path / "model")
+    columns = Columns("retrieval", None, {}, None, None)
+    monkeypatch.setattr(Columns, "load", lambda _: columns)
     monkeypatch.setattr(gallery, "load_retriever", lambda *_: Colours())
     monkeypatch.chdir(tmp_path)
     return folder
@@ -231,7 +232,7 @@ def test_the_model_that_is_indexed_survives_wherever_it_is(stamps):
         said = run(*words, inside, code=2)
         assert f"got '{inside}' in the folder of the model 'found/model'" in said
     held = sorted(path.name for path in Path("found/model").iterdir())
-    assert held == ["columns.json", "weights"]
+    assert held == ["weights"]
 
 
 def test_another_model_is_not_replaced_by_the_copy(stamps):

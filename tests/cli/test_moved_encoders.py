@@ -40,11 +40,9 @@ def saved(tmp_path_factory):
     encoders = {"note": folder / "weights"}
     clf = FusionClassifier(**SMALL, epochs=1, encoders=encoders).fit(data)
     ret = FusionRetriever(**SMALL, encoders=encoders).fit(data)
-    clf.save_pretrained(folder / "clf")
-    ret.save_pretrained(folder / "ret")
     modalities = {"labs": ("age",), "note": ("note",)}
-    Columns("classification", "y", modalities, None, None).save(folder / "clf")
-    Columns("retrieval", None, modalities, None, None).save(folder / "ret")
+    Columns("classification", "y", modalities, None, None).save(clf, folder / "clf")
+    Columns("retrieval", None, modalities, None, None).save(ret, folder / "ret")
     (folder / "weights").rename(folder / "moved")
     return folder
 

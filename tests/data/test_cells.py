@@ -216,3 +216,68 @@ def test_classes_of_booleans_do_not_depend_on_gaps():
     assert model.classes_.tolist() == [False, True]
     assert model.classes_.dtype == bool
     assert model.score(data) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "message"),
+    [
+        (["20260131", "20260201"], [20484, 20485], "without hyphens, .*'20260131'"),
+        (["20260131120000", "20260201"], [20484.5, 20485], "dates without hyphens"),
+        (
+            ["20260131", "20260201", "20260230"],
+            [20484, 20485, np.nan],
+            "'20260230' in row",
+        ),
+        (["20261331", "20261332"], [20261331, 20261332], "loses digits"),
+        (["TRUE", "0", "1", "False"], [1, 0, 1, 0], "'0' in row 1 is read as 0"),
+        (
+            ["\uff11\uff12", "\uff0d\uff13\uff0e\uff15"],
+            [12, -3.5],
+            "in row 0 is read as 12",
+        ),
+        (["\u0661\u0662", "\u0663\u066b\u0665"], [12, 3.5], "is read as 3.5"),
+        (["1", "2", "#REF!"], [1, 2, np.nan], "'#REF!' in row 2 is read as missing"),
+    ],
+)
+def test_cells_of_devices_and_spreadsheets(cells, values, message, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["x", *cells]), encoding="utf-8")
+    with pytest.warns(DataWarning, match=message):
+        data = MultimodalData.from_parquet(path, modalities={"a": ["x"]}, y=None)
+    column = data.columns["a"]
+    found = np.full(len(data), np.nan)
+    found[column.present] = column.values[:, 0]
+    np.testing.assert_array_equal(found, np.array(values, dtype=np.float32))
+
+
+def test_errors_of_excel_are_missing_categories_and_labels(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\nf,a\n#REF!,#NAME?\nm,b\n", encoding="utf-8")
+    data = MultimodalData.from_parquet(path, modalities={"a": ["x"]}, y="y")
+    assert data.columns["a"].categories == (("f", "m"),)
+    assert data.y.tolist() == ["a", None, "b"]
+
+
+def test_formulas_that_keep_zeros_are_what_they_hold(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('id,x,note\n="007",1,="a"\n="08",2,b\n', encoding="utf-8")
+    columns = {"a": ["x"], "n": ["note"]}
+    data = MultimodalData.from_parquet(path, modalities=columns, y=None, ids="id")
+    assert data.ids.tolist() == ["007", "08"]
+    assert data.columns["n"].categories == (('="a"', "b"),)
+
+
+def test_default_ids_that_repeat_are_reported(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,x\n1,5\n1,6\n2,7\n", encoding="utf-8")
+    with pytest.warns(DataWarning, match="'id' has repeated, .* pass it as groups"):
+        data = MultimodalData.from_parquet(path, modalities={"a": ["x"]}, y=None)
+    assert data.ids.tolist() == [0, 1, 2]
+
+
+def test_nul_bytes_are_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    for content in (b"x,y\n1,\x002\n", "x,y\n1,2\n".encode("utf-16-le")):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="got NUL bytes, as in UTF-16 without a"):
+            MultimodalData.from_parquet(path, modalities={"a": ["x"]}, y=None)

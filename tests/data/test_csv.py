@@ -59,10 +59,56 @@ def test_a_file_without_rows_is_read(write):
     assert len(data) == 0
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("directive", ["", "sep=;\n", "SEP=;\r\n"])
+def test_byte_order_marks_and_directives_of_excel_are_read(encoding, directive, write):
+    text = directive + 'id;µg/L;note\n007;0,5;"a\nß"\n008;1,5;\n'
+    for name, pack in (("t.csv", bytes), ("t.csv.gz", gzip.compress)):
+        path = write(pack(text.encode(encoding)), name)
+        assert column_names(path) == ["id", "µg/L", "note"]
+        with pytest.warns(DataWarning, match="'0,5' in row 0 is read as 0.5"):
+            data = MultimodalData.from_parquet(
+                path, modalities={"a": ["µg/L"], "n": ["note"]}, y=None, ids="id"
+            )
+        assert data.ids.tolist() == ["007", "008"]
+        assert data.columns["a"].values.ravel().tolist() == [0.5, 1.5]
+        assert data.columns["n"].categories == (("a\nß",),)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("id;crp, mg/L;age\n1;0,5;60\n2;1,5;61\n", ["id", "crp, mg/L", "age"]),
+        ("id,codes (a;b),y\n1,I10;E11,0\n2,I10,1\n", ["id", "codes (a;b)", "y"]),
+        ('id;"a,b";c\n1;2;3\n', ["id", "a,b", "c"]),
+        ("id;crp, mg/L\n1;5\n2;6\n", ["id", "crp, mg/L"]),
+        (" id , crp \n1,2\n", ["id", "crp"]),
+        ("a,b\n", ["a", "b"]),
+    ],
+)
+def test_the_first_rows_decide_between_two_separators(text, names, write):
+    path = write(text)
+    assert column_names(path) == names
+    assert read_table(path).column_names == names
+
+
+def test_a_folder_of_csv_files_is_refused_in_one_sentence(write, tmp_path):
+    write("a,y\n1,0\n", "labs.csv")
+    for read in (MultimodalData.from_parquet, MultimodalStream.from_parquet):
+        with pytest.raises(DataError, match="join files of different columns by their"):
+            read(tmp_path, modalities={"a": ["a"]})
+    with pytest.raises(DataError, match="concatenate files of the same columns"):
+        MultimodalData.from_folder(tmp_path)
+
+
 FAULTS = [
-    ("Müller,b\n1,2\n".encode("latin-1"), "a header that is not in UTF-8"),
-    ("a,b\n1,2\n3,Müller\n".encode("latin-1"), r"column #1: Row #3: .*UTF8"),
-    ("a,b\n1,2\n".encode("utf-16"), "got text in UTF-16"),
+    ("Müller,b\n1,2\n".encode("latin-1"), "a header in another encoding than UTF-8"),
+    (
+        "a,b\n1,2\n3,Müller\n".encode("latin-1"),
+        "a text in another encoding than UTF-8 in line 3, after '3,M'.*CSV UTF-8",
+    ),
+    ("a,b\n1,2\n".encode("utf-16")[:-1], "truncated data"),
+    ("a;b,c\n1;2,3\n", "both ',' and ';' may separate columns; put its names in qu"),
     (b"PK\x03\x04...", "an Excel file or ZIP archive"),
     (b"", "a file without a header"),
     (b"a,b\n1,2\n1,2,3\n", "Row #3: Expected 2 columns, got 3"),

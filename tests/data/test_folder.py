@@ -327,6 +327,13 @@ def test_files_that_contradict_their_suffix_are_errors(tmp_path):
         MultimodalData.from_folder(tmp_path / "c")
 
 
+def test_texts_with_a_byte_order_mark_are_read(tmp_path):
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        (tmp_path / f"{encoding}.txt").write_bytes("Größe\n".encode(encoding))
+    data = MultimodalData.from_folder(tmp_path)
+    assert data.columns["text"].values.tolist() == ["Größe"] * 3
+
+
 def test_a_damaged_audio_file_is_an_error(tmp_path):
     pytest.importorskip("soundfile", reason="soundfile is not installed")
     (tmp_path / "a.ogg").write_bytes(b"nothing of the kind")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
 from mmgraph.data import MultimodalData, MultimodalStream
-from mmgraph.errors import DataError, MMGraphError
+from mmgraph.errors import DataError, DataWarning, MMGraphError
 from mmgraph.schema import Custom, Latent, Modality, Relation, Schema
 
 NAN = float("nan")
@@ -314,7 +314,8 @@ def test_default_columns_of_other_types_are_not_read(tmp_path):
     )
     pq.write_table(foreign, path)
     options = {"modalities": {"labs": ["wbc"]}, "y": None}
-    data = MultimodalData.from_parquet(path, **options)
+    with pytest.warns(DataWarning, match="'id' has repeated, missing or rounded"):
+        data = MultimodalData.from_parquet(path, **options)
     assert data.ids.tolist() == [0, 1]
     assert data.split_name is data.groups is None
     with pytest.raises(DataError, match="ids must be unique, got 7 again"):
@@ -545,7 +546,8 @@ def test_named_columns_must_exist(tmp_path):
     path, labs = tmp_path / "x.parquet", {"labs": ["wbc"]}
     table = flat().assign(id=1, group=[[0]] * len(flat()))
     table.to_parquet(path)
-    data = MultimodalData.from_parquet(path, modalities=labs, y=None)
+    with pytest.warns(DataWarning, match="'id' has repeated"):
+        data = MultimodalData.from_parquet(path, modalities=labs, y=None)
     assert data.ids.tolist() == list(range(len(table)))
     assert data.groups is None
     for option, name, rule in (
@@ -562,7 +564,7 @@ def test_named_columns_must_exist(tmp_path):
 
 def test_other_files_are_errors(tmp_path):
     path = tmp_path / "x.parquet"
-    with pytest.raises(DataError, match=r"x\.parquet must be a readable Parquet file"):
+    with pytest.raises(DataError, match=r"x\.parquet must exist, got no such file"):
         MultimodalData.from_parquet(path)
     path.write_text("not parquet at all")
     with pytest.raises(DataError, match="must be a readable Parquet file"):

@@ -36,7 +36,7 @@ def parse(*texts):
         (["2a", "3b"], [NAN, NAN]),
         (["120/80", "18-25", "01.02.2024", "1,23", "12:30"], [NAN] * 3 + [1.23, NAN]),
         (["1_000", "0x1A", "1 2", "1,2,3", "", "-", "abc"], [NAN] * 7),
-        (["\N{FULLWIDTH DIGIT ONE}"], [NAN]),
+        (["\N{FULLWIDTH DIGIT ONE}", "\N{ARABIC-INDIC DIGIT TWO}"], [1, 2]),
     ],
 )
 def test_numbers_are_read_as_people_write_them(texts, values):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tracemalloc
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from mmgraph import FusionClassifier, Modality, MultimodalData, MultimodalStream
 from mmgraph.data.stream.sampling import MIN_PER_CLASS, draw_sample
 from mmgraph.data.stream.source import RowRange, hash_keys, shard_ranges
 from mmgraph.data.targets import missing_labels
-from mmgraph.errors import DataError
+from mmgraph.errors import DataError, DataWarning
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Columns are used because of their names"
@@ -220,6 +221,7 @@ def test_files_without_samples_are_numbered_too(parts, tmp_path):
     assert ids.tolist() == list(range(14))
 
 
+@pytest.mark.filterwarnings("ignore:Column 'id' has repeated")
 @pytest.mark.parametrize(
     ("ids", "kept"),
     [
@@ -578,3 +580,16 @@ def test_reading_never_holds_all_samples(tmp_path):
         tracemalloc.stop()
     assert peaks[0] < x.nbytes / 2
     assert peaks[1] > x.nbytes
+
+
+def test_keys_of_records_that_are_used_by_their_names_are_listed_once():
+    records = [
+        {"labs": [0.1 * k], "id": k, "group": "h", "split": "train", "y": k % 2}
+        for k in range(6)
+    ]
+    stream = MultimodalStream.from_iterable(records, modalities={"labs": "labs"})
+    with pytest.warns(DataWarning, match="'group' as groups, 'split' as split_name"):
+        assert stream.load().groups.tolist() == ["h"] * 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(stream.chunks(2))

@@ -292,6 +292,9 @@ def test_a_foreign_file_is_not_a_plan(content, tmp_path):
         ("modalities", ["a", "b", "x"], "must match its hash"),
         ("num_observed", 2, "num_observed between the 3 pairs .* all 15, got 2. Save"),
         ("num_observed", 16, "num_observed between the 3 pairs .* all 15, got 16"),
+        ("num_observed", 14, "must match its hash"),
+        ("pattern", "mcar(0.4)", "must match its hash"),
+        ("seed", 4, "must match its hash"),
     ],
 )
 def test_a_modified_file_is_an_error(key, value, message, tmp_path):

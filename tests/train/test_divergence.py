@@ -11,7 +11,9 @@ from sklearn.exceptions import ConvergenceWarning
 from toy_ensemble import NUM, build, make
 
 from mmgraph import FusionClassifier, FusionRetriever, MultimodalData
+from mmgraph.distributed import SINGLE_PROCESS
 from mmgraph.train import TrainOptions, TrainStep, fit_members
+from mmgraph.train.divergence import DivergenceError
 
 OPTIONS = TrainOptions(max_steps=8, batch_size=100, checks=4)
 
@@ -53,6 +55,25 @@ def test_parameters_that_become_nan_are_reported_and_not_kept(monkeypatch):
         graph, _, history = fit(make())
     assert all(p.isfinite().all() for p in graph.parameters())
     assert np.isfinite(history.held_out_loss[0]).all()
+
+
+class Peers:
+    """Two processes, of which the other one has a loss that is not finite."""
+
+    def sum(self, x):
+        return x + 1
+
+    def gather(self, text):
+        return ["ids 'p3', modalities b", text]
+
+
+def test_a_loss_that_diverges_in_one_process_stops_all_with_the_same_error():
+    graph, pool = build()
+    generator = torch.Generator().manual_seed(0)
+    step = TrainStep(graph, pool, OPTIONS, generator, SINGLE_PROCESS)
+    step.processes = Peers()
+    with pytest.raises(DivergenceError, match=r"^ids 'p3', modalities b$"):
+        step._require_finite(torch.tensor(1.0), None, None)
 
 
 def test_a_finite_training_has_no_warning():

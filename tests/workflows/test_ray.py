@@ -51,8 +51,8 @@ def folder(data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    FusionClassifier(**SMALL).fit(data).save_pretrained(path)
-    Columns("classification", "y", {}, None, None).save(path)
+    model = FusionClassifier(**SMALL).fit(data)
+    Columns("classification", "y", {}, None, None).save(model, path)
     return path
 
 
@@ -88,9 +88,9 @@ def test_workers_read_files_of_other_columns_with_notices(cluster, tmp_path):
     frame["died"] = np.arange(60) % 2
     modalities = {"history": ["age", "sex"]}
     data = MultimodalData.from_pandas(frame, modalities, y="died")
-    FusionClassifier(**SMALL).fit(data).save_pretrained(tmp_path / "model")
-    kinds = {"history": ("age", "sex")}
-    Columns("classification", "died", kinds, None, None).save(tmp_path / "model")
+    fitted, kinds = FusionClassifier(**SMALL).fit(data), {"history": ("age", "sex")}
+    columns = Columns("classification", "died", kinds, None, None)
+    columns.save(fitted, tmp_path / "model")
     (folder := tmp_path / "folder").mkdir()
     frame[:30].assign(sex="x").to_parquet(folder / "0.parquet")
     frame[30:].drop(columns="age").to_parquet(folder / "1.parquet")

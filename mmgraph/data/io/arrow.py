@@ -29,11 +29,13 @@ from mmgraph.data.column import (
     empty_column,
     lengths_to_offsets,
 )
+from mmgraph.data.column_names import ColumnNames
 from mmgraph.data.io.arrays import from_rows, single_rows, with_times
 from mmgraph.data.io.csv_table import is_untyped
 from mmgraph.data.io.parquet import one_line, read_document
 from mmgraph.data.io.times import arrow_times
 from mmgraph.data.label_cells import read_labels
+from mmgraph.data.number_strings import read_certain_numbers
 from mmgraph.data.precision import as_float32
 from mmgraph.data.schema_inference import fit_columns
 from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
@@ -110,6 +112,7 @@ def parse_table(
     import pyarrow as pa
 
     document = _read_header(table, modalities)
+    named = NamedTable(table)
     required = {"y"} if document is None else set(document["plain"])
     if document is not None and "y" not in required and isinstance(y, DefaultColumn):
         y = None
@@ -117,13 +120,13 @@ def parse_table(
     names = {"y": y, "ids": ids, "groups": groups, "split_name": split}
     try:
         parts: dict[str, Any] = {
-            field: read_metadata(table, field, name, field in required)
+            field: named.read_metadata(field, name, field in required)
             for field, name in names.items()
         }
         parts["columns"] = (
-            _read_modalities(table, modalities or {}, strings, partial=partial)
+            _read_modalities(named, modalities or {}, strings, partial=partial)
             if document is None
-            else _read_own(table, document)
+            else _read_own(named, document)
         )
     except (pa.ArrowException, OverflowError) as error:
         raise DataError(
@@ -156,7 +159,7 @@ def _read_header(
 
 
 def _read_modalities(
-    table: "pa.Table",
+    table: "NamedTable",
     modalities: ModalityMapping,
     strings: Collection[str],
     *,
@@ -164,7 +167,7 @@ def _read_modalities(
 ) -> dict[str, Column]:
     columns = {}
     for name, source in modalities.items():
-        known = existing_fields(name, source, table.column_names) if partial else source
+        known = existing_fields(name, source, table.names) if partial else source
         columns[name] = (
             _read_modality(table, name, known, strings)
             if known
@@ -188,7 +191,7 @@ def existing_fields(
     return source if isinstance(source, str) and existing else existing
 
 
-def _read_own(table: "pa.Table", document: dict[str, Any]) -> dict[str, Column]:
+def _read_own(table: "NamedTable", document: dict[str, Any]) -> dict[str, Column]:
     """Return the columns of a table that ``to_arrow`` wrote."""
     names = document["names"]
     return {
@@ -199,59 +202,97 @@ def _read_own(table: "pa.Table", document: dict[str, Any]) -> dict[str, Column]:
     }
 
 
-def get_array(table: "pa.Table", field: str, remedy: str) -> "pa.Array":
-    """Return one column as one array."""
-    import pyarrow as pa
-
-    count = table.column_names.count(field)
-    if count != 1:
-        known = ", ".join(table.column_names[:20])
-        raise DataError(
-            f"column {field!r} must exist once, got {count} in: {known}.", remedy
-        )
-    column = table.column(field)
-    if pa.types.is_dictionary(column.type):
-        column = column.unify_dictionaries()
-    if pa.types.is_string(column.type):
-        column = column.cast(pa.large_string())  # chunks may exceed 2 GB together
-    return (
-        pa.concat_arrays(column.chunks)
-        if column.num_chunks
-        else pa.array([], column.type)
-    )
-
-
-def read_metadata(
-    table: "pa.Table", field: str, name: str | None, required: bool = False
-) -> AnyArray | None:
-    """Return a metadata column; None if it is not read.
+class NamedTable:
+    """Arrow table whose columns are found by their names in constant time.
 
     Args:
-        table: Table with the column.
-        field: "ids", "y", "groups" or "split_name".
-        name: Name of the column; None reads none.
-        required: True if a `DefaultColumn` must exist, too.
+        table: Arrow table.
 
-    Raises:
-        DataError: If the column does not exist, or holds neither numbers nor strings.
+    Attributes:
+        names: Names of the columns.
+        untyped: True if its strings have no declared type, as in CSV files.
+        declared: Columns that pandas wrote as categorical; Parquet loses their type.
     """
-    import pyarrow as pa
 
-    optional = isinstance(name, DefaultColumn) and not required
-    if name is None or (optional and table.column_names.count(name) != 1):
-        return None
-    array = get_array(table, name, f"Pass {field}= one of these, or {field}=None.")
-    if pa.types.is_fixed_size_list(array.type) and not array.null_count:
-        width = array.type.list_size
-        return np.asarray(to_numbers(array.flatten())).reshape(len(array), width)
-    kind = plain_array(array)[0].type
-    if optional and not (is_number(kind) or is_string(kind)):
-        return None
-    return read_labels(field, name, array, typed=not is_untyped(table))
+    def __init__(self, table: "pa.Table") -> None:
+        self._columns, self._size = table.columns, len(table)
+        self.names = ColumnNames(table.column_names)
+        self.untyped = is_untyped(table)
+        self.declared = _pandas_categories(table)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def array(self, field: str, remedy: str = CHECK_NAMES) -> "pa.Array":
+        """Return one column as one array.
+
+        Args:
+            field: Name of the column.
+            remedy: How to correct the name, for the message.
+
+        Raises:
+            DataError: If there is not exactly one column of this name.
+        """
+        import pyarrow as pa
+
+        column = self._columns[self.names.position(field, remedy)]
+        if column.num_chunks == 1 and is_number(column.type):
+            return column.chunk(0)
+        if pa.types.is_dictionary(column.type):
+            column = column.unify_dictionaries()
+        if pa.types.is_string(column.type):
+            column = column.cast(pa.large_string())  # chunks may exceed 2 GB together
+        return (
+            pa.concat_arrays(column.chunks)
+            if column.num_chunks
+            else pa.array([], column.type)
+        )
+
+    def certain_numbers(self, fields: Sequence[str]) -> dict[str, AnyArray]:
+        """Return those of some columns of a CSV file that hold plain numbers alone.
+
+        Args:
+            fields: Names of columns.
+        """
+        if not self.untyped:
+            return {}
+        once = [field for field in fields if self.names.count(field) == 1]
+        columns = [self.array(field) for field in once]
+        values = read_certain_numbers(columns)
+        pairs = zip(once, values, strict=True)
+        return {field: each for field, each in pairs if each is not None}
+
+    def read_metadata(
+        self, field: str, name: str | None, required: bool = False
+    ) -> AnyArray | None:
+        """Return a metadata column; None if it is not read.
+
+        Args:
+            field: "ids", "y", "groups" or "split_name".
+            name: Name of the column; None reads none.
+            required: True if a `DefaultColumn` must exist, too.
+
+        Raises:
+            DataError: If the column does not exist, or holds neither numbers nor
+                strings.
+        """
+        import pyarrow as pa
+
+        optional = isinstance(name, DefaultColumn) and not required
+        if name is None or (optional and self.names.count(name) != 1):
+            return None
+        array = self.array(name, f"Pass {field}= one of these, or {field}=None.")
+        if pa.types.is_fixed_size_list(array.type) and not array.null_count:
+            width = array.type.list_size
+            return np.asarray(to_numbers(array.flatten())).reshape(len(array), width)
+        kind = plain_array(array)[0].type
+        if optional and not (is_number(kind) or is_string(kind)):
+            return None
+        return read_labels(field, name, array, typed=not self.untyped)
 
 
 def _read_named(
-    table: "pa.Table",
+    table: NamedTable,
     name: str,
     names: tuple[str, ...],
     categories: tuple[Categories | None, ...],
@@ -271,7 +312,7 @@ def _read_named(
 
 
 def _read_modality(
-    table: "pa.Table",
+    table: NamedTable,
     name: str,
     source: Any,  # noqa: ANN401
     strings: Collection[str],
@@ -281,29 +322,33 @@ def _read_modality(
     import pyarrow.compute as pc
 
     fields = read_sources(name, source)
-    known = table.column_names
+    known = table.names
     selected = {resolve_column(field, known) for field in fields if field not in known}
-    declared = _pandas_categories(table)
+
+    judged = [f for f in fields if f not in selected and f not in strings]
+    numbers = table.certain_numbers(judged)
 
     @cache
     def read(field: str) -> Any:  # noqa: ANN401
-        array = get_array(table, field, CHECK_NAMES)
+        if field in numbers:
+            return numbers[field]
+        array = table.array(field)
         is_encoded = pa.types.is_dictionary(array.type) or not is_single(array.type)
         return read_cells(
             name,
             field,
             array.dictionary_encode()
-            if field in declared and not is_encoded
+            if field in table.declared and not is_encoded
             else array,
-            typed=not is_untyped(table),
+            typed=not table.untyped,
             as_categories=field in selected or field in strings,
         )
 
     if len(fields) == 1 and resolve_column(fields[0], known) == fields[0]:
-        array = get_array(table, fields[0], CHECK_NAMES)
+        array = table.array(fields[0])
         if not is_single(array.type):
             return _read_nested(table, name, fields[0])
-        is_declared = fields[0] in declared or pa.types.is_dictionary(array.type)
+        is_declared = fields[0] in table.declared or pa.types.is_dictionary(array.type)
         is_timed = f"{fields[0]}.time" in known
         if isinstance(source, str) and is_text(
             read(source), declared=is_declared, timed=is_timed
@@ -312,7 +357,7 @@ def _read_modality(
             return _read_text(table, name, texts, source)
     names, values, categories = read_channels(name, fields, known, read)
     column = time_column(name, fields, known)
-    time = None if column is None else get_array(table, column, CHECK_NAMES)
+    time = None if column is None else table.array(column)
     return single_rows(name, values, time, names, categories)
 
 
@@ -333,11 +378,11 @@ def _float32(name: str, array: "pa.Array") -> AnyArray:
     return as_float32(name, to_numbers(array))
 
 
-def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
+def _read_nested(table: NamedTable, name: str, field: str) -> Column:
     """Read text, vectors or sequences from one column, with times if there are any."""
     import pyarrow as pa
 
-    array, _ = plain_array(get_array(table, field, "Name the columns in modalities=."))
+    array, _ = plain_array(table.array(field, "Name the columns in modalities=."))
     kind = array.type
     if is_string(kind):
         return _read_text(table, name, array, field)
@@ -351,7 +396,7 @@ def _read_nested(table: "pa.Table", name: str, field: str) -> Column:
         if is_number(inner.type):
             values = _float32(name, inner)[:, None]
             one_length = len(np.unique(lengths[lengths > 0])) == 1
-            if one_length and f"{field}.time" not in table.column_names:
+            if one_length and f"{field}.time" not in table.names:
                 values = values.reshape(-1, lengths.max())
                 lengths, ragged = np.minimum(lengths, 1), False
         else:
@@ -416,7 +461,7 @@ def _matrix(name: str, rows: "pa.Array") -> AnyArray:
     )
 
 
-def _read_text(table: "pa.Table", name: str, array: "pa.Array", field: str) -> Column:
+def _read_text(table: NamedTable, name: str, array: "pa.Array", field: str) -> Column:
     cells = np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
     observed = np.array([bool(cell) for cell in cells], dtype=bool)
     column = Column(cells[observed], lengths_to_offsets(observed))
@@ -425,14 +470,14 @@ def _read_text(table: "pa.Table", name: str, array: "pa.Array", field: str) -> C
 
 
 def _read_times(
-    table: "pa.Table", name: str, field: str, lengths: IntArray
+    table: NamedTable, name: str, field: str, lengths: IntArray
 ) -> AnyArray | None:
     """Return the times of all rows of a column; None if the table has none."""
     import pyarrow as pa
 
-    if f"{field}.time" not in table.column_names:
+    if f"{field}.time" not in table.names:
         return None
-    array = get_array(table, f"{field}.time", "")
+    array = table.array(f"{field}.time", "")
     if is_single(array.type) and lengths.max(initial=0) <= 1:
         return arrow_times(name, array.filter(pa.array(lengths > 0)))
     single = _is_list(array.type) and is_single(array.type.value_type)

@@ -12,6 +12,7 @@ import numpy as np
 from mmgraph.data.categorical import is_text, read_channels, resolve_column
 from mmgraph.data.cells import read_cells
 from mmgraph.data.column import AnyArray, Column
+from mmgraph.data.column_names import ColumnNames
 from mmgraph.data.io.arrays import build_column, single_rows
 from mmgraph.data.io.series import column_name, holds_arrays, to_arrow
 from mmgraph.data.label_cells import read_labels
@@ -82,7 +83,7 @@ class _Frame:
 
     def __init__(self, frame: "pd.DataFrame") -> None:
         self.frame = frame
-        self.names = [column_name(label) for label in frame.columns]
+        self.names = ColumnNames(map(column_name, frame.columns))
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -120,13 +121,25 @@ class _Frame:
         Raises:
             DataError: If there is not exactly one column of this name.
         """
-        count = self.names.count(field)
-        if count != 1:
-            raise DataError(
-                f"column {field!r} must exist once, got {count} in: "
-                f"{', '.join(self.names[:20])}. Check the names."
-            )
-        return self.frame.iloc[:, self.names.index(field)]
+        return self.frame.iloc[:, self.names.position(field)]
+
+    def numbers(self, fields: Sequence[str]) -> dict[str, AnyArray]:
+        """Return those of some columns that have a numeric type of NumPy, as float64.
+
+        They are read together: a column that is read alone takes a tenth of a
+        millisecond, whatever its length.
+        """
+        dtypes = self.frame.dtypes.to_numpy()
+        plain = [
+            field
+            for field in fields
+            if self.names.count(field) == 1
+            and isinstance(dtype := dtypes[self.names.position(field)], np.dtype)
+            and dtype.kind in "biuf"
+        ]
+        places = [self.names.position(field) for field in plain]
+        cells = self.frame.iloc[:, places].to_numpy(np.float64)
+        return dict(zip(plain, cells.T, strict=True))
 
     def read_cells(self, name: str, field: str, *, as_categories: bool = False) -> Any:  # noqa: ANN401
         """Return a column of a modality as numbers, or as an Arrow array of strings."""
@@ -203,8 +216,12 @@ def _read_modality(table: _Frame, name: str, source: str | list[str]) -> Column:
     fields = [source] if isinstance(source, str) else source
     selected = {resolve_column(f, table.names) for f in fields if f not in table.names}
 
+    numbers = table.numbers(fields)
+
     @cache
     def read(field: str) -> Any:  # noqa: ANN401
+        if field in numbers:
+            return numbers[field]
         return table.read_cells(name, field, as_categories=field in selected)
 
     if len(fields) == 1 and resolve_column(fields[0], table.names) == fields[0]:

@@ -18,6 +18,7 @@ from mmgraph.data.features.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from mmgraph.data.io.arrays import build_column
 from mmgraph.data.io.parquet import csv_remedy
 from mmgraph.errors import DataError, DataWarning
+from mmgraph.files import marked_encoding
 from mmgraph.schema import Kind, Modality, Schema
 
 Reader = Callable[[Path], Any]
@@ -30,10 +31,11 @@ def read_text(path: Path) -> str:
         path: Text file.
 
     Raises:
-        DataError: If the file is not UTF-8.
+        DataError: If the file is neither UTF-8 nor has another byte-order mark.
     """
+    content = path.read_bytes()
     try:
-        return path.read_text(encoding="utf-8-sig").strip()
+        return content.decode(marked_encoding(content) or "utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} must be text in UTF-8, got {error.reason} at byte {error.start}. "

@@ -5,6 +5,7 @@ Shapes: N samples, T rows of one sample, C channels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from mmgraph.data.arrow_types import is_temporal, plain_array, to_seconds
 from mmgraph.data.categorical import read_channels
 from mmgraph.data.cells import read_cells
 from mmgraph.data.column import AnyArray, Categories, Column
-from mmgraph.data.io.arrow import as_table, get_array
+from mmgraph.data.column_names import ColumnNames
+from mmgraph.data.io.arrow import NamedTable, as_table
 from mmgraph.data.io.series import column_name, to_arrow
 from mmgraph.data.notices import MAX_LISTED, warn
 from mmgraph.errors import DataError
@@ -142,35 +144,39 @@ class _Columns:
     """
 
     def __init__(self, name: str, frame: Any) -> None:  # noqa: ANN401
-        self.frame = frame if hasattr(frame, "iloc") else as_table(frame)
-        labels = getattr(self.frame, "column_names", None) or self.frame.columns
-        self.names = [column_name(label) for label in labels]
-        repeated = [each for each in self.names if self.names.count(each) > 1]
-        if repeated:
+        is_pandas = hasattr(frame, "iloc")
+        self.frame: Any = frame if is_pandas else NamedTable(as_table(frame))
+        labels = frame.columns if is_pandas else self.frame.names
+        self.names = ColumnNames(map(column_name, labels))
+        if self.names.repeated is not None:
             raise DataError(
                 f"Modality {name!r} must have columns of different names, got "
-                f"{repeated[0]!r} twice. Rename one."
+                f"{self.names.repeated!r} twice. Rename one."
             )
         self.modality = name
+
+    def __len__(self) -> int:
+        return len(self.frame)
 
     def array(self, field: str) -> tuple[Any, bool]:
         """Return a column as an Arrow array, and whether its type is declared."""
         if hasattr(self.frame, "iloc"):
-            return to_arrow(field, self.frame.iloc[:, self.names.index(field)])
-        return get_array(self.frame, field, ""), True
+            return to_arrow(field, self.frame.iloc[:, self.names.position(field)])
+        return self.frame.array(field, ""), True
 
     def read(self, field: str) -> Any:  # noqa: ANN401
         """Return a column as numbers, or as an Arrow array of strings."""
         array, typed = self.array(field)
         return read_cells(self.modality, field, array, typed=typed)
 
-    @property
+    @cached_property
     def numbers(self) -> AnyArray | None:
         """``[T, C]`` if all columns have numeric types of NumPy, otherwise None."""
         if not hasattr(self.frame, "iloc"):
             return None
-        kinds = {getattr(dtype, "kind", "O") for dtype in self.frame.dtypes}
-        plain = all(isinstance(dtype, np.dtype) for dtype in self.frame.dtypes)
+        dtypes = self.frame.dtypes
+        kinds = {getattr(dtype, "kind", "O") for dtype in dtypes}
+        plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
         return self.frame.to_numpy() if plain and kinds <= set("biuf") else None
 
 
@@ -180,9 +186,9 @@ def _unpack_table(name: str, frame: Any, times: Any) -> Unpacked:  # noqa: ANN40
     values = table.numbers
     if values is not None:
         return Unpacked(values, times, tuple(table.names))
-    if not table.names:
+    if not len(table.names):
         return Unpacked(frame, times)
-    _, values, categories = read_channels(name, table.names, table.names, table.read)
+    _, values, categories = read_channels(name, [*table.names], table.names, table.read)
     return Unpacked(values, times, tuple(table.names), categories)
 
 
@@ -290,9 +296,13 @@ def _ascends(table: _Columns, field: str) -> bool:
 def _rows(name: str, table: _Columns, names: list[str]) -> AnyArray:
     """Return the rows of a data frame ``[T, C]``, NaN in columns that it lacks."""
     numbers = table.numbers
-    if numbers is not None and table.names == names:
+    if numbers is not None and [*table.names] == names:
         return numbers
-    rows = np.full((len(table.frame), len(names)), np.nan)
+    rows = np.full((len(table), len(names)), np.nan)
+    if numbers is not None:
+        places = {field: c for c, field in enumerate(names)}
+        rows[:, [places[field] for field in table.names]] = numbers
+        return rows
     for c, field in enumerate(names):
         if field in table.names:
             cells = table.read(field)

@@ -122,11 +122,26 @@ def read_table(path: PathLike) -> "pa.Table":
     Raises:
         DataError: If the file does not exist, is damaged or of another format.
     """
+    _check_exists(path)
     check_regular(Path(path), DataError)
     with _file_errors(path):
         if is_csv(path):
             return read_csv(path)
         return _read_parquet(path)
+
+
+def _check_exists(path: PathLike) -> None:
+    """Check that a file or folder exists.
+
+    Raises:
+        DataError: If it does not.
+    """
+    try:
+        exists = Path(path).exists()
+    except (OSError, ValueError):  # reading it raises an exception of its kind
+        return
+    if not exists:
+        raise DataError(f"{path} must exist, got no such file. Check the path.")
 
 
 def _read_parquet(path: PathLike) -> "pa.Table":
@@ -223,7 +238,10 @@ def csv_remedy(folder: Path) -> str:
     """Return the remedy for a folder of CSV files; empty if it has none."""
     if not any(is_csv(path) for path in folder.rglob("*")):
         return ""
-    return "A CSV file is read alone: concatenate the files, or write each as Parquet."
+    return (
+        "A CSV file is read alone: concatenate files of the same columns, or join "
+        "files of different columns by their ids, into one CSV or Parquet file."
+    )
 
 
 @contextmanager
@@ -234,7 +252,8 @@ def _file_errors(path: PathLike) -> Iterator[None]:
     if Path(path).is_dir():
         raise DataError(
             f"{path} must be a file, got a folder.",
-            "Open a folder of Parquet files with MultimodalStream.from_parquet.",
+            csv_remedy(Path(path))
+            or "Open a folder of Parquet files with MultimodalStream.from_parquet.",
         )
     try:
         yield
@@ -251,7 +270,8 @@ def _file_errors(path: PathLike) -> Iterator[None]:
         kind = "CSV" if is_csv(path) else "Parquet"
         known = is_table(path) or not Path(path).suffix
         remedy = "again" if known else f"as {', '.join((PARQUET, *CSV))}"
-        remedy += ", in UTF-8 with one separator" if kind == "CSV" else ""
+        if kind == "CSV":
+            remedy += ", in UTF-8 (in Excel: 'CSV UTF-8') with one separator"
         raise DataError(
             f"{path} must be a readable {kind} file, got {one_line(error)}. Write it "
             f"{remedy}."

@@ -13,8 +13,9 @@ import numpy as np
 
 from mmgraph.data.categorical import candidate_columns
 from mmgraph.data.column import IntArray
+from mmgraph.data.column_names import ColumnNames
 from mmgraph.data.concat import list_first
-from mmgraph.data.io.arrow import existing_fields, parse_table, read_metadata
+from mmgraph.data.io.arrow import NamedTable, existing_fields, parse_table
 from mmgraph.data.io.parquet import (
     check_rows,
     csv_remedy,
@@ -31,6 +32,7 @@ from mmgraph.data.targets import (
     can_be_ids,
     default_roles,
     warn_default_roles,
+    warn_unused_ids,
 )
 from mmgraph.data.validation import check_no_label_leak, read_sources, time_roles
 from mmgraph.errors import Argument, DataError, DataWarning, MMGraphError
@@ -250,11 +252,11 @@ def open_folder(path: PathLike, fields: Fields) -> ParquetSource:
     sizes: list[int] = []
     modalities: dict[str, None] = dict.fromkeys(fields.modalities or ())
     schemas: list[Schema | None] = []
-    names: dict[Path, list[str]] = {}
+    names: dict[Path, ColumnNames] = {}
     numbered = len(files) > 1
     for number, file in enumerate(files):
         footer, arrow = _read_footer(file)
-        names[file] = list(arrow.names)
+        names[file] = ColumnNames(arrow.names)
         counts = [footer.row_group(g).num_rows for g in range(footer.num_row_groups)]
         groups += [(number, g) for g, count in enumerate(counts) if count]
         sizes += [count for count in counts if count]
@@ -286,7 +288,7 @@ def open_folder(path: PathLike, fields: Fields) -> ParquetSource:
 
 
 def _check_columns(
-    root: Path, modalities: ModalityMapping, names: Mapping[Path, Sequence[str]]
+    root: Path, modalities: ModalityMapping, names: Mapping[Path, ColumnNames]
 ) -> None:
     """Check that each column of the modalities exists in some file.
 
@@ -304,7 +306,7 @@ def _check_columns(
     for modality, source in modalities.items():
         fields = read_sources(modality, source)
         existing = {
-            path: existing_fields(modality, fields, columns)
+            path: dict.fromkeys(existing_fields(modality, fields, columns))
             for path, columns in names.items()
         }
         for column in fields:
@@ -373,8 +375,10 @@ def _usable_ids(files: Sequence[Path], name: DefaultColumn) -> DefaultColumn | N
             return None
         for group in range(footer.num_row_groups):
             for batch in _read_batches(path, group, ID_BATCH, [name]):
-                ids = read_metadata(pa.Table.from_batches([batch]), "ids", name)
+                table = NamedTable(pa.Table.from_batches([batch]))
+                ids = table.read_metadata("ids", name)
                 if ids is None or not can_be_ids(ids):
+                    warn_unused_ids(name)
                     return None
     return name
 

@@ -18,7 +18,12 @@ from mmgraph.data.io.arrays import build_column, to_float32
 from mmgraph.data.multimodal import MultimodalData
 from mmgraph.data.stream.parquet import Fields, error_prefix
 from mmgraph.data.stream.source import Piece, RowRange
-from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
+from mmgraph.data.targets import (
+    METADATA_NAMES,
+    DefaultColumn,
+    default_roles,
+    warn_default_roles,
+)
 from mmgraph.errors import DataError
 from mmgraph.schema import Schema, Tokens
 
@@ -87,6 +92,7 @@ class RecordSource:
     def _parse(self, records: list[Any], keys: IntArray) -> Piece:
         known = self._known_keys(records)
         fields = self.fields
+        self._warn_roles(known)
         modalities = fields.modalities or {}
 
         def values_of(key: str | None) -> list[Any] | None:
@@ -111,6 +117,22 @@ class RecordSource:
             schema=self.schema,
         )
         return Piece(data, keys)
+
+    def _warn_roles(self, known: set[Any]) -> None:
+        """Warn once about keys that divide the samples because of their names alone.
+
+        Labels, ids and times are left out: ``y``, ``id`` and ``ecg.time`` are the
+        documented form of records, and no split depends on them.
+        """
+        roles = default_roles({"groups": self.fields.groups}, known)
+        fresh = {key: role for key, role in roles.items() if key not in self._warned}
+        self._warned.update(fresh)
+        warn_default_roles(fresh)
+
+    @cached_property
+    def _warned(self) -> set[str]:
+        """Keys that were reported."""
+        return set()
 
     def _column(
         self,
