@@ -23,7 +23,10 @@ from mmgraph.errors import DataError
 
 SHIPPED = ("basic_motions", "heart", "mfeat")
 MIRRORED = (
+    "grid_av",
+    "phone_watch_har",
     "physionet2012",
+    "snpcc",
     "spoken_digits",
     "tuxpaint",
     "utd_mhad",
