@@ -17,6 +17,7 @@ from mmgraph.experts.forest import TreeExpert
 from mmgraph.experts.joint import JointForest
 from mmgraph.experts.linear import LinearExpert
 from mmgraph.experts.links import link_of
+from mmgraph.experts.product_view import ProductView
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.experts.trees import Forest
 from mmgraph.experts.views import SequenceView, VectorView, View
@@ -133,12 +134,32 @@ def _view_config(view: nn.Module) -> dict[str, Any]:
     if isinstance(view, VectorView):
         sizes = {"in_features": view.in_features, "table": view.table}
         return {"names": list(view.names), **sizes}
+    if isinstance(view, ProductView):
+        factors = {"vector": view.vector, "sequences": view.sequences}
+        return {"names": list(view.names), **factors}
     assert isinstance(view, SequenceView)
     sizes = {"num_thresholds": view.num_thresholds}
     return {"names": list(view.names), "channels": list(view.channels), **sizes}
 
 
-def _view_from_config(item: Mapping[str, Any], num_modalities: int) -> View:
+def _views_from_config(
+    items: Sequence[Mapping[str, Any]], num_modalities: int
+) -> list[View]:
+    views: list[View] = []
+    for item in items:
+        views.append(_view_from_config(item, num_modalities, views))
+    return views
+
+
+def _view_from_config(
+    item: Mapping[str, Any], num_modalities: int, earlier: Sequence[View]
+) -> View:
+    if "vector" in item:
+        indices = item["vector"], item["sequences"]
+        places = [_index(i, num_modalities + len(earlier)) for i in indices]
+        factors = [_index(i - num_modalities, len(earlier)) for i in places]
+        widths = [earlier[i].out_features for i in factors]
+        return ProductView(item["names"], *places, *widths)
     if "table" not in item:
         return SequenceView(**item)
     _index(item["table"], num_modalities)
@@ -164,7 +185,7 @@ def ensemble_from_config(
         CheckpointError: If the number of trees is not a multiple of the folds, or an
             index is out of range.
     """
-    views = [_view_from_config(item, len(widths)) for item in config.get("views", ())]
+    views = _views_from_config(config.get("views", ()), len(widths))
     experts = experts_from_config(config["experts"], widths, task, views)
     joint = nn.ModuleList(
         _joint_from_config(item, widths, task, views) for item in config["joint"]

@@ -21,9 +21,9 @@ from mmgraph.experts.joint import fit_boosted, fit_joint
 from mmgraph.experts.linear import MAX_SPLINE_WIDTH, fit_ridges, quantile_knots
 from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_of
 from mmgraph.experts.submodels import (
+    FittedSubmodels,
     PriorExpert,
     RidgeTraining,
-    Submodels,
     fit_convolution,
     fit_submodels,
 )
@@ -156,8 +156,7 @@ def fit_evidence(
         joint.extend(_fit_forests(*training, seed=seed, weight=weight))
     if ridges is not None and "submodels" in kinds and len(parts) > 1:
         submodels = fit_submodels(ridges)
-    submodel_scores, model = submodels or (None, None)
-    joint.extend([] if model is None else [model])
+    joint.extend([] if submodels is None else [submodels.model])
     return Evidence(
         torch.stack(evidence, dim=1),
         present,
@@ -166,8 +165,8 @@ def fit_evidence(
         parts,
         folds,
         joint,
-        _views_of(kernels, model),
-        submodel_scores,
+        _views_of(kernels, submodels),
+        None if submodels is None else submodels.scores,
     )
 
 
@@ -189,13 +188,13 @@ def _fit_forests(
 
 
 def _views_of(
-    kernels: ViewKernels | None, submodels: Submodels | None
+    kernels: ViewKernels | None, submodels: FittedSubmodels | None
 ) -> nn.ModuleList:
     """Return the views that base learners read: without submodels, the single ones."""
     if kernels is None:
         return nn.ModuleList()
-    count = kernels.num_single if submodels is None else len(submodels.needs)
-    return nn.ModuleList(kernels.views[:count])
+    used = range(kernels.num_single) if submodels is None else submodels.views
+    return nn.ModuleList(kernels.views[v] for v in used)
 
 
 def fit_unimodal(
