@@ -16,8 +16,10 @@ from mmgraph import (
     Relation,
     Schema,
 )
+from mmgraph.errors import CheckpointError
 from mmgraph.experts.links import link_of, prior_of
 from mmgraph.experts.product_view import ProductView
+from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
 from mmgraph.experts.submodels import (
     ConvolutionExpert,
     PriorExpert,
@@ -273,6 +275,23 @@ def test_estimators_save_and_load_views(classifier, tmp_path):
     expected = classifier.predict_proba(test)
     assert np.array_equal(loaded.predict_proba(test), expected)
     assert classifier.score(test) > 0.6
+
+
+def test_products_are_saved_and_their_factors_checked(monkeypatch, tmp_path):
+    monkeypatch.setattr("mmgraph.experts.submodels.PAIR_WEIGHTS", (0.0,))
+    monkeypatch.setattr("mmgraph.experts.submodels.PRODUCT_WEIGHTS", (1.0,))
+    options = {**FAST, "experts": ("linear", "submodels")}
+    clf, test = FusionClassifier(**options).fit(recordings()), recordings(1, 20)
+    ensemble = clf.model_.ensemble
+    assert [view.names for view in ensemble.views][3:] == [("v", "a"), ("v", "b")]
+    clf.save_pretrained(tmp_path)
+    loaded = FusionClassifier.from_pretrained(tmp_path)
+    assert np.array_equal(loaded.predict_proba(test), clf.predict_proba(test))
+    config = ensemble_config(ensemble)
+    for index in (2, 6, 99, -1, "0"):
+        config["views"][3]["vector"] = index
+        with pytest.raises(CheckpointError, match="must be from 0 to"):
+            ensemble_from_config(config, [50, 75, 4], Classification(3))
 
 
 def test_estimators_predict_a_sample_alone_as_in_a_batch(classifier):
