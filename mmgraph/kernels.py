@@ -109,15 +109,15 @@ def fit_landmark_ridge(
         Using the Nystroem Method to Speed Up Kernel Machines, Williams, Seeger, 2000.
     """
     scaled = kernel / ridge[:, None]
-    system = scaled.T @ kernel + kernel[landmarks]
+    parts = [torch.nonzero(folds == fold)[:, 0] for fold in folds.unique()]
+    grams = [scaled[rows].T @ kernel[rows] for rows in parts]
+    system = torch.stack(grams).sum(0) + kernel[landmarks]
     system.diagonal().add_(JITTER * system.diagonal().mean())
     right = scaled.T @ target
     predicted = torch.zeros_like(target)
-    for fold in folds.unique():
-        rows = torch.nonzero(folds == fold)[:, 0]
-        own = scaled[rows].T
-        rest = torch.linalg.cholesky(system - own @ kernel[rows])
-        coefficient = torch.cholesky_solve(right - own @ target[rows], rest)
-        predicted[rows] = kernel[rows] @ coefficient
+    for rows, gram in zip(parts, grams, strict=True):
+        rest = torch.linalg.cholesky(system - gram)
+        own = scaled[rows].T @ target[rows]
+        predicted[rows] = kernel[rows] @ torch.cholesky_solve(right - own, rest)
     whole = torch.linalg.cholesky(system)
     return torch.cholesky_solve(right, whole), predicted
