@@ -104,23 +104,31 @@ def read_split(data: mg.MultimodalData, train: IntArray, test: IntArray) -> Spli
     return Split(fitted, read, y[train], y[test], len(classes))
 
 
-def fit_arms(split: Split, seed: int) -> dict[str, ExpertEnsemble]:
-    """Fit the ensembles of all arms, which share their unimodal base learners.
+def fit_arms(
+    split: Split, seed: int, names: Sequence[str] = ARMS
+) -> dict[str, ExpertEnsemble]:
+    """Fit the ensembles of some arms, which share their unimodal base learners.
 
     Every ensemble has the views of all arms, so that tables are computed once.
+
+    Args:
+        split: Samples.
+        seed: Seed of folds, views and trees.
+        names: Arms; "edges" is always fitted.
     """
     train, y, task = split.train, split.y, Classification(split.num_classes)
     features = [torch.from_numpy(x) for x in train.features().values()]
     planned = plan_views(train.schema, [x.shape[1] for x in features])
     single = [view for view in planned if len(view.names) == 1]
     several = planned[len(single) :]
-    views = [*planned, *map(control_of, several)]
+    controls = map(control_of, several) if "none" in names else ()
+    views = [*planned, *controls]
 
     def read(rows: Tensor) -> tuple[Batch, list[Tensor]]:
         return train.batch(rows.numpy()), [x[rows] for x in features]
 
-    names = train.schema.modality_names
-    kernels = fit_views(views, names, len(train), read, seed=seed)
+    modalities = train.schema.modality_names
+    kernels = fit_views(views, modalities, len(train), read, seed=seed)
     of_arm = {
         "edges": [*range(len(planned))],
         "none": [*range(len(single)), *range(len(planned), len(views))],
@@ -128,7 +136,7 @@ def fit_arms(split: Split, seed: int) -> dict[str, ExpertEnsemble]:
     folds = torch.from_numpy(
         assign_folds(y.numpy(), train.groups, NUM_FOLDS, seed=seed)
     )
-    parts = dict(zip(names, features, strict=True))
+    parts = dict(zip(modalities, features, strict=True))
     evidence = fit_evidence(
         parts,
         y,
@@ -142,7 +150,8 @@ def fit_arms(split: Split, seed: int) -> dict[str, ExpertEnsemble]:
     trees = [each for each in evidence.joint if not isinstance(each, Submodels)]
     arms = {"late": replace(evidence, joint=nn.ModuleList(), submodel_scores=None)}
     prior = prior_of(task, y)
-    for arm, used in of_arm.items():
+    for arm in [each for each in of_arm if each in {*names, "edges"}]:
+        used = of_arm[arm]
         own = _select(kernels, used)
         fitted = fit_submodels(
             RidgeTraining(own, evidence.present, y, task, folds, prior)
@@ -155,7 +164,9 @@ def fit_arms(split: Split, seed: int) -> dict[str, ExpertEnsemble]:
             joint=nn.ModuleList([*trees, fitted.model]),
             submodel_scores=fitted.scores,
         )
-    return {arm: _ensemble(arms[arm], split, seed, views) for arm in ARMS}
+    return {
+        arm: _ensemble(arms[arm], split, seed, views) for arm in ARMS if arm in arms
+    }
 
 
 def _ensemble(
@@ -171,6 +182,7 @@ def _select(kernels: ViewKernels, used: Sequence[int]) -> ViewKernels:
         kernels,
         views=[kernels.views[v] for v in used],
         kernels=[kernels.kernels[v] for v in used],
+        diagonal=[kernels.diagonal[v] for v in used],
         basis=[kernels.basis[v] for v in used],
         needs=kernels.needs[used],
         is_product=kernels.is_product[used],
@@ -262,31 +274,38 @@ def draw_rows(
     return train, test
 
 
-def run(data: mg.MultimodalData, seeds: int, most: int | None) -> list[str]:
+def run(
+    data: mg.MultimodalData,
+    seeds: int,
+    most: int | None,
+    names: Sequence[str] = ARMS,
+) -> list[str]:
     """Return the lines of a Markdown table.
 
     Args:
         data: Data set.
         seeds: Number of seeds, or of folds of groups.
         most: Training samples, and test samples at most; None for all.
+        names: Arms.
     """
     scores: dict[str, list[np.ndarray]] = {arm: [] for arm in ARMS}
     weights = []
     for seed in range(seeds):
         split = read_split(data, *draw_rows(data, seed, most))
-        arms = fit_arms(split, seed)
+        arms = fit_arms(split, seed, names)
         for arm, values in score_arms(arms, split, draw_masks(split)).items():
             scores[arm].append(by_rate(values))
         model = arms["edges"].joint[-1]
         weights.append(any(len(need) > 1 for need in model.needs))
     columns = [f"{rate:g} removed" for rate in RATES]
     lines = [f"| arm | {' | '.join(columns)} | mean |", "|---|" + "---:|" * 5]
-    table = {arm: np.stack(each) for arm, each in scores.items()}  # [seeds, 5, 2]
-    for arm in ARMS:
+    table = {arm: np.stack(each) for arm, each in scores.items() if each}
+    for arm in table:  # [seeds, 5, 2]
         cells = [f"{a:.3f} / {b:.3f}" for a, b in table[arm].mean(0)]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     overlap = 0.0 if data.split_name is not None else 1 / (NUM_FOLDS - 1)
-    for a, b in (("none", "late"), ("edges", "none")):
+    pairs = (("none", "late"), ("edges", "none"))
+    for a, b in [pair for pair in pairs if table.keys() >= set(pair)]:
         for k, name in enumerate(("accuracy", "log loss")):
             cells = []
             for rate in range(5):

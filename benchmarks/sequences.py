@@ -44,6 +44,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     add("--seed", type=int, default=0, help="default: %(default)d")
     add("--samples", type=int, help="training samples, and test samples at most")
     add("--controls", action="store_true", help="compare late, none and edges")
+    add("--arms", nargs="+", default=edge_controls.ARMS, help="default: all three")
     add("--seeds", type=int, default=5, help="of --controls; default: %(default)d")
     return parser.parse_args(arguments)
 
@@ -89,7 +90,7 @@ def main() -> None:
     found, commit = read_arguments(), read_commit()
     data = load(found.dataset)
     if found.controls:
-        lines = edge_controls.run(data, found.seeds, found.samples)
+        lines = edge_controls.run(data, found.seeds, found.samples, found.arms)
         head = f"{found.dataset}, commit {commit}, {found.seeds} seeds"
         seconds = time.process_time()
         head += f", samples {found.samples or 'all'}, {seconds:.0f} processor seconds"

@@ -91,8 +91,13 @@ def fit_landmark_ridge(
     target: Tensor,
     folds: Tensor,
     ridge: Tensor,
+    diagonal: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Fit kernel ridge regression in the span of some rows; see :func:`fit_ridge`.
+
+    What the landmarks do not explain of the kernel of a row with itself is added to its
+    penalty: without it, the fit treats other rows as if their kernels were exact, and
+    overfits if the kernel has many small eigenvalues.
 
     Args:
         kernel: ``[n, L]`` double, kernel of the rows with the landmarks.
@@ -100,6 +105,7 @@ def fit_landmark_ridge(
         target: ``[n, K]`` targets of mean zero.
         folds: ``[n]`` fold of each row.
         ridge: ``[n]`` penalties above 0, divided by the weights of the rows.
+        diagonal: ``[n]`` kernel of each row with itself.
 
     Returns:
         ``[L, K]`` coefficients of the landmarks, and ``[n, K]`` out-of-fold
@@ -107,7 +113,14 @@ def fit_landmark_ridge(
 
     References:
         Using the Nystroem Method to Speed Up Kernel Machines, Williams, Seeger, 2000.
+        Sparse Gaussian Processes Using Pseudo-Inputs, Snelson, Ghahramani, 2006 (the
+        penalty).
     """
+    inner = kernel[landmarks].clone()
+    inner.diagonal().add_(JITTER * inner.diagonal().mean())
+    factor = torch.linalg.cholesky(inner)
+    half = torch.linalg.solve_triangular(factor, kernel.T, upper=False)
+    ridge = ridge + (diagonal - half.square().sum(0)).clamp(min=0)
     scaled = kernel / ridge[:, None]
     parts = [torch.nonzero(folds == fold)[:, 0] for fold in folds.unique()]
     grams = [scaled[rows].T @ kernel[rows] for rows in parts]

@@ -238,7 +238,11 @@ class RidgeTraining:
         if len(places) == len(rows):
             solved, predicted = fit_ridge(gram, *training)
         else:
-            solved, predicted = fit_landmark_ridge(gram, own, *training)
+            diagonal = sum(
+                w * self.kernels.diagonal[v][rows].double() for v, w in views.items()
+            )
+            assert isinstance(diagonal, Tensor)
+            solved, predicted = fit_landmark_ridge(gram, own, *training, diagonal)
         coefficient = solved.new_zeros(kernel.shape[1], target.shape[1])
         coefficient[places] = solved
         response = (kernel @ coefficient).index_copy(0, rows, predicted).float()
@@ -321,10 +325,10 @@ def fit_submodels(training: RidgeTraining) -> FittedSubmodels | None:
 
     Up to six modalities, every subset of at least two has one; otherwise those that
     occur, those without one more modality, and all pairs. The kernel of a subset is the
-    sum of the kernels of its views. Those of pairs have the weight 0, 1 or 2, and then
-    those of products, times the weight of their factors, 0 or 1, that minimizes the
-    out-of-fold loss of the largest subsets. Views of weight 0 are not part of the
-    model.
+    sum of the kernels of its views. Those of pairs have the weight 0, 1 or 2, and those
+    of products 0 or 1 times the weight of their factors, whichever combination has the
+    smallest out-of-fold loss over the largest subsets. Views of weight 0 are not part
+    of the model.
 
     Args:
         training: Training data.
@@ -406,34 +410,26 @@ class _Search:
         return self.fits[key]
 
     def weights(self, subsets: Sequence[Tensor]) -> _Weights:
-        """Return the weights with the smallest losses: that of pairs, then products."""
-        kernels, found = self.training.kernels, _Weights(0.0, 0.0)
-        several = kernels.needs.sum(1) > 1
-        pairs = [_Weights(w, 0.0) for w in PAIR_WEIGHTS]
-        found = self._best(several & ~kernels.is_product, subsets, pairs, found)
-        products = [_Weights(found.pair, w) for w in PRODUCT_WEIGHTS]
-        return self._best(kernels.is_product, subsets, products, found)
-
-    def _best(
-        self,
-        which: Tensor,
-        subsets: Sequence[Tensor],
-        choices: Sequence[_Weights],
-        default: _Weights,
-    ) -> _Weights:
         """Return the weights of the smallest loss over the largest subsets.
 
         Args:
-            which: ``[V]`` Bool, views that a subset must have to be compared.
-            subsets: Subsets in ascending order of size.
-            choices: Weights to compare.
-            default: Result without such subsets.
+            subsets: Subsets in ascending order of size; those without a view of several
+                modalities are not compared.
         """
-        needs = self.training.kernels.needs[which]
+        kernels, none = self.training.kernels, _Weights(0.0, 0.0)
+        several = kernels.needs.sum(1) > 1
+        needs = kernels.needs[several]
         trials = [s for s in subsets if bool((s | ~needs).all(1).any())]
-        trials = [s for s in trials if self.fit(s, default) is not None]
+        trials = [s for s in trials if self.fit(s, none) is not None]
         if not trials:
-            return default
+            return none
+        with_pairs = bool((several & ~kernels.is_product).any())
+        with_products = bool(kernels.is_product.any())
+        choices = [
+            _Weights(pair, product)
+            for product in (PRODUCT_WEIGHTS if with_products else (0.0,))
+            for pair in (PAIR_WEIGHTS if with_pairs else (0.0,))
+        ]
         losses = []
         for weights in choices:
             fits = [self.fit(s, weights) for s in trials[-MAX_TRIALS:]]

@@ -312,6 +312,7 @@ class ViewKernels:
         views: ``V`` views.
         landmarks: ``[L]`` training samples that are landmarks, ascending.
         kernels: ``[N, L]`` for each view, zero where a modality is missing.
+        diagonal: ``[N]`` for each view, kernel of each sample with itself.
         basis: ``[L, F]`` for each view, features of the landmarks, zero where missing.
         needs: ``[V, M]`` Bool, True for the modalities of a view. Those of single
             modalities come first.
@@ -321,6 +322,7 @@ class ViewKernels:
     views: Sequence[View]
     landmarks: Tensor
     kernels: Sequence[Tensor]
+    diagonal: Sequence[Tensor]
     basis: Sequence[Tensor]
     needs: Tensor
     is_product: Tensor
@@ -361,16 +363,19 @@ def fit_views(
     basis = [_observed(table) for table in tables[len(features) :]]
     if count == num_samples:
         kernels = [z @ z.T for z in basis]
+        diagonal = [kernel.diagonal() for kernel in kernels]
     else:
-        parts = []
+        parts, squares = [], []
         for rows in torch.arange(num_samples).split(CHUNK_SAMPLES):
-            own = view_tables(views, *read(rows))[len(features) :]
-            pairs = zip(own, basis, strict=True)
-            parts.append([_observed(table) @ z.T for table, z in pairs])
+            own = [_observed(x) for x in view_tables(views, *read(rows))]
+            pairs = zip(own[len(features) :], basis, strict=True)
+            parts.append([table @ z.T for table, z in pairs])
+            squares.append([x.square().sum(1) for x in own[len(features) :]])
         kernels = [torch.cat(each) for each in zip(*parts, strict=True)]
+        diagonal = [torch.cat(each) for each in zip(*squares, strict=True)]
     needs = torch.tensor([[name in view.names for name in names] for view in views])
     is_product = torch.tensor([isinstance(view, ProductView) for view in views])
-    return ViewKernels(views, landmarks, kernels, basis, needs, is_product)
+    return ViewKernels(views, landmarks, kernels, diagonal, basis, needs, is_product)
 
 
 def _observed(table: Tensor) -> Tensor:
