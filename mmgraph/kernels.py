@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 JITTER = 1e-10  # of the mean diagonal
+ROUNDING = 1e-5  # of the mean diagonal, bound on errors of kernels in float32
 
 
 def combine(
@@ -117,10 +118,11 @@ def fit_landmark_ridge(
         penalty).
     """
     inner = kernel[landmarks].clone()
-    inner.diagonal().add_(JITTER * inner.diagonal().mean())
+    rounding = ROUNDING * inner.diagonal().mean()
+    inner.diagonal().add_(rounding)
     factor = torch.linalg.cholesky(inner)
     half = torch.linalg.solve_triangular(factor, kernel.T, upper=False)
-    ridge = ridge + (diagonal - half.square().sum(0)).clamp(min=0)
+    ridge = ridge + (diagonal - half.square().sum(0) - rounding).clamp(min=0)
     scaled = kernel / ridge[:, None]
     parts = [torch.nonzero(folds == fold)[:, 0] for fold in folds.unique()]
     grams = [scaled[rows].T @ kernel[rows] for rows in parts]
