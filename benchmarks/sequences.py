@@ -2,9 +2,14 @@
 
 Run as ``python benchmarks/sequences.py`` (UTD-MHAD: actions from an accelerometer, a
 gyroscope and a skeleton; odd subjects for training, even subjects for testing). Options
-select another data set with an official split, or a smaller model. It prints a Markdown
-table with one line for each subset of the modalities, the scores by share of removed
-modalities, the weight of the graph network and the processor seconds of the fit.
+select another data set, or a smaller model; a data set without an official split is
+tested on one of five folds of its groups. It prints a Markdown table with one line for
+each subset of the modalities, the scores by share of removed modalities, the weight of
+the graph network and the processor seconds of the fit.
+
+With ``--controls``, it compares the base learners without graph networks over several
+seeds or folds: late fusion, a joint readout without edges between modalities, and one
+with edges (see ``edge_controls.py``).
 """
 
 import argparse
@@ -13,10 +18,13 @@ import time
 from collections.abc import Sequence
 from itertools import combinations
 
+import edge_controls
 import numpy as np
 
 import mmgraph as mg
 from mmgraph.benchmark.provenance import read_commit
+from mmgraph.datasets.load import dataset_card, dataset_names, find_mirror
+from mmgraph.datasets.mirrors import from_mirror
 from mmgraph.metrics import aurc
 
 RATES = (0.0, 0.3, 0.5, 0.7)
@@ -34,7 +42,20 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     add("--members", type=int, help="default: that of FusionClassifier")
     add("--experts", nargs="+", help="kinds of base learners; default: all")
     add("--seed", type=int, default=0, help="default: %(default)d")
+    add("--samples", type=int, help="training samples, and test samples at most")
+    add("--controls", action="store_true", help="compare late, none and edges")
+    add("--arms", nargs="+", default=edge_controls.ARMS, help="default: all three")
+    add("--seeds", type=int, default=5, help="of --controls; default: %(default)d")
     return parser.parse_args(arguments)
+
+
+def load(name: str) -> mg.MultimodalData:
+    """Load a data set, or a variant of one such as ``grid_av_0db``."""
+    known = dataset_names()
+    if name in known:
+        return mg.load_dataset(name)
+    card = dataset_card(next(each for each in known if name.startswith(each)))
+    return from_mirror(name, find_mirror(card))
 
 
 def subsets_of(names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -67,9 +88,16 @@ def score(
 def main() -> None:
     """Fit, score and print."""
     found, commit = read_arguments(), read_commit()
-    data = mg.load_dataset(found.dataset)
-    part = np.asarray(data.split_name)
-    train, test = (data[part == name] for name in ("train", "test"))
+    data = load(found.dataset)
+    if found.controls:
+        lines = edge_controls.run(data, found.seeds, found.samples, found.arms)
+        head = f"{found.dataset}, commit {commit}, {found.seeds} seeds"
+        seconds = time.process_time()
+        head += f", samples {found.samples or 'all'}, {seconds:.0f} processor seconds"
+        sys.stdout.write("\n".join([head, "", *lines, ""]))
+        return
+    rows = edge_controls.draw_rows(data, found.seed, found.samples)
+    train, test = (data[each] for each in rows)
     given = {"epochs": found.epochs, "members": found.members, "experts": found.experts}
     options = {name: value for name, value in given.items() if value is not None}
     clf = mg.FusionClassifier(**options, seed=found.seed, verbose=False)

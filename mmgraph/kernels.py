@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 JITTER = 1e-10  # of the mean diagonal
+ROUNDING = 1e-5  # of the mean diagonal, bound on errors of kernels in float32
 
 
 def combine(
@@ -91,8 +92,13 @@ def fit_landmark_ridge(
     target: Tensor,
     folds: Tensor,
     ridge: Tensor,
+    diagonal: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Fit kernel ridge regression in the span of some rows; see :func:`fit_ridge`.
+
+    What the landmarks do not explain of the kernel of a row with itself is added to its
+    penalty: without it, the fit treats other rows as if their kernels were exact, and
+    overfits if the kernel has many small eigenvalues.
 
     Args:
         kernel: ``[n, L]`` double, kernel of the rows with the landmarks.
@@ -100,6 +106,7 @@ def fit_landmark_ridge(
         target: ``[n, K]`` targets of mean zero.
         folds: ``[n]`` fold of each row.
         ridge: ``[n]`` penalties above 0, divided by the weights of the rows.
+        diagonal: ``[n]`` kernel of each row with itself.
 
     Returns:
         ``[L, K]`` coefficients of the landmarks, and ``[n, K]`` out-of-fold
@@ -107,17 +114,25 @@ def fit_landmark_ridge(
 
     References:
         Using the Nystroem Method to Speed Up Kernel Machines, Williams, Seeger, 2000.
+        Sparse Gaussian Processes Using Pseudo-Inputs, Snelson, Ghahramani, 2006 (the
+        penalty).
     """
+    inner = kernel[landmarks].clone()
+    rounding = ROUNDING * inner.diagonal().mean()
+    inner.diagonal().add_(rounding)
+    factor = torch.linalg.cholesky(inner)
+    half = torch.linalg.solve_triangular(factor, kernel.T, upper=False)
+    ridge = ridge + (diagonal - half.square().sum(0) - rounding).clamp(min=0)
     scaled = kernel / ridge[:, None]
-    system = scaled.T @ kernel + kernel[landmarks]
+    parts = [torch.nonzero(folds == fold)[:, 0] for fold in folds.unique()]
+    grams = [scaled[rows].T @ kernel[rows] for rows in parts]
+    system = torch.stack(grams).sum(0) + kernel[landmarks]
     system.diagonal().add_(JITTER * system.diagonal().mean())
     right = scaled.T @ target
     predicted = torch.zeros_like(target)
-    for fold in folds.unique():
-        rows = torch.nonzero(folds == fold)[:, 0]
-        own = scaled[rows].T
-        rest = torch.linalg.cholesky(system - own @ kernel[rows])
-        coefficient = torch.cholesky_solve(right - own @ target[rows], rest)
-        predicted[rows] = kernel[rows] @ coefficient
+    for rows, gram in zip(parts, grams, strict=True):
+        rest = torch.linalg.cholesky(system - gram)
+        own = scaled[rows].T @ target[rows]
+        predicted[rows] = kernel[rows] @ torch.cholesky_solve(right - own, rest)
     whole = torch.linalg.cholesky(system)
     return torch.cholesky_solve(right, whole), predicted

@@ -71,9 +71,29 @@ def test_landmarks_that_span_all_features_change_nothing():
     kernel = z @ z.T
     coefficient, predicted = fit_ridge(kernel, y, folds, ridge)
     few, approximate = fit_landmark_ridge(
-        kernel[:, landmarks], landmarks, y, folds, ridge
+        kernel[:, landmarks], landmarks, y, folds, ridge, kernel.diagonal()
     )
     torch.testing.assert_close(
         kernel[:, landmarks] @ few, kernel @ coefficient, atol=1e-5, rtol=1e-5
     )
     torch.testing.assert_close(approximate, predicted, atol=1e-5, rtol=1e-5)
+
+
+def test_what_landmarks_do_not_explain_is_penalized():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(80, 400, generator=generator).double() / 20
+    y = (z[:, :40].sum(1) + z[:, :40].sum(1).abs())[:, None]
+    y, folds, ridge = y - y.mean(), torch.arange(80) % 4, torch.full((80,), 0.01)
+    kernel, landmarks = z @ z.T, torch.arange(40)
+    _, exact = fit_ridge(kernel, y, folds, ridge.double())
+    own = kernel.diagonal()
+    error, without = (
+        (predicted - exact).square().mean()
+        for predicted in (
+            fit_landmark_ridge(
+                kernel[:, landmarks], landmarks, y, folds, ridge.double(), diagonal
+            )[1]
+            for diagonal in (own, torch.zeros_like(own))
+        )
+    )
+    assert error < 0.5 * without

@@ -16,21 +16,26 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmgraph.data import MultimodalData
 from mmgraph.datasets.cards import cards_folder
+from mmgraph.datasets.recordings import (
+    Arrays,
+    grid_av,
+    phone_watch_har,
+    snpcc,
+    utd_mhad,
+)
 from mmgraph.errors import DataError
 from mmgraph.schema import Kind, Modality, Schema
 from mmgraph.typing import PathLike
 
-INERTIAL_RATE = 50.0  # Hz, nominal (UTD-MHAD)
 PHYSIONET2012_BLOCKS = (
     "static",
     "neuro_resp",
@@ -47,8 +52,6 @@ WESAD_DEVICES = ("ACC", "EDA", "BVP", "TEMP", "RESP")
 SHAPES_GRID = 3  # rows and columns of cells
 SPOKEN_DIGITS_TEST = 5  # recordings per digit and speaker in the test part
 TUXPAINT_MIN_CLASS = 20  # samples; smaller classes are too small for five folds
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def mirror_root(root: PathLike | None = None) -> Path | None:
@@ -75,10 +78,13 @@ def from_mirror(name: str, path: PathLike) -> MultimodalData:
     """Convert the raw file of a data set.
 
     Args:
-        name: Data set with a converter: ``physionet2012``, ``utd_mhad``, ``wesad``,
-            ``wikipedia``, ``tuxpaint``, ``spoken_digits``, ``shapes_vqa``, ``nlvr``,
-            ``kiba`` or ``kiba_known``; or ``tuxpaint_whole``, which includes the stamps
-            of rare categories.
+        name: Data set with a converter: ``grid_av``, ``kiba``, ``nlvr``,
+            ``phone_watch_har``, ``physionet2012``, ``shapes_vqa``, ``snpcc``,
+            ``spoken_digits``, ``tuxpaint``, ``utd_mhad``, ``wesad`` or ``wikipedia``;
+            or a variant: ``tuxpaint_whole``, which includes the stamps of rare
+            categories, ``grid_av_whole``, whose clips are not cut to the letter,
+            ``grid_av_0db``, whose voice has white noise of the same power, and
+            ``kiba_known``, whose test pairs are of known molecules.
         path: ``.npz`` file of the data set, with the arrays that its card lists.
 
     Returns:
@@ -200,43 +206,6 @@ def _physionet2012(arrays: Arrays) -> MultimodalData:
         split_name=np.where(arrays["set_id"] == "a", "train", "test"),
     )
     return _with_channel_names(data, arrays)
-
-
-def _utd_mhad(arrays: Arrays) -> MultimodalData:
-    """Three sequences; odd subjects for training, even subjects for testing.
-
-    The clocks of camera and sensor disagree. A skeleton is stretched to the seconds of
-    the sensor, so that equal times are equal shares of the recording.
-    """
-    inertial, skeleton = arrays["inertial_offsets"], arrays["skeleton_offsets"]
-    steps, frames = np.diff(inertial), np.diff(skeleton)
-    frame_rate = INERTIAL_RATE * np.maximum(frames - 1, 1) / np.maximum(steps - 1, 1)
-    subject = arrays["subject"]
-    keys = zip(arrays["action"] + 1, subject, arrays["trial"], strict=True)
-    return MultimodalData.from_arrays(
-        {
-            "acc": np.split(arrays["acc"], inertial[1:-1]),
-            "gyro": np.split(arrays["gyro"], inertial[1:-1]),
-            "skeleton": np.split(arrays["skeleton"], skeleton[1:-1]),
-        },
-        y=arrays["action"],
-        ids=np.array([f"a{action}_s{who}_t{trial}" for action, who, trial in keys]),
-        groups=subject,
-        times={
-            "acc": _time_stamps(inertial, INERTIAL_RATE),
-            "gyro": _time_stamps(inertial, INERTIAL_RATE),
-            "skeleton": _time_stamps(skeleton, np.repeat(frame_rate, frames)),
-        },
-        split_name=np.where(subject % 2 == 1, "train", "test"),
-    )
-
-
-def _time_stamps(
-    offsets: NDArray[Any], rate: float | NDArray[np.float64]
-) -> Sequence[NDArray[np.float64]]:
-    """Return the seconds since the start of each sequence, at `rate` Hz of each row."""
-    rows = np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))
-    return np.split(rows / rate, offsets[1:-1])
 
 
 def _wesad(arrays: Arrays) -> MultimodalData:
@@ -416,15 +385,20 @@ def _kiba(arrays: Arrays, part: str = "part") -> MultimodalData:
 
 
 _CONVERTERS: dict[str, Callable[[Arrays], MultimodalData]] = {
+    "grid_av": grid_av,
+    "grid_av_0db": functools.partial(grid_av, decibels=0.0),
+    "grid_av_whole": functools.partial(grid_av, whole=True),
     "kiba": _kiba,
     "kiba_known": functools.partial(_kiba, part="part_known_pairs"),
     "nlvr": _nlvr,
+    "phone_watch_har": phone_watch_har,
     "physionet2012": _physionet2012,
     "shapes_vqa": _shapes_vqa,
+    "snpcc": snpcc,
     "spoken_digits": _spoken_digits,
     "tuxpaint": _tuxpaint,
     "tuxpaint_whole": functools.partial(_tuxpaint, min_class=1),
-    "utd_mhad": _utd_mhad,
+    "utd_mhad": utd_mhad,
     "wesad": _wesad,
     "wikipedia": _wikipedia,
 }

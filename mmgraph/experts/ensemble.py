@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmgraph.data.batch import Batch
 from mmgraph.experts.submodels import ConvolutionExpert, Submodels
+from mmgraph.experts.views import view_tables
 from mmgraph.nn.evidence_pool import EvidencePool
 from mmgraph.ops import present_rows
 
@@ -88,7 +89,7 @@ class ExpertEnsemble(nn.Module):
         Returns:
             The ``M`` descriptions, then the tables ``[B, F]`` of the ``V`` views.
         """
-        return [*features, *(view(batch, features) for view in self.views)]
+        return view_tables(self.views, batch, features)
 
     def evidence(
         self, tables: Sequence[Tensor], *, regular: bool = False

@@ -17,6 +17,7 @@ from mmgraph.experts.forest import TreeExpert
 from mmgraph.experts.joint import JointForest
 from mmgraph.experts.linear import LinearExpert
 from mmgraph.experts.links import link_of
+from mmgraph.experts.product_view import ProductView
 from mmgraph.experts.relations import MAX_OBJECTS, ObjectView, RelationExpert
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.experts.trees import Forest
@@ -191,13 +192,25 @@ def _view_config(view: nn.Module) -> dict[str, Any]:
     if isinstance(view, ObjectView):
         counts = {"channels": view.channels, "num_objects": view.num_objects}
         return {"name": view.name, **counts}
+    if isinstance(view, ProductView):
+        factors = {"vector": view.vector, "sequences": view.sequences}
+        return {"names": list(view.names), **factors}
     assert isinstance(view, SequenceView)
     sizes = {"num_thresholds": view.num_thresholds}
     return {"names": list(view.names), "channels": list(view.channels), **sizes}
 
 
+def _views_from_config(
+    items: Sequence[Mapping[str, Any]], num_modalities: int
+) -> list[View | ObjectView]:
+    views: list[View | ObjectView] = []
+    for item in items:
+        views.append(_view_from_config(item, num_modalities, views))
+    return views
+
+
 def _view_from_config(
-    item: Mapping[str, Any], num_modalities: int
+    item: Mapping[str, Any], num_modalities: int, earlier: Sequence[View | ObjectView]
 ) -> View | ObjectView:
     if "num_objects" in item:
         if item["num_objects"] not in range(1, MAX_OBJECTS + 1):
@@ -206,6 +219,14 @@ def _view_from_config(
                 f"{shorten(item['num_objects'])}."
             )
         return ObjectView(**item)
+    if "vector" in item:
+        indices = item["vector"], item["sequences"]
+        places = [_index(i, num_modalities + len(earlier)) for i in indices]
+        factors = [earlier[_index(i - num_modalities, len(earlier))] for i in places]
+        widths = [x.out_features for x in factors if not isinstance(x, ObjectView)]
+        if len(widths) != len(factors):
+            raise CheckpointError("A product must not read a table of objects.")
+        return ProductView(item["names"], *places, *widths)
     if "table" not in item:
         return SequenceView(**item)
     _index(item["table"], num_modalities)
@@ -231,7 +252,7 @@ def ensemble_from_config(
         CheckpointError: If the number of trees is not a multiple of the folds, or an
             index is out of range.
     """
-    views = [_view_from_config(item, len(widths)) for item in config.get("views", ())]
+    views = _views_from_config(config.get("views", ()), len(widths))
     experts = experts_from_config(config["experts"], widths, task, views)
     joint = nn.ModuleList(
         _joint_from_config(item, widths, task, views) for item in config["joint"]

@@ -22,9 +22,9 @@ from mmgraph.experts.linear import MAX_SPLINE_WIDTH, fit_ridges, quantile_knots
 from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_of
 from mmgraph.experts.relations import RelationTraining, fit_relations
 from mmgraph.experts.submodels import (
+    FittedSubmodels,
     PriorExpert,
     RidgeTraining,
-    Submodels,
     fit_convolution,
     fit_submodels,
 )
@@ -160,9 +160,8 @@ def fit_evidence(
         joint.extend(_fit_forests(*training, seed=seed, weight=weight))
     if ridges is not None and "submodels" in kinds and len(parts) > 1:
         submodels = fit_submodels(ridges)
-    submodel_scores, model = submodels or (None, None)
-    joint.extend([] if model is None else [model])
-    views, tables = _views_of(kernels, model), list(parts)
+    joint.extend([] if submodels is None else [submodels.model])
+    views, tables = _views_of(kernels, submodels), list(parts)
     if relations is not None and "relations" in kinds:
         training = parts, present, y, task, folds
         options = {"seed": seed, "weight": weight}
@@ -179,7 +178,7 @@ def fit_evidence(
         folds,
         joint,
         views,
-        submodel_scores,
+        None if submodels is None else submodels.scores,
     )
 
 
@@ -201,13 +200,13 @@ def _fit_forests(
 
 
 def _views_of(
-    kernels: ViewKernels | None, submodels: Submodels | None
+    kernels: ViewKernels | None, submodels: FittedSubmodels | None
 ) -> nn.ModuleList:
     """Return the views that base learners read: without submodels, the single ones."""
     if kernels is None:
         return nn.ModuleList()
-    count = kernels.num_single if submodels is None else len(submodels.needs)
-    return nn.ModuleList(kernels.views[:count])
+    used = range(kernels.num_single) if submodels is None else submodels.views
+    return nn.ModuleList(kernels.views[v] for v in used)
 
 
 def fit_unimodal(

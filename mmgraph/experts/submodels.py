@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,8 @@ MIN_ROWS = 8
 MAX_COMPLETE = 6  # modalities up to which every subset has a submodel
 MAX_PATTERNS = 64  # of present modalities that have one otherwise
 PAIR_WEIGHTS = (0.0, 1.0, 2.0)  # of the kernel of a pair of modalities
-MAX_TRIALS = 4  # largest subsets by which the weight of pairs is chosen
+PRODUCT_WEIGHTS = (0.0, 1.0)  # of the product of the kernels of two views
+MAX_TRIALS = 4  # largest subsets by which these weights are chosen
 SLOPES: dict[Link, float] = {"softmax": 8.0, "sigmoid": 4.0, "identity": 1.0}
 OFFSET_PENALTY, SLOPE_PENALTY = 30.0, 1.0  # on the scale of the summed loss
 MAX_ITERATIONS = 50
@@ -236,7 +238,11 @@ class RidgeTraining:
         if len(places) == len(rows):
             solved, predicted = fit_ridge(gram, *training)
         else:
-            solved, predicted = fit_landmark_ridge(gram, own, *training)
+            diagonal = sum(
+                w * self.kernels.diagonal[v][rows].double() for v, w in views.items()
+            )
+            assert isinstance(diagonal, Tensor)
+            solved, predicted = fit_landmark_ridge(gram, own, *training, diagonal)
         coefficient = solved.new_zeros(kernel.shape[1], target.shape[1])
         coefficient[places] = solved
         response = (kernel @ coefficient).index_copy(0, rows, predicted).float()
@@ -299,35 +305,50 @@ def fit_convolution(training: RidgeTraining, modality: int) -> tuple[Tensor, nn.
     return fitted.scores, expert
 
 
-def fit_submodels(training: RidgeTraining) -> tuple[Tensor, Submodels] | None:
+@dataclass(frozen=True)
+class FittedSubmodels:
+    """Fitted submodels.
+
+    Attributes:
+        model: The submodels.
+        scores: ``[N, S, K]`` out-of-fold scores.
+        views: Indices of the views that they read.
+    """
+
+    model: Submodels
+    scores: Tensor
+    views: list[int]
+
+
+def fit_submodels(training: RidgeTraining) -> FittedSubmodels | None:
     """Fit a submodel for each subset of modalities.
 
     Up to six modalities, every subset of at least two has one; otherwise those that
     occur, those without one more modality, and all pairs. The kernel of a subset is the
-    sum of the kernels of its views; those of pairs have the weight 0, 1 or 2 that
-    minimizes the out-of-fold loss of the largest subsets. At weight 0, views of pairs
-    are not part of the model.
+    sum of the kernels of its views. Those of pairs have the weight 0, 1 or 2, and those
+    of products 0 or 1 times the weight of their factors, whichever combination has the
+    smallest out-of-fold loss over the largest subsets. Views of weight 0 are not part
+    of the model.
 
     Args:
         training: Training data.
 
     Returns:
-        Out-of-fold scores ``[N, S, K]`` of the submodels, and the submodels. None
-        without a subset of enough samples.
+        None without a subset of enough samples.
     """
     search = _Search(training, {})
     fits: list[tuple[Tensor, dict[int, float], RidgeFit]] = []
     subsets = list(_subsets_to_fit(training.present))
-    pair_weight = search.pair_weight(subsets)
+    weights = search.weights(subsets)
     for subset in subsets:
-        fitted = search.fit(subset, pair_weight)
+        fitted = search.fit(subset, weights)
         if fitted is not None:
-            fits.append((subset, search.views(subset, pair_weight), fitted))
+            fits.append((subset, search.views(subset, weights), fitted))
     if not fits:
         return None
     kernels, task = training.kernels, training.task
-    count = kernels.num_single if pair_weight == 0 else len(kernels.views)
-    needs, basis = kernels.needs[:count], kernels.basis[:count]
+    used = torch.nonzero(search.weight_of_views(weights))[:, 0].tolist()
+    needs, basis = kernels.needs[used], [kernels.basis[v] for v in used]
     model = Submodels(
         needs.shape[1],
         [_indices(need) for need in needs],
@@ -338,12 +359,21 @@ def fit_submodels(training: RidgeTraining) -> tuple[Tensor, Submodels] | None:
     )
     model.prior.copy_(training.prior)
     model.bias.copy_(torch.stack([fitted.bias for _, _, fitted in fits]))
-    for v, inside in enumerate(model.members):
+    for place, (v, inside) in enumerate(zip(used, model.members, strict=True)):
         parts = [fits[s][1][v] * fits[s][2].coefficient for s in inside]
         if parts:
-            weight = basis[v].T @ torch.cat(parts, 1)
-            model.get_buffer(f"weight{v}").copy_(weight.unflatten(1, (len(parts), -1)))
-    return torch.stack([fitted.scores for _, _, fitted in fits], 1), model
+            weight = kernels.basis[v].T @ torch.cat(parts, 1)
+            buffer = model.get_buffer(f"weight{place}")
+            buffer.copy_(weight.unflatten(1, (len(parts), -1)))
+    scores = torch.stack([fitted.scores for _, _, fitted in fits], 1)
+    return FittedSubmodels(model, scores, used)
+
+
+class _Weights(NamedTuple):
+    """Weights of the kernels of pairs of sequences, and of products."""
+
+    pair: float
+    product: float
 
 
 @dataclass(frozen=True)
@@ -352,40 +382,59 @@ class _Search:
 
     Attributes:
         training: Training data.
-        fits: Fits by subset and weight of pairs.
+        fits: Fits by subset and weights.
     """
 
     training: RidgeTraining
-    fits: dict[tuple[tuple[bool, ...], float], RidgeFit | None]
+    fits: dict[tuple[tuple[int, ...], _Weights], RidgeFit | None]
 
-    def views(self, subset: Tensor, pair_weight: float) -> dict[int, float]:
+    def weight_of_views(self, weights: _Weights) -> Tensor:
+        """Return the weight of each view, ``[V]``."""
+        kernels = self.training.kernels
+        several = kernels.needs.sum(1) > 1 + kernels.is_product.long()
+        of_factor = torch.where(several, weights.pair, 1.0)
+        return of_factor * torch.where(kernels.is_product, weights.product, 1.0)
+
+    def views(self, subset: Tensor, weights: _Weights) -> dict[int, float]:
         """Return the weight of each view of a subset by index, those above 0."""
         inside = (subset | ~self.training.kernels.needs).all(1)
-        single = self.training.kernels.needs.sum(1) == 1
-        weights = torch.where(single, 1.0, pair_weight) * inside
-        return {v: float(w) for v, w in enumerate(weights) if w > 0}
+        each = self.weight_of_views(weights) * inside
+        return {v: float(w) for v, w in enumerate(each) if w > 0}
 
-    def fit(self, subset: Tensor, pair_weight: float) -> RidgeFit | None:
+    def fit(self, subset: Tensor, weights: _Weights) -> RidgeFit | None:
         """Return the fit of a subset."""
-        views = self.views(subset, pair_weight)
-        key = tuple(subset.tolist()), pair_weight
+        views = self.views(subset, weights)
+        key = tuple(_indices(subset)), weights
         if key not in self.fits:
             self.fits[key] = self.training.fit(views, subset) if views else None
         return self.fits[key]
 
-    def pair_weight(self, subsets: Sequence[Tensor]) -> float:
-        """Return the weight of pairs of the smallest loss over the largest subsets."""
-        needs = self.training.kernels.needs
-        pairs = needs[needs.sum(1) > 1]
-        trials = [s for s in subsets if bool((s | ~pairs).all(1).any())]
-        trials = [s for s in trials if self.fit(s, 0.0) is not None]
-        if not len(pairs) or not trials:
-            return 0.0
+    def weights(self, subsets: Sequence[Tensor]) -> _Weights:
+        """Return the weights of the smallest loss over the largest subsets.
+
+        Args:
+            subsets: Subsets in ascending order of size; those without a view of several
+                modalities are not compared.
+        """
+        kernels, none = self.training.kernels, _Weights(0.0, 0.0)
+        several = kernels.needs.sum(1) > 1
+        needs = kernels.needs[several]
+        trials = [s for s in subsets if bool((s | ~needs).all(1).any())]
+        trials = [s for s in trials if self.fit(s, none) is not None]
+        if not trials:
+            return none
+        with_pairs = bool((several & ~kernels.is_product).any())
+        with_products = bool(kernels.is_product.any())
+        choices = [
+            _Weights(pair, product)
+            for product in (PRODUCT_WEIGHTS if with_products else (0.0,))
+            for pair in (PAIR_WEIGHTS if with_pairs else (0.0,))
+        ]
         losses = []
-        for weight in PAIR_WEIGHTS:
-            fits = [self.fit(s, weight) for s in trials[-MAX_TRIALS:]]
+        for weights in choices:
+            fits = [self.fit(s, weights) for s in trials[-MAX_TRIALS:]]
             losses.append(sum(f.loss for f in fits if f is not None))
-        return PAIR_WEIGHTS[losses.index(min(losses))]
+        return choices[losses.index(min(losses))]
 
 
 def _subsets_to_fit(present: Tensor) -> Sequence[Tensor]:

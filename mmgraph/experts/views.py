@@ -1,4 +1,4 @@
-"""Views: label-free feature tables of sequences, of pairs of them, and of vectors.
+"""Views: label-free feature tables of sequences, of vectors, and of several of them.
 
 The table of a view has a row for each sample, all NaN where one of its modalities is
 missing.
@@ -8,7 +8,7 @@ Letters: ``N`` training samples, ``B`` samples of a batch, ``F`` features of a v
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data.batch import Batch
+from mmgraph.experts.product_view import ProductView
 from mmgraph.nn.random_convolution import RandomConvolution
 from mmgraph.nn.resampling import Sequences, resample
 from mmgraph.nn.scaling import StandardScaler
@@ -24,6 +25,8 @@ from mmgraph.schema import Schema
 
 MAX_PAIRED = 6  # sequences up to which those that share a latent are paired
 MAX_VIEWS, NUM_THRESHOLDS = 12, 2  # with more views, kernels have one threshold
+MAX_PRODUCTS = 12  # views of a vector and sequences; none with more
+MAX_FACTOR_WIDTH = 64  # features of the vector of a product
 MAX_LANDMARKS = 2500  # of as many samples, fewer of more samples
 MAX_CELLS = MAX_LANDMARKS**2  # of the kernel of all samples with the landmarks
 CHUNK_SAMPLES = 512
@@ -194,18 +197,24 @@ class VectorView(nn.Module):
         return torch.where(present_rows([x]), z, torch.nan)
 
 
-View = SequenceView | VectorView
+View = SequenceView | VectorView | ProductView
 
 
 def plan_views(
     schema: Schema, widths: Sequence[int], *, sequences_only: bool = False
 ) -> list[View]:
-    """Return the views of a schema, unfitted: those of modalities, then those of pairs.
+    """Return the unfitted views of a schema.
 
     Every sequence modality has a view, as has every vector modality if there is a
     sequence. Two sequences have a view together if a relation joins them. Sequences
     that send to the same latent node are related through it: up to six of them are
-    paired as well.
+    paired as well. Each view of sequences is multiplied by that of a vector that is
+    related to all of them, if the vector has at most 64 features, and there are at most
+    12 such products.
+
+    The views of single modalities come first, then those of pairs of sequences, then
+    products. A product follows its factors, and products of single sequences come
+    before those of pairs.
 
     Args:
         schema: Schema of the inputs.
@@ -229,23 +238,70 @@ def plan_views(
         SequenceView(names, [channels[n] for n in names], num_thresholds=thresholds)
         for names in [*((name,) for name in channels), *pairs]
     ]
-    return sorted(views, key=lambda view: len(view.names))
+    views.sort(key=lambda view: len(view.names))
+    return views + ([] if sequences_only else _products(schema, views))
+
+
+def _products(schema: Schema, views: Sequence[View]) -> list[View]:
+    """Return the products of views of vectors and of sequences that are related."""
+    related = {frozenset(pair) for pair in _related(schema, schema.modality_names)}
+    first = len(schema.modalities)  # tables before those of the views
+    products: list[View] = [
+        ProductView(
+            [*vector.names, *sequence.names],
+            first + v,
+            first + s,
+            vector.out_features,
+            sequence.out_features,
+        )
+        for s, sequence in enumerate(views)
+        for v, vector in enumerate(views)
+        if isinstance(sequence, SequenceView)
+        and isinstance(vector, VectorView)
+        and vector.in_features <= MAX_FACTOR_WIDTH
+        and all({*vector.names, name} in related for name in sequence.names)
+    ]
+    return products if len(products) <= MAX_PRODUCTS else []
 
 
 def _related_pairs(schema: Schema) -> list[tuple[str, str]]:
     """Return the pairs of sequence modalities that a schema relates, in its order."""
     names = [m.name for m in schema.modalities if m.tokens == "ragged" and not m.places]
+    return _related(schema, names, by_latent=len(names) <= MAX_PAIRED)
+
+
+def _related(
+    schema: Schema, names: Sequence[str], *, by_latent: bool = True
+) -> list[tuple[str, str]]:
+    """Return the pairs of names that a relation joins, or that send to one latent."""
     latents = {latent.name for latent in schema.latents}
     joined = {frozenset((r.source, r.target)) for r in schema.relations}
     into = {name: set[str]() for name in names}
     for r in schema.relations:
-        if r.source in into and r.target in latents and len(names) <= MAX_PAIRED:
+        if r.source in into and r.target in latents and by_latent:
             into[r.source].add(r.target)
     return [
         (a, b)
         for a, b in combinations(names, 2)
         if frozenset((a, b)) in joined or into[a] & into[b]
     ]
+
+
+def view_tables(
+    views: Iterable[nn.Module], batch: Batch, features: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return the description tables of a batch, then those of its views.
+
+    Args:
+        views: Fitted views, in the order of :func:`plan_views`.
+        batch: Rows of the samples.
+        features: Description ``[B, F_m]`` of each modality; a missing one is an
+            all-NaN row.
+    """
+    tables = list(features)
+    for view in views:
+        tables.append(view(batch, tables))
+    return tables
 
 
 @dataclass(frozen=True)
@@ -256,16 +312,20 @@ class ViewKernels:
         views: ``V`` views.
         landmarks: ``[L]`` training samples that are landmarks, ascending.
         kernels: ``[N, L]`` for each view, zero where a modality is missing.
+        diagonal: ``[N]`` for each view, kernel of each sample with itself.
         basis: ``[L, F]`` for each view, features of the landmarks, zero where missing.
         needs: ``[V, M]`` Bool, True for the modalities of a view. Those of single
             modalities come first.
+        is_product: ``[V]`` Bool, True for products of other views.
     """
 
     views: Sequence[View]
     landmarks: Tensor
     kernels: Sequence[Tensor]
+    diagonal: Sequence[Tensor]
     basis: Sequence[Tensor]
     needs: Tensor
+    is_product: Tensor
 
     @property
     def num_single(self) -> int:
@@ -296,21 +356,26 @@ def fit_views(
     count = max(1, min(num_samples, MAX_CELLS // num_samples))
     generator = torch.Generator().manual_seed(seed)
     landmarks = torch.randperm(num_samples, generator=generator)[:count].sort().values
-    sample = read(landmarks)
-    basis = [
-        _observed(view.fit(*sample, _generator(view.names, seed))) for view in views
-    ]
+    batch, features = read(landmarks)
+    tables = list(features)
+    for view in views:
+        tables.append(view.fit(batch, tables, _generator(view.names, seed)))
+    basis = [_observed(table) for table in tables[len(features) :]]
     if count == num_samples:
         kernels = [z @ z.T for z in basis]
+        diagonal = [kernel.diagonal() for kernel in kernels]
     else:
-        parts = []
+        parts, squares = [], []
         for rows in torch.arange(num_samples).split(CHUNK_SAMPLES):
-            inputs = read(rows)
-            pairs = zip(views, basis, strict=True)
-            parts.append([_observed(v(*inputs)) @ z.T for v, z in pairs])
+            own = [_observed(x) for x in view_tables(views, *read(rows))]
+            pairs = zip(own[len(features) :], basis, strict=True)
+            parts.append([table @ z.T for table, z in pairs])
+            squares.append([x.square().sum(1) for x in own[len(features) :]])
         kernels = [torch.cat(each) for each in zip(*parts, strict=True)]
+        diagonal = [torch.cat(each) for each in zip(*squares, strict=True)]
     needs = torch.tensor([[name in view.names for name in names] for view in views])
-    return ViewKernels(views, landmarks, kernels, basis, needs)
+    is_product = torch.tensor([isinstance(view, ProductView) for view in views])
+    return ViewKernels(views, landmarks, kernels, diagonal, basis, needs, is_product)
 
 
 def _observed(table: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.nn.scaling import CLIP
-from mmgraph.ops import segment_sum
 
 TAPS, NUM_POSITIVE = 9, 3
 KERNELS = tuple(combinations(range(TAPS), NUM_POSITIVE))  # taps of weight 2
@@ -23,7 +22,7 @@ MAX_JOINT_CHANNELS = 5  # that a kernel reads of each of several joined sequence
 THRESHOLD_SEQUENCES, THRESHOLD_ROWS = 48, 16_384  # of which quantiles are taken
 MARGIN = 0.05  # quantiles below this and above one minus this are not thresholds
 STEP = 2.0**-10  # thresholds lie between multiples of this: constant rows are no ties
-CHUNK_ROWS = 1024  # whose responses stay in the cache
+CHUNK_ROWS = 512  # whose responses stay in the cache
 SMALLEST_SCALE = 1e-4
 
 
@@ -221,19 +220,24 @@ class RandomConvolution(nn.Module):
     def _packed_sums(self, values: Tensor, lengths: Tensor) -> Tensor:
         position, last = _positions(lengths)
         sample = torch.repeat_interleave(lengths)
+        where = (position + 0.5) / (last + 1)
         x = self._inputs(values)
-        shape = self.threshold.shape
-        width = NUM_POOLS * shape[0] * shape[1] * shape[2]
-        total = values.new_zeros(len(lengths), width)
+        levels = self.threshold.transpose(1, 2).contiguous()  # [D, Q, J]
+        shape = len(lengths), len(levels), NUM_POOLS, *levels.shape[1:]
+        total = values.new_zeros(shape)
         for rows in torch.arange(len(values), device=values.device).split(CHUNK_ROWS):
             low, high = int(sample[rows[0]]), int(sample[rows[-1]]) + 1
-            each = [
-                self._summands(x, slice(d, d + 1), rows, position, last).flatten(1)
-                for d in range(shape[0])
-            ]
-            parts = torch.cat(each, 1)
-            total[low:high] += segment_sum(parts, sample[rows] - low, high - low)
-        return total.unflatten(1, (shape[0], NUM_POOLS, -1))
+            own = torch.arange(low, high, device=values.device)[:, None] == sample[rows]
+            sums = own.to(values.dtype)  # [n, R], sums over rows as matrix products
+            both = torch.cat([sums, sums * where[rows]])
+            for d, level in enumerate(levels):
+                which = slice(d, d + 1)
+                response = self._responses(x, which, rows, position, last)
+                excess = (response - level).clamp_(min=0).flatten(1)  # [R, Q J]
+                count, place = (both @ excess.sign()).chunk(2)
+                parts = torch.stack([count, sums @ excess, place], 1)
+                total[low:high, d] += parts.unflatten(2, level.shape)
+        return total.transpose(3, 4).flatten(3)
 
     def _standardize(self, pooled: Tensor) -> Tensor:
         z = (pooled - self.feature_mean) / self.feature_scale

@@ -21,10 +21,13 @@ from mmgraph.errors import DataError
 
 SHIPPED = ("basic_motions", "heart", "mfeat")
 MIRRORED = (
+    "grid_av",
     "kiba",
     "nlvr",
+    "phone_watch_har",
     "physionet2012",
     "shapes_vqa",
+    "snpcc",
     "spoken_digits",
     "tuxpaint",
     "utd_mhad",
@@ -91,7 +94,7 @@ def test_a_damaged_card_is_an_error(text: str, message: str) -> None:
 def test_an_unknown_name_suggests_a_similar_one() -> None:
     with pytest.raises(DataError, match=r"got 'hart'\. Did you mean 'heart'"):
         load_dataset("hart")
-    with pytest.raises(DataError, match="name must be one of basic_motions, heart"):
+    with pytest.raises(DataError, match="name must be one of basic_motions, grid_av"):
         dataset_card("qqqq")
 
 

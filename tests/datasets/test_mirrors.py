@@ -23,10 +23,13 @@ from mmgraph.errors import DataError
 
 SHIPPED = ("basic_motions", "heart", "mfeat")
 MIRRORED = (
+    "grid_av",
     "kiba",
     "nlvr",
+    "phone_watch_har",
     "physionet2012",
     "shapes_vqa",
+    "snpcc",
     "spoken_digits",
     "tuxpaint",
     "utd_mhad",

@@ -16,7 +16,10 @@ from mmgraph import (
     Relation,
     Schema,
 )
+from mmgraph.errors import CheckpointError
 from mmgraph.experts.links import link_of, prior_of
+from mmgraph.experts.product_view import ProductView
+from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
 from mmgraph.experts.submodels import (
     ConvolutionExpert,
     PriorExpert,
@@ -25,7 +28,7 @@ from mmgraph.experts.submodels import (
     fit_convolution,
     fit_submodels,
 )
-from mmgraph.experts.views import SequenceView, fit_views, plan_views
+from mmgraph.experts.views import SequenceView, fit_views, plan_views, view_tables
 from mmgraph.nn.heads import Classification
 
 NUM = 90
@@ -69,7 +72,7 @@ def training() -> RidgeTraining:
 def tables_of(training: RidgeTraining, data: MultimodalData) -> list[torch.Tensor]:
     features = [torch.from_numpy(x) for x in data.features().values()]
     views = training.kernels.views
-    return [*features, *(view(data.batch(), features) for view in views)]
+    return view_tables(views, data.batch(), features)
 
 
 def test_related_sequences_are_paired():
@@ -90,6 +93,38 @@ def test_related_sequences_are_paired():
     assert plan_views(Schema.star([Modality("labs", 3)]), [3]) == []
 
 
+def test_vectors_are_multiplied_with_the_sequences_that_they_are_related_to():
+    def products(schema: Schema, width: int = 3) -> list[tuple[str, ...]]:
+        widths = [25 * 2 if m.tokens == "ragged" else width for m in schema.modalities]
+        views = plan_views(schema, widths)
+        return [view.names for view in views if isinstance(view, ProductView)]
+
+    a, b = (Modality(name, 2, tokens="ragged") for name in "ab")
+    v = Modality("v", 3)
+    expected = [("v", "a"), ("v", "b"), ("v", "a", "b")]
+    assert products(Schema.star([a, v, b])) == expected
+    assert products(Schema.star([a, v, b]), 65) == []
+    assert products(Schema.late([a, v, b])) == []
+    only = Schema([a, v, b], relations=[Relation("v", "b")])
+    assert products(only) == [("v", "b")]
+    many = [Modality(f"v{i}", 3) for i in range(13)]
+    assert products(Schema.star([a, *many])) == []
+
+
+def test_products_approximate_the_product_of_kernels():
+    generator = torch.Generator().manual_seed(0)
+    vector, sequence = torch.randn(6, 4) / 2, torch.randn(6, 8).repeat(1, 2000)
+    sequence[4], vector[5] = torch.nan, torch.nan
+    view = ProductView(["v", "a"], 0, 1, 4, 16000)
+    table = view.fit(recordings(0, 6).batch(), [vector, sequence], generator)
+    gram = torch.exp(-torch.cdist(vector[:4], vector[:4]).square() / 2)
+    expected = gram * (sequence[:4] @ sequence[:4].T)
+    torch.testing.assert_close(
+        table[:4] @ table[:4].T / 2000, expected / 2000, atol=0.3, rtol=0
+    )
+    assert table[4:].isnan().all()
+
+
 def test_view_of_a_sample_does_not_depend_on_the_batch(training):
     data = recordings(1, 20)
     whole = tables_of(training, data)
@@ -104,10 +139,8 @@ def test_view_of_a_sample_does_not_depend_on_the_batch(training):
 def test_view_is_missing_where_one_end_is(training):
     data = recordings(1, 20)
     present = data.batch().present
-    for view in training.kernels.views:
-        table = view(
-            data.batch(), [torch.from_numpy(x) for x in data.features().values()]
-        )
+    tables = tables_of(training, data)[3:]
+    for view, table in zip(training.kernels.views, tables, strict=True):
         ends = [data.modalities.index(name) for name in view.names]
         assert torch.equal(~table.isnan().any(1), present[:, ends].all(1))
         assert torch.equal(table.isnan().all(1), ~present[:, ends].all(1))
@@ -149,7 +182,7 @@ def test_convolution_predicts_out_of_fold(training):
 def test_submodels_predict_with_the_largest_subset_that_is_present(training):
     fitted = fit_submodels(training)
     assert fitted is not None
-    scores, model = fitted
+    scores, model = fitted.scores, fitted.model
     assert model.subsets == [[0, 1], [0, 2], [1, 2], [0, 1, 2]]
     assert scores.shape == (NUM, 4, 3)
     present = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]]).bool()
@@ -169,12 +202,18 @@ def test_unseen_subsets_fall_back_to_a_smaller_one():
 
 
 def test_submodels_read_nothing_of_missing_modalities(training):
-    _, model = fit_submodels(training)
+    fitted = fit_submodels(training)
+    model = fitted.model
     data = recordings(1, 20)
-    tables = tables_of(training, data)
+
+    def tables_read(part):
+        tables = tables_of(training, part)
+        return [*tables[:3], *(tables[3 + v] for v in fitted.views)]
+
+    tables = tables_read(data)
     present = torch.ones(20, 3, dtype=torch.bool)
     present[:, 1] = False
-    reduced = tables_of(training, data.mask({"b": np.zeros(20, bool)}))
+    reduced = tables_read(data.mask({"b": np.zeros(20, bool)}))
     seen = data.batch().present & present
     torch.testing.assert_close(
         model(tables, seen), model(reduced, seen), atol=1e-6, rtol=0
@@ -236,6 +275,23 @@ def test_estimators_save_and_load_views(classifier, tmp_path):
     expected = classifier.predict_proba(test)
     assert np.array_equal(loaded.predict_proba(test), expected)
     assert classifier.score(test) > 0.6
+
+
+def test_products_are_saved_and_their_factors_checked(monkeypatch, tmp_path):
+    monkeypatch.setattr("mmgraph.experts.submodels.PAIR_WEIGHTS", (0.0,))
+    monkeypatch.setattr("mmgraph.experts.submodels.PRODUCT_WEIGHTS", (1.0,))
+    options = {**FAST, "experts": ("linear", "submodels")}
+    clf, test = FusionClassifier(**options).fit(recordings()), recordings(1, 20)
+    ensemble = clf.model_.ensemble
+    assert [view.names for view in ensemble.views][3:] == [("v", "a"), ("v", "b")]
+    clf.save_pretrained(tmp_path)
+    loaded = FusionClassifier.from_pretrained(tmp_path)
+    assert np.array_equal(loaded.predict_proba(test), clf.predict_proba(test))
+    config = ensemble_config(ensemble)
+    for index in (2, 6, 99, -1, "0"):
+        config["views"][3]["vector"] = index
+        with pytest.raises(CheckpointError, match="must be from 0 to"):
+            ensemble_from_config(config, [50, 75, 4], Classification(3))
 
 
 def test_estimators_predict_a_sample_alone_as_in_a_batch(classifier):
@@ -310,14 +366,22 @@ def test_progress_holds_the_scores_of_submodels(tmp_path):
     np.testing.assert_allclose(resumed.predict_proba(data), expected, atol=1e-6)
 
 
-def test_views_of_pairs_enter_by_their_out_of_fold_gain(training, monkeypatch):
-    for weights, number in (((0.0,), 3), ((2.0,), 4)):
-        monkeypatch.setattr("mmgraph.experts.submodels.PAIR_WEIGHTS", weights)
-        scores, model = fit_submodels(training)
-        assert len(model.needs) == number
-        tables = tables_of(training, recordings())
-        predicted = model(tables, training.present)
-        several = training.present.sum(1) > 1
-        right = (predicted.argmax(1) == training.y)[several].float().mean()
-        out_of_fold = model.select(scores, training.present).argmax(1) == training.y
-        assert right >= out_of_fold[several].float().mean() > 0.6
+@pytest.mark.parametrize(
+    ("pair", "product", "number"),
+    [(0.0, 0.0, 3), (2.0, 0.0, 4), (0.0, 1.0, 5), (1, 1, 7)],
+)
+def test_views_of_several_modalities_enter_by_their_out_of_fold_gain(
+    training, monkeypatch, pair, product, number
+):
+    monkeypatch.setattr("mmgraph.experts.submodels.PAIR_WEIGHTS", (pair,))
+    monkeypatch.setattr("mmgraph.experts.submodels.PRODUCT_WEIGHTS", (product,))
+    fitted = fit_submodels(training)
+    scores, model = fitted.scores, fitted.model
+    assert len(model.needs) == len(fitted.views) == number
+    tables = tables_of(training, recordings())
+    read = [*tables[:3], *(tables[3 + v] for v in fitted.views)]
+    predicted = model(read, training.present)
+    several = training.present.sum(1) > 1
+    right = (predicted.argmax(1) == training.y)[several].float().mean()
+    out_of_fold = model.select(scores, training.present).argmax(1) == training.y
+    assert right >= out_of_fold[several].float().mean() > 0.6
