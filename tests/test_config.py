@@ -35,9 +35,9 @@ def test_every_mistake_gets_one_line_with_its_path():
         "suite must be 'medical', 'sensor', 'all' or 'retrieval', got 'x'.",
         "missing.1 must be less than or equal to 0.95, got 1.4.",
         "folds must be greater than or equal to 2, got 1.",
-        "Key 'jbos' must be one of datasets, folds, fresh, group, jobs, label, "
-        "mask_seeds, metric, missing, modalities, models, output, repeats, seeds, "
-        "suite, train_missing.",
+        "Key 'jbos' must be one of corrupt, datasets, folds, fresh, group, jobs, "
+        "label, mask_seeds, metric, missing, modalities, models, output, repeats, "
+        "seeds, suite, train_missing.",
     ]
 
 
