@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -87,7 +88,7 @@ def _value(text: str) -> float:
 def run_python(page: str, block: Block, names: dict[str, object]) -> None:
     """Run one block as a doctest; fail with what it printed."""
     test = doctest.DocTestParser().get_doctest(
-        block.body, names, f"{page}, block", page, block.line
+        block.body, names, f"{page}, line {block.line}", page, block.line
     )
     assert test.examples, f"{page}:{block.line}: a python block must have >>> examples"
     runner = doctest.DocTestRunner(NearNumbers(), optionflags=OPTIONS, verbose=False)
@@ -118,7 +119,10 @@ def test_the_code_of_a_guide_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "__main__"}
+    # not "__main__", in whose file Python 3.13 looks for the source of classes
+    module = ModuleType("guide")
+    monkeypatch.setitem(sys.modules, "guide", module)
+    names: dict[str, object] = vars(module)
     for block in blocks(page.read_text("utf-8")):
         if block.language == "python":
             run_python(page.name, block, names)
