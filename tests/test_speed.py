@@ -182,7 +182,7 @@ def test_a_model_like_that_of_pyg_has_its_parts():
     assert model.layers[0].feed_forward is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quick_run_ends_in_a_summary_of_all_rows(tmp_path):
     path = tmp_path / "speed.json"
     plot = tmp_path / "costs.svg"

@@ -476,7 +476,7 @@ def command(file, output, *options, names=FAST):
     return [*program, "--output", str(output), *options]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_pool_gives_the_same_scores_as_one_process(file, tmp_path):
     found = []
     for jobs in ("1", "2"):

@@ -544,7 +544,7 @@ def test_a_picture_is_png_or_svg(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("classification", marks=pytest.mark.slow),
+        pytest.param("classification", marks=pytest.mark.long),
         "retrieval",
         pytest.param("unseen", marks=pytest.mark.slow),
     ],

@@ -338,7 +338,7 @@ def test_a_modality_that_the_file_lacks_is_missing(model, table, tmp_path):
     pq.write_table(pq.read_table(table).drop_columns(["wbc", "crp", "died"]), path)
     assert sum(map(len, predict_tables(PredictRequest("predict", model, path)))) == 80
     pq.write_table(pq.read_table(table).select(["died"]), path)
-    with pytest.raises(DataError, match="at least one of the modalities labs, ecg"):
+    with pytest.raises(DataError, match="at least one of the modalities ecg, labs"):
         list(predict_tables(PredictRequest("predict", model, path)))
 
 

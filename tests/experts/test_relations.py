@@ -390,7 +390,7 @@ def test_stream_larger_than_its_memory_reads_objects(tmp_path, monkeypatch) -> N
     assert clf.predict_proba(stream).shape == (260, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("few_steps")
 def test_exported_file_predicts_the_same(tmp_path) -> None:
     pytest.importorskip("onnxruntime")

@@ -276,7 +276,7 @@ def test_a_path_that_cannot_be_written_is_rejected_before_the_export(suffix, tmp
             serving.export(FusionClassifier(), path)  # not fitted: no work yet
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_labels_that_may_hold_together_are_exported(tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
