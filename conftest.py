@@ -59,6 +59,7 @@ def few_trees() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifiers, "NUM_TREES", 30)
+        patch.setattr(classifiers, "NUM_ROUNDS", 15)
         patch.setattr(forest, "NUM_TREES", 20)
         patch.setattr(joint, "NUM_TREES", 20)
         patch.setattr(boosting, "ITERATIONS", 15)

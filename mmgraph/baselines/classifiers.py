@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 NUM_TREES = 300
+NUM_ROUNDS = 100  # of gradient boosting
 
 
 def make_logistic(seed: int) -> Any:  # noqa: ANN401
@@ -28,6 +29,15 @@ def make_extra_trees(seed: int, min_samples_leaf: int) -> Any:  # noqa: ANN401
 
     return ExtraTreesClassifier(
         NUM_TREES, min_samples_leaf=min_samples_leaf, random_state=seed, n_jobs=1
+    )
+
+
+def make_boosting(seed: int, early_stopping: bool | str) -> Any:  # noqa: ANN401
+    """Return an unfitted classifier of histogram gradient boosting."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(
+        max_iter=NUM_ROUNDS, early_stopping=early_stopping, random_state=seed
     )
 
 

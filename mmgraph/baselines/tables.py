@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmgraph.baselines.base import Baseline, Inputs
 from mmgraph.baselines.classifiers import (
     ignore_convergence_warnings,
+    make_boosting,
     make_forest,
     make_logistic,
 )
@@ -84,13 +85,9 @@ class HistGradientBoosting(TableBaseline):
     """
 
     def _make(self, y: IntArray) -> Any:  # noqa: ANN401
-        from sklearn.ensemble import HistGradientBoostingClassifier
-
         # its early stopping (from 10,000 samples) needs each class in the held-out part
         stopping = "auto" if np.bincount(y).min() > 1 else False
-        return HistGradientBoostingClassifier(
-            early_stopping=stopping, random_state=self.seed
-        )
+        return make_boosting(self.seed, stopping)
 
     def _fit_table(self, x: Inputs) -> FloatArray:
         # scikit-learn cannot bin a column without a value
