@@ -6,8 +6,10 @@ classes of relative places, ``H`` heads, ``K`` outputs, ``E`` models, ``J`` fold
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -308,62 +310,65 @@ def fit_relations(
     Returns:
         Base learners; none without enough samples.
     """
-    names = training.schema.modality_names
+    schema, names = training.schema, training.schema.modality_names
     num_folds = int(folds.max()) + 1
     if num_folds < 2 or task.out_channels > MAX_OUTPUTS:
         return []
     fitted: list[RelationExpert] = []
-    for number, view in enumerate(training.views):
-        objects = names.index(view.name)
-        places = training.schema.modality(view.name).places
-        for modality in _texts(training.schema):
-            text = names.index(modality.name)
-            rows = torch.nonzero(present[:, text] & present[:, objects])[:, 0]
-            if len(rows) < MIN_SAMPLES or len(fitted) == MAX_CONTEXTS:
-                continue
-
-            def build(
-                number: int = number,
-                text: int = text,
-                objects: int = objects,
-                view: ObjectView = view,
-                places: int = places,
-            ) -> RelationExpert:
-                with draws_from(seed):
-                    expert = RelationExpert(
-                        features[text].shape[1],
-                        view.channels,
-                        places,
-                        task.out_channels,
-                        link_of(task),
-                        text=text,
-                        objects=objects,
-                        table=number - len(training.views),
-                        num_heads=_num_heads(task),
-                        num_folds=num_folds,
-                        has_edges=has_edges,
-                    )
-                expert.prior.copy_(prior)
-                return expert
-
-            data = _Samples(
-                features[text][rows],
-                training.tables[number][rows],
-                y[rows],
-                folds[rows],
-                None if weight is None else weight[rows],
-            )
-            support = None
-            if _is_binary(task):
-                trials = [
-                    _train(build(), data, task, each, seed, TRIAL_SHARE)
-                    for each in range(2)
-                ]
-                support = int(trials[1] <= trials[0])
-            expert = build()
-            _train(expert, data, task, support, seed)
-            fitted.append(expert)
+    for (number, view), modality in product(enumerate(training.views), _texts(schema)):
+        text, objects = names.index(modality.name), names.index(view.name)
+        rows = torch.nonzero(present[:, text] & present[:, objects])[:, 0]
+        if len(rows) < MIN_SAMPLES or len(fitted) == MAX_CONTEXTS:
+            continue
+        data = _Samples(
+            features[text][rows],
+            training.tables[number][rows],
+            y[rows],
+            folds[rows],
+            None if weight is None else weight[rows],
+        )
+        build = partial(
+            RelationExpert,
+            features[text].shape[1],
+            view.channels,
+            schema.modality(view.name).places,
+            task.out_channels,
+            link_of(task),
+            text=text,
+            objects=objects,
+            table=number - len(training.views),
+            num_heads=_num_heads(task),
+            num_folds=num_folds,
+            has_edges=has_edges,
+        )
+        fitted.append(_fit_relation(build, data, task, prior, seed))
     return fitted
+
+
+def _fit_relation(
+    build: Callable[[], RelationExpert],
+    data: "_Samples",
+    task: Task,
+    prior: Tensor,
+    seed: int,
+) -> RelationExpert:
+    """Choose the class that edges support, if there are two, and train."""
+
+    def initial() -> RelationExpert:
+        with draws_from(seed):
+            expert = build()
+        expert.prior.copy_(prior)
+        return expert
+
+    support = None
+    if _is_binary(task):
+        trials = [
+            _train(initial(), data, task, each, seed, TRIAL_SHARE) for each in range(2)
+        ]
+        support = int(trials[1] <= trials[0])
+    expert = initial()
+    _train(expert, data, task, support, seed)
+    return expert
 
 
 def _is_binary(task: Task) -> bool:
