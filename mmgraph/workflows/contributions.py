@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmgraph._html import render
-from mmgraph.data.io.parquet import column_names, parquet_files
 from mmgraph.data.stream.stream import in_memory
 from mmgraph.evaluation.contribution import Contributions, contributions
 from mmgraph.evaluation.table import interval, signed
-from mmgraph.files import replacing
+from mmgraph.files import write_text
 from mmgraph.workflows.samples import read_samples
 from mmgraph.workflows.saved_model import (
     Task,
     Warn,
     check_given,
+    common_columns,
     load_model,
     no_op,
     resolve_columns,
@@ -67,8 +67,7 @@ def measure_contributions(
     """
     model, columns = load_model(request.model, *TASKS, encoders=request.encoders)
     check_given(request.modalities, model)
-    first = next(iter(parquet_files(request.file)), request.file)
-    existing = set(column_names(first)) if first.is_file() else set()
+    existing = common_columns(request.file)
     group = columns.group if columns.group in existing else None
     label = columns.label
     if columns.task == "retrieval" and label not in existing:
@@ -137,5 +136,4 @@ def write_contributions_page(report: Contributions, path: Path, title: str) -> N
         pairs=pairs,
         notes=report.table().notes[:1],
     )
-    with replacing(path) as part:
-        part.write_text(page, encoding="utf-8")
+    write_text(path, page)

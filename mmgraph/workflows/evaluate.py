@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mmgraph.config import PAIR_TASKS
 from mmgraph.data import MultimodalData
-from mmgraph.data.io.parquet import column_names, parquet_files
 from mmgraph.data.stream.stream import DataOrStream, in_memory
 from mmgraph.data.targets import class_numbers
 from mmgraph.errors import ConfigError, DataError
@@ -18,6 +17,7 @@ from mmgraph.workflows.saved_model import (
     Warn,
     apply_training_schema,
     check_given,
+    common_columns,
     load_model,
     no_op,
     resolve_columns,
@@ -133,16 +133,9 @@ def _read_pairs(columns: Columns, request: EvaluateRequest) -> DataOrStream:
         given = request.modalities or {}
         return read_samples(file, modalities=given, label=label, group=group)
     modalities = resolve_columns(columns, file, request.modalities)
-    existing = _common_columns(file)
+    existing = common_columns(file)
     # columns of the training are optional for retrieval and matching
     label = request.label or (columns.label if columns.label in existing else None)
     group = request.group or (columns.group if columns.group in existing else None)
     id = columns.id if columns.id in existing else None
     return read_samples(file, modalities=modalities, label=label, group=group, id=id)
-
-
-def _common_columns(file: Path) -> set[str]:
-    """Return the names of the columns that a file, or all files of a folder have."""
-    files = [path for path in parquet_files(file) or [file] if path.is_file()]
-    names = [set(column_names(path)) for path in files]
-    return set.intersection(*names) if names else set()

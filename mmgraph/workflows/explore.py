@@ -26,7 +26,6 @@ from mmgraph._html import render
 from mmgraph.acquisition import MIN_DONORS, Belief, class_belief, value_belief
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import BoolArray, IntArray
-from mmgraph.data.io.parquet import column_names, parquet_files
 from mmgraph.data.stream.stream import in_memory
 from mmgraph.data.targets import labeled_rows
 from mmgraph.errors import ConfigError
@@ -41,6 +40,7 @@ from mmgraph.workflows.saved_model import (
     Task,
     Warn,
     check_given,
+    common_columns,
     load_model,
     no_op,
     resolve_columns,
@@ -114,12 +114,13 @@ def write_explore_page(
             file,
             modalities=resolve_columns(columns, file, request.modalities),
             label=label,
-            id=request.id or (columns.id if columns.id in _columns(file) else None),
+            id=request.id
+            or (columns.id if columns.id in common_columns(file) else None),
         )
         warn_missing_columns(file, samples, model, warn)
         return in_memory(samples)
 
-    label = columns.label if columns.label in _columns(request.file) else None
+    label = columns.label if columns.label in common_columns(request.file) else None
     data = read(request.file, request.label or label)
     if request.conformal is not None:
         calibration = read(request.conformal, request.label or columns.label)
@@ -138,12 +139,6 @@ def write_explore_page(
     )
     write_text(path, text)
     return len(content["samples"])
-
-
-def _columns(file: Path) -> set[str]:
-    """Return the names of the columns of a file, or of the first one of a folder."""
-    first = next(iter(parquet_files(file)), file)
-    return set(column_names(first)) if first.is_file() else set()
 
 
 def page_content(

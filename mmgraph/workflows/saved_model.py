@@ -259,6 +259,13 @@ def warn_missing(
             warn(unobserved_message(name))
 
 
+def common_columns(file: Path) -> set[str]:
+    """Return the names of the columns that a file, or all files of a folder have."""
+    files = [path for path in parquet_files(file) or [file] if path.is_file()]
+    names = [set(column_names(path)) for path in files]
+    return set.intersection(*names) if names else set()
+
+
 def resolve_columns(
     columns: Columns, file: Path, given: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, Sequence[str]]:
