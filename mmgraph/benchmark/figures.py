@@ -59,6 +59,14 @@ STYLES = {
     "concat_mlp": Style("#b8860b", "-", 1.5),
     "token_transformer": Style("#b8860b", "--", 1.5),
     "best_single": Style("#8a8f98", "-", 1.5),
+    "blend": Style("#d1619c", "-", 1.5),
+    "logistic_drop": Style("#2f9e78", "-.", 1.5),
+    "extra_trees_drop": Style("#d1619c", "--", 1.5),
+    "boosting_drop": Style("#a678d8", "--", 1.5),
+    "cca": Style("#4aa3a8", "-", 1.5),
+    "ridge_pca": Style("#4aa3a8", "--", 1.5),
+    "semantic_matching": Style("#7f8c3a", "-", 1.5),
+    "two_tower": Style("#9c6b4f", "-", 1.5),
 }
 OTHERS = ("#d1619c", "#4aa3a8", "#7f8c3a", "#9c6b4f")
 

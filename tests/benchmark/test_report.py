@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
 from mmgraph.benchmark.figures import STYLES, calibration_models, legend_svg, style_of
 from mmgraph.benchmark.overview import overview, summary_sentence
 from mmgraph.benchmark.report import markdown, write_report
@@ -452,6 +453,9 @@ def test_a_model_looks_the_same_everywhere():
     looks = {(style.color, style.dash) for style in STYLES.values()}
     assert len(looks) == len(STYLES)
     assert style_of("another") == style_of("another")
+    for names in (BASELINES, RETRIEVAL_BASELINES):
+        looks = {(style_of(name).color, style_of(name).dash) for name in names}
+        assert len(looks) == len(names)
     assert STYLES["mean_forest"].color in legend_svg("mean_forest")
 
 
