@@ -35,7 +35,9 @@ MODELS = {"late": SINGLE, "none": EXPERT_KINDS, "edges": EXPERT_KINDS}
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        prog="benchmarks/relations.py", description="\n".join(__doc__.splitlines()[2:])
+        prog="benchmarks/relations.py",
+        description="\n".join(__doc__.splitlines()[2:]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--dataset", default="shapes_vqa", help="default: %(default)s")

@@ -63,7 +63,9 @@ def survives(index: Index, queries: np.ndarray) -> bool:
 
 def main() -> None:
     """Print one line per kind of index."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--queries", type=int, default=500)
