@@ -12,10 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from mmgraph import FusionClassifier, FusionRegressor, MultimodalData
-from mmgraph.acquisition import class_belief
+from mmgraph.acquisition import MIN_DONORS, class_belief
 from mmgraph.cli import app
 from mmgraph.errors import ConfigError
-from mmgraph.workflows.explore import page_content, page_subsets, subset_values
+from mmgraph.workflows.explore import (
+    NUM_DONORS,
+    page_content,
+    page_subsets,
+    subset_values,
+)
 
 SMALL = {
     "members": 1,
@@ -121,6 +126,32 @@ def test_value_of_a_modality_that_is_the_label_is_the_entropy():
     np.testing.assert_allclose(values[:, 0, 0], np.log(2), rtol=0.02)
     np.testing.assert_allclose(values[:, 0, 1], 0, atol=1e-9)
     assert np.isnan(values[:, 3]).all()  # nothing is missing
+
+
+def test_donors_are_other_samples_with_the_subset_and_the_modality():
+    rng = np.random.default_rng(0)
+    present, subsets = rng.random((30, 3)) < 0.8, page_subsets(3)
+    tables = rng.dirichlet(np.ones(2), size=(30, len(subsets)))
+    values = subset_values(tables, present, subsets, class_belief)
+    order = [subset.tolist() for subset in subsets]
+    checked = 0
+    for n, c, m in np.ndindex(values.shape):
+        subset = subsets[c]
+        if subset[m] or not present[n][subset].all():
+            assert np.isnan(values[n, c, m])
+            continue
+        larger = order.index((subset | (np.arange(3) == m)).tolist())
+        donors = [j for j in range(30) if present[j, subset].all() and present[j, m]]
+        if len(donors) <= MIN_DONORS:
+            continue
+        count = min(NUM_DONORS, len(donors) - 1)  # the same for all samples
+        others = [j for j in donors if j != n]
+        others.sort(key=lambda j: np.linalg.norm(tables[j, c] - tables[n, c]))
+        nearest = tables[others[:count], larger]
+        expected = class_belief(nearest[None], tables[n, c][None]).value[0]
+        np.testing.assert_allclose(values[n, c, m], expected, atol=1e-9)
+        checked += 1
+    assert checked > 50
 
 
 def test_too_few_donors_give_no_value():
