@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help bench test check lint fast slow long scatter minimum coverage dist docs format clean
+.PHONY: help bench test check lint pytest fast slow long scatter minimum coverage dist docs format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,11 +25,10 @@ bench: $(CORE) ## compare the default estimator with every baseline on `heart`
 
 test: check ## set up the environment and run all checks
 
-# Lint, the site and the compilation of torch_scatter use one core each, so two of them
-# run at a time. The slow tests read the output of the examples of the site.
-check: $(DEV) ## lint, types, layers, the site, then all tests
-	$(MAKE) --no-print-directory -j 2 --output-sync=target lint docs $(SCATTER)/.installed
-	$(MAKE) --no-print-directory fast slow scatter
+# Tests of the gallery read the output of the examples of the site.
+check: $(DEV) ## lint, types, layers, the site, then fast and slow tests
+	$(MAKE) --no-print-directory -j 2 --output-sync=target lint docs
+	$(MAKE) --no-print-directory pytest
 
 lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -37,8 +36,12 @@ lint: $(DEV) ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two tests run at a time, each on one of two cores.
-fast slow long minimum coverage: export OMP_NUM_THREADS := 1
+# Two examples or tests run at a time, each on one of two cores.
+docs pytest fast slow long minimum coverage: export OMP_NUM_THREADS := 1
+
+# Files with slow tests come first, so that both cores finish at the same time.
+pytest: $(DEV) ## fast and slow tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not gpu"
 
 fast: $(DEV) ## tests that take seconds
 	$(BIN)/python -m pytest -q -n 2 -m "not slow and not long and not gpu"

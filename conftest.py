@@ -15,6 +15,12 @@ torch.set_num_threads(1)  # module-scoped fixtures run before the per-test fixtu
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))  # tests import from it
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, in the order of names otherwise."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _same_start() -> Iterator[None]:
     """Run every test from the same random state on one thread; restore the state."""
@@ -51,9 +57,8 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture(scope="module")
-def few_trees() -> Iterator[None]:
-    """Reduce the number of trees, for tests whose outcome does not depend on it."""
+@contextlib.contextmanager
+def _fewer_trees() -> Iterator[None]:
     from mmgraph.baselines import classifiers
     from mmgraph.experts import boosting, forest, joint
 
@@ -63,6 +68,21 @@ def few_trees() -> Iterator[None]:
         patch.setattr(forest, "NUM_TREES", 20)
         patch.setattr(joint, "NUM_TREES", 20)
         patch.setattr(boosting, "ITERATIONS", 15)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _few_trees(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Reduce the number of trees, except where the outcome of a test depends on it."""
+    full = any(map(request.node.get_closest_marker, ("slow", "long", "full_trees")))
+    with contextlib.nullcontext() if full else _fewer_trees():
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_trees() -> Iterator[None]:
+    """Reduce the number of trees in the fixtures of a module."""
+    with _fewer_trees():
         yield
 
 

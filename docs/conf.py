@@ -137,6 +137,7 @@ def _gallery() -> dict[str, object]:
         "show_memory": False,
         "show_signature": False,
         "min_reported_time": 1,
+        "parallel": 2,
         "plot_gallery": "True",
         "reset_modules": ("matplotlib",),
     }

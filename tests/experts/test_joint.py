@@ -93,6 +93,7 @@ def test_a_single_sample_gets_the_same_prediction(fitted):
     assert torch.allclose(alone, together[7:8], atol=1e-6)
 
 
+@pytest.mark.full_trees
 def test_the_same_seed_grows_the_same_trees(fit, fitted):
     features, y = crossed()
     task = Classification(num_classes=2)
@@ -122,6 +123,7 @@ def test_rows_without_a_label_or_a_modality_teach_nothing(fit):
     assert forest(features, all_present()).shape == (NUM, 1)
 
 
+@pytest.mark.full_trees
 def test_values_are_predicted_too(fit):
     features, _ = crossed()
     y = (features[0][:, :1] * features[1][:, :1]).clamp(-2, 2)
@@ -194,6 +196,7 @@ def test_unknown_structure_of_scikit_learn_is_refused():
         read_boosting(model)
 
 
+@pytest.mark.full_trees
 @pytest.mark.parametrize("num_classes", [2, 3, 4])
 def test_boosted_trees_equal_those_of_scikit_learn(num_classes):
     """With four classes of which one is never seen, that one is improbable."""
