@@ -7,6 +7,7 @@ import typer
 
 from mmgraph.cli.app import app, print_warnings
 from mmgraph.cli.options import (
+    AlphaOption,
     File,
     IdOption,
     ModalityOption,
@@ -42,13 +43,7 @@ def explore(
             "or intervals (default: those that are saved with the model).",
         ),
     ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of samples whose label may be outside (--conformal; default: "
-            "0.1)."
-        ),
-    ] = None,
+    alpha: AlphaOption = None,
     limit: Annotated[
         int,
         typer.Option(min=1, help="Samples of the page, drawn at random from more."),

@@ -206,6 +206,13 @@ MovedEncoderOption = Annotated[
     ),
 ]
 
+AlphaOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of samples whose label may be outside (--conformal; default: 0.1)."
+    ),
+]
+
 OnlyOption = Annotated[
     str | None,
     typer.Option(

@@ -8,6 +8,7 @@ import typer
 
 from mmgraph.cli.app import app, print_warnings
 from mmgraph.cli.options import (
+    AlphaOption,
     File,
     IdOption,
     ModalityOption,
@@ -72,13 +73,7 @@ def predict(
             "alpha for every subset of modalities; for regression, low and high.",
         ),
     ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of samples whose label may be outside (--conformal; default: "
-            "0.1)."
-        ),
-    ] = None,
+    alpha: AlphaOption = None,
     acquire: Annotated[
         Path | None,
         typer.Option(

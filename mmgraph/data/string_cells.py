@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmgraph.data.arrow_types import to_numbers, without
+from mmgraph.data.categories import MAX_CATEGORIES
 from mmgraph.data.column import AnyArray, BoolArray
 from mmgraph.data.notices import MAX_LISTED, warn
 from mmgraph.data.number_strings import PLAIN, parse_numbers
@@ -35,6 +36,7 @@ NOT_AVAILABLE = (
     *("#REF!", "#NAME?", "#NUM!", "#NULL!"),
 )
 _SAMPLE = 1000  # texts that are searched for numbers
+_TRUTH_VALUES = ({"yes", "y", "true", "t", "1"}, {"no", "n", "false", "f", "0"})
 _WITH_NUMBER = r"^[<>~]?\s*[-+]?\d\S*( \S{1,8})?$"  # 120/80, 5 mg, 1st
 _CODE_LENGTH = 15  # digits that float64 keeps
 _ISO_DATE = (
@@ -126,7 +128,29 @@ class StringColumn:
                 f"as categories or text. Write one number per cell, or list categories "
                 f"({self.field + '=CATEGORY'!r})."
             )
+        self._check_spellings()
         return None
+
+    def _check_spellings(self) -> None:
+        """Warn if different strings seem to be one category."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        distinct = pc.unique(self.texts.filter(pa.array(self.meant)))
+        if len(distinct) > MAX_CATEGORIES:
+            return
+        spellings: dict[str, list[str]] = {}
+        for text in distinct.to_pylist():
+            spellings.setdefault(text.casefold(), []).append(text)
+        yes, no = ([each for each in spellings if each in s] for s in _TRUTH_VALUES)
+        groups = [group for group in spellings.values() if len(group) > 1]
+        if len(yes) + len(no) == len(spellings):
+            groups += [group for group in (yes, no) if len(group) > 1]
+        if groups:
+            warn(
+                f"{self.subject} holds {' and '.join(map(repr, groups[0]))}, which are "
+                "read as different categories. Write one of them if they are the same."
+            )
 
     def _numbers(self) -> AnyArray | None:
         plain = self._matches(PLAIN)

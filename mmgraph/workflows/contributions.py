@@ -14,7 +14,6 @@ from mmgraph.workflows.saved_model import (
     Task,
     Warn,
     check_given,
-    common_columns,
     load_model,
     no_op,
     resolve_columns,
@@ -67,17 +66,14 @@ def measure_contributions(
     """
     model, columns = load_model(request.model, *TASKS, encoders=request.encoders)
     check_given(request.modalities, model)
-    existing = common_columns(request.file)
-    group = columns.group if columns.group in existing else None
-    label = columns.label
-    if columns.task == "retrieval" and label not in existing:
-        label = None
+    existing = columns.in_file(request.file)
+    label = existing.label if columns.task == "retrieval" else columns.label
     samples = read_samples(
         request.file,
         modalities=resolve_columns(columns, request.file, request.modalities),
         label=request.label or label,
-        group=request.group or group,
-        id=columns.id if columns.id in existing else None,
+        group=request.group or existing.group,
+        id=existing.id,
     )
     warn_missing_columns(request.file, samples, model, warn)
     return contributions(

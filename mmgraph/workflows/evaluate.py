@@ -17,7 +17,6 @@ from mmgraph.workflows.saved_model import (
     Warn,
     apply_training_schema,
     check_given,
-    common_columns,
     load_model,
     no_op,
     resolve_columns,
@@ -121,7 +120,7 @@ def _read(columns: Columns, request: EvaluateRequest) -> DataOrStream:
         request.file,
         modalities=resolve_columns(columns, request.file, request.modalities),
         label=request.label or columns.label,
-        id=columns.id,
+        id=columns.in_file(request.file).id,
     )
 
 
@@ -133,9 +132,12 @@ def _read_pairs(columns: Columns, request: EvaluateRequest) -> DataOrStream:
         given = request.modalities or {}
         return read_samples(file, modalities=given, label=label, group=group)
     modalities = resolve_columns(columns, file, request.modalities)
-    existing = common_columns(file)
     # columns of the training are optional for retrieval and matching
-    label = request.label or (columns.label if columns.label in existing else None)
-    group = request.group or (columns.group if columns.group in existing else None)
-    id = columns.id if columns.id in existing else None
-    return read_samples(file, modalities=modalities, label=label, group=group, id=id)
+    existing = columns.in_file(file)
+    return read_samples(
+        file,
+        modalities=modalities,
+        label=request.label or existing.label,
+        group=request.group or existing.group,
+        id=existing.id,
+    )

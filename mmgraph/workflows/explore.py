@@ -40,7 +40,6 @@ from mmgraph.workflows.saved_model import (
     Task,
     Warn,
     check_given,
-    common_columns,
     load_model,
     no_op,
     resolve_columns,
@@ -114,14 +113,12 @@ def write_explore_page(
             file,
             modalities=resolve_columns(columns, file, request.modalities),
             label=label,
-            id=request.id
-            or (columns.id if columns.id in common_columns(file) else None),
+            id=request.id or columns.in_file(file).id,
         )
         warn_missing_columns(file, samples, model, warn)
         return in_memory(samples)
 
-    label = columns.label if columns.label in common_columns(request.file) else None
-    data = read(request.file, request.label or label)
+    data = read(request.file, request.label or columns.in_file(request.file).label)
     if request.conformal is not None:
         calibration = read(request.conformal, request.label or columns.label)
         calibrate_on(model, calibration, request.alpha)

@@ -7,7 +7,7 @@ the column names that mmgraph writes.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +67,13 @@ class Columns:
         save_with_columns(model, folder, vars(self))
         with suppress(OSError):  # of a model of format 2, which was replaced
             (folder / COLUMNS_FILE).unlink()
+
+    def in_file(self, file: Path) -> "Columns":
+        """Return these columns without the label, groups and ids that a file lacks."""
+        existing = common_columns(file)
+        roles = {"label": self.label, "group": self.group, "id": self.id}
+        missing = [role for role, name in roles.items() if name not in existing]
+        return replace(self, **dict.fromkeys(missing))  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, folder: Path) -> "Columns":

@@ -77,6 +77,17 @@ EMPTY_LABS = (
 )
 
 
+def test_ids_are_optional_where_none_are_written(here, frame, tmp_path):
+    frame.drop(columns="who").to_parquet(tmp_path / "icu.parquet")
+    scores = [
+        run("evaluate", here / "trained", folder / "icu.parquet")[0].splitlines()[1:]
+        for folder in (tmp_path, here)
+    ]
+    assert scores[0] == scores[1]
+    _, told = run("predict", here / "trained", tmp_path / "icu.parquet", code=2)
+    assert "must hold the id column 'who'" in told
+
+
 def test_a_modality_that_a_whole_file_lacks_is_told(here, tmp_path):
     model, z = here / "trained", tmp_path / "z.parquet"
     for file in (here / "less.parquet", here / "parts"):

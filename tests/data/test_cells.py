@@ -250,6 +250,27 @@ def test_cells_of_devices_and_spreadsheets(cells, values, message, tmp_path):
     np.testing.assert_array_equal(found, np.array(values, dtype=np.float32))
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["yes", "no", "1", "0"], "'yes' and '1', which are read as different categor"),
+        (["n", "false", "y"], "'n' and 'false', which"),
+        (["Male", "female", "male"], "'Male' and 'male', which"),
+        (["yes", "no", None], None),
+        (["yes", "no", "unsure", "1"], None),
+        ([f"word {i}" for i in range(70)] + ["Word 1"], None),
+    ],
+)
+def test_spellings_of_one_category_are_reported(texts, message, recwarn):
+    cells(pa.array(texts))
+    found = [str(each.message) for each in recwarn]
+    if message is None:
+        assert not found
+    else:
+        assert len(found) == 1
+        assert message in found[0]
+
+
 def test_errors_of_excel_are_missing_categories_and_labels(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("x,y\nf,a\n#REF!,#NAME?\nm,b\n", encoding="utf-8")
