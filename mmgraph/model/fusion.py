@@ -19,33 +19,19 @@ from mmgraph.losses import LossSums
 from mmgraph.model.layer_plan import LayerPlan, plan_layers
 from mmgraph.model.node_builder import NodeBuilder
 from mmgraph.model.placeholders import PlaceholderNodes
+from mmgraph.model.readouts import OperatorBuilder, ReadoutKind, build_readout
 from mmgraph.nn.completion import NUM_SUMS, Completed
 from mmgraph.nn.conv import Capacity, Execution, RelationalAttention
 from mmgraph.nn.finetuning import FineTunedEncoder
 from mmgraph.nn.heads import Head, Task
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
 from mmgraph.nn.pyg import PyGConv
-from mmgraph.nn.readout import (
-    AttentionReadout,
-    FuseReadout,
-    MaxReadout,
-    MeanReadout,
-)
 from mmgraph.nn.type_dict import TypeDict
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import Full, Schema
 from mmgraph.typing import IndexLike
 
 FeedForwardKind: TypeAlias = Literal["typed", "mixture", "none"]
-ReadoutKind: TypeAlias = Literal["auto", "fuse", "mean", "max", "attention"]
-Readout: TypeAlias = FuseReadout | MeanReadout | MaxReadout | AttentionReadout
-
-_READOUTS: dict[str, type[Readout]] = {
-    "fuse": FuseReadout,
-    "mean": MeanReadout,
-    "max": MaxReadout,
-    "attention": AttentionReadout,
-}
 
 
 @runtime_checkable
@@ -105,9 +91,12 @@ class FusionModel(nn.Module):
             or ``"full"``; see :class:`mmgraph.nn.RelationalAttention`.
         feed_forward: ``"typed"`` perceptrons, one per node type; ``"mixture"`` of
             experts, shared by all types; or ``"none"``.
-        readout: ``"fuse"`` concatenates latent nodes, ``"mean"``, ``"max"`` and
-            ``"attention"`` pool nodes; ``"auto"`` is ``"fuse"`` if the schema reads
-            latents only, else ``"mean"``.
+        readout: ``"fuse"`` concatenates latent nodes, ``"attention"`` pools nodes, and
+            ``"concat"``, ``"sum"``, ``"mean"``, ``"max"``, ``"product"``, ``"gated"``
+            and ``"low_rank"`` are fusion operators on one state per modality, see
+            :class:`mmgraph.nn.FusionReadout`. A function ``(num_modalities, channels,
+            members)`` returns another :class:`mmgraph.nn.FusionOperator`. ``"auto"`` is
+            ``"fuse"`` if the schema reads latents only, else ``"mean"``.
         completion: Add placeholder nodes for held-out and requested modalities, and
             predict their content.
         promote: Let completed nodes send messages in the last layer, weighted by their
@@ -127,8 +116,9 @@ class FusionModel(nn.Module):
         seed: Seed of the initial parameters; the global random state is unchanged.
 
     Raises:
-        ConfigError: If ``task`` is not a task, or ``encoders`` hold something other
-            than encoders of modalities of the schema.
+        ConfigError: If ``task`` is not a task, ``encoders`` hold something other than
+            encoders of modalities of the schema, or ``readout`` is unknown or an
+            operator that returns another shape than its ``out_channels``.
         SchemaError: If a modality needs an encoder and has none, a relation cannot
             reach the readout, or options contradict each other.
 
@@ -151,7 +141,7 @@ class FusionModel(nn.Module):
         num_heads: int = 4,
         capacity: Capacity = "bias",
         feed_forward: FeedForwardKind = "typed",
-        readout: ReadoutKind = "auto",
+        readout: ReadoutKind | OperatorBuilder = "auto",
         completion: bool = False,
         promote: bool = False,
         conv: Callable[[], nn.Module] | None = None,
@@ -201,7 +191,9 @@ class FusionModel(nn.Module):
                 )
                 for plan in self.plans
             )
-            self.readout = self._readout(readout)
+            self.readout = build_readout(
+                readout, schema, hidden_channels, members=members
+            )
             self.head = Head(self.readout.out_channels, task, members=members)
 
     @property
@@ -344,24 +336,6 @@ class FusionModel(nn.Module):
                 members=self.members,
             )
         return FeedForward(plan.types, self.hidden_channels, members=self.members)
-
-    def _readout(self, kind: ReadoutKind) -> Readout:
-        types = self.schema.readout or ()
-        latents = {latent.name: latent.num_nodes for latent in self.schema.latents}
-        all_latent = all(name in latents for name in types)
-        if kind == "auto":
-            kind = "fuse" if all_latent else "mean"
-        if kind == "fuse" and not all_latent:
-            raise SchemaError(
-                "The fuse readout must read latents only, got "
-                f"{', '.join(types)}. Use readout='mean', 'max' or 'attention'."
-            )
-        return _READOUTS[kind](
-            types,
-            self.hidden_channels,
-            num_nodes=sum(latents.get(name, 0) for name in types),
-            members=self.members,
-        )
 
     def _check(self, batch: Batch, complete: Sequence[str]) -> None:
         for name, x in batch.x.items():

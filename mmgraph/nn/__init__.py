@@ -13,6 +13,16 @@ from mmgraph.nn.encoders import (
     VectorEncoder,
 )
 from mmgraph.nn.evidence_pool import EvidencePool
+from mmgraph.nn.fusion import (
+    ConcatFusion,
+    FusionOperator,
+    GatedFusion,
+    LowRankFusion,
+    MaxFusion,
+    MeanFusion,
+    ProductFusion,
+    SumFusion,
+)
 from mmgraph.nn.heads import Classification, Head, MultiLabel, Regression
 from mmgraph.nn.hgt import HGTLayer, relational_from_hgt
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
@@ -20,6 +30,7 @@ from mmgraph.nn.pyg import PyGConv
 from mmgraph.nn.readout import (
     AttentionReadout,
     FuseReadout,
+    FusionReadout,
     MaxReadout,
     MeanReadout,
 )
@@ -28,22 +39,31 @@ __all__ = [
     "AttentionReadout",
     "Classification",
     "CompletionDecoder",
+    "ConcatFusion",
     "EmbeddingEncoder",
     "Encoded",
     "EvidencePool",
     "FeedForward",
     "FuseReadout",
+    "FusionOperator",
+    "FusionReadout",
+    "GatedFusion",
     "GraphLayer",
     "HGTLayer",
     "Head",
+    "LowRankFusion",
+    "MaxFusion",
     "MaxReadout",
+    "MeanFusion",
     "MeanReadout",
     "MixtureFeedForward",
     "MultiLabel",
+    "ProductFusion",
     "PyGConv",
     "Regression",
     "RelationalAttention",
     "SequenceEncoder",
+    "SumFusion",
     "VectorEncoder",
     "relational_from_hgt",
 ]
