@@ -135,28 +135,27 @@ def test_the_trial_run_has_the_axis_of_members():
 
 
 class Served(nn.Module):
-    """A model as a function of tensors alone."""
+    """Models as one function of tensors alone."""
 
-    def __init__(self, model):
+    def __init__(self, models):
         super().__init__()
-        self.model = model
+        self.models = nn.ModuleList(models)
 
     def forward(self, a, c, present):
-        return self.model(Batch.regular({"a": a, "c": c}, present)).logits
+        batch = Batch.regular({"a": a, "c": c}, present)
+        return torch.stack([model(batch).logits for model in self.models])
 
 
-SINGLE = Schema.late([MODALITIES[0], MODALITIES[2]])
-
-
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("name", ["concat", "max", "product", "gated", "low_rank"])
-def test_every_readout_is_exported(name, tmp_path):
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")
+def test_every_operator_is_exported(tmp_path):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     import onnxruntime
 
-    served = Served(make_model(name, SINGLE)).eval()
+    schema = Schema.late([MODALITIES[0], MODALITIES[2]])
+    served = Served([make_model(name, schema) for name in OPERATORS]).eval()
     inputs = (torch.randn(5, 3), torch.randn(5, 4), torch.rand(5, 2) > 0.4)
     rows = torch.export.Dim("rows", min=1)
     program = torch.export.export(served, inputs, dynamic_shapes=({0: rows},) * 3)
@@ -176,16 +175,18 @@ def test_every_readout_is_exported(name, tmp_path):
 COMPILED = """
 import torch
 from mmgraph import nn
+kinds = (nn.ConcatFusion, nn.SumFusion, nn.MeanFusion, nn.MaxFusion, nn.ProductFusion,
+         nn.GatedFusion, nn.LowRankFusion)
 present = torch.tensor([[True, True], [False, True], [False, False]])
-for kind in (nn.ConcatFusion, nn.SumFusion, nn.MeanFusion, nn.MaxFusion,
-             nn.ProductFusion, nn.GatedFusion, nn.LowRankFusion):
-    fuse = kind(2, 4, members=2).double()
-    u, results = torch.randn(2, 3, 2, 4).double().requires_grad_(), []
-    for function in (torch.compile(fuse, fullgraph=True, backend="aot_eager"), fuse):
-        result = function(u, present)
-        inputs = [u, *fuse.parameters()]
-        results.append((result, torch.autograd.grad(result.sin().sum(), inputs)))
-    torch.testing.assert_close(*results)
+operators = torch.nn.ModuleList(kind(2, 4, members=2) for kind in kinds).double()
+u, results = torch.randn(2, 3, 2, 4).double().requires_grad_(), []
+def fuse(u):
+    return torch.cat([operator(u, present) for operator in operators], -1)
+for function in (torch.compile(fuse, fullgraph=True, backend="aot_eager"), fuse):
+    result = function(u)
+    inputs = [u, *operators.parameters()]
+    results.append((result, torch.autograd.grad(result.sin().sum(), inputs)))
+torch.testing.assert_close(*results)
 """
 
 
