@@ -4,6 +4,7 @@ The blocks are independent of each other; :class:`mmgraph.FusionModel` combines 
 The folder depends on ``graph``, ``losses`` and ``pretrained``.
 """
 
+from mmgraph.nn.attention.sparse import Attention
 from mmgraph.nn.completion import CompletionDecoder
 from mmgraph.nn.conv import RelationalAttention
 from mmgraph.nn.encoders import (
@@ -36,6 +37,7 @@ from mmgraph.nn.readout import (
 )
 
 __all__ = [
+    "Attention",
     "AttentionReadout",
     "Classification",
     "CompletionDecoder",
