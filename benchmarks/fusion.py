@@ -27,6 +27,7 @@ from mmgraph.benchmark.datasets import open_bench_data
 from mmgraph.benchmark.protocol import BenchData, Split, make_splits, scored_patterns
 from mmgraph.benchmark.provenance import read_commit
 from mmgraph.config import BenchConfig
+from mmgraph.datasets import synthetic
 from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.metrics import PairedDifference, aurc, auroc, paired_difference
 from mmgraph.missing import modality_dropout
@@ -170,9 +171,11 @@ def compare(
     return [*lines, ""]
 
 
-def attention_shares(seed: int, options: Options) -> dict[str, float]:
+def attention_shares(
+    seed: int, options: Options, num_samples: int = 600
+) -> dict[str, float]:
     """Return the share of the other signal in the attention of a and of b."""
-    signal = mg.load_dataset("synergy")
+    signal = synthetic("synergy", num_samples=num_samples)
     rng = np.random.default_rng(seed)
     codes = np.asarray(signal.y)
     noise = {f"noise{i}": rng.normal(size=(len(signal), 4)) for i in (1, 2)}
@@ -191,11 +194,15 @@ def attention_shares(seed: int, options: Options) -> dict[str, float]:
     return shares
 
 
-def measure_attention(options: Options, num_seeds: int) -> list[str]:
+def measure_attention(
+    options: Options, num_seeds: int, num_samples: int = 600
+) -> list[str]:
     """Return the lines of the table of attention."""
-    shares = [attention_shares(seed, options) for seed in range(num_seeds)]
+    seeds = range(num_seeds)
+    shares = [attention_shares(seed, options, num_samples) for seed in seeds]
     lines = [
-        f"synergy and two modalities of noise, {num_seeds} splits",
+        f"synergy and two modalities of noise, {num_samples} samples, {num_seeds} "
+        "splits",
         "",
         "| target | share of the other signal, 95% CI | chance |",
         "|---|---:|---:|",
@@ -225,6 +232,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     add("--members", type=int, default=Options.members, help="default: %(default)s")
     add("--epochs", type=int, default=Options.epochs, help="default: %(default)s")
     add("--attention", action="store_true", help="measure attention instead")
+    add("--samples", type=int, default=600, help="of --attention (default: 600)")
     return parser.parse_args(arguments)
 
 
@@ -234,7 +242,9 @@ def main() -> None:
     options = Options(found.members, found.epochs)
     sys.stdout.write(f"commit {read_commit()}, {options}\n\n")
     if found.attention:
-        sys.stdout.write("\n".join(measure_attention(options, found.splits)))
+        sys.stdout.write(
+            "\n".join(measure_attention(options, found.splits, found.samples))
+        )
         return
     repeats = -(-found.splits // 5)
     for name in found.datasets:
