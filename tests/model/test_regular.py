@@ -299,7 +299,9 @@ class Served(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("name", ["star", "complete-members", "bottleneck", "max"])
+@pytest.mark.parametrize(
+    "name", ["star", "complete-members", "bottleneck", "max", "low-rank"]
+)
 def test_a_model_of_regular_batches_is_exported_for_any_batch_size(name):
     served = Served(build(name)).eval()
     batch = torch.export.Dim("batch", min=1)
