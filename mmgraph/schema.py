@@ -435,6 +435,76 @@ class Schema:
         latents = (Latent("bottleneck", num_nodes),)
         return cls(modalities, latents, (*within, *hub), ("bottleneck",))
 
+    @classmethod
+    def cross(
+        cls, modalities: Iterable[Modality], *, query: str, keys: Sequence[str]
+    ) -> "Schema":
+        """Return the schema of cross-attention: one modality attends to others.
+
+        The query receives from every key, and a fusion node from the query alone. A
+        sample without the query thus has the prediction of an empty sample: add
+        ``Relation(key, "fuse")`` in a schema written by hand if it can be missing.
+
+        Args:
+            modalities: Modalities: the query and the keys.
+            query: Name of the modality whose nodes attend.
+            keys: Names of the modalities that they attend to.
+
+        Raises:
+            SchemaError: If a name is unknown, or a modality is neither query nor key.
+
+        References:
+            Multimodal Transformer for Unaligned Multimodal Language Sequences, Tsai,
+            Bai, Liang, Kolter, Morency, Salakhutdinov, 2019, arXiv 1906.00295.
+
+        Example:
+            >>> text, image = Modality("text", 300), Modality("image", 512)
+            >>> Schema.cross([text, image], query="text", keys=["image"]).edge_types
+            (('image', 'to', 'text'), ('text', 'to', 'fuse'))
+        """
+        _require(
+            not isinstance(keys, str),
+            f"keys must be a list of names of modalities, got {keys!r}. Write "
+            f"[{keys!r}].",
+        )
+        relations = [*(Relation(key, query) for key in keys), Relation(query, "fuse")]
+        return cls(tuple(modalities), (Latent("fuse"),), relations)
+
+    @classmethod
+    def coattention(cls, modalities: Iterable[Modality], a: str, b: str) -> "Schema":
+        """Return the schema of co-attention: two modalities attend to each other.
+
+        Each also attends to itself if it is a sequence. A fusion node receives from
+        every modality, also from others than the two.
+
+        Args:
+            modalities: Modalities, at least the two.
+            a: Name of one of the two modalities.
+            b: Name of the other one.
+
+        Raises:
+            SchemaError: If a name is unknown, or both names are equal.
+
+        References:
+            Hierarchical Question-Image Co-Attention for Visual Question Answering, Lu,
+            Yang, Batra, Parikh, 2016, arXiv 1606.00061.
+
+        Example:
+            >>> text, image = Modality("text", 300), Modality("image", 512)
+            >>> Schema.coattention([text, image], "text", "image").edge_types
+            (('text', 'to', 'image'), ('image', 'to', 'text'),
+             ('text', 'to', 'fuse'), ('image', 'to', 'fuse'))
+        """
+        modalities = cls.late(modalities).modalities
+        _require(a != b, f"a and b must be different modalities, got {a!r} twice.")
+        within = [
+            Relation(m.name, m.name, "self")
+            for m in modalities
+            if m.name in (a, b) and m.tokens == "ragged"
+        ]
+        relations = (Relation(a, b), Relation(b, a), *within, Relation("*", "fuse"))
+        return cls(modalities, (Latent("fuse"),), relations)
+
     def to_networkx(self) -> "nx.MultiDiGraph":
         """Return the schema as a networkx graph of node types.
 

@@ -224,6 +224,20 @@ def check_custom_schema(output: str) -> None:
     assert found["held-out accuracy, star"] < 0.7
 
 
+def check_fusion_operators(output: str) -> None:
+    found = _numbers(output)
+    names = "mean", "sum", "concat", "max", "attention", "gated", "product", "low_rank"
+    complete = {n: found[f"AUROC complete and half missing, {n}[0]"] for n in names}
+    additive = [complete.pop(name) for name in ("mean", "sum", "concat")]
+    assert min(complete.values()) > max(additive) + 0.05
+    for name in ("product", "low_rank", "gated"):
+        half = found[f"AUROC complete and half missing, {name}[1]"]
+        assert half < complete[name] - 0.05
+    assert found["AUROC, cross-attention"] > 0.9
+    right = found["attention to the region that the question names"]
+    assert right > 4 * found["attention to each of the others"]
+
+
 def check_pyg_convolution(output: str) -> None:
     found = _numbers(output)
     accuracy = [

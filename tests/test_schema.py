@@ -114,6 +114,22 @@ HASH_OF_STAR = "65d4a41b8adb299d2644e06b11e2a316a2c31bbd9b3beb1213ed74d13b739647
             lambda: Schema([A, B], readout=["a"]),
             r"Modality 'b' must have a path to the readout \(a\)",
         ),
+        (
+            lambda: Schema.cross([A, B], query="a", keys="b"),
+            r"keys must be a list of names of modalities, got 'b'\. Write \['b'\]\.",
+        ),
+        (
+            lambda: Schema.cross([A, B], query="a", keys=[]),
+            r"Modality 'b' must have a path to the readout \(fuse\), got none\.",
+        ),
+        (
+            lambda: Schema.cross([A, B], query="z", keys=["a"]),
+            r"\('a', 'to', 'z'\) must join known node types, got 'z'",
+        ),
+        (
+            lambda: Schema.coattention([A, B], "a", "a"),
+            r"a and b must be different modalities, got 'a' twice\.",
+        ),
         (lambda: EXAMPLE.modality("z"), r"'z' is unknown\. The schema has: a, b, c\."),
         (lambda: EXAMPLE.modality("hub"), r"Modality 'hub' is unknown"),
     ],
@@ -562,3 +578,24 @@ def test_bombs_are_refused(text, message):
 def test_limits_of_schemas_can_be_raised():
     with limits.override(node_types=7000):
         assert len(Schema.from_json(text_of(6000)).modalities) == 6000
+
+
+def test_cross_attention_reads_the_query_alone():
+    schema = Schema.cross([A, B, Modality("c", 2)], query="b", keys=["a", "c"])
+    wanted = (("a", "to", "b"), ("c", "to", "b"), ("b", "to", "fuse"))
+    assert schema.edge_types == wanted
+    assert schema.readout == ("fuse",)
+
+
+def test_coattention_joins_two_modalities_both_ways():
+    ragged = Modality("r", 2, tokens="ragged")
+    schema = Schema.coattention([A, ragged, B], "r", "a")
+    assert schema.edge_types == (
+        ("r", "to", "a"),
+        ("a", "to", "r"),
+        ("r", "self", "r"),
+        ("a", "to", "fuse"),
+        ("r", "to", "fuse"),
+        ("b", "to", "fuse"),
+    )
+    assert Schema.from_json(schema.to_json()) == schema

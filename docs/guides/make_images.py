@@ -4,6 +4,7 @@ python docs/guides/make_images.py              # all of them, several minutes
 python docs/guides/make_images.py mask_plans   # one of them
 """
 
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ import mmgraph as mg
 from mmgraph import missing
 
 IMAGES = Path(__file__).parent / "images"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 DARK, LIGHT, GRAY, ORANGE = "#1b4f72", "#a9cce3", "#7f8c8d", "#ca6f1e"
 STYLE = {
     "svg.hashsalt": "mmgraph",
@@ -142,7 +144,14 @@ def outputs() -> Figure:
     return figure
 
 
+def attention() -> Figure:
+    """Return the last figure of the gallery page about fusion operators."""
+    runpy.run_path(str(EXAMPLES / "fusion_operators.py"))
+    return plt.gcf()
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "attention": attention,
     "cohort_splits": cohort_splits,
     "mask_plans": mask_plans,
     "outputs": outputs,

@@ -9,43 +9,33 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from mmgraph._random import draws_from
 from mmgraph.data import MultimodalData
 from mmgraph.data.batch import Batch, collate
 from mmgraph.errors import ConfigError, DataError, SchemaError
+from mmgraph.graph.graph import Graph
 from mmgraph.losses import LossSums
 from mmgraph.model.layer_plan import LayerPlan, plan_layers
 from mmgraph.model.node_builder import NodeBuilder
 from mmgraph.model.placeholders import PlaceholderNodes
+from mmgraph.model.readouts import OperatorBuilder, ReadoutKind, build_readout
+from mmgraph.nn.attention.sparse import Attention
 from mmgraph.nn.completion import NUM_SUMS, Completed
 from mmgraph.nn.conv import Capacity, Execution, RelationalAttention
 from mmgraph.nn.finetuning import FineTunedEncoder
 from mmgraph.nn.heads import Head, Task
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
+from mmgraph.nn.linear import standardize
 from mmgraph.nn.pyg import PyGConv
-from mmgraph.nn.readout import (
-    AttentionReadout,
-    FuseReadout,
-    MaxReadout,
-    MeanReadout,
-)
 from mmgraph.nn.type_dict import TypeDict
 from mmgraph.pretrained import PretrainedEncoder
-from mmgraph.schema import Full, Schema
+from mmgraph.schema import EdgeType, Full, Schema
 from mmgraph.typing import IndexLike
 
 FeedForwardKind: TypeAlias = Literal["typed", "mixture", "none"]
-ReadoutKind: TypeAlias = Literal["auto", "fuse", "mean", "max", "attention"]
-Readout: TypeAlias = FuseReadout | MeanReadout | MaxReadout | AttentionReadout
-
-_READOUTS: dict[str, type[Readout]] = {
-    "fuse": FuseReadout,
-    "mean": MeanReadout,
-    "max": MaxReadout,
-    "attention": AttentionReadout,
-}
 
 
 @runtime_checkable
@@ -105,9 +95,12 @@ class FusionModel(nn.Module):
             or ``"full"``; see :class:`mmgraph.nn.RelationalAttention`.
         feed_forward: ``"typed"`` perceptrons, one per node type; ``"mixture"`` of
             experts, shared by all types; or ``"none"``.
-        readout: ``"fuse"`` concatenates latent nodes, ``"mean"``, ``"max"`` and
-            ``"attention"`` pool nodes; ``"auto"`` is ``"fuse"`` if the schema reads
-            latents only, else ``"mean"``.
+        readout: ``"fuse"`` concatenates latent nodes, ``"attention"`` pools nodes, and
+            ``"concat"``, ``"sum"``, ``"mean"``, ``"max"``, ``"product"``, ``"gated"``
+            and ``"low_rank"`` are fusion operators on one state per modality, see
+            :class:`mmgraph.nn.FusionReadout`. A function ``(num_modalities, channels,
+            members)`` returns another :class:`mmgraph.nn.FusionOperator`. ``"auto"`` is
+            ``"fuse"`` if the schema reads latents only, else ``"mean"``.
         completion: Add placeholder nodes for held-out and requested modalities, and
             predict their content.
         promote: Let completed nodes send messages in the last layer, weighted by their
@@ -127,8 +120,9 @@ class FusionModel(nn.Module):
         seed: Seed of the initial parameters; the global random state is unchanged.
 
     Raises:
-        ConfigError: If ``task`` is not a task, or ``encoders`` hold something other
-            than encoders of modalities of the schema.
+        ConfigError: If ``task`` is not a task, ``encoders`` hold something other than
+            encoders of modalities of the schema, or ``readout`` is unknown or an
+            operator that returns another shape than its ``out_channels``.
         SchemaError: If a modality needs an encoder and has none, a relation cannot
             reach the readout, or options contradict each other.
 
@@ -151,7 +145,7 @@ class FusionModel(nn.Module):
         num_heads: int = 4,
         capacity: Capacity = "bias",
         feed_forward: FeedForwardKind = "typed",
-        readout: ReadoutKind = "auto",
+        readout: ReadoutKind | OperatorBuilder = "auto",
         completion: bool = False,
         promote: bool = False,
         conv: Callable[[], nn.Module] | None = None,
@@ -201,7 +195,9 @@ class FusionModel(nn.Module):
                 )
                 for plan in self.plans
             )
-            self.readout = self._readout(readout)
+            self.readout = build_readout(
+                readout, schema, hidden_channels, members=members
+            )
             self.head = Head(self.readout.out_channels, task, members=members)
 
     @property
@@ -286,6 +282,73 @@ class FusionModel(nn.Module):
             SchemaError: If a modality is not in the schema, or ``complete`` is given to
                 a model without completion.
         """
+        return self._run(batch, evidence, complete)
+
+    @torch.no_grad()
+    def attention(
+        self,
+        batch: Batch,
+        evidence: Tensor | None = None,
+        *,
+        layer: int | None = None,
+    ) -> dict[EdgeType, Attention]:
+        """Return the attention weights of the edges between the nodes of each sample.
+
+        Weights describe what one layer reads. They do not measure what a modality
+        contributes to the prediction, for which :func:`mmgraph.contributions` exists.
+
+        Args:
+            batch: Samples.
+            evidence: Evidence of each modality, as in ``forward``.
+            layer: Index of a graph layer. By default, each relation has the weights of
+                the last layer that it is part of.
+
+        Returns:
+            Weights by edge type, in the order of the schema; nodes of missing
+            modalities have no edges. Empty for a schema without relations.
+
+        Raises:
+            ConfigError: If the model has no such layer, or was built with ``conv``.
+
+        Example:
+            >>> schema = Schema.star([Modality("labs", 3), Modality("ecg", 2)])
+            >>> model = FusionModel(schema, task=Classification(num_classes=2))
+            >>> x = {"labs": torch.randn(2, 3), "ecg": torch.randn(1, 2)}
+            >>> sample = {"labs": torch.tensor([0, 1]), "ecg": torch.tensor([1])}
+            >>> found = model.attention(Batch(2, x, sample))
+            >>> found["ecg", "to", "fuse"].sample  # sample 0 has no ecg
+            tensor([1])
+        """
+        if layer is not None and layer not in range(len(self.layers)):
+            raise ConfigError(
+                f"layer must be from 0 to {len(self.layers) - 1}, got {layer!r}. The "
+                f"model has {len(self.layers)} graph layers."
+            )
+        inputs: list[tuple[Tensor, Graph]] = []
+        self._run(batch.packed(), evidence, (), inputs)
+        found: dict[EdgeType, Attention] = {}
+        for number, (each, (h, graph)) in enumerate(
+            zip(self.layers, inputs, strict=True)
+        ):
+            messages = each.messages
+            if messages is None or layer not in (None, number):
+                continue
+            if not isinstance(messages, RelationalAttention):
+                raise ConfigError(
+                    "attention must be that of relational attention, got a layer of "
+                    f"{type(messages).__name__}. Build the model without conv."
+                )
+            found |= messages.weights(standardize(h), graph)
+        return {name: found[name] for name in self.schema.edge_types if name in found}
+
+    def _run(
+        self,
+        batch: Batch,
+        evidence: Tensor | None,
+        complete: Sequence[str],
+        inputs: list[tuple[Tensor, Graph]] | None = None,
+    ) -> FusionOutput:
+        """Predict, and append the input of each graph layer to ``inputs``."""
         self._check(batch, complete)
         requested: dict[str, Tensor] = {}
         if self.ghosts is not None:
@@ -298,6 +361,8 @@ class FusionModel(nn.Module):
         for number, layer in enumerate(self.layers):
             if requested and self.ghosts is not None and number == last > 0:
                 graph, h, completed = self.ghosts.decode(graph, h)
+            if inputs is not None:
+                inputs.append((h, graph))
             h = layer(h, graph, balance)
         auxiliary = {f"balance.{i}": each for i, each in enumerate(balance)}
         if requested and self.ghosts is not None:
@@ -344,24 +409,6 @@ class FusionModel(nn.Module):
                 members=self.members,
             )
         return FeedForward(plan.types, self.hidden_channels, members=self.members)
-
-    def _readout(self, kind: ReadoutKind) -> Readout:
-        types = self.schema.readout or ()
-        latents = {latent.name: latent.num_nodes for latent in self.schema.latents}
-        all_latent = all(name in latents for name in types)
-        if kind == "auto":
-            kind = "fuse" if all_latent else "mean"
-        if kind == "fuse" and not all_latent:
-            raise SchemaError(
-                "The fuse readout must read latents only, got "
-                f"{', '.join(types)}. Use readout='mean', 'max' or 'attention'."
-            )
-        return _READOUTS[kind](
-            types,
-            self.hidden_channels,
-            num_nodes=sum(latents.get(name, 0) for name in types),
-            members=self.members,
-        )
 
     def _check(self, batch: Batch, complete: Sequence[str]) -> None:
         for name, x in batch.x.items():

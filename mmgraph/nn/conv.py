@@ -15,13 +15,13 @@ from mmgraph.graph.graph import Graph, TypedRows
 from mmgraph.nn.attention.dense import attend_dense
 from mmgraph.nn.attention.groups import group_relations
 from mmgraph.nn.attention.kernel import FusedAttention
-from mmgraph.nn.attention.sparse import attend_sparse
+from mmgraph.nn.attention.sparse import Attention, attend_sparse, edge_weights
 from mmgraph.nn.attention.time_encoding import TimeEncoding
 from mmgraph.nn.attention.weights import RelationWeights
 from mmgraph.nn.linear import TypedLinear, parameter
 from mmgraph.nn.segment_linear import segment_linear
 from mmgraph.ops import gelu
-from mmgraph.schema import Custom, Full, Relation
+from mmgraph.schema import Custom, EdgeType, Full, Relation
 
 Capacity: TypeAlias = Literal["bias", "scalar", "full"]
 Execution: TypeAlias = Literal["auto", "dense", "sparse"]
@@ -164,6 +164,24 @@ class RelationalAttention(nn.Module):
             attended = gelu(attended)
         target_rows = graph.rows_among(self.targets)
         return graph.split(self.out(attended, target_rows), target_rows)
+
+    def weights(self, h: Tensor, graph: Graph) -> dict[EdgeType, Attention]:
+        """Compute the attention weights of all edges, by relation.
+
+        Args:
+            h: ``[..., N, D]`` node states in the order of ``graph``.
+            graph: Nodes and relations.
+
+        Returns:
+            Weights of the edges of each relation. They do not depend on ``execution``,
+            up to rounding.
+        """
+        rows = graph.rows
+        query, source = segment_linear(
+            h, self.query.segment_params(rows), self.key_value.segment_params(rows)
+        )
+        key, value = source.chunk(2, -1)
+        return edge_weights(self._weights(), query, key, value, graph)
 
     def _weights(self) -> RelationWeights:
         scaled, mapped = self.capacity != "bias", self.capacity == "full"

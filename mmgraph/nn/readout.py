@@ -1,27 +1,35 @@
 """Readouts: one state per sample from the states of its nodes.
 
-Letters: ``N`` nodes, ``B`` samples, ``D`` width, ``H`` heads. Receive-only nodes, such
-    as
-placeholder nodes, are not read. A sample without nodes to read has the state zero, so
-that its prediction is the bias of the head.
+Letters: ``N`` nodes, ``B`` samples, ``D`` width, ``C`` width of the result, ``H``
+heads. Receive-only nodes, such as placeholder nodes, are not read. A sample without
+nodes to read has the state zero, so that its prediction is the bias of the head.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mmgraph.graph.graph import Graph
+from mmgraph.nn.fusion import FusionOperator, MaxFusion, MeanFusion
 from mmgraph.nn.linear import Linear, parameter, standardize
 from mmgraph.ops import (
+    filled_slots,
     segment_max,
     segment_mean,
     segment_softmax,
     segment_sum,
 )
 
-__all__ = ["AttentionReadout", "FuseReadout", "MaxReadout", "MeanReadout"]
+__all__ = [
+    "AttentionReadout",
+    "FuseReadout",
+    "FusionReadout",
+    "MaxReadout",
+    "MeanReadout",
+]
 
 
 class FuseReadout(nn.Module):
@@ -93,10 +101,63 @@ class _Pool(nn.Module):
         return standardize(states), torch.cat(samples)
 
 
-class MeanReadout(_Pool):
+class FusionReadout(_Pool):
+    """Fusion operator on one state per node type.
+
+    The state of a type is the mean, or the maximum, of the nodes of that type in the
+    sample; a type without nodes is a missing modality of the operator.
+
+    Args:
+        types: Node types that are read; the modalities of the operator.
+        channels: ``D``.
+        operator: Operator on ``len(types)`` states of width ``D``, such as
+            :class:`GatedFusion`.
+        reduce: Reduction of the nodes of each type.
+
+    Example:
+        >>> from mmgraph.graph import Graph, NodeSet
+        >>> nodes = {"a": NodeSet(torch.tensor([0, 0, 1]), num_samples=2),
+        ...          "b": NodeSet(torch.tensor([1]), num_samples=2)}
+        >>> fuse = nn.ProductFusion(num_modalities=2, channels=8)
+        >>> readout = nn.FusionReadout(["a", "b"], channels=8, operator=fuse)
+        >>> readout(torch.randn(4, 8), Graph(nodes, num_samples=2)).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(
+        self,
+        types: Sequence[str],
+        channels: int,
+        *,
+        operator: FusionOperator,
+        reduce: Literal["mean", "max"] = "mean",
+    ) -> None:
+        super().__init__(types, channels)
+        self.operator, self.reduce = operator, reduce
+        self.out_channels = operator.out_channels
+
+    def forward(self, h: Tensor, graph: Graph) -> Tensor:
+        """Return sample states ``[..., B, C]`` of node states ``[..., N, D]``."""
+        states, _ = self.read(h, graph)
+        count, rows = len(self.types), graph.num_samples + 1
+        # one cell per sample and type; those of the last row are not read
+        cell = torch.cat(
+            [
+                graph.nodes[name].sends_to * count + i
+                for i, name in enumerate(self.types)
+            ]
+        )
+        pool = segment_mean if self.reduce == "mean" else segment_max
+        u = pool(states, cell, rows * count).unflatten(-2, (rows, count))
+        present = filled_slots(cell, rows * count).view(rows, count)
+        return self.operator(u[..., :-1, :, :], present[:-1])
+
+
+class MeanReadout(FusionReadout):
     """Mean over node types of the mean over the nodes of each type.
 
-    Each present type has the same weight, whatever its number of nodes.
+    Each present type has the same weight, whatever its number of nodes:
+    :class:`FusionReadout` with :class:`MeanFusion`.
 
     Args:
         types: Node types that are read.
@@ -112,28 +173,22 @@ class MeanReadout(_Pool):
         torch.Size([2, 8])
     """
 
-    def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        """Return sample states ``[..., B, D]`` of node states ``[..., N, D]``."""
-        states, sample = self.read(h, graph)
-        # with at most one node per type, the mean over types is that over nodes
-        if all(graph.nodes[name].width <= 1 for name in self.types):
-            return segment_mean(states, sample, graph.num_samples + 1)[..., :-1, :]
-        weight = self._weights(graph, sample).to(states.dtype)[:, None]
-        return segment_sum(states * weight, sample, graph.num_samples + 1)[..., :-1, :]
-
-    def _weights(self, graph: Graph, sample: Tensor) -> Tensor:
-        """Return ``[N]``: 1 / (nodes of the type * types present) in the sample."""
-        count, sets = len(self.types), [graph.nodes[name] for name in self.types]
-        cells = [nodes.sends_to * count + i for i, nodes in enumerate(sets)]
-        cell = torch.cat(cells)
-        ones, total = torch.ones_like(cell), (graph.num_samples + 1) * count
-        nodes = cell.new_zeros(total).index_add(0, cell, ones)
-        types = (nodes > 0).view(-1, count).sum(1)
-        return 1 / (nodes[cell] * types[sample])
+    def __init__(
+        self,
+        types: Sequence[str],
+        channels: int,
+        *,
+        num_nodes: int = 1,
+        members: int | None = None,
+    ) -> None:
+        operator = MeanFusion(len(types), channels, members=members)
+        super().__init__(types, channels, operator=operator)
 
 
-class MaxReadout(_Pool):
+class MaxReadout(FusionReadout):
     """Maximum over all nodes of a sample, channel by channel.
+
+    :class:`FusionReadout` with :class:`MaxFusion` of the maximum of each type.
 
     Args:
         types: Node types that are read.
@@ -149,10 +204,16 @@ class MaxReadout(_Pool):
         torch.Size([2, 8])
     """
 
-    def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        """Return sample states ``[..., B, D]`` of node states ``[..., N, D]``."""
-        states, sample = self.read(h, graph)
-        return segment_max(states, sample, graph.num_samples + 1)[..., :-1, :]
+    def __init__(
+        self,
+        types: Sequence[str],
+        channels: int,
+        *,
+        num_nodes: int = 1,
+        members: int | None = None,
+    ) -> None:
+        operator = MaxFusion(len(types), channels, members=members)
+        super().__init__(types, channels, operator=operator, reduce="max")
 
 
 class AttentionReadout(_Pool):

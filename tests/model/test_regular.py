@@ -40,6 +40,8 @@ MODELS = {
     "mixture": (Schema.complete(MODALITIES), {"feed_forward": "mixture"}),
     "mean": (Schema.late(MODALITIES), {"evidence_channels": 2}),
     "max": (Schema.late(MODALITIES), {"readout": "max"}),
+    "gated": (Schema.late(MODALITIES), {"readout": "gated"}),
+    "low-rank": (Schema.late(MODALITIES), {"readout": "low_rank", "members": 2}),
     "attention": (Schema.late(MODALITIES), {"readout": "attention"}),
 }
 
@@ -138,6 +140,7 @@ OF_SEQUENCES = {
     "mixture": (Schema.complete(SEQUENCES), {"feed_forward": "mixture"}),
     "mean": (Schema.late(SEQUENCES), {"evidence_channels": 2}),
     "max": (Schema.late(SEQUENCES), {"readout": "max"}),
+    "low-rank": (Schema.late(SEQUENCES), {"readout": "low_rank"}),
     "attention": (Schema.late(SEQUENCES), {"readout": "attention"}),
     "windows": (
         Schema(
@@ -296,7 +299,9 @@ class Served(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("name", ["star", "complete-members", "bottleneck", "max"])
+@pytest.mark.parametrize(
+    "name", ["star", "complete-members", "bottleneck", "max", "low-rank"]
+)
 def test_a_model_of_regular_batches_is_exported_for_any_batch_size(name):
     served = Served(build(name)).eval()
     batch = torch.export.Dim("batch", min=1)

@@ -67,6 +67,67 @@ def test_dense_and_sparse_agree(name, capacity, null_sink, members):
     assert_paths_agree(layer, ragged_graph(1))
 
 
+def out_of_weights(layer, h, graph):
+    """Compute the messages of a layer from its attention weights, edge by edge."""
+    kv = layer.key_value(h, graph.rows)
+    senders = tuple(graph.rows_among(layer.sources))
+    keys, values = (graph.split(x, senders) for x in kv.chunk(2, -1))
+    receivers = graph.rows_among(layer.targets)
+    leading = h.shape[:-2]
+    total = {n: h.new_zeros(*leading, len(graph.nodes[n]), CHANNELS) for n in receivers}
+    mass = dict.fromkeys(receivers, 0)
+    for number, relation in enumerate(layer.relations):
+        found = layer.weights(h, graph)[relation.edge_type]
+        name = relation.target
+        _, v = layer._weights().per_relation(
+            number, keys[relation.source], values[relation.source]
+        )
+        sent = v.index_select(-2, found.source).unflatten(-1, (2, -1))
+        message = (sent * found.weight[..., None]).flatten(-2)
+        total[name] = total[name].index_add(-2, found.target, message)
+        each = found.sink.new_zeros(found.sink.shape)
+        mass[name] = mass[name] + each.index_add(-2, found.target, found.weight)
+        assert torch.equal(
+            graph.nodes[relation.source].sample[found.source], found.sample
+        )
+        assert torch.equal(graph.nodes[name].sample[found.target], found.sample)
+        mass[name, "sink"] = found.sink
+    rows = torch.cat([total[name] for name in receivers], -2)
+    return graph.split(layer.out(rows, receivers), receivers), mass
+
+
+@pytest.mark.parametrize("execution", ["dense", "sparse"])
+@pytest.mark.parametrize("null_sink", [True, False])
+@pytest.mark.parametrize(
+    ("topology", "capacity", "members"),
+    [("window", "bias", None), ("custom", "full", 3), ("full", "scalar", 3)],
+)
+def test_attention_weights_times_values_are_the_messages(
+    topology, capacity, members, null_sink, execution
+):
+    options = {"capacity": capacity, "members": members, "null_sink": null_sink}
+    layer = attention(TOPOLOGIES[topology], **options)
+    layer.execution = "sparse" if topology == "custom" else execution
+    graph = ragged_graph(1)
+    a = graph.nodes["a"]
+    receive_only = torch.arange(len(a)) % 3 == 0
+    graph.nodes["a"] = NodeSet(a.sample, a.num_samples, a.time, receive_only)
+    h = states(graph, *(() if members is None else (members,)))
+    wanted = layer(h, graph)
+    found, mass = out_of_weights(layer, h, graph)
+    for name, value in found.items():
+        torch.testing.assert_close(value, wanted[name], rtol=0, atol=1e-10)
+        total = mass[name] + mass[name, "sink"]
+        assert bool((mass[name, "sink"] > 0).all()) == null_sink
+        attended = mass[name].detach().amax(-1) > 0  # has an incoming edge
+        expected = torch.ones_like(total) if null_sink else attended[..., None].double()
+        torch.testing.assert_close(total, expected.expand_as(total))
+    weights = layer.weights(h, graph)
+    for relation in layer.relations:
+        if relation.source == "a":  # placeholders send nothing
+            assert not receive_only[weights[relation.edge_type].source].any()
+
+
 @pytest.mark.parametrize("leading", [(), (3,)], ids=["shared", "by member"])
 def test_dense_and_sparse_agree_with_placeholders_and_reliability(leading):
     layer = attention(TOPOLOGIES["nearest_3"], members=3, capacity="scalar")

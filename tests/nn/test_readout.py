@@ -4,7 +4,15 @@ from random_graphs import node_set, ragged_graph
 
 from mmgraph.graph import NodeSet
 from mmgraph.graph.graph import Graph
-from mmgraph.nn import AttentionReadout, FuseReadout, MaxReadout, MeanReadout
+from mmgraph.nn import (
+    AttentionReadout,
+    FuseReadout,
+    FusionReadout,
+    LowRankFusion,
+    MaxReadout,
+    MeanReadout,
+    ProductFusion,
+)
 
 CHANNELS = 8
 TYPES = ("a", "b", "c")
@@ -69,6 +77,22 @@ def test_the_maximum_is_taken_over_all_nodes(graph):
     assert not z[0].any()
 
 
+def test_an_operator_reads_the_mean_of_each_type(graph):
+    h = states(graph)
+    operator = ProductFusion(len(TYPES), CHANNELS)
+    z = FusionReadout(TYPES, CHANNELS, operator=operator)(h, graph)
+    expected = by_sample(
+        graph, h, lambda parts: torch.stack([part.mean(0) for part in parts]).prod(0)
+    )
+    torch.testing.assert_close(z, expected)
+    assert not z[0].any()
+
+
+def low_rank(types, channels, *, members=None):
+    operator = LowRankFusion(len(types), channels, members=members)
+    return FusionReadout(types, channels, operator=operator)
+
+
 def test_attention_pools_with_a_sink(graph):
     readout = AttentionReadout(TYPES, CHANNELS, num_heads=2).double()
     with torch.no_grad():
@@ -101,7 +125,7 @@ def test_the_fuse_readout_puts_latent_nodes_side_by_side(graph):
         torch.testing.assert_close(z[sample], expected)
 
 
-@pytest.mark.parametrize("cls", [MeanReadout, MaxReadout, AttentionReadout])
+@pytest.mark.parametrize("cls", [MeanReadout, MaxReadout, AttentionReadout, low_rank])
 def test_placeholders_are_not_read(cls, graph):
     readout = cls(TYPES, CHANNELS).double()
     h = states(graph)
@@ -115,7 +139,7 @@ def test_placeholders_are_not_read(cls, graph):
     assert not torch.equal(readout(h, graph), before)
 
 
-@pytest.mark.parametrize("cls", [MeanReadout, MaxReadout, AttentionReadout])
+@pytest.mark.parametrize("cls", [MeanReadout, MaxReadout, AttentionReadout, low_rank])
 def test_members_are_read_one_by_one(cls, graph):
     together = cls(TYPES, CHANNELS, members=3).double()
     h = states(graph, 3)
@@ -132,7 +156,7 @@ def test_members_are_read_one_by_one(cls, graph):
 
 def test_a_batch_without_samples_is_read_as_nothing():
     graph = Graph({name: node_set([]) for name in (*TYPES, "f")}, 0)
-    for cls in (MeanReadout, MaxReadout, AttentionReadout):
+    for cls in (MeanReadout, MaxReadout, AttentionReadout, low_rank):
         assert cls(TYPES, CHANNELS)(torch.empty(0, CHANNELS), graph).shape == (0, 8)
     fuse = FuseReadout(("f",), CHANNELS, num_nodes=2)
     assert fuse(torch.empty(3, 0, CHANNELS), graph).shape == (3, 0, 16)

@@ -20,21 +20,29 @@ from mmgraph.nn import (
     AttentionReadout,
     Classification,
     CompletionDecoder,
+    ConcatFusion,
     EmbeddingEncoder,
     EvidencePool,
     FeedForward,
     FuseReadout,
+    FusionReadout,
+    GatedFusion,
     GraphLayer,
     Head,
     HGTLayer,
+    LowRankFusion,
+    MaxFusion,
     MaxReadout,
+    MeanFusion,
     MeanReadout,
     MixtureFeedForward,
     MultiLabel,
+    ProductFusion,
     PyGConv,
     Regression,
     RelationalAttention,
     SequenceEncoder,
+    SumFusion,
     VectorEncoder,
 )
 from mmgraph.schema import KNearest, Relation, SameIndex, TimeWindow
@@ -322,6 +330,45 @@ def readout_cases(members: int | None) -> list[Case]:
     ]
 
 
+OPERATORS = (
+    ConcatFusion,
+    SumFusion,
+    MeanFusion,
+    MaxFusion,
+    ProductFusion,
+    GatedFusion,
+    LowRankFusion,
+)
+
+
+def _operator(kind: type, members: int | None = None) -> nn.Module:
+    return kind(len(NAMES), WIDTH, members=members)
+
+
+def _fusion(members: int | None = None) -> nn.Module:
+    operator = LowRankFusion(len(TYPES), WIDTH, members=members)
+    return FusionReadout(TYPES, WIDTH, operator=operator)
+
+
+def run_operator(module: nn.Module, batch: Batch, members: int | None) -> Outputs:
+    """Combine the sums of each modality's rows, hidden ones too."""
+    u = _sums_by_modality(batch)
+    return by_sample(module(shared(u, members), _present(batch)))
+
+
+def operator_cases(members: int | None) -> list[Case]:
+    run = partial(run_operator, members=members)
+    options = {"is_set": True, "prior": True}
+    readout = partial(run_readout, members=members)
+    return [
+        *(
+            _case("all", k, partial(_operator, k), run, members, **options)
+            for k in OPERATORS
+        ),
+        _case("low-rank", FusionReadout, _fusion, readout, members, **options),
+    ]
+
+
 def _encoder(kind: type, name: str, **options: object) -> nn.Module:
     channels = next(m.channels for m in MODALITIES if m.name == name)
     encoder, batch = kind(channels, WIDTH, **options), corner_batch()
@@ -366,14 +413,19 @@ def _pool() -> nn.Module:
 def run_pool(module: nn.Module, batch: Batch) -> Outputs:
     """Predict from the sum of each modality's rows, hidden ones too."""
     index = torch.arange(6) % WIDTH
-    outputs = [
-        torch.zeros(batch.num_samples, WIDTH, dtype=module.prior.dtype)
-        .index_add(0, batch.sample[name], lift(name, batch.x[name]))[:, index]
-        .unflatten(1, (2, 3))
-        for name in NAMES
-    ]
+    outputs = _sums_by_modality(batch)[..., index].unflatten(-1, (2, 3))
     together = sums(batch)[:, None, :3]
-    return by_sample(module(torch.stack(outputs, 1), _present(batch), together))
+    return by_sample(module(outputs, _present(batch), together))
+
+
+def _sums_by_modality(batch: Batch) -> Tensor:
+    """Return ``[B, M, D]`` sums of the rows of each modality, hidden ones too."""
+    parts = []
+    for name in NAMES:
+        rows = lift(name, batch.x[name])
+        empty = rows.new_zeros(batch.num_samples, WIDTH)
+        parts.append(empty.index_add(0, batch.sample[name], rows))
+    return torch.stack(parts, 1)
 
 
 def _present(batch: Batch) -> Tensor:
@@ -414,5 +466,6 @@ def block_cases() -> list[Case]:
     cases.append(_case("patterns", EvidencePool, _pool, run_pool, prior=True))
     for members in (None, 2):
         cases += layer_cases(members) + readout_cases(members)
+        cases += operator_cases(members)
         cases += encoder_cases(members) + head_cases(members)
     return cases

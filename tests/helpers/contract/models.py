@@ -211,6 +211,8 @@ def model_cases() -> list[Case]:
         _case("custom-scalar", custom, capacity="scalar"),
         _case("read-mean", read_all, readout="mean"),
         _case("read-max-members", read_all, readout="max", members=2),
+        _case("read-gated-members", read_all, readout="gated", members=2),
+        _case("read-low-rank", read_all, readout="low_rank"),
         _case("read-attention", read_all, readout="attention", **both),
         *(
             _case(f"two-way-{name}", two_way, conv=conv)
