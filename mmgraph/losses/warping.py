@@ -26,8 +26,8 @@ def soft_dtw(
     lengths_x: Int[Tensor, " B"] | None = None,
     lengths_y: Int[Tensor, " B"] | None = None,
     *,
-    gamma: float = 1.0,
-    band: float | None = None,
+    gamma: float | int = 1.0,
+    band: float | int | None = None,
 ) -> Float[Tensor, " B"]:
     r"""Return the soft-DTW of pairs of sequences, given the costs of their steps.
 
@@ -85,7 +85,8 @@ def soft_dtw(
     allowed = inside
     if band is not None:
         allowed = inside & _band_cells(length_x, length_y, steps_x, steps_y, band)
-    result: Tensor = _SoftDTW.apply(clean, allowed, length_x, length_y, float(gamma))
+    arguments = clean, allowed, length_x, length_y, float(gamma)
+    result: Tensor = _SoftDTW.apply(*arguments)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -95,8 +96,8 @@ def soft_dtw_divergence(
     lengths_x: Int[Tensor, " B"] | None = None,
     lengths_y: Int[Tensor, " B"] | None = None,
     *,
-    gamma: float = 1.0,
-    band: float | None = None,
+    gamma: float | int = 1.0,
+    band: float | int | None = None,
 ) -> Float[Tensor, " B"]:
     r"""Return the soft-DTW divergence of pairs of sequences.
 
@@ -290,11 +291,11 @@ def _clean(name: str, x: Tensor, lengths: Tensor, steps: int) -> Tensor:
 
 
 def _check_options(gamma: object, band: object) -> None:
-    if not isinstance(gamma, Real) or not 0 <= gamma < float("inf"):
+    if not isinstance(gamma, Real) or not 0 <= float(gamma) < float("inf"):
         raise ConfigError(
             f"gamma must be a number of at least 0, got {gamma!r}.", parameter="gamma"
         )
-    if band is not None and (not isinstance(band, Real) or not 0 <= band <= 1):
+    if band is not None and (not isinstance(band, Real) or not 0 <= float(band) <= 1):
         raise ConfigError(
             f"band must be a number from 0 to 1, a share of the longer sequence, got"
             f" {band!r}.",
