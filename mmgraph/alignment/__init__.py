@@ -1,8 +1,13 @@
-"""Explicit alignment of modalities: warping of sequences, offsets of clocks.
+"""Explicit alignment: which rows of two modalities belong together, and which moments.
 
-The folder imports data and losses; estimators and the command line import it.
+Canonical correlation analysis of any number of modalities, tables of similarity,
+optimal transport between samples without pairs, warping of sequences and offsets of
+clocks. Missing rows are NaN, in inputs and in results. The folder depends on ``data``,
+``losses`` and ``nn``.
 """
 
+from mmgraph.alignment.canonical import CCA
+from mmgraph.alignment.similarity import similarity
 from mmgraph.alignment.warping import Warping, dtw
 
-__all__ = ["Warping", "dtw"]
+__all__ = ["CCA", "Warping", "dtw", "similarity"]

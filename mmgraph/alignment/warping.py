@@ -4,18 +4,17 @@ Letters: ``T`` and ``S`` rows of the recordings, ``C`` channels, ``L`` steps of 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from mmgraph.alignment.rows import FloatArray, as_rows, observed
 from mmgraph.data.column import as_entries
 from mmgraph.errors import ConfigError, DataError
 from mmgraph.losses.warping import soft_dtw
 from mmgraph.typing import ArrayLike
 
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 MOST_CELLS = 1 << 25  # of a cost matrix: about 2 GB of memory
@@ -87,7 +86,7 @@ def dtw(
         raise DataError(
             f"x and y must have the same channels, got {a.shape[1]} and {b.shape[1]}."
         )
-    rows, columns = (np.flatnonzero(~np.isnan(each).all(axis=1)) for each in (a, b))
+    rows, columns = (np.flatnonzero(observed(each)) for each in (a, b))
     if len(rows) * len(columns) > MOST_CELLS:
         raise DataError(
             f"x and y must have at most {MOST_CELLS} pairs of rows, got {len(rows)} x"
@@ -121,33 +120,27 @@ def _best_path(
     return float(total.detach().clamp(min=0).sqrt()), inner.nonzero().numpy()
 
 
-def _read_rows(name: str, content: Any) -> FloatArray:  # noqa: ANN401
+def _read_rows(name: str, content: ArrayLike) -> FloatArray:
     """Return a recording ``[T, C]``; raise DataError for anything else."""
-    try:
-        listed = isinstance(content, (list, tuple))
-        entries = content if listed else as_entries(content)
-        x = np.asarray(entries, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{name} must be numbers [T, C] or [T], got {type(content).__name__}.",
-            parameter=name,
-        ) from None
-    x = x[:, None] if x.ndim == 1 else x
-    if x.ndim != 2:
-        raise DataError(
-            f"{name} must have the shape [T, C] or [T], got {list(x.shape)}.",
-            parameter=name,
+    entries = as_entries(content)
+    if entries.ndim == 1:
+        listed = entries.dtype == object
+        entries = (
+            [each if np.ndim(each) else [each] for each in entries]
+            if listed
+            else entries[:, None]
         )
-    known = x[~np.isnan(x).all(axis=1)]
-    if not known.size:
+    x = as_rows(name, entries)
+    known = observed(x)
+    if not known.any():
         raise DataError(
             f"{name} must have a row with a number, got none of {len(x)} rows.",
             parameter=name,
         )
-    if not np.isfinite(known).all():
+    if np.isnan(x[known]).any():
         raise DataError(
-            f"{name} must have finite numbers in rows that are not missing, got NaN or"
-            " an infinite value. Fill single cells, or set their rows to NaN.",
+            f"{name} must have no NaN in rows that are not missing, got some. Fill"
+            " single cells, or set their rows to NaN.",
             parameter=name,
         )
     return x
