@@ -7,7 +7,8 @@ clocks. Missing rows are NaN, in inputs and in results. The folder depends on ``
 """
 
 from mmgraph.alignment.canonical import CCA
+from mmgraph.alignment.clocks import Offset, estimate_offset
 from mmgraph.alignment.similarity import similarity
 from mmgraph.alignment.warping import Warping, dtw
 
-__all__ = ["CCA", "Warping", "dtw", "similarity"]
+__all__ = ["CCA", "Offset", "Warping", "dtw", "estimate_offset", "similarity"]
