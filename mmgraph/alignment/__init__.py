@@ -7,5 +7,6 @@ results. The folder depends on ``data`` and ``nn``.
 
 from mmgraph.alignment.canonical import CCA
 from mmgraph.alignment.similarity import similarity
+from mmgraph.alignment.transport import Transport, transport
 
-__all__ = ["CCA", "similarity"]
+__all__ = ["CCA", "Transport", "similarity", "transport"]
