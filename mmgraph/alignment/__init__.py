@@ -9,6 +9,16 @@ clocks. Missing rows are NaN, in inputs and in results. The folder depends on ``
 from mmgraph.alignment.canonical import CCA
 from mmgraph.alignment.clocks import Offset, estimate_offset
 from mmgraph.alignment.similarity import similarity
+from mmgraph.alignment.transport import Transport, transport
 from mmgraph.alignment.warping import Warping, dtw
 
-__all__ = ["CCA", "Offset", "Warping", "dtw", "estimate_offset", "similarity"]
+__all__ = [
+    "CCA",
+    "Offset",
+    "Transport",
+    "Warping",
+    "dtw",
+    "estimate_offset",
+    "similarity",
+    "transport",
+]

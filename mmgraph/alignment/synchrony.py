@@ -50,7 +50,8 @@ class Lags:
     @property
     def seconds(self) -> FloatArray:
         """Seconds of all lags, ``[2 K + 1]``."""
-        return self.step * np.arange(-self.count, self.count + 1) + self.phase
+        lags = np.arange(-self.count, self.count + 1, dtype=np.float64)
+        return lags * self.step + self.phase
 
     def shift(self, a: Recording, b: Recording) -> float:
         """Return the cells by which the starts of two recordings differ."""
@@ -139,8 +140,8 @@ class VariateModel:
             (u, seen_u), (v, seen_v) = (_known(each.values) for each in (left, right))
             x = [u * product, (u**2 @ square)[:, None], seen_u * constant, seen_u]
             y = [v, seen_v, seen_v, (v**2 @ square)[:, None]]
-            columns = (np.concatenate(side, axis=1) for side in (x, y))
-            rows.append(correlate(*columns, lags.count, lags.shift(left, right)))
+            a, b = (np.concatenate(side, axis=1) for side in (x, y))
+            rows.append(correlate(a, b, lags.count, lags.shift(left, right)))
         return np.stack(rows)
 
 

@@ -123,14 +123,10 @@ def _best_path(
 def _read_rows(name: str, content: ArrayLike) -> FloatArray:
     """Return a recording ``[T, C]``; raise DataError for anything else."""
     entries = as_entries(content)
-    if entries.ndim == 1:
-        listed = entries.dtype == object
-        entries = (
-            [each if np.ndim(each) else [each] for each in entries]
-            if listed
-            else entries[:, None]
-        )
-    x = as_rows(name, entries)
+    if entries.ndim == 1 and entries.dtype == object:
+        x = as_rows(name, [each if np.ndim(each) else [each] for each in entries])
+    else:
+        x = as_rows(name, entries[:, None] if entries.ndim == 1 else entries)
     known = observed(x)
     if not known.any():
         raise DataError(
