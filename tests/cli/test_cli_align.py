@@ -35,10 +35,7 @@ def recordings(seed, shift=0.0, count=40):
     return MultimodalData.from_arrays(
         {
             "watch": motion,
-            "camera": [
-                x @ [[1.0, 1.0], [0.0, 1.0]] + n
-                for x, n in zip(motion, noise, strict=True)
-            ],
+            "camera": turned,
             "level": level[:, 0] + 0.1 * rng.standard_normal((count, 2)),
             "other": level[:, 0] + 0.1 * rng.standard_normal((count, 2)),
         },
