@@ -14,7 +14,12 @@ FILES = sorted((ROOT / "mmgraph").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Import names that differ from the name of the distribution.
-DISTRIBUTIONS = {"PIL": "pillow", "faiss": "faiss-cpu", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "faiss": "faiss-cpu",
+    "ot": "pot",
+    "sklearn": "scikit-learn",
+}
 # Extras of the library itself; the others are for development.
 TOOLS = {"all", "dev", "docs"}
 

@@ -19,8 +19,9 @@ DOCS = ROOT / "docs"
 API = sorted((DOCS / "api").glob("*.md"))
 MODULES = {
     # pages of their own
-    "mmgraph": {"baselines", "corruption", "metrics", "missing", "nn"},
+    "mmgraph": {"alignment", "baselines", "corruption", "metrics", "missing", "nn"},
     "mmgraph.nn": {"Classification", "MultiLabel", "Regression"},  # the same classes
+    "mmgraph.alignment": set(),
     "mmgraph.metrics": set(),
     "mmgraph.missing": {"MaskPlan"},
     "mmgraph.corruption": set(),

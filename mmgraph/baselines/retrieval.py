@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mmgraph.alignment import canonical
 from mmgraph.baselines.inputs import (
     FloatArray,
     FloatingArray,
@@ -27,7 +28,7 @@ Pair = tuple[FloatArray, FloatArray]
 
 COMPONENTS = 128  # principal components per modality
 CANONICAL = 32  # canonical components
-SHRINKAGE = 0.1  # of variances in CCA, towards their mean
+RIDGE = 1 / 11  # of CCA: a tenth of the mean variance is added to each
 MIN_PAIRS = 8  # fewest samples with both modalities that a pair is fitted on
 
 
@@ -126,11 +127,11 @@ class PairwiseBaseline(RetrievalBaseline):
         self._pairs: dict[tuple[str, str], Any] = {}
         for a, b in combinations(x, 2):
             both = observed(x[a]) & observed(x[b])
-            if both.sum() >= MIN_PAIRS:
-                self._pairs[a, b] = self._fit_pair(
-                    self._components[a].apply(x[a][both]),
-                    self._components[b].apply(x[b][both]),
-                )
+            if both.sum() < MIN_PAIRS:
+                continue
+            sides = [self._components[m].apply(x[m][both]) for m in (a, b)]
+            if all(np.ptp(side, axis=0).any() for side in sides):  # else no relation
+                self._pairs[a, b] = self._fit_pair(*sides)
 
     def _embed(self, a: str, x: FloatArray, b: str, y: FloatArray) -> Pair | None:
         u, v = self._components[a].apply(x), self._components[b].apply(y)
@@ -161,14 +162,12 @@ class CCA(PairwiseBaseline):
     """
 
     def _fit_pair(self, x: FloatArray, y: FloatArray) -> Any:  # noqa: ANN401
-        u, v = _whitener(x), _whitener(y)
-        left, strength, right = np.linalg.svd((x @ u).T @ (y @ v) / len(x))
-        kept = min(CANONICAL, len(strength))
-        weight = np.sqrt(np.clip(strength[:kept], 0, 1))
-        return u @ left[:, :kept] * weight, v @ right[:kept].T * weight
+        return canonical.CCA(CANONICAL, ridge=RIDGE, scale=False).fit({"x": x, "y": y})
 
     def _embed_pair(self, fitted: Any, x: FloatArray, y: FloatArray) -> Pair:  # noqa: ANN401
-        return x @ fitted[0], y @ fitted[1]
+        weight = np.sqrt(np.clip(fitted.correlations_, 0, 1))
+        u, v = fitted.transform({"x": x})["x"], fitted.transform({"y": y})["y"]
+        return u * weight, v * weight
 
 
 class RidgePCA(PairwiseBaseline):
@@ -256,13 +255,6 @@ class Components:
     def apply(self, x: FloatArray) -> FloatArray:
         """Return the components [N, R]."""
         return x @ self.axes
-
-
-def _whitener(x: FloatArray) -> FloatArray:
-    """Return the whitening map [F, F] with shrunk variances."""
-    variance, axes = np.linalg.eigh(x.T @ x / len(x))
-    shrunk = variance + SHRINKAGE * max(float(variance.mean()), np.finfo(float).eps)
-    return np.asarray(axes / np.sqrt(shrunk))
 
 
 def _unit(x: FloatArray) -> FloatArray:

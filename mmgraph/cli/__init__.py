@@ -4,7 +4,8 @@ A command parses its options, calls one function of ``workflows`` and prints the
 Only this package prints.
 """
 
-from mmgraph.cli import bench as bench  # each module adds its command to the app
+from mmgraph.cli import align as align  # each module adds its command to the app
+from mmgraph.cli import bench as bench
 from mmgraph.cli import contributions as contributions
 from mmgraph.cli import datasets as datasets
 from mmgraph.cli import evaluate as evaluate

@@ -31,6 +31,7 @@ from mmgraph.data.io.frames import check_same_index, unpack_frames
 from mmgraph.data.io.hetero_data import build_graphs, parse_graphs
 from mmgraph.data.io.parquet import build_table, read_table, write_table
 from mmgraph.data.io.times import warn_origins
+from mmgraph.data.retime import shift_columns, stretch_columns
 from mmgraph.data.schema_inference import fit_columns, infer_schema, narrow_schema
 from mmgraph.data.splits import split_indices
 from mmgraph.data.string_cells import warn_about_numbers
@@ -564,6 +565,55 @@ class MultimodalData:
             columns={name: self.columns[name] for name in names},
             given_schema=None if schema is None else narrow_schema(schema, names),
         )
+
+    def shift_times(self, seconds: Mapping[str, float | ArrayLike]) -> "MultimodalData":
+        """Return the data with seconds added to the times of some modalities.
+
+        Args:
+            seconds: A number by modality, or ``[N]`` numbers, one per sample. NaN
+                leaves the times of a sample unchanged. A clock that is ahead by the
+                ``seconds`` of :func:`mmgraph.alignment.estimate_offset` is corrected by
+                their negative.
+
+        Returns:
+            Data of the same samples.
+
+        Raises:
+            DataError: If a modality is unknown or has no times, or a shift is infinite.
+
+        Example:
+            >>> arrays, times = {"ecg": [[0.1, 0.4]]}, {"ecg": [[5.0, 5.5]]}
+            >>> data = MultimodalData.from_arrays(arrays, times=times)
+            >>> data.shift_times({"ecg": -0.5}).columns["ecg"].time
+            array([4.5, 5. ])
+        """
+        return replace(self, columns=shift_columns(self.columns, seconds))
+
+    def stretch_times(
+        self, factors: Mapping[str, float | ArrayLike]
+    ) -> "MultimodalData":
+        """Return the data with the times of some modalities multiplied.
+
+        The first row of each sample keeps its time.
+
+        Args:
+            factors: A factor above 0 by modality, or ``[N]`` factors, one per sample.
+                NaN leaves the times of a sample unchanged.
+
+        Returns:
+            Data of the same samples.
+
+        Raises:
+            DataError: If a modality is unknown or has no times, or a factor is not
+                above 0 and finite.
+
+        Example:
+            >>> arrays, times = {"ecg": [[0.1, 0.4]]}, {"ecg": [[5.0, 5.5]]}
+            >>> data = MultimodalData.from_arrays(arrays, times=times)
+            >>> data.stretch_times({"ecg": 2.0}).columns["ecg"].time
+            array([5., 6.])
+        """
+        return replace(self, columns=stretch_columns(self.columns, factors))
 
     def features(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return one feature vector of fixed width per sample and modality.

@@ -79,10 +79,10 @@ def from_mirror(name: str, path: PathLike) -> MultimodalData:
 
     Args:
         name: Data set with a converter: ``grid_av``, ``kiba``, ``nlvr``,
-            ``phone_watch_har``, ``physionet2012``, ``shapes_vqa``, ``snpcc``,
-            ``spoken_digits``, ``tuxpaint``, ``utd_mhad``, ``wesad`` or ``wikipedia``;
-            or a variant: ``tuxpaint_whole``, which includes the stamps of rare
-            categories, ``grid_av_whole``, whose clips are not cut to the letter,
+            ``phone_watch_har``, ``physionet2012``, ``shapes_vqa``, ``snare_seq``,
+            ``snpcc``, ``spoken_digits``, ``tuxpaint``, ``utd_mhad``, ``wesad`` or
+            ``wikipedia``; or a variant: ``tuxpaint_whole``, which includes the stamps
+            of rare categories, ``grid_av_whole``, whose clips are not cut to the letter,
             ``grid_av_0db``, whose voice has white noise of the same power, and
             ``kiba_known``, whose test pairs are of known molecules.
         path: ``.npz`` file of the data set, with the arrays that its card lists.
@@ -384,6 +384,12 @@ def _kiba(arrays: Arrays, part: str = "part") -> MultimodalData:
     )
 
 
+def _snare_seq(arrays: Arrays) -> MultimodalData:
+    """Cells with chromatin accessibility and gene expression."""
+    cells = {name: arrays[name] for name in ("atac", "rna")}
+    return MultimodalData.from_arrays(cells, y=arrays["y"])
+
+
 _CONVERTERS: dict[str, Callable[[Arrays], MultimodalData]] = {
     "grid_av": grid_av,
     "grid_av_0db": functools.partial(grid_av, decibels=0.0),
@@ -394,6 +400,7 @@ _CONVERTERS: dict[str, Callable[[Arrays], MultimodalData]] = {
     "phone_watch_har": phone_watch_har,
     "physionet2012": _physionet2012,
     "shapes_vqa": _shapes_vqa,
+    "snare_seq": _snare_seq,
     "snpcc": snpcc,
     "spoken_digits": _spoken_digits,
     "tuxpaint": _tuxpaint,

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from mmgraph.embedding.aligned import AlignedMap, fit_aligned
 from mmgraph.embedding.kernel_ridge import (
     KernelRidge,
-    RBFMap,
     fit_kernel_ridge,
     shared_components,
 )
@@ -26,6 +25,7 @@ from mmgraph.errors import DataError
 from mmgraph.experts.links import ExpertKind
 from mmgraph.experts.stacking import fit_evidence
 from mmgraph.nn.heads import Classification
+from mmgraph.nn.radial import RBFMap
 from mmgraph.ops import present_rows
 
 Supervision: TypeAlias = Literal["auto", "pairs", "labels"]

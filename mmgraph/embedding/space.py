@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmgraph.embedding.aligned import AlignedMap
-from mmgraph.embedding.kernel_ridge import RBFMap
+from mmgraph.nn.radial import RBFMap
 from mmgraph.ops import present_rows
 
 MIN_TOTAL = 1e-12

@@ -5,7 +5,7 @@ nearest landmark, and the 95% quantile q of this distance over training rows tha
 held out from the landmarks, the reliability of the row is
 :math:`\max(d / q, 1)^{-8}`: 1 for usual rows, 0.1 at :math:`d = 1.33\,q`. No label is
 read. Landmarks are means of at least five similar training rows, in the space of
-:class:`mmgraph.embedding.kernel_ridge.RBFMap`.
+:class:`mmgraph.nn.radial.RBFMap`.
 
 Rows of other samples, each of them typical, are not detected; see
 :func:`mmgraph.estimators.check.contradictions`.
@@ -18,11 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.embedding.kernel_ridge import (
-    means_of_similar,
-    signed_sqrt,
-    squared_distances,
-)
+from mmgraph.nn.radial import means_of_similar, signed_sqrt, squared_distances
 from mmgraph.nn.scaling import StandardScaler
 from mmgraph.ops import present_rows
 

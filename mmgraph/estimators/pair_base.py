@@ -19,7 +19,6 @@ from mmgraph.data.targets import class_numbers
 from mmgraph.embedding.aligned import AlignedMap
 from mmgraph.embedding.fit import FittedSpace, Supervision, fit_space
 from mmgraph.embedding.group_imputation import impute_from_group
-from mmgraph.embedding.kernel_ridge import RBFMap
 from mmgraph.embedding.space import EmbeddingSpace, empty_space
 from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.errors import ConfigError, DataError
@@ -30,6 +29,7 @@ from mmgraph.estimators.validation import PAIR_CONSTRAINTS, Constraint
 from mmgraph.experts.serialization import experts_config, experts_from_config
 from mmgraph.model_card import model_card
 from mmgraph.nn.heads import Classification
+from mmgraph.nn.radial import RBFMap
 from mmgraph.schema import Modality, Schema
 from mmgraph.typing import PathLike
 

@@ -1,7 +1,8 @@
 """Training losses over valid terms; a loss without a valid term is zero.
 
 Pointwise losses compare predictions with labels that may be unknown; pairwise losses
-are contrastive. The folder depends on torch only.
+are contrastive; soft-DTW compares sequences of any lengths. The folder depends on torch
+only.
 """
 
 from mmgraph.losses.pairwise import info_nce, sigmoid_contrastive
@@ -17,6 +18,7 @@ from mmgraph.losses.pointwise import (
     squared_error,
     weighted_mean,
 )
+from mmgraph.losses.warping import soft_dtw, soft_dtw_divergence
 
 __all__ = [
     "LossSums",
@@ -29,6 +31,8 @@ __all__ = [
     "masked_squared_error",
     "ratio",
     "sigmoid_contrastive",
+    "soft_dtw",
+    "soft_dtw_divergence",
     "squared_error",
     "weighted_mean",
 ]

@@ -5,6 +5,13 @@ Exclude samples without a label (NaN, or code -1) before the call. Without sampl
 metrics are nan.
 """
 
+from mmgraph.metrics.alignment import (
+    foscttm,
+    label_transfer,
+    linear_cka,
+    uniformity_alignment,
+    warping_error,
+)
 from mmgraph.metrics.classification import (
     accuracy,
     auroc,
@@ -57,7 +64,10 @@ __all__ = [
     "equity",
     "expected_calibration_error",
     "first_ranks",
+    "foscttm",
     "holm",
+    "label_transfer",
+    "linear_cka",
     "log_loss",
     "macro_f1",
     "matching_scores",
@@ -75,4 +85,6 @@ __all__ = [
     "retrieval_scores",
     "rmse",
     "same_key",
+    "uniformity_alignment",
+    "warping_error",
 ]

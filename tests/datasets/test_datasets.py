@@ -27,6 +27,7 @@ MIRRORED = (
     "phone_watch_har",
     "physionet2012",
     "shapes_vqa",
+    "snare_seq",
     "snpcc",
     "spoken_digits",
     "tuxpaint",

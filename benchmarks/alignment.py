@@ -1,0 +1,154 @@
+"""Alignment of modalities: measurements of canonical correlation and transport.
+
+``bridge``: retrieval between two modalities that no training sample has together
+(mfeat). ``half``: retrieval with half of the training rows missing (tuxpaint), by CCA of
+all rows of three modalities, and by CCA of the samples that have both. ``cells``:
+alignment of cells without any pair (snare_seq).
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmgraph import MultimodalData, load_dataset, metrics, missing
+from mmgraph.alignment import CCA, similarity, transport
+
+EXAMPLE = """examples:
+  python benchmarks/alignment.py bridge
+  MMGRAPH_DATA=DIR python benchmarks/alignment.py half
+  MMGRAPH_DATA=DIR python benchmarks/alignment.py cells
+"""
+COMPONENTS, RIDGES = (20, 50, 100), (0.1, 0.3, 0.6)  # candidates of `half`
+NUM_FOLDS = 3  # of the training part of `half`
+SIDES = ("image", "text")
+ALL = ("image", "text", "speech_fr")
+FloatArray = NDArray[np.floating]
+
+
+def recall(a: FloatArray, b: FloatArray, k: int = 10) -> float:
+    """Return the mean Recall@k of both directions; row i of both is one sample."""
+    both = ~(np.isnan(a).any(axis=1) | np.isnan(b).any(axis=1))
+    table = similarity(a[both], b[both])
+    own = np.eye(len(table), dtype=bool)
+    return float(np.mean([metrics.recall_at_k(t, own, k) for t in (table, table.T)]))
+
+
+def unlinked(data: MultimodalData) -> MultimodalData:
+    """Remove `pix` from the first half of the samples, and `fac` from the others."""
+    first = np.arange(len(data)) < len(data) // 2
+    return data.mask({"pix": ~first, "fac": first})
+
+
+def bridge(
+    seed: int, remove: Callable[[MultimodalData], MultimodalData]
+) -> list[float]:
+    """Return Recall@10 and Recall@1 between `fac` and `pix` among 500 new samples."""
+    data = load_dataset("mfeat").select(["fac", "kar", "pix"])
+    order = np.random.default_rng(seed).permutation(len(data))
+    train, test = data[order[:1000]], data[order[1000:1500]]
+    z = CCA(20).fit(remove(train)).transform(test)
+    return [recall(z["fac"], z["pix"], k) for k in (10, 1)]
+
+
+def print_bridge(draws: int) -> None:
+    """Print the recall for two patterns of missing rows."""
+    patterns = {
+        "no sample has fac and pix": unlinked,
+        "half of all rows missing at random": lambda data: (
+            missing.mcar(0.5).plan(data, seed=0).apply(data)
+        ),
+    }
+    print("| training rows | Recall@10 | Recall@1 |\n|---|---|---|")
+    for name, remove in patterns.items():
+        found = np.array([bridge(seed, remove) for seed in range(draws)]).T
+        cells = [", ".join(f"{value:.3f}" for value in row) for row in found]
+        print(f"| {name} | {cells[0]} | {cells[1]} |")
+
+
+def score_half(
+    train: MultimodalData, test: MultimodalData, pairs: bool, options: tuple[int, float]
+) -> float:
+    """Return Recall@10 between image and text; NaN where a fit is not possible."""
+    if pairs:
+        both = train.select(SIDES).present.all(axis=1)
+        train = train[np.flatnonzero(both)].select(SIDES)
+    z = CCA(options[0], ridge=options[1]).fit(train).transform(test.select(SIDES))
+    return recall(z["image"], z["text"])
+
+
+def choose(train: MultimodalData, pairs: bool) -> tuple[int, float]:
+    """Return the options that are best on validation parts of the training data."""
+    parts = [train.split(0.3, seed=fold) for fold in range(NUM_FOLDS)]
+    candidates = list(product(COMPONENTS, RIDGES))
+    scores = [
+        np.mean([score_half(*part, pairs, options) for part in parts])
+        for options in candidates
+    ]
+    return candidates[int(np.argmax(scores))]
+
+
+def print_half(draws: int) -> None:
+    """Print the recall of both ways to use incomplete samples."""
+    data = load_dataset("tuxpaint").select(ALL)
+    results: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(draws):
+        train, test = data.split(0.3, seed=seed)
+        train = missing.mcar(0.5).plan(train, seed=seed).apply(train)
+        for pairs, scores in results.items():
+            options = choose(train, pairs)
+            scores.append(score_half(train, test, pairs, options))
+            kind = "pairs" if pairs else "all rows"
+            print(f"split {seed}, {kind}: {scores[-1]:.3f} with {options}", flush=True)
+    gain = np.subtract(results[False], results[True])
+    error = gain.std(ddof=1) / np.sqrt(len(gain))
+    for pairs, scores in results.items():
+        name = "samples with image and text" if pairs else "all rows of 3 modalities"
+        print(f"{name}: Recall@10 {np.mean(scores):.3f}")
+    print(f"difference {gain.mean():.3f} (standard error {error:.3f})")
+
+
+def print_cells(draws: int) -> None:
+    """Print the scores of transport between cells whose pairs are not used."""
+    data = load_dataset("snare_seq")
+    unit = {
+        name: x / np.linalg.norm(x, axis=1, keepdims=True)
+        for name, x in data.features().items()
+    }
+    print("| order | seconds | FOSCTTM | labels |\n|---|---|---|---|")
+    for seed in range(draws):
+        order = np.random.default_rng(seed).permutation(len(data))
+        start = time.perf_counter()
+        found = transport(unit["atac"], unit["rna"][order], kind="gromov")
+        seconds = time.perf_counter() - start
+        partner = unit["rna"]
+        error = metrics.foscttm(found.mapped, partner)
+        labels = metrics.label_transfer(partner, data.y, found.mapped)
+        print(f"| {seed} | {seconds:.0f} | {error:.3f} | {labels:.3f} |", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one measurement."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks/alignment.py",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = {
+        "bridge": (print_bridge, 3),
+        "half": (print_half, 5),
+        "cells": (print_cells, 1),
+    }
+    parser.add_argument("measurement", choices=commands)
+    parser.add_argument("--draws", type=int, help="random draws or splits")
+    found = parser.parse_args(arguments)
+    run, draws = commands[found.measurement]
+    run(found.draws or draws)
+
+
+if __name__ == "__main__":
+    main()
