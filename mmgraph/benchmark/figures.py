@@ -50,6 +50,9 @@ class Style:
 STYLES = {
     "mmgraph": Style("#e4572e", "-", 3.2),
     "mmgraph_no_edges": Style(INK, "--", 1.6, "D"),
+    "mmgraph_data": Style("#e4572e", ":", 1.7),
+    "mmgraph_feature": Style("#e4572e", "-.", 1.5),
+    "mmgraph_model": Style("#e4572e", "--", 1.5),
     "late_logistic": Style("#3d85c6", "-", 1.5),
     "late_forest": Style("#3d85c6", "--", 1.5),
     "mean_logistic": Style("#2f9e78", "-", 1.5),
