@@ -18,11 +18,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.embedding.kernel_ridge import (
-    means_of_similar,
-    signed_sqrt,
-    squared_distances,
-)
+from mmgraph.embedding.kernel_ridge import means_of_similar
+from mmgraph.kernels import signed_sqrt, squared_distances
 from mmgraph.nn.scaling import StandardScaler
 from mmgraph.ops import present_rows
 

@@ -115,7 +115,8 @@ def test_a_folder_of_tables_trains_the_same_retriever(table, here):
 
 @pytest.mark.slow
 def test_level_of_fusion_is_an_option(table, here, few_trees):
-    run("train", table, "--label", "y", "--level", "data", "--output", "m", *MODALITIES)
+    options = ("--level", "data", "--modality", "b=b0,b1,b2", "--output", "m")
+    run("train", table, "--label", "a0", *options)
     text = (here / "m" / MANIFEST).read_text("utf-8")
     assert json.loads(text)["params"]["level"] == "data"
 
