@@ -19,12 +19,13 @@ DOCS = ROOT / "docs"
 API = sorted((DOCS / "api").glob("*.md"))
 MODULES = {
     # pages of their own
-    "mmgraph": {"baselines", "corruption", "metrics", "missing", "nn"},
+    "mmgraph": {"baselines", "corruption", "kernels", "metrics", "missing", "nn"},
     "mmgraph.nn": {"Classification", "MultiLabel", "Regression"},  # the same classes
     "mmgraph.metrics": set(),
     "mmgraph.missing": {"MaskPlan"},
     "mmgraph.corruption": set(),
     "mmgraph.baselines": set(),
+    "mmgraph.kernels": set(),
     "mmgraph.losses": set(),
     "mmgraph.serving": set(),
 }

@@ -247,7 +247,7 @@ class KernelFusion(Baseline):
         features = {name: self._maps[name](table) for name, table in x.items()}
         present = np.stack([observed(table) for table in x.values()], axis=1)
         proba = self._proba(self._model, self._join(features, [present]))
-        return np.where(present.any(axis=1)[:, None], proba, self.prior_)
+        return np.where(present.any(axis=1, keepdims=True), proba, self.prior_)
 
 
 _WEIGHTS = "alignment", "uniform"
