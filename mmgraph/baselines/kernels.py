@@ -34,7 +34,8 @@ from mmgraph.kernels import (
 )
 
 _RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03)
-_DEFAULT_RIDGE = 1.0  # with too few samples to choose one
+_LINEAR_SHARES = 0.0, 0.5
+_DEFAULTS = 0.5, 1.0  # share and ridge, with too few samples to choose them
 _MAX_ALIGNED = 1000  # samples by which weights are chosen
 _MAX_COMPONENTS = 200  # of a kernel
 _MIN_EIGENVALUE = 1e-6  # relative to the largest one
@@ -42,23 +43,30 @@ _MIN_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class _Nystroem:
-    """Feature map of a kernel of one modality, in the span of landmarks.
+class _KernelMap:
+    """Feature map of the kernel of one modality, in the span of landmarks.
+
+    The kernel is a weighted mean of a Gaussian kernel of three widths, on signed square
+    roots of the features, and of a linear kernel whose mean with itself is 1.
 
     Attributes:
         scaler: Standardization of the signed square roots.
+        linear: Standardization of the features.
+        norm: Root of the mean square norm of standardized features.
         landmarks: Landmarks, [L, F].
         spread: Mean squared distance of the landmarks, [].
         components: Map of the kernel with the landmarks to features, [L, D].
     """
 
     scaler: StandardScaler
+    linear: StandardScaler
+    norm: float
     landmarks: torch.Tensor
     spread: torch.Tensor
     components: torch.Tensor
 
     @classmethod
-    def fit(cls, x: FloatingArray, landmarks: IntArray) -> "_Nystroem":
+    def fit(cls, x: FloatingArray, landmarks: IntArray) -> "_KernelMap":
         """Fit on [N, F]; rows of NaN are left out."""
         root = _signed_sqrt(x)
         scaler = StandardScaler.fit(root)
@@ -69,31 +77,43 @@ class _Nystroem:
         kept = int((values > _MIN_EIGENVALUE * values[0]).sum())
         kept = min(kept, _MAX_COMPONENTS)
         components = vectors[:, :kept] / values[:kept].sqrt()
-        return cls(scaler, rows, spread, components)
+        linear = StandardScaler.fit(x)
+        square = float((linear.filled(x[landmarks]) ** 2).sum(axis=1).mean())
+        norm = square**0.5 if square > 0 else 1.0
+        return cls(scaler, linear, norm, rows, spread, components)
 
-    def __call__(self, x: FloatingArray) -> FloatArray:
-        """Return features [N, D], zero where the modality is missing."""
+    def __call__(self, x: FloatingArray, share: float) -> FloatArray:
+        """Return features [N, D + F], zero where the modality is missing.
+
+        Args:
+            x: Rows [N, F].
+            share: Share of the linear kernel.
+        """
         rows = torch.as_tensor(self.scaler.filled(_signed_sqrt(x)))
         kernel = multiscale_rbf(rows, self.landmarks, self.spread)
-        features: FloatArray = (kernel @ self.components).numpy()
+        features = (1 - share) ** 0.5 * (kernel @ self.components).numpy()
+        if share:
+            linear = share**0.5 * self.linear.filled(x) / self.norm
+            features = np.concatenate([features, linear], axis=1)
         return np.where(observed(x)[:, None], features, 0.0)
 
 
 class KernelFusion(Baseline):
     """Multiple-kernel logistic regression, in which a missing modality is no kernel.
 
-    Each modality has a mean of Gaussian kernels of three widths. Kernels are combined
-    as by :func:`mmgraph.kernels.combine`, which is positive semidefinite for any
-    pattern of missing modalities. The combined kernel is represented by features of
-    landmarks, on which a ridge-penalized logistic regression is fitted to the samples
-    and to copies of them with random modalities removed.
+    Each modality has a mean of Gaussian kernels of three widths, or the mean of it and
+    a linear kernel. Kernels are combined as by :func:`mmgraph.kernels.combine`, which
+    is positive semidefinite for any pattern of missing modalities. The combined kernel
+    is represented by features of landmarks, on which a ridge-penalized logistic
+    regression is fitted to the samples and to copies of them with random modalities
+    removed.
 
     Args:
         weights: "alignment": the mean of equal weights and of those of
             :func:`mmgraph.kernels.alignment_weights`; or "uniform": equal weights.
-        ridge: Penalty on the scale of the summed loss; default: the one of .03, .1, .3,
-            1 and 3 with the smallest log loss on a held-out fold under modality
-            dropout.
+        ridge: Penalty on the scale of the summed loss; default: .03, .1, .3, 1 or 3.
+            Penalty and kernel are those of the smallest log loss on a held-out fold
+            under modality dropout.
         copies: Number of copies of each sample under modality dropout.
         landmarks: Maximum number of landmarks of a modality.
         seed: Random seed of landmarks, copies and the held-out fold.
@@ -103,6 +123,7 @@ class KernelFusion(Baseline):
         alignment_: The aligned part of the weights; equal weights if `weights` is
             "uniform".
         ridge_: Penalty that is used.
+        linear_share_: Share of the linear kernel, 0 or 0.5.
 
     References:
         Algorithms for Learning Kernels Based on Centered Alignment. Cortes et al.,
@@ -113,6 +134,7 @@ class KernelFusion(Baseline):
     weights_: dict[str, float]
     alignment_: dict[str, float]
     ridge_: float
+    linear_share_: float
 
     def __init__(
         self,
@@ -160,49 +182,55 @@ class KernelFusion(Baseline):
 
     def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
         rng = np.random.Generator(np.random.PCG64(self.seed))
-        self._maps: dict[str, _Nystroem] = {}
+        self._maps: dict[str, _KernelMap] = {}
         for name, table in x.items():
             rows = rng.permutation(np.flatnonzero(observed(table)))[: self.landmarks]
-            self._maps[name] = _Nystroem.fit(table, np.sort(rows))
-        features = {name: self._maps[name](table) for name, table in x.items()}
+            self._maps[name] = _KernelMap.fit(table, np.sort(rows))
         present = np.stack([observed(table) for table in x.values()], axis=1)
         self.alignment_ = dict.fromkeys(x, 1 / len(x))
         if self.weights == "alignment":
             rows = rng.permutation(len(y))[:_MAX_ALIGNED]
-            kernels = {name: z[rows] @ z[rows].T for name, z in features.items()}
+            parts = self._features({name: t[rows] for name, t in x.items()}, 0.5)
+            kernels = {name: z @ z.T for name, z in parts.items()}
             self.alignment_ = alignment_weights(kernels, y[rows], present[rows])
         self.weights_ = {k: (w + 1 / len(x)) / 2 for k, w in self.alignment_.items()}
         masks = [present, *dropout_masks(present, self.copies, rng)]
-        self.ridge_ = self._choose_ridge(features, y, groups, masks)
+        self.linear_share_, self.ridge_ = self._choose(x, y, groups, masks)
+        features = self._features(x, self.linear_share_)
         self._model = self._fit_logistic(features, y, masks, self.ridge_)
 
-    def _choose_ridge(
+    def _features(self, x: Inputs, share: float) -> dict[str, FloatArray]:
+        """Return the features of each modality."""
+        return {name: self._maps[name](table, share) for name, table in x.items()}
+
+    def _choose(
         self,
-        features: dict[str, FloatArray],
+        x: Inputs,
         y: IntArray,
         groups: NDArray[Any] | None,
         masks: list[BoolArray],
-    ) -> float:
-        """Return the penalty with the smallest log loss on a held-out fold."""
-        if self.ridge is not None:
-            return float(self.ridge)
+    ) -> tuple[float, float]:
+        """Return the share of the linear kernel and the penalty of smallest loss."""
+        share, ridge = _DEFAULTS
+        ridges = _RIDGES if self.ridge is None else (float(self.ridge),)
         folds = stratified_folds(y, groups, self.seed)
         if not folds or len(np.unique(y[folds[0][0]])) < 2:
-            return _DEFAULT_RIDGE
+            return share, ridge if self.ridge is None else ridges[0]
         train, test = folds[0]
-        parts = [
-            {name: z[rows] for name, z in features.items()} for rows in (train, test)
-        ]
-        seen = [[mask[rows] for mask in masks] for rows in (train, test)]
-        held_out = self._join(parts[1], seen[1])
-        losses = []
-        model = None
-        for ridge in _RIDGES:
-            model = self._fit_logistic(parts[0], y[train], seen[0], ridge, model)
-            proba = self._proba(model, held_out)
-            own = proba[np.arange(len(proba)), np.tile(y[test], len(masks))]
-            losses.append(-np.log(np.clip(own, _MIN_PROBABILITY, 1)).mean())
-        return _RIDGES[int(np.argmin(losses))]
+        seen, unseen = ([mask[rows] for mask in masks] for rows in (train, test))
+        losses = {}
+        for share in _LINEAR_SHARES:
+            features = self._features(x, share)
+            known = {name: z[train] for name, z in features.items()}
+            held_out = {name: z[test] for name, z in features.items()}
+            joined, model = self._join(held_out, unseen), None
+            for ridge in ridges:
+                model = self._fit_logistic(known, y[train], seen, ridge, model)
+                proba = self._proba(model, joined)
+                own = proba[np.arange(len(proba)), np.tile(y[test], len(masks))]
+                loss = -np.log(np.clip(own, _MIN_PROBABILITY, 1)).mean()
+                losses[share, ridge] = float(loss)
+        return min(losses, key=losses.__getitem__)
 
     def _fit_logistic(
         self,
@@ -244,7 +272,7 @@ class KernelFusion(Baseline):
         return proba
 
     def _predict(self, x: Inputs) -> FloatArray:
-        features = {name: self._maps[name](table) for name, table in x.items()}
+        features = self._features(x, self.linear_share_)
         present = np.stack([observed(table) for table in x.values()], axis=1)
         proba = self._proba(self._model, self._join(features, [present]))
         return np.where(present.any(axis=1, keepdims=True), proba, self.prior_)

@@ -44,7 +44,7 @@ def test_features_are_those_of_the_combined_kernel():
     data = make_data()
     model = KernelFusion(**FAST).fit(data)
     tables = model._inputs(data)
-    features = {name: model._maps[name](table) for name, table in tables.items()}
+    features = model._features(tables, 0.5)
     joined = model._join(features, [data.present])
     kernels = {name: z @ z.T for name, z in features.items()}
     expected = combine(kernels, data.present, weights=model.weights_)
@@ -58,6 +58,19 @@ def test_ridge_is_chosen_or_given():
     assert chosen.ridge_ in (0.03, 0.1, 0.3, 1.0, 3.0)
     few = data[[0, *np.flatnonzero(data.y == 1)[:2]]]
     assert KernelFusion(copies=1).fit(few).ridge_ == 1.0
+
+
+def test_kernel_is_chosen_on_a_held_out_fold():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4))
+    linear, circle = x.sum(1) > 0, (x[:, :2] ** 2).sum(1) > 1.4
+    shares = [
+        KernelFusion(copies=0, landmarks=100, ridge=0.1)
+        .fit(MultimodalData.from_arrays({"x": x}, y=y.astype(int)))
+        .linear_share_
+        for y in (linear, circle)
+    ]
+    assert shares == [0.5, 0.0]
 
 
 def test_nothing_observed_is_the_class_frequency():
