@@ -23,6 +23,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "equal weights": {"weights": "uniform"},
     "without copies": {"copies": 0},
+    "Gaussian kernels alone": {"linear_share": 0.0},
+    "with a linear kernel": {"linear_share": 0.5},
     "100 landmarks": {"landmarks": 100},
     "ridge 0.1": {"ridge": 0.1},
     "ridge 1": {"ridge": 1.0},

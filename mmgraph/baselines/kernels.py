@@ -33,9 +33,9 @@ from mmgraph.kernels import (
     signed_sqrt,
 )
 
-_RIDGES = (3.0, 1.0, 0.3, 0.1, 0.03)
-_LINEAR_SHARES = 0.0, 0.5
-_DEFAULTS = 0.5, 1.0  # share and ridge, with too few samples to choose them
+_RIDGES: tuple[float, ...] = (3.0, 1.0, 0.3, 0.1, 0.03)
+_LINEAR_SHARES: tuple[float, ...] = (0.0, 0.5)
+_DEFAULT_RIDGE, _DEFAULT_SHARE = 1.0, 0.5  # with too few samples to choose them
 _MAX_ALIGNED = 1000  # samples by which weights are chosen
 _MAX_COMPONENTS = 200  # of a kernel
 _MIN_EIGENVALUE = 1e-6  # relative to the largest one
@@ -111,9 +111,11 @@ class KernelFusion(Baseline):
     Args:
         weights: "alignment": the mean of equal weights and of those of
             :func:`mmgraph.kernels.alignment_weights`; or "uniform": equal weights.
-        ridge: Penalty on the scale of the summed loss; default: .03, .1, .3, 1 or 3.
-            Penalty and kernel are those of the smallest log loss on a held-out fold
-            under modality dropout.
+        ridge: Penalty on the scale of the summed loss; default: .03, .1, .3, 1 or 3,
+            whichever has the smallest log loss on a held-out fold under modality
+            dropout.
+        linear_share: Share of the linear kernel, from 0 to 1; default: 0 or 0.5, chosen
+            together with the penalty.
         copies: Number of copies of each sample under modality dropout.
         landmarks: Maximum number of landmarks of a modality.
         seed: Random seed of landmarks, copies and the held-out fold.
@@ -123,7 +125,7 @@ class KernelFusion(Baseline):
         alignment_: The aligned part of the weights; equal weights if `weights` is
             "uniform".
         ridge_: Penalty that is used.
-        linear_share_: Share of the linear kernel, 0 or 0.5.
+        linear_share_: Share of the linear kernel that is used.
 
     References:
         Algorithms for Learning Kernels Based on Centered Alignment. Cortes et al.,
@@ -141,17 +143,18 @@ class KernelFusion(Baseline):
         *,
         weights: Literal["alignment", "uniform"] = "alignment",
         ridge: float | None = None,
+        linear_share: float | None = None,
         copies: int = 6,
         landmarks: int = 600,
         seed: int = 0,
     ) -> None:
         super().__init__(seed=seed)
-        self.weights, self.ridge = weights, ridge
+        self.weights, self.ridge, self.linear_share = weights, ridge, linear_share
         self.copies, self.landmarks = copies, landmarks
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor parameters, for `sklearn.base.clone`."""
-        names = "weights", "ridge", "copies", "landmarks", "seed"
+        names = "weights", "ridge", "linear_share", "copies", "landmarks", "seed"
         return {name: getattr(self, name) for name in names}
 
     def fit(self, data: Any, y: Any = None) -> "KernelFusion":  # noqa: ANN401
@@ -166,10 +169,16 @@ class KernelFusion(Baseline):
         return self
 
     def _check_params(self) -> None:
-        ridge = self.ridge
+        ridge, share = self.ridge, self.linear_share
+        is_share = share is None or (_is_number(share) and 0 <= share <= 1)
         rules = (
             ("weights", "'alignment' or 'uniform'", self.weights in _WEIGHTS),
-            ("ridge", "None or a number above 0", ridge is None or _is_positive(ridge)),
+            (
+                "ridge",
+                "None or a number above 0",
+                ridge is None or (_is_number(ridge) and ridge > 0),
+            ),
+            ("linear_share", "None or a number from 0 to 1", is_share),
             ("copies", "a whole number of at least 0", _is_count(self.copies, 0)),
             ("landmarks", "a whole number above 0", _is_count(self.landmarks, 1)),
         )
@@ -211,15 +220,19 @@ class KernelFusion(Baseline):
         masks: list[BoolArray],
     ) -> tuple[float, float]:
         """Return the share of the linear kernel and the penalty of smallest loss."""
-        share, ridge = _DEFAULTS
-        ridges = _RIDGES if self.ridge is None else (float(self.ridge),)
+        ridges, shares = _RIDGES, _LINEAR_SHARES
+        if self.ridge is not None:
+            ridges = (float(self.ridge),)
+        if self.linear_share is not None:
+            shares = (float(self.linear_share),)
         folds = stratified_folds(y, groups, self.seed)
         if not folds or len(np.unique(y[folds[0][0]])) < 2:
-            return share, ridge if self.ridge is None else ridges[0]
+            share = _DEFAULT_SHARE if self.linear_share is None else shares[0]
+            return share, _DEFAULT_RIDGE if self.ridge is None else ridges[0]
         train, test = folds[0]
         seen, unseen = ([mask[rows] for mask in masks] for rows in (train, test))
         losses = {}
-        for share in _LINEAR_SHARES:
+        for share in shares:
             features = self._features(x, share)
             known = {name: z[train] for name, z in features.items()}
             held_out = {name: z[test] for name, z in features.items()}
@@ -281,9 +294,9 @@ class KernelFusion(Baseline):
 _WEIGHTS = "alignment", "uniform"
 
 
-def _is_positive(value: object) -> bool:
+def _is_number(value: object) -> bool:
     real = isinstance(value, Real) and not isinstance(value, bool)
-    return real and math.isfinite(value) and value > 0  # type: ignore[operator, arg-type]
+    return real and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _is_count(value: object, least: int) -> bool:

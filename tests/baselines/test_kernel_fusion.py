@@ -91,6 +91,7 @@ def test_parameters_are_read_and_cloned():
     [
         ({"weights": "equal"}, "weights must be 'alignment' or 'uniform', got 'equal'"),
         ({"ridge": 0}, "ridge must be None or a number above 0, got 0"),
+        ({"linear_share": 1.5}, "linear_share must be None or a number from 0 to 1"),
         ({"copies": -1}, "copies must be a whole number of at least 0, got -1"),
         ({"landmarks": 0.5}, "landmarks must be a whole number above 0, got 0.5"),
     ],
