@@ -44,7 +44,7 @@ from mmgraph.embedding.typicality import (
     fit_typicality,
     num_landmarks,
 )
-from mmgraph.errors import CheckpointError, DataError, DataWarning
+from mmgraph.errors import CheckpointError, ConfigError, DataError, DataWarning
 from mmgraph.estimators.base import (
     PREDICT_BATCH,
     AnyArray,
@@ -72,7 +72,7 @@ from mmgraph.estimators.validation import (
     one_sample,
     with_labels,
 )
-from mmgraph.experts.ensemble import predict_joint
+from mmgraph.experts.ensemble import ExpertEnsemble, predict_joint
 from mmgraph.experts.fit import Fitting
 from mmgraph.experts.links import (
     GRAPH_LEVELS,
@@ -263,6 +263,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         progress = self._progress_dir(labeled, processes)
         fitting = Fitting(data, y, task, int(self.seed), processes, progress, weight)
         evidence, ensemble = fitting.experts(self._kinds)
+        self._check_joint(ensemble)
         graph = self._build_graph(task, self._evidence_channels(task))
         model = ResidualFusion(ensemble, graph, self._fit_typicality(data))
         model.graph.fit_scaling(data.batch())
@@ -282,6 +283,20 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             self.model_.requires_grad_(False)
         if progress is not None and processes.is_main_process:
             progress.remove()
+
+    def _check_joint(self, ensemble: ExpertEnsemble) -> None:
+        """Check that the level "data" has a base learner.
+
+        Raises:
+            ConfigError: If all of its kinds read sequences or objects, without any.
+        """
+        has_joint = len(ensemble.joint) > 0 or "joint" in self._kinds
+        if self.level == "data" and not has_joint:
+            raise ConfigError(
+                "experts must hold 'joint' for level='data' and data without sequences "
+                f"or objects, got {self.experts!r}.",
+                parameter="experts",
+            )
 
     @property
     def _kinds(self) -> tuple[ExpertKind, ...]:

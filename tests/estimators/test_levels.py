@@ -180,6 +180,10 @@ def test_pool_of_joint_base_learners_weights_them_by_one():
             "level='data', got",
         ),
         (
+            {"level": "data", "experts": ("submodels",)},
+            "experts must hold 'joint' for level='data' and data without sequences",
+        ),
+        (
             {"level": "model", "experts": ("joint",)},
             "experts must be a list with an expert of one modality too, got",
         ),
