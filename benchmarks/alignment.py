@@ -1,8 +1,8 @@
 """Alignment of modalities: measurements of canonical correlation and transport.
 
 ``bridge``: retrieval between two modalities that no training sample has together
-(mfeat). ``half``: retrieval with half of the training rows missing (tuxpaint), by CCA of
-all rows of three modalities, and by CCA of the samples that have both. ``cells``:
+(mfeat). ``half``: retrieval with half of the training rows missing (tuxpaint), by CCA
+of all rows of three modalities, and by CCA of the samples that have both. ``cells``:
 alignment of cells without any pair (snare_seq).
 """
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmgraph import alignment, baselines, corruption, metrics, missing, nn
+    from mmgraph import alignment, baselines, corruption, kernels, metrics, missing, nn
     from mmgraph.data import MultimodalData, MultimodalStream
     from mmgraph.data.batch import Batch
     from mmgraph.datasets import load_dataset
@@ -85,7 +85,9 @@ _HOME = {
     "evaluate": "evaluation",
     "load_dataset": "datasets",
 }
-_MODULES = ("alignment", "baselines", "corruption", "metrics", "missing", "nn")
+_MODULES = (
+    *("alignment", "baselines", "corruption", "kernels", "metrics", "missing", "nn"),
+)
 
 __all__ = [
     "Batch",
@@ -124,6 +126,7 @@ __all__ = [
     "contributions",
     "corruption",
     "evaluate",
+    "kernels",
     "load_dataset",
     "metrics",
     "missing",

@@ -115,7 +115,8 @@ class BenchConfig(FileColumns):
             its column "y" by default.
         suite: Named group of data sets, added to `datasets`. Its data sets that are not
             on this machine are skipped with a notice.
-        models: Names of models; empty means all.
+        models: Names of models; empty means all but those of one level of fusion,
+            mmgraph_data, mmgraph_feature and mmgraph_model.
         missing: Test missing rates, in [0, 0.95], in addition to natural missingness.
         train_missing: Train missing rates, in addition to natural missingness.
         corrupt: Corruptions of each modality in turn: noise:SD, scale:FACTOR, shuffle,
@@ -213,6 +214,8 @@ class TrainConfig(FileColumns):
         aligned: Modalities in a shared embedding space (retrieval and matching); None
             lets the estimator detect them.
         seed: Random seed of the training.
+        level: Level of fusion, of classification and regression: "data", "feature",
+            "model", or "all".
         epochs: Maximum number of epochs; None is the default of the estimator.
         memory: Memory limit in megabytes for streaming a folder, beyond the model.
         fresh: Whether to discard the checkpoint of an interrupted training.
@@ -231,6 +234,7 @@ class TrainConfig(FileColumns):
     right: tuple[str, ...] = ()
     aligned: tuple[str, ...] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    level: Literal["all", "data", "feature", "model"] = "all"
     epochs: Count | None = None
     memory: Count = 1024
     fresh: bool = False
@@ -254,6 +258,11 @@ class TrainConfig(FileColumns):
             raise ValueError(
                 f"left and right are sides of matching, got task {self.task!r}; "
                 "leave both out or use --task matching"
+            )
+        if self.level != "all" and self.task in PAIR_TASKS:
+            raise ValueError(
+                f"level must be all for task {self.task!r}, got {self.level!r}; only "
+                "classifiers and regressors have levels of fusion"
             )
         if self.aligned is not None and self.task not in PAIR_TASKS:
             raise ValueError(

@@ -19,13 +19,17 @@ DOCS = ROOT / "docs"
 API = sorted((DOCS / "api").glob("*.md"))
 MODULES = {
     # pages of their own
-    "mmgraph": {"alignment", "baselines", "corruption", "metrics", "missing", "nn"},
+    "mmgraph": {
+        *("alignment", "baselines", "corruption", "kernels"),
+        *("metrics", "missing", "nn"),
+    },
     "mmgraph.nn": {"Classification", "MultiLabel", "Regression"},  # the same classes
     "mmgraph.alignment": set(),
     "mmgraph.metrics": set(),
     "mmgraph.missing": {"MaskPlan"},
     "mmgraph.corruption": set(),
     "mmgraph.baselines": set(),
+    "mmgraph.kernels": set(),
     "mmgraph.losses": set(),
     "mmgraph.serving": set(),
 }

@@ -1,4 +1,4 @@
-"""Baselines of the benchmark: one interface, default parameters, no tuning.
+"""Baselines of the benchmark: one interface and default parameters.
 
 All use `data.features()`: one vector per sample and modality (sequences as statistics,
 text as hashed word counts), NaN where the modality is missing. The package may import
@@ -12,6 +12,7 @@ from mmgraph.baselines.augmented import (
     LogisticDropout,
 )
 from mmgraph.baselines.base import Baseline
+from mmgraph.baselines.kernels import KernelFusion
 from mmgraph.baselines.networks import ConcatMLPBaseline, TokenTransformerBaseline
 from mmgraph.baselines.retrieval import (
     CCA,
@@ -40,6 +41,7 @@ __all__ = [
     "ExtraTreesDropout",
     "HistGradientBoosting",
     "KNNLogistic",
+    "KernelFusion",
     "LateForest",
     "LateLogistic",
     "LogisticDropout",
@@ -60,6 +62,7 @@ BASELINES: dict[str, type[Baseline]] = {
     "knn_logistic": KNNLogistic,
     "late_logistic": LateLogistic,
     "late_forest": LateForest,
+    "kernel_fusion": KernelFusion,
     "concat_mlp": ConcatMLPBaseline,
     "token_transformer": TokenTransformerBaseline,
     "logistic_drop": LogisticDropout,

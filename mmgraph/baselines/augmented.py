@@ -29,7 +29,7 @@ class _DropoutBaseline(TableBaseline):
     def _fit(self, x: Inputs, y: IntArray, groups: NDArray[Any] | None) -> None:
         rng = np.random.Generator(np.random.PCG64(self.seed))
         present = np.stack([observed(table) for table in x.values()], axis=1)
-        masks = [present, *(_dropout(present, rng) for _ in range(_NUM_COPIES))]
+        masks = [present, *dropout_masks(present, _NUM_COPIES, rng)]
         copies = {
             name: np.concatenate(
                 [np.where(kept[:, [m]], table, np.nan) for kept in masks]
@@ -95,6 +95,11 @@ class Blend(Baseline):
         return mean
 
 
-def _dropout(present: BoolArray, rng: np.random.Generator) -> BoolArray:
-    """Return a mask [N, M] with one missing rate per row."""
-    return thin(present, rng.uniform(0, _MAX_RATE, (len(present), 1)), rng)
+def dropout_masks(
+    present: BoolArray, num_copies: int, rng: np.random.Generator
+) -> list[BoolArray]:
+    """Return masks [N, M] of copies of the samples, each row with its missing rate."""
+    shape = len(present), 1
+    return [
+        thin(present, rng.uniform(0, _MAX_RATE, shape), rng) for _ in range(num_copies)
+    ]

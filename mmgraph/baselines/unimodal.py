@@ -95,7 +95,7 @@ class BestSingle(Baseline):
         x, y = x[rows], y[rows]
         scores = [
             auroc(y[test], self._make_classifier(x[train], y[train]).predict(x[test]))
-            for train, test in _folds(y, groups, self.seed)
+            for train, test in stratified_folds(y, groups, self.seed)
         ]
         known = [score for score in scores if not np.isnan(score)]
         return float(np.mean(known)) if known else 0.5
@@ -151,7 +151,7 @@ class LateForest(_LateFusion):
         return make_forest(self.seed)
 
 
-def _folds(
+def stratified_folds(
     y: IntArray, groups: NDArray[Any] | None, seed: int
 ) -> list[tuple[IntArray, IntArray]]:
     """Return up to 5 folds; none where there are too few samples or groups."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mmgraph.benchmark.pairs import PairModel, PairTask
 from mmgraph.data import MultimodalData
 from mmgraph.estimators import FusionMatcher, FusionRetriever
+from mmgraph.experts.links import Level
 
 
 class Retriever:
@@ -78,6 +79,12 @@ def default_model(
 
 
 REFERENCE_MODELS = ("mmgraph", "mmgraph_no_edges")
+LEVELS: dict[str, Level] = {
+    "mmgraph_data": "data",
+    "mmgraph_feature": "feature",
+    "mmgraph_model": "model",
+}
+"""Models with one level of fusion, which are fitted only where they are named."""
 
 
 @runtime_checkable
@@ -100,19 +107,20 @@ class Model(Protocol):
         ...
 
 
-def model_names(pairs: PairTask | None = None) -> tuple[str, ...]:
+def model_names(
+    pairs: PairTask | None = None, *, levels: bool = False
+) -> tuple[str, ...]:
     """Return the names of all models of a task, those of mmgraph first.
 
     Args:
         pairs: Task of retrieval or matching; None for classification.
+        levels: Include the classifiers with one level of fusion.
     """
     from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
 
-    return (
-        (*REFERENCE_MODELS, *BASELINES)
-        if pairs is None
-        else (REFERENCE_MODELS[0], *RETRIEVAL_BASELINES)
-    )
+    if pairs is not None:
+        return REFERENCE_MODELS[0], *RETRIEVAL_BASELINES
+    return *REFERENCE_MODELS, *(LEVELS if levels else ()), *BASELINES
 
 
 DESCRIPTIONS = {
@@ -127,7 +135,7 @@ def model_description(name: str, task: str = "classification") -> str:
     """Return one sentence about a model; "" for an unknown name.
 
     Args:
-        name: One of `model_names()`.
+        name: One of `model_names(levels=True)`.
         task: "classification", "retrieval" or "matching".
     """
     from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
@@ -136,6 +144,8 @@ def model_description(name: str, task: str = "classification") -> str:
         return DESCRIPTIONS[task]
     if name == REFERENCE_MODELS[1]:
         return "Control: FusionClassifier without edges between modalities."
+    if name in LEVELS:
+        return f"FusionClassifier with the level of fusion {LEVELS[name]!r} alone."
     kind = (BASELINES | RETRIEVAL_BASELINES).get(name)
     return (kind.__doc__ or "").partition("\n\n")[0].strip() if kind else ""
 
@@ -144,7 +154,7 @@ def make_model(name: str, data: MultimodalData, seed: int) -> Model:
     """Return an unfitted model with its defaults.
 
     Args:
-        name: One of `model_names()`.
+        name: One of `model_names(levels=True)`.
         data: Training samples; the control without edges is built from their schema.
         seed: Random seed of the model.
     """
@@ -152,6 +162,10 @@ def make_model(name: str, data: MultimodalData, seed: int) -> Model:
         from mmgraph.estimators import FusionClassifier
 
         return cast(Model, FusionClassifier(seed=seed))
+    if name in LEVELS:
+        from mmgraph.estimators import FusionClassifier
+
+        return cast(Model, FusionClassifier(level=LEVELS[name], seed=seed))
     if name == "mmgraph_no_edges":
         from mmgraph.estimators import FusionClassifier
         from mmgraph.schema import Schema

@@ -102,8 +102,10 @@ def run_bench(
     kinds = [PAIR_TASKS.get(name) for name in config.dataset_names]
     for text in config.corrupt:
         check_corruption(text)
-    known = dict.fromkeys(name for kind in kinds for name in model_names(kind))
-    check_names(config.models, known or model_names(), "Model")
+    known = dict.fromkeys(
+        name for kind in kinds for name in model_names(kind, levels=True)
+    )
+    check_names(config.models, known or model_names(levels=True), "Model")
     results = Results(config.output)
     if config.fresh:
         results.clear()
@@ -204,8 +206,9 @@ def _facts(name: str, bench: BenchData, metric: str) -> Record:
 
 
 def _units(bench: BenchData, config: BenchConfig) -> Iterator[Unit]:
-    known = model_names(bench.pairs)
-    models = [name for name in config.models if name in known] or known
+    known = model_names(bench.pairs, levels=True)
+    models = [name for name in config.models if name in known]
+    models = models or list(model_names(bench.pairs))
     for rate in config.train_missing:
         for split in range(bench.scheme.folds * bench.scheme.repeats):
             for model in models:

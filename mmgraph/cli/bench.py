@@ -61,7 +61,11 @@ Repeats = Annotated[
 ]
 Models = Annotated[
     str | None,
-    typer.Option(metavar="MODEL...", help="Models to compare (default: all)."),
+    typer.Option(
+        metavar="MODEL...",
+        help="Models to compare (default: all but mmgraph_data, mmgraph_feature and "
+        "mmgraph_model, which have one level of fusion).",
+    ),
 ]
 Corrupt = Annotated[
     str | None,

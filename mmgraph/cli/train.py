@@ -86,6 +86,14 @@ Aligned = Annotated[
 Seed = Annotated[
     int | None, typer.Option(help="Random seed of the training (default: 0).")
 ]
+FusionLevel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="Level of fusion: data (all features at once), feature (graph network), "
+        "model (one model per modality, pooled) or all (default: all).",
+    ),
+]
 Epochs = Annotated[
     int | None,
     typer.Option(
@@ -135,6 +143,7 @@ def train(
     right: Right = None,
     aligned: Aligned = None,
     seed: Seed = None,
+    level: FusionLevel = None,
     epochs: Epochs = None,
     memory: Memory = None,
     config: RunFile = None,
@@ -158,7 +167,7 @@ def train(
         **{"file": file, "label": label, "output": output, "group": group, "id": id_},
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
-        **{"schema": schema, "aligned": parse_names(aligned)},
+        **{"schema": schema, "aligned": parse_names(aligned), "level": level},
         "overwrite": overwrite,
     }
     workers = init_process_group()

@@ -1,4 +1,6 @@
-"""Concatenation of columns of one modality whose channels and categories may differ.
+"""Concatenation of columns: along the samples, and side by side.
+
+Columns of one modality may differ in channels and categories.
 
 Letters: ``L`` rows, ``C`` channels.
 """
@@ -66,6 +68,44 @@ def concat_columns(name: str, columns: Sequence[Column]) -> Column:
         names=tuple(channels) if any(c.names for c in filled) else (),
         ragged=any(c.ragged for c in filled),
         categories=_categories(channels),
+    )
+
+
+def join_columns(columns: Mapping[str, Column]) -> Column:
+    """Join columns of one row per sample side by side.
+
+    Channels are named "modality.channel", and stay numbers or categories. Cells of a
+    missing modality are NaN; a sample that lacks all of the modalities has no row.
+
+    Args:
+        columns: Columns by modality, at least one, all of the same length.
+
+    Raises:
+        DataError: If a column is a text or a sequence, or has times.
+    """
+    for name, column in columns.items():
+        if column.is_text or column.ragged or column.time is not None:
+            kind = "text" if column.is_text else "rows in time"
+            kind = "a sequence" if column.ragged else kind
+            raise DataError(
+                f"join must get modalities of one vector per sample, got {name!r}, "
+                f"which is {kind}. Leave it out, or use its data.features()[{name!r}]."
+            )
+    present = np.stack([c.present for c in columns.values()], axis=1)
+    rows = np.flatnonzero(present.any(axis=1))
+    parts = []
+    for column, seen in zip(columns.values(), present.T, strict=True):
+        values = np.full((len(rows), column.channels or 0), np.nan, dtype=np.float32)
+        values[seen[rows]] = column.values
+        parts.append(values)
+    each = [c.categories or (None,) * (c.channels or 0) for c in columns.values()]
+    categories = tuple(category for part in each for category in part)
+    names = [f"{name}.{field}" for name, c in columns.items() for field in c.fields]
+    return Column(
+        np.concatenate(parts, axis=1),
+        lengths_to_offsets(np.asarray(present.any(axis=1), dtype=np.int64)),
+        names=tuple(names),
+        categories=categories if any(c is not None for c in categories) else (),
     )
 
 

@@ -22,7 +22,11 @@ from mmgraph.data.column import (
     Column,
     empty_column,
 )
-from mmgraph.data.concat import concat_columns, warn_lacking_channels
+from mmgraph.data.concat import (
+    concat_columns,
+    join_columns,
+    warn_lacking_channels,
+)
 from mmgraph.data.features.describe import describe_rows
 from mmgraph.data.io.arrays import build_column
 from mmgraph.data.io.arrow import as_table, parse_table
@@ -614,6 +618,52 @@ class MultimodalData:
             array([5., 6.])
         """
         return replace(self, columns=stretch_columns(self.columns, factors))
+
+    def join(self, modalities: Sequence[str], *, name: str) -> "MultimodalData":
+        """Return the data with several modalities as one: fusion at the data level.
+
+        The joined modality is a vector. A sample has it if it has any of its parts; the
+        cells of parts that it lacks are NaN. Categories stay categories.
+
+        Args:
+            modalities: Names of modalities of one vector per sample.
+            name: Name of the joined modality, which takes the place of the first one.
+
+        Returns:
+            Data of the same samples, with a star of the modalities as schema; a schema
+            that was passed is not kept.
+
+        Raises:
+            DataError: If a modality is unknown, named twice, a text or a sequence, has
+                times, or ``name`` is the name of another modality.
+
+        Example:
+            >>> arrays = {"a": [[1.0], None], "b": [[2.0, 3.0], [4.0, 5.0]]}
+            >>> data = MultimodalData.from_arrays(arrays)
+            >>> data.join(["a", "b"], name="record").columns["record"].values
+            array([[ 1.,  2.,  3.],
+                   [nan,  4.,  5.]], dtype=float32)
+        """
+        names = [modalities] if isinstance(modalities, str) else list(modalities)
+        check_names("join", names, self.modalities)
+        if not names or len(set(names)) < len(names):
+            raise DataError(
+                f"join must name one or more modalities, each once, got {names}. List "
+                "each modality once."
+            )
+        if not isinstance(name, str) or name in set(self.modalities) - set(names):
+            raise DataError(
+                f"name must be a name that no other modality has, got {name!r}. "
+                f"Modalities: {', '.join(self.modalities)}."
+            )
+        joined = join_columns({each: self.columns[each] for each in names})
+        first = min(map(self.modalities.index, names))
+        columns = {
+            (name if i == first else old): (joined if i == first else column)
+            for i, (old, column) in enumerate(self.columns.items())
+            if i == first or old not in names
+        }
+        return replace(self, columns=columns, given_schema=None)
 
     def features(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return one feature vector of fixed width per sample and modality.

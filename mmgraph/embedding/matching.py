@@ -57,6 +57,10 @@ class MatchPool(nn.Module):
         """Convert evidence ``[P, M, 1, C]`` to the graph's input, ``[P, M, C]``."""
         return self.space.by_modality(evidence[:, :, 0])
 
+    def interaction_weight(self, present: Tensor) -> Tensor:
+        """Return the weight ``[P, 1]`` of the graph for presence ``[P, M]``."""
+        return interaction_weight(present)
+
     def sides(self, evidence: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Embed both sides of pairs.
 
@@ -209,7 +213,8 @@ class MatchFusion(nn.Module):
         logits = pooled[None]
         if float(self.beta):
             joint = self.graph(batch_of(), self.pool.space.by_modality(evidence)).logits
-            share = interaction_weight(present) * self.pool.two_sided(present)[:, None]
+            share = self.pool.interaction_weight(present)
+            share = share * self.pool.two_sided(present)[:, None]
             logits = logits + self.beta * share * joint
         result: Tensor = logits.sigmoid().mean(0)[:, 0]
         return result

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmgraph.nn.radial import means_of_similar, signed_sqrt, squared_distances
+from mmgraph.kernels import signed_sqrt, squared_distances
+from mmgraph.nn.radial import means_of_similar
 from mmgraph.nn.scaling import StandardScaler
 from mmgraph.ops import present_rows
 

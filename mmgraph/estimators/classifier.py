@@ -42,7 +42,7 @@ from mmgraph.estimators.validation import (
     class_weights,
     labels_to_score,
 )
-from mmgraph.experts.links import EXPERT_KINDS, ExpertKind
+from mmgraph.experts.links import EXPERT_KINDS, ExpertKind, Level
 from mmgraph.files import shorten
 from mmgraph.metrics.validation import is_text
 from mmgraph.model_card import list_names
@@ -84,6 +84,10 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
             regression for each subset of modalities, if there are sequences; and
             "relations", scores of the edges between objects given a text, if a modality
             has places.
+        level: Level of fusion: "data" uses base learners of all modalities together
+            (early fusion), "feature" the graph networks (intermediate fusion), "model"
+            base learners of single modalities and their pool (late fusion), and "all"
+            each of them as far as it helps out of fold.
         epochs: Maximum number of passes over the data; default: 80, but between 240
             and 2500 steps and at least one pass. Training stops early if no member
             improves on its held-out samples.
@@ -117,11 +121,13 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         n_features_in_: Number of modalities, or of features of an array.
         feature_names_in_: Names of the modalities, or of the columns of a frame.
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
-            is 0 if they do not reduce the loss on held-out samples.
+            is 0 if they do not reduce the loss on held-out samples, and at the levels
+            "data" and "model".
         history_: Losses of the graph networks during training.
         out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
             without the graph networks, on training samples outside the folds that they
-            were fitted to; NaN for models that were saved by earlier versions.
+            were fitted to; NaN at the level "feature", and for models that were saved
+            by earlier versions.
         training_summary_: Counts, shares and out-of-fold scores of the training that
             the model card shows; None for models that were saved by earlier versions.
         conformal_: Result of the last call of ``conformal``, saved with the model;
@@ -152,6 +158,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         feed_forward: str = "typed",
         members: int = 8,
         experts: Sequence[ExpertKind] = EXPERT_KINDS,
+        level: Level = "all",
         epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 4e-3,

@@ -44,7 +44,7 @@ from mmgraph.embedding.typicality import (
     fit_typicality,
     num_landmarks,
 )
-from mmgraph.errors import CheckpointError, DataError, DataWarning
+from mmgraph.errors import CheckpointError, ConfigError, DataError, DataWarning
 from mmgraph.estimators.base import (
     PREDICT_BATCH,
     AnyArray,
@@ -72,8 +72,15 @@ from mmgraph.estimators.validation import (
     one_sample,
     with_labels,
 )
-from mmgraph.experts.ensemble import predict_joint
+from mmgraph.experts.ensemble import ExpertEnsemble, predict_joint
 from mmgraph.experts.fit import Fitting
+from mmgraph.experts.links import (
+    GRAPH_LEVELS,
+    JOINT_KINDS,
+    ExpertKind,
+    Level,
+    kinds_of_level,
+)
 from mmgraph.experts.relations import ObjectView
 from mmgraph.experts.residual import ResidualFusion
 from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
@@ -82,7 +89,7 @@ from mmgraph.files import shorten
 from mmgraph.model_card import model_card
 from mmgraph.nn.heads import Classification, Task
 from mmgraph.ops import present_rows
-from mmgraph.train import BatchSource, TrainingSet
+from mmgraph.train import BatchSource, History, TrainingSet
 from mmgraph.train.progress_dir import CheckpointDir
 from mmgraph.train.schedule import StepSchedule
 from mmgraph.train.stream import StreamTraining
@@ -104,6 +111,7 @@ NUM_HELD_OUT = 5  # one fold out of five of the sample validates the members
 class SupervisedEstimator(TransformerMixin, FusionEstimator):
     """Base class of classifier and regressor: fit, predict, explain, transform."""
 
+    level: Level
     reliability: str | None
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
@@ -254,8 +262,9 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         data, y, task, weight = labeled.data, labeled.y, labeled.task, labeled.weight
         progress = self._progress_dir(labeled, processes)
         fitting = Fitting(data, y, task, int(self.seed), processes, progress, weight)
-        evidence, ensemble = fitting.experts(self.experts)
-        graph = self._build_graph(task, task.out_channels)
+        evidence, ensemble = fitting.experts(self._kinds)
+        self._check_joint(ensemble)
+        graph = self._build_graph(task, self._evidence_channels(task))
         model = ResidualFusion(ensemble, graph, self._fit_typicality(data))
         model.graph.fit_scaling(data.batch())
         device = self._resolve_device(processes)
@@ -266,10 +275,37 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         self.training_summary_ = summarize_training(
             known, pool, task, self._score_targets, _fingerprint(data)
         )
-        samples, num_samples = extend(known) if extend else (known, len(known))
-        self._fit_graph(pool, samples, num_samples, processes, progress)
+        if self.level in GRAPH_LEVELS:
+            samples, num_samples = extend(known) if extend else (known, len(known))
+            self._fit_graph(pool, samples, num_samples, processes, progress)
+        else:
+            self.history_ = History(0, (), ())
+            self.model_.requires_grad_(False)
         if progress is not None and processes.is_main_process:
             progress.remove()
+
+    def _check_joint(self, ensemble: ExpertEnsemble) -> None:
+        """Check that the level "data" has a base learner.
+
+        Raises:
+            ConfigError: If all of its kinds read sequences or objects, without any.
+        """
+        has_joint = len(ensemble.joint) > 0 or "joint" in self._kinds
+        if self.level == "data" and not has_joint:
+            raise ConfigError(
+                "experts must hold 'joint' for level='data' and data without sequences "
+                f"or objects, got {self.experts!r}.",
+                parameter="experts",
+            )
+
+    @property
+    def _kinds(self) -> tuple[ExpertKind, ...]:
+        """Kinds of base learners that the level of fusion uses."""
+        return kinds_of_level(self.experts, self.level)
+
+    def _evidence_channels(self, task: Task) -> int:
+        """Return the width of the evidence of a modality, 0 without evidence."""
+        return 0 if set(self._kinds) <= set(JOINT_KINDS) else task.out_channels
 
     def _fit_typicality(self, data: MultimodalData) -> torch.nn.ModuleList | None:
         """Return the fitted typicality of each modality; None without."""
@@ -281,7 +317,12 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
 
     @torch.no_grad()
     def _score_out_of_fold(self, known: TrainingSet) -> float:
-        """Return the score of the pooled base learners on samples out of their fold."""
+        """Return the score of the pooled base learners on samples out of their fold.
+
+        NaN without base learners.
+        """
+        if not self._kinds:
+            return math.nan
         every = torch.arange(len(known), device=known.y.device)
         joint = known.joint_evidence(known.present, every)
         pool = self.model_.ensemble.pool
@@ -634,11 +675,14 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         return samples
 
     def transform(self, X: "SampleLike") -> npt.NDArray[np.float32]:  # noqa: N803
-        """Sample states of the graph networks, ``[N, E D]``.
+        """Sample states of the graph networks, ``[N, E D]``, or evidence.
 
         The states of the members are concatenated: their axes have nothing in common,
         so that a mean over them would cancel what each has learned. A sample with
         nothing observed has the learned state of an empty graph.
+
+        At the levels "data" and "model", which have no graph networks, these are the
+        scores of the base learners minus the prior, zero where nothing is observed.
 
         Args:
             X: Samples with any of the modalities of the training.
@@ -646,19 +690,27 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         Raises:
             DataError: If a modality is unknown or of another width.
         """
-        z: npt.NDArray[np.float32] = self._apply(X, lambda model: model.states).numpy()
+        of_graph = self.level in GRAPH_LEVELS
+        z: npt.NDArray[np.float32] = self._apply(
+            X, lambda model: model.states if of_graph else model.evidence
+        ).numpy()
         return z
 
     def get_feature_names_out(
         self,
         input_features: object = None,
     ) -> npt.NDArray[np.object_]:
-        """Names of the columns of :meth:`transform`: "member0_state0" and so on.
+        """Names of the columns of :meth:`transform`.
+
+        "member0_state0" and so on; "labs_expert0_output0" and "joint_expert0_output0"
+        at the levels "data" and "model".
 
         Args:
             input_features: Ignored; states do not correspond to features.
         """
         check_is_fitted(self, "model_")
+        if self.level not in GRAPH_LEVELS:
+            return np.array(self._evidence_names(), dtype=object)
         width = self.model_.graph.readout.out_channels
         names = [
             f"member{e}_state{d}"
@@ -666,6 +718,18 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             for d in range(width)
         ]
         return np.array(names, dtype=object)
+
+    def _evidence_names(self) -> list[str]:
+        """Return a name for each output of each base learner."""
+        ensemble, names = self.model_.ensemble, self.schema_.modality_names
+        lists = [*ensemble.expert_lists, ensemble.joint]
+        pairs = zip((*names, "joint"), lists, strict=True)
+        return [
+            f"{name}_expert{x}_output{k}"
+            for name, learners in pairs
+            for x in range(len(learners))
+            for k in range(self.model_.graph.task.out_channels)
+        ]
 
     # Saving
 
@@ -716,7 +780,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             self.conformal_ = self._conformal_from_config(manifest["conformal"])
         widths = self.input_spec_.widths
         ensemble = ensemble_from_config(manifest["ensemble"], widths, task)
-        graph = self._build_graph(task, task.out_channels)
+        graph = self._build_graph(task, self._evidence_channels(task))
         return ResidualFusion(ensemble, graph, self._typicality_from_config(manifest))
 
     def _typicality_from_config(

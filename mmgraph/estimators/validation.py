@@ -15,7 +15,13 @@ from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import Column
 from mmgraph.data.targets import as_metadata, missing_labels
 from mmgraph.errors import Argument, ConfigError, DataError
-from mmgraph.experts.links import EXPERT_KINDS
+from mmgraph.experts.links import (
+    EXPERT_KINDS,
+    GRAPH_LEVELS,
+    JOINT_KINDS,
+    Level,
+    kinds_of_level,
+)
 from mmgraph.model.fusion import FeedForwardKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.schema import Schema
@@ -100,6 +106,7 @@ CONSTRAINTS = {
     ),
     "capacity": _one_of(*get_args(Capacity)),
     "feed_forward": _one_of(*get_args(FeedForwardKind)),
+    "level": _one_of(*get_args(Level)),
     "reliability": Constraint(
         "None or 'typical'", lambda value: value is None or value == "typical"
     ),
@@ -144,13 +151,28 @@ def check_params(
     for name, constraint in constraints.items():
         if name in params and not constraint.holds(params[name]):
             raise _invalid(name, constraint.rule, params)
-    if set(params["experts"]) <= {"joint", "submodels", "relations"}:
-        rule = "a list with an expert of one modality too"
-        raise _invalid("experts", rule, params)
+    _check_experts(params, params.get("level", "all"))
     heads = int(params["num_heads"])
     if int(params["hidden_channels"]) % heads:
         raise _invalid("hidden_channels", f"a multiple of num_heads={heads}", params)
     resolve_device(params["device"])
+
+
+def _check_experts(params: Mapping[str, Any], level: Level) -> None:
+    """Check that a level of fusion has the base learners that it needs.
+
+    Raises:
+        ConfigError: If ``experts`` holds none of the kinds that the level uses.
+    """
+    kinds = params["experts"]
+    if level == "data" and not kinds_of_level(kinds, level):
+        rule = f"a list with one of {', '.join(JOINT_KINDS)} for level='data'"
+        raise _invalid("experts", rule, params)
+    if level not in ("data", "feature") and not kinds_of_level(kinds, "model"):
+        raise _invalid("experts", "a list with an expert of one modality too", params)
+    if level not in GRAPH_LEVELS and params["completion"]:
+        rule = f"False for level={level!r}, which has no graph networks"
+        raise _invalid("completion", rule, params)
 
 
 def _invalid(name: str, rule: str, params: Mapping[str, Any]) -> ConfigError:

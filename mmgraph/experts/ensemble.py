@@ -106,6 +106,9 @@ class ExpertEnsemble(nn.Module):
             and ``[B, M]`` Bool presence.
         """
         present = present_rows(tables[: len(self.experts)])
+        if not self.pool.num_experts:
+            shape = *present.shape, 0, *self.pool.prior.shape
+            return self.pool.prior.new_zeros(shape), present
         predict = self._predict_dense if regular else self._predict_present
         evidence = [
             predict(self._inputs(m, experts, tables), present[:, m], experts)
@@ -154,7 +157,7 @@ class ExpertEnsemble(nn.Module):
 
     def forward(
         self, tables: Sequence[Tensor], *, regular: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return pooled scores, evidence of each modality, and presence.
 
         Args:
@@ -162,7 +165,8 @@ class ExpertEnsemble(nn.Module):
             regular: See :meth:`evidence`.
 
         Returns:
-            ``[B, K]`` scores, ``[B, M, K]`` weighted evidence, ``[B, M]`` Bool.
+            ``[B, K]`` scores, ``[B, M, K]`` weighted evidence or None without base
+            learners of single modalities, ``[B, M]`` Bool.
         """
         evidence, present = self.evidence(tables, regular=regular)
         joint = predict_joint(self.joint, tables, present, self.pool.prior)

@@ -1,11 +1,13 @@
 """Link functions: the scale on which evidence of base learners is added.
 
 Evidence is added as log-probabilities (softmax), logits (sigmoid) or values (identity).
+Which base learners there are depends on the level of fusion.
 
 Letters: ``N`` samples, ``K`` outputs.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -19,10 +21,21 @@ ExpertKind: TypeAlias = Literal[
     "linear", "spline", "forest", "convolution", "joint", "submodels", "relations"
 ]
 EXPERT_KINDS: tuple[ExpertKind, ...] = get_args(ExpertKind)
+JOINT_KINDS: tuple[ExpertKind, ...] = "joint", "submodels", "relations"
+Level: TypeAlias = Literal["all", "data", "feature", "model"]
+GRAPH_LEVELS: tuple[Level, ...] = "all", "feature"
 FittedExperts: TypeAlias = list[tuple[Tensor, nn.Module]]
 """Out-of-fold scores ``[n, K]`` and base learner, for each base learner."""
 
 SMALLEST_PROBABILITY = 1e-4
+
+
+def kinds_of_level(kinds: Sequence[ExpertKind], level: Level) -> tuple[ExpertKind, ...]:
+    """Return the kinds of base learners that a level of fusion uses."""
+    joint = [kind for kind in kinds if kind in JOINT_KINDS]
+    single = [kind for kind in kinds if kind not in JOINT_KINDS]
+    used = {"all": kinds, "data": joint, "feature": (), "model": single}
+    return tuple(used[level])
 
 
 def link_of(task: Task) -> Link:

@@ -34,7 +34,8 @@ def fit_pool(
     """Fit the weights of a log-linear opinion pool on out-of-fold evidence.
 
     The loss is averaged over the observed modalities and four random subsets of them,
-    so that the pool is calibrated for fewer modalities, too.
+    so that the pool is calibrated for fewer modalities, too. Without base learners, the
+    pool is the prior.
 
     Args:
         evidence: Out-of-fold evidence of the base learners.
@@ -49,6 +50,8 @@ def fit_pool(
     """
     _, num_modalities, num_experts, width = evidence.out_of_fold.shape
     patterns = frequent_patterns(evidence.present)
+    learners = num_experts + len(evidence.joint)
+    patterns = patterns if learners else patterns[:0]
     options: dict[str, Any] = {
         "num_joint": len(evidence.joint),
         "num_patterns": len(patterns),
@@ -61,6 +64,8 @@ def fit_pool(
         pool = SubmodelPool(*sizes, **options, init_joint=init_joint(evidence))
     pool.prior.copy_(evidence.prior)
     pool.patterns.copy_(patterns)
+    if not learners:
+        return pool.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     masks = [evidence.present] + [
         modality_dropout(evidence.present, 0.5, generator) for _ in range(POOL_MASKS)

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from mmgraph.data.batch import Batch
-from mmgraph.experts.ensemble import ExpertEnsemble
+from mmgraph.experts.ensemble import ExpertEnsemble, predict_joint
 from mmgraph.model import FusionModel
-from mmgraph.nn.evidence_pool import interaction_weight
 
 
 class ResidualFusion(nn.Module):
     """``activate(pool + beta * interaction_weight * graph)``, averaged over members.
 
-    With ``beta = 0``, this is the log-linear opinion pool, a learned late fusion. A
-    sample with nothing observed gets the prior of the pool.
+    With ``beta = 0``, this is the log-linear opinion pool; without base learners of all
+    modalities together, a learned late fusion. Without any base learner, the graph is
+    added to the prior. A sample with nothing observed gets the prior of the pool.
 
     Args:
         ensemble: Base learners and their pool.
@@ -56,7 +56,8 @@ class ResidualFusion(nn.Module):
         logits = offset[None]
         if float(self.beta):
             residual = self.graph(batch, evidence).logits
-            logits = logits + self.beta * interaction_weight(present) * residual
+            share = self.ensemble.pool.interaction_weight(present)
+            logits = logits + self.beta * share * residual
         result: Tensor = self.graph.task.activate(logits).mean(0)
         return result
 
@@ -73,3 +74,23 @@ class ResidualFusion(nn.Module):
         _, evidence, _ = self.ensemble(self.ensemble.tables(batch, features))
         z = self.graph(batch, evidence).z
         return z.movedim(0, 1).flatten(1)
+
+    def evidence(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
+        """Return the evidence of all base learners, ``[B, (M X + Y) K]``.
+
+        Evidence is a score minus the prior, and zero where nothing is present that a
+        base learner reads.
+
+        Args:
+            batch: Packed rows of the samples.
+            features: As in :meth:`forward`.
+        """
+        tables = self.ensemble.tables(batch, features)
+        evidence, present = self.ensemble.evidence(tables)
+        prior = self.ensemble.pool.prior
+        joint = predict_joint(self.ensemble.joint, tables, present, prior)
+        parts = [evidence.flatten(1)]
+        if joint is not None:
+            seen = present.any(1)[:, None, None]
+            parts.append(torch.where(seen, joint, 0).flatten(1))
+        return torch.cat(parts, dim=1)

@@ -19,7 +19,13 @@ from mmgraph.experts.ensemble import predict_joint
 from mmgraph.experts.forest import fit_forest
 from mmgraph.experts.joint import fit_boosted, fit_joint
 from mmgraph.experts.linear import MAX_SPLINE_WIDTH, fit_ridges, quantile_knots
-from mmgraph.experts.links import ExpertKind, FittedExperts, prior_of, targets_of
+from mmgraph.experts.links import (
+    JOINT_KINDS,
+    ExpertKind,
+    FittedExperts,
+    prior_of,
+    targets_of,
+)
 from mmgraph.experts.relations import RelationTraining, fit_relations
 from mmgraph.experts.submodels import (
     FittedSubmodels,
@@ -118,7 +124,7 @@ def fit_evidence(
         task: Prediction task.
         folds: ``[N]`` fold of each sample, from 0.
         kinds: Kinds of base learners of each modality; "joint" are those of all
-            modalities together, if there are several modalities.
+            modalities together, if there are several modalities or no other kinds.
         grouped: Folds keep groups together. Forests are then fitted by fold, because
             out-of-bag samples can belong to groups of the bootstrap.
         seed: Seed of the trees.
@@ -136,6 +142,8 @@ def fit_evidence(
     ridges = None
     if kernels is not None:
         ridges = RidgeTraining(kernels, present, y, task, folds, prior, weight)
+    by_modality = not set(kinds) <= set(JOINT_KINDS)
+    has_joint = len(parts) > 1 or not by_modality
     evidence, experts = [], nn.ModuleList()
     options: dict[str, Any]
     for m, x in enumerate(parts):
@@ -147,19 +155,21 @@ def fit_evidence(
         if ridges is not None and "convolution" in kinds:
             scores, expert = fit_convolution(ridges, m)
             fitted.append((scores[rows], expert))
-        elif not fitted:
+        elif by_modality and not fitted:
             nothing = x.new_full((len(rows), len(prior)), torch.nan)
             fitted.append((nothing, PriorExpert(prior.clone())))
-        part = torch.stack([score for score, _ in fitted], dim=1) - prior
+        part = x.new_zeros(len(rows), 0, len(prior))
+        if fitted:
+            part = torch.stack([score for score, _ in fitted], dim=1) - prior
         table = part.new_zeros(len(y), *part.shape[1:])
         evidence.append(table.index_copy(0, rows, torch.where(part.isnan(), 0, part)))
         experts.append(nn.ModuleList(expert for _, expert in fitted))
     joint, submodels = nn.ModuleList(), None
-    if "joint" in kinds and len(parts) > 1:
+    if "joint" in kinds and has_joint:
         training = parts, present, y, task, folds
         joint.extend(_fit_forests(*training, seed=seed, weight=weight))
-    if ridges is not None and "submodels" in kinds and len(parts) > 1:
-        submodels = fit_submodels(ridges)
+    if ridges is not None and "submodels" in kinds and has_joint:
+        submodels = fit_submodels(ridges, smallest=2 if by_modality else 1)
     joint.extend([] if submodels is None else [submodels.model])
     views, tables = _views_of(kernels, submodels), list(parts)
     if relations is not None and "relations" in kinds:

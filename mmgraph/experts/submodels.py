@@ -320,25 +320,26 @@ class FittedSubmodels:
     views: list[int]
 
 
-def fit_submodels(training: RidgeTraining) -> FittedSubmodels | None:
+def fit_submodels(training: RidgeTraining, smallest: int = 2) -> FittedSubmodels | None:
     """Fit a submodel for each subset of modalities.
 
-    Up to six modalities, every subset of at least two has one; otherwise those that
-    occur, those without one more modality, and all pairs. The kernel of a subset is the
-    sum of the kernels of its views. Those of pairs have the weight 0, 1 or 2, and those
-    of products 0 or 1 times the weight of their factors, whichever combination has the
-    smallest out-of-fold loss over the largest subsets. Views of weight 0 are not part
-    of the model.
+    Up to six modalities, every subset of at least ``smallest`` has one; otherwise those
+    that occur, those without one more modality, and all of the smallest size. The
+    kernel of a subset is the sum of the kernels of its views. Those of pairs have the
+    weight 0, 1 or 2, and those of products 0 or 1 times the weight of their factors,
+    whichever combination has the smallest out-of-fold loss over the largest subsets.
+    Views of weight 0 are not part of the model.
 
     Args:
         training: Training data.
+        smallest: Number of modalities of the smallest subsets, 1 or 2.
 
     Returns:
         None without a subset of enough samples.
     """
     search = _Search(training, {})
     fits: list[tuple[Tensor, dict[int, float], RidgeFit]] = []
-    subsets = list(_subsets_to_fit(training.present))
+    subsets = list(_subsets_to_fit(training.present, smallest))
     weights = search.weights(subsets)
     for subset in subsets:
         fitted = search.fit(subset, weights)
@@ -437,14 +438,14 @@ class _Search:
         return choices[losses.index(min(losses))]
 
 
-def _subsets_to_fit(present: Tensor) -> Sequence[Tensor]:
-    """Return the subsets ``[M]`` of two or more modalities that get a submodel."""
+def _subsets_to_fit(present: Tensor, smallest: int) -> Sequence[Tensor]:
+    """Return the subsets ``[M]`` of modalities that get a submodel."""
     width = present.shape[1]
     seen = _indices(present.any(0))
     if width <= MAX_COMPLETE:
         chosen = {
             each
-            for size in range(2, len(seen) + 1)
+            for size in range(smallest, len(seen) + 1)
             for each in combinations(seen, size)
         }
     else:
@@ -454,8 +455,8 @@ def _subsets_to_fit(present: Tensor) -> Sequence[Tensor]:
         chosen |= {
             each[:i] + each[i + 1 :] for each in chosen for i in range(len(each))
         }
-        chosen |= set(combinations(seen, 2))
-    ordered = sorted((len(each), each) for each in chosen if len(each) > 1)
+        chosen |= set(combinations(seen, smallest))
+    ordered = sorted((len(each), each) for each in chosen if len(each) >= smallest)
     places = torch.arange(width)
     return [torch.isin(places, torch.tensor(each)) for _, each in ordered]
 

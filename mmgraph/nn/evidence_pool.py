@@ -42,8 +42,14 @@ def interaction_weight(present: Tensor) -> Tensor:
 class Pool(Protocol):
     """Interface of the pooled prediction whose residual a graph network learns."""
 
-    def by_modality(self, evidence: Tensor) -> Tensor:
-        """Return the graph's input ``[N, M, C]`` from evidence ``[N, M, X, C]``."""
+    def by_modality(self, evidence: Tensor) -> Tensor | None:
+        """Return the graph's input ``[N, M, C]`` from evidence ``[N, M, X, C]``.
+
+        None if the graph gets no evidence.
+        """
+
+    def interaction_weight(self, present: Tensor) -> Tensor:
+        """Return the weight ``[N, 1]`` of the graph for presence ``[N, M]``."""
 
     def __call__(
         self, evidence: Tensor, present: Tensor, joint: Tensor | None = None
@@ -62,7 +68,9 @@ class EvidencePool(nn.Module):
     ``0 <= alpha <= 1``. The offset ``c[p]`` models informative missingness: it depends
     on the pattern p of present modalities, and is zero for patterns outside of the
     training data. Initially ``w = 1 / X``, ``v = 0.3``, ``alpha = 1/2``, ``b = c = 0``.
-    Without any present modality the result equals the prior.
+    Without any present modality the result equals the prior. Without base learners of
+    single modalities (``X = 0``), the factor of the joint ones is 1, and initially
+    ``v = 1 / Y``.
 
     References:
         Combining Probability Distributions: A Critique and an Annotated Bibliography,
@@ -75,7 +83,8 @@ class EvidencePool(nn.Module):
         num_joint: ``Y``.
         num_patterns: ``P``.
         init_weights: ``[X]`` positive initial values of ``w``; None for ``1 / X`` each.
-        init_joint: ``[Y]`` positive initial values of ``v``; None for 0.3 each.
+        init_joint: ``[Y]`` positive initial values of ``v``; None for 0.3 each, or
+            ``1 / Y`` if X is 0.
 
     Raises:
         ValueError: If ``init_weights`` are not ``X`` positive numbers.
@@ -104,15 +113,17 @@ class EvidencePool(nn.Module):
         init_joint: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        weights = init_weights or [1 / num_experts] * num_experts
-        if len(weights) != num_experts or min(weights) <= 0:
+        self.num_experts = num_experts
+        weights = init_weights or [1 / num_experts for _ in range(num_experts)]
+        if len(weights) != num_experts or min(weights, default=1) <= 0:
             raise ValueError(
                 f"init_weights must hold a weight above zero for each of {num_experts} "
                 f"experts, got {list(weights)}."
             )
+        joint_weight = JOINT_WEIGHT if num_experts else 1 / max(num_joint, 1)
         self.start = {
             "modality_weight": _inverse(weights),
-            "joint_weight": _inverse(init_joint or [JOINT_WEIGHT] * num_joint),
+            "joint_weight": _inverse(init_joint or [joint_weight] * num_joint),
         }
         initial = torch.tensor([self.start["modality_weight"]] * num_modalities)
         self.modality_weight = nn.Parameter(initial)
@@ -127,8 +138,18 @@ class EvidencePool(nn.Module):
     def _register_scales(self, num_modalities: int) -> None:
         self.power = nn.Parameter(torch.zeros(()))
 
-    def by_modality(self, evidence: Tensor) -> Tensor:
-        """Return the weighted evidence ``[N, M, K]`` of ``[N, M, X, K]``."""
+    @property
+    def num_learners(self) -> int:
+        """Number of base learners of a modality and of all together, ``X + Y``."""
+        return self.num_experts + len(self.joint_weight)
+
+    def by_modality(self, evidence: Tensor) -> Tensor | None:
+        """Return the weighted evidence ``[N, M, K]`` of ``[N, M, X, K]``.
+
+        None without base learners of single modalities.
+        """
+        if not self.num_experts:
+            return None
         return (F.softplus(self.modality_weight)[..., None] * evidence).sum(-2)
 
     def forward(
@@ -144,19 +165,31 @@ class EvidencePool(nn.Module):
         seen = torch.where(present[..., None, None], evidence, 0)
         count = present.sum(1, keepdim=True)
         scale, share = self._scales(present)
-        pooled = scale.to(evidence.dtype) * self.by_modality(seen).sum(1)
-        scores = self.bias + self._of_patterns(present) + pooled
+        by_modality = self.by_modality(seen)
+        scores = self.bias + self._of_patterns(present)
+        if by_modality is not None:
+            scores = scores + scale.to(evidence.dtype) * by_modality.sum(1)
         if joint is not None:
             share = share.to(joint.dtype)
             weight = F.softplus(self.joint_weight)[:, None]
             scores = scores + share * (weight * joint).sum(1)
         return self.prior + torch.where(count > 0, scores, 0)
 
+    def interaction_weight(self, present: Tensor) -> Tensor:
+        """Return the weight of cross-modal interaction, ``[N, 1]``.
+
+        See :func:`interaction_weight`; 1 where a modality is present if there are no
+        base learners of single modalities.
+        """
+        if not self.num_experts:
+            return present.any(1, keepdim=True).float()
+        return interaction_weight(present)
+
     def _scales(self, present: Tensor) -> tuple[Tensor, Tensor]:
         """Return the factors of single and of joint base learners, ``[N, 1]`` each."""
         count = present.sum(1, keepdim=True).to(self.power.dtype)
         scale = count.clamp(min=1) ** -torch.sigmoid(self.power)
-        return scale, interaction_weight(present)
+        return scale, self.interaction_weight(present)
 
     def _of_patterns(self, present: Tensor) -> Tensor:
         """Return the offset ``c[p]``, ``[N, K]``; a scalar zero without patterns."""
@@ -187,7 +220,8 @@ class SubmodelPool(EvidencePool):
     :class:`EvidencePool`, with free scales ``s, t >= 0`` for each number n of present
     modalities in place of ``n^-alpha`` and ``1 - 1/n``, so that submodels can predict
     alone where several modalities are present. Initially ``s[n] = 1 / n`` and
-    ``t[n] = 1 - 1/n``; ``t[1]`` is always 0. Base learners are calibrated out of fold:
+    ``t[n] = 1 - 1/n``; ``t[1]`` is always 0. Without base learners of single modalities
+    (``X = 0``), all ``t[n]`` are 1 initially. Base learners are calibrated out of fold:
     the penalty of the offsets ``b`` and ``c`` is thirty times that of the weights.
 
     Args:
@@ -207,7 +241,9 @@ class SubmodelPool(EvidencePool):
         counts = range(1, num_modalities + 1)
         self.start |= {
             "modality_scale": _inverse(1 / n for n in counts),
-            "joint_scale": _inverse(1 - 1 / n for n in counts),
+            "joint_scale": _inverse(
+                1 - 1 / n if self.num_experts else 1 for n in counts
+            ),
         }
         self.modality_scale = nn.Parameter(torch.tensor(self.start["modality_scale"]))
         self.joint_scale = nn.Parameter(torch.tensor(self.start["joint_scale"]))
@@ -215,7 +251,8 @@ class SubmodelPool(EvidencePool):
     def _scales(self, present: Tensor) -> tuple[Tensor, Tensor]:
         count = present.sum(1, keepdim=True)
         index = (count - 1).clamp(min=0)
-        share = F.softplus(self.joint_scale)[index] * (count > 1)
+        fewest = 1 if self.num_experts else 0
+        share = F.softplus(self.joint_scale)[index] * (count > fewest)
         return F.softplus(self.modality_scale)[index], share
 
     def penalty(self) -> Tensor:

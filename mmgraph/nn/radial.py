@@ -6,9 +6,9 @@ Letters: ``N`` samples, ``F`` features, ``L`` landmarks, ``D`` outputs.
 import torch
 from torch import Tensor, nn
 
+from mmgraph.kernels import mean_squared_distance, multiscale_rbf, signed_sqrt
 from mmgraph.nn.scaling import StandardScaler
 
-SCALES = (1.5, 3.0, 6.0)  # in units of one over the mean squared distance
 BLOCK_ROWS = 4096  # rows whose kernel is computed at once
 JITTER = 1e-8
 MIN_AVERAGED = 5  # training rows of a landmark in models without training rows
@@ -55,8 +55,7 @@ class RBFMap(nn.Module):
         """
         self.scaler.fit(signed_sqrt(x))
         self.landmark.copy_(self._inputs(x[landmarks]))
-        square = squared_distances(self.landmark, self.landmark).mean()
-        self.spread.copy_(torch.where(square > 0, square, 1))
+        self.spread.copy_(mean_squared_distance(self.landmark))
 
     def kernel(self, x: Tensor) -> Tensor:
         """Return the kernel of features ``[N, F]`` with the landmarks, ``[N, L]``.
@@ -66,8 +65,7 @@ class RBFMap(nn.Module):
         return self._kernel_of(self._inputs(x))
 
     def _kernel_of(self, inputs: Tensor) -> Tensor:
-        relative = squared_distances(inputs, self.landmark) / self.spread.double()
-        return torch.stack([(-s * relative).exp() for s in SCALES]).mean(0)
+        return multiscale_rbf(inputs, self.landmark, self.spread)
 
     def averaged(self) -> "RBFMap":
         """Return an approximation whose landmarks are means of landmarks.
@@ -114,15 +112,3 @@ def means_of_similar(x: Tensor) -> list[Tensor]:
         order = rows[:, rows.var(0).argmax()].argsort(stable=True)
         groups += [rows[part] for part in order.tensor_split(2)]
     return means
-
-
-def signed_sqrt(x: Tensor) -> Tensor:
-    """Return the square root of the absolute value, with the sign of the value."""
-    return x.sign() * x.abs().sqrt()
-
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return the squared distances ``[N, L]`` of rows, in double precision."""
-    a, b = a.double(), b.double()
-    squares = a.square().sum(1)[:, None] + b.square().sum(1)
-    return (squares - 2 * a @ b.T).clamp(min=0)

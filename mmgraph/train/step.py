@@ -17,7 +17,7 @@ from mmgraph.errors import CheckpointError
 from mmgraph.losses import LossSums, label_weight, ratio
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
-from mmgraph.nn.evidence_pool import Pool, interaction_weight
+from mmgraph.nn.evidence_pool import Pool
 from mmgraph.train.batches import TrainingBatch
 from mmgraph.train.divergence import DivergenceError, describe_cause
 from mmgraph.train.progress_dir import restored
@@ -89,7 +89,7 @@ class Objective(nn.Module):
             batch = part.batch.drop(kept)
         output = self.graph(batch, self.pool.by_modality(part.evidence))
         offset = self.pool(part.evidence, kept, part.joint_evidence(kept))
-        logits = offset + interaction_weight(kept) * output.logits
+        logits = offset + self.pool.interaction_weight(kept) * output.logits
         weights = part.member_weights
         own = label_weight(part.y, weights)
         weight, in_batch, extras = self._over_all(
@@ -107,7 +107,7 @@ class Objective(nn.Module):
         batch = part.batch.drop(kept)
         output = self.graph(batch, self.pool.by_modality(part.evidence))
         offset = self.pool(part.evidence, kept, part.joint_evidence(kept))
-        logits = offset + interaction_weight(kept) * output.logits
+        logits = offset + self.pool.interaction_weight(kept) * output.logits
         return ~logits.square().isfinite().all(-1).all(0)
 
     def _over_all(

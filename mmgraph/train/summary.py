@@ -116,7 +116,7 @@ def summarize_training(
     present = known.present
 
     def score_of(subset: Tensor, rows: Tensor) -> float:
-        if not len(rows):
+        if not len(rows) or (bool(subset.any()) and not pool.num_learners):
             return math.nan
         kept = present[rows] & subset
         joint = known.joint_evidence(kept, rows)

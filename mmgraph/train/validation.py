@@ -11,7 +11,7 @@ from torch import Tensor
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
-from mmgraph.nn.evidence_pool import Pool, interaction_weight
+from mmgraph.nn.evidence_pool import Pool
 from mmgraph.train.batches import TrainingBatch
 from mmgraph.train.divergence import DivergenceError, describe_cause
 from mmgraph.train.progress_dir import restored
@@ -93,7 +93,7 @@ class Validation:
         self.offsets = [
             pool(evidence, mask, samples.joint_evidence(mask)) for mask in self.masks
         ]
-        self.shares = [interaction_weight(mask) for mask in self.masks]
+        self.shares = [pool.interaction_weight(mask) for mask in self.masks]
         self.out = (samples.member_weights == 0).to(evidence.dtype)
         self.losses: list[tuple[float, ...]] = []
         self.best = self.out.new_full((len(self.out),), torch.inf)

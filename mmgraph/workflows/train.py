@@ -1,5 +1,6 @@
 """Training on files and folders; the model and its columns are saved as a folder."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ class TrainResult:
     def score(self) -> str | None:
         """The out-of-fold score and its name; None for retrieval and matching."""
         score = getattr(self.model, "out_of_fold_score_", None)
-        if score is None:
+        if score is None or math.isnan(score):
             return None
         name = "accuracy" if self.task == "classification" else "R2"
         return f"{name}: {score:.3f}"
@@ -195,6 +196,7 @@ def _fit_pairs(config: TrainConfig, task: Task, data: DataOrStream) -> TrainResu
 def _options(config: TrainConfig) -> dict[str, Any]:
     """Return the configured parameters that otherwise keep the estimator's default."""
     given = {
+        "level": None if config.level == "all" else config.level,
         "epochs": config.epochs,
         "encoders": config.encoders or None,
         "aligned": config.aligned,

@@ -1,10 +1,13 @@
 """`mmgraph train` of a retriever and a matcher, from the shell to the answer."""
 
+import json
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from mmgraph import FusionMatcher, FusionRetriever, MultimodalData
+from mmgraph.checkpoint import MANIFEST
 from mmgraph.cli import app
 from mmgraph.config import TrainConfig, build_config
 from mmgraph.errors import ConfigError
@@ -111,6 +114,14 @@ def test_a_folder_of_tables_trains_the_same_retriever(table, here):
 
 
 @pytest.mark.slow
+def test_level_of_fusion_is_an_option(table, here, few_trees):
+    options = ("--level", "data", "--modality", "b=b0,b1,b2", "--output", "m")
+    run("train", table, "--label", "a0", *options)
+    text = (here / "m" / MANIFEST).read_text("utf-8")
+    assert json.loads(text)["params"]["level"] == "data"
+
+
+@pytest.mark.slow
 def test_aligned_modalities_are_those_that_were_named(table, here):
     halves = ("--modality", "a=b0", "--modality", "b=b1")
     for names in ("a,b", ""):
@@ -141,6 +152,14 @@ def test_aligned_modalities_are_those_that_were_named(table, here):
         (
             ("--label", "y", "--aligned", "a,b", *MODALITIES),
             "are compared by retrieval and matching, got task 'auto'",
+        ),
+        (
+            ("--task", "retrieval", "--level", "model", *MODALITIES),
+            "level must be all for task 'retrieval', got 'model'",
+        ),
+        (
+            ("--label", "y", "--level", "late", *MODALITIES),
+            "level must be 'all', 'data', 'feature' or 'model'",
         ),
         (("--task", "search", *MODALITIES), "task must be 'auto', 'classification'"),
         (MODALITIES, "label is required, got nothing; only --task retrieval"),

@@ -21,6 +21,12 @@ BUILDERS = {
     "FusionClassifier-completion": lambda seed: mmgraph.FusionClassifier(
         **SMALL, completion=True, feed_forward="mixture", seed=seed
     ),
+    **{
+        f"FusionClassifier-{level}": lambda seed, level=level: mmgraph.FusionClassifier(
+            **SMALL, level=level, experts=("linear", "joint"), seed=seed
+        )
+        for level in ("data", "feature", "model")
+    },
     "FusionRegressor": lambda seed: mmgraph.FusionRegressor(**SMALL, seed=seed),
     "FusionRetriever": lambda seed: mmgraph.FusionRetriever(**SMALL, seed=seed),
     "FusionRetriever-closed": lambda seed: mmgraph.FusionRetriever(
@@ -239,7 +245,7 @@ def test_nothing_observed_is_one_finite_prediction(name):
     np.testing.assert_allclose(among_others, predicted[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["FusionClassifier", "FusionClassifier-completion"])
+@pytest.mark.parametrize("name", [n for n in BUILDERS if "Classifier" in n])
 def test_nothing_observed_is_the_class_frequency(name):
     data = make_data()[:TRAIN]
     nothing = data.mask(np.zeros(data.shape, bool))

@@ -355,6 +355,13 @@ def test_regression_and_unknown_targets(data, tmp_path):
     assert model.mean_ == pytest.approx(100, abs=1)
 
 
+@pytest.mark.parametrize("level", ["feature", "model"])
+def test_level_of_fusion_is_fitted_to_a_stream(stream, level):
+    model = FusionClassifier(**SMALL, level=level).fit(stream)
+    assert (model.history_.steps > 0) == (level == "feature")
+    assert model.predict_proba(stream).shape == (NUM, 2)
+
+
 def test_rare_class_outside_the_sample_is_known(data, tmp_path):
     y = np.where(np.arange(NUM) % 200 == 199, "rare", "common")
     write_shards(data.replace(y=y), tmp_path)

@@ -91,6 +91,21 @@ def served(exported):
     return serving.load(exported, threads=1)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("level", ["data", "feature"])
+def test_levels_without_single_base_learners_are_exported(level, few_trees, tmp_path):
+    data = make_data(np.arange(60) % 2)
+    clf = FusionClassifier(**SMALL, experts=("joint",), level=level).fit(data)
+    clf.model_.beta.fill_(0.7 if level == "feature" else 0.0)
+    serving.export(clf, tmp_path / "model.onnx")
+    served = serving.load(tmp_path / "model.onnx")
+    for keep in SUBSETS:
+        part = data[:6].mask(np.tile(keep, (6, 1)))
+        np.testing.assert_allclose(
+            served.predict_proba(part), clf.predict_proba(part), atol=1e-5
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num", [1, 17])
 def test_it_predicts_as_the_estimator_for_every_subset(classifier, served, num):
