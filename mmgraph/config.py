@@ -206,6 +206,8 @@ class TrainConfig(FileColumns):
             modalities.
         id: Column of sample ids, or None for the row number.
         output: Folder that the model is saved in.
+        test: Share of the samples, or file with samples, that the model is scored on
+            after the training and not trained on; None scores nothing.
         task: "auto" is regression for fractional numbers or many different whole
             numbers, else classification; "retrieval" and "matching" learn which
             modalities belong to one sample.
@@ -227,6 +229,7 @@ class TrainConfig(FileColumns):
     graph: Annotated[Path | None, Field(alias="schema")] = None
     id: str | None = None
     output: Path
+    test: Path | float | None = None
     task: Literal["auto", "classification", "regression", "retrieval", "matching"] = (
         "auto"
     )
@@ -258,6 +261,11 @@ class TrainConfig(FileColumns):
             raise ValueError(
                 f"left and right are sides of matching, got task {self.task!r}; "
                 "leave both out or use --task matching"
+            )
+        if isinstance(self.test, float) and not 0 < self.test < 1:
+            raise ValueError(
+                f"test must be a share between 0 and 1, or a file, got {self.test:g}; "
+                "0.2 holds out a fifth of the samples"
             )
         if self.level != "all" and self.task in PAIR_TASKS:
             raise ValueError(

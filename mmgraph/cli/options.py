@@ -99,6 +99,20 @@ def parse_names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(text.replace(",", " ").split())
 
 
+def parse_number(text: str | None) -> float | str | None:
+    """Parse a number; other text, such as the name of a file, stays text.
+
+    Example:
+        >>> from mmgraph.cli.options import parse_number
+        >>> parse_number("0.2"), parse_number("test.csv")
+        (0.2, 'test.csv')
+    """
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text
+
+
 def parse_modalities(options: list[str] | None) -> dict[str, tuple[str, ...]] | None:
     """Parse `name=column,column` options.
 

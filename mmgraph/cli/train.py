@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmgraph.cli.app import app, print_warnings
+from mmgraph.cli.app import app, print_warnings, show
 from mmgraph.cli.options import (
     IdOption,
     ModalityOption,
@@ -14,8 +14,10 @@ from mmgraph.cli.options import (
     parse_encoders,
     parse_modalities,
     parse_names,
+    parse_number,
 )
 from mmgraph.config import TrainConfig, build_config
+from mmgraph.data import MultimodalData
 from mmgraph.distributed import init_process_group
 from mmgraph.workflows.saved_model import no_op
 from mmgraph.workflows.train import MAX_CLASSES, TrainResult, train_file
@@ -57,6 +59,14 @@ Group = Annotated[
     typer.Option(
         help="Column of groups, such as hospitals: samples of one group stay in the "
         "same fold of internal validation.",
+    ),
+]
+Test = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE|FILE",
+        help="Score the model on samples that it is not trained on: a share of the "
+        "samples, such as 0.2 (groups stay together), or another file.",
     ),
 ]
 TaskName = Annotated[
@@ -138,6 +148,7 @@ def train(
     schema: SchemaFile = None,
     group: Group = None,
     id_: IdOption = None,
+    test: Test = None,
     task: TaskName = None,
     left: Left = None,
     right: Right = None,
@@ -168,24 +179,31 @@ def train(
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
         **{"schema": schema, "aligned": parse_names(aligned), "level": level},
-        "overwrite": overwrite,
+        **{"overwrite": overwrite, "test": parse_number(test)},
     }
     workers = init_process_group()
     settings = workers.run_on_all(lambda: _settings(values, modality, encoder, config))
     with print_warnings() if workers.is_main_process else nullcontext(no_op) as warn:
         result = train_file(settings, warn)
         if workers.is_main_process:
-            _show_result(result, settings.output)
+            _show_result(result, settings)
 
 
-def _show_result(result: TrainResult, output: Path) -> None:
+def _show_result(result: TrainResult, settings: TrainConfig) -> None:
     if result.resumed:
         typer.echo(f"Resumed after step {result.resumed}.", err=True)
     typer.echo(repr(result.samples))
     typer.echo(f"Task: {result.description}")
     if result.score is not None:
         typer.echo(f"Out-of-fold {result.score}")
-    typer.echo(f"Model: {output}")
+    typer.echo(f"Model: {settings.output}")
+    if result.evaluation is not None:
+        test = result.test
+        which = (
+            f"{len(test)} samples" if isinstance(test, MultimodalData) else "samples"
+        )
+        typer.echo()
+        show(result.evaluation.table(f"Scores on {which} that were held out"))
 
 
 def _settings(

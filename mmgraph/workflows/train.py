@@ -1,18 +1,21 @@
 """Training on files and folders; the model and its columns are saved as a folder."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmgraph.checkpoint import MANIFEST
 from mmgraph.config import PAIR_TASKS, TrainConfig
+from mmgraph.data import MultimodalData
 from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
 from mmgraph.data.targets import missing_labels
 from mmgraph.data.validation import check_names
 from mmgraph.distributed import ProcessGroup, init_process_group
-from mmgraph.errors import ConfigError, MMGraphError
+from mmgraph.errors import ConfigError, DataError, MMGraphError
+from mmgraph.evaluation import Evaluation, evaluate
 from mmgraph.nn.heads import MultiLabel
 from mmgraph.train.progress_dir import remove_progress
 from mmgraph.workflows.outputs import check_folder
@@ -33,12 +36,16 @@ class TrainResult:
         samples: The training samples.
         task: The task, chosen from the labels where it was "auto".
         resumed: Step that the training was resumed after; 0 if it started over.
+        test: Held-out samples, or None.
+        evaluation: Scores on the held-out samples, or None.
     """
 
     model: Any
     samples: DataOrStream
     task: Task
     resumed: int = 0
+    test: DataOrStream | None = None
+    evaluation: Evaluation | None = None
 
     @property
     def description(self) -> str:
@@ -79,7 +86,7 @@ def train_file(config: TrainConfig, warn: Warn = no_op) -> TrainResult:
         DataError: If the file, its columns or its labels cannot be used.
     """
     workers = init_process_group()
-    data = workers.run_on_all(lambda: _open(config, workers))
+    data, test = workers.run_on_all(lambda: _open(config, workers))
     task = _task(config, data, warn)
     columns = Columns(task, config.label, config.modalities, config.group, config.id)
     workers.run_on_all(lambda: _check_replaced(config, columns))
@@ -93,18 +100,54 @@ def train_file(config: TrainConfig, warn: Warn = no_op) -> TrainResult:
             columns.save(result.model, config.output)
 
     workers.run_on_all(save)
+    if test is not None and workers.is_main_process:
+        evaluation = evaluate(result.model, test, (0.0,), seed=config.seed)
+        return replace(result, test=test, evaluation=evaluation)
     return result
 
 
-def _open(config: TrainConfig, workers: ProcessGroup) -> DataOrStream:
+def _open(
+    config: TrainConfig, workers: ProcessGroup
+) -> tuple[DataOrStream, DataOrStream | None]:
+    """Return training and test samples."""
     check_folder(config.output, inputs=[config.file])
     if config.task in PAIR_TASKS and workers.size > 1:
         raise ConfigError(
             f"task {config.task} must be trained in one process, got {workers.size}. "
             "Start it without torchrun."
         )
+    if isinstance(config.test, Path) and config.test.resolve() == config.file.resolve():
+        raise ConfigError(
+            f"test must be samples that are not trained on, got the training file "
+            f"'{config.test}'. Give another file, or a share such as 0.2.",
+            parameter="test",
+        )
+    data = _read(config, config.file)
+    if config.test is None:
+        return data, None
+    if isinstance(config.test, Path):
+        test = _read(config, config.test)
+    elif isinstance(data, MultimodalData):
+        data, test = data.split(config.test, seed=config.seed)
+    else:
+        raise ConfigError(
+            f"test must be a file or a folder for a folder of Parquet files, got "
+            f"{config.test:g}. Move some of the files to another folder.",
+            parameter="test",
+        )
+    y = next(iter(parts_of(test))).y
+    if config.task not in PAIR_TASKS and (y is None or np.ndim(y) > 1):
+        raise DataError(
+            f"test must have one label per sample, got {config.label!r} with "
+            f"{'none' if y is None else np.shape(y)[1]}. Score several labels in "
+            "Python with FusionClassifier.score."
+        )
+    return data, test
+
+
+def _read(config: TrainConfig, file: Path) -> DataOrStream:
     return read_samples(
-        config.file,
+        file,
         modalities=config.modalities,
         label=config.label,
         group=config.group,

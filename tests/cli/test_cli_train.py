@@ -121,6 +121,49 @@ def test_level_of_fusion_is_an_option(table, here, few_trees):
     assert json.loads(text)["params"]["level"] == "data"
 
 
+@pytest.fixture
+def labeled(here):
+    """Files of 60 and 40 samples with labels, of five and four groups."""
+    for name, num in (("a", 60), ("b", 40)):
+        y = np.arange(num) % 2
+        x = np.random.default_rng(num).normal(size=(2, num)) + y
+        lines = [f"{x[0, i]},{x[1, i]},{y[i]},{i // 12}" for i in range(num)]
+        text = "\n".join(["p,q,died,site", *lines])
+        (here / f"{name}.csv").write_text(text, encoding="utf-8")
+    return here
+
+
+TRAIN = ("train", "a.csv", "--label", "died", "--output", "m", "--epochs", "1")
+COLUMNS = ("--modality", "p=p", "--modality", "q=q")
+
+
+def test_scores_of_another_file_are_those_of_evaluate(labeled, few_trees):
+    told = run(*TRAIN, *COLUMNS, "--test", "b.csv")
+    assert "MultimodalData: 60 samples" in told
+    assert "Scores on 40 samples that were held out" in told
+    assert told.splitlines()[-2:] == run("evaluate", "m", "b.csv").splitlines()[-2:]
+
+
+def test_a_share_is_held_out_with_whole_groups(labeled, few_trees):
+    told = run(*TRAIN, *COLUMNS, "--group", "site", "--test", 0.2)
+    assert "MultimodalData: 48 samples" in told
+    assert "Scores on 12 samples that were held out" in told
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (1.5, "test must be a share between 0 and 1, or a file, got 1.5"),
+        (0, "test must be a share between 0 and 1"),
+        ("a.csv", "--test must be samples that are not trained on, got the training f"),
+        ("c.csv", "file must exist, got 'c.csv'"),
+    ],
+)
+def test_samples_to_test_are_checked_before_the_training(labeled, test, message):
+    assert message in run(*TRAIN, *COLUMNS, "--test", test, code=2)
+    assert not (labeled / "m").exists()
+
+
 @pytest.mark.slow
 def test_aligned_modalities_are_those_that_were_named(table, here):
     halves = ("--modality", "a=b0", "--modality", "b=b1")
