@@ -639,6 +639,29 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         """Return samples as numbers, with every modality of the training."""
         return self.input_spec_.complete(self._read(X))
 
+    def is_training_data(self, data: MultimodalData) -> bool:
+        """Return True if the samples that have a label are those of the training.
+
+        Scores, thresholds and calibration on them are too optimistic. A part of them,
+        or another order, is not recognized.
+
+        Args:
+            data: Samples with any of the modalities of the training.
+        """
+        check_is_fitted(self, "model_")
+        summary = self.training_summary_
+        if summary is None or data.y is None:
+            return False
+        known = labeled_rows(np.asarray(data.y))
+        if known.sum() != summary.num_samples:
+            return False
+        return self._is_training(self._read_complete(data[known]))
+
+    def _is_training(self, samples: MultimodalData) -> bool:
+        """Return True if labeled samples, as numbers, are those of the training."""
+        summary = self.training_summary_
+        return summary is not None and _fingerprint(samples) == summary.fingerprint
+
     def _predict_complete(self, data: MultimodalData) -> FloatArray:
         """Return ``[N, K]`` predictions of samples as numbers."""
         return self._inverse_transform(self._predict_batches(data, self.model_))
@@ -663,8 +686,8 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             raise DataError(
                 "calibration must have labels, got none. Give samples with y, or y=."
             )
-        samples, summary = self._read_complete(data[known]), self.training_summary_
-        if summary is not None and _fingerprint(samples) == summary.fingerprint:
+        samples = self._read_complete(data[known])
+        if self._is_training(samples):
             warnings.warn(
                 "calibration must hold samples that were not used in training, got the "
                 "training samples. They are predicted better than new ones, so sets "

@@ -8,7 +8,13 @@ from mmgraph.corruption import Corruption
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
 from mmgraph.errors import ConfigError, DataError, DataWarning
-from mmgraph.estimators import FusionEstimator, FusionMatcher, FusionRetriever
+from mmgraph.estimators import (
+    FusionClassifier,
+    FusionEstimator,
+    FusionMatcher,
+    FusionRegressor,
+    FusionRetriever,
+)
 from mmgraph.evaluation.matching import score_matcher
 from mmgraph.evaluation.result import Evaluation
 from mmgraph.evaluation.retrieval import score_retriever
@@ -109,10 +115,25 @@ def evaluate(
         whole = in_memory(data)
         _warn_unobserved(model, whole, _observed(whole))
         return score_matcher(model, whole, scenarios)
+    _warn_training_data(model, data)
     observed: set[str] = set()
     result = score_labels(model, lambda: _watch(parts_of(data), observed), scenarios)
     _warn_unobserved(model, data, observed)
     return result
+
+
+def _warn_training_data(model: object, data: DataOrStream) -> None:
+    """Warn if the samples are those that the model was trained on."""
+    if not isinstance(model, FusionClassifier | FusionRegressor):
+        return
+    if isinstance(data, MultimodalData) and model.is_training_data(data):
+        warnings.warn(
+            "evaluate must get samples that were not used in training, got the "
+            "training samples. They are predicted better than new ones, so scores are "
+            "too high. Hold out samples by data.split() or mmgraph train --test.",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _watch(

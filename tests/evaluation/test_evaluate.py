@@ -106,6 +106,17 @@ def test_a_modality_without_values_is_warned_about():
         evaluate(model, empty, [0])
 
 
+def test_training_samples_are_recognized(tmp_path):
+    model = FusionClassifier(**SMALL, epochs=1, experts=["linear"]).fit(DATA[:TRAIN])
+    model.save_pretrained(tmp_path)
+    loaded = FusionClassifier.from_pretrained(tmp_path)
+    with pytest.warns(DataWarning, match="got the training samples"):
+        evaluate(loaded, DATA[:TRAIN], [0])
+    changed = DATA[:TRAIN].mask({"a": np.arange(TRAIN) > 0})
+    for other in (TEST, DATA[: TRAIN - 1], changed):
+        assert not loaded.is_training_data(other)
+
+
 def test_samples_without_a_label_are_left_out(logistic):
     y = TEST.y.astype(float)
     y[:20] = np.nan
