@@ -8,7 +8,7 @@ References:
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from mmgraph.files import replacing
 from mmgraph.train.summary import TrainingSummary
 
 CARD = "README.md"
+FRONT = "---\nlibrary_name: mmgraph\ntags:\n- multimodal\n- missing-modalities\n---"
 MARK = "<!-- Written by mmgraph. Saving the model again replaces this file. -->"
 MAX_NAMES = 10  # classes and channels that are listed
 
@@ -46,9 +47,10 @@ def model_card(
     score: str = "",
     out_of_fold: float = math.nan,
     summary: TrainingSummary | None = None,
+    weights: Mapping[str, float] | None = None,
     conformal: ConformalPrediction | None = None,
 ) -> str:
-    """Return the model card of a fitted estimator as Markdown.
+    """Return the text of the model card of a fitted estimator as Markdown.
 
     Args:
         name: Class of the estimator.
@@ -57,11 +59,10 @@ def model_card(
         score: Name of the score.
         out_of_fold: Score with all observed modalities.
         summary: Numbers of the training; None if they are not known.
+        weights: Weights of base learners and graph; None without base learners.
         conformal: Conformal predictions, if the model has them.
     """
     parts = [
-        "---\nlibrary_name: mmgraph\ntags:\n- multimodal\n- missing-modalities\n---",
-        MARK,
         f"# {name}",
         f"Predicts {predicts} from any subset of {len(inputs)} modalities.",
         "```python\nimport mmgraph as mg\n\n"
@@ -71,6 +72,8 @@ def model_card(
     ]
     if summary is not None:
         parts += ["## Scores", *_scores(score, out_of_fold, summary)]
+    if weights is not None:
+        parts += ["## Weights", *_weights(weights)]
     if conformal is not None:
         parts += ["## Calibration", *_calibration(conformal)]
     return "\n\n".join(parts) + "\n"
@@ -88,7 +91,7 @@ def write_card(folder: Path, text: str) -> None:
 
     Args:
         folder: Folder of the model.
-        text: Model card.
+        text: Text of the model card.
 
     Raises:
         CheckpointError: If the file cannot be written.
@@ -98,7 +101,7 @@ def write_card(folder: Path, text: str) -> None:
         if path.exists() and MARK not in path.read_text("utf-8", errors="replace"):
             return
         with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
+            part.write_text("\n\n".join((FRONT, MARK, text)), encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error}.") from None
 
@@ -140,6 +143,20 @@ def _scores(score: str, out_of_fold: float, summary: TrainingSummary) -> list[st
             if low > 0.5
             else "Which modalities are present does not predict the label "
             f"({figure} of the presence mask alone)."
+        )
+    return parts
+
+
+def _weights(weights: Mapping[str, float]) -> list[str]:
+    """Return the paragraphs about the weights of base learners and graph."""
+    parts = [
+        "Factors of the evidence in the score of a sample with all modalities:",
+        _table(["part", "weight"], [[k, _number(v)] for k, v in weights.items()]),
+    ]
+    if not weights["graph"]:
+        parts.append(
+            "The graph networks are not used: they did not reduce the loss on held-out "
+            "samples, or the level of fusion has none."
         )
     return parts
 

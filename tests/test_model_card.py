@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
 from mmgraph import (
     CheckpointError,
@@ -15,6 +17,7 @@ from mmgraph import (
     MultimodalData,
     checkpoint,
 )
+from mmgraph.cli import app
 from mmgraph.model_card import CARD, MARK, list_names
 
 pytestmark = pytest.mark.usefixtures("few_trees")
@@ -49,6 +52,46 @@ def card_of(model, folder) -> str:
 def rows_of(card: str) -> dict[str, list[str]]:
     lines = [line.strip("| ").split(" | ") for line in card.splitlines() if "|" in line]
     return {line[0]: line[1:] for line in lines}
+
+
+def test_weights_are_the_factors_of_the_evidence():
+    """Evidence of one kind alone changes the score by its weight."""
+    model = FusionClassifier(**SMALL).fit(make())
+    weights, pool = model.branch_weights_, model.model_.ensemble.pool
+    kinds = "linear", "linear", "spline", "spline", "forest"
+    present = torch.ones(1, 2, dtype=torch.bool)
+    evidence, joint = torch.zeros(1, 2, len(kinds), 2), torch.zeros(1, 2, 2)
+    nothing = pool(evidence, present, joint)
+    for kind in set(kinds):
+        some = evidence.clone()
+        some[:, :, [x for x, each in enumerate(kinds) if each == kind]] = 0.5
+        found = pool(some, present, joint) - nothing
+        torch.testing.assert_close(found, torch.full((1, 2), weights[kind]))
+    for y, kind in enumerate(("joint forest", "joint boosted trees")):
+        some = joint.clone()
+        some[:, y] = 1
+        found = pool(evidence, present, some) - nothing
+        torch.testing.assert_close(found, torch.full((1, 2), weights[kind]))
+    assert weights["graph"] == pytest.approx(float(model.model_.beta) / 2)
+    assert {*weights} == {*kinds, "joint forest", "joint boosted trees", "graph"}
+
+
+def test_a_graph_without_weight_is_stated(classifier):
+    late = FusionClassifier(**QUICK, level="model").fit(make())
+    assert late.branch_weights_["graph"] == 0
+    assert "The graph networks are not used" in late.summary_
+    used = "The graph networks are not used" not in classifier.summary_
+    assert used == (classifier.branch_weights_["graph"] > 0)
+
+
+def test_info_prints_the_summary(classifier, tmp_path):
+    classifier.save_pretrained(tmp_path)
+    result = CliRunner().invoke(app, ["info", str(tmp_path)])
+    assert result.output == classifier.summary_
+    assert result.output in (tmp_path / CARD).read_text("utf-8")
+    missing = CliRunner().invoke(app, ["info", str(tmp_path / "no")])
+    assert missing.exit_code == 2
+    assert len(missing.output.splitlines()) == 1
 
 
 def test_it_lists_modalities_with_shares_and_scores(classifier, tmp_path):

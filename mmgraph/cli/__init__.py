@@ -11,6 +11,7 @@ from mmgraph.cli import datasets as datasets
 from mmgraph.cli import evaluate as evaluate
 from mmgraph.cli import explore as explore
 from mmgraph.cli import export as export
+from mmgraph.cli import info as info
 from mmgraph.cli import predict as predict
 from mmgraph.cli import schema as schema
 from mmgraph.cli import search as search

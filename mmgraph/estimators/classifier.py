@@ -87,7 +87,8 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         level: Level of fusion: "data" uses base learners of all modalities together
             (early fusion), "feature" the graph networks (intermediate fusion), "model"
             base learners of single modalities and their pool (late fusion), and "all"
-            each of them as far as it helps out of fold.
+            each of them as far as it helps out of fold. ``model_.beta`` is 0 at the
+            levels "data" and "model".
         epochs: Maximum number of passes over the data; default: 80, but between 240
             and 2500 steps and at least one pass. Training stops early if no member
             improves on its held-out samples.
@@ -117,12 +118,15 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         schema_: Schema of the training samples, texts, images and audio as vectors.
         channels_: Names of the channels of each modality whose channels are named.
         unseen_: Modalities without usable training samples. Their content is ignored.
+        summary_: Description of the model as Markdown, without values of samples: the
+            README.md of a saved model.
+        branch_weights_: Weight of each kind of base learner and of the graph networks
+            in the score of a sample with all modalities.
         input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
         n_features_in_: Number of modalities, or of features of an array.
         feature_names_in_: Names of the modalities, or of the columns of a frame.
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
-            is 0 if they do not reduce the loss on held-out samples, and at the levels
-            "data" and "model".
+            is 0 if they do not reduce the loss on held-out samples.
         history_: Losses of the graph networks during training.
         out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
             without the graph networks, on training samples outside the folds that they

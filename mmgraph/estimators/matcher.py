@@ -108,6 +108,8 @@ class FusionMatcher(PairEstimator):
         schema_: Schema of the training samples, texts, images and audio as vectors.
         channels_: Names of the channels of each modality whose channels are named.
         unseen_: Modalities without usable training samples. Their content is ignored.
+        summary_: Description of the model as Markdown, without values of samples: the
+            README.md of a saved model.
         input_spec_: Description of the inputs, see ``mmgraph.estimators.input_spec``.
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
             is 0 if they do not reduce the loss on held-out samples.

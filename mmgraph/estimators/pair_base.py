@@ -128,7 +128,10 @@ class PairEstimator(FusionEstimator):
                         maps[number] = each.averaged()
         super(PairEstimator, saved).save_pretrained(folder)
 
-    def _model_card(self) -> str:
+    @property
+    def summary_(self) -> str:
+        """Inputs of the model as Markdown, without sample values."""
+        check_is_fitted(self, "model_")
         return model_card(
             type(self).__name__, self.input_spec_.inputs, predicts=self._card_target()
         )

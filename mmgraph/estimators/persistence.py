@@ -86,10 +86,11 @@ class PersistenceMixin(BaseEstimator):
             **self._model_config(),
         }
         checkpoint.save(folder, self.model_.state_dict(), manifest)
-        write_card(Path(folder), self._model_card())
+        write_card(Path(folder), self.summary_)
 
-    def _model_card(self) -> str:
-        """Return the model card."""
+    @property
+    def summary_(self) -> str:
+        """Description of the model as Markdown."""
         raise AssertionError("defined by every estimator")
 
     def _model_config(self) -> dict[str, Any]:

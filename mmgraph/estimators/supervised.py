@@ -774,7 +774,15 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             config["conformal"] = self.conformal_.to_json()
         return config
 
-    def _model_card(self) -> str:
+    @property
+    def branch_weights_(self) -> dict[str, float]:
+        """Weights of base learners and graph networks for a complete sample."""
+        return self.model_.branch_weights()
+
+    @property
+    def summary_(self) -> str:
+        """Inputs, training, scores and weights as Markdown, without sample values."""
+        check_is_fitted(self, "model_")
         predicts, score = self._card_target()
         return model_card(
             type(self).__name__,
@@ -783,6 +791,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             score=score,
             out_of_fold=self.out_of_fold_score_,
             summary=self.training_summary_,
+            weights=self.branch_weights_,
             conformal=self.conformal_,
         )
 

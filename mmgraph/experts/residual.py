@@ -10,7 +10,20 @@ from torch import Tensor, nn
 
 from mmgraph.data.batch import Batch
 from mmgraph.experts.ensemble import ExpertEnsemble, predict_joint
+from mmgraph.experts.forest import TreeExpert
+from mmgraph.experts.joint import JointForest
+from mmgraph.experts.linear import LinearExpert
+from mmgraph.experts.relations import RelationExpert
+from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.model import FusionModel
+
+NAMES: dict[type[nn.Module], str] = {
+    TreeExpert: "forest",
+    ConvolutionExpert: "convolution",
+    PriorExpert: "prior",
+    Submodels: "submodels",
+    RelationExpert: "relations",
+}
 
 
 class ResidualFusion(nn.Module):
@@ -75,6 +88,26 @@ class ResidualFusion(nn.Module):
         z = self.graph(batch, evidence).z
         return z.movedim(0, 1).flatten(1)
 
+    @torch.no_grad()
+    def branch_weights(self) -> dict[str, float]:
+        """Return the weights of base learners and graph for a complete sample.
+
+        They are the factors of their evidence in the score, summed over base learners
+        of one kind: of base learners of single modalities the mean over the modalities,
+        of the graph beta times the weight of cross-modal interaction.
+        """
+        pool, lists = self.ensemble.pool, self.ensemble.expert_lists
+        complete = torch.ones(1, len(self.ensemble.experts), dtype=torch.bool)
+        complete = complete.to(self.beta.device)
+        single, joint = pool.weights(complete)
+        names = [learner_name(column) for column in zip(*lists, strict=True)]
+        names += [learner_name([each]) for each in self.ensemble.joint]
+        values = [*single[0].mean(0).tolist(), *joint[0].tolist()]
+        weights = dict.fromkeys(names, 0.0)
+        for name, value in zip(names, values, strict=True):
+            weights[name] += value
+        return weights | {"graph": float(self.beta * pool.interaction_weight(complete))}
+
     def evidence(self, batch: Batch, features: Sequence[Tensor]) -> Tensor:
         """Return the evidence of all base learners, ``[B, (M X + Y) K]``.
 
@@ -94,3 +127,18 @@ class ResidualFusion(nn.Module):
             seen = present.any(1)[:, None, None]
             parts.append(torch.where(seen, joint, 0).flatten(1))
         return torch.cat(parts, dim=1)
+
+
+def learner_name(learners: Sequence[nn.Module]) -> str:
+    """Return the name of a kind of base learner.
+
+    Args:
+        learners: The base learner of each modality, or one of all modalities. Priors
+            take the place of kinds that a modality does not have.
+    """
+    learner = next((x for x in learners if not isinstance(x, PriorExpert)), learners[0])
+    if isinstance(learner, LinearExpert):
+        return "spline" if len(learner.hinges.knot) else "linear"
+    if isinstance(learner, JointForest):
+        return "joint boosted trees" if learner.boosted else "joint forest"
+    return NAMES[type(learner)]

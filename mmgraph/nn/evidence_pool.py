@@ -175,6 +175,21 @@ class EvidencePool(nn.Module):
             scores = scores + share * (weight * joint).sum(1)
         return self.prior + torch.where(count > 0, scores, 0)
 
+    def weights(self, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the factors of the evidence in the scores of samples.
+
+        Args:
+            present: ``[N, M]`` Bool.
+
+        Returns:
+            ``[N, M, X]`` factors of the base learners of each modality, zero where it
+            is missing, and ``[N, Y]`` factors of the joint ones.
+        """
+        scale, share = self._scales(present)
+        by_modality = scale[..., None] * F.softplus(self.modality_weight)
+        single = torch.where(present[..., None], by_modality, 0)
+        return single, share * F.softplus(self.joint_weight)
+
     def interaction_weight(self, present: Tensor) -> Tensor:
         """Return the weight of cross-modal interaction, ``[N, 1]``.
 
