@@ -1,9 +1,9 @@
 """Alignment of modalities: measurements of canonical correlation and transport.
 
 ``bridge``: retrieval between two modalities that no training sample has together
-(mfeat), and with half of all rows missing. ``half``: retrieval with half of the training
-rows missing (tuxpaint), by CCA of three modalities and by CCA of the samples that have
-both. ``cells``: alignment of cells without any pair (snare_seq).
+(mfeat), and with half of all rows missing. ``half``: retrieval with half of the
+training rows missing (tuxpaint), by CCA of three modalities and by CCA of the samples
+that have both. ``cells``: alignment of cells without any pair (snare_seq).
 """
 
 import argparse
@@ -97,7 +97,7 @@ def print_half(draws: int) -> None:
     """Print the recall of three ways to use incomplete samples."""
     data = load_dataset("tuxpaint").select(ALL)
     results: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    print("| split | " + " | ".join(KINDS) + " |\n|---" * (len(KINDS) + 1) + "|")
+    print(f"| split | {' | '.join(KINDS)} |\n{'|---' * (len(KINDS) + 1)}|")
     for seed in range(draws):
         train, test = data.split(0.3, seed=seed)
         train = missing.mcar(0.5).plan(train, seed=seed).apply(train)
