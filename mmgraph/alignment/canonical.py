@@ -453,12 +453,9 @@ class _Whitened:
         found = features(x)
         mean = found.mean(axis=0)
         centered = (found - mean) / features.scale
-        covariance = centered.T @ centered / len(x)
-        regularized = (1 - ridge) * covariance
-        regularized[np.diag_indices_from(covariance)] += (
-            ridge * np.diag(covariance).mean()
-        )
-        root = _inverse_root(regularized)
+        variance, axes = _principal_axes(centered)
+        shrunk = (1 - ridge) * variance + ridge * variance.sum() / centered.shape[1]
+        root = axes / np.sqrt(shrunk)
         inverse_root = root / features.scale[:, None]
         return cls(features, present, mean, inverse_root, centered @ root)
 
@@ -466,6 +463,20 @@ class _Whitened:
         """Return the same rows in random order."""
         rows = self.rows[rng.permutation(len(self.rows))]
         return replace(self, rows=rows)
+
+
+def _principal_axes(centered: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the variances ``[K]`` and axes ``[F, K]`` of rows, those above zero.
+
+    Other axes are orthogonal to all rows, hence to the weights, too.
+    """
+    wide = centered.shape[1] > len(centered)
+    gram = centered @ centered.T if wide else centered.T @ centered
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > RANK * max(values.max(initial=0), np.finfo(float).tiny)
+    values, vectors = values[kept], vectors[:, kept]
+    axes = centered.T @ vectors / np.sqrt(values) if wide else vectors
+    return values / len(centered), np.asarray(axes)
 
 
 def _inverse_root(covariance: FloatArray) -> FloatArray:
