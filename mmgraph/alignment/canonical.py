@@ -1,28 +1,7 @@
-r"""Canonical correlation analysis of many modalities with missing rows.
+"""Canonical correlation analysis of many modalities with missing rows.
 
 Letters: `N` samples, `n` rows of a modality, `F` features, `L` landmarks, `R`
 components, `M` modalities.
-
-Samples are those with at least two modalities, or with at least one (``singles``). For
-modality m let :math:`Z_m` be its rows, centered over the samples that have it, and
-zero elsewhere, :math:`n_m` their number, :math:`C_m = (1 - \lambda) Z_m^T Z_m / n_m +
-\lambda\, \mathrm{tr}(Z_m^T Z_m / n_m) / F \cdot I` and D the diagonal matrix of the
-number of modalities of each sample. The consensus G maximizes
-
-.. math:: \mathrm{tr}\; G^T \Big(\sum_m Z_m C_m^{-1} Z_m^T / n_m\Big) G
-    \quad\text{subject to}\quad G^T D G = N I,\; 1^T D G = 0.
-
-Its columns are left singular vectors of :math:`D^{-1/2} [Z_1 C_1^{-1/2} / \sqrt{n_1},
-\dots]`, divided by :math:`\sqrt{D}`. Weights are :math:`W_m = C_m^{-1} Z_m^T G / n_m`.
-With two complete modalities, singular values s and no ridge, the canonical correlations
-are :math:`2 s^2 - 1`.
-
-References:
-    Generalization of Canonical Correlation Analysis to Three or More Sets of Variables,
-    Carroll, 1968. Canonical Analysis of Several Sets of Variables, Kettenring, 1971
-    (MAXVAR). Generalized Canonical Correlation Analysis with Missing Values, van de
-    Velden, Takane, 2012 (the weights D). Kernel and Nonlinear Canonical Correlation
-    Analysis, Lai, Fyfe, 2000.
 """
 
 from collections.abc import Mapping
@@ -55,12 +34,26 @@ ROUNDING = 1e-12  # relative spread below which a channel is constant
 
 
 class CCA:
-    """Canonical correlation analysis of two or many modalities with missing rows.
+    r"""Canonical correlation analysis of two or many modalities with missing rows.
 
     The components of each modality, its variates, are linear maps of its features that
     correlate most with those of the other modalities. Samples may lack any modalities;
     two modalities that no sample has together are compared through a third one that
     shares samples with both.
+
+    Samples are those with at least two modalities, or with at least one (``singles``).
+    For modality m let :math:`Z_m` be its rows, centered over the samples that have it,
+    and zero elsewhere, :math:`n_m` their number, :math:`C_m = (1 - \lambda) Z_m^T Z_m /
+    n_m + \lambda\, \mathrm{tr}(Z_m^T Z_m / n_m) / F \cdot I` and D the diagonal matrix
+    of the number of modalities of each sample. The consensus G maximizes
+
+    .. math:: \mathrm{tr}\; G^T \Big(\sum_m Z_m C_m^{-1} Z_m^T / n_m\Big) G
+        \quad\text{subject to}\quad G^T D G = N I,\; 1^T D G = 0.
+
+    Its columns are left singular vectors of :math:`D^{-1/2} [Z_1 C_1^{-1/2} /
+    \sqrt{n_1}, \dots]`, divided by :math:`\sqrt{D}`. Weights are :math:`W_m = C_m^{-1}
+    Z_m^T G / n_m`. With two complete modalities, singular values s and no ridge, the
+    canonical correlations are :math:`2 s^2 - 1`.
 
     Args:
         num_components: Maximum number of components ``R``.
@@ -83,6 +76,13 @@ class CCA:
         correlations_: ``[R]`` mean correlation of the variates of two modalities, over
             all pairs of modalities, on the training samples that have both.
         num_pairs_: ``[M, M]`` number of training samples with two modalities.
+
+    References:
+        Generalization of Canonical Correlation Analysis to Three or More Sets of
+        Variables, Carroll, 1968. Canonical Analysis of Several Sets of Variables,
+        Kettenring, 1971 (MAXVAR). Generalized Canonical Correlation Analysis with
+        Missing Values, van de Velden, Takane, 2012 (the weights D). Kernel and
+        Nonlinear Canonical Correlation Analysis, Lai, Fyfe, 2000.
 
     Example:
         >>> import numpy as np
