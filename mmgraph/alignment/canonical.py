@@ -47,11 +47,11 @@ class CCA:
     n_m + \lambda\, \mathrm{tr}(Z_m^T Z_m / n_m) / F \cdot I` and D the diagonal matrix
     of the number of modalities of each sample. The consensus G maximizes
 
-    .. math:: \mathrm{tr}\; G^T \Big(\sum_m Z_m C_m^{-1} Z_m^T / n_m\Big) G
+    .. math:: \mathrm{tr}\; G^T \left(\sum_m Z_m C_m^{-1} Z_m^T / n_m\right) G
         \quad\text{subject to}\quad G^T D G = N I,\; 1^T D G = 0.
 
     Its columns are left singular vectors of :math:`D^{-1/2} [Z_1 C_1^{-1/2} /
-    \sqrt{n_1}, \dots]`, divided by :math:`\sqrt{D}`. Weights are :math:`W_m = C_m^{-1}
+    \sqrt{n_1}, \ldots]`, divided by :math:`\sqrt{D}`. Weights are :math:`W_m = C_m^{-1}
     Z_m^T G / n_m`. With two complete modalities, singular values s and no ridge, the
     canonical correlations are :math:`2 s^2 - 1`.
 
