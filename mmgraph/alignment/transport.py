@@ -31,6 +31,7 @@ NEIGHBORS, MIN_NEIGHBORS = (
     5,
 )  # of a sample: share of the samples, and least number
 MIN_CORRELATED = 3  # features; correlations of fewer are -1 or 1
+MAX_CELLS = 400_000_000  # 3 GB in double precision
 COST_WEIGHT = 0.5  # of the costs of pairs in fused transport
 
 
@@ -104,7 +105,8 @@ def transport(
 
     Raises:
         ConfigError: If an option is invalid, or POT is not installed.
-        DataError: If a side has no rows, rows are partly NaN, or shapes do not fit.
+        DataError: If a side has no rows, rows are partly NaN, shapes do not fit, or the
+            plan has more than 400 million cells.
 
     References:
         Gromov-Wasserstein Distances and the Metric Approach to Object Matching, Memoli,
@@ -130,6 +132,11 @@ def transport(
     x, y, known = _read_sides(data, a, b)
     rows, columns = _complete(x, "first"), _complete(y, "second")
     left, right = x[rows], y[columns]
+    if len(left) * len(right) > MAX_CELLS:
+        raise DataError(
+            f"A plan must have at most {MAX_CELLS} cells, got {len(left)} x "
+            f"{len(right)}. Draw fewer samples."
+        )
     table = _cost_table(kind, cost, left, right, (x, y), known, (rows, columns))
     masses = np.full(len(left), 1 / len(left)), np.full(len(right), 1 / len(right))
     if kind == "linear":
