@@ -12,7 +12,6 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.linalg import eigh
 
 from mmgraph.alignment.rows import (
     BoolArray,
@@ -74,7 +73,8 @@ class CCA:
         weights_: ``[F, R]`` by modality; for "rbf", weights of the Nystroem features.
         means_: ``[F]`` mean of each feature over the rows that are used.
         correlations_: ``[R]`` mean correlation of the variates of two modalities, over
-            all pairs of modalities, on the training samples that have both.
+            all pairs of modalities, on the training samples that have both; NaN if no
+            two samples have the same two modalities.
         num_pairs_: ``[M, M]`` number of training samples with two modalities.
 
     References:
@@ -508,10 +508,11 @@ def _consensus(
         )
     wide = table.shape[1] > table.shape[0]
     gram = table @ table.T if wide else table.T @ table
-    size = len(gram)
-    first = max(size - num_components, 0)
-    values, vectors = eigh(gram, subset_by_index=(first, size - 1))
-    values, vectors = values[::-1], vectors[:, ::-1]
+    values, vectors = np.linalg.eigh(gram)  # solvers of a subset fail on equal values
+    values, vectors = (
+        values[::-1][:num_components],
+        vectors[:, ::-1][:, :num_components],
+    )
     real = values > RANK * max(values.max(initial=0), np.finfo(float).tiny)
     values, vectors = values[real], vectors[:, real]
     if wide:

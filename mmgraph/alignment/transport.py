@@ -301,10 +301,9 @@ def _linear(
     ot = _import_pot()
     scaled = table / (table.max() or 1)
     if unbalanced is not None:
+        entropy = 0.0 if epsilon is None else epsilon
         return np.asarray(
-            ot.unbalanced.mm_unbalanced(*masses, scaled, unbalanced)
-            if epsilon is None
-            else ot.unbalanced.sinkhorn_unbalanced(*masses, scaled, epsilon, unbalanced)
+            ot.unbalanced.mm_unbalanced(*masses, scaled, unbalanced, reg=entropy)
         )
     if epsilon is None:
         return np.asarray(ot.emd(*masses, scaled))

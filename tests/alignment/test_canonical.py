@@ -192,6 +192,26 @@ def test_degenerate_features_give_finite_variates(kernel, ridge):
     assert all(np.isfinite(each).all() for each in z.values())
     assert not z["constant"].any()
     assert np.isfinite(model.correlations_).all()
+    p = model.test(rows, permutations=5)
+    assert p.shape == model.correlations_.shape
+    assert np.all(p > 0)
+
+
+def test_equal_singular_values_have_p_values():
+    rng = np.random.default_rng(0)
+    rows = {name: rng.normal(size=(13, 24)) for name in ("a", "b")}
+    model = CCA(10, ridge=0, kernel="rbf")
+    p = model.test(rows, permutations=9)  # every direction correlates perfectly
+    assert len(p) == 10
+    assert np.all(p == 1)
+
+
+def test_one_pair_has_no_correlation():
+    rows = make_rows(10, ("image", "text"))
+    rows["image"][5:], rows["text"][:4] = np.nan, np.nan
+    model = CCA(2, singles=True).fit(rows)
+    assert np.isnan(model.correlations_).all()
+    assert np.isnan(model.score(rows))
 
 
 def test_a_kernel_finds_a_relation_that_is_not_linear():
