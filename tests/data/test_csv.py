@@ -129,6 +129,7 @@ def test_compressed_files_are_read(write):
 
 
 def test_columns_that_are_used_by_their_names_are_listed(write):
+    pytest.importorskip("pandas", reason="needs the extra 'pandas'")
     path = write("wbc,y,id,group\n1,0,a,h1\n2,1,b,h2\n")
     with pytest.warns(
         DataWarning, match="'y' as y, 'id' as ids, 'group' as groups. Name the columns"
