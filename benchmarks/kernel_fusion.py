@@ -16,8 +16,9 @@ from mmgraph.baselines import KernelFusion
 from mmgraph.benchmark.datasets import open_bench_data
 from mmgraph.benchmark.protocol import BenchData, Split, make_splits, scored_patterns
 from mmgraph.benchmark.provenance import read_commit
+from mmgraph.benchmark.run import choose_metric
 from mmgraph.config import BenchConfig
-from mmgraph.metrics import aurc, auroc
+from mmgraph.metrics import aurc, classification_scores
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "default": {},
@@ -53,7 +54,8 @@ def score(model: KernelFusion, bench: BenchData, split: Split) -> float:
     for condition in scored_patterns(test, RATES, MASKS, split):
         if condition.test_missing is not None:
             proba = model.predict_proba(condition.apply(test))
-            by_rate[condition.test_missing].append(auroc(codes, proba))
+            scores = classification_scores(codes, proba)
+            by_rate[condition.test_missing].append(scores[choose_metric(bench, "auto")])
     means = [float(np.mean(values)) for values in by_rate.values()]
     return aurc(np.array(RATES), np.array(means))
 

@@ -2,7 +2,7 @@
 
 All use `data.features()`: one vector per sample and modality (sequences as statistics,
 text as hashed word counts), NaN where the modality is missing. The package may import
-data, missing and metrics, and nothing above them.
+data, kernels, missing and metrics, and nothing above them.
 """
 
 from mmgraph.baselines.augmented import (
