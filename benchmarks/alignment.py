@@ -1,9 +1,9 @@
 """Alignment of modalities: measurements of canonical correlation and transport.
 
 ``bridge``: retrieval between two modalities that no training sample has together
-(mfeat). ``half``: retrieval with half of the training rows missing (tuxpaint), by CCA of
-all rows of three modalities, and by CCA of the samples that have both. ``cells``:
-alignment of cells without any pair (snare_seq).
+(mfeat), and with half of all rows missing. ``half``: retrieval with half of the
+training rows missing (tuxpaint), by CCA of three modalities and by CCA of the samples
+that have both. ``cells``: alignment of cells without any pair (snare_seq).
 """
 
 import argparse
@@ -22,10 +22,11 @@ EXAMPLE = """examples:
   MMGRAPH_DATA=DIR python benchmarks/alignment.py half
   MMGRAPH_DATA=DIR python benchmarks/alignment.py cells
 """
-COMPONENTS, RIDGES = (20, 50, 100), (0.1, 0.3, 0.6)  # candidates of `half`
+COMPONENTS, RIDGES = (20, 50), (0.3, 0.6, 0.9)  # candidates of `half`
 NUM_FOLDS = 3  # of the training part of `half`
 SIDES = ("image", "text")
 ALL = ("image", "text", "speech_fr")
+KINDS = ("all samples", "samples with two modalities", "samples with image and text")
 FloatArray = NDArray[np.floating]
 
 
@@ -44,13 +45,13 @@ def unlinked(data: MultimodalData) -> MultimodalData:
 
 
 def bridge(
-    seed: int, remove: Callable[[MultimodalData], MultimodalData]
+    seed: int, remove: Callable[[MultimodalData], MultimodalData], singles: bool = False
 ) -> list[float]:
     """Return Recall@10 and Recall@1 between `fac` and `pix` among 500 new samples."""
     data = load_dataset("mfeat").select(["fac", "kar", "pix"])
     order = np.random.default_rng(seed).permutation(len(data))
     train, test = data[order[:1000]], data[order[1000:1500]]
-    z = CCA(20).fit(remove(train)).transform(test)
+    z = CCA(20, singles=singles).fit(remove(train)).transform(test)
     return [recall(z["fac"], z["pix"], k) for k in (10, 1)]
 
 
@@ -62,71 +63,78 @@ def print_bridge(draws: int) -> None:
             missing.mcar(0.5).plan(data, seed=0).apply(data)
         ),
     }
-    print("| training rows | Recall@10 | Recall@1 |\n|---|---|---|")
-    for name, remove in patterns.items():
-        found = np.array([bridge(seed, remove) for seed in range(draws)]).T
+    print("| training rows | singles | Recall@10 | Recall@1 |\n|---|---|---|---|")
+    for (name, remove), singles in product(patterns.items(), (False, True)):
+        found = np.array([bridge(seed, remove, singles) for seed in range(draws)]).T
         cells = [", ".join(f"{value:.3f}" for value in row) for row in found]
-        print(f"| {name} | {cells[0]} | {cells[1]} |")
+        print(f"| {name} | {singles} | {cells[0]} | {cells[1]} |")
 
 
 def score_half(
-    train: MultimodalData, test: MultimodalData, pairs: bool, options: tuple[int, float]
+    train: MultimodalData, test: MultimodalData, kind: str, options: tuple[int, float]
 ) -> float:
-    """Return Recall@10 between image and text; NaN where a fit is not possible."""
-    if pairs:
-        both = train.select(SIDES).present.all(axis=1)
-        train = train[np.flatnonzero(both)].select(SIDES)
-    z = CCA(options[0], ridge=options[1]).fit(train).transform(test.select(SIDES))
+    """Return Recall@10 between image and text by one kind of fit."""
+    if kind == "samples with image and text":
+        train = train.select(SIDES)
+    num, ridge = options
+    cca = CCA(num, ridge=ridge, singles=kind == "all samples").fit(train)
+    z = cca.transform(test.select(SIDES))
     return recall(z["image"], z["text"])
 
 
-def choose(train: MultimodalData, pairs: bool) -> tuple[int, float]:
+def choose(train: MultimodalData, kind: str) -> tuple[int, float]:
     """Return the options that are best on validation parts of the training data."""
     parts = [train.split(0.3, seed=fold) for fold in range(NUM_FOLDS)]
     candidates = list(product(COMPONENTS, RIDGES))
     scores = [
-        np.mean([score_half(*part, pairs, options) for part in parts])
+        np.mean([score_half(*part, kind, options) for part in parts])
         for options in candidates
     ]
     return candidates[int(np.argmax(scores))]
 
 
 def print_half(draws: int) -> None:
-    """Print the recall of both ways to use incomplete samples."""
+    """Print the recall of three ways to use incomplete samples."""
     data = load_dataset("tuxpaint").select(ALL)
-    results: dict[bool, list[float]] = {False: [], True: []}
+    results: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    print(f"| split | {' | '.join(KINDS)} |\n{'|---' * (len(KINDS) + 1)}|")
     for seed in range(draws):
         train, test = data.split(0.3, seed=seed)
         train = missing.mcar(0.5).plan(train, seed=seed).apply(train)
-        for pairs, scores in results.items():
-            options = choose(train, pairs)
-            scores.append(score_half(train, test, pairs, options))
-            kind = "pairs" if pairs else "all rows"
-            print(f"split {seed}, {kind}: {scores[-1]:.3f} with {options}", flush=True)
-    gain = np.subtract(results[False], results[True])
+        cells = []
+        for kind, scores in results.items():
+            options = choose(train, kind)
+            scores.append(score_half(train, test, kind, options))
+            cells.append(f"{scores[-1]:.3f} {options}")
+        print(f"| {seed} | " + " | ".join(cells) + " |", flush=True)
+    means = [f"{np.mean(scores):.3f}" for scores in results.values()]
+    print("| mean | " + " | ".join(means) + " |")
+    gain = np.subtract(results[KINDS[1]], results[KINDS[2]])
     error = gain.std(ddof=1) / np.sqrt(len(gain))
-    for pairs, scores in results.items():
-        name = "samples with image and text" if pairs else "all rows of 3 modalities"
-        print(f"{name}: Recall@10 {np.mean(scores):.3f}")
-    print(f"difference {gain.mean():.3f} (standard error {error:.3f})")
+    print(f"second minus third: {gain.mean():.3f} (standard error {error:.3f})")
 
 
-def print_cells(draws: int) -> None:
-    """Print the scores of transport between cells whose pairs are not used."""
+def align_cells(seed: int) -> tuple[float, float]:
+    """Return FOSCTTM and transferred labels of cells whose pairs are not used."""
     data = load_dataset("snare_seq")
     unit = {
         name: x / np.linalg.norm(x, axis=1, keepdims=True)
         for name, x in data.features().items()
     }
+    order = np.random.default_rng(seed).permutation(len(data))
+    mapped = transport(unit["atac"], unit["rna"][order], kind="gromov").mapped
+    assert data.y is not None
+    labels = metrics.label_transfer(unit["rna"], data.y, mapped)
+    return metrics.foscttm(mapped, unit["rna"]), labels
+
+
+def print_cells(draws: int) -> None:
+    """Print the scores of transport for random orders of the cells."""
     print("| order | seconds | FOSCTTM | labels |\n|---|---|---|---|")
     for seed in range(draws):
-        order = np.random.default_rng(seed).permutation(len(data))
         start = time.perf_counter()
-        found = transport(unit["atac"], unit["rna"][order], kind="gromov")
+        error, labels = align_cells(seed)
         seconds = time.perf_counter() - start
-        partner = unit["rna"]
-        error = metrics.foscttm(found.mapped, partner)
-        labels = metrics.label_transfer(partner, data.y, found.mapped)
         print(f"| {seed} | {seconds:.0f} | {error:.3f} | {labels:.3f} |", flush=True)
 
 

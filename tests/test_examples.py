@@ -174,6 +174,14 @@ def _table(output: str, name: str) -> list[float]:
     return [float(value) for value in re.findall(NUMBER, line[len(name) :])]
 
 
+def check_alignment(output: str) -> None:
+    found = _numbers(output)
+    assert found["significant components"] == 20
+    assert found["Recall@1"] > 0.8
+    assert found["Recall@10"] >= 0.99
+    assert found["closer than the own image"] < 0.005
+
+
 def check_quickstart(output: str) -> None:
     found = _numbers(output)
     steps = "history", "+ rest exam, lab", "+ exercise ECG", "+ imaging"

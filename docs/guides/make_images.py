@@ -142,7 +142,38 @@ def outputs() -> Figure:
     return figure
 
 
+def alignment() -> Figure:
+    """Draw two studies with one common modality, and the table of similarity."""
+    data = mg.load_dataset("mfeat").select(["fac", "kar", "pix"])
+    order = np.random.default_rng(0).permutation(len(data))
+    train, test = data[order[:1000]], data[order[1000:1200]]
+    first = np.arange(len(train)) < 500
+    train = train.mask({"pix": ~first, "fac": first})
+    z = mg.alignment.CCA(20).fit(train).transform(test)
+    table = mg.alignment.similarity(z["fac"], z["pix"])
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.2, 3.0), width_ratios=[1, 1.5], layout="constrained"
+    )
+    for place, name in enumerate(train.modalities):
+        rows = np.flatnonzero(train.select(name).present)
+        left.bar(place, len(rows), bottom=rows[0], width=0.8, color=DARK)
+    left.set_xticks(range(3), train.modalities)
+    left.set(ylabel="training sample", title="observed rows", ylim=(1000, 0))
+    by_digit = np.argsort(test.y, kind="stable")[::2]
+    drawn = right.imshow(
+        table[np.ix_(by_digit, by_digit)],
+        cmap="RdBu_r",
+        vmin=-1,
+        vmax=1,
+        interpolation="none",
+    )
+    right.set(xlabel="pix of new samples, by digit", ylabel="fac of new samples")
+    figure.colorbar(drawn, ax=right, label="similarity")
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "alignment": alignment,
     "cohort_splits": cohort_splits,
     "mask_plans": mask_plans,
     "outputs": outputs,

@@ -1,27 +1,6 @@
-r"""Optimal transport between the samples of two modalities, without pairs.
+"""Optimal transport between the samples of two modalities, without pairs.
 
 Letters: `N` and `G` rows of both sides, `F` features.
-
-A plan is a table of masses whose sums over rows and columns are the masses of the
-samples. Linear transport minimizes :math:`\sum_{ij} M_{ij} T_{ij}` with the costs M of
-a common space. Gromov-Wasserstein transport compares distances within each side, so
-that the sides may have different features:
-
-.. math:: \sum_{ijkl} (D_{ik} - E_{jl})^2\, T_{ij} T_{kl}
-
-The problem is not convex. It is solved with an entropy whose weight decreases, and last
-without entropy; each solution is the start of the next one, and the plan of least cost
-is kept.
-
-References:
-    Gromov-Wasserstein Distances and the Metric Approach to Object Matching, Memoli,
-    2011. Gromov-Wasserstein Averaging of Kernel and Distance Matrices, Peyre, Cuturi,
-    Solomon, 2016. SCOT: Single-Cell Multi-Omics Alignment with Optimal Transport,
-    Demetci, Santorella, Sandstede, Noble, Singh, 2022 (distances on graphs of nearest
-    neighbors). Optimal Transport for Structured Data with Application on Graphs, Vayer,
-    Chapel, Flamary, Tavenard, Courty, 2019 (fused). Near-Linear Time Approximation
-    Algorithms for Optimal Transport via Sinkhorn Iteration, Altschuler, Weed, Rigollet,
-    2017 (rounding). Solved by POT: Python Optimal Transport, Flamary et al., 2021.
 """
 
 import warnings
@@ -52,6 +31,7 @@ NEIGHBORS, MIN_NEIGHBORS = (
     5,
 )  # of a sample: share of the samples, and least number
 MIN_CORRELATED = 3  # features; correlations of fewer are -1 or 1
+MAX_CELLS = 400_000_000  # 3 GB in double precision
 COST_WEIGHT = 0.5  # of the costs of pairs in fused transport
 
 
@@ -84,9 +64,20 @@ def transport(
     epsilon: float | None = None,
     unbalanced: float | None = None,
 ) -> Transport:
-    """Return the optimal transport from the samples of one modality to another.
+    r"""Return the optimal transport from the samples of one modality to another.
 
     It needs the extra ``align`` (POT). No sample has to have both modalities.
+
+    A plan is a table of masses whose sums over rows and columns are the masses of the
+    samples. Linear transport minimizes :math:`\sum_{ij} M_{ij} T_{ij}` with the costs M
+    of a common space. Gromov-Wasserstein transport compares distances within each side,
+    so that the sides may have different features:
+
+    .. math:: \sum_{ijkl} (D_{ik} - E_{jl})^2\, T_{ij} T_{kl}
+
+    The problem is not convex. It is solved with an entropy whose weight decreases, and
+    last without entropy; each solution is the start of the next one, and the plan of
+    least cost is kept.
 
     Args:
         data: Samples, or arrays ``[N, F]`` by modality; or the rows ``[N, F]`` of the
@@ -114,7 +105,19 @@ def transport(
 
     Raises:
         ConfigError: If an option is invalid, or POT is not installed.
-        DataError: If a side has no rows, rows are partly NaN, or shapes do not fit.
+        DataError: If a side has no rows, rows are partly NaN, shapes do not fit, or the
+            plan has more than 400 million cells.
+
+    References:
+        Gromov-Wasserstein Distances and the Metric Approach to Object Matching, Memoli,
+        2011. Gromov-Wasserstein Averaging of Kernel and Distance Matrices, Peyre,
+        Cuturi, Solomon, 2016. SCOT: Single-Cell Multi-Omics Alignment with Optimal
+        Transport, Demetci, Santorella, Sandstede, Noble, Singh, 2022 (distances on
+        graphs of nearest neighbors). Optimal Transport for Structured Data with
+        Application on Graphs, Vayer, Chapel, Flamary, Tavenard, Courty, 2019 (fused).
+        Near-Linear Time Approximation Algorithms for Optimal Transport via Sinkhorn
+        Iteration, Altschuler, Weed, Rigollet, 2017 (rounding). Solved by POT: Python
+        Optimal Transport, Flamary et al., 2021.
 
     Example:
         >>> from mmgraph.alignment import transport
@@ -129,6 +132,11 @@ def transport(
     x, y, known = _read_sides(data, a, b)
     rows, columns = _complete(x, "first"), _complete(y, "second")
     left, right = x[rows], y[columns]
+    if len(left) * len(right) > MAX_CELLS:
+        raise DataError(
+            f"A plan must have at most {MAX_CELLS} cells, got {len(left)} x "
+            f"{len(right)}. Draw fewer samples."
+        )
     table = _cost_table(kind, cost, left, right, (x, y), known, (rows, columns))
     masses = np.full(len(left), 1 / len(left)), np.full(len(right), 1 / len(right))
     if kind == "linear":
@@ -293,10 +301,9 @@ def _linear(
     ot = _import_pot()
     scaled = table / (table.max() or 1)
     if unbalanced is not None:
+        entropy = 0.0 if epsilon is None else epsilon
         return np.asarray(
-            ot.unbalanced.mm_unbalanced(*masses, scaled, unbalanced)
-            if epsilon is None
-            else ot.unbalanced.sinkhorn_unbalanced(*masses, scaled, epsilon, unbalanced)
+            ot.unbalanced.mm_unbalanced(*masses, scaled, unbalanced, reg=entropy)
         )
     if epsilon is None:
         return np.asarray(ot.emd(*masses, scaled))

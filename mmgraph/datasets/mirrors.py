@@ -82,8 +82,8 @@ def from_mirror(name: str, path: PathLike) -> MultimodalData:
             ``phone_watch_har``, ``physionet2012``, ``shapes_vqa``, ``snare_seq``,
             ``snpcc``, ``spoken_digits``, ``tuxpaint``, ``utd_mhad``, ``wesad`` or
             ``wikipedia``; or a variant: ``tuxpaint_whole``, which includes the stamps
-            of rare categories, ``grid_av_whole``, whose clips are not cut to the letter,
-            ``grid_av_0db``, whose voice has white noise of the same power, and
+            of rare categories, ``grid_av_whole``, whose clips are not cut to the
+            letter, ``grid_av_0db``, whose voice has white noise of the same power, and
             ``kiba_known``, whose test pairs are of known molecules.
         path: ``.npz`` file of the data set, with the arrays that its card lists.
 

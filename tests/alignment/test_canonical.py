@@ -62,28 +62,31 @@ def test_repeated_rows_are_rows_of_greater_weight(ridge):
         np.testing.assert_allclose(twice.weights_[name], once.weights_[name], atol=1e-9)
 
 
-def test_consensus_meets_its_definition():
+@pytest.mark.parametrize("singles", [True, False])
+def test_consensus_meets_its_definition(singles):
     rows = make_rows(120)
     rng = np.random.default_rng(1)
     for x in rows.values():
         x[rng.random(len(x)) < 0.4] = np.nan
-    model = CCA(3, ridge=0.2, scale=False).fit(rows)
-    present = np.stack([~np.isnan(x[:, 0]) for x in rows.values()], axis=1)
-    counts = present.sum(axis=1)[present.any(axis=1)]
-    operator = np.zeros((len(counts), len(counts)))
+    model = CCA(3, ridge=0.2, scale=False, singles=singles).fit(rows)
+    counts = sum(~np.isnan(x[:, 0]) for x in rows.values())
+    used = counts >= (1 if singles else 2)
+    assert 20 < used.sum() < 120
+    operator = np.zeros((used.sum(), used.sum()))
     parts = {}
     for name, x in rows.items():
-        has = ~np.isnan(x[:, 0])
-        z = np.where(has[:, None], x - x[has].mean(axis=0), 0)[present.any(axis=1)]
+        has = ~np.isnan(x[used, 0])
+        z = np.where(has[:, None], x[used] - x[used][has].mean(axis=0), 0)
         covariance = z.T @ z / has.sum()
         width = len(covariance)
         regularized = 0.8 * covariance
         regularized += 0.2 * np.trace(covariance) / width * np.eye(width)
         parts[name] = np.linalg.solve(regularized, z.T) / has.sum()
         operator += z @ parts[name]
-    vectors = eigh(operator, np.diag(counts.astype(float)))[1][:, ::-1][:, :3]
-    consensus = vectors * np.sqrt(len(counts))
-    np.testing.assert_allclose(counts @ consensus, 0, atol=1e-8)
+    diagonal = np.diag(counts[used].astype(float))
+    vectors = eigh(operator, diagonal)[1][:, ::-1][:, :3]
+    consensus = vectors * np.sqrt(used.sum())
+    np.testing.assert_allclose(counts[used] @ consensus, 0, atol=1e-8)
     for name, part in parts.items():
         weight = part @ consensus
         sign = np.sign((weight * model.weights_[name]).sum(axis=0))
@@ -103,15 +106,17 @@ def test_samples_without_any_modality_change_no_bit(kernel):
     assert np.array_equal(a.correlations_, b.correlations_)
 
 
-def test_samples_of_one_modality_change_its_statistics_and_no_others():
+def test_samples_of_one_modality_are_used_on_request():
     rows = make_rows(100)
-    model = CCA(3).fit(rows)
+    model = CCA(3, singles=True).fit(rows)
     more = {
         n: np.pad(x, ((0, 100), (0, 0)), constant_values=np.nan)
         for n, x in rows.items()
     }
     more["text"][100:] = 5 + 3 * np.random.default_rng(1).normal(size=(100, 4))
-    longer = CCA(3).fit(more)
+    ignored = CCA(3).fit(more)
+    assert np.array_equal(ignored.weights_["text"], CCA(3).fit(rows).weights_["text"])
+    longer = CCA(3, singles=True).fit(more)
     for name in ("image", "sound"):
         assert np.array_equal(longer.means_[name], model.means_[name])
     np.testing.assert_allclose(longer.means_["text"], np.nanmean(more["text"], axis=0))
@@ -187,6 +192,26 @@ def test_degenerate_features_give_finite_variates(kernel, ridge):
     assert all(np.isfinite(each).all() for each in z.values())
     assert not z["constant"].any()
     assert np.isfinite(model.correlations_).all()
+    p = model.test(rows, permutations=5)
+    assert p.shape == model.correlations_.shape
+    assert np.all(p > 0)
+
+
+def test_equal_singular_values_have_p_values():
+    rng = np.random.default_rng(0)
+    rows = {name: rng.normal(size=(13, 24)) for name in ("a", "b")}
+    model = CCA(10, ridge=0, kernel="rbf")
+    p = model.test(rows, permutations=9)  # every direction correlates perfectly
+    assert len(p) == 10
+    assert np.all(p == 1)
+
+
+def test_one_pair_has_no_correlation():
+    rows = make_rows(10, ("image", "text"))
+    rows["image"][5:], rows["text"][:4] = np.nan, np.nan
+    model = CCA(2, singles=True).fit(rows)
+    assert np.isnan(model.correlations_).all()
+    assert np.isnan(model.score(rows))
 
 
 def test_a_kernel_finds_a_relation_that_is_not_linear():

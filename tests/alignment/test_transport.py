@@ -144,6 +144,12 @@ def test_sides_are_checked():
         transport({"a": np.eye(3), "b": np.eye(3)}, "a", "c")
 
 
+def test_a_plan_that_exceeds_the_memory_is_an_error():
+    many = np.zeros((20_001, 1))
+    with pytest.raises(DataError, match="400000000 cells, got 20001 x 20001"):
+        transport(many, many)
+
+
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ot", None)
     with pytest.raises(ConfigError, match=r"not installed\. Install mmgraph\[align\]"):
