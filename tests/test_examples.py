@@ -348,6 +348,18 @@ def check_adversarial(output: str) -> None:
     assert found["unreliable rows, noise of 3 standard deviations"] > 0.9
 
 
+def check_clocks(output: str) -> None:
+    found = _numbers(output)
+    assert abs(found["offset of all recordings"] - 0.3) < 0.005
+    assert abs(found["acceleration starts at"]) < 0.005
+    blind = [found[f"offset without reference[{i}]"] for i in range(3)]
+    assert blind[2] - blind[1] > 0.2, "the interval shows that it is not known"
+    assert found["share of intervals with the true offset"] > 0.8
+    widths = [found[f"median width, {each}"] for each in ("standing", "running")]
+    assert widths[0] > 5 * widths[1]
+    assert found["distance, warped"] < 0.8 * found["distance, row by row"]
+
+
 def check_serving_onnx(output: str) -> None:
     found = _numbers(output)
     assert found["largest difference"] < 1e-5

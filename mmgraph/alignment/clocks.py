@@ -18,10 +18,11 @@ from scipy.stats import norm as normal
 from scipy.stats import t as student
 
 from mmgraph.alignment.lags import (
+    TAILS,
+    TemperedIntervals,
     draw_weights,
     peak_score,
     refined_peak,
-    tempered_interval,
 )
 from mmgraph.alignment.rows import FloatArray
 from mmgraph.alignment.signals import (
@@ -44,7 +45,6 @@ from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column, IntArray
 from mmgraph.errors import ConfigError, DataError
 
-TAILS = 0.05, 0.95  # of 90% intervals
 MOST_SAMPLES = 200  # without reference: of a search for a rate, units of a bootstrap
 FOLDS, HALVES = 5, 2
 WARMER, HOTTEST = 1.15, 1e6  # temperatures that are tried
@@ -264,7 +264,8 @@ def _pooled(
     seconds = float(peak_seconds(curve, task.lags)[0])
     if known is not None and units < FEW:
         temperature = _temperature(known, task.lags, rng)
-        low, high = tempered_interval(curve, task.lags.seconds, temperature)[:, 0]
+        intervals = TemperedIntervals(curve, task.lags.seconds)
+        low, high = intervals.at(temperature)[:, 0]
     elif units < 2:
         low, high = task.lags.seconds[[0, -1]]
     else:
@@ -300,7 +301,7 @@ def _per_sample(
         curves, origin = _cross_fit(task.pairs_in_step(rate, middle), lags, FOLDS, rng)
         temperature = _calibrate(curves, origin, lags)
     seconds = peak_seconds(curves, lags)
-    low, high = tempered_interval(curves, lags.seconds, temperature)
+    low, high = TemperedIntervals(curves, lags.seconds).at(temperature)
     ends = np.minimum(low, seconds), np.maximum(high, seconds)
     found = np.full((4, len(task.a)), np.nan)
     found[:3, task.both] = np.stack([seconds, *ends]) - origin + middle
@@ -338,9 +339,9 @@ def _calibrate(curves: FloatArray, origin: FloatArray, lags: Lags) -> float:
     Curves overstate their evidence, as neighboring cells depend on each other.
     """
     least = min(np.ceil((TAILS[1] - TAILS[0]) * (len(curves) + 1)), len(curves))
-    temperature = 1.0
+    intervals, temperature = TemperedIntervals(curves, lags.seconds), 1.0
     while temperature < HOTTEST:
-        low, high = tempered_interval(curves, lags.seconds, temperature)
+        low, high = intervals.at(temperature)
         if ((low <= origin) & (origin <= high)).sum() >= least:
             break
         temperature *= WARMER

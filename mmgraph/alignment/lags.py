@@ -13,6 +13,7 @@ from mmgraph.alignment.rows import FloatArray
 BOOTSTRAPS = 200
 APART = 0.1  # share of the lags that belong to the peak itself, on each side
 FINER = 8  # points of an interval for each lag
+TAILS = 0.05, 0.95  # of 90% intervals
 
 
 def correlate(x: FloatArray, y: FloatArray, lags: int, shift: float) -> FloatArray:
@@ -100,19 +101,22 @@ def draw_weights(units: int, rng: np.random.Generator) -> FloatArray:
     return rng.multinomial(units, share, size=BOOTSTRAPS).astype(np.float64)
 
 
-def tempered_interval(
-    curves: FloatArray, seconds: FloatArray, temperature: float
-) -> FloatArray:
-    """Return 90% intervals of lags whose log-probabilities are curves, ``[2, W]``.
+class TemperedIntervals:
+    """90% intervals of lags whose log-probabilities are curves over a temperature.
 
     Args:
         curves: ``[W, L]`` log-likelihood ratios.
         seconds: ``[L]`` lags, equally spaced.
-        temperature: Divisor of the curves.
     """
-    fine = np.linspace(seconds[0], seconds[-1], FINER * (len(seconds) - 1) + 1)
-    smooth = CubicSpline(seconds, curves, axis=1)(fine) / temperature
-    share = np.exp(smooth - smooth.max(axis=1, keepdims=True)).cumsum(axis=1)
-    share /= share[:, -1:]
-    low, high = ((share >= tail).argmax(axis=1) for tail in (0.05, 0.95))
-    return fine[np.stack([np.maximum(low - 1, 0), high])]
+
+    def __init__(self, curves: FloatArray, seconds: FloatArray) -> None:
+        count = FINER * (len(seconds) - 1) + 1
+        self.seconds = np.linspace(seconds[0], seconds[-1], count)
+        smooth = CubicSpline(seconds, curves, axis=1)(self.seconds)
+        self.curves = smooth - smooth.max(axis=1, keepdims=True)
+
+    def at(self, temperature: float) -> FloatArray:
+        """Return the ends of the intervals, ``[2, W]``."""
+        share = np.exp(self.curves / temperature).cumsum(axis=1)
+        low, high = ((share >= tail * share[:, -1:]).argmax(axis=1) for tail in TAILS)
+        return np.asarray(self.seconds[np.stack([np.maximum(low - 1, 0), high])])

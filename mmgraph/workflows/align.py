@@ -187,7 +187,13 @@ def measure_alignment(request: AlignRequest) -> AlignReport:
             seed=request.seed,
         )
     return AlignReport(
-        *pair, len(data), int(both.sum()), correlations, offset, tuple(notes)
+        request.a,
+        request.b,
+        len(data),
+        int(both.sum()),
+        correlations,
+        offset,
+        tuple(notes),
     )
 
 

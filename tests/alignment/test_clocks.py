@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 from mmgraph import MultimodalData
 from mmgraph.alignment import estimate_offset
 from mmgraph.alignment.clocks import _calibrate
-from mmgraph.alignment.lags import correlate, peak_score, tempered_interval
+from mmgraph.alignment.lags import TemperedIntervals, correlate, peak_score
 from mmgraph.alignment.signals import add_lags, resample
 from mmgraph.alignment.synchrony import Lags
 from mmgraph.errors import ConfigError, DataError
@@ -211,7 +211,7 @@ def test_the_temperature_is_the_least_that_contains_the_truth():
     centers = rng.normal(0, 0.3, 50)
     curves = -0.5 * ((lags.seconds - centers[:, None]) / 0.03) ** 2
     temperature = _calibrate(curves, np.zeros(50), lags)
-    low, high = tempered_interval(curves, lags.seconds, temperature)
+    low, high = TemperedIntervals(curves, lags.seconds).at(temperature)
     assert ((low <= 0) & (high >= 0)).sum() >= 46
     assert 60 < temperature < 200  # (0.3 / 0.03) ** 2
     assert peak_score(np.zeros((1, 41))).tolist() == [0]
