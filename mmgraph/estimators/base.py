@@ -23,6 +23,7 @@ from mmgraph.estimators.persistence import PersistenceMixin
 from mmgraph.estimators.validation import resolve_device
 from mmgraph.experts.links import ExpertKind
 from mmgraph.model import FusionModel
+from mmgraph.model.readouts import ReadoutKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.evidence_pool import Pool
 from mmgraph.nn.heads import Task
@@ -108,6 +109,7 @@ class FusionEstimator(PersistenceMixin):
     num_heads: int
     capacity: Capacity
     feed_forward: str
+    readout: ReadoutKind = "auto"
     members: int
     experts: Sequence[ExpertKind]
     epochs: int | None
@@ -184,6 +186,7 @@ class FusionEstimator(PersistenceMixin):
             num_heads=self.num_heads,
             capacity=self.capacity,
             feed_forward=self.feed_forward,  # type: ignore[arg-type]
+            readout=self.readout,
             completion=self.completion,
             evidence_channels=evidence_channels,
             members=int(self.members),

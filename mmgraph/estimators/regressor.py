@@ -36,6 +36,7 @@ from mmgraph.estimators.supervised import SupervisedEstimator
 from mmgraph.estimators.validation import check_sample_weight, labels_to_score
 from mmgraph.experts.links import EXPERT_KINDS, ExpertKind, Level
 from mmgraph.files import shorten
+from mmgraph.model.readouts import ReadoutKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Regression, Task
 from mmgraph.schema import Schema
@@ -64,6 +65,12 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
             values, as in the Heterogeneous Graph Transformer).
         feed_forward: Feed-forward map of a node: "typed" (one per node type),
             "mixture" (of experts) or "none".
+        readout: How the states of a sample become one: "auto" is the latent nodes of
+            the schema, or the mean of its modalities; "fuse", "attention", "mean",
+            "sum", "max", "concat", "product", "gated" and "low_rank" are described in
+            :class:`FusionModel`. All but the first two combine modalities: a schema
+            that reads latent nodes alone, as the star, is replaced by one without
+            edges, :meth:`Schema.late`.
         members: Ensemble size: number of graph networks, trained together.
         experts: Kinds of base learners: "linear", "spline" and "forest" of one
             modality; "convolution" of one sequence; "joint", random and boosted trees
@@ -144,6 +151,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         num_heads: int = 4,
         capacity: Capacity = "bias",
         feed_forward: str = "typed",
+        readout: ReadoutKind = "auto",
         members: int = 8,
         experts: Sequence[ExpertKind] = EXPERT_KINDS,
         level: Level = "all",

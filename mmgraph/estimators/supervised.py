@@ -16,7 +16,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +89,7 @@ from mmgraph.files import shorten
 from mmgraph.model_card import model_card
 from mmgraph.nn.heads import Classification, Task
 from mmgraph.ops import present_rows
+from mmgraph.schema import Schema
 from mmgraph.train import BatchSource, History, TrainingSet
 from mmgraph.train.progress_dir import CheckpointDir
 from mmgraph.train.schedule import StepSchedule
@@ -106,6 +107,7 @@ FEATURE_SHARE = 160  # and for their features: 1 / 160, since fits make copies
 VIEW_SHARE = 8  # and for the tables of views: 1 / 8
 TABLE_ROWS = 128  # samples whose tables of views are held at once
 NUM_HELD_OUT = 5  # one fold out of five of the sample validates the members
+SamplesT = TypeVar("SamplesT", MultimodalData, MultimodalStream)
 
 
 class SupervisedEstimator(TransformerMixin, FusionEstimator):
@@ -184,11 +186,20 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
                 _, y = validate_data(self, X, y, validate_separately=how)
             check_consistent_length(X, y)
         data = with_labels(self._as_data(X, reset=True), y)
-        if self.schema is not None:
-            data = data.with_schema(self.schema)
+        data = self._with_schema(data)
         given = check_sample_weight(sample_weight, len(data))
         labeled, used = self._learn(data, given)
         return replace(labeled, data=self._fit_inputs(data[used]))
+
+    def _with_schema(self, data: SamplesT) -> SamplesT:
+        """Return the data with the graph of a sample that the parameters choose."""
+        if self.schema is not None:
+            data = data.with_schema(self.schema)
+        schema = data.schema
+        reads_modalities = set(schema.readout or ()) & set(schema.modality_names)
+        if self.readout in ("auto", "fuse") or reads_modalities:
+            return data
+        return data.with_schema(Schema.late(schema.modalities))
 
     def _learn(
         self, data: MultimodalData, given: FloatArray | None
@@ -372,8 +383,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
                 "y must be a column of the stream, got a separate argument. Name the "
                 "column when you open the stream: y='died'."
             )
-        if self.schema is not None:
-            stream = stream.with_schema(self.schema)
+        stream = self._with_schema(stream)
         most, seed = sample_size(stream, self.encoders), int(self.seed)
         keys: list[IntArray] = []
         sample = draw_sample(

@@ -23,6 +23,7 @@ from mmgraph.experts.links import (
     kinds_of_level,
 )
 from mmgraph.model.fusion import FeedForwardKind
+from mmgraph.model.readouts import ReadoutKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.schema import Schema
 
@@ -106,6 +107,7 @@ CONSTRAINTS = {
     ),
     "capacity": _one_of(*get_args(Capacity)),
     "feed_forward": _one_of(*get_args(FeedForwardKind)),
+    "readout": _one_of(*get_args(ReadoutKind)),
     "level": _one_of(*get_args(Level)),
     "reliability": Constraint(
         "None or 'typical'", lambda value: value is None or value == "typical"

@@ -5,7 +5,14 @@ import pytest
 import torch
 from sklearn.model_selection import GridSearchCV
 
-from mmgraph import ConfigError, FusionClassifier, FusionRegressor, MultimodalData
+from mmgraph import (
+    ConfigError,
+    FusionClassifier,
+    FusionRegressor,
+    MultimodalData,
+    Relation,
+    Schema,
+)
 from mmgraph.estimators.load import load_estimator
 from mmgraph.experts.links import EXPERT_KINDS, kinds_of_level
 from mmgraph.nn import EvidencePool
@@ -196,3 +203,36 @@ def test_pool_of_joint_base_learners_weights_them_by_one():
 def test_level_that_lacks_what_it_needs_is_refused(options, message, data):
     with pytest.raises(ConfigError, match=message):
         FusionClassifier(**options).fit(data)
+
+
+@pytest.mark.parametrize("readout", ["low_rank", "gated", "mean", "attention"])
+def test_readouts_combine_modalities(data, readout, tmp_path):
+    star = FusionClassifier(**SMALL, experts=("linear",)).fit(data)
+    assert star.schema_.readout == ("fuse",)
+    model = FusionClassifier(**SMALL, experts=("linear",), readout=readout).fit(data)
+    assert model.schema_.readout == ("a", "b")
+    assert not model.schema_.relations
+    model.save_pretrained(tmp_path)
+    loaded = FusionClassifier.from_pretrained(tmp_path)
+    assert loaded.readout == readout
+    assert np.array_equal(loaded.predict_proba(data), model.predict_proba(data))
+
+
+def test_schemas_that_read_modalities_are_kept(data):
+    relation = Relation("a", "b")
+    schema = Schema(data.schema.modalities, (), (relation,), ("b",))
+    for given in (data.with_schema(schema), data):
+        options = {"readout": "gated", "experts": ("linear",), **SMALL}
+        options |= {"schema": schema} if given is data else {}
+        model = FusionRegressor(**options).fit(given)
+        assert model.schema_.readout == ("b",)
+        assert model.schema_.relations == (relation,)
+
+
+def test_readout_is_chosen_by_search(data):
+    grid = {"readout": ["auto", "product"]}
+    estimator = FusionClassifier(**SMALL, experts=("linear",))
+    search = GridSearchCV(estimator, grid, cv=2).fit(data, data.y)
+    assert search.best_params_["readout"] in grid["readout"]
+    with pytest.raises(ConfigError, match="readout must be one of auto, fuse, mean"):
+        FusionClassifier(readout="bilinear").fit(data)
