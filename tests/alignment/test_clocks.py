@@ -233,6 +233,8 @@ def test_faults_are_named():
         estimate(max_seconds=0.01)
     with pytest.raises(DataError, match=r"estimate_offset.*'radar'"):
         estimate(b="radar")
+    with pytest.raises(DataError, match="must get MultimodalData, got dict"):
+        estimate({"watch": [[1.0]]})
     untimed = MultimodalData.from_arrays({"watch": [[1.0]], "camera": [[1.0]]})
     with pytest.raises(DataError, match="'watch' must have numbers with times, got no"):
         estimate(untimed)
