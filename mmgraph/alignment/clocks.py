@@ -60,7 +60,8 @@ class Offset:
 
     Attributes:
         seconds: Seconds to subtract from the times of ``a``: a number, or ``[N]`` with
-            ``per="sample"``, NaN for samples without both modalities.
+            ``per="sample"``, NaN for samples without both modalities, or whose
+            recordings are farther apart than the search.
         low: Lower end of the interval.
         high: Upper end of the interval.
         rate: Factor for the times of ``a``, applied before the offset; 1 if it was not
@@ -191,6 +192,13 @@ class _Task:
                 f"max_seconds must be at least the {least:g} s between rows, and less"
                 f" than the {most:g} s of the longest recordings, got {max_seconds:g}.",
                 parameter="max_seconds",
+            )
+        both = both[_apart(a, b, both) <= max_seconds]
+        if not len(both):
+            raise DataError(
+                f"Recordings of {names[0]!r} and {names[1]!r} must overlap after a"
+                f" shift of at most max_seconds={max_seconds:g}, got none. Compare the"
+                " origins of both clocks."
             )
         step = min(periods) / 2
         count = int(np.ceil(max_seconds / step - ROUNDING))
@@ -376,6 +384,19 @@ def _check_channels(
                 f"Modality {name!r} must have the channels of the reference"
                 f" {list(old)}, got {list(new)}. Use the same columns in both."
             )
+
+
+def _apart(a: Column, b: Column, samples: IntArray) -> FloatArray:
+    """Return the seconds between the recordings of samples; below 0 if they overlap."""
+    (first_a, last_a), (first_b, last_b) = (
+        (
+            column.time[column.offsets[samples]],
+            column.time[column.offsets[samples + 1] - 1],
+        )
+        for column in (a, b)
+        if column.time is not None
+    )
+    return np.asarray(np.maximum(first_a - last_b, first_b - last_a))
 
 
 def _duration(column: Column) -> float:
