@@ -51,6 +51,7 @@ WARMER, HOTTEST = 1.15, 1e6  # temperatures that are tried
 COARSE, FINE = 0.04, 0.01  # steps of the search for a rate
 FASTEST = 2.0  # ratio of clocks, and its inverse
 ROUNDING = 1e-9
+POOLS = 200  # draws of recordings in step
 ONE = np.ones((1, 1))
 
 
@@ -102,7 +103,8 @@ def estimate_offset(
     independence; the ratios of samples add up, and their peak is the offset.
 
     The 90% interval of one offset of at least 5 samples is from 200 bootstraps of them,
-    or of blocks of one second if there are fewer samples and no reference. That of a
+    or of blocks of one second if there are fewer samples and no reference; it is
+    widened until it fits 90% of equal numbers of recordings of the reference. That of a
     sample contains 90% of the likelihood, at a temperature at which the intervals of
     90% of the recordings in step, by models of other recordings, contain 0.
 
@@ -278,9 +280,11 @@ def _pooled(
         low, high = task.lags.seconds[[0, -1]]
     else:
         tails = np.quantile(peak_seconds(drawn, task.lags), TAILS)
-        few = student(units - 1).ppf(TAILS[1]) / normal.ppf(TAILS[1])
-        few *= np.sqrt(units / (units - 1))
-        low, high = seconds + few * (tails - seconds)
+        wider = student(units - 1).ppf(TAILS[1]) / normal.ppf(TAILS[1])
+        wider *= np.sqrt(units / (units - 1))
+        if known is not None and len(known) >= units:
+            wider = max(wider, _widening(known, task.lags, units, rng))
+        low, high = seconds + wider * (tails - seconds)
     low, high = min(low, seconds), max(high, seconds)
     score = float(peak_score(curve)[0])
     return Offset(
@@ -315,6 +319,26 @@ def _per_sample(
     found[:3, task.both] = np.stack([seconds, *ends]) - origin + middle
     found[3, task.both] = peak_score(curves)
     return Offset(found[0], found[1], found[2], rate, found[3])
+
+
+def _widening(
+    pairs: list[Pair], lags: Lags, units: int, rng: np.random.Generator
+) -> float:
+    """Return the factor by which 90% of the bootstrap intervals contain the origin.
+
+    Intervals are those of draws of ``units`` recordings in step.
+    """
+    lags = replace(lags, phase=0.0)
+    curves, origin = _cross_fit(pairs, lags, HALVES, rng)
+    needed = np.empty(POOLS)
+    for i in range(POOLS):
+        rows = rng.choice(len(curves), units, replace=False)
+        drawn = peak_seconds(draw_weights(units, rng) @ curves[rows], lags)
+        seconds = peak_seconds(curves[rows].sum(axis=0, keepdims=True), lags)[0]
+        below, above = np.abs(np.quantile(drawn, TAILS) - seconds)
+        error = origin[rows].mean() - seconds
+        needed[i] = abs(error) / max(above if error > 0 else below, ROUNDING)
+    return float(np.quantile(needed, TAILS[1] - TAILS[0]))
 
 
 def _temperature(pairs: list[Pair], lags: Lags, rng: np.random.Generator) -> float:
