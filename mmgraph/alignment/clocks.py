@@ -51,6 +51,7 @@ WARMER, HOTTEST = 1.15, 1e6  # temperatures that are tried
 COARSE, FINE = 0.04, 0.01  # steps of the search for a rate
 FASTEST = 2.0  # ratio of clocks, and its inverse
 ROUNDING = 1e-9
+POOLS = 200  # draws of recordings in step
 ONE = np.ones((1, 1))
 
 
@@ -60,7 +61,8 @@ class Offset:
 
     Attributes:
         seconds: Seconds to subtract from the times of ``a``: a number, or ``[N]`` with
-            ``per="sample"``, NaN for samples without both modalities.
+            ``per="sample"``, NaN for samples without both modalities, or whose
+            recordings are farther apart than the search.
         low: Lower end of the interval.
         high: Upper end of the interval.
         rate: Factor for the times of ``a``, applied before the offset; 1 if it was not
@@ -101,7 +103,8 @@ def estimate_offset(
     independence; the ratios of samples add up, and their peak is the offset.
 
     The 90% interval of one offset of at least 5 samples is from 200 bootstraps of them,
-    or of blocks of one second if there are fewer samples and no reference. That of a
+    or of blocks of one second if there are fewer samples and no reference; it is
+    widened until it fits 90% of equal numbers of recordings of the reference. That of a
     sample contains 90% of the likelihood, at a temperature at which the intervals of
     90% of the recordings in step, by models of other recordings, contain 0.
 
@@ -192,6 +195,13 @@ class _Task:
                 f" than the {most:g} s of the longest recordings, got {max_seconds:g}.",
                 parameter="max_seconds",
             )
+        both = both[_apart(a, b, both) <= max_seconds]
+        if not len(both):
+            raise DataError(
+                f"Recordings of {names[0]!r} and {names[1]!r} must overlap after a"
+                f" shift of at most max_seconds={max_seconds:g}, got none. Compare the"
+                " origins of both clocks."
+            )
         step = min(periods) / 2
         count = int(np.ceil(max_seconds / step - ROUNDING))
         spacing = max(round(least / step), 1)
@@ -270,9 +280,11 @@ def _pooled(
         low, high = task.lags.seconds[[0, -1]]
     else:
         tails = np.quantile(peak_seconds(drawn, task.lags), TAILS)
-        few = student(units - 1).ppf(TAILS[1]) / normal.ppf(TAILS[1])
-        few *= np.sqrt(units / (units - 1))
-        low, high = seconds + few * (tails - seconds)
+        wider = student(units - 1).ppf(TAILS[1]) / normal.ppf(TAILS[1])
+        wider *= np.sqrt(units / (units - 1))
+        if known is not None and len(known) >= units:
+            wider = max(wider, _widening(known, task.lags, units, rng))
+        low, high = seconds + wider * (tails - seconds)
     low, high = min(low, seconds), max(high, seconds)
     score = float(peak_score(curve)[0])
     return Offset(
@@ -307,6 +319,26 @@ def _per_sample(
     found[:3, task.both] = np.stack([seconds, *ends]) - origin + middle
     found[3, task.both] = peak_score(curves)
     return Offset(found[0], found[1], found[2], rate, found[3])
+
+
+def _widening(
+    pairs: list[Pair], lags: Lags, units: int, rng: np.random.Generator
+) -> float:
+    """Return the factor by which 90% of the bootstrap intervals contain the origin.
+
+    Intervals are those of draws of ``units`` recordings in step.
+    """
+    lags = replace(lags, phase=0.0)
+    curves, origin = _cross_fit(pairs, lags, HALVES, rng)
+    needed = np.empty(POOLS)
+    for i in range(POOLS):
+        rows = rng.choice(len(curves), units, replace=False)
+        drawn = peak_seconds(draw_weights(units, rng) @ curves[rows], lags)
+        seconds = peak_seconds(curves[rows].sum(axis=0, keepdims=True), lags)[0]
+        below, above = np.abs(np.quantile(drawn, TAILS) - seconds)
+        error = origin[rows].mean() - seconds
+        needed[i] = abs(error) / max(above if error > 0 else below, ROUNDING)
+    return float(np.quantile(needed, TAILS[1] - TAILS[0]))
 
 
 def _temperature(pairs: list[Pair], lags: Lags, rng: np.random.Generator) -> float:
@@ -376,6 +408,19 @@ def _check_channels(
                 f"Modality {name!r} must have the channels of the reference"
                 f" {list(old)}, got {list(new)}. Use the same columns in both."
             )
+
+
+def _apart(a: Column, b: Column, samples: IntArray) -> FloatArray:
+    """Return the seconds between the recordings of samples; below 0 if they overlap."""
+    (first_a, last_a), (first_b, last_b) = (
+        (
+            column.time[column.offsets[samples]],
+            column.time[column.offsets[samples + 1] - 1],
+        )
+        for column in (a, b)
+        if column.time is not None
+    )
+    return np.asarray(np.maximum(first_a - last_b, first_b - last_a))
 
 
 def _duration(column: Column) -> float:

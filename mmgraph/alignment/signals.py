@@ -41,6 +41,11 @@ def sequence_column(data: MultimodalData, modality: str) -> Column:
     Raises:
         DataError: If the modality is unknown, or has no times or no numbers.
     """
+    if not isinstance(data, MultimodalData):
+        raise DataError(
+            f"estimate_offset must get MultimodalData, got {type(data).__name__}. Build"
+            " it with MultimodalData.from_arrays and times."
+        )
     check_names("estimate_offset", [modality], data.modalities)
     column = data.columns[modality]
     if column.time is None or column.is_text:

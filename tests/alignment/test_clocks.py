@@ -135,6 +135,16 @@ def test_samples_without_both_modalities_have_no_offset():
     partly.shift_times({"watch": -found.seconds})
 
 
+def test_samples_whose_recordings_are_far_apart_have_no_offset():
+    shift = np.zeros(12)
+    shift[4] = 1e6
+    moved = DATA.shift_times({"watch": shift})
+    found = estimate_offset(moved, "watch", "camera", reference=REFERENCE, per="sample")
+    assert np.flatnonzero(np.isnan(found.seconds)).tolist() == [4]
+    pooled = estimate_offset(moved, "watch", "camera", reference=REFERENCE)
+    assert abs(pooled.seconds) < 0.01
+
+
 @pytest.mark.parametrize("reference", [None, REFERENCE])
 def test_one_recording_has_an_offset_and_an_interval(reference):
     found = estimate_offset(DATA[[0]], "watch", "camera", reference=reference)
@@ -233,6 +243,8 @@ def test_faults_are_named():
         estimate(max_seconds=0.01)
     with pytest.raises(DataError, match=r"estimate_offset.*'radar'"):
         estimate(b="radar")
+    with pytest.raises(DataError, match="must get MultimodalData, got dict"):
+        estimate({"watch": [[1.0]]})
     untimed = MultimodalData.from_arrays({"watch": [[1.0]], "camera": [[1.0]]})
     with pytest.raises(DataError, match="'watch' must have numbers with times, got no"):
         estimate(untimed)
@@ -247,8 +259,10 @@ def test_faults_are_named():
     with pytest.raises(DataError, match="a reference or at least two samples"):
         estimate(DATA[[0]], per="sample")
     late = REFERENCE.shift_times({"camera": 1e3})
-    with pytest.raises(DataError, match="Recordings in step must overlap in time"):
+    with pytest.raises(DataError, match="must overlap after a shift"):
         estimate(reference=late)
+    with pytest.raises(DataError, match=r"must overlap after a shift .*=2, got none"):
+        estimate(late)
     single = MultimodalData.from_arrays(
         {"watch": [np.ones((1, 1))] * 2, "camera": [np.ones((3, 1))] * 2},
         times={"watch": [[0.0]] * 2, "camera": [[0.0, 1.0, 2.0]] * 2},
