@@ -236,6 +236,10 @@ def _read(file: Path, request: AlignRequest) -> MultimodalData:
     )
     data = in_memory(samples)
     check_names("align", [request.a, request.b], data.modalities)
+    if request.a == request.b:
+        raise DataError(
+            f"align must get two modalities, got {request.a} twice. Name another one."
+        )
     return data
 
 

@@ -104,6 +104,8 @@ def test_columns_of_other_files_are_mapped(here):
 def test_faults_of_options_and_data_are_one_line(here):
     file = here / "data.parquet"
     assert "'radar'" in run("align", "watch", "radar", file, code=2)
+    message = run("align", "watch", "watch", file, code=2)
+    assert "must get two modalities, got watch twice" in message
     message = run("align", "watch", "camera", file, "--page", file, code=2)
     assert "Output must end in .html or .htm" in message
     message = run("align", "watch", "camera", file, "--max-seconds", 60, code=2)
