@@ -62,6 +62,8 @@ def _forked(*actions: Callable[[], object]) -> list[int]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         else:
             try:
+                # programs in the background of a shell ignore it
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 action()
                 os._exit(0)
