@@ -73,8 +73,10 @@ def _fewer_trees() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _few_trees(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Reduce the number of trees, except where the outcome of a test depends on it."""
-    full = any(map(request.node.get_closest_marker, ("slow", "long", "full_trees")))
+    """Reduce the number of trees, except in examples and where an outcome depends on it."""
+    node = request.node
+    full = any(map(node.get_closest_marker, ("slow", "long", "full_trees")))
+    full |= isinstance(node, pytest.DoctestItem)
     with contextlib.nullcontext() if full else _fewer_trees():
         yield
 

@@ -12,7 +12,7 @@ from reliability.row import Row
 ROOT = Path(__file__).resolve().parents[2]
 MAX_SECONDS = 0.3
 # Import names of the packages of extras, by the name of the distribution.
-IMPORTS = {"pillow": "PIL", "faiss-cpu": "faiss"}
+IMPORTS = {"pillow": "PIL", "faiss-cpu": "faiss", "pot": "ot"}
 TOOLS = ("dev", "docs")  # extras of the project, not of the library
 MARKS = "not slow and not long and not gpu"
 CORE = "tests/data tests/estimators tests/graph tests/nn tests/test_checkpoint.py"

@@ -499,7 +499,9 @@ def test_categories_on_the_command_line(tmp_path):
     assert "training data: stage. Their cells are missing." in output
     FRAME[["stage", "crp"]][:3].to_csv(new, index=False)
     assert "lacks columns of the training data: age, sex." in run("predict", model, new)
-    assert "Notice" not in run("evaluate", model, file)
+    held_out = tmp_path / "held_out.csv"
+    FRAME[1:].to_csv(held_out, index=False)
+    assert "Notice" not in run("evaluate", model, held_out)
     (folder := tmp_path / "folder").mkdir()
     FRAME[:7].to_parquet(folder / "a.parquet")
     FRAME[7:].drop(columns=["note", "crp"]).to_parquet(folder / "b.parquet")
