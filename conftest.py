@@ -73,7 +73,7 @@ def _fewer_trees() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _few_trees(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Reduce the number of trees, except in examples and where an outcome depends on it."""
+    """Reduce the number of trees, except in slow tests, examples, and where marked."""
     node = request.node
     full = any(map(node.get_closest_marker, ("slow", "long", "full_trees")))
     full |= isinstance(node, pytest.DoctestItem)
