@@ -29,7 +29,7 @@ NUMBER = re.compile(r"[-\N{MINUS SIGN}]?\d*\.\d+(?:e[-+]?\d+)?")
 LANGUAGES = {"python", "bash", "text", "toml", "json", "csv", ""}
 TOLERANCE = 0.06  # fits differ between processors: a sample or two of a small test part
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-# pages that take more than 25 seconds of one core
+# pages that take the longest, about 15 seconds or more of one core
 LONG = {
     "command_line",
     "sensors",
@@ -38,6 +38,10 @@ LONG = {
     "benchmarking",
     "incomplete_cohort",
     "images_texts_sounds",
+    "serving",
+    "large_data",
+    "schemas_and_layers",
+    "distributed",
 }
 RUNS = [
     pytest.param(

@@ -72,13 +72,13 @@ def _auroc(train, test):
     return evaluate(model, test, [0]).rows[0]["auroc"]
 
 
-@pytest.mark.parametrize("value", [1e6, 1e30])
-def test_fill_values_in_every_channel_cost_little(hearts, value):
+def test_fill_values_in_every_channel_cost_little(hearts):
     train, test, expected = hearts
     rng, spoilt = np.random.default_rng(0), {}
     for name, x in train.features().items():
         spoilt[name] = x.copy()
         for c in range(x.shape[1]):
-            spoilt[name][rng.choice(np.flatnonzero(~np.isnan(x[:, c]))), c] = value
+            row = rng.choice(np.flatnonzero(~np.isnan(x[:, c])))
+            spoilt[name][row, c] = (1e6, 1e30)[c % 2]
     data = MultimodalData.from_arrays(spoilt, y=train.y)
     assert _auroc(data, test) > expected - 0.03

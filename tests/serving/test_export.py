@@ -444,7 +444,7 @@ def served_sequences(of_sequences, tmp_path_factory):
     return serving.load(path, threads=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("num", [1, 17])
 def test_sequences_are_exported_for_every_subset(of_sequences, served_sequences, num):
     changed = make_sequences(num)
@@ -464,7 +464,7 @@ def test_sequences_are_exported_for_every_subset(of_sequences, served_sequences,
     assert np.ptp(np.concatenate(outputs)) > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_stands_behind_the_end_of_a_sequence_is_not_read(served_sequences):
     data = make_sequences(9)
     feed = read_samples(data, served_sequences.inputs)
@@ -484,7 +484,7 @@ def test_what_stands_behind_the_end_of_a_sequence_is_not_read(served_sequences):
     np.testing.assert_allclose(again, result, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sequences_are_taken_as_arrays_and_lists(of_sequences, served_sequences):
     rng = np.random.default_rng(0)
     ecg = rng.normal(size=(4, 12, 2))
