@@ -20,7 +20,7 @@ from mmgraph.config import TrainConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.distributed import init_process_group
 from mmgraph.workflows.saved_model import no_op
-from mmgraph.workflows.train import MAX_CLASSES, TrainResult, train_file
+from mmgraph.workflows.train import MAX_CLASSES, TrainResult, score_held_out, train_file
 
 FileOrFolder = Annotated[
     Path | None,
@@ -197,13 +197,13 @@ def _show_result(result: TrainResult, settings: TrainConfig) -> None:
     if result.score is not None:
         typer.echo(f"Out-of-fold {result.score}")
     typer.echo(f"Model: {settings.output}")
-    if result.evaluation is not None:
+    # the model is saved: an error in held-out samples does not lose it
+    evaluation = score_held_out(result, settings.seed)
+    if evaluation is not None:
         test = result.test
-        which = (
-            f"{len(test)} samples" if isinstance(test, MultimodalData) else "samples"
-        )
+        number = f"{len(test)} " if isinstance(test, MultimodalData) else ""
         typer.echo()
-        show(result.evaluation.table(f"Scores on {which} that were held out"))
+        show(evaluation.table(f"Scores on {number}samples that were held out"))
 
 
 def _settings(

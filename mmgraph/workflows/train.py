@@ -36,8 +36,7 @@ class TrainResult:
         samples: The training samples.
         task: The task, chosen from the labels where it was "auto".
         resumed: Step that the training was resumed after; 0 if it started over.
-        test: Held-out samples, or None.
-        evaluation: Scores on the held-out samples, or None.
+        test: Held-out samples, which :func:`score_held_out` scores; or None.
     """
 
     model: Any
@@ -45,7 +44,6 @@ class TrainResult:
     task: Task
     resumed: int = 0
     test: DataOrStream | None = None
-    evaluation: Evaluation | None = None
 
     @property
     def description(self) -> str:
@@ -100,49 +98,66 @@ def train_file(config: TrainConfig, warn: Warn = no_op) -> TrainResult:
             columns.save(result.model, config.output)
 
     workers.run_on_all(save)
-    if test is not None and workers.is_main_process:
-        evaluation = evaluate(result.model, test, (0.0,), seed=config.seed)
-        return replace(result, test=test, evaluation=evaluation)
-    return result
+    return replace(result, test=test)
+
+
+def score_held_out(result: TrainResult, seed: int = 0) -> Evaluation | None:
+    """Score the trained model on the held-out samples; None without any.
+
+    Args:
+        result: Result of :func:`train_file`.
+        seed: Seed of the negatives of a matcher.
+
+    Raises:
+        DataError: If the samples have no labels, or a class that the model lacks.
+    """
+    if result.test is None:
+        return None
+    return evaluate(result.model, result.test, (0.0,), seed=seed)
 
 
 def _open(
     config: TrainConfig, workers: ProcessGroup
 ) -> tuple[DataOrStream, DataOrStream | None]:
-    """Return training and test samples."""
+    """Return training samples, and held-out samples or None."""
     check_folder(config.output, inputs=[config.file])
     if config.task in PAIR_TASKS and workers.size > 1:
         raise ConfigError(
             f"task {config.task} must be trained in one process, got {workers.size}. "
             "Start it without torchrun."
         )
-    if isinstance(config.test, Path) and config.test.resolve() == config.file.resolve():
-        raise ConfigError(
-            f"test must be samples that are not trained on, got the training file "
-            f"'{config.test}'. Give another file, or a share such as 0.2.",
-            parameter="test",
-        )
     data = _read(config, config.file)
-    if config.test is None:
-        return data, None
-    if isinstance(config.test, Path):
-        test = _read(config, config.test)
+    return (data, None) if config.test is None else _hold_out(config, config.test, data)
+
+
+def _hold_out(
+    config: TrainConfig, test: Path | float, data: DataOrStream
+) -> tuple[DataOrStream, DataOrStream]:
+    """Return the samples to train on, and those to score the model on."""
+    if isinstance(test, Path):
+        if test.exists() and test.samefile(config.file):
+            raise ConfigError(
+                "test must be samples that are not trained on, got the training file "
+                f"'{test}'. Give another file, or a share such as 0.2.",
+                parameter="test",
+            )
+        held_out = _read(config, test)
     elif isinstance(data, MultimodalData):
-        data, test = data.split(config.test, seed=config.seed)
+        data, held_out = data.split(test, seed=config.seed)
     else:
         raise ConfigError(
-            f"test must be a file or a folder for a folder of Parquet files, got "
-            f"{config.test:g}. Move some of the files to another folder.",
+            "test must be a file or a folder for a folder of Parquet files, got "
+            f"{test:g}. Move some of the files to another folder.",
             parameter="test",
         )
-    y = next(iter(parts_of(test))).y
+    y = next(iter(parts_of(held_out))).y
     if config.task not in PAIR_TASKS and (y is None or np.ndim(y) > 1):
         raise DataError(
             f"test must have one label per sample, got {config.label!r} with "
             f"{'none' if y is None else np.shape(y)[1]}. Score several labels in "
             "Python with FusionClassifier.score."
         )
-    return data, test
+    return data, held_out
 
 
 def _read(config: TrainConfig, file: Path) -> DataOrStream:

@@ -150,6 +150,14 @@ def test_a_share_is_held_out_with_whole_groups(labeled, few_trees):
     assert "Scores on 12 samples that were held out" in told
 
 
+def test_a_test_file_that_cannot_be_scored_leaves_the_model(labeled, few_trees):
+    text = (labeled / "b.csv").read_text("utf-8").replace(",1,", ",2,")
+    (labeled / "c.csv").write_text(text, encoding="utf-8")
+    told = run(*TRAIN, *COLUMNS, "--test", "c.csv", code=2)
+    assert "must be classes of the training data, [0, 1], got 2" in told
+    run("evaluate", "m", "b.csv")
+
+
 @pytest.mark.parametrize(
     ("test", "message"),
     [
