@@ -80,6 +80,8 @@ def test_warping_error_interpolates_the_path():
     truth = np.array([[1, 2], [2, 4], [4, 7.5]])
     assert metrics.warping_error(path, truth) == pytest.approx(0.5 / 3)
     assert metrics.warping_error(0.1 * path, 0.1 * truth) == pytest.approx(0.05 / 3)
+    ahead_and_behind = np.array([[0, 1], [4, 7]])
+    assert metrics.warping_error(path, ahead_and_behind) == pytest.approx(1.0)
     assert np.isnan(metrics.warping_error(path, np.zeros((0, 2))))
 
 
