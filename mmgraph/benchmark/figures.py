@@ -59,7 +59,7 @@ STYLES = {
     "mean_forest": Style("#2f9e78", "--", 1.5),
     "knn_logistic": Style("#2f9e78", ":", 1.7),
     "hist_gradient_boosting": Style("#a678d8", "-", 1.5),
-    "kernel_fusion": Style("#4aa3a8", ":", 1.7),
+    "kernel_fusion": Style("#7a5230", ":", 1.7),
     "concat_mlp": Style("#b8860b", "-", 1.5),
     "token_transformer": Style("#b8860b", "--", 1.5),
     "best_single": Style("#8a8f98", "-", 1.5),
