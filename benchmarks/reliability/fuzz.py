@@ -387,10 +387,10 @@ def _progress(
     from mmgraph.train.step import TrainStep
 
     path, take_step, taken = folder / "progress", TrainStep.__call__, []
-    options = {**options, "epochs": 8, "experts": ("linear",), "checkpoint_dir": path}
+    options = {**options, "epochs": 3, "experts": ("linear",), "checkpoint_dir": path}
 
     def step(self: TrainStep, part: object) -> None:
-        if len(taken) == 11:
+        if len(taken) == 3:
             raise KeyboardInterrupt
         taken.append(part)
         take_step(self, part)

@@ -445,7 +445,12 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         X: "SampleLike",  # noqa: N803
         choose: Callable[[ResidualFusion], Callable[..., Tensor]],
     ) -> Tensor:
-        """Return the output of a method of the fitted model, ``[N, D]``."""
+        """Return the output of a method of the fitted model, ``[N, D]``.
+
+        Raises:
+            CheckpointError: If it is not finite. Inputs are clipped, so that only
+                weights that were changed can cause this.
+        """
         check_is_fitted(self, "model_")
         if isinstance(X, MultimodalStream):
             return torch.cat([self._apply(chunk, choose) for chunk in X.chunks()])
@@ -453,7 +458,15 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         alone = predict_alone(lambda one: self._apply(one, choose).numpy(), data)
         if alone is not None:
             return torch.from_numpy(alone)
-        return self._predict_batches(self._read(data), choose(self.model_))
+        output = self._predict_batches(self._read(data), choose(self.model_))
+        wrong = int((~torch.isfinite(output)).flatten(1).any(1).sum())
+        if wrong:
+            raise CheckpointError(
+                f"Predictions must be finite, got NaN or infinity for {wrong} of "
+                f"{len(output)} samples. The weights of the model were changed: fit or "
+                "load it again."
+            )
+        return output
 
     def _read(self, X: "SampleLike") -> MultimodalData:  # noqa: N803
         data = self.input_spec_.read(self._as_data(X), progress=self.verbose)

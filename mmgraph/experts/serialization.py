@@ -282,8 +282,8 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Load tensors into a model on the meta device.
 
     Raises:
-        CheckpointError: If a tensor has another type, is NaN or infinite, or indices of
-            trees are out of range.
+        CheckpointError: If a tensor has another type, is NaN or infinite, indices of
+            trees are out of range, or a divisor is not positive.
         RuntimeError: If names or shapes differ.
     """
     for name, expected in model.state_dict().items():
@@ -297,13 +297,21 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _check_ranges(model: nn.Module) -> None:
-    """Check that tensors of indices are within the bounds of other tensors.
+    """Check indices against the sizes of other tensors, and divisors against zero.
+
+    A module names the tensors that it divides by in ``DIVISORS``.
 
     Raises:
         CheckpointError: If an index of a tree or of a piecewise-linear feature is
-            out of range.
+            out of range, or a divisor is not positive.
     """
     for name, module in model.named_modules():
+        for divisor in getattr(module, "DIVISORS", ()):
+            if not bool((getattr(module, divisor) > 0).all()):
+                raise CheckpointError(
+                    f"Tensor {f'{name}.{divisor}'!r} must hold positive numbers, got "
+                    "others."
+                )
         if isinstance(module, Forest):
             _check_trees(name, module)
         elif isinstance(module, LinearExpert):

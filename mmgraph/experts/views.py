@@ -155,6 +155,8 @@ class VectorView(nn.Module):
         table: Index of its description table.
     """
 
+    DIVISORS = ("scale",)
+
     scale: Tensor
 
     def __init__(self, names: Sequence[str], in_features: int, table: int) -> None:
