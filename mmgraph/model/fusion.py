@@ -55,6 +55,8 @@ class FusionOutput:
         z: ``[..., B, D']`` states of the samples.
         h_dict: ``[..., N_t, D]`` final node states by type.
         completed: Completions of held-out and requested modalities, by modality.
+        sample_dict: ``[N_t]`` index of the sample of each final node by type; ``B`` for
+            nodes without content, such as padding.
         auxiliary_sums: Auxiliary losses by name: the completion of each held-out
             modality, and the balance of mixtures of experts. The sums of several parts
             of a batch add up to those of the batch.
@@ -65,6 +67,7 @@ class FusionOutput:
     h_dict: dict[str, Tensor]
     completed: dict[str, Completed] = field(default_factory=dict)
     auxiliary_sums: dict[str, LossSums] = field(default_factory=dict)
+    sample_dict: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def auxiliary(self) -> tuple[Tensor, ...]:
@@ -374,7 +377,8 @@ class FusionModel(nn.Module):
             auxiliary |= {f"completion.{name}": each for name, each in scored.items()}
         z = self.readout(h, graph)
         h_dict = graph.split(h, graph.nodes)
-        return FusionOutput(self.head(z), z, h_dict, completed, auxiliary)
+        samples = {name: nodes.sends_to for name, nodes in graph.nodes.items()}
+        return FusionOutput(self.head(z), z, h_dict, completed, auxiliary, samples)
 
     def _messages(
         self,
