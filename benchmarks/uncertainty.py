@@ -473,7 +473,8 @@ def joint_networks(args: argparse.Namespace) -> None:
 
         def network(known: mg.MultimodalData, seed: int = seed, **options: Any) -> Any:  # noqa: ANN401
             options |= {"level": "feature", "readout": "concat", "verbose": False}
-            return mg.FusionClassifier(seed=seed, members=2, **options).fit(known)
+            size = {"members": 1, "epochs": EPOCHS}
+            return mg.FusionClassifier(seed=seed, **size, **options).fit(known)
 
         alone = np.array(
             [
@@ -486,7 +487,14 @@ def joint_networks(args: argparse.Namespace) -> None:
             clf = network(train, **options)
             each = [clf.score(part) for part in parts]
             scores.setdefault(way, []).append(np.append(each, clf.score(test)))
-    print(f"joint {args.data}: {args.draws} draws, accuracy by modality, then all")
+        if len(scores["alone"]) > 1:
+            print_joint(args.data, scores)
+
+
+def print_joint(name: str, scores: dict[str, list[np.ndarray]]) -> None:
+    """Print means over the draws so far, and differences with standard errors."""
+    draws = len(scores["alone"])
+    print(f"joint {name}: {draws} draws, accuracy by modality, then all", flush=True)
     reference = np.stack(scores["alone"])
     for way, each in scores.items():
         gaps = (reference - np.stack(each))[:, :-1].mean(0)

@@ -209,6 +209,15 @@ class FusionModel(nn.Module):
         return self.nodes.encoders
 
     @property
+    def clock_offsets(self) -> dict[str, float]:
+        """Seconds that are subtracted from the times of modalities with learned clocks.
+
+        Positive for a clock that is ahead; the mean over the members of an ensemble,
+        which share one clock.
+        """
+        return {name: x.mean().item() for name, x in self.nodes.clocks.items()}
+
+    @property
     def _takes_regular(self) -> bool:
         """Whether padded batches are supported: no edge depends on positions."""
         relations = self.schema.relations
@@ -396,6 +405,7 @@ class FusionModel(nn.Module):
             plan.relations,
             self.hidden_channels,
             timed=[m.name for m in self.schema.modalities if m.time],
+            learned_clocks=self.nodes.clocks.names,
             num_heads=num_heads,
             capacity=capacity,
             execution=execution,
