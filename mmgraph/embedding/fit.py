@@ -5,7 +5,7 @@ Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``D`` coordinates of p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -223,14 +223,19 @@ class _PairFitter:
     ) -> None:
         present = samples.present
         self.used = present & (present.sum(1, keepdim=True) > 1)
-        self.regressions = _prepare_regressions(samples, self.used, generator)
+        regressions = _prepare_regressions(samples, self.used, generator)
+        mixing = [samples.mixing.get(name) for name in samples.features]
+        self.regressions = [
+            r if mixed is None else replace(r, mixing=mixed[r.rows])
+            for r, mixed in zip(regressions, mixing, strict=True)
+        ]
         self.basis = shared_components(
             self.regressions, len(self.used), channels, generator
         )
 
     def fit(self) -> _Part:
         """Fit the maps to the shared components ``[N, D]``."""
-        maps = [r.fit(self.basis[r.rows]) for r in self.regressions]
+        maps = [r.fit(r.targets(self.basis)) for r in self.regressions]
         return _Part(maps, self.out_of_sample())
 
     def out_of_sample(self, folds: Tensor | None = None) -> Tensor:
@@ -245,7 +250,7 @@ class _PairFitter:
         evidence = torch.zeros(*self.used.shape, self.basis.shape[1])
         for m, r in enumerate(self.regressions):
             left_out = None if folds is None else folds[r.rows]
-            predicted = r.leave_group_out(self.basis[r.rows], left_out)
+            predicted = r.leave_group_out(r.targets(self.basis), left_out)
             evidence[r.rows, m] = predicted.float()
         return evidence
 

@@ -1,7 +1,7 @@
 """Training data of an embedding space."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -17,12 +17,15 @@ class EmbeddingTrainingData:
         groups: ``[N]`` group numbers; samples of one group are left out together.
         classes: ``[N]`` class numbers, -1 if unknown; None without classes.
         folds: ``[N]`` fold of each sample.
+        mixing: ``[N, N]`` by modality, weights of the samples to which its rows belong;
+            modalities that are not named belong to their own sample.
     """
 
     features: Mapping[str, Tensor]
     groups: Tensor
     classes: Tensor | None
     folds: Tensor
+    mixing: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def present(self) -> Tensor:

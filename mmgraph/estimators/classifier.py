@@ -50,6 +50,7 @@ from mmgraph.model_card import list_names
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Classification, MultiLabel, Task
 from mmgraph.schema import Schema
+from mmgraph.train import Balance
 
 
 class FusionClassifier(ClassifierMixin, SupervisedEstimator):
@@ -104,6 +105,11 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         weight_decay: Weight decay of AdamW.
         missing_rate: Mean rate of modality dropout in training.
         completion: Add the completion of held-out modalities as an auxiliary task.
+        balance: Correction of modality imbalance at the level "feature": "dropout"
+            drops modalities that dominate more often, "gradients" slows the updates of
+            their encoders, "blend" shows some samples with one modality only. None
+            trains all modalities alike. ``history_.balance`` has the scores of single
+            modalities at this level.
         reliability: "typical" treats a modality of a sample as missing where its
             content is unlike all training samples, as that of a broken sensor; None
             predicts from all observed modalities.
@@ -177,6 +183,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         weight_decay: float = 0.05,
         missing_rate: float = 0.35,
         completion: bool = False,
+        balance: Balance | None = None,
         reliability: Literal["typical"] | None = None,
         class_weight: Mapping[Any, float | int] | str | None = None,
         encoders: Mapping[str, Encoder] | None = None,

@@ -44,11 +44,15 @@ class PairEstimator(FusionEstimator):
     _constraints: ClassVar[Mapping[str, Constraint]] = PAIR_CONSTRAINTS
 
     def _fit_space(
-        self, data: MultimodalData
+        self, data: MultimodalData, mixing: Mapping[str, Tensor] | None = None
     ) -> tuple[MultimodalData, EmbeddingTrainingData, FittedSpace]:
         """Fit the embedding space.
 
         Modalities to which nothing could be fitted count as missing.
+
+        Args:
+            data: Samples.
+            mixing: As in :class:`EmbeddingTrainingData`.
 
         Returns:
             The samples with the modalities of the schema, the training data of the
@@ -66,6 +70,7 @@ class PairEstimator(FusionEstimator):
         self.input_spec_ = spec
         data = impute_from_group(data)
         samples = to_training_data(data, self.supervision, int(self.seed))
+        samples = replace(samples, mixing=mixing or {})
         fitted = fit_space(
             samples,
             supervision=self.supervision,

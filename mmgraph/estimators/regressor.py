@@ -40,6 +40,7 @@ from mmgraph.model.readouts import ReadoutKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Regression, Task
 from mmgraph.schema import Schema
+from mmgraph.train import Balance
 
 
 class FusionRegressor(RegressorMixin, SupervisedEstimator):
@@ -91,6 +92,11 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         weight_decay: Weight decay of AdamW.
         missing_rate: Mean rate of modality dropout in training.
         completion: Add the completion of held-out modalities as an auxiliary task.
+        balance: Correction of modality imbalance at the level "feature": "dropout"
+            drops modalities that dominate more often, "gradients" slows the updates of
+            their encoders, "blend" shows some samples with one modality only. None
+            trains all modalities alike. ``history_.balance`` has the scores of single
+            modalities at this level.
         reliability: "typical" treats a modality of a sample as missing where its
             content is unlike all training samples, as that of a broken sensor; None
             predicts from all observed modalities.
@@ -161,6 +167,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         weight_decay: float = 0.05,
         missing_rate: float = 0.35,
         completion: bool = False,
+        balance: Balance | None = None,
         reliability: Literal["typical"] | None = None,
         encoders: Mapping[str, Encoder] | None = None,
         device: str | None = None,

@@ -90,7 +90,7 @@ from mmgraph.model_card import model_card
 from mmgraph.nn.heads import Classification, Task
 from mmgraph.ops import present_rows
 from mmgraph.schema import Schema
-from mmgraph.train import BatchSource, History, TrainingSet
+from mmgraph.train import Balance, BatchSource, History, TrainingSet, TrainOptions
 from mmgraph.train.progress_dir import CheckpointDir
 from mmgraph.train.schedule import StepSchedule
 from mmgraph.train.stream import StreamTraining
@@ -114,6 +114,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     """Base class of classifier and regressor: fit, predict, explain, transform."""
 
     level: Level
+    balance: Balance | None
     reliability: str | None
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
@@ -164,6 +165,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     ) -> None:
         """Fit in this process, or in every process of its group."""
         self._check_params()
+        self._check_balance()
         self.conformal_ = None  # thresholds of an earlier fit
         if isinstance(X, MultimodalStream):
             self._fit_stream(X, y, sample_weight)
@@ -308,6 +310,26 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
                 f"or objects, got {self.experts!r}.",
                 parameter="experts",
             )
+
+    def _check_balance(self) -> None:
+        """Check that imbalance is corrected where networks predict from modalities.
+
+        Raises:
+            ConfigError: If ``balance`` is given at a level with base learners, from
+                which alone a single modality is predicted.
+        """
+        if self.balance is not None and self.level != "feature":
+            raise ConfigError(
+                f"balance must be None for level={self.level!r}, got {self.balance!r}. "
+                "Base learners predict from single modalities there; use "
+                "level='feature'.",
+                parameter="balance",
+            )
+
+    def _train_options(self, num_samples: int) -> TrainOptions:
+        options = super()._train_options(num_samples)
+        monitor = self.level == "feature"
+        return replace(options, monitor=monitor, balance=self.balance)
 
     @property
     def _kinds(self) -> tuple[ExpertKind, ...]:

@@ -26,6 +26,7 @@ from mmgraph.model.fusion import FeedForwardKind
 from mmgraph.model.readouts import ReadoutKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.schema import Schema
+from mmgraph.train import Balance
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -109,6 +110,7 @@ CONSTRAINTS = {
     "feed_forward": _one_of(*get_args(FeedForwardKind)),
     "readout": _one_of(*get_args(ReadoutKind)),
     "level": _one_of(*get_args(Level)),
+    "balance": _optional(_one_of(*get_args(Balance))),
     "reliability": Constraint(
         "None or 'typical'", lambda value: value is None or value == "typical"
     ),

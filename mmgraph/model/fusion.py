@@ -55,6 +55,8 @@ class FusionOutput:
         z: ``[..., B, D']`` states of the samples.
         h_dict: ``[..., N_t, D]`` final node states by type.
         completed: Completions of held-out and requested modalities, by modality.
+        sample_dict: ``[N_t]`` index of the sample of each final node by type; ``B`` for
+            nodes without content, such as padding.
         auxiliary_sums: Auxiliary losses by name: the completion of each held-out
             modality, and the balance of mixtures of experts. The sums of several parts
             of a batch add up to those of the batch.
@@ -65,6 +67,7 @@ class FusionOutput:
     h_dict: dict[str, Tensor]
     completed: dict[str, Completed] = field(default_factory=dict)
     auxiliary_sums: dict[str, LossSums] = field(default_factory=dict)
+    sample_dict: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def auxiliary(self) -> tuple[Tensor, ...]:
@@ -204,6 +207,15 @@ class FusionModel(nn.Module):
     def encoders(self) -> TypeDict[nn.Module]:
         """The encoders, by modality."""
         return self.nodes.encoders
+
+    @property
+    def clock_offsets(self) -> dict[str, float]:
+        """Seconds that are subtracted from the times of modalities with learned clocks.
+
+        Positive for a clock that is ahead; the mean over the members of an ensemble,
+        which share one clock.
+        """
+        return {name: x.mean().item() for name, x in self.nodes.clocks.items()}
 
     @property
     def _takes_regular(self) -> bool:
@@ -374,7 +386,8 @@ class FusionModel(nn.Module):
             auxiliary |= {f"completion.{name}": each for name, each in scored.items()}
         z = self.readout(h, graph)
         h_dict = graph.split(h, graph.nodes)
-        return FusionOutput(self.head(z), z, h_dict, completed, auxiliary)
+        samples = {name: nodes.sends_to for name, nodes in graph.nodes.items()}
+        return FusionOutput(self.head(z), z, h_dict, completed, auxiliary, samples)
 
     def _messages(
         self,
@@ -392,6 +405,7 @@ class FusionModel(nn.Module):
             plan.relations,
             self.hidden_channels,
             timed=[m.name for m in self.schema.modalities if m.time],
+            learned_clocks=self.nodes.clocks.names,
             num_heads=num_heads,
             capacity=capacity,
             execution=execution,

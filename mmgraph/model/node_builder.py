@@ -152,6 +152,10 @@ class NodeBuilder(nn.Module):
             for m in schema.modalities
         }
         self.encoders: TypeDict[nn.Module] = TypeDict(built)
+        learned = [m.name for m in schema.modalities if m.clock == "learned"]
+        self.clocks: TypeDict[nn.Parameter] = TypeDict(
+            {name: parameter(1, members=members) for name in learned}
+        )
         self.latents: TypeDict[nn.Parameter] = TypeDict(
             {
                 latent.name: parameter(
@@ -201,7 +205,7 @@ class NodeBuilder(nn.Module):
             name: NodeSet(
                 x.sample,
                 batch.num_samples,
-                x.time,
+                self._on_one_clock(name, x.time),
                 x.missing,
                 max_per_sample=x.max_per_sample,
             )
@@ -220,6 +224,12 @@ class NodeBuilder(nn.Module):
             shape = *each.shape[:-3], batch.num_samples, *latent.shape[-2:]
             states.append(each.expand(shape).flatten(-3, -2))
         return Nodes(Graph(nodes, batch.num_samples), _stack(states))
+
+    def _on_one_clock(self, name: str, time: Tensor | None) -> Tensor | None:
+        """Subtract the learned offset of a modality from the times of its nodes."""
+        if time is None or name not in self.clocks.names:
+            return time
+        return time - self.clocks[name].mean()
 
     def _merge(
         self,
