@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         FusionMatcher,
         FusionRegressor,
         FusionRetriever,
+        FusionSurvival,
     )
     from mmgraph.evaluation import Evaluation
     from mmgraph.evaluation.contribution import contributions
@@ -64,6 +65,7 @@ _HOME = {
     "FusionModel": "model",
     "FusionRegressor": "estimators",
     "FusionRetriever": "estimators",
+    "FusionSurvival": "estimators",
     "Index": "retrieval",
     "KNearest": "schema",
     "Latent": "schema",
@@ -104,6 +106,7 @@ __all__ = [
     "FusionModel",
     "FusionRegressor",
     "FusionRetriever",
+    "FusionSurvival",
     "Index",
     "KNearest",
     "Latent",

@@ -77,7 +77,8 @@ def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
 
     Args:
         subject: "y", "ids", "groups" or another name, for error messages.
-        values: N entries, or ``[N, K]`` numbers for ``y``.
+        values: N entries, or ``[N, K]`` numbers for ``y``; the structured array of
+            events and times of scikit-survival is read as ``[N, 2]``.
         num_samples: N.
 
     Returns:
@@ -119,11 +120,33 @@ def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
 def _exported_labels(subject: str, values: Any) -> AnyArray:  # noqa: ANN401
     """Return entries as an array; those of Arrow and polars keep every digit."""
     array = values.to_arrow() if hasattr(values, "to_arrow") else values
+    if subject == "y" and getattr(array, "dtype", None) is not None:
+        array = _event_and_time(array)
     if not hasattr(array, "to_pylist"):
         return as_entries(values)
     if hasattr(array, "combine_chunks"):
         array = array.combine_chunks()
     return read_labels(subject, subject, array)
+
+
+def _event_and_time(array: Any) -> Any:  # noqa: ANN401
+    """Return the structured array of scikit-survival as ``[N, 2]``, others unchanged.
+
+    Raises:
+        DataError: If its fields are not an event of booleans and a time of numbers.
+    """
+    names = getattr(array.dtype, "names", None)
+    if names is None:
+        return array
+    events = [name for name in names if array[name].dtype.kind == "b"]
+    times = [name for name in names if array[name].dtype.kind in "iuf"]
+    if len(names) != 2 or len(events) != 1 or len(times) != 1:
+        raise DataError(
+            "y must have a field of booleans, the event, and one of numbers, the time, "
+            f"if it is a structured array, got {array.dtype}. Give an array [N, 2].",
+            parameter="y",
+        )
+    return np.column_stack([array[events[0]], array[times[0]]]).astype(np.float64)
 
 
 def _check_digits(subject: str, array: AnyArray) -> None:
