@@ -20,6 +20,7 @@ OPTIONS = {
 EQUIVALENTS = {
     "FusionClassifier": "--task classification",
     "FusionRegressor": "--task regression",
+    "FusionSurvival": "--task survival",
     "mmgraph.datasets.dataset_names()": "mmgraph datasets",
     "from_pretrained": "mmgraph predict, embed or search",
     "select": "--only",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from mmgraph.acquisition import Belief, value_belief
@@ -134,11 +135,12 @@ class FusionSurvival(SupervisedEstimator):
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
             is 0 if they do not reduce the loss on held-out samples.
         history_: Losses of the graph networks during training.
-        out_of_fold_score_: Concordance index of the pooled base learners, without the
-            graph networks, on training samples outside the folds that they were fitted
-            to; NaN at the level "feature".
+        out_of_fold_score_: Accuracy, R² of a regressor or concordance index of a
+            survival model, of the pooled base learners, without the graph networks, on
+            training samples outside the folds that they were fitted to; NaN at the
+            level "feature", and for models that were saved by earlier versions.
         training_summary_: Counts, shares and out-of-fold scores of the training that
-            the model card shows.
+            the model card shows; None for models that were saved by earlier versions.
 
     Example:
         >>> import numpy as np
@@ -250,6 +252,25 @@ class FusionSurvival(SupervisedEstimator):
         pairs = np.column_stack([event, exposure])
         codes[torch.from_numpy(known)] = torch.from_numpy(pairs).float()
         return codes, known
+
+    def exposures(self, y: "LabelLike") -> FloatArray:
+        """Events, and cumulative baseline hazards up to the times of the targets.
+
+        With log relative hazards ``f``, ``event * f - exposure * exp(f)`` is the
+        log-likelihood of a sample, up to a constant.
+
+        Args:
+            y: Events and times.
+
+        Returns:
+            ``[N, 2]``, NaN where unknown.
+
+        Raises:
+            DataError: If events or times are invalid.
+        """
+        check_is_fitted(self, "model_")
+        codes: FloatArray = self._encode(_as_pairs(y))[0].double().numpy()
+        return codes
 
     def predict(self, X: "SampleLike") -> FloatArray:  # noqa: N803
         """Log relative hazard: higher for earlier events, 0 with nothing observed.

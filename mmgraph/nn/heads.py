@@ -162,12 +162,13 @@ class Survival:
     r"""Time to an event that is not observed for every sample (right censoring).
 
     The output is the log relative hazard :math:`f` of the proportional hazards model
-    with a given baseline, :math:`h(t | x) = h_0(t) \exp f(x)`. Targets are ``y [B, 2]``:
-    whether the event was observed, 0 or 1, and the exposure, the cumulative baseline
-    hazard :math:`H_0(t)` up to the time of the event or of censoring; NaN where
-    unknown. The loss is the negative log-likelihood :math:`H_0(t) \exp f - d f`: that
-    of a Poisson count of events, a sum over samples, unlike the partial likelihood of
-    Cox, so that batches, trees and boosting minimize it, too.
+    with a given baseline, :math:`h(t | x) = h_0(t) \exp f(x)`. Targets are
+    ``y [B, 2]``: whether the event was observed, 0 or 1, and the exposure, the
+    cumulative baseline hazard :math:`H_0(t)` up to the time of the event or of
+    censoring; NaN where unknown. The loss is the negative log-likelihood
+    :math:`H_0(t) \exp f - d f`: that of a Poisson count of events. Unlike the partial
+    likelihood of Cox, it is a sum over samples, so that batches, trees and boosting
+    minimize it, too.
 
     References:
         Relative Risk Trees for Censored Survival Data, LeBlanc, Crowley, 1992.
