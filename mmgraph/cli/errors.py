@@ -22,6 +22,7 @@ EQUIVALENTS = {
     "FusionRegressor": "--task regression",
     "FusionSurvival": "--task survival",
     "mmgraph.datasets.dataset_names()": "mmgraph datasets",
+    'y=["event", "time"]': "--label EVENT --time TIME",
     "from_pretrained": "mmgraph predict, embed or search",
     "select": "--only",
 }

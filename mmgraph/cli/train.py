@@ -172,9 +172,9 @@ def train(
     """Train a model on a file or folder and save it.
 
     Classification and regression predict a label, survival the time to an event:
-    --label is 1 where the event was observed and 0 where --time is censored. Folders of Parquet files are streamed
-    and may be larger than memory. An interrupted training is resumed when the same
-    command is run again.
+    --label is 1 where the event was observed and 0 where --time is censored. Folders
+    of Parquet files are streamed and may be larger than memory. An interrupted
+    training is resumed when the same command is run again.
 
     Retrieval and matching learn which modalities belong to one sample. A retriever is
     used by mmgraph index and search; with a matcher, mmgraph predict scores whether

@@ -193,7 +193,7 @@ def survival_targets(num: int = 400, seed: int = 0):
 def test_linear_base_learner_is_the_poisson_regression_of_scikit_learn():
     from sklearn.linear_model import PoissonRegressor
 
-    x, event, exposure, risk = survival_targets()
+    x, event, exposure, _ = survival_targets()
     target = torch.from_numpy(event / exposure)[:, None].float()
     weight, ridge = torch.from_numpy(exposure)[None].float(), torch.tensor([3.0])
     columns = torch.from_numpy(x).float()
@@ -211,7 +211,7 @@ def test_trees_rank_hazards_out_of_bag():
     y = torch.from_numpy(np.column_stack([event, exposure])).float()
     folds = torch.arange(len(x)) % 5
     columns = torch.from_numpy(x).float()
-    [(scores, expert)] = fit_forest(columns, y, Survival(), folds, False, 0)
+    [(scores, _)] = fit_forest(columns, y, Survival(), folds, False, 0)
     assert np.corrcoef(scores[:, 0], risk)[0, 1] > 0.6
     assert abs(float(scores.mean())) < 0.5  # hazards, not times, on a log scale
     target = (event / exposure)[:, None].astype(np.float32)
