@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         FusionMatcher,
         FusionRegressor,
         FusionRetriever,
+        FusionSurvival,
     )
     from mmgraph.evaluation import Evaluation
     from mmgraph.evaluation.contribution import contributions
@@ -73,6 +74,7 @@ _HOME = {
     "FusionModel": "model",
     "FusionRegressor": "estimators",
     "FusionRetriever": "estimators",
+    "FusionSurvival": "estimators",
     "Index": "retrieval",
     "KNearest": "schema",
     "Latent": "schema",
@@ -114,6 +116,7 @@ __all__ = [
     "FusionModel",
     "FusionRegressor",
     "FusionRetriever",
+    "FusionSurvival",
     "Index",
     "KNearest",
     "Latent",

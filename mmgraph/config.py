@@ -208,16 +208,18 @@ class TrainConfig(FileColumns):
         output: Folder that the model is saved in.
         test: Share of the samples, or file with samples, that the model is scored on
             after the training and not trained on; None scores nothing.
-        task: "auto" is regression for fractional numbers or many different whole
-            numbers, else classification; "retrieval" and "matching" learn which
-            modalities belong to one sample.
+        task: "auto" is survival with ``time``, regression for fractional numbers or
+            many different whole numbers, else classification; "retrieval" and
+            "matching" learn which modalities belong to one sample.
+        time: Column of times to an event, or to censoring where the label, whether the
+            event was observed, is 0 (survival).
         left: Modalities of the left side (matching).
         right: Modalities of the right side (matching).
         aligned: Modalities in a shared embedding space (retrieval and matching); None
             lets the estimator detect them.
         seed: Random seed of the training.
-        level: Level of fusion, of classification and regression: "data", "feature",
-            "model", or "all".
+        level: Level of fusion, of classification, regression and survival: "data",
+            "feature", "model", or "all".
         epochs: Maximum number of epochs; None is the default of the estimator.
         memory: Memory limit in megabytes for streaming a folder, beyond the model.
         fresh: Whether to discard the checkpoint of an interrupted training.
@@ -230,9 +232,10 @@ class TrainConfig(FileColumns):
     id: str | None = None
     output: Path
     test: Path | float | None = None
-    task: Literal["auto", "classification", "regression", "retrieval", "matching"] = (
-        "auto"
-    )
+    task: Literal[
+        "auto", "classification", "regression", "survival", "retrieval", "matching"
+    ] = "auto"
+    time: Annotated[str, Field(min_length=1)] | None = None
     left: tuple[str, ...] = ()
     right: tuple[str, ...] = ()
     aligned: tuple[str, ...] | None = None
@@ -262,6 +265,17 @@ class TrainConfig(FileColumns):
                 f"left and right are sides of matching, got task {self.task!r}; "
                 "leave both out or use --task matching"
             )
+        if self.time is not None and self.task not in ("auto", "survival"):
+            raise ValueError(
+                f"time must go with survival, got task {self.task!r}; leave it out or "
+                "use --task survival"
+            )
+        times = {name for names in self.modalities.values() for name in names}
+        if self.time is not None and self.time in {self.label, *times}:
+            raise ValueError(
+                f"time must not be the label or in a modality, got {self.time!r}; name "
+                "another column"
+            )
         if isinstance(self.test, float) and not 0 < self.test < 1:
             raise ValueError(
                 f"test must be a share between 0 and 1, or a file, got {self.test:g}; "
@@ -278,6 +292,13 @@ class TrainConfig(FileColumns):
                 f"{self.task!r}; leave --aligned out or choose one of these tasks"
             )
         return self
+
+    @property
+    def target(self) -> str | tuple[str, str] | None:
+        """Column of labels, or those of events and times."""
+        if self.label is None or self.time is None:
+            return self.label
+        return self.label, self.time
 
 
 def read_run_file(path: str | Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ OPTIONAL = {
     "lightning": "[lightning",
     "onnxruntime": "[export]",
     "pandas": "[pandas]",
+    "sksurv": "[survival]",
     "tensorboard": "track]",
 }
 

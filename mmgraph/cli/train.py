@@ -72,9 +72,16 @@ Test = Annotated[
 TaskName = Annotated[
     str | None,
     typer.Option(
-        help="auto, classification, regression, retrieval or matching (default: auto, "
-        f"regression for fractional numbers or more than {MAX_CLASSES} whole numbers, "
-        "else classification)."
+        help="auto, classification, regression, survival, retrieval or matching "
+        "(default: auto, survival with --time, regression for fractional numbers or "
+        f"more than {MAX_CLASSES} whole numbers, else classification)."
+    ),
+]
+Time = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of times to an event, or to censoring where --label is 0 "
+        "(survival).",
     ),
 ]
 Left = Annotated[
@@ -150,6 +157,7 @@ def train(
     id_: IdOption = None,
     test: Test = None,
     task: TaskName = None,
+    time: Time = None,
     left: Left = None,
     right: Right = None,
     aligned: Aligned = None,
@@ -163,9 +171,10 @@ def train(
 ) -> None:
     """Train a model on a file or folder and save it.
 
-    Classification and regression predict a label. Folders of Parquet files are streamed
-    and may be larger than memory. An interrupted training is resumed when the same
-    command is run again.
+    Classification and regression predict a label, survival the time to an event:
+    --label is 1 where the event was observed and 0 where --time is censored. Folders
+    of Parquet files are streamed and may be larger than memory. An interrupted
+    training is resumed when the same command is run again.
 
     Retrieval and matching learn which modalities belong to one sample. A retriever is
     used by mmgraph index and search; with a matcher, mmgraph predict scores whether
@@ -179,7 +188,7 @@ def train(
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
         **{"schema": schema, "aligned": parse_names(aligned), "level": level},
-        **{"overwrite": overwrite, "test": parse_number(test)},
+        **{"time": time, "overwrite": overwrite, "test": parse_number(test)},
     }
     workers = init_process_group()
     settings = workers.run_on_all(lambda: _settings(values, modality, encoder, config))

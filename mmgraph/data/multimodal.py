@@ -795,7 +795,7 @@ class MultimodalData:
         table: "pa.Table",
         *,
         modalities: ModalityMapping | None = None,
-        y: str | None = METADATA_NAMES["y"],
+        y: str | Sequence[str] | None = METADATA_NAMES["y"],
         ids: str | None = METADATA_NAMES["ids"],
         groups: str | None = METADATA_NAMES["groups"],
     ) -> "MultimodalData":
@@ -808,7 +808,8 @@ class MultimodalData:
                 with ``modalities``. Data frames of polars and of other libraries with
                 the Arrow PyCapsule interface are tables, too.
             modalities: Columns of each modality, see :meth:`from_parquet`.
-            y: Column of labels; None reads none.
+            y: Column of labels, or several columns for several targets; None reads
+                none.
             ids: Column of ids, see :meth:`from_parquet`.
             groups: Column of groups, see :meth:`from_parquet`.
 
@@ -838,8 +839,9 @@ class MultimodalData:
             parts["ids"] = None
             warn_unused_ids(str(ids))
         if modalities is not None:
+            label = y if isinstance(y, str) else None
             roles = default_roles(
-                {"y": y, "ids": ids, "groups": groups}, table.column_names
+                {"y": label, "ids": ids, "groups": groups}, table.column_names
             )
             used = {
                 column: field
@@ -877,7 +879,7 @@ class MultimodalData:
         path: PathLike,
         *,
         modalities: ModalityMapping | None = None,
-        y: str | None = METADATA_NAMES["y"],
+        y: str | Sequence[str] | None = METADATA_NAMES["y"],
         ids: str | None = METADATA_NAMES["ids"],
         groups: str | None = METADATA_NAMES["groups"],
     ) -> "MultimodalData":
@@ -895,7 +897,8 @@ class MultimodalData:
                 :meth:`from_pandas`), or the name of one column of strings (text, or
                 categories if they are few and short), numbers or lists. Nulls are
                 missing values.
-            y: Column of labels; None reads none. Default: "y", which must exist unless
+            y: Column of labels, or several columns for several targets; None reads
+                none. Default: "y", which must exist unless
                 :meth:`to_parquet` wrote the file without labels.
             ids: Column of ids; None numbers the samples. Default: "id" if it exists,
                 otherwise the samples are numbered. With ``modalities`` they are also

@@ -77,7 +77,8 @@ def as_metadata(subject: str, values: ArrayLike, num_samples: int) -> AnyArray:
 
     Args:
         subject: "y", "ids", "groups" or another name, for error messages.
-        values: N entries, or ``[N, K]`` numbers for ``y``.
+        values: N entries, or ``[N, K]`` numbers for ``y``; the structured array of
+            events and times of scikit-survival is read as ``[N, 2]``.
         num_samples: N.
 
     Returns:
@@ -120,10 +121,52 @@ def _exported_labels(subject: str, values: Any) -> AnyArray:  # noqa: ANN401
     """Return entries as an array; those of Arrow and polars keep every digit."""
     array = values.to_arrow() if hasattr(values, "to_arrow") else values
     if not hasattr(array, "to_pylist"):
-        return as_entries(values)
+        entries = as_entries(values)
+        return _event_and_time(entries) if subject == "y" else entries
     if hasattr(array, "combine_chunks"):
         array = array.combine_chunks()
     return read_labels(subject, subject, array)
+
+
+def as_targets(names: Sequence[object], columns: Sequence[AnyArray]) -> AnyArray:
+    """Return several columns of labels as numbers ``[N, K]``.
+
+    Args:
+        names: Names of the columns, for messages.
+        columns: Labels ``[N]`` of each column.
+
+    Raises:
+        DataError: If a column holds strings.
+    """
+    for name, values in zip(names, columns, strict=True):
+        if labels_as_floats(values).dtype.kind not in "fiub":
+            raise DataError(
+                f"y must hold numbers, got column {name!r} of strings. Convert it, or "
+                "name a single column of classes.",
+                parameter="y",
+            )
+    numbers = [labels_as_floats(values).astype(np.float64) for values in columns]
+    return np.stack(numbers, axis=1)
+
+
+def _event_and_time(array: AnyArray) -> AnyArray:
+    """Return the structured array of scikit-survival as ``[N, 2]``, others unchanged.
+
+    Raises:
+        DataError: If its fields are not an event of booleans and a time of numbers.
+    """
+    names = array.dtype.names
+    if names is None:
+        return array
+    events = [name for name in names if array[name].dtype.kind == "b"]
+    times = [name for name in names if array[name].dtype.kind in "iuf"]
+    if len(names) != 2 or len(events) != 1 or len(times) != 1:
+        raise DataError(
+            "y must have a field of booleans, the event, and one of numbers, the time, "
+            f"if it is a structured array, got {array.dtype}. Give an array [N, 2].",
+            parameter="y",
+        )
+    return np.column_stack([array[events[0]], array[times[0]]]).astype(np.float64)
 
 
 def _check_digits(subject: str, array: AnyArray) -> None:

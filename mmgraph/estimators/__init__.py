@@ -5,6 +5,7 @@ from mmgraph.estimators.classifier import FusionClassifier
 from mmgraph.estimators.matcher import FusionMatcher
 from mmgraph.estimators.regressor import FusionRegressor
 from mmgraph.estimators.retriever import FusionRetriever
+from mmgraph.estimators.survival import FusionSurvival
 
 __all__ = [
     "FusionClassifier",
@@ -12,4 +13,5 @@ __all__ = [
     "FusionMatcher",
     "FusionRegressor",
     "FusionRetriever",
+    "FusionSurvival",
 ]

@@ -19,6 +19,7 @@ MODULES = {
     "FusionMatcher": "mmgraph.estimators.matcher",
     "FusionRegressor": "mmgraph.estimators.regressor",
     "FusionRetriever": "mmgraph.estimators.retriever",
+    "FusionSurvival": "mmgraph.estimators.survival",
 }
 
 

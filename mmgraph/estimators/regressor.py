@@ -126,10 +126,10 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         model_: Fitted module. ``model_.beta`` is the weight of the graph networks; it
             is 0 if they do not reduce the loss on held-out samples.
         history_: Losses of the graph networks during training.
-        out_of_fold_score_: Accuracy, or R² of a regressor, of the pooled base learners,
-            without the graph networks, on training samples outside the folds that they
-            were fitted to; NaN at the level "feature", and for models that were saved
-            by earlier versions.
+        out_of_fold_score_: Accuracy, R² of a regressor or concordance index of a
+            survival model, of the pooled base learners, without the graph networks, on
+            training samples outside the folds that they were fitted to; NaN at the
+            level "feature", and for models that were saved by earlier versions.
         training_summary_: Counts, shares and out-of-fold scores of the training that
             the model card shows; None for models that were saved by earlier versions.
         conformal_: Result of the last call of ``conformal``, saved with the model;
@@ -147,6 +147,8 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
     References:
         Stacked Generalization, Wolpert, 1992.
     """
+
+    conformal_: ConformalIntervals | None = None
 
     def __init__(
         self,

@@ -118,7 +118,6 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     reliability: str | None
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
-    conformal_: ConformalPrediction | None = None
     training_summary_: TrainingSummary | None = None
 
     # Defined by the task
@@ -166,7 +165,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         """Fit in this process, or in every process of its group."""
         self._check_params()
         self._check_balance()
-        self.conformal_ = None  # thresholds of an earlier fit
+        vars(self).pop("conformal_", None)  # thresholds of an earlier fit
         if isinstance(X, MultimodalStream):
             self._fit_stream(X, y, sample_weight)
             return
@@ -801,6 +800,11 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
 
     # Saving
 
+    @property
+    def _conformal(self) -> ConformalPrediction | None:
+        """Conformal predictions of a classifier or regressor; None without."""
+        return getattr(self, "conformal_", None)
+
     def _model_config(self) -> dict[str, Any]:
         config = {
             "num_features_in": getattr(self, "n_features_in_", None),
@@ -815,8 +819,9 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             config["num_landmarks"] = num_landmarks(self.model_.typicality)
         if self.training_summary_ is not None:
             config["training_summary"] = self.training_summary_.to_json()
-        if self.conformal_ is not None:
-            config["conformal"] = self.conformal_.to_json()
+        conformal = self._conformal
+        if conformal is not None:
+            config["conformal"] = conformal.to_json()
         return config
 
     @property
@@ -837,7 +842,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             out_of_fold=self.out_of_fold_score_,
             summary=self.training_summary_,
             weights=self.branch_weights_,
-            conformal=self.conformal_,
+            conformal=self._conformal,
         )
 
     def _card_target(self) -> tuple[str, str]:
@@ -854,7 +859,8 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
                 manifest["training_summary"], len(self.input_spec_.widths)
             )
         if "conformal" in manifest:
-            self.conformal_ = self._conformal_from_config(manifest["conformal"])
+            conformal = self._conformal_from_config(manifest["conformal"])
+            vars(self)["conformal_"] = conformal
         widths = self.input_spec_.widths
         ensemble = ensemble_from_config(manifest["ensemble"], widths, task)
         graph = self._build_graph(task, self._evidence_channels(task))

@@ -14,6 +14,7 @@ from mmgraph.estimators import (
     FusionMatcher,
     FusionRegressor,
     FusionRetriever,
+    FusionSurvival,
 )
 from mmgraph.evaluation.matching import score_matcher
 from mmgraph.evaluation.result import Evaluation
@@ -41,6 +42,10 @@ def evaluate(
 
     - A classifier or regressor predicts the labels of the data. Samples without a
       label are left out.
+    - A survival model predicts the event times of the data. Scores are Harrell's
+      concordance index and the Brier score, integrated from the 10% to the 90%
+      quantile of the event times, where the probability of censoring is estimated from
+      the samples that are scored.
     - A retriever ranks a gallery for each query, by default from every modality to
       every other. Modalities are removed from the queries only.
     - A matcher scores true pairs against negatives: partners drawn at random, among
@@ -52,8 +57,8 @@ def evaluate(
 
     Args:
         model: A fitted estimator of mmgraph, a baseline, or any object with
-            ``predict_proba`` and ``classes_``, or with ``predict``, that accepts
-            ``MultimodalData``.
+            ``predict_proba`` and ``classes_``, or with ``predict``, and for survival
+            ``predict_survival_function``, that accepts ``MultimodalData``.
         data: Samples with labels, or with several modalities for retrieval and
             matching. A stream is read once per mask (classification and regression
             only).
@@ -124,7 +129,7 @@ def evaluate(
 
 def _warn_training_data(model: object, data: DataOrStream) -> None:
     """Warn if the samples are those that the model was trained on."""
-    if not isinstance(model, FusionClassifier | FusionRegressor):
+    if not isinstance(model, FusionClassifier | FusionRegressor | FusionSurvival):
         return
     if isinstance(data, MultimodalData) and model.is_training_data(data):
         warnings.warn(

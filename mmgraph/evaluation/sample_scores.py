@@ -14,7 +14,7 @@ from mmgraph.data import MultimodalData
 from mmgraph.data.targets import labeled_rows
 from mmgraph.data.validation import check_names
 from mmgraph.errors import ConfigError, DataError
-from mmgraph.estimators import FusionMatcher, FusionRetriever
+from mmgraph.estimators import FusionMatcher, FusionRetriever, FusionSurvival
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Metric: TypeAlias = (
@@ -92,6 +92,8 @@ def sample_scores(
     data = data[known]
     if hasattr(model, "predict_proba"):
         return _class_scores(model, data, metric)
+    if isinstance(model, FusionSurvival):
+        return _survival_scores(model, data, metric)
     return _value_scores(model, data, metric)
 
 
@@ -153,6 +155,24 @@ def _value_scores(model: Any, data: MultimodalData, metric: Metric) -> SampleSco
     name = "negative squared error" if metric == "log_score" else _name_of(metric)
     labels = None if y.ndim > 1 else y > np.median(y)
     return SampleScores(data, _as_table(model.predict), score, name, labels)
+
+
+def _survival_scores(
+    model: FusionSurvival, data: MultimodalData, metric: Metric
+) -> SampleScores:
+    """Return the log-likelihood of each sample, given the baseline of the training."""
+    y = np.asarray(data.y)
+    event, exposure = model.exposures(y).T
+
+    def score(rows: slice, risk: FloatArray) -> FloatArray:
+        if callable(metric):
+            return _by_function(metric, y[rows], risk[..., 0])
+        d, e, f = event[rows, None], exposure[rows, None], risk[..., 0]
+        likelihood: FloatArray = d * f - e * np.exp(f)
+        return likelihood
+
+    name = "log score" if metric == "log_score" else _name_of(metric)
+    return SampleScores(data, _as_table(model.predict), score, name, event > 0)
 
 
 def _as_table(

@@ -1,4 +1,4 @@
-"""Scores of classifiers and regressors.
+"""Scores of classifiers, regressors and survival models.
 
 Letters: `N` samples, `K` classes.
 """
@@ -26,10 +26,11 @@ def score_labels(
     parts: Parts,
     scenarios: Sequence[Scenario],
 ) -> Evaluation:
-    """Score a classifier or regressor in each scenario.
+    """Score a classifier, regressor or survival model in each scenario.
 
     Args:
-        model: Fitted model; one with `predict_proba` is a classifier.
+        model: Fitted model; one with `predict_proba` is a classifier, one with
+            `predict_survival_function` a survival model.
         parts: Function that returns an iterator over the samples, part by part.
         scenarios: Modalities to remove.
 
@@ -66,14 +67,13 @@ def _scores(
 ) -> Scores:
     from mmgraph.metrics import classification_scores, regression_scores
 
+    if hasattr(model, "predict_survival_function"):
+        return _survival_scores(model, list(parts))
     is_classifier = hasattr(model, "predict_proba")
     predict = model.predict_proba if is_classifier else model.predict
     pairs = [(np.asarray(data.y), np.asarray(predict(data))) for data in parts]
     if not pairs:
-        raise DataError(
-            "evaluate must get at least one sample with a label, got none.",
-            ("Give other samples, or labels by ", Argument("y"), "."),
-        )
+        raise _no_labels()
     y, predicted = (np.concatenate(each) for each in zip(*pairs, strict=True))
     if not is_classifier:
         if y.dtype.kind not in "fiub":
@@ -95,3 +95,29 @@ def _scores(
             f"got {unknown[0]!r}. Leave these samples out, or train on them."
         )
     return classification_scores(np.searchsorted(classes, y), predicted)
+
+
+def _survival_scores(model: Any, parts: Sequence[MultimodalData]) -> Scores:  # noqa: ANN401
+    """Return the scores of a survival model; the times are those of the events."""
+    from mmgraph.metrics import survival_grid, survival_scores
+
+    if not parts:
+        raise _no_labels()
+    y = np.concatenate([np.asarray(data.y) for data in parts])
+    if y.ndim != 2 or y.shape[1] != 2:
+        raise DataError(
+            f"Labels must be events and times, [N, 2], got shape {list(y.shape)}.",
+            ("Give other labels by ", Argument("y"), "."),
+        )
+    event, time = y.T
+    times = survival_grid(event, time)
+    risk = np.concatenate([model.predict(data) for data in parts])
+    curves = [model.predict_survival_function(data, times) for data in parts]
+    return survival_scores(event, time, risk, np.concatenate(curves), times)
+
+
+def _no_labels() -> DataError:
+    return DataError(
+        "evaluate must get at least one sample with a label, got none.",
+        ("Give other samples, or labels by ", Argument("y"), "."),
+    )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mmgraph.errors import ConfigError
 from mmgraph.experts.trees import PlainTree
-from mmgraph.nn.heads import Classification, MultiLabel, Task
+from mmgraph.nn.heads import Classification, MultiLabel, Survival, Task
 
 ITERATIONS, MIN_ITERATIONS, MAX_TREES = 150, 40, 600
 MIN_LEAF, MAX_LEAF, LEAVES = 20, 50, 40  # rows of the smallest leaf: rows / LEAVES
@@ -40,7 +40,7 @@ def boosted_trees(
 
     Args:
         x: ``[N, F]`` finite features.
-        target: ``[N, K]`` one-hot classes, labels or values.
+        target: ``[N, K]`` one-hot classes, labels, values or events per exposure.
         task: Prediction task.
         seed: Seed of the features that are sampled for splits.
         weight: ``[N]`` sample weights; None weights all samples equally.
@@ -94,6 +94,11 @@ def _fit_task(
     """Fit the models of a task to ``[N, I]``; None with fewer than two classes."""
     if isinstance(task, Classification):
         return _fit_classes(x, target, seed, weight)
+    if isinstance(task, Survival):
+        if not (target > 0).any():
+            return None
+        model = _fit(x, target[:, 0], None, seed, weight, loss="poisson")
+        return _Boosted([model], [[0]], np.zeros(1))
     classes = 2 if isinstance(task, MultiLabel) else None
     if classes and any(len(np.unique(y)) < 2 for y in target.T):
         return None
@@ -127,8 +132,9 @@ def _fit(
     num_classes: int | None,
     seed: int,
     weight: npt.NDArray[np.float32] | None,
+    **options: str,
 ) -> Any:  # noqa: ANN401
-    """Fit one model: a classifier, or a regressor if ``num_classes`` is None."""
+    """Fit a model: a classifier, or a regressor if ``num_classes`` is None."""
     from sklearn import ensemble
 
     if num_classes is None or num_classes == 2:
@@ -144,6 +150,7 @@ def _fit(
         min_samples_leaf=min(max(len(x) // LEAVES, MIN_LEAF), MAX_LEAF),
         random_state=seed,
         **OPTIONS,
+        **options,
     )
     return model.fit(x, y, sample_weight=weight)
 

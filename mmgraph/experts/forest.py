@@ -4,8 +4,11 @@ Letters: ``n`` rows, ``F`` features, ``K`` outputs.
 """
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +25,10 @@ from mmgraph.nn.scaling import StandardScaler
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
+    from sklearn.tree import DecisionTreeRegressor
 
 NUM_TREES = 200
-MIN_LEAF = 5
+MIN_LEAF, MIN_HAZARD_LEAF = 5, 15
 MAX_BOOTSTRAP = 20_000
 MIN_SHARED = 1000  # samples from which several threads are faster than one
 MIN_SAMPLES = 8
@@ -62,7 +66,10 @@ class TreeExpert(nn.Module):
 
     @classmethod
     def from_forest(
-        cls, forest: "RandomForestRegressor", scaler: StandardScaler, link: Link
+        cls,
+        forest: "RandomForestRegressor | HazardForest",
+        scaler: StandardScaler,
+        link: Link,
     ) -> "TreeExpert":
         """Copy a fitted forest of regression trees on standardized features.
 
@@ -107,8 +114,10 @@ def fit_forest(
         return [(scores, TreeExpert(x.shape[1], task.out_channels, link))]
     z = scaler(x)
 
-    def fit(rows: Tensor, *, out_of_bag: bool) -> "RandomForestRegressor":
-        weights = None if weight is None else known[rows]
+    def fit(
+        rows: Tensor, *, out_of_bag: bool
+    ) -> "RandomForestRegressor | HazardForest":
+        weights = None if weight is None and link != "log" else known[rows]
         options: dict[str, Any] = {"link": link, "seed": seed, "out_of_bag": out_of_bag}
         return _fit_trees(z[rows], target[rows], weights, **options)
 
@@ -136,7 +145,7 @@ def _fit_trees(
     link: str,
     seed: int,
     out_of_bag: bool,
-) -> "RandomForestRegressor":
+) -> "RandomForestRegressor | HazardForest":
     """Fit a forest of regression trees; with one-hot targets, splits minimize Gini.
 
     References:
@@ -144,6 +153,9 @@ def _fit_trees(
     """
     from sklearn.ensemble import RandomForestRegressor
 
+    if link == "log":
+        assert weight is not None
+        return HazardForest.fit(z, target, weight, seed=seed)
     forest = RandomForestRegressor(
         NUM_TREES,
         max_samples=min(MAX_BOOTSTRAP, len(z)),
@@ -157,3 +169,60 @@ def _fit_trees(
         warnings.filterwarnings("ignore", message="Some inputs do not have OOB")
         weights = None if weight is None else weight.numpy()
         return forest.fit(z.numpy(), target.squeeze(1).numpy(), weights)
+
+
+@dataclass(frozen=True)
+class HazardForest:
+    """Random forest of relative hazards, with the attributes of scikit-learn's forests.
+
+    The hazard of a leaf is its number of events per exposure, and splits minimize the
+    deviance. Unlike in scikit-learn's forests, samples are drawn with equal
+    probability: exposures are the denominator of the hazards, and a short exposure
+    makes no event less likely to be drawn.
+
+    References:
+        Relative Risk Trees for Censored Survival Data, LeBlanc, Crowley, 1992.
+
+    Attributes:
+        estimators_: Trees.
+        oob_prediction_: ``[n]`` mean hazard over the trees without a sample; NaN
+            without such trees.
+    """
+
+    estimators_: "list[DecisionTreeRegressor]"
+    oob_prediction_: npt.NDArray[np.float64]
+
+    @classmethod
+    def fit(
+        cls, z: Tensor, target: Tensor, exposure: Tensor, *, seed: int
+    ) -> "HazardForest":
+        """Fit trees to bootstraps of the samples.
+
+        Args:
+            z: ``[n, F]`` features.
+            target: ``[n, 1]`` events per exposure.
+            exposure: ``[n]`` exposures above 0.
+            seed: Seed of bootstraps and trees.
+        """
+        from sklearn.tree import DecisionTreeRegressor
+
+        x, y, weight = z.numpy(), target[:, 0].numpy(), exposure.numpy()
+        rng = np.random.default_rng(seed)
+        size = min(MAX_BOOTSTRAP, len(x))
+        trees, total, count = [], np.zeros(len(x)), np.zeros(len(x))
+        for _ in range(NUM_TREES):
+            drawn = np.bincount(rng.integers(len(x), size=size), minlength=len(x))
+            rows = np.flatnonzero(drawn)
+            tree = DecisionTreeRegressor(
+                criterion="poisson" if y[rows].any() else "squared_error",
+                min_samples_leaf=min(MIN_HAZARD_LEAF, max(len(rows) // 4, 1)),
+                max_features="sqrt",
+                random_state=int(rng.integers(2**31)),
+            )
+            trees.append(tree.fit(x[rows], y[rows], (drawn * weight)[rows]))
+            outside = drawn == 0
+            if outside.any():
+                total[outside] += tree.predict(x[outside])
+                count[outside] += 1
+        missing = count == 0
+        return cls(trees, np.where(missing, np.nan, total / np.maximum(count, 1)))

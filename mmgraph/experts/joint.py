@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 
 NUM_TREES = 200
-MIN_LEAF = 5
+MIN_LEAF, MIN_HAZARD_LEAF = 5, 15
 SPLIT_SHARE, MIN_SPLIT, MAX_SPLIT = 0.2, 6, 750  # candidate features of a split
 DROPOUT = 0.35
 MAX_BOOTSTRAP = 20_000
@@ -179,7 +179,8 @@ def _prepare(
     forest.fit_scaling(features, present)
     targets = targets_of(y, task, weight)
     data = _TreeTrainingData.of(forest, features, present, targets, folds)
-    return forest, data if weight is not None else replace(data, weight=None)
+    weighted = weight is not None or forest.link == "log"  # weights are exposures
+    return forest, data if weighted else replace(data, weight=None)
 
 
 def fit_boosted(
@@ -247,6 +248,7 @@ class _TreeTrainingData:
         usable: ``[N]`` Bool, True if a sample has a label and a modality.
         folds: ``[N]`` fold of each sample.
         weight: ``[N]`` sample weights; None weights all samples equally.
+        link: Link function of the task.
     """
 
     z: npt.NDArray[np.float32]
@@ -257,6 +259,7 @@ class _TreeTrainingData:
     usable: Tensor
     folds: Tensor
     weight: Tensor | None
+    link: Link
 
     @classmethod
     def of(
@@ -280,6 +283,7 @@ class _TreeTrainingData:
             present.any(1) & (known > 0),
             folds,
             known,
+            forest.link,
         )
 
     def bootstrap(
@@ -313,12 +317,13 @@ class _TreeTrainingData:
         """Fit one tree to a bootstrap of the samples outside a fold."""
         from sklearn.tree import ExtraTreeRegressor
 
-        own = (seed * 1_000_003 + number) % 2**32
+        own, hazards = (seed * 1_000_003 + number) % 2**32, self.link == "log"
         seen, target, weight = self.bootstrap(fold, 0, own)
         width = seen.shape[1]
         candidates = min(max(round(SPLIT_SHARE * width), MIN_SPLIT), MAX_SPLIT)
         tree = ExtraTreeRegressor(
-            min_samples_leaf=MIN_LEAF,
+            criterion="poisson" if hazards and target.any() else "squared_error",
+            min_samples_leaf=MIN_HAZARD_LEAF if hazards else MIN_LEAF,
             max_features=min(width, candidates),
             random_state=own,
         )

@@ -15,6 +15,7 @@ RIDGES = (3.0, 30.0)
 NUM_QUANTILES = (5, 2)  # knots of a feature, of narrow and of wide modalities
 NARROW_WIDTH, MAX_SPLINE_WIDTH = 64, 256
 MAX_TOGETHER = 2000  # features up to which several fits share memory
+MAX_NEWTON, MIN_STEP = 30, 1e-4
 _CURVATURE = {"softmax": 0.5, "sigmoid": 0.25, "identity": 1.0}
 
 
@@ -37,6 +38,9 @@ def fit_linear(
     rows than features, in an orthonormal basis of the span of the rows, which contains
     the optimum and preserves the penalty.
 
+    The Hessian of the log link has no bound: its models are fitted one at a time by
+    Newton's method with step halving, in double precision.
+
     References:
         Multinomial Logistic Regression Algorithm, Boehning, 1992 (the bound). A Method
         of Solving a Convex Programming Problem with Convergence Rate O(1/k^2),
@@ -57,12 +61,15 @@ def fit_linear(
         ``[J, F + 1, K]`` weights; the last row is the intercept.
     """
     rest = (link, max_steps, tolerance)
-    if x.shape[1] <= MAX_TOGETHER:
+    if x.shape[1] <= MAX_TOGETHER and link != "log":
         return _descend(x, y, weight, ridge, *rest)
     basis = torch.linalg.qr(x.T).Q if len(x) < x.shape[1] else None  # [F, N]
     rows = x if basis is None else x @ basis
     pairs = zip(weight.split(1), ridge.split(1), strict=True)
-    fits = torch.cat([_descend(rows, y, w, r, *rest) for w, r in pairs])
+    if link == "log":
+        fits = torch.stack([_newton(rows, y, w[0], r, tolerance) for w, r in pairs])
+    else:
+        fits = torch.cat([_descend(rows, y, w, r, *rest) for w, r in pairs])
     if basis is None:
         return fits
     return torch.cat([basis @ fits[:, :-1], fits[:, -1:]], dim=1)
@@ -101,6 +108,39 @@ def _descend(
         ahead = new + torch.where(uphill, 0.0, (momentum - 1) / following) * step
         w, momentum = new, following
     return ahead
+
+
+def _newton(
+    x: Tensor, y: Tensor, weight: Tensor, ridge: Tensor, tolerance: float
+) -> Tensor:
+    """Return the weights ``[F + 1, 1]`` of a Poisson regression; see `fit_linear`."""
+    x = torch.cat([x, x.new_ones(len(x), 1)], dim=1).double()
+    y, weight = y[:, 0].double(), weight.double()
+    penalty = ridge.double().expand(x.shape[1]).clone()
+    penalty[-1] *= 1e-6
+
+    def objective(w: Tensor) -> Tensor:
+        score = x @ w
+        loss = weight * (score.exp() - y * score)
+        return loss.sum() + (penalty * w.square()).sum() / 2
+
+    w, bound = x.new_zeros(x.shape[1]), tolerance * weight.sum()
+    value = objective(w)
+    for _ in range(MAX_NEWTON):
+        mean = weight * (x @ w).exp()
+        gradient = x.T @ (mean - weight * y) + penalty * w
+        if bool((gradient.abs() <= bound).all()):
+            break
+        hessian = x.T @ (x * mean[:, None]) + torch.diag(penalty)
+        step = torch.linalg.solve(hessian, gradient)
+        scale = 1.0
+        while scale > MIN_STEP and not bool(objective(w - scale * step) <= value):
+            scale /= 2
+        if scale <= MIN_STEP:
+            break
+        w = w - scale * step
+        value = objective(w)
+    return w.float()[:, None]
 
 
 def _mean(logits: Tensor, link: Link) -> Tensor:

@@ -27,7 +27,9 @@ MAX_PATTERNS = 64  # of present modalities that have one otherwise
 PAIR_WEIGHTS = (0.0, 1.0, 2.0)  # of the kernel of a pair of modalities
 PRODUCT_WEIGHTS = (0.0, 1.0)  # of the product of the kernels of two views
 MAX_TRIALS = 4  # largest subsets by which these weights are chosen
-SLOPES: dict[Link, float] = {"softmax": 8.0, "sigmoid": 4.0, "identity": 1.0}
+SLOPES: dict[Link, float] = {
+    **{"softmax": 8.0, "sigmoid": 4.0, "log": 1.0, "identity": 1.0}
+}
 OFFSET_PENALTY, SLOPE_PENALTY = 30.0, 1.0  # on the scale of the summed loss
 MAX_ITERATIONS = 50
 

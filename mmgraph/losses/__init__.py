@@ -15,6 +15,7 @@ from mmgraph.losses.pointwise import (
     label_weight,
     masked_squared_error,
     ratio,
+    relative_hazard,
     squared_error,
     weighted_mean,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "label_weight",
     "masked_squared_error",
     "ratio",
+    "relative_hazard",
     "sigmoid_contrastive",
     "soft_dtw",
     "soft_dtw_divergence",

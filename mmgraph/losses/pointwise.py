@@ -118,6 +118,42 @@ def squared_error(
     return weighted_mean(loss.flatten(-2), valid.expand_as(loss).flatten(-2))
 
 
+MAX_LOG_HAZARD = 15.0  # larger outputs are clamped: their exponential may overflow
+
+
+def relative_hazard(
+    logits: Float[Tensor, "... B 1"],
+    y: Float[Tensor, "B 2"],
+    weight: Float[Tensor, "... B"] | None = None,
+) -> Float[Tensor, "..."]:
+    """Return the mean negative log-likelihood of log relative hazards.
+
+    ``e exp(f) - d f`` of a proportional hazards model with a given baseline, averaged
+    over samples with known targets.
+
+    Args:
+        logits: Log relative hazards ``f``.
+        y: Events ``d``, 0 or 1, and exposures ``e``, cumulative baseline hazards; NaN
+            where unknown.
+        weight: Weight of each sample; None weights all equally.
+
+    References:
+        Relative Risk Trees for Censored Survival Data, LeBlanc, Crowley, 1992.
+
+    Example:
+        >>> from mmgraph import losses
+        >>> y = torch.tensor([[1.0, 0.5], [0.0, 1.5], [torch.nan, torch.nan]])
+        >>> float(losses.relative_hazard(torch.zeros(3, 1), y))
+        1.0
+    """
+    valid = (~y.isnan()).all(-1).to(logits.dtype)
+    event, exposure = torch.where(y.isnan(), 0, y).unbind(-1)
+    score = logits[..., 0]
+    loss = exposure * score.clamp(max=MAX_LOG_HAZARD).exp() - event * score
+    kept = valid if weight is None else weight * valid
+    return weighted_mean(loss, kept.expand_as(loss))
+
+
 def _valid(
     y: Float[Tensor, "B K"], weight: Float[Tensor, "... B"] | None
 ) -> Float[Tensor, "... B K"]:

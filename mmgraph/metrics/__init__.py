@@ -50,9 +50,19 @@ from mmgraph.metrics.retrieval import (
     retrieval_scores,
     same_key,
 )
+from mmgraph.metrics.survival import (
+    SurvivalCurve,
+    brier_scores,
+    concordance_index,
+    integrated_brier_score,
+    kaplan_meier,
+    survival_grid,
+    survival_scores,
+)
 
 __all__ = [
     "PairedDifference",
+    "SurvivalCurve",
     "accuracy",
     "aurc",
     "auroc",
@@ -60,12 +70,16 @@ __all__ = [
     "average_precisions",
     "balanced_accuracy",
     "brier",
+    "brier_scores",
     "classification_scores",
+    "concordance_index",
     "equity",
     "expected_calibration_error",
     "first_ranks",
     "foscttm",
     "holm",
+    "integrated_brier_score",
+    "kaplan_meier",
     "label_transfer",
     "linear_cka",
     "log_loss",
@@ -85,6 +99,8 @@ __all__ = [
     "retrieval_scores",
     "rmse",
     "same_key",
+    "survival_grid",
+    "survival_scores",
     "uniformity_alignment",
     "warping_error",
 ]

@@ -19,6 +19,7 @@ METRIC_TITLES = {
     "map": "mAP",
     "auroc_random": "AUROC against random pairs",
     "auroc_hard": "AUROC against hard pairs",
+    "concordance": "concordance index",
 }
 HEADINGS = {"mrr": "MRR", "auroc_random": "random pairs", "auroc_hard": "hard pairs"}
 

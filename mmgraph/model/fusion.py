@@ -89,7 +89,8 @@ class FusionModel(nn.Module):
     Args:
         schema: Node types and relations.
         task: Prediction task: :class:`mmgraph.Classification`,
-            :class:`mmgraph.MultiLabel` or :class:`mmgraph.Regression`.
+            :class:`mmgraph.MultiLabel`, :class:`mmgraph.Regression` or
+            :class:`mmgraph.nn.Survival`.
         hidden_channels: Width ``D`` of node states, a multiple of ``num_heads``.
         num_layers: Number of graph layers. Relations that cannot reach the readout are
             left out of the last layers.
@@ -161,7 +162,7 @@ class FusionModel(nn.Module):
         super().__init__()
         if not isinstance(task, Task):
             raise ConfigError(
-                "task must be Classification, MultiLabel or Regression, got "
+                "task must be Classification, MultiLabel, Regression or Survival, got "
                 f"{task!r}. Give Classification(num_classes=2)."
             )
         if promote and not completion:

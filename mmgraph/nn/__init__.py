@@ -24,7 +24,7 @@ from mmgraph.nn.fusion import (
     ProductFusion,
     SumFusion,
 )
-from mmgraph.nn.heads import Classification, Head, MultiLabel, Regression
+from mmgraph.nn.heads import Classification, Head, MultiLabel, Regression, Survival
 from mmgraph.nn.hgt import HGTLayer, relational_from_hgt
 from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
 from mmgraph.nn.pyg import PyGConv
@@ -66,6 +66,7 @@ __all__ = [
     "RelationalAttention",
     "SequenceEncoder",
     "SumFusion",
+    "Survival",
     "VectorEncoder",
     "relational_from_hgt",
 ]

@@ -1,7 +1,7 @@
 """Contributions of modalities of a saved model on the samples of a file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmgraph._html import render
@@ -20,7 +20,7 @@ from mmgraph.workflows.saved_model import (
     warn_missing_columns,
 )
 
-TASKS: tuple[Task, ...] = ("classification", "regression", "retrieval")
+TASKS: tuple[Task, ...] = "classification", "regression", "survival", "retrieval"
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def measure_contributions(
     model, columns = load_model(request.model, *TASKS, encoders=request.encoders)
     check_given(request.modalities, model)
     existing = columns.in_file(request.file)
-    label = existing.label if columns.task == "retrieval" else columns.label
+    used = existing if columns.task == "retrieval" else columns
     samples = read_samples(
         request.file,
         modalities=resolve_columns(columns, request.file, request.modalities),
-        label=request.label or label,
+        label=replace(used, label=request.label or used.label).target,
         group=request.group or existing.group,
         id=existing.id,
     )

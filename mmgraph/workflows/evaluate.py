@@ -1,7 +1,7 @@
 """Evaluation of a saved model on the samples of a file or folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmgraph.config import PAIR_TASKS
@@ -23,7 +23,9 @@ from mmgraph.workflows.saved_model import (
     warn_missing_columns,
 )
 
-TASKS: tuple[Task, ...] = ("classification", "regression", "retrieval", "matching")
+TASKS: tuple[Task, ...] = (
+    *("classification", "regression", "survival", "retrieval", "matching"),
+)
 SEEDS = 3  # masks per missing rate above 0
 
 
@@ -119,7 +121,7 @@ def _read(columns: Columns, request: EvaluateRequest) -> DataOrStream:
     return read_samples(
         request.file,
         modalities=resolve_columns(columns, request.file, request.modalities),
-        label=request.label or columns.label,
+        label=replace(columns, label=request.label or columns.label).target,
         id=columns.in_file(request.file).id,
     )
 

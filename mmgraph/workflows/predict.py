@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EMBEDDING = "z"
-PREDICT: tuple[Task, ...] = ("classification", "regression", "matching")
+PREDICT: tuple[Task, ...] = "classification", "regression", "survival", "matching"
 
 
 @runtime_checkable
@@ -162,6 +162,12 @@ def calibrate_on(
             "alpha must go with calibration samples, got none.",
             ("Give ", Argument("conformal", "calibration.parquet"), "."),
             parameter="alpha",
+        )
+    if calibration is not None and not hasattr(model, "conformal"):
+        raise ConfigError(
+            "conformal must go with a classifier or regressor, got a "
+            f"{type(model).__name__}. Leave it out.",
+            parameter="conformal",
         )
     if calibration is not None:
         model.conformal(calibration, **({} if alpha is None else {"alpha": alpha}))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from mmgraph.config import as_sources, is_file
 from mmgraph.data import MultimodalData, MultimodalStream
@@ -13,9 +13,12 @@ from mmgraph.data.stream.stream import DataOrStream
 from mmgraph.errors import Argument, DataError
 from mmgraph.schema import Schema
 
+Target: TypeAlias = str | tuple[str, str] | None
+"""Column of labels, columns of events and times, or None."""
+
 # Parameters that options are named after.
 PARAMETERS = {
-    **{"--label": "y", "--group": "groups", "--id": "ids"},
+    **{"--label": "y", "--group": "groups", "--id": "ids", "--time": "time"},
     "--modality": "modalities",
 }
 
@@ -24,7 +27,7 @@ def read_samples(
     file: Path,
     *,
     modalities: Mapping[str, Sequence[str]],
-    label: str | None,
+    label: Target,
     group: str | None = None,
     id: str | None = None,
     memory: int = 1024,
@@ -36,7 +39,7 @@ def read_samples(
         file: File with one row per sample; a folder of such files; or a folder of
             images, texts and audio, see `MultimodalData.from_folder`.
         modalities: Columns of each modality; empty for files written by mmgraph.
-        label: Column of labels; None reads no labels.
+        label: Column of labels, or those of events and times; None reads no labels.
         group: Column of groups, or None.
         id: Column of ids; None uses "id" if its values are unique.
         memory: Memory limit of a stream in megabytes.
@@ -54,6 +57,11 @@ def read_samples(
     if not file.exists():
         raise DataError(f"Parquet or CSV file must exist, got '{file}'.")
     metadata = {"ids": id, "groups": group}
+    if file.is_dir() and isinstance(label, tuple):
+        raise DataError(
+            f"{file} must be one file for a column of times, got a folder. Join its "
+            "files, or write one column of events and times with to_parquet."
+        )
     fields: dict[str, Any] = {
         **{"modalities": as_sources(modalities), "y": label},
         **{field: name for field, name in metadata.items() if name is not None},
@@ -71,7 +79,7 @@ def read_samples(
 def check_columns(
     file: Path,
     *,
-    label: str | None = None,
+    label: Target = None,
     group: str | None = None,
     id: str | None = None,
     modalities: Mapping[str, Sequence[str]] | None = None,
@@ -84,7 +92,8 @@ def check_columns(
     Raises:
         DataError: If a column does not exist, or a file cannot be read.
     """
-    by_option = {"--label": label, "--group": group, "--id": id}
+    event, time = label if isinstance(label, tuple) else (label, None)
+    by_option = {"--label": event, "--time": time, "--group": group, "--id": id}
     fields = [name for names in (modalities or {}).values() for name in names]
     existing: dict[str, None] = {}
     for path in parquet_files(file) if file.is_dir() else [file]:

@@ -20,15 +20,17 @@ from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.evaluation.evaluate import unobserved_message
 from mmgraph.files import parse_document, read_bytes
+from mmgraph.workflows.samples import Target
 
 COLUMNS = "columns"  # entry of the manifest
 COLUMNS_FILE = "columns.json"  # of models of older formats
 FORMAT_OF_COLUMNS = 3
-Task = Literal["classification", "regression", "retrieval", "matching"]
+Task = Literal["classification", "regression", "survival", "retrieval", "matching"]
 Warn = Callable[[str], None]
 TASKS: dict[str, Task] = {
     "FusionClassifier": "classification",
     "FusionRegressor": "regression",
+    "FusionSurvival": "survival",
     "FusionRetriever": "retrieval",
     "FusionMatcher": "matching",
 }
@@ -44,6 +46,8 @@ class Columns:
         modalities: Columns of each modality; empty for files written by mmgraph.
         group: Column of groups, or None.
         id: Column of ids, or None.
+        time: Column of times to an event of a survival model, whose label is the event;
+            None if the label holds both.
     """
 
     task: Task
@@ -51,6 +55,13 @@ class Columns:
     modalities: Mapping[str, tuple[str, ...]]
     group: str | None
     id: str | None
+    time: str | None = None
+
+    @property
+    def target(self) -> "Target":
+        """Column of labels, or of events and times; None without any."""
+        pair = self.label is not None and self.time is not None
+        return (self.label, self.time) if pair else self.label  # type: ignore[return-value]
 
     def save(self, model: Any, folder: Path) -> None:  # noqa: ANN401
         """Save a fitted estimator with these columns.
@@ -72,6 +83,7 @@ class Columns:
         """Return these columns without the label, groups and ids that a file lacks."""
         existing = common_columns(file)
         roles = {"label": self.label, "group": self.group, "id": self.id}
+        roles |= {"time": self.time}
         missing = [role for role, name in roles.items() if name not in existing]
         return replace(self, **dict.fromkeys(missing))  # type: ignore[arg-type]
 
@@ -118,12 +130,12 @@ class Columns:
 def _are_columns(values: object) -> bool:
     """Return True if the content of a document is that of :class:`Columns`."""
     names = {field.name for field in fields(Columns)}
-    if not isinstance(values, dict) or values.keys() != names:
+    if not isinstance(values, dict) or values.keys() | {"time"} != names:
         return False
     modalities = values["modalities"]
     return (
         values["task"] in [*TASKS.values()]
-        and all(isinstance(values[n], str | None) for n in ("label", "group", "id"))
+        and all(isinstance(values.get(n), str | None) for n in names - {"modalities"})
         and isinstance(modalities, dict)
         and all(
             isinstance(each, list) and all(isinstance(name, str) for name in each)

@@ -66,7 +66,8 @@ class TrainResult:
         score = getattr(self.model, "out_of_fold_score_", None)
         if score is None or math.isnan(score):
             return None
-        name = "accuracy" if self.task == "classification" else "R2"
+        names = {"classification": "accuracy", "survival": "concordance index"}
+        name = names.get(self.task, "R2")
         return f"{name}: {score:.3f}"
 
 
@@ -86,7 +87,8 @@ def train_file(config: TrainConfig, warn: Warn = no_op) -> TrainResult:
     workers = init_process_group()
     data, test = workers.run_on_all(lambda: _open(config, workers))
     task = _task(config, data, warn)
-    columns = Columns(task, config.label, config.modalities, config.group, config.id)
+    names = config.label, config.modalities, config.group, config.id
+    columns = Columns(task, *names, config.time)
     workers.run_on_all(lambda: _check_replaced(config, columns))
     if task in PAIR_TASKS:
         result = _fit_pairs(config, task, data)
@@ -151,7 +153,9 @@ def _hold_out(
             parameter="test",
         )
     y = next(iter(parts_of(held_out))).y
-    if config.task not in PAIR_TASKS and (y is None or np.ndim(y) > 1):
+    one_label = config.task != "survival" and config.time is None
+    several = y is not None and np.ndim(y) > 1 and one_label
+    if config.task not in PAIR_TASKS and (y is None or several):
         raise DataError(
             f"test must have one label per sample, got {config.label!r} with "
             f"{'none' if y is None else np.shape(y)[1]}. Score several labels in "
@@ -164,7 +168,7 @@ def _read(config: TrainConfig, file: Path) -> DataOrStream:
     return read_samples(
         file,
         modalities=config.modalities,
-        label=config.label,
+        label=config.target,
         group=config.group,
         id=config.id,
         memory=config.memory,
@@ -176,6 +180,8 @@ def _task(config: TrainConfig, data: DataOrStream, warn: Warn) -> Task:
     """Return the configured task, or the task that the labels suggest."""
     if config.task != "auto":
         return config.task
+    if config.time is not None:
+        return "survival"
     parts = (np.asarray(part.y) for part in parts_of(data) if part.y is not None)
     whole: set[float] = set()
     for y in parts:
@@ -211,7 +217,7 @@ def _check_replaced(config: TrainConfig, columns: Columns) -> None:
         what = "content that is not a model of mmgraph train"
     else:
         named = Columns.stored(config.output) is not None
-        fields = ("task", "label", "modalities") if named else ("task",)
+        fields = ("task", "label", "time", "modalities") if named else ("task",)
         other = [f for f in fields if getattr(old, f) != getattr(columns, f)]
         if not other:
             return
@@ -227,9 +233,10 @@ def _fit_labels(
     config: TrainConfig, task: Task, data: DataOrStream, workers: ProcessGroup
 ) -> TrainResult:
     """Fit in all processes of torchrun; checkpoints are kept in the output folder."""
-    from mmgraph.estimators import FusionClassifier, FusionRegressor
+    from mmgraph.estimators import FusionClassifier, FusionRegressor, FusionSurvival
 
-    kind = FusionRegressor if task == "regression" else FusionClassifier
+    others = {"regression": FusionRegressor, "survival": FusionSurvival}
+    kind = others.get(task, FusionClassifier)
     progress = config.output / PROGRESS_FOLDER
     if config.fresh and workers.is_main_process:
         remove_progress(progress)

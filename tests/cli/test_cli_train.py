@@ -248,3 +248,72 @@ def test_pairs_are_learned_in_one_process(table, monkeypatch):
     )
     with pytest.raises(ConfigError, match=r"in one process, got 2\. Start it"):
         train_file(config)
+
+
+@pytest.fixture
+def cohort(here):
+    """60 patients with an event and its time, and two modalities of two columns."""
+    rng = np.random.default_rng(0)
+    cells = rng.normal(size=(60, 4))
+    time = rng.exponential(np.exp(-cells[:, 0] - cells[:, 2])) + 0.01
+    died = (rng.random(60) < 0.7).astype(float)
+    table = np.column_stack([cells, died, time])
+    names = "crp,wbc,rate,qt,died,days"
+    np.savetxt(here / "cohort.csv", table, delimiter=",", header=names, comments="")
+    return here / "cohort.csv"
+
+
+COLUMNS = ("--modality", "labs=crp,wbc", "--modality", "ecg=rate,qt")
+SURVIVAL = ("--label", "died", "--time", "days", *COLUMNS)
+
+
+@pytest.mark.slow
+def test_survival_is_trained_scored_and_predicted(cohort):
+    options = (*SURVIVAL, "--level", "model", "--test", 0.3, "--output", "out")
+    printed = run("train", cohort, *options)
+    assert "Task: survival\nOut-of-fold concordance index: 0." in printed
+    assert "Scores on 18 samples that were held out" in printed
+    assert "concordance index  integrated brier score" in printed
+    assert Columns.load(cohort.parent / "out").target == ("died", "days")
+    assert "integrated brier score" in run("evaluate", "out", cohort)
+    assert "log score" in run("contributions", "out", cohort)
+    lines = run("predict", "out", cohort).splitlines()
+    assert lines[0] == "id,prediction"
+    assert len(lines) == 61
+    message = run("predict", "out", cohort, "--conformal", cohort, code=2)
+    assert "--conformal must go with a classifier or regressor, got a Fus" in message
+    replaced = ("--label", "died", *COLUMNS, "--output", "out")
+    assert "a model of survival with another task" in run(
+        "train", cohort, *replaced, code=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--label", "died", "--time", "years", *COLUMNS),
+            "must hold the time column 'years'",
+        ),
+        (
+            (*SURVIVAL, "--task", "regression"),
+            "time must go with survival, got task 'regression'",
+        ),
+        (
+            ("--label", "died", "--time", "crp", *COLUMNS),
+            "time must not be the label or in a modality, got 'crp'",
+        ),
+        (
+            ("--label", "days", "--time", "died", *COLUMNS),
+            "event must be 0 (censored) or 1 (observed), got",
+        ),
+        (
+            ("--label", "died", "--task", "survival", *COLUMNS),
+            "Name two columns by --label EVENT --time TIME.",
+        ),
+    ],
+)
+def test_a_mistake_in_survival_is_one_line(cohort, here, options, message):
+    printed = run("train", cohort, *options, "--output", "out", code=2)
+    assert message in printed
+    assert len(printed.splitlines()) == 1

@@ -28,6 +28,7 @@ BUILDERS = {
         for level in ("data", "feature", "model")
     },
     "FusionRegressor": lambda seed: mmgraph.FusionRegressor(**SMALL, seed=seed),
+    "FusionSurvival": lambda seed: mmgraph.FusionSurvival(**SMALL, seed=seed),
     "FusionRetriever": lambda seed: mmgraph.FusionRetriever(**SMALL, seed=seed),
     "FusionRetriever-closed": lambda seed: mmgraph.FusionRetriever(
         supervision="labels", experts=("linear",), seed=seed
@@ -77,6 +78,9 @@ def make_data(content: float = 0.5) -> MultimodalData:
 
 def fit(name: str, data: MultimodalData, seed: int = 0) -> object:
     """Fit on the first samples, with a weight of the graph of retriever and matcher."""
+    if name == "FusionSurvival":  # cases have their event earlier
+        time = 1 + np.random.default_rng(5).exponential(size=len(data)) - data.y / 2
+        data = data.replace(y=np.column_stack([np.arange(len(data)) % 3 > 0, time]))
     estimator = BUILDERS[name](seed).fit(data[:TRAIN])
     if name in ("FusionRetriever", "FusionMatcher"):
         estimator.model_.beta.fill_(0.5)
@@ -259,6 +263,14 @@ def test_nothing_observed_is_the_mean_target():
     nothing = data.mask(np.zeros(data.shape, bool))
     predicted = predict(fitted("FusionRegressor"), nothing)[0]
     np.testing.assert_allclose(predicted, data.y.mean(), atol=1e-6)
+
+
+def test_nothing_observed_is_the_kaplan_meier_curve():
+    estimator, data = fitted("FusionSurvival"), make_data()[TRAIN:]
+    nothing = data.mask(np.zeros(data.shape, bool))
+    curves = estimator.predict_survival_function(nothing)
+    expected = np.broadcast_to(estimator.baseline_.survival, curves.shape)
+    np.testing.assert_allclose(curves, expected, atol=1e-6)
 
 
 @every

@@ -14,6 +14,7 @@ SUPERVISED = {**SMALL, "epochs": 1, "experts": ("linear",)}
 ESTIMATORS = {
     "FusionClassifier": mg.FusionClassifier(**SUPERVISED),
     "FusionRegressor": mg.FusionRegressor(**SUPERVISED),
+    "FusionSurvival": mg.FusionSurvival(**SUPERVISED),
     "FusionRetriever": mg.FusionRetriever(**SMALL, out_channels=4),
     "FusionMatcher": mg.FusionMatcher("a", "b", **SMALL, out_channels=4, epochs=1),
 }
@@ -48,7 +49,11 @@ def entries(cls: type, section: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def fitted() -> dict[str, BaseEstimator]:
     data = make_data()
-    return {name: clone(each).fit(data) for name, each in ESTIMATORS.items()}
+    pairs = np.column_stack([data.y, 1 + np.arange(len(data))])
+    return {
+        name: clone(each).fit(data.replace(y=pairs) if "Survival" in name else data)
+        for name, each in ESTIMATORS.items()
+    }
 
 
 def test_every_public_estimator_is_tested():

@@ -38,7 +38,7 @@ from mmgraph.data.label_cells import read_labels
 from mmgraph.data.number_strings import read_certain_numbers
 from mmgraph.data.precision import as_float32
 from mmgraph.data.schema_inference import fit_columns
-from mmgraph.data.targets import METADATA_NAMES, DefaultColumn
+from mmgraph.data.targets import METADATA_NAMES, DefaultColumn, as_targets
 from mmgraph.data.validation import check_mapping, read_sources, time_column
 from mmgraph.errors import Argument, DataError
 from mmgraph.typing import ModalityMapping
@@ -81,7 +81,7 @@ def parse_table(
     table: "pa.Table",
     *,
     modalities: ModalityMapping | None,
-    y: str | None,
+    y: str | Sequence[str] | None,
     ids: str | None,
     groups: str | None,
     strings: Collection[str] = (),
@@ -96,7 +96,7 @@ def parse_table(
         table: Table of ``to_arrow``, or any other together with ``modalities``.
         modalities: Columns of each modality: numeric and categorical columns, or one
             column of numbers, strings or lists.
-        y: Column of labels; None reads none.
+        y: Column of labels, or several columns of numbers; None reads none.
         ids: Column of ids; None numbers the samples.
         groups: Column of groups; None reads none.
         strings: Columns whose strings are categories or text, whatever they look like.
@@ -117,7 +117,12 @@ def parse_table(
     if document is not None and "y" not in required and isinstance(y, DefaultColumn):
         y = None
     split = METADATA_NAMES["split_name"]
-    names = {"y": y, "ids": ids, "groups": groups, "split_name": split}
+    names = {
+        "y": y if isinstance(y, str | None) else tuple(y),
+        "ids": ids,
+        "groups": groups,
+        "split_name": split,
+    }
     try:
         parts: dict[str, Any] = {
             field: named.read_metadata(field, name, field in required)
@@ -263,13 +268,13 @@ class NamedTable:
         return {field: each for field, each in pairs if each is not None}
 
     def read_metadata(
-        self, field: str, name: str | None, required: bool = False
+        self, field: str, name: str | tuple[str, ...] | None, required: bool = False
     ) -> AnyArray | None:
         """Return a metadata column; None if it is not read.
 
         Args:
             field: "ids", "y", "groups" or "split_name".
-            name: Name of the column; None reads none.
+            name: Name of the column, or of several columns of numbers; None reads none.
             required: True if a `DefaultColumn` must exist, too.
 
         Raises:
@@ -278,6 +283,10 @@ class NamedTable:
         """
         import pyarrow as pa
 
+        if isinstance(name, tuple):
+            columns = [self.read_metadata(field, each) for each in name]
+            parts = [each for each in columns if each is not None]
+            return as_targets(name, parts)
         optional = isinstance(name, DefaultColumn) and not required
         if name is None or (optional and self.names.count(name) != 1):
             return None

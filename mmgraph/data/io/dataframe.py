@@ -16,7 +16,7 @@ from mmgraph.data.column_names import ColumnNames
 from mmgraph.data.io.arrays import build_column, single_rows
 from mmgraph.data.io.series import column_name, holds_arrays, to_arrow
 from mmgraph.data.label_cells import read_labels
-from mmgraph.data.targets import METADATA_NAMES, labels_as_floats, warn_default_roles
+from mmgraph.data.targets import METADATA_NAMES, as_targets, warn_default_roles
 from mmgraph.data.validation import (
     check_mapping,
     check_no_label_leak,
@@ -164,19 +164,8 @@ def _read_targets(table: _Frame, labels: str | list[str] | None) -> AnyArray | N
     """
     if labels is None or isinstance(labels, str):
         return table.read_labels("y", labels)
-    targets = []
-    for field in labels:
-        values = table.read_labels("y", field)
-        assert values is not None
-        values = labels_as_floats(values)
-        if values.dtype.kind not in "fiub":
-            raise DataError(
-                f"y must hold numbers, got column {field!r} of strings. Convert it, or "
-                "name a single column of classes.",
-                parameter="y",
-            )
-        targets.append(values.astype(np.float64))
-    return np.stack(targets, axis=1)
+    columns = [table.read_labels("y", field) for field in labels]
+    return as_targets(labels, [each for each in columns if each is not None])
 
 
 def build_frame(

@@ -40,6 +40,7 @@ from mmgraph.nn import (
     ProductFusion,
     PyGConv,
     Regression,
+    Survival,
     RelationalAttention,
     SequenceEncoder,
     SumFusion,
@@ -170,6 +171,9 @@ def _labels(z: Tensor, task: object) -> list[Tensor]:
     """Return one label of each sample, read off its state."""
     if isinstance(task, Classification):
         return list((z[:, :1] > z[:, 1:2]).long())
+    if isinstance(task, Survival):  # an event or not, and an exposure
+        pairs = torch.stack([(z[:, 0] > 0).to(z.dtype), z[:, 1].exp()], -1)
+        return list(pairs[:, None])
     cells = z[:, None, : task.out_channels]
     return list((cells > 0).to(z.dtype) if isinstance(task, MultiLabel) else cells)
 
@@ -434,7 +438,7 @@ def _present(batch: Batch) -> Tensor:
 
 
 def head_cases(members: int | None) -> list[Case]:
-    tasks = (Classification(3), MultiLabel(2), Regression(2))
+    tasks = (Classification(3), MultiLabel(2), Regression(2), Survival())
     heads = [
         _case(
             type(task).__name__,
