@@ -273,7 +273,9 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         """
         data, y, task, weight = labeled.data, labeled.y, labeled.task, labeled.weight
         progress = self._progress_dir(labeled, processes)
-        fitting = Fitting(data, y, task, int(self.seed), processes, progress, weight)
+        texts = tuple(self.input_spec_.featurizer.vocabularies)
+        options = data, y, task, int(self.seed), processes, progress, weight, texts
+        fitting = Fitting(*options)
         evidence, ensemble = fitting.experts(self._kinds)
         self._check_joint(ensemble)
         graph = self._build_graph(task, self._evidence_channels(task))

@@ -57,6 +57,7 @@ class Fitting:
         processes: Process group; all processes have the same samples.
         checkpoint_dir: Directory of the progress, or None.
         weight: ``[N]`` sample weights above 0; None weights all samples equally.
+        texts: Names of the modalities of n-grams.
     """
 
     data: MultimodalData
@@ -66,6 +67,7 @@ class Fitting:
     processes: ProcessGroup
     checkpoint_dir: CheckpointDir | None
     weight: Tensor | None = None
+    texts: Sequence[str] = ()
 
     @property
     def groups(self) -> npt.NDArray[Any] | None:
@@ -183,7 +185,7 @@ class Fitting:
     def _relation_training(
         self, kinds: Sequence[ExpertKind]
     ) -> RelationTraining | None:
-        """Return the tables of objects; None without objects or texts."""
+        """Return texts and tables of objects; None without relations of texts."""
         if "relations" not in kinds:
             return None
         schema, columns = self.data.schema, self.data.columns
@@ -191,13 +193,14 @@ class Fitting:
             int(columns[n].lengths.max(initial=0)) for n in schema.modality_names
         ]
         views = plan_objects(schema, longest)
-        if not views:
+        if not views and len(self.texts) < 2:
             return None
-        return RelationTraining(views, self._object_tables(views), schema)
+        tables = self._object_tables(views)
+        return RelationTraining(views, tables, schema, self.texts)
 
     def _object_tables(self, views: Sequence[ObjectView]) -> list[Tensor]:
-        batch = self.data.batch()
-        return [view(batch, ()) for view in views]
+        batch = self.data.batch() if views else None
+        return [] if batch is None else [view(batch, ()) for view in views]
 
     def _folds(self) -> Tensor:
         y, groups = self.y.numpy(), self.groups

@@ -34,6 +34,7 @@ from mmgraph.experts.submodels import (
     fit_convolution,
     fit_submodels,
 )
+from mmgraph.experts.text_pairs import fit_text_pairs
 from mmgraph.experts.views import ViewKernels
 from mmgraph.nn.heads import Task
 from mmgraph.nn.scaling import PiecewiseLinear
@@ -131,7 +132,7 @@ def fit_evidence(
         weight: ``[N]`` sample weights; None weights all samples equally.
         kernels: Kernels of the views that "convolution" and "submodels" read; None
             leaves these out.
-        relations: Objects that "relations" read; None leaves these out.
+        relations: Texts and objects that "relations" read; None leaves these out.
 
     References:
         Stacked Generalization, Wolpert, 1992.
@@ -175,6 +176,8 @@ def fit_evidence(
     if relations is not None and "relations" in kinds:
         training = parts, present, y, task, folds
         options = {"seed": seed, "weight": weight}
+        pairs = relations.schema, relations.texts
+        joint.extend(fit_text_pairs(*pairs, *training, prior, **options))
         related = fit_relations(relations, *training, prior, **options)
         joint.extend(related)
         views.extend(relations.views if related else [])
