@@ -82,18 +82,22 @@ def fit_members(
         optimizer_step, validation, batches, generator, processes, checkpoint_dir
     )
     step = done = state.resume()
+    graph.train()
     for step in range(done + 1, options.max_steps + 1):
         try:
             optimizer_step(next(batches))
             on_step(step)
             if step % every == 0:
+                graph.eval()  # without dropout of custom modules
                 if validation.check() >= options.patience:
                     break
+                graph.train()
                 state.save(step)
         except DivergenceError as error:
             if processes.is_main_process:
                 warn_divergence(step, error, options.learning_rate)
             break
     validation.restore()
+    graph.eval()
     beta, losses = validation.choose_beta()
     return beta, History(step, tuple(validation.losses), losses, done)
