@@ -64,7 +64,7 @@ class PairEstimator(FusionEstimator):
             data = data.with_schema(self.schema)
         spec, data = InputSpec.fit(
             data,
-            encoders=self.encoders,
+            encoders=self.encoders,  # type: ignore[arg-type]
             device=self.device,
             progress=self.verbose,
             categories_as_text=True,

@@ -19,7 +19,7 @@ from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.graph.graph import Graph
 from mmgraph.losses import LossSums
 from mmgraph.model.layer_plan import LayerPlan, plan_layers
-from mmgraph.model.node_builder import NodeBuilder
+from mmgraph.model.node_builder import GivenEncoder, NodeBuilder
 from mmgraph.model.placeholders import PlaceholderNodes
 from mmgraph.model.readouts import OperatorBuilder, ReadoutKind, build_readout
 from mmgraph.nn.attention.sparse import Attention
@@ -31,7 +31,6 @@ from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
 from mmgraph.nn.linear import standardize
 from mmgraph.nn.pyg import PyGConv
 from mmgraph.nn.type_dict import TypeDict
-from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import EdgeType, Full, Schema
 from mmgraph.typing import IndexLike
 
@@ -113,9 +112,11 @@ class FusionModel(nn.Module):
             use in place of relational attention; see :class:`mmgraph.nn.PyGConv`.
         encoders: Custom encoders by modality: modules that take
             ``(x, sample, time, num_samples)`` and return :class:`mmgraph.nn.Encoded`,
-            or a :class:`mmgraph.PretrainedEncoder` of text, image or audio, which is
-            fine-tuned as part of the model. Pretrained encoders that the schema names
-            are fine-tuned, too. Use :meth:`batch` to prepare their input.
+            functions without arguments that return one (of which every ensemble member
+            gets its own), or a :class:`mmgraph.PretrainedEncoder` of text, image or
+            audio, which is fine-tuned as part of the model. Pretrained encoders that
+            the schema names are fine-tuned, too. Use :meth:`batch` to prepare their
+            input.
         evidence_channels: Width of the per-modality evidence in ``forward``; 0 for
             none.
         execution: See :class:`mmgraph.nn.RelationalAttention`.
@@ -153,7 +154,7 @@ class FusionModel(nn.Module):
         completion: bool = False,
         promote: bool = False,
         conv: Callable[[], nn.Module] | None = None,
-        encoders: Mapping[str, nn.Module | PretrainedEncoder] | None = None,
+        encoders: Mapping[str, GivenEncoder] | None = None,
         evidence_channels: int = 0,
         execution: Execution = "auto",
         members: int | None = None,
@@ -401,7 +402,7 @@ class FusionModel(nn.Module):
         if not plan.relations:
             return None
         if conv is not None:
-            return PyGConv(conv, plan.relations)
+            return PyGConv(conv, plan.relations, members=self.members)
         return RelationalAttention(
             plan.relations,
             self.hidden_channels,

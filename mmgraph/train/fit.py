@@ -95,21 +95,25 @@ def fit_members(
     )
     monitor.start()
     step = done = state.resume()
+    graph.train()
     for step in range(done + 1, options.max_steps + 1):
         try:
             optimizer_step(next(batches))
             on_step(step)
             if step % every == 0:
+                graph.eval()  # without dropout of custom modules
                 if validation.check() >= options.patience:
                     break
                 if options.balance is not None:
                     monitor.check(step)
+                graph.train()
                 state.save(step)
         except DivergenceError as error:
             if processes.is_main_process:
                 warn_divergence(step, error, options.learning_rate)
             break
     validation.restore()
+    graph.eval()
     if options.monitor:
         monitor.check(step)
     beta, losses = validation.choose_beta()
