@@ -68,7 +68,8 @@ class Modality:
         encoder: Name or path of a pretrained encoder (text, image, audio).
         max_nodes: Largest number of nodes per sample, at least 1. A longer sequence is
             summarized in this many segments of equal length; more nodes keep more
-            temporal detail and cost memory.
+            temporal detail and cost memory. A `TimeWindow` must reach to the next
+            segment; a warning names relations of self-loops alone.
         places: Number of leading channels that are coordinates, 0 to 3. The rows of
             such a modality of ``tokens="ragged"`` are objects in space: edges between
             them depend on their relative places, and on the texts of the sample.
