@@ -183,7 +183,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         """Fit in this process, or in every process of its group."""
         self._check_params()
         self._check_balance()
-        vars(self).pop("conformal_", None)  # thresholds of an earlier fit
+        self.__dict__.pop("conformal_", None)  # thresholds of an earlier fit
         if isinstance(X, MultimodalStream):
             self._fit_stream(X, y, sample_weight)
             return
@@ -957,7 +957,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             )
         if "conformal" in manifest:
             conformal = self._conformal_from_config(manifest["conformal"])
-            vars(self)["conformal_"] = conformal
+            self.__dict__["conformal_"] = conformal
         widths = self.input_spec_.widths
         ensemble = ensemble_from_config(manifest["ensemble"], widths, task)
         graph = self._build_graph(task, self._evidence_channels(task))
