@@ -107,7 +107,7 @@ def _read_plan(pairs: ArrayLike, present: BoolArray) -> AnyArray:
     if not plan.any() or plan[~present[:, 0]].any() or plan[:, ~present[:, 1]].any():
         raise DataError(
             "pairs must have mass where both modalities are observed and nowhere else, "
-            f"got {'other' if plan.any() else 'no'} mass. Give the plan of a transport.",
+            f"got {'other' if plan.any() else 'no'} mass. Give a transport plan.",
             parameter="pairs",
         )
     return plan
