@@ -176,7 +176,9 @@ def motion_schema(data: mg.MultimodalData) -> mg.Schema:
     """Return a schema whose nodes of the gyroscope read the acceleration near them."""
     kept = [m for m in data.schema.modalities if m.name in PAIRS["inertial"]]
     near = mg.Relation("acc", "gyro", "near", mg.TimeWindow(0.1))
-    return mg.Schema([replace(m, max_nodes=32) for m in kept], (), (near,), ("gyro",))
+    relations = (near, mg.Relation("gyro", "fuse"))
+    modalities = [replace(m, max_nodes=32) for m in kept]
+    return mg.Schema(modalities, (mg.Latent("fuse"),), relations)
 
 
 def classifier(draws: int) -> list[str]:
@@ -186,7 +188,7 @@ def classifier(draws: int) -> list[str]:
     train, test = (
         data[np.flatnonzero(data.split_name == each)] for each in ("train", "test")
     )
-    size = {"members": 2, "epochs": 30, "readout": "fuse", "level": "feature"}
+    size = {"members": 2, "epochs": 30, "level": "feature"}
     lines = ["| draw | recorded | shifted | corrected |", "|---|---:|---:|---:|"]
     means = []
     for seed in range(draws):

@@ -39,7 +39,7 @@ class KernelRidge:
         solver: ``[L, n]`` double, maps targets to weights.
         groups: ``[n]`` group numbers.
         mixing: ``[n, N]`` double, weights of the samples whose coordinates are the
-            targets of a row; None for those of its own sample.
+            targets of a row; None where these are those of the sample that has the row.
     """
 
     map: RBFMap

@@ -14,7 +14,9 @@ from mmgraph.data.column import AnyArray, BoolArray, IntArray
 from mmgraph.errors import DataError
 from mmgraph.typing import ArrayLike
 
-ROUNDING = 1e-6  # share of the largest mass; solvers return negative masses of this size
+ROUNDING = (
+    1e-6  # share of the largest mass; solvers return negative masses of this size
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _read_plan(pairs: ArrayLike, present: BoolArray) -> AnyArray:
     if not plan.any() or plan[~present[:, 0]].any() or plan[:, ~present[:, 1]].any():
         raise DataError(
             "pairs must have mass where both modalities are observed and nowhere else, "
-            f"got {'other' if plan.any() else 'no'} mass. Give a plan of these samples.",
+            f"got {'other' if plan.any() else 'no'} mass. Give a transport plan.",
             parameter="pairs",
         )
     return plan

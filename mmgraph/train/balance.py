@@ -1,4 +1,4 @@
-"""Modality imbalance: what a network predicts from each modality alone, and corrections.
+"""Modality imbalance: predictions from each modality alone, and corrections.
 
 A network that is trained on all modalities together can neglect those that others
 dominate. The score of a modality is the mean of ``exp(-loss)`` on held-out samples when
@@ -242,8 +242,7 @@ class BalanceMonitor:
             single = torch.eye(present.shape[1], dtype=torch.bool)
             masks = [present, *(present & row for row in single.to(present.device))]
             result = torch.stack([self._measure_subset(mask) for mask in masks], 1)
-        result = processes.broadcast(result.to(validation.best.device)).cpu()
-        return result
+        return processes.broadcast(result.to(validation.best.device)).cpu()
 
     def _measure_subset(self, mask: Tensor) -> Tensor:
         """Return held-out loss, training loss and score ``[3]`` of a subset."""

@@ -395,3 +395,17 @@ def test_repr_is_one_line():
     plan = MaskPlan(present, ("labs", "ecg"), "mcar(0.1)", seed=3)
     expected = "MaskPlan(mcar(0.1), seed 3): 200 samples, 12% removed of labs, ecg"
     assert repr(plan) == expected
+
+
+def test_modality_dropout_has_a_rate_for_each_modality():
+    present = torch.ones(4000, 3, dtype=torch.bool)
+    equal = [
+        modality_dropout(present, rate, torch.Generator().manual_seed(0))
+        for rate in (0.35, torch.full((3,), 0.35))
+    ]
+    assert torch.equal(*equal)
+    rates = torch.tensor([0.0, 0.2, 0.4])
+    kept = modality_dropout(present, rates, torch.Generator().manual_seed(0))
+    assert (1 - kept.float().mean(0) - rates).abs().max() < 0.03
+    with pytest.raises(ConfigError, match=r"a rate in \[0, 1\], got 1.5"):
+        modality_dropout(present, 1.5 * torch.ones(3), torch.Generator())
