@@ -15,6 +15,7 @@ from mmgraph.experts.joint import JointForest
 from mmgraph.experts.linear import LinearExpert
 from mmgraph.experts.relations import RelationExpert
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
+from mmgraph.experts.text_pairs import PairKernelExpert
 from mmgraph.model import FusionModel
 
 NAMES: dict[type[nn.Module], str] = {
@@ -23,6 +24,7 @@ NAMES: dict[type[nn.Module], str] = {
     PriorExpert: "prior",
     Submodels: "submodels",
     RelationExpert: "relations",
+    PairKernelExpert: "pairs of texts",
 }
 
 

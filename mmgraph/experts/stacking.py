@@ -176,8 +176,8 @@ def fit_evidence(
     if relations is not None and "relations" in kinds:
         training = parts, present, y, task, folds
         options = {"seed": seed, "weight": weight}
-        pairs = relations.schema, relations.texts
-        joint.extend(fit_text_pairs(*pairs, *training, prior, **options))
+        schema, texts = relations.schema, relations.texts
+        joint.extend(fit_text_pairs(schema, texts, *training, prior, **options))
         related = fit_relations(relations, *training, prior, **options)
         joint.extend(related)
         views.extend(relations.views if related else [])
