@@ -123,6 +123,15 @@ def test_vectors_of_a_fold_do_not_depend_on_its_samples() -> None:
     torch.testing.assert_close(vectors[0], vectors[1], atol=0.05, rtol=0)
 
 
+def test_vectors_of_all_folds_are_those_of_one_space() -> None:
+    batch, folds, widths = two_sensors().batch(), torch.arange(NUM) % 3, [3, 2]
+    tables = [window_table(batch, n, w) for n, w in zip("ab", widths, strict=True)]
+    fitted, found = fit_windows("ab", widths, tables, folds, torch.Generator())
+    for m, table in enumerate(tables):
+        cosine = (found[:, m] * fitted(m, table)).sum(1)
+        assert float(cosine.mean()) > 0.8
+
+
 def test_recordings_find_their_partner(retriever) -> None:
     test = two_sensors(40, seed=1)
     assert isinstance(retriever.model_.space.aligned, WindowMap)
