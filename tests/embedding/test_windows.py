@@ -129,7 +129,7 @@ def test_vectors_of_all_folds_are_those_of_one_space() -> None:
     fitted, found = fit_windows("ab", widths, tables, folds, torch.Generator())
     for m, table in enumerate(tables):
         cosine = (found[:, m] * fitted(m, table)).sum(1)
-        assert float(cosine.mean()) > 0.8
+        assert float(cosine.mean()) > 0.994  # 0.987 without the rotation
 
 
 def test_recordings_find_their_partner(retriever) -> None:
