@@ -104,7 +104,7 @@ def cells(draws: np.ndarray, form: str) -> str:
 def without_windows() -> "mock._patch[Callable[..., list[int]]]":
     """Compare vectors of whole recordings only."""
 
-    def nothing(schema: mg.Schema, _: object) -> list[int]:
+    def nothing(schema: mg.Schema, *_: object) -> list[int]:
         return [0] * len(schema.modalities)
 
     return mock.patch.object(embedding_fit, "plan_windows", nothing)

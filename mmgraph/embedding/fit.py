@@ -173,7 +173,7 @@ def _fit_pair_part(
         coordinates = fitter.fit()
         weight = weights.pair_weights(coordinates.evidence)
     fitted: AlignedMap | WindowMap
-    widths = plan_windows(samples.schema, samples.present)
+    widths = plan_windows(samples.schema, samples.present, samples.folds)
     if fitter is not None and not aligned and any(widths):
         names = list(samples.features)
         tables = _window_tables(WindowMap(names, widths, 0), samples)

@@ -79,31 +79,38 @@ class WindowMap(nn.Module):
         return F.normalize((with_context(x) @ weight + bias).flatten(1), dim=1)
 
 
-def plan_windows(schema: Schema, present: Tensor) -> list[int]:
+def plan_windows(schema: Schema, present: Tensor, folds: Tensor) -> list[int]:
     """Return the number of channels of modalities to compare in windows, 0 for others.
 
-    These are sequences of at most 64 channels that samples link with each other.
+    These are sequences of at most 64 channels that samples link with each other, also
+    without any one fold.
 
     Args:
         schema: Schema of the inputs.
         present: ``[N, M]`` Bool.
+        folds: ``[N]`` fold of each sample.
     """
     widths = [
         int(m.channels or 0) if m.tokens == "ragged" and not m.places else 0
         for m in schema.modalities
     ]
     fits = torch.tensor([0 < width <= MAX_CHANNELS for width in widths])
-    seen = (present & fits).double()
-    together = seen.T @ seen
-    linked = (together >= MIN_SAMPLES).float().fill_diagonal_(1)
-    reached = torch.linalg.matrix_power(linked, max(len(fits), 1)) > 0
-    size = reached.sum(1) * fits
-    group = reached[int(size.argmax())] & fits
-    enough = int(group.sum()) > 1
+    groups = [_linked(present[folds != fold] & fits) for fold in folds.unique()]
+    group = groups[0]
+    if int(group.sum()) < 2 or not all(torch.equal(group, each) for each in groups):
+        group = torch.zeros_like(group)
     return [
-        width if used and enough else 0
-        for width, used in zip(widths, group.tolist(), strict=True)
+        width if used else 0 for width, used in zip(widths, group.tolist(), strict=True)
     ]
+
+
+def _linked(present: Tensor) -> Tensor:
+    """Return the largest group of modalities that samples link, ``[M]`` Bool."""
+    seen = present.double()
+    linked = (seen.T @ seen >= MIN_SAMPLES).double()
+    steps = torch.linalg.matrix_power(linked, max(len(linked) - 1, 1))
+    reached = steps > 0
+    return reached[int(reached.sum(1).argmax())]
 
 
 def window_table(batch: Batch, name: str, width: int) -> Tensor:
@@ -209,7 +216,7 @@ def _rows_of(windows: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _scale(cca: CCA) -> Tensor:
-    return torch.from_numpy(cca.correlations_).nan_to_num().clamp(min=0)
+    return torch.from_numpy(cca.correlations_).clamp(min=0)
 
 
 def _consensus(cca: CCA, windows: Mapping[str, Tensor]) -> Tensor:

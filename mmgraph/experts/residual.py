@@ -16,6 +16,7 @@ from mmgraph.experts.linear import LinearExpert
 from mmgraph.experts.own import OwnExpert
 from mmgraph.experts.relations import RelationExpert
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
+from mmgraph.experts.text_pairs import PairKernelExpert
 from mmgraph.model import FusionModel
 
 NAMES: dict[type[nn.Module], str] = {
@@ -24,6 +25,7 @@ NAMES: dict[type[nn.Module], str] = {
     PriorExpert: "prior",
     Submodels: "submodels",
     RelationExpert: "relations",
+    PairKernelExpert: "pairs of texts",
 }
 
 

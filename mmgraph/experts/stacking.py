@@ -184,9 +184,8 @@ def fit_evidence(
     if relations is not None and "relations" in kinds:
         samples = parts, present, y, task, folds
         options = {"seed": seed, "weight": weight}
-        texts = relations.schema, relations.texts
-        pairs = fit_text_pairs(*texts, parts, present, y, task, folds, prior, **options)
-        joint.extend(pairs)
+        schema, texts = relations.schema, relations.texts
+        joint.extend(fit_text_pairs(schema, texts, *samples, prior, **options))
         related = fit_relations(relations, *samples, prior, **options)
         joint.extend(related)
         views.extend(relations.views if related else [])
