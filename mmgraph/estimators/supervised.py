@@ -118,6 +118,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
     training_summary_: TrainingSummary | None = None
+    out_of_fold_predictions_: FloatArray | None = None
 
     # Defined by the task
 
@@ -163,7 +164,8 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     ) -> None:
         """Fit in this process, or in every process of its group."""
         self._check_params()
-        vars(self).pop("conformal_", None)  # thresholds of an earlier fit
+        self.__dict__.pop("conformal_", None)  # thresholds of an earlier fit
+        self.__dict__.pop("out_of_fold_predictions_", None)
         if isinstance(X, MultimodalStream):
             self._fit_stream(X, y, sample_weight)
             return
@@ -329,7 +331,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     def _score_out_of_fold(self, known: TrainingSet) -> float:
         """Return the score of the pooled base learners on samples out of their fold.
 
-        NaN without base learners.
+        NaN without base learners. The predictions are kept.
         """
         if not self._kinds:
             return math.nan
@@ -338,6 +340,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         pool = self.model_.ensemble.pool
         scores = pool(known.evidence, known.present, joint)
         predicted = self.model_.graph.task.activate(scores)
+        self.out_of_fold_predictions_ = self._inverse_transform(predicted.cpu())
         return self._score_targets(predicted, known.y, known.sample_weight)
 
     def _score_targets(
@@ -825,7 +828,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             )
         if "conformal" in manifest:
             conformal = self._conformal_from_config(manifest["conformal"])
-            vars(self)["conformal_"] = conformal
+            self.__dict__["conformal_"] = conformal
         widths = self.input_spec_.widths
         ensemble = ensemble_from_config(manifest["ensemble"], widths, task)
         graph = self._build_graph(task, self._evidence_channels(task))

@@ -139,6 +139,9 @@ class FusionSurvival(SupervisedEstimator):
             survival model, of the pooled base learners, without the graph networks, on
             training samples outside the folds that they were fitted to; NaN at the
             level "feature", and for models that were saved by earlier versions.
+        out_of_fold_predictions_: ``[n, K]`` predictions from which this score is
+            computed, of the labeled training samples in their order (of a stream, of
+            its random sample); None without base learners, and for loaded models.
         training_summary_: Counts, shares and out-of-fold scores of the training that
             the model card shows; None for models that were saved by earlier versions.
 
