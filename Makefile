@@ -12,6 +12,8 @@ COVERAGE := 95
 BUILT_FROM := pyproject.toml constraints.txt hatch_build.py \
 	$(wildcard mmgraph/native/*.cpp mmgraph/native/*.h)
 export OMP_NUM_THREADS ?= 2
+# Tests start many processes, each of which would compile every module.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

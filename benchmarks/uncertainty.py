@@ -444,6 +444,72 @@ def accuracy_of(
     return float((model(batch).logits.argmax(-1) == y).double().mean())
 
 
+JOINT_WAYS: dict[str, dict[str, Any]] = {
+    "joint": {"missing_rate": 0.0},
+    "dropout": {},
+    "balanced dropout": {"balance": "dropout"},
+    "balanced gradients": {"balance": "gradients"},
+    "balanced blend": {"balance": "blend"},
+}
+
+
+def joint_networks(args: argparse.Namespace) -> None:
+    """Print accuracies with single modalities of networks without base learners.
+
+    Networks with a concatenating readout are trained on all modalities ("joint"), with
+    modality dropout at rate 0.35 ("dropout"), and with that and each correction. Gaps
+    are to networks of one modality.
+    """
+    scores: dict[str, list[np.ndarray]] = {}
+    for seed in range(args.first, args.first + args.draws):
+        data = mg.load_dataset(args.data).replace(groups=None)
+        if args.data == "mfeat":
+            train, test = few_labels(data, LABELS, seed)
+        else:
+            train, test = data.split(test_size=0.4, seed=seed)
+        names = data.modalities
+        parts = [test[np.flatnonzero(test.present[:, m])] for m in range(len(names))]
+        parts = [part.select([name]) for part, name in zip(parts, names, strict=True)]
+
+        def network(known: mg.MultimodalData, seed: int = seed, **options: Any) -> Any:  # noqa: ANN401
+            options |= {"level": "feature", "readout": "concat", "verbose": False}
+            size = {"members": 1, "epochs": EPOCHS}
+            return mg.FusionClassifier(seed=seed, **size, **options).fit(known)
+
+        alone = np.array(
+            [
+                network(train.select([name])).score(part)
+                for part, name in zip(parts, names, strict=True)
+            ]
+        )
+        scores.setdefault("alone", []).append(np.append(alone, np.nan))
+        for way, options in JOINT_WAYS.items():
+            clf = network(train, **options)
+            each = [clf.score(part) for part in parts]
+            scores.setdefault(way, []).append(np.append(each, clf.score(test)))
+        if len(scores["alone"]) > 1:
+            print_joint(args.data, scores)
+
+
+def print_joint(name: str, scores: dict[str, list[np.ndarray]]) -> None:
+    """Print means over the draws so far, and differences with standard errors."""
+    draws = len(scores["alone"])
+    print(f"joint {name}: {draws} draws, accuracy by modality, then all", flush=True)
+    reference = np.stack(scores["alone"])
+    for way, each in scores.items():
+        gaps = (reference - np.stack(each))[:, :-1].mean(0)
+        cells = " ".join(f"{x:.3f}" for x in np.mean(each, axis=0))
+        print(f"{way:18} {cells}  gap mean {gaps.mean():.3f} largest {gaps.max():.3f}")
+        if way not in ("alone", "dropout"):
+            differences = np.stack(each) - np.stack(scores["dropout"])
+            mean, error = differences.mean(0), differences.std(0, ddof=1)
+            error = error / np.sqrt(len(differences))
+            cells = " ".join(
+                f"{m:+.3f}±{e:.3f}" for m, e in zip(mean, error, strict=True)
+            )
+            print(f"{'  less dropout':18} {cells}")
+
+
 # Contributions
 
 
@@ -536,7 +602,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.part != "contributions":
         args.data = args.data or (
-            "mfeat" if args.part in ("reliability", "balance") else "heart"
+            "mfeat" if args.part in ("reliability", "balance", "joint") else "heart"
         )
     elif args.data not in (None, *CHECKS):
         parser.error(f"control must be one of {', '.join(CHECKS)}, got {args.data}")
@@ -550,6 +616,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "contributions": contributions,
     "reliability": reliability,
     "balance": balance,
+    "joint": joint_networks,
 }
 
 

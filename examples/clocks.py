@@ -21,7 +21,7 @@ import mmgraph as mg
 # 0.3 s are added to the times of the accelerometer: three rows.
 
 data = mg.load_dataset("basic_motions")
-train, test = (data[data.split_name == part] for part in ("train", "test"))
+train, test = data.official_split()
 true_shift = 0.3
 ahead = test.shift_times({"acc": true_shift})
 

@@ -77,7 +77,7 @@ models = {
 # Scores are means over three masks of 40 recordings: differences below 0.05 are noise.
 
 rates = (0, 0.3, 0.5, 0.7, 0.9)
-train, test = data[data.split_name == "train"], data[data.split_name == "test"]
+train, test = data.official_split()
 accuracy = {}
 print(f"{'accuracy':<26}" + "".join(f"{rate:>7.0%}" for rate in rates))
 for name, model in models.items():

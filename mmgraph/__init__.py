@@ -8,7 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmgraph import alignment, baselines, corruption, kernels, metrics, missing, nn
+    from mmgraph import (
+        alignment,
+        baselines,
+        corruption,
+        kernels,
+        metrics,
+        missing,
+        nn,
+        objectives,
+    )
     from mmgraph.data import MultimodalData, MultimodalStream
     from mmgraph.data.batch import Batch
     from mmgraph.datasets import load_dataset
@@ -89,6 +98,7 @@ _HOME = {
 }
 _MODULES = (
     *("alignment", "baselines", "corruption", "kernels", "metrics", "missing", "nn"),
+    "objectives",
 )
 
 __all__ = [
@@ -134,6 +144,7 @@ __all__ = [
     "metrics",
     "missing",
     "nn",
+    "objectives",
 ]
 
 

@@ -198,13 +198,20 @@ class TrainConfig(FileColumns):
     together, too.
 
     Attributes:
-        file: Parquet or CSV file with one row per sample, a folder of Parquet files, or
-            a folder of images, texts and audio files.
+        file: Parquet or CSV file with one row per sample, a folder of Parquet files, a
+            folder of images, texts and audio files, or a folder of recordings together
+            with `labels`.
         encoders: Path or name of the pretrained encoder of each text, image or audio
             modality; empty means hashed or handcrafted features.
         graph: JSON file of the schema, "schema" in run files; None is a star of all
             modalities.
         id: Column of sample ids, or None for the row number.
+        labels: Table of labels of a folder of recordings, which then holds the columns
+            of label, group and id; None for other files.
+        rates: Hz of the recordings of each modality without times.
+        window: Duration of the windows that recordings are cut into, in seconds; None
+            keeps them whole.
+        step: Seconds from the start of a window to that of the next; None is `window`.
         output: Folder that the model is saved in.
         test: Share of the samples, or file with samples, that the model is scored on
             after the training and not trained on; None scores nothing.
@@ -230,6 +237,10 @@ class TrainConfig(FileColumns):
     encoders: dict[str, str] = {}
     graph: Annotated[Path | None, Field(alias="schema")] = None
     id: str | None = None
+    labels: Path | None = None
+    rates: dict[str, Annotated[float, Field(gt=0)]] = {}
+    window: Annotated[float, Field(gt=0)] | None = None
+    step: Annotated[float, Field(gt=0)] | None = None
     output: Path
     test: Path | float | None = None
     task: Literal[
@@ -276,6 +287,14 @@ class TrainConfig(FileColumns):
                 f"time must not be the label or in a modality, got {self.time!r}; name "
                 "another column"
             )
+        if self.labels is None and (self.rates or self.window or self.step):
+            raise ConfigError(
+                "labels is required for recordings with a rate, window or step, got "
+                "nothing; give the table of labels",
+                parameter="labels",
+            )
+        if self.step is not None and self.window is None:
+            raise ValueError("window is required with step, got none; give seconds")
         if isinstance(self.test, float) and not 0 < self.test < 1:
             raise ValueError(
                 f"test must be a share between 0 and 1, or a file, got {self.test:g}; "

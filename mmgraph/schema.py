@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["vector", "embedding", "text", "tokens", "image", "audio"]
 Tokens: TypeAlias = Literal["single", "ragged"]
+ClockKind: TypeAlias = Literal["recorded", "learned"]
 EdgeType: TypeAlias = tuple[str, str, str]
 
 NEEDS_ENCODER = ("text", "tokens", "image", "audio")
@@ -67,10 +68,14 @@ class Modality:
         encoder: Name or path of a pretrained encoder (text, image, audio).
         max_nodes: Largest number of nodes per sample, at least 1. A longer sequence is
             summarized in this many segments of equal length; more nodes keep more
-            temporal detail and cost memory.
+            temporal detail and cost memory. A `TimeWindow` must reach to the next
+            segment; a warning names relations of self-loops alone.
         places: Number of leading channels that are coordinates, 0 to 3. The rows of
             such a modality of ``tokens="ragged"`` are objects in space: edges between
             them depend on their relative places, and on the texts of the sample.
+        clock: ``"recorded"``: times are used unchanged. ``"learned"``: a model learns
+            the offset of the clock of this modality from those of the others, and
+            subtracts it from the times; requires ``time=True``.
 
     Raises:
         SchemaError: If a field violates these rules.
@@ -88,6 +93,7 @@ class Modality:
     encoder: str | None = None
     max_nodes: int = 16
     places: int = 0
+    clock: ClockKind = "recorded"
 
     def __post_init__(self) -> None:
         _check_name("Modality", self.name)
@@ -115,6 +121,16 @@ class Modality:
             self.max_nodes > 0,
             f"Modality {self.name!r} must have max_nodes of at least 1, "
             f"got {self.max_nodes}.",
+        )
+        _require(
+            self.clock in get_args(ClockKind),
+            f"Modality {self.name!r} must have clock 'recorded' or 'learned', got "
+            f"{self.clock!r}.",
+        )
+        _require(
+            self.time or self.clock == "recorded",
+            f"Modality {self.name!r} with clock='learned' must have times, got "
+            "time=False. Set time=True.",
         )
         self._check_places()
 
@@ -698,10 +714,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _modality_to_json(modality: Modality) -> dict[str, Any]:
-    """Return the fields; without places, as versions before them wrote it."""
+    """Return the fields; without places and clock, as versions before them wrote it."""
     item = asdict(modality)
     if not modality.places:
         del item["places"]
+    if modality.clock == "recorded":
+        del item["clock"]
     return item
 
 

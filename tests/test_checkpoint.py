@@ -262,6 +262,31 @@ def test_weights_that_are_not_finite_are_refused(folder, value):
         FusionClassifier.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_divisors_must_be_positive(folder, value):
+    tensors = load_file(weights_of(folder))
+    name = next(n for n in tensors if n.endswith("scaler.scale"))
+    tensors[name].view(-1)[0] = value
+    forge(folder, tensors)
+    with pytest.raises(CheckpointError, match=rf"'{name}' must hold positive numbers"):
+        FusionClassifier.from_pretrained(folder)
+
+
+def test_predictions_of_changed_weights_are_finite_or_refused(fitted):
+    refused = []
+    for name, tensor in fitted.model_.state_dict().items():
+        if tensor.is_floating_point():
+            changed = copy.copy(fitted)
+            changed.model_ = copy.deepcopy(fitted.model_)
+            changed.model_.state_dict()[name].fill_(1e38)
+            try:
+                assert np.isfinite(changed.predict_proba(DATA)).all(), name
+            except CheckpointError as error:
+                refused.append(str(error))
+    assert refused
+    assert all("must be finite, got NaN or infinity for" in each for each in refused)
+
+
 def test_a_pipe_is_refused(folder):
     (folder / checkpoint.MANIFEST).unlink()
     os.mkfifo(folder / checkpoint.MANIFEST)

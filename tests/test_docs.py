@@ -21,7 +21,7 @@ MODULES = {
     # pages of their own
     "mmgraph": {
         *("alignment", "baselines", "corruption", "kernels"),
-        *("metrics", "missing", "nn"),
+        *("metrics", "missing", "nn", "objectives"),
     },
     "mmgraph.nn": {"Classification", "MultiLabel", "Regression"},  # the same classes
     "mmgraph.alignment": set(),
@@ -31,6 +31,7 @@ MODULES = {
     "mmgraph.baselines": set(),
     "mmgraph.kernels": set(),
     "mmgraph.losses": set(),
+    "mmgraph.objectives": set(),
     "mmgraph.serving": set(),
 }
 PAGES = [DOCS / "getting_started.md", *sorted((DOCS / "concepts").glob("*.md"))]

@@ -11,6 +11,7 @@ import tokenize
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mmgraph
@@ -403,6 +404,23 @@ def _gallery_output(path: Path) -> str | None:
     pattern = r"\.\. code-block:: none\n\n((?:    .*\n|\n)+)"
     blocks = re.findall(pattern, page.read_text(encoding="utf-8"))
     return "\n".join(textwrap.dedent(block) for block in blocks) or None
+
+
+def check_recordings(output: str) -> None:
+    number = _numbers(output)
+    scores = [number[f"accuracy of p{person}"] for person in range(6)]
+    assert abs(np.mean(scores) - number["mean accuracy"]) < 0.01
+    assert number["mean accuracy"] > 0.6  # of three classes
+    assert "eda: [N, T, 1] vector, 33% missing" in output
+
+
+def test_recordings_become_scores_in_fifteen_lines() -> None:
+    source = (ROOT / "examples" / "recordings.py").read_text(encoding="utf-8")
+    (cell,) = (c for c in source.split("# %%") if "From the folder to scores" in c)
+    code = [line for line in cell.splitlines() if line and line[0] != "#"]
+    assert "from_recordings" in cell
+    assert "leave_one_group_out" in cell
+    assert len(code) <= 15
 
 
 def _run(path: Path, folder: Path) -> str:

@@ -148,7 +148,8 @@ def _fails(action: Callable[[], object]) -> bool:
 
 def row_02(full: bool) -> Row:
     """Read mutated files with every loader."""
-    outcomes = fuzz(20_000 if full else 10, slow=2_000 if full else 2)
+    jobs = len(os.sched_getaffinity(0)) if full else 1
+    outcomes = fuzz(20_000 if full else 10, slow=2_000 if full else 2, jobs=jobs)
     bad = [o for o in outcomes if o.kind not in ("accepted", "refused")]
     commands, faults = count_tracebacks()
     examples = ", ".join(f"{o.loader} seed {o.seed}: {o.kind}" for o in bad[:3])

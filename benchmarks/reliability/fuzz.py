@@ -10,6 +10,7 @@ import atexit
 import copy
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -19,8 +20,9 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from reliability.children import run_forked
 
 MEMORY = 1 << 30  # bytes that a child may take in addition
 SECONDS = 20  # for one file
-BATCH = 25  # files that a child reads
+BATCH = 100  # files that a child reads
 VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 2, 10**9, 10**30, 1.5, -0.0, 1e300, float("nan")),
     *("", "x", "\ud800", "a" * 10_000, "*", "../x", [], {}, [[]], [None], {"a": 1}),
@@ -387,10 +389,10 @@ def _progress(
     from mmgraph.train.step import TrainStep
 
     path, take_step, taken = folder / "progress", TrainStep.__call__, []
-    options = {**options, "epochs": 8, "experts": ("linear",), "checkpoint_dir": path}
+    options = {**options, "epochs": 3, "experts": ("linear",), "checkpoint_dir": path}
 
     def step(self: TrainStep, part: object) -> None:
-        if len(taken) == 11:
+        if len(taken) == 3:
             raise KeyboardInterrupt
         taken.append(part)
         take_step(self, part)
@@ -445,7 +447,9 @@ def _exported(folder: Path, clf: mg.FusionClassifier) -> Loader:
     return Loader("exported model", path, read, mutate_bytes, put, (path.name,))
 
 
-def fuzz(count: int, seed: int = 0, slow: int | None = None) -> list[Outcome]:
+def fuzz(
+    count: int, seed: int = 0, slow: int | None = None, jobs: int = 1
+) -> list[Outcome]:
     """Read mutated files with every loader.
 
     Args:
@@ -453,12 +457,30 @@ def fuzz(count: int, seed: int = 0, slow: int | None = None) -> list[Outcome]:
         seed: First seed.
         slow: Mutations of progress folders, each of which takes a fit; default:
             ``count``.
+        jobs: Processes; loaders of one folder share a process.
     """
     torch.set_num_threads(1)
+    places = list(dict.fromkeys(_place_of(each) for each in shared_loaders()))
+    run = partial(_fuzz_place, count=count, seed=seed, slow=slow or count)
+    if jobs == 1:
+        return [outcome for place in places for outcome in run(place)]
+    fork = multiprocessing.get_context("fork")  # children inherit the loaders
+    with ProcessPoolExecutor(jobs, mp_context=fork) as pool:
+        return [outcome for outcomes in pool.map(run, places) for outcome in outcomes]
+
+
+def _place_of(loader: Loader) -> str:
+    """Return the name of the file or folder that a loader changes."""
+    return loader.name.split(":")[0].split(",")[0]
+
+
+def _fuzz_place(place: str, count: int, seed: int, slow: int) -> list[Outcome]:
+    """Read mutations with the loaders of one file or folder."""
     outcomes: list[Outcome] = []
     for loader in shared_loaders():
-        few = slow is not None and loader.name.startswith("progress")
-        outcomes += run_loader(loader, slow if few and slow else count, seed)
+        if _place_of(loader) == place:
+            number = slow if place == "progress" else count
+            outcomes += run_loader(loader, number, seed)
     return outcomes
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmgraph.benchmark.class_curves import FALSE_POSITIVE_RATES
 from mmgraph.benchmark.summary import (
     CONTROL,
     REFERENCE_MODEL,
@@ -188,7 +189,7 @@ def calibration_svg(block: SettingSummary) -> str:
                 lw=style.width,
                 zorder=_z(row),
             )
-        axes.set_title(f"{rate:g} removed" if rate else "no extra removal", color=INK)
+        axes.set_title(_rate_title(rate), color=INK)
         axes.set_xlabel("confidence")
         axes.set_ylim(0, 1.02)
         axes.set_xlim(max(0, low - 0.03), 1.01)
@@ -197,8 +198,37 @@ def calibration_svg(block: SettingSummary) -> str:
     return _svg(figure, f"{block.dataset}-{block.train_missing}-calibration", title)
 
 
-def calibration_models(block: SettingSummary) -> tuple[str, ...]:
-    """Return the models of the calibration figure: mmgraph, the best three others."""
+def roc_svg(block: SettingSummary) -> str:
+    """Draw ROC curves at the lowest and the highest rate, means over splits."""
+    rates = sorted({block.rates[0], block.rates[-1]})
+    figure, panels = _figure(len(rates), (3.2 * len(rates), 3.3))
+    for axes, rate in zip(panels, rates, strict=True):
+        axes.plot([0, 1], [0, 1], color=INK, lw=1, ls=":")
+        for row in _back_to_front(_shown(block)):
+            style, curve = style_of(row.model), row.roc[rate]
+            axes.plot(
+                FALSE_POSITIVE_RATES,
+                curve,
+                style.dash,
+                color=style.color,
+                lw=style.width,
+                zorder=_z(row),
+            )
+        axes.set_title(_rate_title(rate), color=INK)
+        axes.set_xlabel("false-positive rate")
+        axes.set_xlim(-0.01, 1.01)
+        axes.set_ylim(-0.01, 1.02)
+    panels[0].set_ylabel("true-positive rate")
+    title = f"ROC curves, {block.dataset}"
+    return _svg(figure, f"{block.dataset}-{block.train_missing}-roc", title)
+
+
+def _rate_title(rate: float) -> str:
+    return f"{rate:g} removed" if rate else "no extra removal"
+
+
+def shown_models(block: SettingSummary) -> tuple[str, ...]:
+    """Return the models of small figures: mmgraph, the best three others."""
     return tuple(row.model for row in _shown(block))
 
 

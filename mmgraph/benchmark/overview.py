@@ -12,6 +12,7 @@ from mmgraph.benchmark.summary import (
 )
 from mmgraph.benchmark.tables import (
     AREA,
+    AREA_NOTE,
     cell,
     describe_difference,
     name_of,
@@ -58,15 +59,15 @@ def best_baseline_table(blocks: Sequence[SettingSummary]) -> Table | None:
         rows.append((name_of(block), metric, *cells, *difference, p_cell(rival.p)))
     if not rows:
         return None
-    columns = ("setting", "metric", REFERENCE_MODEL, "best baseline", "its AURC")
+    columns = ("setting", "metric", REFERENCE_MODEL, "best baseline", "its score")
     return Table(
-        f"{REFERENCE_MODEL} and the best baseline of each setting, in AURC",
+        f"{REFERENCE_MODEL} and the best baseline of each setting, {AREA}",
         (*columns, "difference", "95% CI", "p (Holm)"),
         tuple(rows),
         (frozenset(),) * 8,
         (
-            f"{AREA}. The baseline was chosen as the best of each setting on the same "
-            "splits. Intervals: each comparison on its own. p: corrected for all "
+            f"{AREA_NOTE}. The baseline was chosen as the best of each setting on the "
+            "same splits. Intervals: each comparison on its own. p: corrected for all "
             "models of the setting (Holm).",
         ),
         frozenset({0, 1, 3}),

@@ -6,11 +6,12 @@ from typing import Any
 
 from mmgraph._html import render
 from mmgraph.benchmark.figures import (
-    calibration_models,
     calibration_svg,
     curve_svg,
     left_out_svg,
     legend_svg,
+    roc_svg,
+    shown_models,
 )
 from mmgraph.benchmark.models import model_description
 from mmgraph.benchmark.overview import overview, summary_sentence
@@ -19,6 +20,7 @@ from mmgraph.benchmark.summary import SettingSummary, summarise
 from mmgraph.benchmark.tables import (
     block_title,
     class_note,
+    confusion_table,
     contribution_table,
     corruption_table,
     detail_table,
@@ -73,11 +75,12 @@ def write_report(folder: str | Path) -> tuple[SettingSummary, ...]:
 
 
 def block_tables(block: SettingSummary) -> list[Table]:
-    """Return the tables of one setting: results, directions, differences, details."""
+    """Return the tables of one setting: results, differences, confusion, details."""
     tables = [
         result_table(block),
         *direction_tables(block),
         difference_table(block),
+        confusion_table(block),
         contribution_table(block),
         corruption_table(block),
         detail_table(block),
@@ -135,6 +138,7 @@ def _section(block: SettingSummary, lines: Sequence[Record]) -> dict[str, Any]:
     classifies = block.task == "classification"
     has_curve = classifies or len(block.rates) > 1
     is_calibrated = classifies and bool(block.rates)
+    has_roc = is_calibrated and all(row.roc for row in block.rows)
     return {
         "id": f"{block.dataset}-{block.train_missing:g}",
         "name": name_of(block),
@@ -156,7 +160,9 @@ def _section(block: SettingSummary, lines: Sequence[Record]) -> dict[str, Any]:
         "left_out": Markup(left_out_svg(block)) if has_left_out else None,
         "reference": block.reference,
         "calibration": Markup(calibration_svg(block)) if is_calibrated else None,
-        "calibration_models": calibration_models(block),
+        "roc": Markup(roc_svg(block)) if has_roc else None,
+        "positive": str(block.facts["classes"][-1][0]) if has_roc else None,
+        "shown_models": shown_models(block),
         "plans": plans,
         "num_splits": block.num_splits,
     }

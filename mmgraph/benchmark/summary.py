@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -90,6 +90,10 @@ class ModelSummary:
         predict_s: Seconds to predict the test part once.
         reliability: By rate: count, sums of confidence and of correct, [3, bins]; empty
             for retrieval and matching.
+        roc: By rate: true-positive rates at equally spaced false-positive rates, mean
+            over splits; empty if lines lack them, like those of older results.
+        confusion: By rate: samples of all splits by true and most probable class,
+            [K, K]; empty if lines lack it or there are many classes.
         directions: For retrieval and matching: all scores by direction, at the lowest
             rate.
         corrupted: The metric by corruption and modality, without extra removal.
@@ -114,6 +118,8 @@ class ModelSummary:
     directions: dict[str, dict[str, Estimate]]
     corrupted: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     contributions: dict[str, ContributionSummary] = field(default_factory=dict)
+    roc: dict[float, np.ndarray] = field(default_factory=dict)
+    confusion: dict[float, np.ndarray] = field(default_factory=dict)
 
     @property
     def worst(self) -> tuple[str, Estimate]:
@@ -266,6 +272,10 @@ def _summary(
         directions=_directions(cell, rates),
         corrupted=_corrupted(cell, metric),
         contributions=_contributions(cell, rates, entropy),
+        roc={r: np.mean(v, axis=0) for r, v in _recorded(cell, rates, "roc").items()},
+        confusion={
+            r: np.sum(v, axis=0) for r, v in _recorded(cell, rates, "confusion").items()
+        },
     )
 
 
@@ -426,6 +436,17 @@ def _violations(scores: dict[frozenset[str], float]) -> float:
     from mmgraph.metrics import monotonicity_violations
 
     return monotonicity_violations(scores)
+
+
+def _recorded(
+    cell: Cells, rates: tuple[float, ...], key: str
+) -> dict[float, list[Any]]:
+    """Return the entries of a key by rate; empty unless all lines have it."""
+    lines = [line for lines in cell.values() for line in lines]
+    by_rate = {r: [x for x in lines if x["test_missing"] == r] for r in rates}
+    if not all(key in line for each in by_rate.values() for line in each):
+        return {}
+    return {rate: [line[key] for line in each] for rate, each in by_rate.items()}
 
 
 def _reliability(cell: Cells, rate: float) -> np.ndarray:

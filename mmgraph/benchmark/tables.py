@@ -24,7 +24,11 @@ from mmgraph.evaluation.pairs import NUM_HARD_NEGATIVES
 from mmgraph.evaluation.table import DASH, Table, amount, interval, number, signed
 from mmgraph.metrics.scores import HEADINGS, metric_title
 
-AREA = "AURC is the area under the robustness curve: the mean score over missing rates"
+AREA = "mean over rates"
+AREA_NOTE = (
+    "The mean over rates is the area under the robustness curve, divided by the range "
+    "of the missing rates"
+)
 WORST = "worst leave-one-modality-out"
 NO_REMOVAL = "no extra removal"
 
@@ -64,9 +68,9 @@ def _train_note(block: SettingSummary) -> str:
 
 
 def result_table(block: SettingSummary) -> Table:
-    """Return one row per model, best AURC first."""
+    """Return one row per model, best mean over missing rates first."""
     rate_columns = tuple(f"{rate:g}" if rate else NO_REMOVAL for rate in block.rates)
-    columns = ("model", *rate_columns, "AURC", WORST, "ECE", "log loss")
+    columns = ("model", *rate_columns, AREA, WORST, "ECE", "log loss")
     estimates = [
         (*row.at.values(), row.aurc, row.worst[1], row.ece, row.log_loss, row.fit_s)
         for row in block.rows
@@ -244,7 +248,7 @@ def _best(values: list[float], higher: bool) -> frozenset[int]:
 def _notes(block: SettingSummary) -> list[str]:
     notes = [
         f"Mean ± standard error over {block.num_splits} splits. Columns of numbers: "
-        f"share of observed modalities removed at test time. {AREA}."
+        f"share of observed modalities removed at test time. {AREA_NOTE}."
     ]
     if block.task == "classification":
         notes[0] += (
@@ -366,8 +370,40 @@ def shortcut_note(block: SettingSummary) -> str:
     )
 
 
+def confusion_table(block: SettingSummary) -> Table | None:
+    """Return shares of predicted classes by true class, at the lowest rate.
+
+    None if the results lack counts, as those of many classes and older ones do.
+    """
+    reference = next(row for row in block.rows if row.model == block.reference)
+    if not reference.confusion:
+        return None
+    counts = reference.confusion[block.rates[0]]
+    labels = [str(label) for label, _ in block.facts["classes"]]
+    totals = counts.sum(1)
+    rows = tuple(
+        (label, *(f"{100 * n / max(total, 1):.1f}%" for n in row))
+        for label, row, total in zip(labels, counts, totals, strict=True)
+    )
+    return Table(
+        f"{block.dataset}: confusion matrix of {block.reference}",
+        ("true class", *(f"predicted {label}" for label in labels)),
+        rows,
+        (frozenset(),) * (1 + len(labels)),
+        (
+            "Share of the test samples of a true class that have each predicted class, "
+            f"over {block.num_splits} splits, {_rate_text(block.rates[0])}. The "
+            "predicted class is the most probable one.",
+        ),
+    )
+
+
+def _rate_text(rate: float) -> str:
+    return f"{rate:g} of the modalities removed" if rate else NO_REMOVAL
+
+
 def difference_table(block: SettingSummary) -> Table | None:
-    """Return the paired differences in AURC; None for a single model."""
+    """Return the paired differences of means over rates; None for a single model."""
     if not block.differences:
         return None
     rows = tuple(
@@ -380,7 +416,8 @@ def difference_table(block: SettingSummary) -> Table | None:
     ]
     notes += [note] if (note := edge_note(block)) else []
     return Table(
-        f"{block.dataset}: {block.reference} minus the other model, in AURC",
+        f"{block.dataset}: {block.reference} minus the other model, "
+        f"{metric_title(block.metric)} {AREA}",
         ("other model", "difference", "95% CI", "p (Holm)"),
         rows,
         (frozenset(),) * 4,
@@ -436,12 +473,12 @@ def rank_table(blocks: Sequence[SettingSummary]) -> Table | None:
     best = [_best([area[model].mean for model in ranks], True) for area in areas]
     lowest = _best(list(ranks.values()), False)
     return Table(
-        f"Mean rank by AURC over {len(blocks)} settings",
+        f"Mean rank by {AREA}, {len(blocks)} settings",
         ("model", "mean rank", *columns),
         rows,
         (frozenset(), lowest, *best),
         (
             f"Rank 1 is best. Only models with results in all settings are ranked. "
-            f"{AREA}.",
+            f"{AREA_NOTE}.",
         ),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mmgraph.benchmark.class_curves import class_counts
 from mmgraph.benchmark.cost import Cost
 from mmgraph.benchmark.datasets import open_bench_data
 from mmgraph.benchmark.models import Fitted, Model, make_model, make_pair_model
@@ -28,8 +29,6 @@ from mmgraph.config import BenchConfig
 from mmgraph.data import MultimodalData
 from mmgraph.estimators.input_spec import removing_modalities
 from mmgraph.metrics.scores import mean_scores
-
-NUM_BINS = 15
 
 
 def unit_key(unit: Unit, bench: BenchData, split: Split) -> str:
@@ -142,7 +141,7 @@ def _score(
     if pattern.corrupted is not None:
         record["corrupted"] = list(pattern.corrupted)
     if pattern.test_missing is not None:
-        record["reliability"] = reliability_counts(codes, proba)
+        record |= class_counts(codes, proba)
     return record
 
 
@@ -165,25 +164,3 @@ def align_proba(
     full = np.zeros((len(proba), len(classes)))
     full[:, np.searchsorted(classes, known)] = proba
     return full
-
-
-def reliability_counts(codes: np.ndarray, proba: np.ndarray) -> dict[str, list[float]]:
-    """Return the counts of a reliability curve, per bin of confidence.
-
-    Args:
-        codes: True classes, int [N].
-        proba: Probabilities [N, K]; the largest is the confidence.
-
-    Returns:
-        For 15 equal bins: `count`, and the sums `confidence` and `correct`.
-        All zero for no samples.
-    """
-    from mmgraph.metrics import reliability_curve
-
-    confidence, share, count = reliability_curve(codes, proba, NUM_BINS)
-    filled = count > 0
-    return {
-        "count": count.astype(float).tolist(),
-        "confidence": np.where(filled, confidence * count, 0.0).round(4).tolist(),
-        "correct": np.where(filled, share * count, 0.0).round(4).tolist(),
-    }

@@ -15,6 +15,7 @@ from mmgraph.cli import info as info
 from mmgraph.cli import predict as predict
 from mmgraph.cli import schema as schema
 from mmgraph.cli import search as search
+from mmgraph.cli import serve as serve
 from mmgraph.cli import train as train
 from mmgraph.cli.app import app, main
 

@@ -14,7 +14,7 @@ from mmgraph.errors import Argument, Code, ConfigError, MMGraphError, PeerError
 # Options of parameters with another name.
 OPTIONS = {
     **{"modalities": "--modality", "encoders": "--encoder", "y": "--label"},
-    **{"ids": "--id", "groups": "--group"},
+    **{"ids": "--id", "groups": "--group", "rates": "--rate"},
 }
 # Equivalents of classes and functions.
 EQUIVALENTS = {

@@ -152,6 +152,24 @@ def parse_encoders(options: list[str] | None) -> dict[str, str] | None:
     return _by_name(options, "--encoder", "NAME=PATH", "modality", str)
 
 
+def parse_frequencies(options: list[str] | None) -> dict[str, str] | None:
+    """Parse `name=hertz` options.
+
+    Args:
+        options: One string per modality; None if the option is not given.
+
+    Raises:
+        ConfigError: If a string has no name, no "=" or no number, or a name is
+            repeated.
+
+    Example:
+        >>> from mmgraph.cli.options import parse_frequencies
+        >>> parse_frequencies(["acc=50"])
+        {'acc': '50'}
+    """
+    return _by_name(options, "--rate", "NAME=HZ", "modality", str)
+
+
 def _by_name(
     options: list[str] | None,
     flag: str,

@@ -12,6 +12,7 @@ from mmgraph.cli.options import (
     ModalityOption,
     RunFile,
     parse_encoders,
+    parse_frequencies,
     parse_modalities,
     parse_names,
     parse_number,
@@ -27,9 +28,9 @@ FileOrFolder = Annotated[
     typer.Argument(
         metavar="FILE_OR_FOLDER",
         help="File with one row per sample (.parquet, .csv), a folder of Parquet "
-        "files, or (retrieval, matching) a folder of images, texts and audio files, in "
-        "which a.png, a.txt and a.wav are one sample; required here or as file in "
-        "--config.",
+        "files, a folder of recordings (with --labels), or (retrieval, matching) a "
+        "folder of images, texts and audio files, in which a.png, a.txt and a.wav are "
+        "one sample; required here or as file in --config.",
     ),
 ]
 Output = Annotated[Path | None, typer.Option(help="Folder to write the model to.")]
@@ -59,6 +60,34 @@ Group = Annotated[
     typer.Option(
         help="Column of groups, such as hospitals: samples of one group stay in the "
         "same fold of internal validation.",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Table of labels of a folder of recordings (.csv, .parquet, .edf, .bdf, "
+        ".hea): one row per recording, or per interval with columns start and stop.",
+    ),
+]
+SamplingRate = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rate",
+        metavar="NAME=HZ",
+        help="Rate of a modality whose recordings have no column of times; repeat the "
+        "option for each modality.",
+    ),
+]
+Window = Annotated[
+    float | None,
+    typer.Option(help="Cut recordings into windows of this many seconds."),
+]
+Step = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds from the start of a window to the start of the next (default: "
+        "--window)."
     ),
 ]
 Test = Annotated[
@@ -155,6 +184,10 @@ def train(
     schema: SchemaFile = None,
     group: Group = None,
     id_: IdOption = None,
+    labels: Labels = None,
+    rate: SamplingRate = None,
+    window: Window = None,
+    step: Step = None,
     test: Test = None,
     task: TaskName = None,
     time: Time = None,
@@ -180,6 +213,10 @@ def train(
     used by mmgraph index and search; with a matcher, mmgraph predict scores whether
     left and right match.
 
+    A folder of recordings has one file per recording, or per recording and sensor
+    (p1/acc.csv, p1/hr.csv); --labels names the table of labels, and --window cuts them.
+    The model predicts windows in files that MultimodalData.to_parquet wrote.
+
     The graph of a sample is a star of its modalities, or that of --schema; mmgraph
     schema FILE --json prints the star as a starting point.
     """
@@ -189,6 +226,8 @@ def train(
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
         **{"schema": schema, "aligned": parse_names(aligned), "level": level},
         **{"time": time, "overwrite": overwrite, "test": parse_number(test)},
+        **{"labels": labels, "window": window, "step": step},
+        "rates": parse_frequencies(rate),
     }
     workers = init_process_group()
     settings = workers.run_on_all(lambda: _settings(values, modality, encoder, config))

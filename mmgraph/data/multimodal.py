@@ -36,8 +36,18 @@ from mmgraph.data.io.hetero_data import build_graphs, parse_graphs
 from mmgraph.data.io.parquet import build_table, read_table, write_table
 from mmgraph.data.io.times import warn_origins
 from mmgraph.data.retime import shift_columns, stretch_columns
-from mmgraph.data.schema_inference import fit_columns, infer_schema, narrow_schema
-from mmgraph.data.splits import split_indices
+from mmgraph.data.schema_inference import (
+    fit_columns,
+    infer_schema,
+    narrow_schema,
+    warn_self_loops,
+)
+from mmgraph.data.splits import (
+    group_names,
+    official_indices,
+    split_indices,
+    warn_official_split,
+)
 from mmgraph.data.string_cells import warn_about_numbers
 from mmgraph.data.targets import (
     METADATA_NAMES,
@@ -64,6 +74,7 @@ from mmgraph.data.validation import (
     resolve_indices,
     time_roles,
 )
+from mmgraph.data.windows import Rule, cut_windows, window_ids
 from mmgraph.errors import DataError, MMGraphError
 from mmgraph.schema import Schema
 from mmgraph.typing import (
@@ -91,9 +102,10 @@ class MultimodalData:
     """Incomplete multimodal data set of N samples in memory.
 
     Build it with :meth:`from_arrays`, :meth:`from_pandas`, :meth:`from_parquet`,
-    :meth:`from_folder`, :meth:`from_arrow` or :meth:`from_hetero_data`. It is
-    immutable: every method returns new data. It has ``len``, ``shape`` and indexing by
-    rows, so that the splitters of scikit-learn accept it.
+    :meth:`from_folder`, :meth:`from_recordings`, :meth:`from_arrow` or
+    :meth:`from_hetero_data`. It is immutable: every method returns new data. It has
+    ``len``, ``shape`` and indexing by rows, so that the splitters of scikit-learn
+    accept it.
 
     Attributes:
         columns: One column per modality, in the order of the modalities. A sample
@@ -336,6 +348,9 @@ class MultimodalData:
     def with_schema(self, schema: Schema) -> "MultimodalData":
         """Return the data with another schema.
 
+        A warning names relations in time that would connect nodes of merged rows with
+        themselves only, see ``max_nodes`` of :class:`mmgraph.Modality`.
+
         Args:
             schema: Schema that the columns must fit. It may have modalities that the
                 data lack: they count as missing in all samples.
@@ -352,7 +367,9 @@ class MultimodalData:
             >>> data.with_schema(Schema.late(data.schema.modalities)).schema.readout
             ('a', 'b')
         """
-        return replace(self.conform(schema), given_schema=schema)
+        data = replace(self.conform(schema), given_schema=schema)
+        warn_self_loops(data.columns, schema)
+        return data
 
     def conform(self, schema: Schema) -> "MultimodalData":
         """Return the data in the form of a schema, without adopting the schema.
@@ -480,6 +497,8 @@ class MultimodalData:
     ) -> tuple["MultimodalData", "MultimodalData"]:
         """Split at random into training and test data; groups stay together.
 
+        A warning names an official split, which :meth:`official_split` returns.
+
         Args:
             test_size: Share of the samples in the test part, between 0 and 1. With
                 groups it is approximate.
@@ -502,6 +521,7 @@ class MultimodalData:
             >>> len(train), test.y.tolist().count(1)
             (6, 2)
         """
+        warn_official_split(self.split_name)
         train, test = split_indices(
             len(self),
             test_size,
@@ -510,6 +530,49 @@ class MultimodalData:
             groups=self.groups,
         )
         return self[train], self[test]
+
+    def official_split(self) -> tuple["MultimodalData", "MultimodalData"]:
+        """Return the training and test data of the official split, ``split_name``.
+
+        Returns:
+            Samples whose part is "train" and samples whose part is "test". Parts of
+            other names, such as "validation", are in neither.
+
+        Raises:
+            DataError: If the data have no official split, or it lacks one of the parts.
+
+        Example:
+            >>> data = mmgraph.load_dataset("basic_motions")
+            >>> train, test = data.official_split()
+            >>> len(train), len(test)
+            (40, 40)
+        """
+        train, test = official_indices(self.split_name)
+        return self[train], self[test]
+
+    def leave_one_group_out(
+        self,
+    ) -> Iterator[tuple[str | int, "MultimodalData", "MultimodalData"]]:
+        """Yield one split per group: leave one subject, site or recording out.
+
+        Yields:
+            Name of the group, data of all other groups, and data of the group; in the
+            order of the names.
+
+        Raises:
+            DataError: If the data have no groups, or only one.
+
+        Example:
+            >>> arrays = {"a": [[1.0], [2.0], [3.0]]}
+            >>> data = MultimodalData.from_arrays(arrays, groups=["eva", "ann", "eva"])
+            >>> for person, train, test in data.leave_one_group_out():
+            ...     print(person, train.ids, test.ids)
+            ann [0 2] [1]
+            eva [1] [0 2]
+        """
+        for group in group_names(self.groups):
+            held = self.groups == group
+            yield group, self[~held], self[held]
 
     def mask(self, present: MaskLike) -> "MultimodalData":
         """Return the data without the modalities that a mask excludes.
@@ -618,6 +681,79 @@ class MultimodalData:
             array([5., 6.])
         """
         return replace(self, columns=stretch_columns(self.columns, factors))
+
+    def windows(
+        self,
+        seconds: float,
+        *,
+        step: float | None = None,
+        label: str | None = None,
+        rule: Rule = "majority",
+        share: float = 0.0,
+        coverage: float = 0.0,
+    ) -> "MultimodalData":
+        """Cut long recordings into windows of equal duration, by time.
+
+        Sequences are cut at the same times, whatever their rates; modalities without
+        times are repeated. The last window ends with the recording or before it.
+        Windows in which no sensor has a row are left out.
+
+        Args:
+            seconds: Duration of a window.
+            step: Seconds from the start of a window to the start of the next. Default:
+                the duration; below it, windows overlap.
+            label: Modality that holds labels over time, see :meth:`from_recordings`. It
+                becomes ``y`` and is no modality of the windows; windows without label
+                are left out. Default: windows have the label of their recording.
+            rule: Label of a window: "majority", the label that holds longest; "last",
+                that at its end; "center", that at its center; "mean", the mean of
+                numbers over time. With "last" or "center" and a small step, there is
+                one label per time step.
+            share: Share of the window that the label (with "mean", any label) must
+                cover; other windows are left out.
+            coverage: Share of the rows, of those expected from the median step of the
+                sensor in the recording, below which the sensor is missing in a window.
+
+        Returns:
+            Windows in the order of the recordings, with times from their start, and ids
+            such as "p1@20" with the seconds from the start of the recording. Groups are
+            those of the recordings, or else the recordings: windows of one recording
+            stay on one side of a split.
+
+        Raises:
+            DataError: If a sequence has no times, no recording is long enough, no
+                window has a label, or an argument is out of range.
+
+        Example:
+            >>> heart = {"hr": [[[60.0], [62.0], [64.0], [66.0]]]}
+            >>> times = {"hr": [[0.0, 1.0, 2.0, 3.0]]}
+            >>> data = MultimodalData.from_arrays(heart, times=times, ids=["p1"])
+            >>> data.windows(2, step=1).ids
+            array(['p1@0', 'p1@1', 'p1@2'], dtype='<U4')
+        """
+        columns, grid, y = cut_windows(
+            self.columns,
+            seconds,
+            step,
+            label=label,
+            rule=rule,
+            share=share,
+            coverage=coverage,
+        )
+        schema = self.given_schema
+        if schema is not None and label is not None:
+            schema = narrow_schema(schema, [*columns])
+        if label is None and self.y is not None:
+            y = self.y[grid.sample]
+        split = self.split_name
+        return self.from_columns(
+            columns,
+            y=y,
+            ids=window_ids(self.ids, grid),
+            groups=(self.ids if self.groups is None else self.groups)[grid.sample],
+            split_name=None if split is None else split[grid.sample],
+            schema=schema,
+        )
 
     def join(self, modalities: Sequence[str], *, name: str) -> "MultimodalData":
         """Return the data with several modalities as one: fusion at the data level.
@@ -972,6 +1108,86 @@ class MultimodalData:
         columns = files.read_columns(list(samples.values()), readers)
         schema = files.raw_schema(list(columns)) if raw else None
         return cls.from_columns(columns, ids=list(samples), schema=schema)
+
+    @classmethod
+    def from_recordings(
+        cls,
+        folder: PathLike,
+        labels: "PathLike | pd.DataFrame | pa.Table | None" = None,
+        *,
+        modalities: Mapping[str, Sequence[str]] | None = None,
+        rates: float | Mapping[str, float] | None = None,
+        time: str | None = None,
+        y: str | None = METADATA_NAMES["y"],
+        ids: str | None = None,
+        groups: str | None = METADATA_NAMES["groups"],
+    ) -> "MultimodalData":
+        """Read a folder of recordings of sensors: CSV, Parquet, EDF, BDF or WFDB.
+
+        A sample is a recording; :meth:`windows` cuts it into windows. Every sensor
+        keeps its rate and the names of its channels. Rows that are all empty do not
+        exist, so that a table may hold sensors of several rates.
+
+        Args:
+            folder: Folder, searched recursively. A recording ``p1`` is one file, such
+                as ``p1.edf``, or one file per sensor: ``p1/acc.csv``, ``acc/p1.csv``,
+                ``p1_acc.csv``, ``p1-acc.csv`` or ``p1.acc.csv``.
+            labels: Table with one row per recording, or one row per interval with the
+                columns "start" and "stop" on the clock of the recordings. It decides
+                which recordings are read, and their order. None reads every file: those
+                in subfolders as ``recording/sensor``, others as recordings.
+            modalities: Names of the channels of each modality. Default: each sensor; in
+                a file of several sensors, the channels with the same first word (up to
+                a space, "_", "-" or "."), and the others alone.
+            rates: Hz, one number or by modality, of tables without a column of times.
+            time: Column of times in tables. Default: a column named like "time",
+                "timestamp" or "time_ms", or the column of dates. It is no channel.
+            y: Column of labels. Labels of intervals, and labels that are a column of
+                the recordings, become a modality of this name for the ``label`` of
+                :meth:`windows`.
+            ids: Column of the recordings in the table of labels. Default: "recording",
+                "id", "file", "filename" or "record".
+            groups: Column of groups, such as the subject.
+
+        Returns:
+            Data with one sample per recording. Times of EDF and WFDB files count from
+            the earliest start among the files of the recording.
+
+        Raises:
+            ConfigError: If edfio or wfdb is needed and not installed.
+            DataError: If a file or the table cannot be read, a channel has no times and
+                no rate, or its unit differs between recordings.
+
+        Example:
+            >>> import pandas as pd
+            >>> from tempfile import TemporaryDirectory
+            >>> acc = pd.DataFrame({"time": [0, 0.5], "x": [1, 3], "y": [2, 4]})
+            >>> hr = pd.DataFrame({"time": [0], "bpm": [61]})
+            >>> labels = pd.DataFrame({"recording": ["p1"], "activity": ["walk"]})
+            >>> with TemporaryDirectory() as folder:
+            ...     acc.to_csv(f"{folder}/p1_acc.csv", index=False)
+            ...     hr.to_csv(f"{folder}/p1_hr.csv", index=False)
+            ...     MultimodalData.from_recordings(folder, labels, y="activity")
+            MultimodalData: 1 samples
+              acc: [N, T, 2] vector, 0% missing
+              hr: [N, T, 1] vector, 0% missing
+        """
+        from mmgraph.data.io import recordings as files
+
+        files.check_rates(rates)
+        table = (
+            None
+            if labels is None
+            else files.read_label_table(labels, y=y, ids=ids, groups=groups)
+        )
+        known = None if table is None else table.recordings
+        found = files.find_recordings(Path(folder), known, labels=labels)
+        content = files.read_recordings(found, time)
+        return cls.from_columns(
+            **files.build_parts(
+                [*found], content, table, modalities=modalities, rates=rates, y=y
+            )
+        )
 
     def to_parquet(self, path: PathLike) -> None:
         """Write a Parquet file with page checksums, for :meth:`from_parquet`.

@@ -3,12 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from mmgraph.data.column import Column
 from mmgraph.data.concat import as_text
+from mmgraph.data.notices import warn
 from mmgraph.errors import Argument, Code, DataError
-from mmgraph.schema import NEEDS_ENCODER, Kind, Modality, Schema
+from mmgraph.schema import NEEDS_ENCODER, Kind, Modality, Schema, TimeWindow
 
 PATHS = "strings (paths of files)"
+MERGED = 0.5  # share of samples whose rows are merged, from which edges are checked
+ALMOST_ALL = 0.9  # share of merged samples whose neighboring nodes are not connected
 
 
 def infer_schema(columns: Mapping[str, Column]) -> Schema:
@@ -146,4 +151,46 @@ def _check_column(column: Column, modality: Modality) -> None:
                 Argument("time", False),
                 " in its Modality.",
             ),
+        )
+
+
+def warn_self_loops(columns: Mapping[str, Column], schema: Schema) -> None:
+    """Warn about relations in time that connect merged nodes with themselves only.
+
+    A sequence of more than ``max_nodes`` rows becomes that many nodes, whose distance
+    can exceed the reach of a `TimeWindow`.
+
+    Args:
+        columns: Columns in the form of the schema.
+        schema: Schema with the relations.
+    """
+    for relation in schema.relations:
+        name, topology = relation.source, relation.topology
+        column = columns.get(name)
+        if name != relation.target or not isinstance(topology, TimeWindow):
+            continue
+        if column is None or column.time is None or not column.present.any():
+            continue
+        most = schema.modality(name).max_nodes
+        merged = np.flatnonzero(column.lengths > most)
+        if len(merged) <= MERGED * column.present.sum():
+            continue
+        first, last = column.offsets[merged], column.offsets[merged + 1] - 1
+        rows = column.lengths[merged]
+        spacing = (column.time[last] - column.time[first]) / (rows - 1) * rows / most
+        if (spacing > topology.seconds).mean() < ALMOST_ALL:
+            continue
+        typical = float(np.median(spacing))
+        enough = (
+            ""
+            if not topology.seconds
+            else (
+                f", or max_nodes={int(np.ceil(2 * typical * most / topology.seconds))}"
+            )
+        )
+        warn(
+            f"Relation {relation.edge_type} connects nodes at most "
+            f"{topology.seconds:g} s apart, but sequences of {name!r} are merged into "
+            f"{most} nodes {typical:.2g} s apart: nearly all of its edges are "
+            f"self-loops. Use TimeWindow({2 * typical:.2g}){enough}."
         )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmgraph.data.column import AnyArray, IntArray
+from mmgraph.data.notices import warn
 from mmgraph.errors import DataError, MMGraphError
 
 
@@ -103,6 +104,56 @@ def member_weights(
         folds = assign_folds(y, groups, num_folds, seed=seed + 1 + turn)
         weights[e, folds == fold] = 0
     return weights
+
+
+def official_indices(split_name: AnyArray | None) -> tuple[IntArray, IntArray]:
+    """Return the training and the test samples of an official split.
+
+    Args:
+        split_name: ``[N]`` part of each sample, or None.
+
+    Raises:
+        DataError: If a part has no sample.
+    """
+    if split_name is None:
+        raise DataError(
+            "official_split must have data with a split_name, got none. Use split for "
+            "a random split."
+        )
+    parts = [np.flatnonzero(split_name == part) for part in ("train", "test")]
+    if not all(map(len, parts)):
+        names = ", ".join(map(str, np.unique(split_name.astype(str))))
+        raise DataError(
+            f"split_name must have the parts train and test, got {names}. Select the "
+            "parts by data[data.split_name == name]."
+        )
+    return parts[0], parts[1]
+
+
+def warn_official_split(split_name: AnyArray | None) -> None:
+    """Warn that a random split mixes the parts of an official one."""
+    if split_name is None or {"train", "test"} - set(split_name.tolist()):
+        return
+    warn(
+        "split mixes the parts of the official split of these data at random. Use "
+        "official_split() for results to compare with others, or "
+        "replace(split_name=None) first."
+    )
+
+
+def group_names(groups: AnyArray | None) -> list[str | int]:
+    """Return the names of the groups in order.
+
+    Raises:
+        DataError: If there are fewer than two.
+    """
+    names = [] if groups is None else np.unique(groups).tolist()
+    if len(names) < 2:
+        raise DataError(
+            "leave_one_group_out must have data of at least 2 groups, got "
+            f"{len(names)}. Pass groups when the data are built."
+        )
+    return names
 
 
 _MAX_FOLDS = 10  # more are worth their time only if 1 / share is a whole number

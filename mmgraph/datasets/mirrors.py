@@ -366,7 +366,10 @@ def _nlvr(arrays: Arrays) -> MultimodalData:
 
 
 def _kiba(arrays: Arrays, part: str = "part") -> MultimodalData:
-    """Pairs of a molecule and a kinase, as strings of letters."""
+    """Pairs of a molecule and a kinase, as strings of letters.
+
+    Groups are molecules if those of the test part are new.
+    """
     used = arrays[part] > 0
     molecule, protein = arrays["molecule"][used], arrays["protein"][used]
     modalities = [
@@ -379,6 +382,7 @@ def _kiba(arrays: Arrays, part: str = "part") -> MultimodalData:
             "protein": arrays["sequence"][protein],
         },
         y=arrays["y"][used].astype(np.int64),
+        groups=molecule if part == "part" else None,
         split_name=np.where(arrays[part][used] == 1, "train", "test"),
         schema=Schema.star(modalities),
     )

@@ -5,7 +5,7 @@ Letters: ``N`` samples, ``M`` modalities, ``F`` features, ``D`` coordinates of p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -21,6 +21,7 @@ from mmgraph.embedding.kernel_ridge import (
 from mmgraph.embedding.modality_weights import ModalityWeightFitter, weighted_mean
 from mmgraph.embedding.space import EmbeddingSpace, as_probabilities, concat_weighted
 from mmgraph.embedding.training_data import EmbeddingTrainingData
+from mmgraph.embedding.windows import BLOCK_ROWS, WindowMap, fit_windows, plan_windows
 from mmgraph.errors import DataError
 from mmgraph.experts.links import ExpertKind
 from mmgraph.experts.stacking import fit_evidence
@@ -70,19 +71,19 @@ class _Part:
 
 @dataclass(frozen=True)
 class _PairPart:
-    """Coordinates of training pairs, and vectors of aligned modalities.
+    """Coordinates of training pairs, and vectors of aligned modalities or recordings.
 
     Attributes:
         coordinates: Maps to coordinates of pairs, ``[N, M, D]`` out of sample.
         weights: ``[M]`` weight of each modality.
-        aligned: Map of aligned modalities.
-        vectors: ``[N, M, G]`` vectors of aligned modalities.
+        aligned: Map of aligned modalities, or of recordings.
+        vectors: ``[N, M, G]`` their vectors, out of sample.
         aligned_weight: Weight of these vectors in an inner product, a scalar.
     """
 
     coordinates: _Part
     weights: Tensor
-    aligned: AlignedMap
+    aligned: AlignedMap | WindowMap
     vectors: Tensor
     aligned_weight: Tensor
 
@@ -134,7 +135,7 @@ def fit_space(
             f"{', '.join(samples.features)}. Give samples that have more than one."
         )
     weights = ModalityWeightFitter(samples, present, generator)
-    pairs = _fit_pair_part(samples, pair_fitter, aligned, weights)
+    pairs = _fit_pair_part(samples, pair_fitter, aligned, weights, generator)
     classes = class_fitter.fit(class_fitter.labels()) if class_fitter else None
     by_class = pair_fitter is None and class_fitter is not None
     if pair_fitter is not None and classes is not None:
@@ -163,18 +164,33 @@ def _fit_pair_part(
     fitter: "_PairFitter | None",
     aligned: Sequence[str],
     weights: ModalityWeightFitter,
+    generator: torch.Generator,
 ) -> _PairPart:
-    """Fit maps to pairs, if any, and the map of aligned modalities."""
+    """Fit maps to pairs, if any, and the map of aligned modalities or recordings."""
     coordinates = _Part([], torch.zeros(*samples.present.shape, 0))
     weight = torch.ones(samples.present.shape[1])
     if fitter is not None:
         coordinates = fitter.fit()
         weight = weights.pair_weights(coordinates.evidence)
-    fitted = fit_aligned(samples.features, aligned)
-    vectors = fitted.evidence(list(samples.features.values()))
+    fitted: AlignedMap | WindowMap
+    widths = plan_windows(samples.schema, samples.present)
+    if fitter is not None and not aligned and any(widths):
+        names = list(samples.features)
+        tables = _window_tables(WindowMap(names, widths, 0), samples)
+        fitted, vectors = fit_windows(names, widths, tables, samples.folds, generator)
+    else:
+        fitted = fit_aligned(samples.features, aligned)
+        vectors = fitted.evidence(list(samples.features.values()))
     weighted = coordinates.evidence * weight[:, None]
     aligned_weight = weights.fit_aligned_weight(weighted, vectors)
     return _PairPart(coordinates, weight, fitted, vectors, aligned_weight)
+
+
+def _window_tables(windows: WindowMap, samples: EmbeddingTrainingData) -> list[Tensor]:
+    """Return the windows of all training samples, ``[N, W C]`` by modality."""
+    blocks = torch.arange(len(samples.folds)).split(BLOCK_ROWS)
+    parts = [windows.tables(samples.batch(rows)) for rows in blocks]
+    return [torch.cat(each) for each in zip(*parts, strict=True)]
 
 
 def _assemble(
@@ -223,14 +239,19 @@ class _PairFitter:
     ) -> None:
         present = samples.present
         self.used = present & (present.sum(1, keepdim=True) > 1)
-        self.regressions = _prepare_regressions(samples, self.used, generator)
+        regressions = _prepare_regressions(samples, self.used, generator)
+        mixing = [samples.mixing.get(name) for name in samples.features]
+        self.regressions = [
+            r if mixed is None else replace(r, mixing=mixed[r.rows])
+            for r, mixed in zip(regressions, mixing, strict=True)
+        ]
         self.basis = shared_components(
             self.regressions, len(self.used), channels, generator
         )
 
     def fit(self) -> _Part:
         """Fit the maps to the shared components ``[N, D]``."""
-        maps = [r.fit(self.basis[r.rows]) for r in self.regressions]
+        maps = [r.fit(r.targets(self.basis)) for r in self.regressions]
         return _Part(maps, self.out_of_sample())
 
     def out_of_sample(self, folds: Tensor | None = None) -> Tensor:
@@ -245,7 +266,7 @@ class _PairFitter:
         evidence = torch.zeros(*self.used.shape, self.basis.shape[1])
         for m, r in enumerate(self.regressions):
             left_out = None if folds is None else folds[r.rows]
-            predicted = r.leave_group_out(self.basis[r.rows], left_out)
+            predicted = r.leave_group_out(r.targets(self.basis), left_out)
             evidence[r.rows, m] = predicted.float()
         return evidence
 

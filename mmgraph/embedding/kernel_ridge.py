@@ -38,6 +38,8 @@ class KernelRidge:
         kernel: ``[n, L]`` double, kernel of rows and landmarks.
         solver: ``[L, n]`` double, maps targets to weights.
         groups: ``[n]`` group numbers.
+        mixing: ``[n, N]`` double, weights of the samples whose coordinates are the
+            targets of a row; None for those of its own sample.
     """
 
     map: RBFMap
@@ -45,6 +47,20 @@ class KernelRidge:
     kernel: Tensor
     solver: Tensor
     groups: Tensor
+    mixing: Tensor | None = None
+
+    def targets(self, coordinates: Tensor) -> Tensor:
+        """Return the targets ``[n, D]`` of coordinates of samples ``[N, D]``."""
+        if self.mixing is None:
+            return coordinates[self.rows]
+        return self.mixing @ coordinates
+
+    def add_to_samples(self, total: Tensor, x: Tensor) -> None:
+        """Add values of rows ``[n, D]`` to those of their samples ``[N, D]``."""
+        if self.mixing is None:
+            total.index_add_(0, self.rows, x)
+        else:
+            total.addmm_(self.mixing.T, x)
 
     def fit(self, target: Tensor) -> RBFMap:
         """Return the map that is fitted to targets ``[n, D]``."""
@@ -118,7 +134,8 @@ def shared_components(
 ) -> Tensor:
     """Return the principal directions of the responses of all modalities.
 
-    Computed by block power iteration on the sum of ``H_m H_m'`` over modalities.
+    Computed by block power iteration on the sum of ``H_m H_m'`` over modalities, and of
+    ``S_m' H_m H_m' S_m`` for targets that are mixed by ``S_m``.
 
     Args:
         regressions: Kernel ridge regression of each modality.
@@ -138,9 +155,9 @@ def shared_components(
     for _ in range(POWER_STEPS):
         total = torch.zeros_like(basis)
         for r in regressions:
-            fitted = r.kernel @ (r.solver @ basis[r.rows])
+            fitted = r.kernel @ (r.solver @ r.targets(basis))
             back = r.solver.T @ (r.kernel.T @ fitted)
-            total.index_add_(0, r.rows, back)
+            r.add_to_samples(total, back)
         basis, triangle = torch.linalg.qr(total)
     left = torch.linalg.svd(triangle).U
     return basis @ left[:, :channels]

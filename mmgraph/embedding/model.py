@@ -39,7 +39,7 @@ class EmbeddingFusion(nn.Module):
             batch: Packed rows of the samples.
             features: ``[B, F_m]`` for each modality; a missing one is an all-NaN row.
         """
-        evidence, present = self.space.evidence(features)
+        evidence, present = self.space.evidence(self.space.tables(batch, features))
         z = self.space(evidence, present)
         if float(self.beta):
             offset = self.graph(batch, self.space.by_modality(evidence)).logits.mean(0)

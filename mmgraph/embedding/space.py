@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmgraph.data.batch import Batch
 from mmgraph.embedding.aligned import AlignedMap
+from mmgraph.embedding.windows import WindowMap
 from mmgraph.nn.radial import RBFMap
 from mmgraph.ops import present_rows
 
@@ -27,7 +29,7 @@ class EmbeddingSpace(nn.Module):
     - *pairs*: a weighted sum over the present modalities of their similarities to
       training pairs (see :mod:`mmgraph.embedding.kernel_ridge`), concatenated, with
       weight ``aligned_weight``, with the sum of the vectors of aligned modalities,
-      whose cosines are meaningful without training;
+      whose cosines are meaningful without training, or of recordings in time windows;
     - *classes*: a weighted mean over the present modalities of class probabilities p,
       and ``sqrt(1 - |p|^2)`` in a separate coordinate of each modality, for unit
       length. The inner product of rows of different modalities is ``sum_c p_c q_c``,
@@ -39,8 +41,8 @@ class EmbeddingSpace(nn.Module):
         class_maps: ``M`` maps to ``K`` scores; empty without classes.
         experts: ``M`` lists of base learners, whose probabilities are averaged with
             those of the class maps.
-        aligned: Map of ``M`` modalities to ``G`` channels; ``G`` is 0 without aligned
-            modalities.
+        aligned: Map of ``M`` modalities to ``G`` channels, of vectors or of recordings;
+            ``G`` is 0 without aligned modalities and recordings.
         channels: ``D``; 0 without pairs.
         num_classes: ``K``; 0 without classes.
 
@@ -60,7 +62,7 @@ class EmbeddingSpace(nn.Module):
         pair_maps: nn.ModuleList,
         class_maps: nn.ModuleList,
         experts: nn.ModuleList,
-        aligned: AlignedMap,
+        aligned: AlignedMap | WindowMap,
         *,
         channels: int,
         num_classes: int,
@@ -95,15 +97,28 @@ class EmbeddingSpace(nn.Module):
         """Width of an embedding, W."""
         return self.evidence_channels + bool(self.num_classes) * self.num_modalities
 
-    def evidence(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def tables(self, batch: Batch, features: Sequence[Tensor]) -> list[Tensor]:
+        """Return the features, then the windows of each modality, if there are any.
+
+        Args:
+            batch: Packed rows of the samples.
+            features: ``[N, F_m]`` for each modality; a missing one is an all-NaN row.
+        """
+        if isinstance(self.aligned, WindowMap):
+            return [*features, *self.aligned.tables(batch)]
+        return list(features)
+
+    def evidence(self, tables: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the evidence of each modality.
 
         Args:
-            features: ``[N, F_m]`` for each modality; a missing one is an all-NaN row.
+            tables: See :meth:`tables`.
 
         Returns:
             ``[N, M, C]``, zero where the modality is missing, and ``[N, M]`` Bool.
         """
+        features = tables[: self.num_modalities]
+        vectors = tables[-self.num_modalities :]  # windows, or features as well
         present = present_rows(features)
         evidence = []
         for m, x in enumerate(features):
@@ -111,7 +126,7 @@ class EmbeddingSpace(nn.Module):
             parts = []
             if self.channels:
                 parts.append(self.pair_maps[m](x[rows]))
-            parts.append(self.aligned(m, x[rows]))
+            parts.append(self.aligned(m, vectors[m][rows]))
             if self.num_classes:
                 parts.append(self.probabilities(m, x[rows]))
             part = torch.cat(parts, dim=1)
@@ -198,7 +213,7 @@ def empty_space(
     widths: Sequence[int],
     landmarks: Sequence[Sequence[int]],
     experts: nn.ModuleList,
-    aligned: AlignedMap,
+    aligned: AlignedMap | WindowMap,
     channels: int,
     num_classes: int,
 ) -> EmbeddingSpace:
@@ -209,7 +224,7 @@ def empty_space(
         landmarks: Number of landmarks of each modality, for pair maps and for class
             maps.
         experts: ``M`` lists of base learners.
-        aligned: Map of aligned modalities.
+        aligned: Map of aligned modalities, or of recordings.
         channels: ``D``.
         num_classes: ``K``.
     """

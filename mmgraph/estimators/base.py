@@ -5,7 +5,7 @@ Letters: ``N`` samples, ``B`` samples of a batch.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmgraph._progress import show_progress
+from mmgraph._random import draws_from
 from mmgraph.data import MultimodalData
 from mmgraph.data.batch import Batch
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup, local_device
@@ -23,6 +24,7 @@ from mmgraph.estimators.persistence import PersistenceMixin
 from mmgraph.estimators.validation import resolve_device
 from mmgraph.experts.links import ExpertKind
 from mmgraph.model import FusionModel
+from mmgraph.model.custom_modules import CustomModules
 from mmgraph.model.readouts import ReadoutKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.evidence_pool import Pool
@@ -177,6 +179,11 @@ class FusionEstimator(PersistenceMixin):
 
     # Fitting
 
+    @property
+    def _custom_modules(self) -> CustomModules:
+        """Custom modules of the graph networks."""
+        return CustomModules(None, {})
+
     def _build_graph(self, task: Task, evidence_channels: int) -> FusionModel:
         return FusionModel(
             self.schema_,
@@ -188,6 +195,8 @@ class FusionEstimator(PersistenceMixin):
             feed_forward=self.feed_forward,  # type: ignore[arg-type]
             readout=self.readout,
             completion=self.completion,
+            conv=self._custom_modules.conv,
+            encoders=self._custom_modules.builders,
             evidence_channels=evidence_channels,
             members=int(self.members),
             seed=int(self.seed),
@@ -203,8 +212,12 @@ class FusionEstimator(PersistenceMixin):
     ) -> None:
         """Fit graph networks to the residual of the pool, and choose their weight."""
         options = self._train_options(num_samples)
+        custom = self._custom_modules
+        is_custom = custom.conv is not None or len(custom.encoders) > 0
+        draws = draws_from(int(self.seed)) if is_custom else nullcontext()
         verbose = self.verbose if processes.is_main_process else False
-        with show_progress(FITTING, options.max_steps, verbose) as on_step:
+        progress = show_progress(FITTING, options.max_steps, verbose)
+        with draws, progress as on_step:
             beta, self.history_ = fit_members(
                 self.model_.graph,
                 pool,

@@ -11,7 +11,7 @@ from mmgraph.typing import PathLike
 
 if TYPE_CHECKING:
     from mmgraph.estimators.base import FusionEstimator
-    from mmgraph.estimators.featurize import Encoder
+    from mmgraph.model.custom_modules import AnyEncoder, ModuleBuilder
 
 # module of each class, imported when a model of the class is loaded
 MODULES = {
@@ -27,7 +27,8 @@ def load_estimator(
     folder: PathLike,
     *,
     device: str | None = None,
-    encoders: "Mapping[str, Encoder] | None" = None,
+    encoders: "Mapping[str, AnyEncoder] | None" = None,
+    conv: "ModuleBuilder | None" = None,
 ) -> "FusionEstimator":
     """Load an estimator that ``save_pretrained`` wrote, whatever its class.
 
@@ -35,21 +36,23 @@ def load_estimator(
         folder: Folder of the saved estimator.
         device: Device of the model; default: a GPU if there is one.
         encoders: Pretrained encoder, or its path or name, by modality; default: the
-            locations at the time of the fit.
+            locations at the time of the fit. Also the custom encoders of the fit.
+        conv: The ``conv`` of the fit.
 
     Returns:
         The fitted estimator.
 
     Raises:
         CheckpointError: If files are damaged or of another program, the class is
-            unknown, or a pretrained encoder is not found or is another one.
-        ConfigError: If an encoder is given for a modality that had none.
+            unknown, a pretrained encoder is not found or is another one, or a custom
+            module of the fit is not given.
+        ConfigError: If an encoder or convolution is given to a model that had none.
     """
     saved = checkpoint.load(folder)
     name = kind_of(folder, saved.manifest)
     kind = getattr(import_module(MODULES[name]), name)
     estimator: FusionEstimator = kind.from_saved(
-        folder, saved, device=device, encoders=encoders
+        folder, saved, device=device, encoders=encoders, conv=conv
     )
     return estimator
 

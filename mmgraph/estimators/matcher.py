@@ -223,7 +223,7 @@ class FusionMatcher(PairEstimator):
         }
 
     def _model_from_config(self, manifest: dict[str, Any]) -> MatchFusion:
-        space = space_from_config(manifest["space"], self.input_spec_.widths)
+        space = space_from_config(manifest["space"], self.input_spec_)
         return self._build(space, int(manifest["num_reference"]))
 
     def _fit_pairs(
@@ -411,19 +411,29 @@ class FusionMatcher(PairEstimator):
             read.append(self.input_spec_.read(data.select(have), progress=self.verbose))
         return read[0], read[1]
 
+    def _evidence(self, side: MultimodalData) -> tuple[Tensor, Tensor, Tensor]:
+        """Return evidence, presence and hubness offset of the samples of a side."""
+        device, pool = self.model_.beta.device, self.model_.pool
+        features = self.input_spec_.features(side)
+        parts = []
+        for start in range(0, max(len(side), 1), PREDICT_BATCH):
+            rows = np.arange(start, min(start + PREDICT_BATCH, len(side)))
+            own = [x[start : start + PREDICT_BATCH].to(device) for x in features]
+            tables = pool.space.tables(side.batch(rows).to(device), own)
+            evidence, present = pool.space.evidence(tables)
+            offset = pool.hubness_offset(evidence[:, :, None], present)
+            parts.append((evidence, present, offset))
+        evidence, present, offset = (torch.cat(x) for x in zip(*parts, strict=True))
+        return evidence, present, offset
+
     @torch.no_grad()
     def _predict_pairs(
         self, left: MultimodalData, right: MultimodalData, a: IntArray, b: IntArray
     ) -> FloatArray:
         """Return the probability of each pair of rows, ``[P]``."""
-        device, pool = self.model_.beta.device, self.model_.pool
-        sides: list[tuple[Tensor, Tensor, Tensor]] = []
+        device = self.model_.beta.device
+        sides = [self._evidence(side) for side in (left, right)]
         probabilities: list[FloatArray] = []
-        for side in (left, right):
-            features = self.input_spec_.features(side)
-            evidence, present = pool.space.evidence([x.to(device) for x in features])
-            offset = pool.hubness_offset(evidence[:, :, None], present)
-            sides.append((evidence, present, offset))
         for start in range(0, len(a), PREDICT_BATCH):
             i, j = (rows[start : start + PREDICT_BATCH] for rows in (a, b))
             at = [torch.from_numpy(rows).to(device) for rows in (i, j)]

@@ -21,12 +21,14 @@ from mmgraph.embedding.fit import FittedSpace, Supervision, fit_space
 from mmgraph.embedding.group_imputation import impute_from_group
 from mmgraph.embedding.space import EmbeddingSpace, empty_space
 from mmgraph.embedding.training_data import EmbeddingTrainingData
-from mmgraph.errors import ConfigError, DataError
+from mmgraph.embedding.windows import NUM_COMPONENTS, WindowMap
+from mmgraph.errors import CheckpointError, ConfigError, DataError
 from mmgraph.estimators.base import FusionEstimator
 from mmgraph.estimators.featurize import Featurizer
 from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.estimators.validation import PAIR_CONSTRAINTS, Constraint
 from mmgraph.experts.serialization import experts_config, experts_from_config
+from mmgraph.files import shorten
 from mmgraph.model_card import model_card
 from mmgraph.nn.heads import Classification
 from mmgraph.nn.radial import RBFMap
@@ -44,11 +46,15 @@ class PairEstimator(FusionEstimator):
     _constraints: ClassVar[Mapping[str, Constraint]] = PAIR_CONSTRAINTS
 
     def _fit_space(
-        self, data: MultimodalData
+        self, data: MultimodalData, mixing: Mapping[str, Tensor] | None = None
     ) -> tuple[MultimodalData, EmbeddingTrainingData, FittedSpace]:
         """Fit the embedding space.
 
         Modalities to which nothing could be fitted count as missing.
+
+        Args:
+            data: Samples.
+            mixing: As in :class:`EmbeddingTrainingData`.
 
         Returns:
             The samples with the modalities of the schema, the training data of the
@@ -58,7 +64,7 @@ class PairEstimator(FusionEstimator):
             data = data.with_schema(self.schema)
         spec, data = InputSpec.fit(
             data,
-            encoders=self.encoders,
+            encoders=self.encoders,  # type: ignore[arg-type]
             device=self.device,
             progress=self.verbose,
             categories_as_text=True,
@@ -66,6 +72,7 @@ class PairEstimator(FusionEstimator):
         self.input_spec_ = spec
         data = impute_from_group(data)
         samples = to_training_data(data, self.supervision, int(self.seed))
+        samples = replace(samples, mixing=mixing or {})
         fitted = fit_space(
             samples,
             supervision=self.supervision,
@@ -144,9 +151,7 @@ class PairEstimator(FusionEstimator):
         return {"space": space_config(self._space)}
 
     def _model_from_config(self, manifest: dict[str, Any]) -> nn.Module:
-        return self._build(
-            space_from_config(manifest["space"], self.input_spec_.widths)
-        )
+        return self._build(space_from_config(manifest["space"], self.input_spec_))
 
 
 def check_multimodal(data: Any) -> MultimodalData:  # noqa: ANN401
@@ -184,11 +189,16 @@ def to_training_data(
         torch.from_numpy(encode_groups(data.groups, len(data))),
         None if classes is None else torch.from_numpy(classes),
         torch.from_numpy(assign_folds(keys, data.groups, num_folds, seed=seed)),
+        data.schema,
+        lambda rows: data.batch(rows.numpy()),
     )
 
 
 def space_config(space: EmbeddingSpace) -> dict[str, Any]:
     """Return the configuration of a space, as JSON."""
+    aligned, windows = space.aligned, {}
+    if isinstance(aligned, WindowMap):
+        windows = {"windows": [aligned.widths, aligned.num_components]}
     return {
         "landmarks": [
             [len(m.landmark) for m in maps if isinstance(m, RBFMap)]
@@ -197,24 +207,54 @@ def space_config(space: EmbeddingSpace) -> dict[str, Any]:
         "experts": experts_config(
             experts for experts in space.experts if isinstance(experts, nn.ModuleList)
         ),
-        "aligned": list(space.aligned.aligned),
-        "aligned_channels": space.aligned.channels,
+        "aligned": list(aligned.aligned),
+        "aligned_channels": aligned.channels,
         "channels": space.channels,
         "num_classes": space.num_classes,
+        **windows,
     }
 
 
-def space_from_config(config: dict[str, Any], widths: Sequence[int]) -> EmbeddingSpace:
-    """Build a space from its configuration, with empty tensors."""
+def space_from_config(config: dict[str, Any], spec: InputSpec) -> EmbeddingSpace:
+    """Build a space from its configuration, with empty tensors.
+
+    Raises:
+        CheckpointError: If windows do not fit the modalities.
+    """
     task = Classification(max(int(config["num_classes"]), 1))
+    aligned: AlignedMap | WindowMap
+    if "windows" in config:
+        widths, num_components = config["windows"]
+        _check_windows(widths, num_components, spec)
+        aligned = WindowMap(spec.schema.modality_names, widths, num_components)
+    else:
+        aligned = AlignedMap(config["aligned"], int(config["aligned_channels"]))
     return empty_space(
-        widths,
+        spec.widths,
         config["landmarks"],
-        experts_from_config(config["experts"], widths, task),
-        AlignedMap(config["aligned"], int(config["aligned_channels"])),
+        experts_from_config(config["experts"], spec.widths, task),
+        aligned,
         int(config["channels"]),
         int(config["num_classes"]),
     )
+
+
+def _check_windows(widths: Sequence[int], num_components: int, spec: InputSpec) -> None:
+    """Check the number of channels of modalities that are compared in windows.
+
+    Raises:
+        CheckpointError: If it is not that of the schema, or 0.
+    """
+    known = [(0, int(m.channels or 0)) for m in spec.schema.modalities]
+    if num_components not in range(1, NUM_COMPONENTS + 1) or not (
+        len(widths) == len(known)
+        and all(width in own for width, own in zip(widths, known, strict=True))
+    ):
+        raise CheckpointError(
+            f"windows must have the channels of each modality or 0, and 1 to "
+            f"{NUM_COMPONENTS} components, got {shorten(widths)} and "
+            f"{shorten(num_components)}."
+        )
 
 
 def modalities_without_partner(present: Tensor, names: Sequence[str]) -> list[str]:

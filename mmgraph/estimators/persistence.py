@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mmgraph import checkpoint
 from mmgraph._trace import describe_failure, trace
 from mmgraph.errors import CheckpointError
-from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.input_spec import InputSpec
 from mmgraph.estimators.validation import (
     CONSTRAINTS,
@@ -23,6 +22,12 @@ from mmgraph.estimators.validation import (
 )
 from mmgraph.experts.serialization import count_objects, load_tensors
 from mmgraph.files import shorten
+from mmgraph.model.custom_modules import (
+    AnyEncoder,
+    CustomModules,
+    ModuleBuilder,
+    pretrained_encoders,
+)
 from mmgraph.model_card import write_card
 from mmgraph.schema import Schema
 from mmgraph.typing import PathLike
@@ -30,11 +35,11 @@ from mmgraph.typing import PathLike
 SelfT = TypeVar("SelfT", bound="PersistenceMixin")
 
 # parameters that do not affect the model, or are saved separately
-RUNTIME_PARAMS = ("device", "verbose", "checkpoint_dir", "encoders")
+RUNTIME_PARAMS = ("device", "verbose", "checkpoint_dir", "encoders", "conv")
 # entries of a manifest that do not describe modules
 NOT_MODULES = (
     *("inputs", "params", "parts_sha256", "parts_bytes"),
-    *("conformal", "training_summary", "columns"),
+    *("conformal", "training_summary", "columns", "modules"),
 )
 
 
@@ -47,11 +52,14 @@ class PersistenceMixin(BaseEstimator):
     """
 
     device: str | None
-    encoders: Mapping[str, Encoder] | None
+    encoders: Mapping[str, AnyEncoder] | None
     num_layers: int
     input_spec_: InputSpec
     model_: Any  # the module of the estimator
     _constraints: ClassVar[Mapping[str, Constraint]] = CONSTRAINTS
+
+    def _set_modules(self, modules: CustomModules) -> None:
+        """Set the parameters that are custom modules, before a model is built."""
 
     def _check_params(self) -> None:
         """Check the parameters of the constructor."""
@@ -67,7 +75,8 @@ class PersistenceMixin(BaseEstimator):
             folder: Folder; created if necessary. A model in the folder is replaced.
 
         Raises:
-            CheckpointError: If the folder cannot be written.
+            CheckpointError: If the folder cannot be written, or the model has base
+                learners of scikit-learn.
             NotFittedError: If the estimator is not fitted.
         """
         self._save(folder, {})
@@ -108,7 +117,8 @@ class PersistenceMixin(BaseEstimator):
         *,
         device: str | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
-        encoders: Mapping[str, Encoder] | None = None,
+        encoders: Mapping[str, AnyEncoder] | None = None,
+        conv: ModuleBuilder | None = None,
     ) -> SelfT:
         """Load an estimator that :meth:`save_pretrained` wrote.
 
@@ -117,12 +127,16 @@ class PersistenceMixin(BaseEstimator):
             device: Device of the model; default: a GPU if there is one.
             functions: Function of each Custom topology of the schema, by name.
             encoders: Pretrained encoder, or its path or name, by modality; default: the
-                locations at the time of the fit.
+                locations at the time of the fit. Also the custom encoders of the fit,
+                whose parameters are saved without their code.
+            conv: The ``conv`` of the fit, likewise.
 
         Raises:
             CheckpointError: If files are damaged, of another program or of another
-                estimator, or a pretrained encoder is not found or is another one.
-            ConfigError: If the device is unknown.
+                estimator, a pretrained encoder is not found or is another one, or a
+                custom module of the fit is not given.
+            ConfigError: If the device is unknown, or a custom module is given to a
+                model without one.
         """
         saved = checkpoint.load(folder)
         if saved.manifest.get("estimator") != cls.__name__:
@@ -130,7 +144,7 @@ class PersistenceMixin(BaseEstimator):
                 f"{folder} must hold a {cls.__name__}, got "
                 f"{shorten(saved.manifest.get('estimator'))}."
             )
-        return cls.from_saved(folder, saved, device, functions, encoders)
+        return cls.from_saved(folder, saved, device, functions, encoders, conv)
 
     @classmethod
     def from_saved(
@@ -139,7 +153,8 @@ class PersistenceMixin(BaseEstimator):
         saved: checkpoint.SavedModel,
         device: str | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
-        encoders: Mapping[str, Encoder] | None = None,
+        encoders: Mapping[str, AnyEncoder] | None = None,
+        conv: ModuleBuilder | None = None,
     ) -> SelfT:
         """Build an estimator of this class from the content of its folder.
 
@@ -149,14 +164,19 @@ class PersistenceMixin(BaseEstimator):
             device: As in :meth:`from_pretrained`.
             functions: As in :meth:`from_pretrained`.
             encoders: As in :meth:`from_pretrained`.
+            conv: As in :meth:`from_pretrained`.
 
         Raises:
             CheckpointError: As in :meth:`from_pretrained`.
             ConfigError: If the device is unknown.
         """
         where, manifest = resolve_device(device), trace(saved.manifest)
+        modules = CustomModules.of(conv, encoders)
+        modules.check(folder, saved.manifest.get("modules", {}))
         try:
-            estimator = cls._restored(saved.tensors, manifest, dict(functions or {}))
+            estimator = cls._restored(
+                saved.tensors, manifest, dict(functions or {}), modules
+            )
         except checkpoint.LOAD_ERRORS as error:
             raise CheckpointError(
                 f"{folder} must describe a model of this version: "
@@ -165,10 +185,13 @@ class PersistenceMixin(BaseEstimator):
         estimator.device = device
         estimator.model_.to(where)
         spec = estimator.input_spec_
-        spec = spec.with_encoders(folder, manifest["inputs"], encoders, device)
+        given = pretrained_encoders(encoders)
+        spec = spec.with_encoders(folder, manifest["inputs"], given, device)
         estimator.input_spec_ = spec
-        loaded = spec.featurizer.encoders.items()
-        estimator.encoders = {k: v for k, v in loaded if v is not None} or None
+        loaded: dict[str, AnyEncoder] = {
+            k: v for k, v in spec.featurizer.encoders.items() if v is not None
+        }
+        estimator.encoders = (loaded | dict(modules.encoders)) or None
         return estimator
 
     @classmethod
@@ -177,13 +200,18 @@ class PersistenceMixin(BaseEstimator):
         tensors: dict[str, Tensor],
         manifest: dict[str, Any],
         functions: dict[str, Callable[..., Any]],
+        modules: CustomModules,
     ) -> SelfT:
         given = manifest["given_schema"]
         schema = None if given is None else Schema.from_json(given, functions)
         params = {**manifest["params"], "schema": schema}
         if isinstance(params.get("class_weight"), list):
             params["class_weight"] = dict(params["class_weight"])
-        estimator = cls(**{**params, "experts": tuple(params["experts"])})
+        for name in ("experts", "base_learners"):
+            if params.get(name) is not None:
+                params[name] = tuple(params[name])
+        estimator = cls(**params)
+        estimator._set_modules(modules)
         estimator._check_params()
         inputs = manifest["inputs"]
         spec = InputSpec.from_json(inputs, functions=functions)
@@ -200,7 +228,7 @@ class PersistenceMixin(BaseEstimator):
         with torch.device("meta"):  # shapes are compared before memory is taken
             model = estimator._model_from_config(manifest)
         load_tensors(model, tensors)
-        estimator.model_ = model.requires_grad_(False)
+        estimator.model_ = model.requires_grad_(False).eval()
         return estimator
 
 

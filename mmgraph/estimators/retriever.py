@@ -23,10 +23,12 @@ from mmgraph.embedding.contrastive import (
 from mmgraph.embedding.fit import FittedSpace, Supervision
 from mmgraph.embedding.hubness import FloatArray, Hubness, hub_corrected
 from mmgraph.embedding.model import EmbeddingFusion
+from mmgraph.embedding.soft_pairs import join_pairs
 from mmgraph.embedding.space import EmbeddingSpace
 from mmgraph.embedding.training_data import EmbeddingTrainingData
 from mmgraph.estimators.base import (
     FITTING,
+    ArrayLike,
     LabelLike,
     MultimodalLike,
     predict_alone,
@@ -162,6 +164,8 @@ class FusionRetriever(PairEstimator):
         self,
         X: "MultimodalLike",  # noqa: N803
         y: "LabelLike | None" = None,
+        *,
+        pairs: "ArrayLike | None" = None,
     ) -> "FusionRetriever":
         """Fit the embedding space and, with ``epochs`` above 0, the graph networks.
 
@@ -169,19 +173,29 @@ class FusionRetriever(PairEstimator):
             X: ``MultimodalData``. Samples of one group are never negatives of each
                 other, and are held out together.
             y: ``[N]`` classes; default: those of the data, if any.
+            pairs: Transport plan in place of samples that have both of two modalities:
+                masses ``[n, m]`` of the rows of the first and the second one, in the
+                order of the samples that have them, or ``[N, N]`` of all samples; an
+                array or a sparse matrix. A row of the second modality is fitted to the
+                mean of the rows that send mass to it; samples have the class of their
+                row of the first one.
 
         Returns:
             The estimator itself.
 
         Raises:
             DataError: If no sample has two modalities, there are no classes, and no
-                modalities are aligned.
+                modalities are aligned; or ``pairs`` is no plan of these samples.
             ConfigError: If a parameter has an invalid value.
         """
         self._check_params()
         data = check_multimodal(X)
         data = data if y is None else data.replace(y=y)
-        data, samples, fitted = self._fit_space(data)
+        mixing = None
+        if pairs is not None:
+            joined = join_pairs(data, pairs)
+            data, mixing = joined.data, joined.mixing
+        data, samples, fitted = self._fit_space(data, mixing)
         model = self._build(fitted.space)
         model.graph.fit_scaling(data.batch())
         self.model_ = model.to(self._resolve_device())

@@ -78,23 +78,38 @@ from mmgraph.experts.links import (
     GRAPH_LEVELS,
     JOINT_KINDS,
     ExpertKind,
+    GraphSwitch,
     Level,
     kinds_of_level,
+)
+from mmgraph.experts.own import (
+    BaseLearners,
+    OwnLearners,
+    check_own_learners,
+    is_kind,
+    own_learners,
 )
 from mmgraph.experts.relations import ObjectView
 from mmgraph.experts.residual import ResidualFusion
 from mmgraph.experts.serialization import ensemble_config, ensemble_from_config
 from mmgraph.experts.views import MAX_LANDMARKS, plan_views
 from mmgraph.files import shorten
+from mmgraph.model.custom_modules import (
+    CustomModules,
+    ModuleBuilder,
+    describe_modules,
+    pretrained_encoders,
+)
 from mmgraph.model_card import model_card
-from mmgraph.nn.heads import Classification, Task
+from mmgraph.nn.heads import Classification, MultiLabel, Survival, Task
 from mmgraph.ops import present_rows
 from mmgraph.schema import Schema
-from mmgraph.train import BatchSource, History, TrainingSet
+from mmgraph.train import Balance, BatchSource, History, TrainingSet, TrainOptions
 from mmgraph.train.progress_dir import CheckpointDir
 from mmgraph.train.schedule import StepSchedule
 from mmgraph.train.stream import StreamTraining
 from mmgraph.train.summary import TrainingSummary, summarize_training
+from mmgraph.typing import PathLike
 
 Extend: TypeAlias = Callable[[TrainingSet], tuple[BatchSource, int]]
 
@@ -114,6 +129,10 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     """Base class of classifier and regressor: fit, predict, explain, transform."""
 
     level: Level
+    balance: Balance | None
+    graph: GraphSwitch
+    base_learners: BaseLearners | None
+    conv: ModuleBuilder | None
     reliability: str | None
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
@@ -164,6 +183,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     ) -> None:
         """Fit in this process, or in every process of its group."""
         self._check_params()
+        self._check_balance()
         self.__dict__.pop("conformal_", None)  # thresholds of an earlier fit
         self.__dict__.pop("out_of_fold_predictions_", None)
         if isinstance(X, MultimodalStream):
@@ -252,7 +272,8 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         self.feature_names_in_ = np.array(data.modalities, dtype=object)
 
     def _fit_inputs(self, data: MultimodalData) -> MultimodalData:
-        options = {"encoders": self.encoders, "device": self.device}
+        encoders = pretrained_encoders(self.encoders)
+        options = {"encoders": encoders, "device": self.device}
         spec, data = InputSpec.fit(data, progress=self.verbose, **options)  # type: ignore[arg-type]
         self.input_spec_ = spec
         return data
@@ -273,10 +294,12 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         """
         data, y, task, weight = labeled.data, labeled.y, labeled.task, labeled.weight
         progress = self._progress_dir(labeled, processes)
-        fitting = Fitting(data, y, task, int(self.seed), processes, progress, weight)
-        evidence, ensemble = fitting.experts(self._kinds)
-        self._check_joint(ensemble)
+        texts = tuple(self.input_spec_.featurizer.vocabularies)
+        options = data, y, task, int(self.seed), processes, progress, weight, texts
+        fitting = Fitting(*options)
         graph = self._build_graph(task, self._evidence_channels(task))
+        evidence, ensemble = fitting.experts(self._kinds, self._own_learners(task))
+        self._check_joint(ensemble)
         model = ResidualFusion(ensemble, graph, self._fit_typicality(data))
         model.graph.fit_scaling(data.batch())
         device = self._resolve_device(processes)
@@ -287,12 +310,12 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         self.training_summary_ = summarize_training(
             known, pool, task, self._score_targets, _fingerprint(data)
         )
-        if self.level in GRAPH_LEVELS:
+        if self._has_graph:
             samples, num_samples = extend(known) if extend else (known, len(known))
             self._fit_graph(pool, samples, num_samples, processes, progress)
         else:
             self.history_ = History(0, (), ())
-            self.model_.requires_grad_(False)
+            self.model_.requires_grad_(False).eval()
         if progress is not None and processes.is_main_process:
             progress.remove()
 
@@ -310,14 +333,87 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
                 parameter="experts",
             )
 
+    def _check_balance(self) -> None:
+        """Check that imbalance is corrected where networks predict from modalities.
+
+        Raises:
+            ConfigError: If ``balance`` is given at a level with base learners, from
+                which alone a single modality is predicted.
+        """
+        if self.balance is not None and self.level != "feature":
+            raise ConfigError(
+                f"balance must be None for level={self.level!r}, got {self.balance!r}. "
+                "Base learners predict from single modalities there; use "
+                "level='feature'.",
+                parameter="balance",
+            )
+
+    def _train_options(self, num_samples: int) -> TrainOptions:
+        options = super()._train_options(num_samples)
+        monitor = self.level == "feature"
+        return replace(options, monitor=monitor, balance=self.balance)
+
+    @property
+    def _learners(self) -> BaseLearners:
+        """Base learners that the parameters choose, at any level of fusion."""
+        if self.graph == "only":
+            return ()
+        return self.experts if self.base_learners is None else self.base_learners
+
     @property
     def _kinds(self) -> tuple[ExpertKind, ...]:
         """Kinds of base learners that the level of fusion uses."""
-        return kinds_of_level(self.experts, self.level)
+        return kinds_of_level([x for x in self._learners if is_kind(x)], self.level)
+
+    @property
+    def _has_graph(self) -> bool:
+        """Whether graph networks are fitted."""
+        return self.level in GRAPH_LEVELS and self.graph is not False
+
+    @property
+    def _has_own(self) -> bool:
+        """Whether there are base learners of the user."""
+        used = self.level in ("all", "model")
+        return used and not all(is_kind(item) for item in self._learners)
+
+    @property
+    def has_custom_parts(self) -> bool:
+        """Whether base learners, convolutions or encoders are those of the user."""
+        modules = self._custom_modules
+        return self._has_own or modules.conv is not None or len(modules.encoders) > 0
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self._has_own:
+            check_own_learners(self._learners, is_classifier(self))
+
+    def _own_learners(self, task: Task) -> OwnLearners:
+        """Return the base learners of the user that the level of fusion uses.
+
+        Raises:
+            ConfigError: If they name another modality, or the task is neither
+                classification nor regression.
+        """
+        if not self._has_own:
+            return ()
+        if isinstance(task, MultiLabel):
+            raise ConfigError(
+                "base_learners must hold names for several labels, got estimators. "
+                "Fit a classifier for one label.",
+                parameter="base_learners",
+            )
+        if isinstance(task, Survival):
+            raise ConfigError(
+                "base_learners must hold names for a survival model, got estimators, "
+                "which do not predict hazards. Leave them out.",
+                parameter="base_learners",
+            )
+        return own_learners(self._learners, self.schema_.modality_names)
 
     def _evidence_channels(self, task: Task) -> int:
         """Return the width of the evidence of a modality, 0 without evidence."""
-        return 0 if set(self._kinds) <= set(JOINT_KINDS) else task.out_channels
+        only_joint = set(self._kinds) <= set(JOINT_KINDS) and not self._has_own
+        return 0 if only_joint else task.out_channels
 
     def _fit_typicality(self, data: MultimodalData) -> torch.nn.ModuleList | None:
         """Return the fitted typicality of each modality; None without."""
@@ -333,7 +429,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
 
         NaN without base learners. The predictions are kept.
         """
-        if not self._kinds:
+        if not self._kinds and not self._has_own:
             return math.nan
         every = torch.arange(len(known), device=known.y.device)
         joint = known.joint_evidence(known.present, every)
@@ -355,12 +451,22 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         """Return the checkpoint directory, or None if progress is not saved.
 
         Raises:
+            ConfigError: If there are base learners of scikit-learn.
             PeerError: If another process fits other data or options.
         """
         checkpoint_dir = getattr(self, "checkpoint_dir", None)
         if checkpoint_dir is None and processes.size == 1:
             return None
+        if self._has_own:
+            raise ConfigError(
+                "base_learners must hold names for several processes or a "
+                "checkpoint_dir, got estimators, which cannot be saved. Leave "
+                "checkpoint_dir out, and fit in one process.",
+                parameter="base_learners",
+            )
         run = model_params(self)
+        if roles := self._custom_modules.roles:
+            run["modules"] = roles
         samples = replace(labeled.data, y=labeled.y.numpy())
         run |= {"schema": samples.schema.hash, "data": samples.fingerprint}
         if labeled.weight is not None:
@@ -386,7 +492,8 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
                 "column when you open the stream: y='died'."
             )
         stream = self._with_schema(stream)
-        most, seed = sample_size(stream, self.encoders), int(self.seed)
+        encoders, seed = pretrained_encoders(self.encoders), int(self.seed)
+        most = sample_size(stream, encoders)
         keys: list[IntArray] = []
         sample = draw_sample(
             stream, most, seed=seed, classes=is_classifier(self), on_keys=keys.append
@@ -447,7 +554,12 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         X: "SampleLike",  # noqa: N803
         choose: Callable[[ResidualFusion], Callable[..., Tensor]],
     ) -> Tensor:
-        """Return the output of a method of the fitted model, ``[N, D]``."""
+        """Return the output of a method of the fitted model, ``[N, D]``.
+
+        Raises:
+            CheckpointError: If it is not finite. Inputs are clipped, so that only
+                weights that were changed can cause this.
+        """
         check_is_fitted(self, "model_")
         if isinstance(X, MultimodalStream):
             return torch.cat([self._apply(chunk, choose) for chunk in X.chunks()])
@@ -455,7 +567,15 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         alone = predict_alone(lambda one: self._apply(one, choose).numpy(), data)
         if alone is not None:
             return torch.from_numpy(alone)
-        return self._predict_batches(self._read(data), choose(self.model_))
+        output = self._predict_batches(self._read(data), choose(self.model_))
+        wrong = int((~torch.isfinite(output)).flatten(1).any(1).sum())
+        if wrong:
+            raise CheckpointError(
+                f"Predictions must be finite, got NaN or infinity for {wrong} of "
+                f"{len(output)} samples. The weights of the model were changed: fit or "
+                "load it again."
+            )
+        return output
 
     def _read(self, X: "SampleLike") -> MultimodalData:  # noqa: N803
         data = self.input_spec_.read(self._as_data(X), progress=self.verbose)
@@ -716,8 +836,9 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         so that a mean over them would cancel what each has learned. A sample with
         nothing observed has the learned state of an empty graph.
 
-        At the levels "data" and "model", which have no graph networks, these are the
-        scores of the base learners minus the prior, zero where nothing is observed.
+        Without graph networks (``graph=False``, or the level "data" or "model"), these
+        are the scores of the base learners minus the prior, zero where nothing is
+        observed.
 
         Args:
             X: Samples with any of the modalities of the training.
@@ -725,7 +846,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         Raises:
             DataError: If a modality is unknown or of another width.
         """
-        of_graph = self.level in GRAPH_LEVELS
+        of_graph = self._has_graph
         z: npt.NDArray[np.float32] = self._apply(
             X, lambda model: model.states if of_graph else model.evidence
         ).numpy()
@@ -737,14 +858,14 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     ) -> npt.NDArray[np.object_]:
         """Names of the columns of :meth:`transform`.
 
-        "member0_state0" and so on; "labs_expert0_output0" and "joint_expert0_output0"
-        at the levels "data" and "model".
+        "member0_state0" and so on; without graph networks "labs_expert0_output0" and
+        "joint_expert0_output0".
 
         Args:
             input_features: Ignored; states do not correspond to features.
         """
         check_is_fitted(self, "model_")
-        if self.level not in GRAPH_LEVELS:
+        if not self._has_graph:
             return np.array(self._evidence_names(), dtype=object)
         width = self.model_.graph.readout.out_channels
         names = [
@@ -773,6 +894,22 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         """Conformal predictions of a classifier or regressor; None without."""
         return getattr(self, "conformal_", None)
 
+    @property
+    def _custom_modules(self) -> CustomModules:
+        return CustomModules.of(self.conv, self.encoders)
+
+    def _set_modules(self, modules: CustomModules) -> None:
+        self.conv, self.encoders = modules
+
+    def _save(self, folder: PathLike, entries: Mapping[str, Any]) -> None:
+        if self._has_own:
+            raise CheckpointError(
+                "A saved model must have base learners of mmgraph, got estimators of "
+                "scikit-learn, which only unpickling could restore. Give names to "
+                "base_learners."
+            )
+        super()._save(folder, entries)
+
     def _model_config(self) -> dict[str, Any]:
         config = {
             "num_features_in": getattr(self, "n_features_in_", None),
@@ -783,6 +920,8 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             "target": self._target_config(),
             "out_of_fold_score": _json_number(self.out_of_fold_score_),
         }
+        if modules := describe_modules(self.model_.graph):
+            config["modules"] = modules
         if self.model_.typicality is not None:
             config["num_landmarks"] = num_landmarks(self.model_.typicality)
         if self.training_summary_ is not None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.base import BaseEstimator
 
 from mmgraph.data import MultimodalData, MultimodalStream
 from mmgraph.data.column import Column
@@ -19,13 +20,16 @@ from mmgraph.experts.links import (
     EXPERT_KINDS,
     GRAPH_LEVELS,
     JOINT_KINDS,
+    GraphSwitch,
     Level,
     kinds_of_level,
 )
+from mmgraph.experts.own import is_kind
 from mmgraph.model.fusion import FeedForwardKind
 from mmgraph.model.readouts import ReadoutKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.schema import Schema
+from mmgraph.train import Balance
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -63,6 +67,18 @@ def _is_list_of(value: object, known: tuple[str, ...] | None = None) -> bool:
 def _is_expert_list(value: Any) -> bool:  # noqa: ANN401
     valid = _is_list_of(value, EXPERT_KINDS) and len(value) > 0
     return valid and len(set(value)) == len(value)
+
+
+def _are_base_learners(value: Any) -> bool:  # noqa: ANN401
+    if value is None:
+        return True
+    if not isinstance(value, list | tuple):
+        return False
+    names = [item for item in value if isinstance(item, str)]
+    given = [item for item in value if not isinstance(item, str | Mapping)]
+    given += [x for item in value if isinstance(item, Mapping) for x in item.values()]
+    known = _is_list_of(names, EXPERT_KINDS) and len(set(names)) == len(names)
+    return known and all(isinstance(item, BaseEstimator) for item in given)
 
 
 def _integer(least: int) -> Constraint:
@@ -109,8 +125,18 @@ CONSTRAINTS = {
     "feed_forward": _one_of(*get_args(FeedForwardKind)),
     "readout": _one_of(*get_args(ReadoutKind)),
     "level": _one_of(*get_args(Level)),
+    "balance": _optional(_one_of(*get_args(Balance))),
     "reliability": Constraint(
         "None or 'typical'", lambda value: value is None or value == "typical"
+    ),
+    "graph": Constraint(
+        "True, False or 'only'",
+        lambda v: isinstance(v, bool) or (isinstance(v, str) and v == "only"),
+    ),
+    "base_learners": Constraint(
+        "None or a list of names, scikit-learn estimators and dicts of them by "
+        f"modality; names are {', '.join(EXPERT_KINDS)}",
+        _are_base_learners,
     ),
     "experts": Constraint(
         f"a list of some of {', '.join(EXPERT_KINDS)}", _is_expert_list
@@ -153,27 +179,44 @@ def check_params(
     for name, constraint in constraints.items():
         if name in params and not constraint.holds(params[name]):
             raise _invalid(name, constraint.rule, params)
-    _check_experts(params, params.get("level", "all"))
+    _check_experts(params, params.get("level", "all"), params.get("graph", True))
     heads = int(params["num_heads"])
     if int(params["hidden_channels"]) % heads:
         raise _invalid("hidden_channels", f"a multiple of num_heads={heads}", params)
     resolve_device(params["device"])
 
 
-def _check_experts(params: Mapping[str, Any], level: Level) -> None:
-    """Check that a level of fusion has the base learners that it needs.
+def _check_experts(params: Mapping[str, Any], level: Level, graph: GraphSwitch) -> None:
+    """Check that level, graph and base learners suit each other.
 
     Raises:
-        ConfigError: If ``experts`` holds none of the kinds that the level uses.
+        ConfigError: If the base learners are none of those that the level uses, or
+            nothing is left to be fitted.
     """
-    kinds = params["experts"]
+    name = "experts" if params.get("base_learners") is None else "base_learners"
+    items = params[name]
+    kinds = [item for item in items if is_kind(item)]
+    num_own = len(items) - len(kinds)
+    if graph == "only" and level not in GRAPH_LEVELS:
+        rule = f"True or False for level={level!r}, which has no graph networks"
+        raise _invalid("graph", rule, params)
+    if graph is False and (level == "feature" or not items):
+        reason = "level='feature'" if items else "base_learners=()"
+        rule = f"True or 'only' for {reason}, which has no base learners"
+        raise _invalid("graph", rule, params)
+    if not items and level not in GRAPH_LEVELS:
+        raise _invalid(name, f"a list of base learners for level={level!r}", params)
+    if graph == "only" or not items:
+        return
     if level == "data" and not kinds_of_level(kinds, level):
         rule = f"a list with one of {', '.join(JOINT_KINDS)} for level='data'"
-        raise _invalid("experts", rule, params)
-    if level not in ("data", "feature") and not kinds_of_level(kinds, "model"):
-        raise _invalid("experts", "a list with an expert of one modality too", params)
-    if level not in GRAPH_LEVELS and params["completion"]:
-        rule = f"False for level={level!r}, which has no graph networks"
+        raise _invalid(name, rule, params)
+    single = num_own or kinds_of_level(kinds, "model")
+    if level not in ("data", "feature") and not single:
+        raise _invalid(name, "a list with an expert of one modality too", params)
+    if (level not in GRAPH_LEVELS or graph is False) and params["completion"]:
+        reason = "graph=False" if level in GRAPH_LEVELS else f"level={level!r}"
+        rule = f"False for {reason}, which has no graph networks"
         raise _invalid("completion", rule, params)
 
 

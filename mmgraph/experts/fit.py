@@ -24,6 +24,7 @@ from mmgraph.distributed import ProcessGroup
 from mmgraph.errors import CheckpointError
 from mmgraph.experts.ensemble import ExpertEnsemble
 from mmgraph.experts.links import ExpertKind
+from mmgraph.experts.own import OwnLearners
 from mmgraph.experts.pooling import fit_pool
 from mmgraph.experts.relations import ObjectView, RelationTraining, plan_objects
 from mmgraph.experts.serialization import (
@@ -57,6 +58,7 @@ class Fitting:
         processes: Process group; all processes have the same samples.
         checkpoint_dir: Directory of the progress, or None.
         weight: ``[N]`` sample weights above 0; None weights all samples equally.
+        texts: Names of the modalities of n-grams.
     """
 
     data: MultimodalData
@@ -66,6 +68,7 @@ class Fitting:
     processes: ProcessGroup
     checkpoint_dir: CheckpointDir | None
     weight: Tensor | None = None
+    texts: Sequence[str] = ()
 
     @property
     def groups(self) -> npt.NDArray[Any] | None:
@@ -78,13 +81,16 @@ class Fitting:
         """Number of folds, none of which is empty."""
         return num_feasible_folds(self.groups, len(self.data))
 
-    def experts(self, kinds: Sequence[ExpertKind]) -> tuple[Evidence, ExpertEnsemble]:
+    def experts(
+        self, kinds: Sequence[ExpertKind], own: OwnLearners = ()
+    ) -> tuple[Evidence, ExpertEnsemble]:
         """Fit base learners and pool in the main process, and send them to all others.
 
         Saved progress of the same data and options is loaded instead.
 
         Args:
             kinds: Kinds of base learners.
+            own: Estimators of scikit-learn by modality, which cannot be saved or sent.
 
         Returns:
             Out-of-fold evidence, and the fitted ensemble.
@@ -96,14 +102,14 @@ class Fitting:
             saved = self.checkpoint_dir.load(PART) if self.checkpoint_dir else None
             if saved is not None:
                 return saved
-            fitted = self._fit_experts(kinds)
+            fitted = self._fit_experts(kinds, own)
             packed = _pack(*fitted)
             if self.checkpoint_dir:
                 self.checkpoint_dir.save(PART, *packed)
             return packed
 
         if self.processes.size == 1 and self.checkpoint_dir is None:
-            return self._fit_experts(kinds)
+            return self._fit_experts(kinds, own)
         tensors, plain = self.processes.broadcast_state(pack)
         if fitted is not None or self.checkpoint_dir is None:
             return fitted or self._unpack(tensors, plain)
@@ -142,7 +148,7 @@ class Fitting:
         )
 
     def _fit_experts(
-        self, kinds: Sequence[ExpertKind]
+        self, kinds: Sequence[ExpertKind], own: OwnLearners
     ) -> tuple[Evidence, ExpertEnsemble]:
         features = self._features()
         evidence = fit_evidence(
@@ -156,6 +162,7 @@ class Fitting:
             weight=self.weight,
             kernels=self._view_kernels(list(features.values()), kinds),
             relations=self._relation_training(kinds),
+            own=own,
         )
         options: dict[str, Any] = {"seed": self.seed, "weight": self.weight}
         pool = fit_pool(evidence, self.y, self.task, **options)
@@ -183,7 +190,7 @@ class Fitting:
     def _relation_training(
         self, kinds: Sequence[ExpertKind]
     ) -> RelationTraining | None:
-        """Return the tables of objects; None without objects or texts."""
+        """Return texts and tables of objects; None without relations of texts."""
         if "relations" not in kinds:
             return None
         schema, columns = self.data.schema, self.data.columns
@@ -191,13 +198,14 @@ class Fitting:
             int(columns[n].lengths.max(initial=0)) for n in schema.modality_names
         ]
         views = plan_objects(schema, longest)
-        if not views:
+        if not views and len(self.texts) < 2:
             return None
-        return RelationTraining(views, self._object_tables(views), schema)
+        tables = self._object_tables(views)
+        return RelationTraining(views, tables, schema, self.texts)
 
     def _object_tables(self, views: Sequence[ObjectView]) -> list[Tensor]:
-        batch = self.data.batch()
-        return [view(batch, ()) for view in views]
+        batch = self.data.batch() if views else None
+        return [] if batch is None else [view(batch, ()) for view in views]
 
     def _folds(self) -> Tensor:
         y, groups = self.y.numpy(), self.groups

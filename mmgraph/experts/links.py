@@ -25,6 +25,7 @@ EXPERT_KINDS: tuple[ExpertKind, ...] = get_args(ExpertKind)
 JOINT_KINDS: tuple[ExpertKind, ...] = "joint", "submodels", "relations"
 Level: TypeAlias = Literal["all", "data", "feature", "model"]
 GRAPH_LEVELS: tuple[Level, ...] = "all", "feature"
+GraphSwitch: TypeAlias = bool | Literal["only"]
 FittedExperts: TypeAlias = list[tuple[Tensor, nn.Module]]
 """Out-of-fold scores ``[n, K]`` and base learner, for each base learner."""
 

@@ -241,17 +241,19 @@ class RelationExpert(nn.Module):
 
 @dataclass(frozen=True)
 class RelationTraining:
-    """Tables of objects of the training samples.
+    """Texts, and tables of objects of the training samples.
 
     Attributes:
         views: Views of the modalities of objects.
         tables: ``[N, P C]`` for each view.
         schema: Schema of the inputs.
+        texts: Names of the modalities of n-grams.
     """
 
     views: Sequence[ObjectView]
     tables: Sequence[Tensor]
     schema: Schema
+    texts: Sequence[str] = ()
 
 
 def plan_objects(schema: Schema, longest: Iterable[int]) -> list[ObjectView]:

@@ -13,6 +13,7 @@ from mmgraph.experts.ensemble import ExpertEnsemble, predict_joint
 from mmgraph.experts.forest import TreeExpert
 from mmgraph.experts.joint import JointForest
 from mmgraph.experts.linear import LinearExpert
+from mmgraph.experts.own import OwnExpert
 from mmgraph.experts.relations import RelationExpert
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
 from mmgraph.model import FusionModel
@@ -139,6 +140,8 @@ def learner_name(learners: Sequence[nn.Module]) -> str:
     learner = next((x for x in learners if not isinstance(x, PriorExpert)), learners[0])
     if isinstance(learner, LinearExpert):
         return "spline" if len(learner.hinges.knot) else "linear"
+    if isinstance(learner, OwnExpert):
+        return type(learner.estimator).__name__
     if isinstance(learner, JointForest):
         return "joint boosted trees" if learner.boosted else "joint forest"
     return NAMES[type(learner)]

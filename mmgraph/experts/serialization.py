@@ -20,6 +20,7 @@ from mmgraph.experts.links import link_of
 from mmgraph.experts.product_view import ProductView
 from mmgraph.experts.relations import MAX_OBJECTS, ObjectView, RelationExpert
 from mmgraph.experts.submodels import ConvolutionExpert, PriorExpert, Submodels
+from mmgraph.experts.text_pairs import MAX_SAMPLES, PairKernelExpert
 from mmgraph.experts.trees import Forest
 from mmgraph.experts.views import SequenceView, VectorView, View
 from mmgraph.files import shorten
@@ -113,6 +114,10 @@ def _joint_config(expert: nn.Module) -> dict[str, Any]:
         names = "channels", "places", "text", "objects", "table"
         counts = "num_heads", "num_folds", "has_edges"
         return {name: getattr(expert, name) for name in names + counts}
+    if isinstance(expert, PairKernelExpert):
+        names = "sizes", "left", "right", "num_folds", "has_products"
+        values = {name: getattr(expert, name) for name in names}
+        return values | {"num_samples": len(expert.coefficient)}
     assert isinstance(expert, JointForest)
     sizes = forest_sizes(expert.forest)
     return {"boosted": expert.boosted, "num_folds": expert.num_folds, **sizes}
@@ -128,6 +133,8 @@ def _joint_from_config(
     _check_counts(item)
     if "places" in item:
         return _relations_from_config(item, widths, task, views)
+    if "has_products" in item:
+        return _text_pair_from_config(item, widths, task)
     if "subsets" not in item:
         if item["num_trees"] % item["num_folds"] or item["num_folds"] < 1:
             raise CheckpointError(
@@ -182,6 +189,31 @@ def _relations_from_config(
         link_of(task),
         table=table,
         **sizes,
+    )
+
+
+def _text_pair_from_config(
+    item: Mapping[str, Any], widths: Sequence[int], task: Task
+) -> nn.Module:
+    """Build a base learner of two texts, which must be two modalities."""
+    ends = [_index(item[side], len(widths)) for side in ("left", "right")]
+    count, sizes = item["num_samples"], item["sizes"]
+    is_valid = (
+        count in range(1, MAX_SAMPLES + 1)
+        and len(sizes) == 2
+        and all(size in range(1, count + 1) for size in sizes)
+        and item["num_folds"] > 0
+        and type(item["has_products"]) is bool
+    )
+    if not is_valid:
+        raise CheckpointError(
+            f"Pairs of texts must have 1 to {MAX_SAMPLES} samples, at most as many "
+            f"distinct texts, and folds, got {count!r} samples, {shorten(sizes)} texts "
+            f"and {item['num_folds']!r} folds."
+        )
+    own = [widths[end] for end in ends]
+    return PairKernelExpert(
+        own, out_channels=task.out_channels, link=link_of(task), **item
     )
 
 
@@ -282,8 +314,8 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Load tensors into a model on the meta device.
 
     Raises:
-        CheckpointError: If a tensor has another type, is NaN or infinite, or indices of
-            trees are out of range.
+        CheckpointError: If a tensor has another type, is NaN or infinite, indices of
+            trees are out of range, or a divisor is not positive.
         RuntimeError: If names or shapes differ.
     """
     for name, expected in model.state_dict().items():
@@ -297,18 +329,31 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _check_ranges(model: nn.Module) -> None:
-    """Check that tensors of indices are within the bounds of other tensors.
+    """Check indices against the sizes of other tensors, and divisors against zero.
+
+    A module names the tensors that it divides by in ``DIVISORS``.
 
     Raises:
         CheckpointError: If an index of a tree or of a piecewise-linear feature is
-            out of range.
+            out of range, or a divisor is not positive.
     """
     for name, module in model.named_modules():
+        for divisor in getattr(module, "DIVISORS", ()):
+            if not bool((getattr(module, divisor) > 0).all()):
+                raise CheckpointError(
+                    f"Tensor {f'{name}.{divisor}'!r} must hold positive numbers, got "
+                    "others."
+                )
         if isinstance(module, Forest):
             _check_trees(name, module)
         elif isinstance(module, LinearExpert):
             width = module.scaler.channels - len(module.hinges.knot)
             _check_range(f"{name}.hinges.channel", module.hinges.channel, width)
+        elif isinstance(module, PairKernelExpert):
+            for side, size in zip(("left", "right"), module.sizes, strict=True):
+                _check_range(
+                    f"{name}.{side}_index", module.get_buffer(f"{side}_index"), size
+                )
 
 
 def _check_trees(name: str, forest: Forest) -> None:

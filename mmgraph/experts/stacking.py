@@ -26,6 +26,7 @@ from mmgraph.experts.links import (
     prior_of,
     targets_of,
 )
+from mmgraph.experts.own import OwnLearners, fit_own
 from mmgraph.experts.relations import RelationTraining, fit_relations
 from mmgraph.experts.submodels import (
     FittedSubmodels,
@@ -34,6 +35,7 @@ from mmgraph.experts.submodels import (
     fit_convolution,
     fit_submodels,
 )
+from mmgraph.experts.text_pairs import fit_text_pairs
 from mmgraph.experts.views import ViewKernels
 from mmgraph.nn.heads import Task
 from mmgraph.nn.scaling import PiecewiseLinear
@@ -115,6 +117,7 @@ def fit_evidence(
     weight: Tensor | None = None,
     kernels: ViewKernels | None = None,
     relations: RelationTraining | None = None,
+    own: OwnLearners = (),
 ) -> Evidence:
     """Fit all base learners, and compute their out-of-fold evidence.
 
@@ -131,7 +134,8 @@ def fit_evidence(
         weight: ``[N]`` sample weights; None weights all samples equally.
         kernels: Kernels of the views that "convolution" and "submodels" read; None
             leaves these out.
-        relations: Objects that "relations" read; None leaves these out.
+        relations: Texts and objects that "relations" read; None leaves these out.
+        own: Estimators of scikit-learn by modality; other modalities have the prior.
 
     References:
         Stacked Generalization, Wolpert, 1992.
@@ -142,22 +146,27 @@ def fit_evidence(
     ridges = None
     if kernels is not None:
         ridges = RidgeTraining(kernels, present, y, task, folds, prior, weight)
-    by_modality = not set(kinds) <= set(JOINT_KINDS)
+    by_modality = bool(own) or not set(kinds) <= set(JOINT_KINDS)
     has_joint = len(parts) > 1 or not by_modality
     evidence, experts = [], nn.ModuleList()
     options: dict[str, Any]
-    for m, x in enumerate(parts):
+    for m, (name, x) in enumerate(features.items()):
         rows = torch.nonzero(present[:, m])[:, 0]
-        own = x[rows], y[rows], task, folds[rows]
+        training = x[rows], y[rows], task, folds[rows]
         weights = None if weight is None else weight[rows]
         options = {"grouped": grouped, "seed": seed, "weight": weights}
-        fitted = fit_unimodal(kinds, *own, **options)
+        fitted = fit_unimodal(kinds, *training, **options)
         if ridges is not None and "convolution" in kinds:
             scores, expert = fit_convolution(ridges, m)
             fitted.append((scores[rows], expert))
-        elif by_modality and not fitted:
-            nothing = x.new_full((len(rows), len(prior)), torch.nan)
-            fitted.append((nothing, PriorExpert(prior.clone())))
+        elif by_modality and not fitted and not own:
+            fitted.append(_nothing(x[rows], prior))
+        for learners in own:
+            fitted.append(
+                fit_own(learners[name], *training, prior, weights)
+                if name in learners
+                else _nothing(x[rows], prior)
+            )
         part = x.new_zeros(len(rows), 0, len(prior))
         if fitted:
             part = torch.stack([score for score, _ in fitted], dim=1) - prior
@@ -166,16 +175,19 @@ def fit_evidence(
         experts.append(nn.ModuleList(expert for _, expert in fitted))
     joint, submodels = nn.ModuleList(), None
     if "joint" in kinds and has_joint:
-        training = parts, present, y, task, folds
-        joint.extend(_fit_forests(*training, seed=seed, weight=weight))
+        samples = parts, present, y, task, folds
+        joint.extend(_fit_forests(*samples, seed=seed, weight=weight))
     if ridges is not None and "submodels" in kinds and has_joint:
         submodels = fit_submodels(ridges, smallest=2 if by_modality else 1)
     joint.extend([] if submodels is None else [submodels.model])
     views, tables = _views_of(kernels, submodels), list(parts)
     if relations is not None and "relations" in kinds:
-        training = parts, present, y, task, folds
+        samples = parts, present, y, task, folds
         options = {"seed": seed, "weight": weight}
-        related = fit_relations(relations, *training, prior, **options)
+        texts = relations.schema, relations.texts
+        pairs = fit_text_pairs(*texts, parts, present, y, task, folds, prior, **options)
+        joint.extend(pairs)
+        related = fit_relations(relations, *samples, prior, **options)
         joint.extend(related)
         views.extend(relations.views if related else [])
         tables += relations.tables if related else []
@@ -190,6 +202,12 @@ def fit_evidence(
         views,
         None if submodels is None else submodels.scores,
     )
+
+
+def _nothing(x: Tensor, prior: Tensor) -> tuple[Tensor, nn.Module]:
+    """Return scores without evidence for rows of a modality that is not read."""
+    scores = x.new_full((len(x), len(prior)), torch.nan)
+    return scores, PriorExpert(prior.clone())
 
 
 def _fit_forests(

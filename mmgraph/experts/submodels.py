@@ -248,35 +248,46 @@ class RidgeTraining:
         coefficient = solved.new_zeros(kernel.shape[1], target.shape[1])
         coefficient[places] = solved
         response = (kernel @ coefficient).index_copy(0, rows, predicted).float()
-        return self._calibrate(coefficient.float(), response, rows)
-
-    def _calibrate(
-        self, coefficient: Tensor, response: Tensor, rows: Tensor
-    ) -> RidgeFit:
-        """Fit one slope and the offset of each output to out-of-fold responses.
-
-        References:
-            On Calibration of Modern Neural Networks, Guo, Pleiss, Sun, Weinberger,
-            2017 (temperature scaling).
-        """
-        task, link = self.task, link_of(self.task)
-        start = math.log(SLOPES[link])
-        power = torch.tensor(start, requires_grad=True)
-        offset = torch.zeros(len(self.prior), requires_grad=True)
-        y, x = self.y[rows], response[rows]
         weight = None if self.weight is None else self.weight[rows]
+        slope, bias, loss = calibrate(
+            response[rows], self.y[rows], self.task, self.prior, weight
+        )
+        scores = to_score(bias + slope * response, link_of(self.task))
+        return RidgeFit(slope * coefficient.float(), bias, scores, loss)
 
-        def loss() -> Tensor:
-            logits = self.prior + offset + power.exp() * x
-            penalty = OFFSET_PENALTY * offset.square().sum()
-            penalty = penalty + SLOPE_PENALTY * (power - start).square()
-            return task.loss(logits, y, weight) + penalty / len(rows)
 
-        minimize((power, offset), loss, MAX_ITERATIONS)
-        slope, bias = power.detach().exp(), self.prior + offset.detach()
-        logits = bias + slope * response
-        value = float(task.loss(logits[rows], y, weight))
-        return RidgeFit(slope * coefficient, bias, to_score(logits, link), value)
+def calibrate(
+    response: Tensor, y: Tensor, task: Task, prior: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor, float]:
+    """Fit one slope and the offset of each output to out-of-fold responses.
+
+    Args:
+        response: ``[n, K]`` responses of a ridge regression.
+        y: Encoded targets.
+        task: Prediction task.
+        prior: ``[K]`` scores of the prior.
+        weight: ``[n]`` sample weights; None weights all samples equally.
+
+    Returns:
+        Slope, offsets ``[K]`` that include the prior, and the mean loss.
+
+    References:
+        On Calibration of Modern Neural Networks, Guo, Pleiss, Sun, Weinberger, 2017
+        (temperature scaling).
+    """
+    start = math.log(SLOPES[link_of(task)])
+    power = torch.tensor(start, requires_grad=True)
+    offset = torch.zeros(len(prior), requires_grad=True)
+
+    def loss() -> Tensor:
+        logits = prior + offset + power.exp() * response
+        penalty = OFFSET_PENALTY * offset.square().sum()
+        penalty = penalty + SLOPE_PENALTY * (power - start).square()
+        return task.loss(logits, y, weight) + penalty / len(y)
+
+    minimize((power, offset), loss, MAX_ITERATIONS)
+    slope, bias = power.detach().exp(), prior + offset.detach()
+    return slope, bias, float(task.loss(bias + slope * response, y, weight))
 
 
 def fit_convolution(training: RidgeTraining, modality: int) -> tuple[Tensor, nn.Module]:

@@ -155,6 +155,8 @@ class VectorView(nn.Module):
         table: Index of its description table.
     """
 
+    DIVISORS = ("scale",)
+
     scale: Tensor
 
     def __init__(self, names: Sequence[str], in_features: int, table: int) -> None:
@@ -224,7 +226,7 @@ def plan_views(
     ragged = [m for m in schema.modalities if m.tokens == "ragged" and not m.places]
     if not ragged:
         return []
-    pairs = [] if sequences_only else _related_pairs(schema)
+    pairs = [] if sequences_only else _related_sequences(schema)
     plain = [] if sequences_only else list(zip(schema.modalities, widths, strict=True))
     many = len(ragged) + len(pairs) > MAX_VIEWS
     thresholds = 1 if many else NUM_THRESHOLDS
@@ -244,7 +246,7 @@ def plan_views(
 
 def _products(schema: Schema, views: Sequence[View]) -> list[View]:
     """Return the products of views of vectors and of sequences that are related."""
-    related = {frozenset(pair) for pair in _related(schema, schema.modality_names)}
+    related = {frozenset(pair) for pair in related_pairs(schema, schema.modality_names)}
     first = len(schema.modalities)  # tables before those of the views
     products: list[View] = [
         ProductView(
@@ -264,13 +266,13 @@ def _products(schema: Schema, views: Sequence[View]) -> list[View]:
     return products if len(products) <= MAX_PRODUCTS else []
 
 
-def _related_pairs(schema: Schema) -> list[tuple[str, str]]:
+def _related_sequences(schema: Schema) -> list[tuple[str, str]]:
     """Return the pairs of sequence modalities that a schema relates, in its order."""
     names = [m.name for m in schema.modalities if m.tokens == "ragged" and not m.places]
-    return _related(schema, names, by_latent=len(names) <= MAX_PAIRED)
+    return related_pairs(schema, names, by_latent=len(names) <= MAX_PAIRED)
 
 
-def _related(
+def related_pairs(
     schema: Schema, names: Sequence[str], *, by_latent: bool = True
 ) -> list[tuple[str, str]]:
     """Return the pairs of names that a relation joins, or that send to one latent."""

@@ -4,14 +4,16 @@ Letters: `B` samples of a batch, `M` modalities.
 """
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmgraph.missing.base import check_rate
 
 
 def modality_dropout(
-    present: Bool[Tensor, "B M"], rate: float | int, generator: torch.Generator
+    present: Bool[Tensor, "B M"],
+    rate: float | int | Float[Tensor, " M"],
+    generator: torch.Generator,
 ) -> Bool[Tensor, "B M"]:
     """Return a random mask that drops observed modalities, per sample.
 
@@ -21,15 +23,15 @@ def modality_dropout(
 
     Args:
         present: True where the modality is observed.
-        rate: Mean dropout rate in [0, 1]; above 0.5 some samples keep only one
-            modality.
+        rate: Mean dropout rate in [0, 1], of all modalities or of each one; above 0.5
+            some samples keep only one modality.
         generator: Random number generator; its device may differ from `present`.
 
     Returns:
         True where the modality is observed and kept.
 
     Raises:
-        ConfigError: If the rate is outside [0, 1].
+        ConfigError: If a rate is outside [0, 1].
 
     Example:
         >>> from mmgraph.missing import modality_dropout
@@ -37,7 +39,8 @@ def modality_dropout(
         >>> modality_dropout(present, 1.0, torch.Generator().manual_seed(0)).sum(1)
         tensor([1, 1, 0])
     """
-    check_rate("modality_dropout", rate)
+    for each in rate.tolist() if isinstance(rate, Tensor) else [rate]:
+        check_rate("modality_dropout", each)
     num_samples, num_modalities = present.shape
     draws = torch.rand(
         (num_samples, 2 * num_modalities + 1),

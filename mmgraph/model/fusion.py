@@ -19,7 +19,7 @@ from mmgraph.errors import ConfigError, DataError, SchemaError
 from mmgraph.graph.graph import Graph
 from mmgraph.losses import LossSums
 from mmgraph.model.layer_plan import LayerPlan, plan_layers
-from mmgraph.model.node_builder import NodeBuilder
+from mmgraph.model.node_builder import GivenEncoder, NodeBuilder
 from mmgraph.model.placeholders import PlaceholderNodes
 from mmgraph.model.readouts import OperatorBuilder, ReadoutKind, build_readout
 from mmgraph.nn.attention.sparse import Attention
@@ -31,7 +31,6 @@ from mmgraph.nn.layer import FeedForward, GraphLayer, MixtureFeedForward
 from mmgraph.nn.linear import standardize
 from mmgraph.nn.pyg import PyGConv
 from mmgraph.nn.type_dict import TypeDict
-from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import EdgeType, Full, Schema
 from mmgraph.typing import IndexLike
 
@@ -55,6 +54,8 @@ class FusionOutput:
         z: ``[..., B, D']`` states of the samples.
         h_dict: ``[..., N_t, D]`` final node states by type.
         completed: Completions of held-out and requested modalities, by modality.
+        sample_dict: ``[N_t]`` index of the sample of each final node by type; ``B`` for
+            nodes without content, such as padding.
         auxiliary_sums: Auxiliary losses by name: the completion of each held-out
             modality, and the balance of mixtures of experts. The sums of several parts
             of a batch add up to those of the batch.
@@ -65,6 +66,7 @@ class FusionOutput:
     h_dict: dict[str, Tensor]
     completed: dict[str, Completed] = field(default_factory=dict)
     auxiliary_sums: dict[str, LossSums] = field(default_factory=dict)
+    sample_dict: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def auxiliary(self) -> tuple[Tensor, ...]:
@@ -110,9 +112,11 @@ class FusionModel(nn.Module):
             use in place of relational attention; see :class:`mmgraph.nn.PyGConv`.
         encoders: Custom encoders by modality: modules that take
             ``(x, sample, time, num_samples)`` and return :class:`mmgraph.nn.Encoded`,
-            or a :class:`mmgraph.PretrainedEncoder` of text, image or audio, which is
-            fine-tuned as part of the model. Pretrained encoders that the schema names
-            are fine-tuned, too. Use :meth:`batch` to prepare their input.
+            functions without arguments that return one (of which every ensemble member
+            gets its own), or a :class:`mmgraph.PretrainedEncoder` of text, image or
+            audio, which is fine-tuned as part of the model. Pretrained encoders that
+            the schema names are fine-tuned, too. Use :meth:`batch` to prepare their
+            input.
         evidence_channels: Width of the per-modality evidence in ``forward``; 0 for
             none.
         execution: See :class:`mmgraph.nn.RelationalAttention`.
@@ -150,7 +154,7 @@ class FusionModel(nn.Module):
         completion: bool = False,
         promote: bool = False,
         conv: Callable[[], nn.Module] | None = None,
-        encoders: Mapping[str, nn.Module | PretrainedEncoder] | None = None,
+        encoders: Mapping[str, GivenEncoder] | None = None,
         evidence_channels: int = 0,
         execution: Execution = "auto",
         members: int | None = None,
@@ -205,6 +209,15 @@ class FusionModel(nn.Module):
     def encoders(self) -> TypeDict[nn.Module]:
         """The encoders, by modality."""
         return self.nodes.encoders
+
+    @property
+    def clock_offsets(self) -> dict[str, float]:
+        """Seconds that are subtracted from the times of modalities with learned clocks.
+
+        Positive for a clock that is ahead; the mean over the members of an ensemble,
+        which share one clock.
+        """
+        return {name: x.mean().item() for name, x in self.nodes.clocks.items()}
 
     @property
     def _takes_regular(self) -> bool:
@@ -375,7 +388,8 @@ class FusionModel(nn.Module):
             auxiliary |= {f"completion.{name}": each for name, each in scored.items()}
         z = self.readout(h, graph)
         h_dict = graph.split(h, graph.nodes)
-        return FusionOutput(self.head(z), z, h_dict, completed, auxiliary)
+        samples = {name: nodes.sends_to for name, nodes in graph.nodes.items()}
+        return FusionOutput(self.head(z), z, h_dict, completed, auxiliary, samples)
 
     def _messages(
         self,
@@ -388,11 +402,12 @@ class FusionModel(nn.Module):
         if not plan.relations:
             return None
         if conv is not None:
-            return PyGConv(conv, plan.relations)
+            return PyGConv(conv, plan.relations, members=self.members)
         return RelationalAttention(
             plan.relations,
             self.hidden_channels,
             timed=[m.name for m in self.schema.modalities if m.time],
+            learned_clocks=self.nodes.clocks.names,
             num_heads=num_heads,
             capacity=capacity,
             execution=execution,

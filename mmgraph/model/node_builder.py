@@ -4,8 +4,8 @@ Letters: ``B`` samples, ``M`` modalities, ``N`` nodes, ``D`` width.
 """
 
 import inspect
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,12 @@ from mmgraph.nn.encoders import (
 )
 from mmgraph.nn.finetuning import FineTunedEncoder
 from mmgraph.nn.linear import TypedLinear, parameter
+from mmgraph.nn.member_encoder import MemberEncoder
 from mmgraph.nn.type_dict import TypeDict
 from mmgraph.pretrained import PretrainedEncoder
 from mmgraph.schema import NEEDS_ENCODER, Latent, Modality, Schema
 
+GivenEncoder: TypeAlias = nn.Module | Callable[[], nn.Module] | PretrainedEncoder
 ENCODER_ARGS = ("x", "sample", "time", "num_samples")  # of the forward of an encoder
 
 
@@ -35,7 +37,7 @@ def build_encoder(
     modality: Modality,
     hidden_channels: int,
     members: int | None,
-    given: nn.Module | PretrainedEncoder | None = None,
+    given: GivenEncoder | None = None,
 ) -> nn.Module:
     """Return the encoder of a modality.
 
@@ -43,19 +45,24 @@ def build_encoder(
         modality: Modality. Text, image and audio need a given or named encoder.
         hidden_channels: ``D``.
         members: Ensemble members computed together, or None for a single model.
-        given: Custom module, or pretrained encoder to fine-tune; None selects the
-            default encoder of the kind of modality.
+        given: Custom module, function that returns one, or pretrained encoder to
+            fine-tune; None selects the default encoder of the kind of modality.
 
     Raises:
         ConfigError: If ``given`` is not an encoder.
         SchemaError: If the modality needs an encoder and has none.
     """
+    if _is_function(given):
+        build = cast("Callable[[], nn.Module]", given)
+        built = build()
+        _check_encoder(modality.name, built)
+        return MemberEncoder(build, members, hidden_channels) if members else built
     _check_encoder(modality.name, given)
     if isinstance(given, nn.Module):
         return given
     if given is None and modality.encoder and modality.kind in NEEDS_ENCODER:
         given = PretrainedEncoder(modality.encoder, modality.kind)
-    if given is not None:
+    if isinstance(given, PretrainedEncoder):
         return FineTunedEncoder(given, hidden_channels, members=members)
     if modality.kind in NEEDS_ENCODER or modality.channels is None:
         raise SchemaError(
@@ -72,6 +79,12 @@ def build_encoder(
         )
     kinds = {"vector": VectorEncoder, "embedding": EmbeddingEncoder}
     return kinds[modality.kind](modality.channels, hidden_channels, members=members)
+
+
+def _is_function(given: object) -> bool:
+    """Return True for a function that builds an encoder."""
+    kinds = nn.Module, PretrainedEncoder, type
+    return callable(given) and not isinstance(given, kinds)
 
 
 def _check_encoders(given: object, names: tuple[str, ...]) -> None:
@@ -139,7 +152,7 @@ class NodeBuilder(nn.Module):
         latents: tuple[Latent, ...],
         hidden_channels: int,
         *,
-        encoders: Mapping[str, nn.Module | PretrainedEncoder],
+        encoders: Mapping[str, GivenEncoder],
         evidence_channels: int,
         members: int | None,
     ) -> None:
@@ -152,6 +165,10 @@ class NodeBuilder(nn.Module):
             for m in schema.modalities
         }
         self.encoders: TypeDict[nn.Module] = TypeDict(built)
+        learned = [m.name for m in schema.modalities if m.clock == "learned"]
+        self.clocks: TypeDict[nn.Parameter] = TypeDict(
+            {name: parameter(1, members=members) for name in learned}
+        )
         self.latents: TypeDict[nn.Parameter] = TypeDict(
             {
                 latent.name: parameter(
@@ -201,7 +218,7 @@ class NodeBuilder(nn.Module):
             name: NodeSet(
                 x.sample,
                 batch.num_samples,
-                x.time,
+                self._on_one_clock(name, x.time),
                 x.missing,
                 max_per_sample=x.max_per_sample,
             )
@@ -220,6 +237,12 @@ class NodeBuilder(nn.Module):
             shape = *each.shape[:-3], batch.num_samples, *latent.shape[-2:]
             states.append(each.expand(shape).flatten(-3, -2))
         return Nodes(Graph(nodes, batch.num_samples), _stack(states))
+
+    def _on_one_clock(self, name: str, time: Tensor | None) -> Tensor | None:
+        """Subtract the learned offset of a modality from the times of its nodes."""
+        if time is None or name not in self.clocks.names:
+            return time
+        return time - self.clocks[name].mean()
 
     def _merge(
         self,

@@ -5,7 +5,7 @@ the members of an ensemble.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
@@ -51,6 +51,9 @@ class RelationalAttention(nn.Module):
         relations: Typed edges, at least one.
         channels: ``D``, a multiple of ``num_heads``.
         timed: Node types that have time.
+        learned_clocks: Node types whose times are shifted by a learned offset; time
+            encodings of their relations to other types are symmetric, which determines
+            the offset.
         num_heads: ``H``.
         capacity: Relation parameterization: the parameters that each relation has.
             ``"bias"``: the bias b; ``"scalar"``: also the scales mu and s; ``"full"``:
@@ -85,6 +88,7 @@ class RelationalAttention(nn.Module):
         channels: int,
         *,
         timed: Iterable[str] = (),
+        learned_clocks: Collection[str] = (),
         num_heads: int = 4,
         capacity: Capacity = "bias",
         null_sink: bool = True,
@@ -130,8 +134,14 @@ class RelationalAttention(nn.Module):
             r for r, x in enumerate(self.relations) if {x.source, x.target} <= timed
         )
         if self.timed:
+            ends = [self.relations[r] for r in self.timed]
+            symmetric = [
+                number
+                for number, x in enumerate(ends)
+                if x.source != x.target and {x.source, x.target} & set(learned_clocks)
+            ]
             self.time_encoding = TimeEncoding(
-                len(self.timed), num_heads, members=members
+                len(self.timed), num_heads, symmetric=symmetric, members=members
             )
         self._groups = group_relations(self.relations, joint=capacity == "bias")
         self._fused = FusedAttention(self._groups, self.targets, self.sources)

@@ -34,6 +34,8 @@ class RBFMap(nn.Module):
         Speed Up Kernel Machines, Williams, Seeger, 2000 (landmarks).
     """
 
+    DIVISORS = ("spread",)
+
     landmark: Tensor
     spread: Tensor
     weight: Tensor

@@ -50,6 +50,8 @@ class RandomConvolution(nn.Module):
         Dempster, Petitjean, Webb, 2020.
     """
 
+    DIVISORS = ("scale", "feature_scale")
+
     mean: Tensor
     scale: Tensor
     dilation: Tensor

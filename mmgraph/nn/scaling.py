@@ -26,6 +26,8 @@ class StandardScaler(nn.Module):
         channels: ``C``.
     """
 
+    DIVISORS = ("scale",)
+
     mean: Tensor
     scale: Tensor
 

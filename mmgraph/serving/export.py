@@ -69,6 +69,11 @@ def export(estimator: FusionEstimator, path: PathLike) -> None:
         )
     if path.suffix not in FORMATS:
         raise ConfigError(f"path must end in {' or '.join(FORMATS)}, got '{path}'.")
+    if estimator.has_custom_parts:
+        raise ConfigError(
+            "estimator must have parts of mmgraph alone to be exported, got own base "
+            "learners, convolutions or encoders. Fit it without them."
+        )
     _check_writable(path)
     served = ServedModel(estimator)
     with _quiet(), replacing(path) as part:

@@ -36,6 +36,7 @@ class ExportedModel:
     Attributes:
         inputs: Input specification: schema, kinds and channels of the modalities.
         classes_: Class labels ``[K]``, or indices of labels; None for a regressor.
+        multi_label: True if the model predicts several labels of a sample.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class ExportedModel:
         self.session = session
         self.inputs = InputSpec.from_json(description["inputs"])
         self.classes_ = _read_classes(target) if "classes" in target else None
-        self._multi_label = bool(target.get("multi_label", False))
+        self.multi_label = bool(target.get("multi_label", False))
         self._flat = bool(target.get("flat", False))
 
     def predict_proba(self, X: ModelInput) -> FloatArray:  # noqa: N803
@@ -89,7 +90,7 @@ class ExportedModel:
         outputs = self._run(X)
         if self.classes_ is None:
             return outputs[:, 0] if self._flat else outputs
-        if self._multi_label:
+        if self.multi_label:
             return (outputs > 0.5).astype(np.int64)
         result: npt.NDArray[Any] = self.classes_[outputs.argmax(1)]
         return result

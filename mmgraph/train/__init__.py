@@ -6,6 +6,7 @@ from samples in memory or from a stream, in one process or several. Imported by
 ``distributed``, ``model``, ``nn`` and below.
 """
 
+from mmgraph.train.balance import Balance, BalanceCheck
 from mmgraph.train.batches import (
     Batches,
     BatchSource,
@@ -19,6 +20,8 @@ from mmgraph.train.validation import BETAS, Validation, shrunk_beta
 
 __all__ = [
     "BETAS",
+    "Balance",
+    "BalanceCheck",
     "BatchSource",
     "Batches",
     "History",

@@ -11,6 +11,7 @@ import torch
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup
 from mmgraph.model import FusionModel
 from mmgraph.nn.evidence_pool import Pool
+from mmgraph.train.balance import BalanceCheck, BalanceMonitor
 from mmgraph.train.batches import BatchSource
 from mmgraph.train.divergence import DivergenceError, warn_divergence
 from mmgraph.train.progress_dir import CheckpointDir
@@ -30,12 +31,16 @@ class History:
         held_out_loss: ``[checks, E]`` loss of each member on its held-out samples.
         beta_loss: Mean held-out loss for each candidate weight of ``BETAS``.
         resumed: Number of these steps that an interrupted training had completed.
+        balance: Scores of single modalities, where the networks predict from single
+            modalities: of the final parameters, or of every validation if the training
+            corrects imbalance.
     """
 
     steps: int
     held_out_loss: tuple[tuple[float, ...], ...]
     beta_loss: tuple[float, ...]
     resumed: int = 0
+    balance: tuple[BalanceCheck, ...] = ()
 
 
 def fit_members(
@@ -78,22 +83,39 @@ def fit_members(
     validation = Validation(graph, pool, batch, generator, processes)
     batches = data.batches(options.batch_size, generator, processes)
     every = max(1, options.max_steps // options.checks)
+    monitor = BalanceMonitor(validation, optimizer_step.correction)
     state = TrainerState(
-        optimizer_step, validation, batches, generator, processes, checkpoint_dir
+        optimizer_step,
+        validation,
+        monitor,
+        batches,
+        generator,
+        processes,
+        checkpoint_dir,
     )
+    monitor.start()
     step = done = state.resume()
+    graph.train()
     for step in range(done + 1, options.max_steps + 1):
         try:
             optimizer_step(next(batches))
             on_step(step)
             if step % every == 0:
+                graph.eval()  # without dropout of custom modules
                 if validation.check() >= options.patience:
                     break
+                if options.balance is not None:
+                    monitor.check(step)
+                graph.train()
                 state.save(step)
         except DivergenceError as error:
             if processes.is_main_process:
                 warn_divergence(step, error, options.learning_rate)
             break
     validation.restore()
+    graph.eval()
+    if options.monitor:
+        monitor.check(step)
     beta, losses = validation.choose_beta()
-    return beta, History(step, tuple(validation.losses), losses, done)
+    checks = tuple(monitor.checks)
+    return beta, History(step, tuple(validation.losses), losses, done, checks)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmgraph.distributed import ProcessGroup
 from mmgraph.errors import CheckpointError
+from mmgraph.train.balance import BalanceMonitor
 from mmgraph.train.batches import Batches
 from mmgraph.train.progress_dir import CheckpointDir, restored
 from mmgraph.train.step import TrainStep
@@ -14,6 +15,7 @@ from mmgraph.train.validation import Validation
 
 PART = "steps"
 VALIDATION = "validation"
+BALANCE = "balance"
 
 
 class TrainerState:
@@ -22,6 +24,7 @@ class TrainerState:
     Args:
         optimizer_step: Parameters, optimizer and learning-rate schedule.
         validation: Best parameters of the members so far.
+        monitor: Record of the modality balance.
         batches: Iterator of the batches.
         generator: Random generator.
         processes: Process group; the main process reads and writes.
@@ -32,13 +35,14 @@ class TrainerState:
         self,
         optimizer_step: TrainStep,
         validation: Validation,
+        monitor: BalanceMonitor,
         batches: Batches,
         generator: torch.Generator,
         processes: ProcessGroup,
         checkpoint_dir: CheckpointDir | None,
     ) -> None:
         self.optimizer_step, self.validation = optimizer_step, validation
-        self.batches, self.generator = batches, generator
+        self.monitor, self.batches, self.generator = monitor, batches, generator
         self.processes, self.checkpoint_dir = processes, checkpoint_dir
 
     def save(self, step: int) -> None:
@@ -69,6 +73,7 @@ class TrainerState:
         state = plain["optimizer_step"]
         self.optimizer_step.load_state(_under("step", tensors), state, step)
         self.validation.load_state(_under(VALIDATION, tensors), plain[VALIDATION])
+        self.monitor.load_state(plain[BALANCE])
         self.batches.load_state(_under("batches", tensors))
         generator = restored(tensors, "generator", self.generator.get_state())
         self.generator.set_state(generator)
@@ -84,7 +89,8 @@ class TrainerState:
             for name, value in values.items()
         }
         tensors["generator"] = self.generator.get_state()
-        return tensors, {"step": step, "optimizer_step": schedule, VALIDATION: measured}
+        plain = {"step": step, "optimizer_step": schedule, VALIDATION: measured}
+        return tensors, plain | {BALANCE: self.monitor.state()}
 
 
 def _under(part: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from mmgraph.distributed import SINGLE_PROCESS, ProcessGroup, distributed_errors
 from mmgraph.errors import CheckpointError
 from mmgraph.losses import LossSums, label_weight, ratio
-from mmgraph.missing import modality_dropout
 from mmgraph.model import FusionModel
 from mmgraph.nn.evidence_pool import Pool
+from mmgraph.train.balance import Balance, Correction
 from mmgraph.train.batches import TrainingBatch
 from mmgraph.train.divergence import DivergenceError, describe_cause
 from mmgraph.train.progress_dir import restored
@@ -40,6 +40,12 @@ class TrainOptions:
         patience: Number of successive validations without a better loss of any member
             after which training stops.
         completion_weight: Weight of auxiliary losses.
+        monitor: Record what the networks predict from single modalities: at the end, or
+            at every validation if ``balance`` needs it.
+        balance: Correction of the modality imbalance: "dropout" drops modalities that
+            dominate more often, "gradients" scales the updates of their encoders, and
+            "blend" shows some samples with one modality only; None for none.
+        balance_strength: Power of the ratios of "dropout", factor of the others.
     """
 
     max_steps: int = 1000
@@ -50,6 +56,9 @@ class TrainOptions:
     checks: int = 25
     patience: int = 8
     completion_weight: float = 0.1
+    monitor: bool = False
+    balance: Balance | None = None
+    balance_strength: float = 1.0
 
 
 class Objective(nn.Module):
@@ -166,6 +175,9 @@ class TrainStep:
         processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.graph, self.options, self.generator = graph, options, generator
+        self.correction = Correction(
+            options.balance, options.missing_rate, options.balance_strength
+        )
         self.optimizer = torch.optim.AdamW(
             graph.parameters(),
             lr=options.learning_rate,
@@ -199,7 +211,8 @@ class TrainStep:
             loss = self.loss(part, kept)
             self._require_finite(loss, part, kept)
             loss.backward()
-        self.optimizer.step()
+        with self.correction.scaled_updates(self.graph):
+            self.optimizer.step()
         self.schedule.step()
 
     @torch.no_grad()
@@ -300,7 +313,7 @@ class TrainStep:
         total, last = part.total or len(part), part.first + len(part)
         present = part.present.new_zeros(total, part.present.shape[1])
         present[part.first : last] = part.present
-        kept = modality_dropout(present, self.options.missing_rate, self.generator)
+        kept = self.correction.keep(present, self.generator)
         return kept[part.first : last]
 
 

@@ -86,7 +86,8 @@ class Validation:
         generator: torch.Generator,
         processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.graph, self.samples, self.processes = graph, samples, processes
+        self.graph, self.pool = graph, pool
+        self.samples, self.processes = samples, processes
         present, evidence = samples.present, samples.evidence
         self.masks = [present, modality_dropout(present, 0.5, generator)]
         self.input = pool.by_modality(evidence)
@@ -128,6 +129,15 @@ class Validation:
             share * self.graph(self.samples.batch.drop(mask), self.input).logits
             for mask, share in zip(self.masks, self.shares, strict=True)
         ]
+
+    @torch.no_grad()
+    def losses_of(self, mask: Tensor) -> Tensor:
+        """Return the loss ``[E, n]`` of each sample with the modalities of a mask."""
+        samples = self.samples
+        offset = self.pool(samples.evidence, mask, samples.joint_evidence(mask))
+        graph = self.graph(samples.batch.drop(mask), self.input).logits
+        logits = offset + self.pool.interaction_weight(mask) * graph
+        return torch.stack([self._loss_of_each(member) for member in logits])
 
     def check(self) -> int:
         """Validate the members, and keep the parameters of those that improved.

@@ -10,7 +10,7 @@ from mmgraph.data.categorical import resolve_column
 from mmgraph.data.io.folder import read_text
 from mmgraph.data.io.parquet import column_names, csv_remedy, parquet_files
 from mmgraph.data.stream.stream import DataOrStream
-from mmgraph.errors import Argument, DataError
+from mmgraph.errors import Argument, ConfigError, DataError
 from mmgraph.schema import Schema
 
 Target: TypeAlias = str | tuple[str, str] | None
@@ -73,6 +73,59 @@ def read_samples(
         next(stream.chunks(1))
         return stream
     data = MultimodalData.from_parquet(file, **fields)
+    return data if schema is None else data.with_schema(schema)
+
+
+def read_recordings(
+    folder: Path,
+    labels: Path,
+    *,
+    label: str | None,
+    modalities: Mapping[str, Sequence[str]],
+    rates: Mapping[str, float],
+    window: float | None,
+    step: float | None,
+    group: str | None = None,
+    id: str | None = None,
+    schema: Schema | None = None,
+) -> MultimodalData:
+    """Read a folder of recordings, whole or cut into windows.
+
+    Args:
+        folder: Folder of recordings, see `MultimodalData.from_recordings`.
+        labels: Table of labels.
+        label: Column of labels.
+        modalities: Channels of each modality; empty for one modality per sensor.
+        rates: Hz of modalities without times.
+        window: Duration of a window in seconds; None keeps recordings whole.
+        step: Seconds between starts of windows; None is the duration.
+        group: Column of groups in the table; None uses "group" if it exists.
+        id: Column of recordings in the table, or None.
+        schema: Schema of the samples, or None.
+
+    Raises:
+        ConfigError: If labels over time come without a window.
+        DataError: If the folder or the table cannot be read.
+    """
+    given: dict[str, Any] = {} if group is None else {"groups": group}
+    data = MultimodalData.from_recordings(
+        folder,
+        labels,
+        modalities=modalities or None,
+        rates=rates or None,
+        y=label,
+        ids=id,
+        **given,
+    )
+    over_time = label if label in data.modalities else None
+    if window is not None:
+        data = data.windows(window, step=step, label=over_time)
+    elif over_time:
+        raise ConfigError(
+            f"window is required for labels over time, got none for '{label}'. Give "
+            "the duration of a window in seconds.",
+            parameter="window",
+        )
     return data if schema is None else data.with_schema(schema)
 
 

@@ -11,7 +11,7 @@ from mmgraph.checkpoint import MANIFEST
 from mmgraph.config import PAIR_TASKS, TrainConfig
 from mmgraph.data import MultimodalData
 from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
-from mmgraph.data.targets import missing_labels
+from mmgraph.data.targets import METADATA_NAMES, missing_labels
 from mmgraph.data.validation import check_names
 from mmgraph.distributed import ProcessGroup, init_process_group
 from mmgraph.errors import ConfigError, DataError, MMGraphError
@@ -19,7 +19,11 @@ from mmgraph.evaluation import Evaluation, evaluate
 from mmgraph.nn.heads import MultiLabel
 from mmgraph.train.progress_dir import remove_progress
 from mmgraph.workflows.outputs import check_folder
-from mmgraph.workflows.samples import parse_schema_file, read_samples
+from mmgraph.workflows.samples import (
+    parse_schema_file,
+    read_recordings,
+    read_samples,
+)
 from mmgraph.workflows.saved_model import Columns, Task, Warn, no_op
 
 PROGRESS_FOLDER = "training"  # checkpoint directory in the output folder
@@ -87,8 +91,7 @@ def train_file(config: TrainConfig, warn: Warn = no_op) -> TrainResult:
     workers = init_process_group()
     data, test = workers.run_on_all(lambda: _open(config, workers))
     task = _task(config, data, warn)
-    names = config.label, config.modalities, config.group, config.id
-    columns = Columns(task, *names, config.time)
+    columns = _columns(config, task)
     workers.run_on_all(lambda: _check_replaced(config, columns))
     if task in PAIR_TASKS:
         result = _fit_pairs(config, task, data)
@@ -164,7 +167,38 @@ def _hold_out(
     return data, held_out
 
 
+def _columns(config: TrainConfig, task: Task) -> Columns:
+    """Return the columns that files for the trained model have.
+
+    Windows of recordings are read from files that `MultimodalData.to_parquet` wrote.
+    """
+    if config.labels is not None:
+        return Columns(task, str(METADATA_NAMES["y"]), {}, None, None)
+    names = config.label, config.modalities, config.group, config.id
+    return Columns(task, *names, config.time)
+
+
 def _read(config: TrainConfig, file: Path) -> DataOrStream:
+    schema = None if config.graph is None else parse_schema_file(config.graph)
+    if config.labels is not None and not file.is_file():
+        return read_recordings(
+            file,
+            config.labels,
+            label=config.label,
+            modalities=config.modalities,
+            rates=config.rates,
+            window=config.window,
+            step=config.step,
+            group=config.group,
+            id=config.id,
+            schema=schema,
+        )
+    if config.labels is not None:
+        raise ConfigError(
+            f"labels must come with a folder of recordings, got '{file}'. Leave labels "
+            "out.",
+            parameter="labels",
+        )
     return read_samples(
         file,
         modalities=config.modalities,
@@ -172,7 +206,7 @@ def _read(config: TrainConfig, file: Path) -> DataOrStream:
         group=config.group,
         id=config.id,
         memory=config.memory,
-        schema=None if config.graph is None else parse_schema_file(config.graph),
+        schema=schema,
     )
 
 

@@ -13,7 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from mmgraph.benchmark.class_curves import (
+    confusion_counts,
+    reliability_counts,
+    roc_values,
+)
 from mmgraph.benchmark.corruptions import check_corruption, corruptions_of
 from mmgraph.benchmark.cost import Cost
 from mmgraph.benchmark.datasets import open_bench_data
@@ -30,7 +36,7 @@ from mmgraph.benchmark.results import Results, append_lines, read_lines
 from mmgraph.benchmark.run import check_names, choose_metric, run_bench
 from mmgraph.benchmark.summary import summarise
 from mmgraph.benchmark.tables import contribution_table, corruption_table
-from mmgraph.benchmark.unit import align_proba, reliability_counts
+from mmgraph.benchmark.unit import align_proba
 from mmgraph.config import BenchConfig, build_config
 from mmgraph.data import MultimodalData
 from mmgraph.errors import ConfigError, DataError
@@ -139,8 +145,9 @@ def test_one_line_per_model_split_and_pattern(file, tmp_path):
     # as is, two masks of .5, a alone, b alone
     assert len(lines) == 2 * 3 * (1 + 2 + 2)
     for line in lines:
-        assert set(line) - {"reliability"} == KEYS
-        assert ("reliability" in line) == (line["test_missing"] is not None)
+        curves = {"reliability", "roc", "confusion"}
+        assert set(line) - curves == KEYS
+        assert (curves <= set(line)) == (line["test_missing"] is not None)
         assert line["fit_s"] > 0
         assert line["fit_mb"] is None or line["fit_mb"] >= 0
     scores = {"auroc", "log_loss", "accuracy", "balanced_accuracy", "macro_f1"}
@@ -437,6 +444,26 @@ def test_the_mask_alone_is_seen_to_predict_the_label(tmp_path):
 def test_a_class_never_seen_in_training_has_probability_zero():
     proba = align_proba(np.array([[0.2, 0.8]]), np.array([0, 2]), np.array([0, 1, 2]))
     assert proba.tolist() == [[0.2, 0.0, 0.8]]
+
+
+def test_roc_values_integrate_to_the_auroc():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 3, 400)
+    proba = rng.dirichlet(np.ones(3), 400) + 0.3 * np.eye(3)[codes]
+    proba /= proba.sum(1, keepdims=True)
+    for columns, expected in (
+        (proba, roc_auc_score(codes, proba, multi_class="ovr")),
+        (proba[:, :2], roc_auc_score(codes == 1, proba[:, 1])),
+    ):
+        rows = codes if columns is proba else (codes == 1).astype(int)
+        area = np.trapezoid(roc_values(rows, columns), np.linspace(0, 1, 51))
+        assert area == pytest.approx(expected, abs=0.005)
+    assert roc_values(np.zeros(4, dtype=int), proba[:4]) is None
+
+
+def test_confusion_counts_have_true_classes_as_rows():
+    proba = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
+    assert confusion_counts(np.array([0, 1, 1]), proba) == [[1, 0], [1, 1]]
 
 
 def test_reliability_counts_add_up():

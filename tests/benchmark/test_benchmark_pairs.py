@@ -194,7 +194,7 @@ def test_run_is_recorded_summarised_and_drawn(bench, tmp_path):
     retrieval, matching = summarise(Results(tmp_path))
     assert retrieval.task == "retrieval"
     assert result_table(retrieval).columns == (
-        *("model", "no extra removal", "0.5", "AURC", "fit s"),
+        *("model", "no extra removal", "0.5", "mean over rates", "fit s"),
     )
     first, _ = direction_tables(retrieval)
     assert first.title == "stamps-retrieval: image+sound to text"

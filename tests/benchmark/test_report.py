@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
-from mmgraph.benchmark.figures import STYLES, calibration_models, legend_svg, style_of
+from mmgraph.benchmark.figures import STYLES, legend_svg, shown_models, style_of
 from mmgraph.benchmark.overview import overview, summary_sentence
 from mmgraph.benchmark.report import markdown, write_report
 from mmgraph.benchmark.results import Results, append_lines, read_lines
@@ -19,6 +19,7 @@ from mmgraph.benchmark.summary import estimate, mean_ranks, summarise
 from mmgraph.benchmark.tables import (
     cell,
     class_note,
+    confusion_table,
     cost_cell,
     difference_table,
     edge_note,
@@ -179,7 +180,7 @@ def test_the_table_holds_what_the_lines_say(folder):
         "no extra removal",
         "0.3",
         "0.7",
-        "AURC",
+        "mean over rates",
         "worst leave-one-modality-out",
     )
     area = areas_of(folder, "one", "mmgraph")
@@ -247,9 +248,37 @@ def test_mmgraph_is_compared_with_the_best_baseline_of_each_setting(folder):
     assert rivals.rows[2][6] == DASH  # a single split
     assert overview(blocks[:1]) == []
     write_report(folder)
-    title = "mmgraph and the best baseline of each setting, in AURC"
+    title = "mmgraph and the best baseline of each setting, mean over rates"
     assert title in (folder / "report.html").read_text()
     assert f"**{title}**" in (folder / "table.md").read_text()
+
+
+def test_roc_and_confusion_are_shown_where_all_lines_have_them(tmp_path):
+    for index, model in enumerate(("mmgraph", "late_logistic")):
+        for split in range(2):
+            lines = unit_lines("one", model, split)
+            for each in lines:
+                if each["kept"] is None:
+                    each["roc"] = np.linspace(0, 1, 51).tolist()
+                    each["confusion"] = [[7 - index, 3 + index], [2, 8]]
+            append_lines(tmp_path / "results.jsonl", lines)
+    known = facts("one") | {"classes": [["no", 30], ["yes", 30]]}
+    append_lines(tmp_path / "datasets.jsonl", [known])
+    append_lines(tmp_path / "runs.jsonl", [RUN])
+    (block,) = write_report(tmp_path)
+    table = confusion_table(block)
+    assert table.columns == ("true class", "predicted no", "predicted yes")
+    assert table.rows == (("no", "70.0%", "30.0%"), ("yes", "20.0%", "80.0%"))
+    text = (tmp_path / "report.html").read_text()
+    assert "ROC curves, one" in text
+    assert "positive class: yes" in text
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    del first["roc"], first["confusion"]
+    append_lines(tmp_path / "results.jsonl", [first])  # the last line of a unit counts
+    (block,) = write_report(tmp_path)
+    assert "ROC curves" not in (tmp_path / "report.html").read_text()
+    assert confusion_table(block) is None
 
 
 def test_the_page_links_to_settings_by_their_short_names(folder):
@@ -461,7 +490,7 @@ def test_a_model_looks_the_same_everywhere():
 
 def test_calibration_shows_ours_and_the_best_baselines(folder):
     block = summarise(Results(folder))[0]
-    assert calibration_models(block) == ("mmgraph", "late_logistic", "best_single")
+    assert shown_models(block) == ("mmgraph", "late_logistic", "best_single")
 
 
 @pytest.mark.parametrize(

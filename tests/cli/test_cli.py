@@ -138,7 +138,7 @@ def test_bench_writes_lines_page_and_table_and_resumes(small, tmp_path):
     for name in ("results.jsonl", "report.html", "table.md", "runs.jsonl"):
         assert (tmp_path / name).stat().st_size > 0
     assert {x["test_missing"] for x in Results(tmp_path).lines()} == {0.0, 0.5, None}
-    assert "AURC" in result.stdout
+    assert "mean over rates" in result.stdout
     assert "late_logistic" in result.stdout
     run_line = json.loads((tmp_path / "runs.jsonl").read_text())
     assert run_line["command"].startswith("mmgraph bench ")

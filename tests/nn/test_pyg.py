@@ -3,7 +3,15 @@ import torch
 from random_graphs import node_set
 from torch_geometric.nn import GATv2Conv, HGTConv, RGCNConv, SAGEConv
 
-from mmgraph import Batch, Classification, FusionModel, Modality, Schema, SchemaError
+from mmgraph import (
+    Batch,
+    Classification,
+    ConfigError,
+    FusionModel,
+    Modality,
+    Schema,
+    SchemaError,
+)
 from mmgraph.graph.graph import Graph
 from mmgraph.nn import PyGConv
 from mmgraph.schema import Relation
@@ -139,17 +147,42 @@ def test_types_for_which_a_hetero_convolution_has_nothing_are_left_out():
     assert torch.equal(attended["b"], h[3:5] + 1)
 
 
-def test_ensembles_are_rejected():
-    model = FusionModel(
-        SCHEMA,
-        task=Classification(3),
-        hidden_channels=D,
-        conv=CONVS["sage"][0],
-        members=2,
-    )
-    message = r"shape \[N, D\], got \[2, \d+, 8\]\. Build the model with members=None\."
+@pytest.mark.parametrize("name", CONVS)
+def test_each_member_has_its_own_convolutions(name):
+    build, relations = CONVS[name][0], SCHEMA.relations
+    layer = PyGConv(build, relations, members=2)
+    assert all(p.shape[0] == 2 for p in layer.parameters())
+    assert any((p[0] != p[1]).any() for p in layer.parameters())
+    nodes = {"a": node_set([1, 1]), "b": node_set([1, 2])}
+    nodes["fuse"] = node_set([1, 1])
+    graph, h = Graph(nodes, 2), torch.randn(2, 7, D)
+    messages, single = layer(h, graph), PyGConv(build, relations)
+    for member in range(2):
+        for conv, copies in zip(single.convs, layer.convs, strict=True):
+            names = {k: k.replace(".", "/") for k in conv.state_dict()}
+            state = {k: copies.get_parameter(own)[member] for k, own in names.items()}
+            conv.load_state_dict(state)
+        for target, rows in single(h[member], graph).items():
+            torch.testing.assert_close(messages[target][member], rows)
+
+
+def test_states_of_members_need_a_layer_with_members():
+    layer = PyGConv(lambda: SAGEConv((D, D), D), [Relation("a", "b")])
+    message = r"got \[2, 7, 8\]\. Build the layer with members=2\."
     with pytest.raises(SchemaError, match=message):
-        model(make_batch())
+        layer(torch.randn(2, 7, D), graph_of([1, 2], [2, 0], [1, 1]))
+
+
+def test_a_convolution_of_another_width_is_rejected():
+    layer = PyGConv(lambda: SAGEConv((D, D), 4), [Relation("a", "b")])
+    with pytest.raises(SchemaError, match=r"rows of width 8, got 4\. Set its output"):
+        layer(torch.randn(7, D), graph_of([1, 2], [2, 0], [1, 1]))
+
+
+def test_convolutions_of_members_need_known_shapes():
+    relations = [Relation("a", "b")]
+    with pytest.raises(ConfigError, match=r"got a SAGEConv that infers them\. Give"):
+        PyGConv(lambda: SAGEConv(-1, D), relations, members=2)
 
 
 def test_what_is_no_convolution_is_rejected():

@@ -401,7 +401,7 @@ RAGGED = {"ecg": 2, "move": 1}  # the second one with time, as vectors have
 TIMED = (
     Modality("labs", 3, time=True),
     Modality("ecg", 2, tokens="ragged"),
-    Modality("move", 1, tokens="ragged", time=True),
+    Modality("move", 1, tokens="ragged", time=True, clock="learned"),
 )
 
 
@@ -432,6 +432,8 @@ def of_sequences():
     for name, value in clf.model_.graph.named_parameters():
         if name.endswith("time_encoding.weight"):  # starts from zero
             value.fill_(0.5)
+        if ".clocks." in name:  # seconds
+            value.fill_(0.7)
     return clf
 
 

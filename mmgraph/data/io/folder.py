@@ -80,7 +80,7 @@ def find_files(folder: Path, *, warn: bool = True) -> dict[str, dict[str, Path]]
     unread: list[str] = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_dir() or any(map(_is_hidden, name.parts)):
+        if path.is_dir() or any(map(is_hidden, name.parts)):
             continue
         modality = SUFFIXES.get(path.suffix.lower())
         if modality is None or not path.is_file():
@@ -109,7 +109,8 @@ def find_files(folder: Path, *, warn: bool = True) -> dict[str, dict[str, Path]]
     return samples
 
 
-def _is_hidden(part: str) -> bool:
+def is_hidden(part: str) -> bool:
+    """Return True if a part of a path is hidden, or a file of the system."""
     return part.startswith(".") or part.lower() in SYSTEM_FILES
 
 

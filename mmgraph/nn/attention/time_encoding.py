@@ -4,6 +4,7 @@ Letters: ``E`` edges, ``R`` relations, ``H`` heads, ``K`` frequencies.
 """
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ class TimeEncoding(nn.Module):
 
     The periods of the sine terms are initialized geometrically between 0.1 and 1000
     seconds, and the weights close to zero, so that time has little influence at first.
+    The logit of a symmetric relation is ``w[r,h] . cos(omega dt)``, the same before and
+    after the target: an offset of the times is then not the same as another phase.
 
     References:
         Time2Vec: Learning a Vector Representation of Time, Kazemi et al., 2019,
@@ -26,13 +29,20 @@ class TimeEncoding(nn.Module):
     Args:
         num_relations: ``R``.
         num_heads: ``H``.
+        symmetric: Indices of symmetric relations.
         members: Ensemble members, or None for a single model.
     """
 
     def __init__(
-        self, num_relations: int, num_heads: int, *, members: int | None = None
+        self,
+        num_relations: int,
+        num_heads: int,
+        *,
+        symmetric: Collection[int] = (),
+        members: int | None = None,
     ) -> None:
         super().__init__()
+        self.symmetric = frozenset(symmetric)
         self.frequency = parameter(num_relations, NUM_FREQUENCIES, members=members)
         self.phase = parameter(
             num_relations, NUM_FREQUENCIES, members=members, bound=math.pi
@@ -56,6 +66,8 @@ class TimeEncoding(nn.Module):
         weight = self.weight.select(-3, number)  # [..., K + 1, H]
         # at least float32: seconds have more digits than features
         delta = delta.to(torch.promote_types(weight.dtype, torch.float32))[:, None]
+        if number in self.symmetric:
+            return torch.cos(delta * omega).to(weight.dtype) @ weight[..., 1:, :]
         waves = torch.sin(delta * omega + phase).to(weight.dtype)  # [..., E, K]
         linear = delta.to(weight.dtype) @ weight[..., :1, :]
         return linear + waves @ weight[..., 1:, :]
