@@ -6,7 +6,7 @@ sample keeps at least one. Folds are balanced by event. Differences have 95% con
 intervals by the corrected resampled t-test over all folds.
 
     pip install "mmgraph[survival]"
-    python benchmarks/survival.py gbsg2 whas500 --repeats 2
+    python benchmarks/survival.py --output benchmarks/results/survival.json
 """
 
 import argparse
@@ -307,7 +307,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("datasets", nargs="*", default=["gbsg2", "whas500"], choices=list(SETS))
+    add(
+        "datasets",
+        nargs="*",
+        default=["gbsg2", "whas500"],
+        help="default: gbsg2 whas500",
+    )
     add("--repeats", type=int, default=2, help="of 5 folds (default: %(default)d)")
     add("--train-rate", type=float, default=0.5)
     add("--test-rate", type=float, default=0.5)
@@ -315,6 +320,8 @@ def main() -> None:
     add("--epochs", type=int, help="of mmgraph (default: that of the estimator)")
     add("--output", type=Path, help="JSON file of all scores")
     options = parser.parse_args()
+    if unknown := sorted(set(options.datasets) - set(SETS)):
+        parser.error(f"data sets must be of {', '.join(SETS)}, got {unknown[0]!r}")
     rates = options.train_rate, options.test_rate
     warnings.filterwarnings("ignore", category=ConvergenceWarning)  # of imputation
     content = {}

@@ -20,8 +20,8 @@ import mmgraph as mg
 # --------------------------------
 #
 # 500 patients, of whom 215 died; the others were alive at their last visit. Four
-# modalities are known at admission. 40% of them are removed at random. Training and test
-# patients are balanced by event.
+# modalities are known at admission. 40% of them are removed at random. Training and
+# test patients are balanced by event.
 
 frame, target = load_whas500()
 frame["died"], frame["days"] = target["fstat"], target["lenfol"]

@@ -33,7 +33,7 @@ OPTIONAL = {
     "lightning": "[lightning",
     "onnxruntime": "[export]",
     "pandas": "[pandas]",
-    "sksurv": "[survival]",
+    "sksurv": "survival]",
     "tensorboard": "track]",
 }
 
@@ -367,6 +367,13 @@ def check_serving_onnx(output: str) -> None:
     assert found["largest difference"] < 1e-5
     assert found["median ms, ONNX Runtime"] < found["median ms, FusionClassifier"]
     assert "output.probability" in output
+
+
+def check_survival(output: str) -> None:
+    concordance, brier = map(float, re.findall(r"^0 +(\S+) +(\S+)$", output, re.M)[0])
+    assert concordance > 0.65
+    assert 0 < brier < 0.2  # the Kaplan-Meier curve of all patients has 0.2
+    assert "infarction +" in output
 
 
 def check_streaming_parquet(output: str) -> None:

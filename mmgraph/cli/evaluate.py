@@ -53,6 +53,14 @@ Group = Annotated[
         "and matching (default: that of the training, else each sample on its own)."
     ),
 ]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Probability of the second class from which on a sample is classified as "
+        "that class: shows sensitivity, specificity, PPV, NPV and net benefit "
+        "(two classes only).",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of masks and negatives.")]
 
 
@@ -73,6 +81,7 @@ def evaluate(
     query: Query = None,
     gallery: Gallery = None,
     group: Group = None,
+    threshold: Threshold = None,
     seed: Seed = 0,
     encoder: MovedEncoderOption = None,
 ) -> None:
@@ -102,8 +111,13 @@ def evaluate(
         rates=parse_rates(missing, "--missing") or (0.0,),
         query=parse_names(query),
         gallery=parse_names(gallery),
+        threshold=threshold,
         seed=seed,
         encoders=parse_encoders(encoder),
     )
     with print_warnings() as warn:
-        show(evaluate_saved(request, warn).table(f"{model} on {file}"))
+        tables = evaluate_saved(request, warn).tables(f"{model} on {file}")
+        for number, table in enumerate(tables):
+            if number:
+                typer.echo()
+            show(table)

@@ -16,6 +16,7 @@ from torch import Tensor
 from mmgraph.acquisition import Belief, class_belief
 from mmgraph.conformal import (
     Condition,
+    ConformalPrediction,
     ConformalSets,
     SetScore,
     Thresholds,
@@ -158,6 +159,9 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
             survival model, of the pooled base learners, without the graph networks, on
             training samples outside the folds that they were fitted to; NaN without
             base learners, and for models that were saved by earlier versions.
+        out_of_fold_predictions_: ``[n, K]`` predictions from which this score is
+            computed, of the labeled training samples in their order (of a stream, of
+            its random sample); None without base learners, and for loaded models.
         training_summary_: Counts, shares and out-of-fold scores of the training that
             the model card shows; None for models that were saved by earlier versions.
         conformal_: Result of the last call of ``conformal``, saved with the model;
@@ -177,7 +181,7 @@ class FusionClassifier(ClassifierMixin, SupervisedEstimator):
         Heterogeneous Graph Transformer, Hu, Dong, Wang, Sun, 2020, arXiv 2003.01332.
     """
 
-    conformal_: ConformalSets | None = None
+    conformal_: ConformalPrediction | None = None
 
     def __init__(
         self,

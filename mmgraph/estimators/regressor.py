@@ -17,6 +17,7 @@ from mmgraph.acquisition import Belief, value_belief
 from mmgraph.conformal import (
     Condition,
     ConformalIntervals,
+    ConformalPrediction,
     Thresholds,
     calibrate,
 )
@@ -143,6 +144,9 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
             survival model, of the pooled base learners, without the graph networks, on
             training samples outside the folds that they were fitted to; NaN without
             base learners, and for models that were saved by earlier versions.
+        out_of_fold_predictions_: ``[n, K]`` predictions from which this score is
+            computed, of the labeled training samples in their order (of a stream, of
+            its random sample); None without base learners, and for loaded models.
         training_summary_: Counts, shares and out-of-fold scores of the training that
             the model card shows; None for models that were saved by earlier versions.
         conformal_: Result of the last call of ``conformal``, saved with the model;
@@ -161,7 +165,7 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         Stacked Generalization, Wolpert, 1992.
     """
 
-    conformal_: ConformalIntervals | None = None
+    conformal_: ConformalPrediction | None = None
 
     def __init__(
         self,

@@ -101,7 +101,7 @@ from mmgraph.model.custom_modules import (
     pretrained_encoders,
 )
 from mmgraph.model_card import model_card
-from mmgraph.nn.heads import Classification, MultiLabel, Task
+from mmgraph.nn.heads import Classification, MultiLabel, Survival, Task
 from mmgraph.ops import present_rows
 from mmgraph.schema import Schema
 from mmgraph.train import Balance, BatchSource, History, TrainingSet, TrainOptions
@@ -137,6 +137,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     _budget = StepSchedule(80, 240, 2500, at_least_one_epoch=True)
     model_: ResidualFusion
     training_summary_: TrainingSummary | None = None
+    out_of_fold_predictions_: FloatArray | None = None
 
     # Defined by the task
 
@@ -184,6 +185,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         self._check_params()
         self._check_balance()
         self.__dict__.pop("conformal_", None)  # thresholds of an earlier fit
+        self.__dict__.pop("out_of_fold_predictions_", None)
         if isinstance(X, MultimodalStream):
             self._fit_stream(X, y, sample_weight)
             return
@@ -389,7 +391,8 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         """Return the base learners of the user that the level of fusion uses.
 
         Raises:
-            ConfigError: If they name another modality, or there are several labels.
+            ConfigError: If they name another modality, or the task is neither
+                classification nor regression.
         """
         if not self._has_own:
             return ()
@@ -397,6 +400,12 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
             raise ConfigError(
                 "base_learners must hold names for several labels, got estimators. "
                 "Fit a classifier for one label.",
+                parameter="base_learners",
+            )
+        if isinstance(task, Survival):
+            raise ConfigError(
+                "base_learners must hold names for a survival model, got estimators, "
+                "which do not predict hazards. Leave them out.",
                 parameter="base_learners",
             )
         return own_learners(self._learners, self.schema_.modality_names)
@@ -418,7 +427,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
     def _score_out_of_fold(self, known: TrainingSet) -> float:
         """Return the score of the pooled base learners on samples out of their fold.
 
-        NaN without base learners.
+        NaN without base learners. The predictions are kept.
         """
         if not self._kinds and not self._has_own:
             return math.nan
@@ -427,6 +436,7 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         pool = self.model_.ensemble.pool
         scores = pool(known.evidence, known.present, joint)
         predicted = self.model_.graph.task.activate(scores)
+        self.out_of_fold_predictions_ = self._inverse_transform(predicted.cpu())
         return self._score_targets(predicted, known.y, known.sample_weight)
 
     def _score_targets(

@@ -25,10 +25,10 @@ from mmgraph.estimators.base import (
     LabelLike,
     SampleLike,
 )
-from mmgraph.estimators.featurize import Encoder
 from mmgraph.estimators.supervised import SupervisedEstimator
 from mmgraph.estimators.validation import check_sample_weight, labels_to_score
-from mmgraph.experts.links import EXPERT_KINDS, ExpertKind, Level
+from mmgraph.experts.links import EXPERT_KINDS, ExpertKind, GraphSwitch, Level
+from mmgraph.experts.own import BaseLearners
 from mmgraph.files import shorten
 from mmgraph.metrics.survival import (
     SurvivalCurve,
@@ -37,10 +37,12 @@ from mmgraph.metrics.survival import (
     concordance_index,
     event_table,
 )
+from mmgraph.model.custom_modules import AnyEncoder, ModuleBuilder
 from mmgraph.model.readouts import ReadoutKind
 from mmgraph.nn.conv import Capacity
 from mmgraph.nn.heads import Survival, Task
 from mmgraph.schema import Schema
+from mmgraph.train import Balance
 
 
 class FusionSurvival(SupervisedEstimator):
@@ -92,6 +94,13 @@ class FusionSurvival(SupervisedEstimator):
             regression for each subset of modalities, if there are sequences; and
             "relations", scores of the edges between objects given a text, if a modality
             has places.
+        base_learners: Base learners in place of ``experts``: a list of such kinds, of
+            classifiers or regressors of scikit-learn, each of which is fitted to every
+            modality, and of dicts of these by modality; ``()`` is none. Missing cells
+            are replaced by the mean if an estimator does not support NaN. A model with
+            such estimators cannot be saved or exported.
+        graph: Whether there are graph networks: True, False, or "only", without base
+            learners. ``model_.beta`` is 0 without graph networks.
         level: Level of fusion: "data" uses base learners of all modalities together
             (early fusion), "feature" the graph networks (intermediate fusion), "model"
             base learners of single modalities and their pool (late fusion), and "all"
@@ -105,12 +114,22 @@ class FusionSurvival(SupervisedEstimator):
         weight_decay: Weight decay of AdamW.
         missing_rate: Mean rate of modality dropout in training.
         completion: Add the completion of held-out modalities as an auxiliary task.
+        balance: Correction of modality imbalance at the level "feature": "dropout"
+            drops modalities that dominate more often, "gradients" slows the updates of
+            their encoders, "blend" shows some samples with one modality only. None
+            trains all modalities alike. ``history_.balance`` has the scores of single
+            modalities at this level.
         reliability: "typical" treats a modality of a sample as missing where its
             content is unlike all training samples, as that of a broken sensor; None
             predicts from all observed modalities.
         encoders: Pretrained encoder of each text, image or audio modality, as a
             :class:`mmgraph.PretrainedEncoder` or as its path or name; default: those
-            of the schema, otherwise plain features.
+            of the schema, otherwise plain features. Also a custom encoder for the graph
+            networks, as in :class:`FusionModel`: a module, which every member copies,
+            or a function that returns one.
+        conv: Function without arguments that returns a convolution of PyTorch Geometric
+            in place of relational attention, see :class:`mmgraph.nn.PyGConv`. Code of
+            custom modules is not saved: give them to ``from_pretrained``, too.
         device: Device of the graph networks; default: a GPU if there is one.
         seed: Seed for folds, trees, initialization and dropout.
         verbose: Show a progress bar; default: on a terminal only.
@@ -137,8 +156,11 @@ class FusionSurvival(SupervisedEstimator):
         history_: Losses of the graph networks during training.
         out_of_fold_score_: Accuracy, R² of a regressor or concordance index of a
             survival model, of the pooled base learners, without the graph networks, on
-            training samples outside the folds that they were fitted to; NaN at the
-            level "feature", and for models that were saved by earlier versions.
+            training samples outside the folds that they were fitted to; NaN without
+            base learners, and for models that were saved by earlier versions.
+        out_of_fold_predictions_: ``[n, K]`` predictions from which this score is
+            computed, of the labeled training samples in their order (of a stream, of
+            its random sample); None without base learners, and for loaded models.
         training_summary_: Counts, shares and out-of-fold scores of the training that
             the model card shows; None for models that were saved by earlier versions.
 
@@ -172,6 +194,8 @@ class FusionSurvival(SupervisedEstimator):
         readout: ReadoutKind = "auto",
         members: int = 8,
         experts: Sequence[ExpertKind] = EXPERT_KINDS,
+        base_learners: BaseLearners | None = None,
+        graph: GraphSwitch = True,
         level: Level = "all",
         epochs: int | None = None,
         batch_size: int = 64,
@@ -179,8 +203,10 @@ class FusionSurvival(SupervisedEstimator):
         weight_decay: float = 0.05,
         missing_rate: float = 0.35,
         completion: bool = False,
+        balance: Balance | None = None,
         reliability: Literal["typical"] | None = None,
-        encoders: Mapping[str, Encoder] | None = None,
+        encoders: Mapping[str, AnyEncoder] | None = None,
+        conv: ModuleBuilder | None = None,
         device: str | None = None,
         seed: int = 0,
         verbose: bool | None = None,
@@ -215,7 +241,8 @@ class FusionSurvival(SupervisedEstimator):
         Raises:
             DataError: If there are no targets, an event is not 0 or 1, a time is not
                 above 0, or all samples are censored.
-            ConfigError: If a parameter has an invalid value.
+            ConfigError: If a parameter has an invalid value, or ``base_learners`` holds
+                an estimator: those of scikit-learn do not predict hazards.
         """
         self._fit(X, _as_pairs(y), sample_weight)
         return self

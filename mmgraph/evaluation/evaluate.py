@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mmgraph.corruption import Corruption
@@ -20,7 +21,7 @@ from mmgraph.evaluation.matching import score_matcher
 from mmgraph.evaluation.result import Evaluation
 from mmgraph.evaluation.retrieval import score_retriever
 from mmgraph.evaluation.scenarios import Missing, build_corrupted, build_scenarios
-from mmgraph.evaluation.supervised import score_labels
+from mmgraph.evaluation.supervised import decide, score_labels
 
 RATES = (0.0, 0.3, 0.5, 0.7)
 
@@ -33,6 +34,7 @@ def evaluate(
     corrupted: Sequence[Corruption] | None = None,
     query: Sequence[str] | None = None,
     gallery: Sequence[str] | None = None,
+    threshold: float | None = None,
     seeds: int = 3,
     seed: int = 0,
 ) -> Evaluation:
@@ -72,6 +74,11 @@ def evaluate(
             on its own.
         gallery: Modalities of the gallery entries, used together. Default: each
             modality on its own.
+        threshold: Probability of the second class from which on a sample is classified
+            as that class: adds sensitivity, specificity, predictive values and net
+            benefit in each scenario, with 95% bootstrap intervals. Classifiers of two
+            classes only. Choose it on other samples, see
+            :func:`mmgraph.metrics.choose_threshold`.
         seeds: Masks per scenario; scores are means over them. The default of 3 keeps
             the variance of the masks below that of the samples at little cost.
         seed: Seed of the masks and of the negatives.
@@ -82,7 +89,8 @@ def evaluate(
 
     Raises:
         ConfigError: If a rate is outside 0 to 1, an entry of ``missing`` is neither a
-            rate nor a pattern, one of ``corrupted`` is no corruption, ``query`` or
+            rate nor a pattern, one of ``corrupted`` is no corruption, ``threshold`` is
+            not between 0 and 1 or given without two classes, ``query`` or
             ``gallery`` is given for a model that is not a retriever, or they name
             unknown modalities.
         DataError: If no sample has a label, a class is unknown to the model, or a
@@ -107,6 +115,8 @@ def evaluate(
             f"Data must be MultimodalData, got {type(data).__name__}. Build it with "
             "MultimodalData.from_arrays."
         )
+    if threshold is not None:
+        _check_threshold(model)
     if isinstance(model, FusionRetriever):
         whole = in_memory(data)
         _warn_unobserved(model, whole, _observed(whole))
@@ -122,9 +132,32 @@ def evaluate(
         return score_matcher(model, whole, scenarios)
     _warn_training_data(model, data)
     observed: set[str] = set()
-    result = score_labels(model, lambda: _watch(parts_of(data), observed), scenarios)
+
+    def parts() -> Iterator[MultimodalData]:
+        return _watch(parts_of(data), observed)
+
+    result = score_labels(model, parts, scenarios)
+    if threshold is not None:
+        points = decide(model, parts, scenarios, threshold)
+        result = replace(result, operating_points=points)
     _warn_unobserved(model, data, observed)
     return result
+
+
+def _check_threshold(model: object) -> None:
+    """Check that a model has two classes.
+
+    Raises:
+        ConfigError: If it has not.
+    """
+    classes = getattr(model, "classes_", ())
+    if not hasattr(model, "predict_proba") or len(classes) != 2:
+        got = f"{len(classes)} classes" if len(classes) else type(model).__name__
+        raise ConfigError(
+            f"threshold must go with a classifier of two classes, got {got}. Leave it "
+            "out.",
+            parameter="threshold",
+        )
 
 
 def _warn_training_data(model: object, data: DataOrStream) -> None:

@@ -1,10 +1,11 @@
 """The result of an evaluation, as rows and as a table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mmgraph.evaluation.table import Table, number, to_html, to_plain
+from mmgraph.evaluation.table import Table, interval, number, to_html, to_plain
+from mmgraph.metrics.operating_point import RATES, OperatingPoint
 from mmgraph.metrics.scores import HEADINGS, METRIC_TITLES
 
 TITLES = {
@@ -14,6 +15,7 @@ TITLES = {
     "category_map": "category mAP",
     "expected_calibration_error": "ECE",
 }
+RATE_TITLES = {"ppv": "PPV", "npv": "NPV", "net_benefit": "net benefit"}
 DIGITS = {"num_queries": 0, "num_entries": 0, "num_pairs": 0, "median_rank": 1}
 
 
@@ -45,6 +47,8 @@ class Evaluation:
         variant: Heading of the column that distinguishes rows of one scenario:
             "direction" for a retriever, "wrong partners" for a matcher, "" otherwise.
         notes: Remarks below the table, such as the definition of a hit.
+        operating_points: Rates of correct decisions by scenario, if a threshold is
+            given; of several masks, those of the first.
 
     Example:
         >>> from mmgraph.evaluation import Evaluation, ScoreRow
@@ -60,13 +64,24 @@ class Evaluation:
     lines: tuple[ScoreRow, ...]
     variant: str = ""
     notes: tuple[str, ...] = ()
+    operating_points: Mapping[str, OperatingPoint] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return "\n".join(to_plain(self.table())).rstrip()
+        parts = ["\n".join(to_plain(table)).rstrip() for table in self.tables()]
+        return "\n\n".join(parts)
 
     def _repr_html_(self) -> str:
-        """Return the table as HTML, for notebooks."""
-        return to_html(self.table())
+        """Return the tables as HTML, for notebooks."""
+        return "".join(map(to_html, self.tables()))
+
+    def tables(self, title: str = "Scores by missing pattern") -> list[Table]:
+        """Return the table of scores and, with a threshold, that of decisions.
+
+        Args:
+            title: Line above the first table.
+        """
+        decisions = [_decisions(self.operating_points)] if self.operating_points else []
+        return [self.table(title), *decisions]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -100,3 +115,20 @@ class Evaluation:
         best = (frozenset[int](),) * len(columns)
         left = frozenset(range(len(keys)))
         return Table(title, columns, rows, best, self.notes, left)
+
+
+def _decisions(points: Mapping[str, OperatingPoint]) -> Table:
+    """Return the rates at a threshold, with their intervals, as a table."""
+    first = next(iter(points.values()))
+    columns = ["missing", *(RATE_TITLES.get(name, name) for name in RATES)]
+    rows = []
+    for missing, point in points.items():
+        rates = [getattr(point, name) for name in RATES]
+        cells = [f"{number(r.mean)} {interval(r.low, r.high)}" for r in rates]
+        rows.append((missing, *cells))
+    title = (
+        f"Decisions at a probability of {first.threshold:g}: {first.num_positive} "
+        f"positive, {first.num_negative} negative samples, 95% CI"
+    )
+    best = (frozenset[int](),) * len(columns)
+    return Table(title, tuple(columns), tuple(rows), best, (), frozenset([0]))

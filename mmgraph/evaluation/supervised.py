@@ -14,6 +14,7 @@ from mmgraph.errors import Argument, DataError
 from mmgraph.estimators.input_spec import removing_modalities
 from mmgraph.evaluation.result import Evaluation, ScoreRow
 from mmgraph.evaluation.scenarios import Scenario
+from mmgraph.metrics.operating_point import OperatingPoint, operating_point
 from mmgraph.metrics.scores import Scores, mean_scores
 
 Parts: TypeAlias = Callable[[], Iterable[MultimodalData]]
@@ -47,6 +48,42 @@ def score_labels(
             }
         rows.append(ScoreRow(scenario.name, "", mean_scores(by_seed)))
     return Evaluation(tuple(rows))
+
+
+def decide(
+    model: Any,  # noqa: ANN401
+    parts: Parts,
+    scenarios: Sequence[Scenario],
+    threshold: float,
+) -> dict[str, OperatingPoint]:
+    """Return the rates of correct decisions in each scenario, with its first mask.
+
+    Args:
+        model: Fitted classifier of two classes.
+        parts: Function that returns an iterator over the samples, part by part.
+        scenarios: Modalities to remove.
+        threshold: Probability of the second class.
+
+    Raises:
+        ConfigError: If the threshold is not between 0 and 1.
+    """
+    points = {}
+    for scenario in scenarios:
+        with removing_modalities():
+            masked = _labelled(parts(), scenario, next(iter(scenario)))
+            rows = [
+                (np.asarray(data.y), model.predict_proba(data)[:, 1], data.groups)
+                for data in masked
+            ]
+        y, probability = (np.concatenate([r[i] for r in rows]) for i in range(2))
+        groups = [r[2] for r in rows if r[2] is not None]
+        points[scenario.name] = operating_point(
+            (y == model.classes_[1]).astype(int),
+            probability,
+            threshold,
+            groups=np.concatenate(groups) if len(groups) == len(rows) else None,
+        )
+    return points
 
 
 def _labelled(

@@ -33,6 +33,13 @@ from mmgraph.metrics.comparison import (
     monotonicity_violations,
     paired_difference,
 )
+from mmgraph.metrics.operating_point import (
+    DecisionCurve,
+    OperatingPoint,
+    choose_threshold,
+    decision_curve,
+    operating_point,
+)
 from mmgraph.metrics.regression import (
     r2,
     regression_scores,
@@ -61,6 +68,8 @@ from mmgraph.metrics.survival import (
 )
 
 __all__ = [
+    "DecisionCurve",
+    "OperatingPoint",
     "PairedDifference",
     "SurvivalCurve",
     "accuracy",
@@ -71,8 +80,10 @@ __all__ = [
     "balanced_accuracy",
     "brier",
     "brier_scores",
+    "choose_threshold",
     "classification_scores",
     "concordance_index",
+    "decision_curve",
     "equity",
     "expected_calibration_error",
     "first_ranks",
@@ -90,6 +101,7 @@ __all__ = [
     "median_rank",
     "monotonicity_violations",
     "ndcg",
+    "operating_point",
     "paired_difference",
     "r2",
     "rank_scores",

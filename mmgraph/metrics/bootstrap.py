@@ -59,12 +59,7 @@ def bootstrap_means(
         >>> mean, bool(0.3 < low < 0.5 < high < 0.7)
         (0.5, True)
     """
-    sums, counts = values.astype(np.float64), np.ones(len(values))
-    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
-    if codes is not None and codes.max(initial=0) + 1 >= MIN_GROUPS:
-        counts = np.bincount(codes).astype(np.float64)
-        sums = np.zeros((len(counts), values.shape[1]))
-        np.add.at(sums, codes, values)
+    sums, counts = _by_group(values, groups)
     means = sums.sum(0) / max(counts.sum(), 1)
     if len(counts) < 2:
         return [Interval(float(mean), np.nan, np.nan) for mean in means]
@@ -73,6 +68,38 @@ def bootstrap_means(
     low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
     rows = zip(means.tolist(), low.tolist(), high.tolist(), strict=True)
     return [Interval(*row) for row in rows]
+
+
+def resampled_means(
+    values: FloatArray,
+    groups: npt.NDArray[Any] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> FloatArray:
+    """Return the means ``[B, Q]`` of resamples of the samples, or of their groups.
+
+    Args:
+        values: ``[N, Q]`` quantities of each sample.
+        groups: ``[N]`` groups, see :func:`bootstrap_means`.
+        resamples: Number of resamples ``B``.
+        seed: Seed of the resamples.
+    """
+    generator = np.random.default_rng(seed)
+    return _resampled_means(*_by_group(values, groups), resamples, generator)
+
+
+def _by_group(
+    values: FloatArray, groups: npt.NDArray[Any] | None
+) -> tuple[FloatArray, FloatArray]:
+    """Return sums ``[G, Q]`` and numbers of samples ``[G]`` of what is resampled."""
+    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    if codes is None or codes.max(initial=0) + 1 < MIN_GROUPS:
+        return values.astype(np.float64), np.ones(len(values))
+    counts = np.bincount(codes).astype(np.float64)
+    sums = np.zeros((len(counts), values.shape[1]))
+    np.add.at(sums, codes, values)
+    return sums, counts
 
 
 def _resampled_means(

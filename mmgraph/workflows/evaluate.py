@@ -44,6 +44,8 @@ class EvaluateRequest:
         rates: Shares of the observed modalities to remove; 0 removes nothing.
         query: Modalities of a query, used together; None is each on its own.
         gallery: Modalities of a gallery entry, used together; None is each on its own.
+        threshold: Probability of the second class from which on a sample is classified
+            as that class; None scores no decisions.
         seed: Seed of masks and negatives.
         encoders: Paths of pretrained encoders that have moved, by modality.
     """
@@ -56,6 +58,7 @@ class EvaluateRequest:
     rates: tuple[float, ...] = (0.0,)
     query: tuple[str, ...] | None = None
     gallery: tuple[str, ...] | None = None
+    threshold: float | None = None
     seed: int = 0
     encoders: Mapping[str, str] | None = None
 
@@ -103,7 +106,7 @@ def evaluate_saved(request: EvaluateRequest, warn: Warn = no_op) -> Evaluation:
         samples = in_memory(samples)
         _check_label(request.label, samples)
     sides = {"query": request.query, "gallery": request.gallery}
-    options = {"seeds": SEEDS, "seed": request.seed}
+    options = {"seeds": SEEDS, "seed": request.seed, "threshold": request.threshold}
     return evaluate(model, samples, request.rates, **sides, **options)  # type: ignore[arg-type]
 
 

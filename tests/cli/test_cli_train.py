@@ -276,6 +276,8 @@ def test_survival_is_trained_scored_and_predicted(cohort):
     assert "concordance index  integrated brier score" in printed
     assert Columns.load(cohort.parent / "out").target == ("died", "days")
     assert "integrated brier score" in run("evaluate", "out", cohort)
+    message = run("evaluate", "out", cohort, "--threshold", 0.5, code=2)
+    assert "--threshold must go with a classifier of two classes, got Fusion" in message
     assert "log score" in run("contributions", "out", cohort)
     lines = run("predict", "out", cohort).splitlines()
     assert lines[0] == "id,prediction"

@@ -181,6 +181,14 @@ def test_other_structured_arrays_and_times_are_refused(model, data):
         model.predict_survival_function(data, ["soon"])
 
 
+def test_estimators_as_base_learners_are_refused(data):
+    from sklearn.linear_model import Ridge
+
+    message = "base_learners must hold names for a survival model, got estimators"
+    with pytest.raises(mg.ConfigError, match=message):
+        mg.FusionSurvival(**SMALL, base_learners=["linear", Ridge()]).fit(data)
+
+
 def survival_targets(num: int = 400, seed: int = 0):
     """Return features, events, exposures and true log hazards of exponential times."""
     rng = np.random.default_rng(seed)

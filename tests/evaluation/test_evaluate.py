@@ -223,3 +223,58 @@ def test_estimators_of_labels_are_scored(name):
     kind = "auroc" if name == "FusionClassifier" else "r2"
     assert found.lines[0].scores[kind] > found.lines[1].scores[kind]
     np.testing.assert_array_equal(TEST.present, before)
+
+
+def test_a_threshold_adds_the_rates_of_decisions_in_each_scenario(logistic):
+    data = make(y=np.where(DATA.y == 1, "yes", "no"))
+    model = LateLogistic().fit(data[:TRAIN])
+    plain = evaluate(model, data[TRAIN:], [0, 0.5], seeds=2, seed=3)
+    found = evaluate(model, data[TRAIN:], [0, 0.5], seeds=2, seed=3, threshold=0.3)
+    assert found.rows == plain.rows
+    masked = missing.mcar(0.5).plan(TEST, seed=6).apply(TEST)
+    for name, samples in (("0", TEST), ("0.5", masked)):
+        probability = logistic.predict_proba(samples)[:, 1]
+        expected = mmgraph.metrics.operating_point(TEST.y, probability, 0.3)
+        assert found.operating_points[name] == expected
+    assert plain.operating_points == {}
+    assert "Decisions at a probability of 0.3" in repr(found)
+    assert "net benefit" in found._repr_html_()
+    assert "net benefit" not in plain._repr_html_()
+
+
+def test_groups_are_resampled_as_a_whole(logistic):
+    grouped = TEST.replace(groups=np.arange(len(TEST)) // 5)
+    found = evaluate(logistic, grouped, [0], threshold=0.5).operating_points["0"]
+    probability = logistic.predict_proba(TEST)[:, 1]
+    expected = mmgraph.metrics.operating_point(
+        TEST.y, probability, 0.5, groups=grouped.groups
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "threshold", "message"),
+    [
+        (DATA.y, 1.5, "threshold must be between 0 and 1, got 1.5"),
+        (np.arange(NUM) % 3, 0.5, "classifier of two classes, got 3 classes"),
+    ],
+)
+def test_invalid_thresholds_are_refused(labels, threshold, message):
+    model = LateLogistic().fit(make(y=labels)[:TRAIN])
+    with pytest.raises(ConfigError, match=message):
+        evaluate(model, make(y=labels)[TRAIN:], [0], threshold=threshold)
+
+
+def test_out_of_fold_predictions_are_those_of_the_training_samples():
+    model = FusionClassifier(**SMALL, epochs=1, experts=("linear",))
+    labels = DATA.y.astype(float)
+    labels[3] = np.nan  # has no prediction
+    model.fit(make(y=labels)[:TRAIN])
+    proba = model.out_of_fold_predictions_
+    assert proba is not None
+    assert proba.shape == (TRAIN - 1, 2)
+    known = np.delete(DATA.y[:TRAIN], 3)
+    accuracy = (proba.argmax(1) == known).mean()
+    assert accuracy == pytest.approx(model.out_of_fold_score_)
+    model = FusionClassifier(**SMALL, epochs=1, level="feature").fit(DATA[:TRAIN])
+    assert model.out_of_fold_predictions_ is None

@@ -40,10 +40,10 @@ from mmgraph.nn import (
     ProductFusion,
     PyGConv,
     Regression,
-    Survival,
     RelationalAttention,
     SequenceEncoder,
     SumFusion,
+    Survival,
     VectorEncoder,
 )
 from mmgraph.schema import KNearest, Relation, SameIndex, TimeWindow
