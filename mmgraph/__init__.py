@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mmgraph.evaluation import Evaluation
     from mmgraph.evaluation.contribution import contributions
     from mmgraph.evaluation.evaluate import evaluate
+    from mmgraph.evaluation.registry import register_model
     from mmgraph.missing import MaskPlan
     from mmgraph.model import FusionModel
     from mmgraph.nn.heads import Classification, MultiLabel, Regression
@@ -95,6 +96,7 @@ _HOME = {
     "contributions": "evaluation.contribution",
     "evaluate": "evaluation",
     "load_dataset": "datasets",
+    "register_model": "evaluation.registry",
 }
 _MODULES = (
     *("alignment", "baselines", "corruption", "kernels", "metrics", "missing", "nn"),
@@ -145,6 +147,7 @@ __all__ = [
     "missing",
     "nn",
     "objectives",
+    "register_model",
 ]
 
 

@@ -115,8 +115,8 @@ class BenchConfig(FileColumns):
             its column "y" by default.
         suite: Named group of data sets, added to `datasets`. Its data sets that are not
             on this machine are skipped with a notice.
-        models: Names of models; empty means all but those of one level of fusion,
-            mmgraph_data, mmgraph_feature and mmgraph_model.
+        models: Names of models; empty means all but registered ones and those of one
+            level of fusion, mmgraph_data, mmgraph_feature and mmgraph_model.
         missing: Test missing rates, in [0, 0.95], in addition to natural missingness.
         train_missing: Train missing rates, in addition to natural missingness.
         corrupt: Corruptions of each modality in turn: noise:SD, scale:FACTOR, shuffle,

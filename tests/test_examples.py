@@ -24,6 +24,7 @@ MIN_EXAMPLES = 12
 
 # Public modules besides those in `mmgraph.__all__`.
 PUBLIC_MODULES = {"mmgraph", "mmgraph.datasets", "mmgraph.retrieval", "mmgraph.serving"}
+PUBLIC_MODULES |= {"mmgraph.config", "mmgraph.workflows.bench"}  # mmgraph bench
 CORE = {"matplotlib", "mmgraph", "networkx", "numpy", "sklearn", "torch"}
 CORE |= {"torch_geometric"}
 # Package to install for each import beyond the core dependencies; an extra in brackets.
@@ -246,6 +247,17 @@ def check_fusion_operators(output: str) -> None:
     assert found["AUROC, cross-attention"] > 0.9
     right = found["attention to the region that the question names"]
     assert right > 4 * found["attention to each of the others"]
+
+
+def check_own_layer_benchmark(output: str) -> None:
+    rows = {
+        name: _table(output, name)
+        for name in ("gated", "mean_logistic", "late_logistic")
+    }
+    for row in rows.values():
+        means = row[::2]  # each with its standard error
+        assert means == sorted(means, reverse=True)
+        assert means[0] > 0.8
 
 
 def check_pyg_convolution(output: str) -> None:

@@ -8,8 +8,14 @@ from numpy.typing import NDArray
 
 from mmgraph.benchmark.pairs import PairModel, PairTask
 from mmgraph.data import MultimodalData
+from mmgraph.errors import ConfigError
 from mmgraph.estimators import FusionMatcher, FusionRetriever
-from mmgraph.experts.links import Level
+from mmgraph.evaluation.registry import (
+    LEVELS,
+    REFERENCE_MODELS,
+    factory_of,
+    registered_models,
+)
 
 
 class Retriever:
@@ -78,15 +84,6 @@ def default_model(
     return Matcher(FusionMatcher(*sides, aligned=aligned, seed=seed))
 
 
-REFERENCE_MODELS = ("mmgraph", "mmgraph_no_edges")
-LEVELS: dict[str, Level] = {
-    "mmgraph_data": "data",
-    "mmgraph_feature": "feature",
-    "mmgraph_model": "model",
-}
-"""Models with one level of fusion, which are fitted only where they are named."""
-
-
 @runtime_checkable
 class Fitted(Protocol):
     """Interface of a fitted classifier."""
@@ -108,19 +105,22 @@ class Model(Protocol):
 
 
 def model_names(
-    pairs: PairTask | None = None, *, levels: bool = False
+    pairs: PairTask | None = None, *, optional: bool = False
 ) -> tuple[str, ...]:
     """Return the names of all models of a task, those of mmgraph first.
 
     Args:
         pairs: Task of retrieval or matching; None for classification.
-        levels: Include the classifiers with one level of fusion.
+        optional: Include the classifiers that are fitted only where they are named:
+            those with one level of fusion, and registered ones.
     """
     from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
 
     if pairs is not None:
         return REFERENCE_MODELS[0], *RETRIEVAL_BASELINES
-    return *REFERENCE_MODELS, *(LEVELS if levels else ()), *BASELINES
+    if not optional:
+        return *REFERENCE_MODELS, *BASELINES
+    return *REFERENCE_MODELS, *LEVELS, *BASELINES, *registered_models()
 
 
 DESCRIPTIONS = {
@@ -135,7 +135,7 @@ def model_description(name: str, task: str = "classification") -> str:
     """Return one sentence about a model; "" for an unknown name.
 
     Args:
-        name: One of `model_names(levels=True)`.
+        name: One of `model_names(optional=True)`.
         task: "classification", "retrieval" or "matching".
     """
     from mmgraph.baselines import BASELINES, RETRIEVAL_BASELINES
@@ -146,7 +146,9 @@ def model_description(name: str, task: str = "classification") -> str:
         return "Control: FusionClassifier without edges between modalities."
     if name in LEVELS:
         return f"FusionClassifier with the level of fusion {LEVELS[name]!r} alone."
-    kind = (BASELINES | RETRIEVAL_BASELINES).get(name)
+    kind: object = (BASELINES | RETRIEVAL_BASELINES).get(name)
+    if kind is None and name in registered_models():
+        kind = factory_of(name)
     return (kind.__doc__ or "").partition("\n\n")[0].strip() if kind else ""
 
 
@@ -154,7 +156,7 @@ def make_model(name: str, data: MultimodalData, seed: int) -> Model:
     """Return an unfitted model with its defaults.
 
     Args:
-        name: One of `model_names(levels=True)`.
+        name: One of `model_names(optional=True)`.
         data: Training samples; the control without edges is built from their schema.
         seed: Random seed of the model.
     """
@@ -174,7 +176,19 @@ def make_model(name: str, data: MultimodalData, seed: int) -> Model:
         return cast(Model, FusionClassifier(schema=control, seed=seed))
     from mmgraph.baselines import BASELINES
 
+    if name not in BASELINES:
+        return _make_registered(name, data, seed)
     return cast(Model, BASELINES[name](seed=seed))
+
+
+def _make_registered(name: str, data: MultimodalData, seed: int) -> Model:
+    model = factory_of(name)(data, seed)
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"The factory of model {name!r} must return a model with fit, got "
+            f"{type(model).__name__}."
+        )
+    return model
 
 
 def make_pair_model(name: str, task: PairTask, seed: int) -> PairModel:

@@ -27,6 +27,7 @@ from mmgraph.benchmark.results import Record, Results
 from mmgraph.benchmark.unit import unit_key
 from mmgraph.config import BenchConfig
 from mmgraph.errors import ConfigError, MMGraphError
+from mmgraph.evaluation.registry import is_local
 from mmgraph.metrics.shortcut import presence_auroc
 
 
@@ -103,9 +104,9 @@ def run_bench(
     for text in config.corrupt:
         check_corruption(text)
     known = dict.fromkeys(
-        name for kind in kinds for name in model_names(kind, levels=True)
+        name for kind in kinds for name in model_names(kind, optional=True)
     )
-    check_names(config.models, known or model_names(levels=True), "Model")
+    check_names(config.models, known or model_names(optional=True), "Model")
     results = Results(config.output)
     if config.fresh:
         results.clear()
@@ -206,7 +207,7 @@ def _facts(name: str, bench: BenchData, metric: str) -> Record:
 
 
 def _units(bench: BenchData, config: BenchConfig) -> Iterator[Unit]:
-    known = model_names(bench.pairs, levels=True)
+    known = model_names(bench.pairs, optional=True)
     models = [name for name in config.models if name in known]
     models = models or list(model_names(bench.pairs))
     for rate in config.train_missing:
@@ -255,7 +256,9 @@ def _run_units(
     on_progress: Callable[[Progress], None],
 ) -> tuple[str, ...]:
     failed = []
-    finished = in_pool if config.jobs > 1 and len(units) > 1 else in_process
+    shared = not any(is_local(unit.model) for unit in units)
+    is_pool = shared and config.jobs > 1 and len(units) > 1
+    finished = in_pool if is_pool else in_process
     for done, (unit, lines, error) in enumerate(finished(units, config), start=1):
         if error is None:
             results.add_unit(lines)
