@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmgraph.evaluation import Evaluation
     from mmgraph.evaluation.contribution import contributions
     from mmgraph.evaluation.evaluate import evaluate
+    from mmgraph.evaluation.time_contributions import time_contributions
     from mmgraph.missing import MaskPlan
     from mmgraph.model import FusionModel
     from mmgraph.nn.heads import Classification, MultiLabel, Regression
@@ -84,6 +85,7 @@ _HOME = {
     "contributions": "evaluation.contribution",
     "evaluate": "evaluation",
     "load_dataset": "datasets",
+    "time_contributions": "evaluation.time_contributions",
 }
 _MODULES = (
     *("alignment", "baselines", "corruption", "kernels", "metrics", "missing", "nn"),
@@ -131,6 +133,7 @@ __all__ = [
     "metrics",
     "missing",
     "nn",
+    "time_contributions",
 ]
 
 
