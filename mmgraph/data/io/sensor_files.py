@@ -210,10 +210,12 @@ def _time_factor(name: str) -> float | None:
 
     Example:
         >>> from mmgraph.data.io.sensor_files import _time_factor
-        >>> [_time_factor(n) for n in ("Time (ms)", "timestamp", "ms", "x", "steps")]
-        [0.001, 1.0, 0.001, None, None]
+        >>> [_time_factor(n) for n in ("Time (ms)", "timestamp", "t", "x", "T")]
+        [0.001, 1.0, 1.0, None, None]
     """
     lower = name.strip().lower()
+    if name.strip() == "T":  # a temperature
+        return None
     match = _UNIT.match(lower)
     if match and (match[1] in CLOCK_NAMES or lower in ("ms", "us", "ns")):
         return _FACTORS[match[2]]
