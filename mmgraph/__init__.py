@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mmgraph.evaluation.contribution import contributions
     from mmgraph.evaluation.evaluate import evaluate
     from mmgraph.evaluation.registry import register_model
+    from mmgraph.evaluation.time_contributions import time_contributions
     from mmgraph.missing import MaskPlan
     from mmgraph.model import FusionModel
     from mmgraph.nn.heads import Classification, MultiLabel, Regression
@@ -97,6 +98,7 @@ _HOME = {
     "evaluate": "evaluation",
     "load_dataset": "datasets",
     "register_model": "evaluation.registry",
+    "time_contributions": "evaluation.time_contributions",
 }
 _MODULES = (
     *("alignment", "baselines", "corruption", "kernels", "metrics", "missing", "nn"),
@@ -148,6 +150,7 @@ __all__ = [
     "nn",
     "objectives",
     "register_model",
+    "time_contributions",
 ]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from mmgraph.alignment.rows import BoolArray, FloatArray
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import Column, IntArray
+from mmgraph.data.retime import LONGEST_GAP, interpolate_rows
 from mmgraph.data.validation import check_names
 from mmgraph.errors import DataError
 
@@ -18,7 +19,6 @@ MOST_CELLS = 1 << 22  # of the grid of one recording
 MOST_ROWS = 100_000  # from which means and directions are computed
 NUM_COMPONENTS = 3
 NUM_LAGS = 2  # before and behind a cell
-LONGEST_GAP = 2.0  # periods that are interpolated
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,8 @@ def resample(
             f" {time[-1]:g} s. Cut the recording, or remove rows with odd times."
         )
     cells = ahead + step * np.arange(max(count, 1))
-    after = np.clip(np.searchsorted(time, cells, "left"), 0, len(time) - 1)
-    before = np.clip(np.searchsorted(time, cells + 1e-6 * step, "right") - 1, 0, None)
-    gap = time[after] - time[before]
-    share = (cells - time[before]) / np.where(gap > 0, gap, np.inf)
-    share = np.clip(share, 0, 1)[:, None]
-    found = (1 - share) * values[before] + share * values[after]
-    longest = LONGEST_GAP * period * rate * (1 + 1e-6)
-    outside = (cells < time[0] - 1e-6 * step) | (cells > time[-1] + 1e-6 * step)
-    found[(gap > longest) | outside] = np.nan
+    longest = LONGEST_GAP * period * rate
+    found = interpolate_rows(time, values, cells, longest, step)
     return Recording(first + ahead, found)
 
 

@@ -35,7 +35,7 @@ from mmgraph.data.io.frames import check_same_index, unpack_frames
 from mmgraph.data.io.hetero_data import build_graphs, parse_graphs
 from mmgraph.data.io.parquet import build_table, read_table, write_table
 from mmgraph.data.io.times import warn_origins
-from mmgraph.data.retime import shift_columns, stretch_columns
+from mmgraph.data.retime import resample_columns, shift_columns, stretch_columns
 from mmgraph.data.schema_inference import (
     fit_columns,
     infer_schema,
@@ -681,6 +681,33 @@ class MultimodalData:
             array([5., 6.])
         """
         return replace(self, columns=stretch_columns(self.columns, factors))
+
+    def resample(self, rates: float | Mapping[str, float]) -> "MultimodalData":
+        """Return the data with sequences at regular times.
+
+        To a lower rate, the rows of each interval are averaged, which damps frequencies
+        above the new rate; to a higher rate, rows are interpolated linearly. Gaps of
+        more than two periods stay gaps. Models need no common rate: resample to save
+        memory and time, or to make irregular times regular.
+
+        Args:
+            rates: Hz of all sequences of numbers with times, or by modality.
+
+        Returns:
+            Data of the same samples.
+
+        Raises:
+            DataError: If a rate is not above 0, or a modality that is named is unknown,
+                has no times, or holds categories or text.
+
+        Example:
+            >>> heart = {"hr": [[60.0, 62.0, 64.0, 66.0]]}
+            >>> times = {"hr": [[0.0, 1.0, 2.0, 3.0]]}
+            >>> data = MultimodalData.from_arrays(heart, times=times).resample(0.5)
+            >>> data.columns["hr"].values[:, 0], data.columns["hr"].time
+            (array([61., 65.], dtype=float32), array([0.5, 2.5]))
+        """
+        return replace(self, columns=resample_columns(self.columns, rates))
 
     def windows(
         self,

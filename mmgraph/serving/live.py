@@ -109,7 +109,7 @@ class WindowPredictor:
         return sum(len(column.values) for column in self._buffer.values())
 
     def push(
-        self, rows: Mapping[str, ArrayLike], times: Mapping[str, ArrayLike]
+        self, rows: Mapping[str, Any], times: Mapping[str, ArrayLike]
     ) -> list[WindowPrediction]:
         """Add rows, and predict the windows that end with them.
 

@@ -279,26 +279,55 @@ def wfdb():
     return pytest.importorskip("wfdb", reason="wfdb is not installed")
 
 
-def test_signals_of_wfdb_are_in_physical_units(tmp_path, wfdb):
+def write_wfdb(folder):
     t = np.arange(500) / 250
     x = np.stack([np.sin(t), np.cos(t)], axis=1)
-    np.round(x * 10000).astype("<i2").tofile(tmp_path / "ecg1.dat")
+    np.round(x * 10000).astype("<i2").tofile(folder / "ecg1.dat")
     lines = [f"ecg1.dat 16 10000/mV 16 0 0 0 0 {name}" for name in ("I", "II")]
-    (tmp_path / "ecg1.hea").write_text("\n".join(["ecg1 2 250 500", *lines, ""]))
+    (folder / "ecg1.hea").write_text("\n".join(["ecg1 2 250 500", *lines, ""]))
+    return t, x
+
+
+@pytest.mark.usefixtures("wfdb")
+def test_signals_of_wfdb_are_in_physical_units(tmp_path):
+    t, x = write_wfdb(tmp_path)
     labels = pd.DataFrame({"record": ["ecg1"], "y": [1]})
     data = MultimodalData.from_recordings(
         tmp_path, labels, modalities={"ecg": ["I", "II"]}
     )
     np.testing.assert_allclose(data.columns["ecg"].values, x, atol=1e-4)
     np.testing.assert_allclose(data.columns["ecg"].time, t)
+
+
+@pytest.mark.usefixtures("wfdb")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../ecg1.dat", "got invalid syntax in signal line"),
+        ("s3://bucket/x.dat", "got invalid syntax in signal line"),
+        ("no.dat", "No such file"),
+    ],
+)
+def test_headers_of_wfdb_name_files_of_their_folder_only(tmp_path, name, message):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    write_wfdb(tmp_path)  # a file that exists, outside of the folder
+    write_wfdb(folder)
+    header = folder / "ecg1.hea"
+    header.write_text(header.read_text().replace("ecg1.dat", name))
+    with pytest.raises(DataError, match=message):
+        MultimodalData.from_recordings(folder)
+
+
+@pytest.mark.usefixtures("wfdb")
+def test_headers_of_wfdb_cannot_claim_any_size(tmp_path):
+    write_wfdb(tmp_path)
     header = tmp_path / "ecg1.hea"
-    text = header.read_text()
-    for name in ("../ecg1.dat", "/etc/passwd", "s3://bucket/x.dat", "no.dat"):
-        header.write_text(text.replace("ecg1.dat", name))
-        with pytest.raises(DataError, match=r"ecg1\.hea"):
-            MultimodalData.from_recordings(tmp_path)
-    header.write_text(text.replace("500", "900000000000"))
-    with pytest.raises(DataError, match=r"ecg1\.hea"):
+    header.write_text(header.read_text().replace("500", "900000000000"))
+    with pytest.raises(DataError, match="must hold at most"):
+        MultimodalData.from_recordings(tmp_path)
+    header.write_text("ecg1/2 2 250 500\necg1 250\necg1 250\n")
+    with pytest.raises(DataError, match="several segments"):
         MultimodalData.from_recordings(tmp_path)
 
 

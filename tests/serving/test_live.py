@@ -1,5 +1,7 @@
 """Prediction on running recordings: chunks in, one prediction per window out."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -38,8 +40,9 @@ def model():
 
 def chunks(rows, times, seconds):
     """Yield the rows and times of chunks of equal duration."""
-    for start in np.arange(7.0, SECONDS + 8, seconds):
-        part = {n: (t >= start) & (t < start + seconds) for n, t in times.items()}
+    edges = [*np.arange(7.0, SECONDS + 8, seconds), np.inf]
+    for start, stop in pairwise(edges):
+        part = {n: (t >= start) & (t < stop) for n, t in times.items()}
         yield (
             {name: rows[name][keep] for name, keep in part.items()},
             {name: times[name][keep] for name, keep in part.items()},

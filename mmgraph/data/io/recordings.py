@@ -110,25 +110,28 @@ def read_label_table(
     }
     cells = table.read_metadata("ids", column)
     assert cells is not None
-    names = [_without_suffix(str(cell)) for cell in cells]
-    recordings = list(dict.fromkeys(names))
-    rows = [np.flatnonzero(np.array(names) == name) for name in recordings]
+    names = np.array([_without_suffix(str(cell)) for cell in cells])
+    recordings = list(dict.fromkeys(names.tolist()))
+    rows = [np.flatnonzero(names == name) for name in recordings]
     stop = next((n for n in STOP_NAMES if n in table.names), None)
-    if stop is not None and "start" in table.names and fields.get("y") is not None:
-        return _read_intervals(table, stop, recordings, rows, fields)
-    if stop is not None and "start" in table.names and y not in (None, *table.names):
-        raise DataError(
-            "y must be a column of the labels of intervals, got "
-            f"{str(y)!r}. Columns: {', '.join([*table.names][:20])}.",
-            parameter="y",
-        )
-    repeated = [r for r, own in zip(recordings, rows, strict=True) if len(own) > 1]
-    if repeated:
-        raise DataError(
-            "labels must have one row per recording, or the columns start and stop, "
-            f"got {len(rows[recordings.index(repeated[0])])} rows of {repeated[0]!r}. "
-            "Remove rows, or add the seconds of each."
-        )
+    if y is not None and stop is not None and "start" in table.names:
+        return _read_intervals(table, y, stop, recordings, rows, fields)
+    return _read_single(recordings, rows, fields)
+
+
+def _read_single(
+    recordings: list[str],
+    rows: list[npt.NDArray[np.int64]],
+    fields: Mapping[str, AnyArray | None],
+) -> Labels:
+    """Read a table with one row per recording."""
+    for name, own in zip(recordings, rows, strict=True):
+        if len(own) > 1:
+            raise DataError(
+                "labels must have one row per recording, or the columns start and "
+                f"stop, got {len(own)} rows of {name!r}. Remove rows, or add the "
+                "seconds of each."
+            )
     first = np.array([own[0] for own in rows], dtype=np.int64)
     return Labels(
         recordings, {k: None if v is None else v[first] for k, v in fields.items()}
@@ -137,6 +140,7 @@ def read_label_table(
 
 def _read_intervals(
     table: NamedTable,
+    y: str,
     stop: str,
     recordings: list[str],
     rows: list[npt.NDArray[np.int64]],
@@ -147,8 +151,13 @@ def _read_intervals(
         name: arrow_times(f"labels, column {name}", table.array(name))
         for name in ("start", stop)
     }
-    y = fields["y"]
-    assert y is not None
+    labels = fields.get("y")
+    if labels is None:
+        raise DataError(
+            "y must be a column of the labels of intervals, got "
+            f"{str(y)!r}. Columns: {', '.join([*table.names][:20])}.",
+            parameter="y",
+        )
     intervals = []
     for name, own in zip(recordings, rows, strict=True):
         own = own[np.argsort(bounds["start"][own], kind="stable")]
@@ -161,7 +170,7 @@ def _read_intervals(
                 f"Intervals of {name!r} must end after their start and before the next "
                 f"one, got {begin[i]:g} to {end[i]:g} s. Correct the table of labels."
             )
-        intervals.append((begin, end, y[own]))
+        intervals.append((begin, end, labels[own]))
     metadata: dict[str, AnyArray | None] = {}
     for role in ("groups", "split_name"):
         values = fields.get(role)

@@ -210,10 +210,12 @@ def _time_factor(name: str) -> float | None:
 
     Example:
         >>> from mmgraph.data.io.sensor_files import _time_factor
-        >>> [_time_factor(n) for n in ("Time (ms)", "timestamp", "ms", "x", "steps")]
-        [0.001, 1.0, 0.001, None, None]
+        >>> [_time_factor(n) for n in ("Time (ms)", "timestamp", "t", "x", "T")]
+        [0.001, 1.0, 1.0, None, None]
     """
     lower = name.strip().lower()
+    if name.strip() == "T":  # a temperature
+        return None
     match = _UNIT.match(lower)
     if match and (match[1] in CLOCK_NAMES or lower in ("ms", "us", "ns")):
         return _FACTORS[match[2]]
@@ -304,10 +306,10 @@ def _read_edf(path: Path) -> list[Block]:
 def _read_wfdb(path: Path) -> list[Block]:
     """Read a WFDB record of one segment by wfdb, in physical units.
 
-    The header may name files in its own folder only.
+    wfdb refuses headers that name files of other folders.
 
     Raises:
-        DataError: If it is damaged, has several segments, or names other files.
+        DataError: If it is damaged, has several segments, or names such files.
     """
     try:
         import wfdb
@@ -339,15 +341,13 @@ def _check_signal_files(path: Path, header: Any) -> None:  # noqa: ANN401
     """Check the files that the header of a WFDB record names, and their size.
 
     Raises:
-        ValueError: If there is none, or one is not in the folder of the header.
+        ValueError: If there is none.
         DataError: If the signals are larger than the limits allow.
     """
     if not header.file_name:
         raise ValueError("a header without signals")
     packed = 0
     for name in sorted(set(header.file_name)):
-        if not re.fullmatch(r"[\w-][\w.-]*", name):
-            raise ValueError(f"a signal file outside its folder, {name!r}")
         check_regular(path.parent / name, DataError)
         packed += (path.parent / name).stat().st_size
     frames = header.sig_len or 0
