@@ -53,7 +53,21 @@ Group = Annotated[
         "and matching (default: that of the training, else each sample on its own)."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of masks and negatives.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME...",
+        help="Scores to show, such as auroc accuracy (default: all).",
+    ),
+]
+Intervals = Annotated[
+    bool,
+    typer.Option(
+        "--intervals",
+        help="Add 95% bootstrap intervals over samples, or groups of at least 10.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of masks, negatives and intervals.")]
 
 
 @app.command(
@@ -73,6 +87,8 @@ def evaluate(
     query: Query = None,
     gallery: Gallery = None,
     group: Group = None,
+    metrics: Metrics = None,
+    intervals: Intervals = False,
     seed: Seed = 0,
     encoder: MovedEncoderOption = None,
 ) -> None:
@@ -102,6 +118,8 @@ def evaluate(
         rates=parse_rates(missing, "--missing") or (0.0,),
         query=parse_names(query),
         gallery=parse_names(gallery),
+        metrics=parse_names(metrics),
+        intervals=intervals,
         seed=seed,
         encoders=parse_encoders(encoder),
     )

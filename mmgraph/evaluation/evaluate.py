@@ -19,6 +19,7 @@ from mmgraph.evaluation.matching import score_matcher
 from mmgraph.evaluation.result import Evaluation
 from mmgraph.evaluation.retrieval import score_retriever
 from mmgraph.evaluation.scenarios import Missing, build_corrupted, build_scenarios
+from mmgraph.evaluation.scoring import Metric, Scoring
 from mmgraph.evaluation.supervised import score_labels
 
 RATES = (0.0, 0.3, 0.5, 0.7)
@@ -32,6 +33,8 @@ def evaluate(
     corrupted: Sequence[Corruption] | None = None,
     query: Sequence[str] | None = None,
     gallery: Sequence[str] | None = None,
+    metrics: Sequence[Metric] | None = None,
+    intervals: bool = False,
     seeds: int = 3,
     seed: int = 0,
 ) -> Evaluation:
@@ -67,6 +70,14 @@ def evaluate(
             on its own.
         gallery: Modalities of the gallery entries, used together. Default: each
             modality on its own.
+        metrics: Scores of a classifier or regressor: names such as ``"auroc"``, or
+            functions ``f(y, predicted)`` that return a number, such as those of
+            :mod:`sklearn.metrics`. ``y`` are the labels ``[N]``, ``predicted`` the
+            probabilities ``[N, K]`` of a classifier, or the values of a regressor.
+            Default: all scores.
+        intervals: Whether to compute 95% bootstrap intervals of the scores of a
+            classifier or regressor, from 500 resamples of the samples; with at least 10
+            groups, of the groups. Retraining is no part of them.
         seeds: Masks per scenario; scores are means over them. The default of 3 keeps
             the variance of the masks below that of the samples at little cost.
         seed: Seed of the masks and of the negatives.
@@ -78,8 +89,8 @@ def evaluate(
     Raises:
         ConfigError: If a rate is outside 0 to 1, an entry of ``missing`` is neither a
             rate nor a pattern, one of ``corrupted`` is no corruption, ``query`` or
-            ``gallery`` is given for a model that is not a retriever, or they name
-            unknown modalities.
+            ``gallery`` is given for a model that is not a retriever, they name
+            unknown modalities, or a metric is unknown or does not return a number.
         DataError: If no sample has a label, a class is unknown to the model, or a
             retriever or matcher has fewer than two modalities.
 
@@ -92,6 +103,10 @@ def evaluate(
         ['0', '0.5', 'only(history)']
         >>> result.rows[0]["auroc"] > result.rows[1]["auroc"]
         True
+        >>> mg.evaluate(clf, test, [0], metrics=["accuracy"], intervals=True)
+        Scores by missing pattern
+        missing  accuracy  95% CI
+        0        ...
     """
     is_pair_model = isinstance(model, FusionMatcher | FusionRetriever)
     default = (0.0,) if is_pair_model or corrupted is not None else RATES
@@ -102,6 +117,7 @@ def evaluate(
             f"Data must be MultimodalData, got {type(data).__name__}. Build it with "
             "MultimodalData.from_arrays."
         )
+    scoring = _scoring(model, metrics, intervals, seed)
     if isinstance(model, FusionRetriever):
         whole = in_memory(data)
         _warn_unobserved(model, whole, _observed(whole))
@@ -117,9 +133,31 @@ def evaluate(
         return score_matcher(model, whole, scenarios)
     _warn_training_data(model, data)
     observed: set[str] = set()
-    result = score_labels(model, lambda: _watch(parts_of(data), observed), scenarios)
+    watched = lambda: _watch(parts_of(data), observed)  # noqa: E731
+    result = score_labels(model, watched, scenarios, scoring)
     _warn_unobserved(model, data, observed)
     return result
+
+
+def _scoring(
+    model: object, metrics: Sequence[Metric] | None, intervals: bool, seed: int
+) -> Scoring | None:
+    """Return the chosen metrics and intervals; None for all scores without them."""
+    if metrics is None and not intervals:
+        return None
+    others = FusionRetriever | FusionMatcher
+    if isinstance(model, others) or hasattr(model, "predict_survival_function"):
+        name = "metrics" if metrics is not None else "intervals"
+        raise ConfigError(
+            f"{name} must go with a classifier or regressor, got "
+            f"{type(model).__name__}. Leave {name} out.",
+            parameter=name,
+        )
+    if isinstance(metrics, str) or callable(metrics):
+        raise ConfigError(
+            f"metrics must be a list, got {metrics!r}.", parameter="metrics"
+        )
+    return Scoring(None if metrics is None else tuple(metrics), intervals, seed)
 
 
 def _warn_training_data(model: object, data: DataOrStream) -> None:

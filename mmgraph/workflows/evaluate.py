@@ -37,12 +37,14 @@ class EvaluateRequest:
             and audio.
         label: Column of labels; None is that of the training.
         modalities: Columns of modalities that differ from those of the training.
-        group: Column of groups, whose samples belong together in retrieval and
-            matching; None is that of the training.
+        group: Column of groups, whose samples belong together in retrieval, matching
+            and intervals; None is that of the training.
         rates: Shares of the observed modalities to remove; 0 removes nothing.
         query: Modalities of a query, used together; None is each on its own.
         gallery: Modalities of a gallery entry, used together; None is each on its own.
-        seed: Seed of masks and negatives.
+        metrics: Names of scores of labels; None is all.
+        intervals: Whether to compute bootstrap intervals.
+        seed: Seed of masks, negatives and intervals.
         encoders: Paths of pretrained encoders that have moved, by modality.
     """
 
@@ -54,6 +56,8 @@ class EvaluateRequest:
     rates: tuple[float, ...] = (0.0,)
     query: tuple[str, ...] | None = None
     gallery: tuple[str, ...] | None = None
+    metrics: tuple[str, ...] | None = None
+    intervals: bool = False
     seed: int = 0
     encoders: Mapping[str, str] | None = None
 
@@ -66,7 +70,7 @@ class EvaluateRequest:
         sides = {"--query": self.query, "--gallery": self.gallery}
         given = [option for option, value in sides.items() if value is not None]
         given = [] if task == "retrieval" else given
-        if task not in PAIR_TASKS and self.group is not None:
+        if task not in PAIR_TASKS and self.group is not None and not self.intervals:
             given.append("--group")
         if given:
             raise ConfigError(
@@ -100,9 +104,17 @@ def evaluate_saved(request: EvaluateRequest, warn: Warn = no_op) -> Evaluation:
     if columns.task in PAIR_TASKS:
         samples = in_memory(samples)
         _check_label(request.label, samples)
-    sides = {"query": request.query, "gallery": request.gallery}
-    options = {"seeds": SEEDS, "seed": request.seed}
-    return evaluate(model, samples, request.rates, **sides, **options)  # type: ignore[arg-type]
+    return evaluate(
+        model,
+        samples,
+        request.rates,
+        query=request.query,
+        gallery=request.gallery,
+        metrics=request.metrics,
+        intervals=request.intervals,
+        seeds=SEEDS,
+        seed=request.seed,
+    )
 
 
 def _check_label(label: str | None, data: MultimodalData) -> None:
@@ -116,11 +128,13 @@ def _check_label(label: str | None, data: MultimodalData) -> None:
 def _read(columns: Columns, request: EvaluateRequest) -> DataOrStream:
     if columns.task in PAIR_TASKS:
         return _read_pairs(columns, request)
+    existing = columns.in_file(request.file)
     return read_samples(
         request.file,
         modalities=resolve_columns(columns, request.file, request.modalities),
         label=request.label or columns.label,
-        id=columns.in_file(request.file).id,
+        group=(request.group or existing.group) if request.intervals else None,
+        id=existing.id,
     )
 
 
