@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from mmgraph.errors import ConfigError
+from mmgraph.workflows.inputs import check_model, check_samples
 
 Value = TypeVar("Value")
 
@@ -175,9 +176,22 @@ def _by_name(
     return values
 
 
+def _existing_samples(file: Path) -> Path:
+    """Check that a file exists before libraries are loaded, which takes seconds."""
+    check_samples(file)
+    return file
+
+
+def _existing_model(folder: Path) -> Path:
+    """Check that a folder exists before libraries are loaded, which takes seconds."""
+    check_model(folder)
+    return folder
+
+
 File = Annotated[
     Path,
     typer.Argument(
+        callback=_existing_samples,
         metavar="FILE.parquet",
         help="File with one row per sample (.parquet, .csv), or a folder of Parquet "
         "files.",
@@ -187,6 +201,7 @@ File = Annotated[
 ModelFolder = Annotated[
     Path,
     typer.Argument(
+        callback=_existing_model,
         metavar="MODEL_DIR",
         help="Model folder written by mmgraph train, which also stores the column "
         "names; or by save_pretrained, with --modality for files that mmgraph did not "

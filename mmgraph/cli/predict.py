@@ -17,16 +17,12 @@ from mmgraph.cli.options import (
     OnlyOption,
 )
 from mmgraph.workflows.outputs import check_file
-from mmgraph.workflows.predict import (
-    PredictRequest,
-    predict_tables,
-    to_csv,
-    write_tables,
-)
-from mmgraph.workflows.saved_model import Warn
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mmgraph.workflows.predict import PredictRequest
+    from mmgraph.workflows.saved_model import Warn
 
 RayOption = Annotated[
     bool,
@@ -93,6 +89,7 @@ def predict(
     are read part by part.
     """
     from mmgraph.cli.options import parse_encoders, parse_modalities
+    from mmgraph.workflows.predict import PredictRequest, to_csv, write_tables
 
     if output is not None:
         read = [file, *(x for x in (conformal, acquire) if x is not None)]
@@ -144,6 +141,7 @@ def embed(
     have the columns id and z. Folders of Parquet files are read part by part.
     """
     from mmgraph.cli.options import parse_encoders, parse_modalities, parse_names
+    from mmgraph.workflows.predict import PredictRequest, write_tables
 
     check_file(output, ".parquet", ".npy", inputs=[file])
     chosen = parse_modalities(modality)
@@ -156,9 +154,11 @@ def embed(
 
 
 def _tables(
-    request: PredictRequest, warn: Warn, ray: bool, workers: int | None
+    request: "PredictRequest", warn: "Warn", ray: bool, workers: int | None
 ) -> "Iterator[pa.Table]":
     if not ray:
+        from mmgraph.workflows.predict import predict_tables
+
         return predict_tables(request, warn)
     from mmgraph.workflows.ray import predict_on_ray
 

@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,11 +16,10 @@ from mmgraph.cli.options import (
     parse_names,
     parse_number,
 )
-from mmgraph.config import TrainConfig, build_config
-from mmgraph.data import MultimodalData
-from mmgraph.distributed import init_process_group
-from mmgraph.workflows.saved_model import no_op
-from mmgraph.workflows.train import MAX_CLASSES, TrainResult, score_held_out, train_file
+
+if TYPE_CHECKING:
+    from mmgraph.config import TrainConfig
+    from mmgraph.workflows.train import TrainResult
 
 FileOrFolder = Annotated[
     Path | None,
@@ -73,7 +72,7 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         help="auto, classification, regression, retrieval or matching (default: auto, "
-        f"regression for fractional numbers or more than {MAX_CLASSES} whole numbers, "
+        "regression for fractional numbers or more than 20 whole numbers, "
         "else classification)."
     ),
 ]
@@ -174,6 +173,10 @@ def train(
     The graph of a sample is a star of its modalities, or that of --schema; mmgraph
     schema FILE --json prints the star as a starting point.
     """
+    from mmgraph.distributed import init_process_group
+    from mmgraph.workflows.saved_model import no_op
+    from mmgraph.workflows.train import train_file
+
     values: dict[str, Any] = {
         **{"file": file, "label": label, "output": output, "group": group, "id": id_},
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
@@ -189,7 +192,10 @@ def train(
             _show_result(result, settings)
 
 
-def _show_result(result: TrainResult, settings: TrainConfig) -> None:
+def _show_result(result: "TrainResult", settings: "TrainConfig") -> None:
+    from mmgraph.data import MultimodalData
+    from mmgraph.workflows.train import score_held_out
+
     if result.resumed:
         typer.echo(f"Resumed after step {result.resumed}.", err=True)
     typer.echo(repr(result.samples))
@@ -211,8 +217,10 @@ def _settings(
     modality: list[str] | None,
     encoder: list[str] | None,
     run_file: Path | None,
-) -> TrainConfig:
+) -> "TrainConfig":
     """Combine the options with the run file, and check them."""
+    from mmgraph.config import TrainConfig, build_config
+
     given = {
         **values,
         "modalities": parse_modalities(modality),

@@ -12,6 +12,7 @@ from mmgraph.data.io.parquet import column_names, csv_remedy, parquet_files
 from mmgraph.data.stream.stream import DataOrStream
 from mmgraph.errors import Argument, DataError
 from mmgraph.schema import Schema
+from mmgraph.workflows.inputs import check_samples
 
 # Parameters that options are named after.
 PARAMETERS = {
@@ -51,8 +52,7 @@ def read_samples(
         refuse_columns(file, columns | {"--group": group, "--id": id})
         files = MultimodalData.from_folder(file, raw=True)  # estimators read the files
         return files if schema is None else files.with_schema(schema)
-    if not file.exists():
-        raise DataError(f"Parquet or CSV file must exist, got '{file}'.")
+    check_samples(file)
     metadata = {"ids": id, "groups": group}
     fields: dict[str, Any] = {
         **{"modalities": as_sources(modalities), "y": label},

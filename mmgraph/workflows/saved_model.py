@@ -20,6 +20,7 @@ from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.evaluation.evaluate import unobserved_message
 from mmgraph.files import parse_document, read_bytes
+from mmgraph.workflows.inputs import check_model
 
 COLUMNS = "columns"  # entry of the manifest
 COLUMNS_FILE = "columns.json"  # of models of older formats
@@ -187,16 +188,6 @@ def load_any(
 
     check_model(folder)
     return load_estimator(folder, device=device, encoders=encoders)
-
-
-def check_model(folder: Path) -> None:
-    """Check that a model folder exists.
-
-    Raises:
-        CheckpointError: If it does not exist.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f"Model folder must exist, got '{folder}'.")
 
 
 def check_given(

@@ -248,3 +248,10 @@ def test_pairs_are_learned_in_one_process(table, monkeypatch):
     )
     with pytest.raises(ConfigError, match=r"in one process, got 2\. Start it"):
         train_file(config)
+
+
+def test_the_help_names_the_number_of_classes():
+    from mmgraph.workflows.train import MAX_CLASSES
+
+    help_text = " ".join(CliRunner().invoke(app, ["train", "--help"]).output.split())
+    assert f"more than {MAX_CLASSES} whole" in help_text
