@@ -7,11 +7,13 @@ import typer
 
 from mmgraph.cli.app import app, print_warnings, show
 from mmgraph.cli.options import (
+    DeviceOption,
     ModalityOption,
     ModelFolder,
     MovedEncoderOption,
     SeveralValues,
 )
+from mmgraph.workflows.inputs import check_model, check_samples
 
 FileOrFolder = Annotated[
     Path,
@@ -91,6 +93,7 @@ def evaluate(
     intervals: Intervals = False,
     seed: Seed = 0,
     encoder: MovedEncoderOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Score a model on held-out samples, also with modalities removed.
 
@@ -107,6 +110,9 @@ def evaluate(
         parse_names,
         parse_rates,
     )
+
+    check_model(model)
+    check_samples(file)
     from mmgraph.workflows.evaluate import EvaluateRequest, evaluate_saved
 
     request = EvaluateRequest(
@@ -122,6 +128,7 @@ def evaluate(
         intervals=intervals,
         seed=seed,
         encoders=parse_encoders(encoder),
+        device=device,
     )
     with print_warnings() as warn:
         show(evaluate_saved(request, warn).table(f"{model} on {file}"))

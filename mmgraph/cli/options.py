@@ -9,7 +9,6 @@ import typer
 from typer.core import TyperCommand
 
 from mmgraph.errors import ConfigError
-from mmgraph.workflows.inputs import check_model, check_samples
 
 Value = TypeVar("Value")
 
@@ -176,22 +175,9 @@ def _by_name(
     return values
 
 
-def _existing_samples(file: Path) -> Path:
-    """Check that a file exists before libraries are loaded, which takes seconds."""
-    check_samples(file)
-    return file
-
-
-def _existing_model(folder: Path) -> Path:
-    """Check that a folder exists before libraries are loaded, which takes seconds."""
-    check_model(folder)
-    return folder
-
-
 File = Annotated[
     Path,
     typer.Argument(
-        callback=_existing_samples,
         metavar="FILE.parquet",
         help="File with one row per sample (.parquet, .csv), or a folder of Parquet "
         "files.",
@@ -201,7 +187,6 @@ File = Annotated[
 ModelFolder = Annotated[
     Path,
     typer.Argument(
-        callback=_existing_model,
         metavar="MODEL_DIR",
         help="Model folder written by mmgraph train, which also stores the column "
         "names; or by save_pretrained, with --modality for files that mmgraph did not "
@@ -250,5 +235,13 @@ OnlyOption = Annotated[
         "--use-modalities",
         metavar="NAME,NAME",
         help="Embed only these modalities (default: all).",
+    ),
+]
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Device of PyTorch: cpu, cuda, cuda:1 (default: a GPU if there is one).",
     ),
 ]

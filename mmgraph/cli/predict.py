@@ -9,6 +9,7 @@ import typer
 from mmgraph.cli.app import app, print_warnings
 from mmgraph.cli.options import (
     AlphaOption,
+    DeviceOption,
     File,
     IdOption,
     ModalityOption,
@@ -16,6 +17,7 @@ from mmgraph.cli.options import (
     MovedEncoderOption,
     OnlyOption,
 )
+from mmgraph.workflows.inputs import check_model, check_samples
 from mmgraph.workflows.outputs import check_file
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def predict(
         ),
     ] = None,
     encoder: MovedEncoderOption = None,
+    device: DeviceOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
 ) -> None:
@@ -89,11 +92,14 @@ def predict(
     are read part by part.
     """
     from mmgraph.cli.options import parse_encoders, parse_modalities
-    from mmgraph.workflows.predict import PredictRequest, to_csv, write_tables
 
     if output is not None:
         read = [file, *(x for x in (conformal, acquire) if x is not None)]
         check_file(output, ".parquet", ".csv", inputs=read)
+    check_model(model)
+    check_samples(file)
+    from mmgraph.workflows.predict import PredictRequest, to_csv, write_tables
+
     chosen, encoders = parse_modalities(modality), parse_encoders(encoder)
     request = PredictRequest(
         "predict",
@@ -106,6 +112,7 @@ def predict(
         conformal=conformal,
         alpha=alpha,
         acquire=acquire,
+        device=device,
     )
     with print_warnings() as warn:
         tables = _tables(request, warn, ray, workers)
@@ -131,6 +138,7 @@ def embed(
     id_: IdOption = None,
     only: OnlyOption = None,
     encoder: MovedEncoderOption = None,
+    device: DeviceOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
 ) -> None:
@@ -141,12 +149,17 @@ def embed(
     have the columns id and z. Folders of Parquet files are read part by part.
     """
     from mmgraph.cli.options import parse_encoders, parse_modalities, parse_names
-    from mmgraph.workflows.predict import PredictRequest, write_tables
 
     check_file(output, ".parquet", ".npy", inputs=[file])
+    check_model(model)
+    check_samples(file)
+    from mmgraph.workflows.predict import PredictRequest, write_tables
+
     chosen = parse_modalities(modality)
     names, encoders = parse_names(only), parse_encoders(encoder)
-    request = PredictRequest("embed", model, file, chosen, id_, names, encoders)
+    request = PredictRequest(
+        "embed", model, file, chosen, id_, names, encoders, device=device
+    )
     with print_warnings() as warn:
         tables = _tables(request, warn, ray, workers)
         num, width = write_tables(tables, output)

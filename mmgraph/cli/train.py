@@ -8,6 +8,7 @@ import typer
 
 from mmgraph.cli.app import app, print_warnings, show
 from mmgraph.cli.options import (
+    DeviceOption,
     IdOption,
     ModalityOption,
     RunFile,
@@ -155,6 +156,7 @@ def train(
     seed: Seed = None,
     level: FusionLevel = None,
     epochs: Epochs = None,
+    device: DeviceOption = None,
     memory: Memory = None,
     config: RunFile = None,
     fresh: Fresh = None,
@@ -183,6 +185,7 @@ def train(
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
         **{"schema": schema, "aligned": parse_names(aligned), "level": level},
         **{"overwrite": overwrite, "test": parse_number(test)},
+        **{"device": device},
     }
     workers = init_process_group()
     settings = workers.run_on_all(lambda: _settings(values, modality, encoder, config))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmgraph.config import PAIR_TASKS
 from mmgraph.data import MultimodalData
@@ -46,6 +47,7 @@ class EvaluateRequest:
         intervals: Whether to compute bootstrap intervals.
         seed: Seed of masks, negatives and intervals.
         encoders: Paths of pretrained encoders that have moved, by modality.
+        device: Device of the model; None is a GPU if there is one.
     """
 
     model: Path
@@ -60,6 +62,7 @@ class EvaluateRequest:
     intervals: bool = False
     seed: int = 0
     encoders: Mapping[str, str] | None = None
+    device: str | None = None
 
     def check(self, task: Task) -> None:
         """Refuse options that do not apply to a model of this task.
@@ -96,7 +99,8 @@ def evaluate_saved(request: EvaluateRequest, warn: Warn = no_op) -> Evaluation:
         DataError: If the file has no labels, a class is unknown to the model, or
             modalities for retrieval or matching are missing.
     """
-    model, columns = load_model(request.model, *TASKS, encoders=request.encoders)
+    options: Any = {"encoders": request.encoders, "device": request.device}
+    model, columns = load_model(request.model, *TASKS, **options)
     request.check(columns.task)
     check_given(request.modalities, model)
     samples = apply_training_schema(_read(columns, request), model)

@@ -10,7 +10,7 @@ from mmgraph.data.categorical import resolve_column
 from mmgraph.data.io.folder import read_text
 from mmgraph.data.io.parquet import column_names, csv_remedy, parquet_files
 from mmgraph.data.stream.stream import DataOrStream
-from mmgraph.errors import Argument, DataError
+from mmgraph.errors import Argument, DataError, did_you_mean
 from mmgraph.schema import Schema
 from mmgraph.workflows.inputs import check_samples
 
@@ -99,9 +99,11 @@ def check_columns(
 
 def _check_column(path: Path, option: str, name: str, existing: Sequence[str]) -> None:
     if resolve_column(name, existing) not in existing:
+        listed = ", ".join(existing[:20])
+        role, hint = option.removeprefix("--"), did_you_mean(name, existing)
         raise DataError(
-            f"{path} must hold the {option.removeprefix('--')} column '{name}', got "
-            f"{', '.join(existing[:20])}.",
+            f"{path} must hold the {role} column '{name}', got {listed}."
+            f"{' ' if hint else ''}{hint}",
             ("Name one of these by ", Argument(PARAMETERS[option]), "."),
         )
 

@@ -147,7 +147,10 @@ def apply_training_schema(samples: DataOrStream, model: Any) -> DataOrStream:  #
 
 
 def load_model(
-    folder: Path, *tasks: Task, encoders: Mapping[str, str] | None = None
+    folder: Path,
+    *tasks: Task,
+    encoders: Mapping[str, str] | None = None,
+    device: str | None = None,
 ) -> tuple[Any, Columns]:
     """Load an estimator and the columns it was trained on.
 
@@ -155,11 +158,13 @@ def load_model(
         folder: Folder of the saved model.
         tasks: Allowed tasks.
         encoders: Paths of pretrained encoders that have moved, by modality.
+        device: Device of the model; None is a GPU if there is one.
 
     Raises:
         CheckpointError: If the folder contains no model of these tasks, or a
             pretrained encoder is not at its path.
-        ConfigError: If an encoder is given for a modality without one.
+        ConfigError: If an encoder is given for a modality without one, or the device
+            is not available.
     """
     check_model(folder)
     columns = Columns.load(folder)
@@ -168,7 +173,7 @@ def load_model(
             f"{folder} must contain a model of {', '.join(tasks)}, got {columns.task}. "
             "Use a retriever with mmgraph embed, index, search and evaluate."
         )
-    return load_any(folder, encoders=encoders), columns
+    return load_any(folder, encoders=encoders, device=device), columns
 
 
 def load_any(
