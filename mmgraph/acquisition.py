@@ -24,16 +24,20 @@ sample, ``D`` donors, ``Q`` pairs of a sample and a candidate.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from mmgraph._frame import to_frame
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import BoolArray, IntArray
 from mmgraph.data.notices import warn
 from mmgraph.data.validation import check_names
 from mmgraph.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 Predict: TypeAlias = Callable[[MultimodalData], npt.NDArray[np.floating[Any]]]
@@ -80,6 +84,25 @@ class Acquisition:
     high: FloatArray
     cost: FloatArray
     modalities: tuple[str, ...]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per sample as a data frame.
+
+        The columns are ``sample`` (row number), the value of each modality, and
+        ``best``.
+
+        Raises:
+            ConfigError: If pandas is not installed.
+        """
+        rows = [
+            {"sample": i}
+            | dict(zip(self.modalities, values, strict=True))
+            | {"best": best}
+            for i, (values, best) in enumerate(
+                zip(self.value.tolist(), self.best, strict=True)
+            )
+        ]
+        return to_frame(rows)
 
     @property
     def best(self) -> list[str | None]:

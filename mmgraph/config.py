@@ -228,6 +228,7 @@ class TrainConfig(FileColumns):
         level: Level of fusion, of classification, regression and survival: "data",
             "feature", "model", or "all".
         epochs: Maximum number of epochs; None is the default of the estimator.
+        device: Device of PyTorch; None is a GPU if there is one.
         memory: Memory limit in megabytes for streaming a folder, beyond the model.
         fresh: Whether to discard the checkpoint of an interrupted training.
         overwrite: Whether to replace a model of another task or of other columns.
@@ -253,6 +254,7 @@ class TrainConfig(FileColumns):
     seed: Annotated[int, Field(ge=0)] = 0
     level: Literal["all", "data", "feature", "model"] = "all"
     epochs: Count | None = None
+    device: str | None = None
     memory: Count = 1024
     fresh: bool = False
     overwrite: bool = False

@@ -49,9 +49,18 @@ Remedy: TypeAlias = str | Sequence[str | Argument | Code]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "Did you mean 'x'?" for the most similar known name, or "" without one."""
-    close = get_close_matches(name, list(known), n=1)
-    return f"Did you mean {close[0]!r}?" if close else ""
+    """Return "Did you mean 'x'?" for the most similar known name, or "" without one.
+
+    Names that differ in upper and lower case only are equal.
+
+    Example:
+        >>> from mmgraph.errors import did_you_mean
+        >>> did_you_mean("CRP", ["wbc", "crp"]), did_you_mean("age", ["wbc", "crp"])
+        ("Did you mean 'crp'?", '')
+    """
+    by_folded = {str(each).casefold(): each for each in known}
+    close = get_close_matches(str(name).casefold(), list(by_folded), n=1)
+    return f"Did you mean {by_folded[close[0]]!r}?" if close else ""
 
 
 class MMGraphError(ValueError):

@@ -134,3 +134,40 @@ def test_wheel_loads_a_shipped_dataset_in_an_empty_folder(
     home, num_samples = done.stdout.split("\n")[:2]
     assert Path(home).is_relative_to(wheel)
     assert int(num_samples) > 0
+
+
+COMMAND_PROBE = """
+import sys, time
+from contextlib import suppress
+from mmgraph.cli import main
+with suppress(SystemExit):
+    main()
+names = {name.partition(".")[0] for name in sys.modules}
+print(*sorted(names), file=sys.stderr)
+print(time.process_time(), file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("train", "--help"),
+        ("predict", "nothing", "nothing.csv"),
+        ("evaluate", "nothing", "nothing.csv"),
+        ("prdict",),
+    ],
+)
+def test_help_and_errors_load_no_library(arguments: tuple[str, ...]) -> None:
+    seconds = []
+    for _ in range(3):
+        command = [sys.executable, "-c", COMMAND_PROBE, *arguments]
+        done = subprocess.run(command, capture_output=True, check=True, text=True)
+        *message, names, used = done.stderr.splitlines()
+        assert not {"numpy", "torch", *HEAVY} & set(names.split())
+        assert ("--help" in arguments) == (not message)
+        seconds.append(float(used))
+        if seconds[-1] < 0.6:
+            break
+    assert min(seconds) < 0.6

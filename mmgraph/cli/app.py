@@ -26,7 +26,6 @@ DESCRIPTION = (
 app = typer.Typer(
     cls=CLIGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help=DESCRIPTION,
     epilog="Example: mmgraph datasets get heart --output heart.parquet, then mmgraph "

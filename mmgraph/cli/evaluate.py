@@ -7,11 +7,13 @@ import typer
 
 from mmgraph.cli.app import app, print_warnings, show
 from mmgraph.cli.options import (
+    DeviceOption,
     ModalityOption,
     ModelFolder,
     MovedEncoderOption,
     SeveralValues,
 )
+from mmgraph.workflows.inputs import check_model, check_samples
 
 FileOrFolder = Annotated[
     Path,
@@ -61,7 +63,21 @@ Threshold = Annotated[
         "(two classes only).",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of masks and negatives.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME...",
+        help="Scores to show, such as auroc accuracy (default: all).",
+    ),
+]
+Intervals = Annotated[
+    bool,
+    typer.Option(
+        "--intervals",
+        help="Add 95% bootstrap intervals over samples, or groups of at least 10.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of masks, negatives and intervals.")]
 
 
 @app.command(
@@ -82,8 +98,11 @@ def evaluate(
     gallery: Gallery = None,
     group: Group = None,
     threshold: Threshold = None,
+    metrics: Metrics = None,
+    intervals: Intervals = False,
     seed: Seed = 0,
     encoder: MovedEncoderOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Score a model on held-out samples, also with modalities removed.
 
@@ -100,6 +119,9 @@ def evaluate(
         parse_names,
         parse_rates,
     )
+
+    check_model(model)
+    check_samples(file)
     from mmgraph.workflows.evaluate import EvaluateRequest, evaluate_saved
 
     request = EvaluateRequest(
@@ -112,8 +134,11 @@ def evaluate(
         query=parse_names(query),
         gallery=parse_names(gallery),
         threshold=threshold,
+        metrics=parse_names(metrics),
+        intervals=intervals,
         seed=seed,
         encoders=parse_encoders(encoder),
+        device=device,
     )
     with print_warnings() as warn:
         tables = evaluate_saved(request, warn).tables(f"{model} on {file}")

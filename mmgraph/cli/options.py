@@ -17,6 +17,7 @@ MANY = {
     "--train-missing",
     "--models",
     "--corrupt",
+    "--metrics",
 }  # options that take several values
 
 
@@ -40,8 +41,8 @@ class Recorded(SeveralValues):
 def join_values(arguments: list[str]) -> list[str]:
     """Join the values that follow an option of `MANY` into one.
 
-    Rates end at the first argument that is not a number, values of `--models` and
-    `--corrupt` at the next option.
+    Rates end at the first argument that is not a number, values of `--models`,
+    `--corrupt` and `--metrics` at the next option.
 
     Example:
         >>> from mmgraph.cli.options import join_values
@@ -62,7 +63,7 @@ def join_values(arguments: list[str]) -> list[str]:
 
 
 def _ends(option: str, argument: str) -> bool:
-    if option in ("--models", "--corrupt"):
+    if option in ("--models", "--corrupt", "--metrics"):
         return argument.startswith("-")
     from mmgraph.data.categorical import is_number
 
@@ -252,5 +253,13 @@ OnlyOption = Annotated[
         "--use-modalities",
         metavar="NAME,NAME",
         help="Embed only these modalities (default: all).",
+    ),
+]
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Device of PyTorch: cpu, cuda, cuda:1 (default: a GPU if there is one).",
     ),
 ]

@@ -9,6 +9,7 @@ import typer
 from mmgraph.cli.app import app, print_warnings
 from mmgraph.cli.options import (
     AlphaOption,
+    DeviceOption,
     File,
     IdOption,
     ModalityOption,
@@ -16,17 +17,14 @@ from mmgraph.cli.options import (
     MovedEncoderOption,
     OnlyOption,
 )
+from mmgraph.workflows.inputs import check_model, check_samples
 from mmgraph.workflows.outputs import check_file
-from mmgraph.workflows.predict import (
-    PredictRequest,
-    predict_tables,
-    to_csv,
-    write_tables,
-)
-from mmgraph.workflows.saved_model import Warn
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from mmgraph.workflows.predict import PredictRequest
+    from mmgraph.workflows.saved_model import Warn
 
 RayOption = Annotated[
     bool,
@@ -83,6 +81,7 @@ def predict(
         ),
     ] = None,
     encoder: MovedEncoderOption = None,
+    device: DeviceOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
 ) -> None:
@@ -97,6 +96,10 @@ def predict(
     if output is not None:
         read = [file, *(x for x in (conformal, acquire) if x is not None)]
         check_file(output, ".parquet", ".csv", inputs=read)
+    check_model(model)
+    check_samples(file)
+    from mmgraph.workflows.predict import PredictRequest, to_csv, write_tables
+
     chosen, encoders = parse_modalities(modality), parse_encoders(encoder)
     request = PredictRequest(
         "predict",
@@ -109,6 +112,7 @@ def predict(
         conformal=conformal,
         alpha=alpha,
         acquire=acquire,
+        device=device,
     )
     with print_warnings() as warn:
         tables = _tables(request, warn, ray, workers)
@@ -134,6 +138,7 @@ def embed(
     id_: IdOption = None,
     only: OnlyOption = None,
     encoder: MovedEncoderOption = None,
+    device: DeviceOption = None,
     ray: RayOption = False,
     workers: WorkersOption = None,
 ) -> None:
@@ -146,9 +151,15 @@ def embed(
     from mmgraph.cli.options import parse_encoders, parse_modalities, parse_names
 
     check_file(output, ".parquet", ".npy", inputs=[file])
+    check_model(model)
+    check_samples(file)
+    from mmgraph.workflows.predict import PredictRequest, write_tables
+
     chosen = parse_modalities(modality)
     names, encoders = parse_names(only), parse_encoders(encoder)
-    request = PredictRequest("embed", model, file, chosen, id_, names, encoders)
+    request = PredictRequest(
+        "embed", model, file, chosen, id_, names, encoders, device=device
+    )
     with print_warnings() as warn:
         tables = _tables(request, warn, ray, workers)
         num, width = write_tables(tables, output)
@@ -156,9 +167,11 @@ def embed(
 
 
 def _tables(
-    request: PredictRequest, warn: Warn, ray: bool, workers: int | None
+    request: "PredictRequest", warn: "Warn", ray: bool, workers: int | None
 ) -> "Iterator[pa.Table]":
     if not ray:
+        from mmgraph.workflows.predict import predict_tables
+
         return predict_tables(request, warn)
     from mmgraph.workflows.ray import predict_on_ray
 

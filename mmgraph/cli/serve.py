@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mmgraph.cli.app import app
-from mmgraph.cli.options import MovedEncoderOption
+from mmgraph.cli.options import DeviceOption, MovedEncoderOption
 
 
 @app.command(
@@ -39,6 +39,7 @@ def serve(
     ] = 10.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one prediction.")] = 1,
     encoder: MovedEncoderOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Serve predictions of a model over HTTP until Ctrl+C.
 
@@ -58,6 +59,7 @@ def serve(
         max_body=max_body,
         threads=threads,
         encoders=parse_encoders(encoder),
+        device=device,
     )
 
     def started(address: str) -> None:

@@ -2,12 +2,13 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmgraph.cli.app import app, print_warnings, show
 from mmgraph.cli.options import (
+    DeviceOption,
     IdOption,
     ModalityOption,
     RunFile,
@@ -17,11 +18,10 @@ from mmgraph.cli.options import (
     parse_names,
     parse_number,
 )
-from mmgraph.config import TrainConfig, build_config
-from mmgraph.data import MultimodalData
-from mmgraph.distributed import init_process_group
-from mmgraph.workflows.saved_model import no_op
-from mmgraph.workflows.train import MAX_CLASSES, TrainResult, score_held_out, train_file
+
+if TYPE_CHECKING:
+    from mmgraph.config import TrainConfig
+    from mmgraph.workflows.train import TrainResult
 
 FileOrFolder = Annotated[
     Path | None,
@@ -103,7 +103,7 @@ TaskName = Annotated[
     typer.Option(
         help="auto, classification, regression, survival, retrieval or matching "
         "(default: auto, survival with --time, regression for fractional numbers or "
-        f"more than {MAX_CLASSES} whole numbers, else classification)."
+        "more than 20 whole numbers, else classification)."
     ),
 ]
 Time = Annotated[
@@ -197,6 +197,7 @@ def train(
     seed: Seed = None,
     level: FusionLevel = None,
     epochs: Epochs = None,
+    device: DeviceOption = None,
     memory: Memory = None,
     config: RunFile = None,
     fresh: Fresh = None,
@@ -220,13 +221,17 @@ def train(
     The graph of a sample is a star of its modalities, or that of --schema; mmgraph
     schema FILE --json prints the star as a starting point.
     """
+    from mmgraph.distributed import init_process_group
+    from mmgraph.workflows.saved_model import no_op
+    from mmgraph.workflows.train import train_file
+
     values: dict[str, Any] = {
         **{"file": file, "label": label, "output": output, "group": group, "id": id_},
         **{"task": task, "seed": seed, "epochs": epochs, "fresh": fresh},
         **{"memory": memory, "left": parse_names(left), "right": parse_names(right)},
         **{"schema": schema, "aligned": parse_names(aligned), "level": level},
         **{"time": time, "overwrite": overwrite, "test": parse_number(test)},
-        **{"labels": labels, "window": window, "step": step},
+        **{"labels": labels, "window": window, "step": step, "device": device},
         "rates": parse_frequencies(rate),
     }
     workers = init_process_group()
@@ -237,7 +242,10 @@ def train(
             _show_result(result, settings)
 
 
-def _show_result(result: TrainResult, settings: TrainConfig) -> None:
+def _show_result(result: "TrainResult", settings: "TrainConfig") -> None:
+    from mmgraph.data import MultimodalData
+    from mmgraph.workflows.train import score_held_out
+
     if result.resumed:
         typer.echo(f"Resumed after step {result.resumed}.", err=True)
     typer.echo(repr(result.samples))
@@ -259,8 +267,10 @@ def _settings(
     modality: list[str] | None,
     encoder: list[str] | None,
     run_file: Path | None,
-) -> TrainConfig:
+) -> "TrainConfig":
     """Combine the options with the run file, and check them."""
+    from mmgraph.config import TrainConfig, build_config
+
     given = {
         **values,
         "modalities": parse_modalities(modality),

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-from mmgraph.errors import DataError
+from mmgraph.errors import DataError, did_you_mean
 
 MAX_SHOWN = 20  # names in a message
 
@@ -53,8 +53,7 @@ class ColumnNames(Collection[str]):
         where = self._positions.get(name, ())
         if len(where) != 1:
             shown = ", ".join(self._names[:MAX_SHOWN])
-            raise DataError(
-                f"column {name!r} must exist once, got {len(where)} in: {shown}.",
-                remedy,
-            )
+            hint = "" if where else did_you_mean(name, self._names)
+            text = f"column {name!r} must exist once, got {len(where)} in: {shown}."
+            raise DataError(f"{text} {hint}".rstrip(), remedy)
         return where[0]

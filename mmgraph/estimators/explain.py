@@ -7,15 +7,19 @@ Letters: ``N`` samples, ``M`` modalities, ``C`` coalitions, ``K`` outputs.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from mmgraph._frame import to_frame
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import BoolArray, empty_column
 from mmgraph.errors import DataError
 from mmgraph.metrics.coalitions import Coalitions, draw_ranks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 Predict: TypeAlias = Callable[[MultimodalData], FloatArray]
@@ -37,6 +41,23 @@ class Explanation(NamedTuple):
     base: FloatArray
     values: FloatArray
     modalities: tuple[str, ...]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per sample and output as a data frame.
+
+        The columns are ``sample`` (row number), ``output`` (class, label or target
+        number), ``base``, and the Shapley value of each modality.
+
+        Raises:
+            ConfigError: If pandas is not installed.
+        """
+        rows = [
+            {"sample": i, "output": k, "base": base}
+            | dict(zip(self.modalities, values[:, k].tolist(), strict=True))
+            for i, values in enumerate(self.values)
+            for k, base in enumerate(self.base.tolist())
+        ]
+        return to_frame(rows)
 
 
 def explain(

@@ -236,12 +236,14 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         raise ConfigError(
-            f"device must be a device of PyTorch, such as 'cpu', got {name!r}."
+            f"device must be a device of PyTorch, such as 'cpu', got {name!r}.",
+            parameter="device",
         ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             f"device must be available, got {name!r}, but PyTorch finds no GPU. "
-            "Leave device out or set it to 'cpu'."
+            "Leave it out, or use 'cpu'.",
+            parameter="device",
         )
     return device
 

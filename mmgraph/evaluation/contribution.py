@@ -9,10 +9,11 @@ Letters: ``N`` samples, ``M`` modalities, ``C`` coalitions, ``P`` pairs of modal
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mmgraph._frame import to_frame
 from mmgraph.data import MultimodalData
 from mmgraph.data.column import BoolArray
 from mmgraph.errors import DataError
@@ -27,6 +28,9 @@ from mmgraph.evaluation.sample_scores import Metric, SampleScores, sample_scores
 from mmgraph.evaluation.table import Table, interval, signed, to_html, to_plain
 from mmgraph.metrics.bootstrap import Interval, bootstrap_means
 from mmgraph.metrics.coalitions import Contrast
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOLERANCE = 1e-6  # changes of a score below it are rounding errors of the model
 MINOR = 0.25  # part of the larger of alone and last below which the smaller is minor;
@@ -71,7 +75,7 @@ class Contributions:
     """Contributions of the modalities to the score of a model on a data set.
 
     Returned by :func:`mmgraph.contributions`. It prints as a table, also in notebooks;
-    ``pandas.DataFrame(contributions.rows)`` is a data frame of it.
+    :meth:`to_frame` returns a data frame of it.
 
     Attributes:
         modalities: One :class:`Contribution` per modality, largest share first.
@@ -123,6 +127,14 @@ class Contributions:
             | {"verdict": each.verdict, "present": each.present}
             for each in self.modalities
         ]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per modality as a data frame.
+
+        Raises:
+            ConfigError: If pandas is not installed.
+        """
+        return to_frame(self.rows)
 
     def partners(self, modality: str) -> list[Interaction]:
         """Return the interactions of a modality whose interval excludes 0."""

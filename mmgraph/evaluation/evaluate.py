@@ -21,6 +21,7 @@ from mmgraph.evaluation.matching import score_matcher
 from mmgraph.evaluation.result import Evaluation
 from mmgraph.evaluation.retrieval import score_retriever
 from mmgraph.evaluation.scenarios import Missing, build_corrupted, build_scenarios
+from mmgraph.evaluation.scoring import Metric, Scoring
 from mmgraph.evaluation.supervised import decide, score_labels
 
 RATES = (0.0, 0.3, 0.5, 0.7)
@@ -35,6 +36,8 @@ def evaluate(
     query: Sequence[str] | None = None,
     gallery: Sequence[str] | None = None,
     threshold: float | None = None,
+    metrics: Sequence[Metric] | None = None,
+    intervals: bool = False,
     seeds: int = 3,
     seed: int = 0,
 ) -> Evaluation:
@@ -79,6 +82,14 @@ def evaluate(
             benefit in each scenario, with 95% bootstrap intervals. Classifiers of two
             classes only. Choose it on other samples, see
             :func:`mmgraph.metrics.choose_threshold`.
+        metrics: Scores of a classifier or regressor: names such as ``"auroc"``, or
+            functions ``f(y, predicted)`` that return a number, such as those of
+            :mod:`sklearn.metrics`. ``y`` are the labels ``[N]``, ``predicted`` the
+            probabilities ``[N, K]`` of a classifier, or the values of a regressor.
+            Default: all scores.
+        intervals: Whether to compute 95% bootstrap intervals of the scores of a
+            classifier or regressor, from 500 resamples of the samples; with at least 10
+            groups, of the groups. Retraining is no part of them.
         seeds: Masks per scenario; scores are means over them. The default of 3 keeps
             the variance of the masks below that of the samples at little cost.
         seed: Seed of the masks and of the negatives.
@@ -91,8 +102,8 @@ def evaluate(
         ConfigError: If a rate is outside 0 to 1, an entry of ``missing`` is neither a
             rate nor a pattern, one of ``corrupted`` is no corruption, ``threshold`` is
             not between 0 and 1 or given without two classes, ``query`` or
-            ``gallery`` is given for a model that is not a retriever, or they name
-            unknown modalities.
+            ``gallery`` is given for a model that is not a retriever, they name
+            unknown modalities, or a metric is unknown or does not return a number.
         DataError: If no sample has a label, a class is unknown to the model, or a
             retriever or matcher has fewer than two modalities.
 
@@ -105,6 +116,10 @@ def evaluate(
         ['0', '0.5', 'only(history)']
         >>> result.rows[0]["auroc"] > result.rows[1]["auroc"]
         True
+        >>> mg.evaluate(clf, test, [0], metrics=["accuracy"], intervals=True)
+        Scores by missing pattern
+        missing  accuracy  95% CI
+        0        ...
     """
     is_pair_model = isinstance(model, FusionMatcher | FusionRetriever)
     default = (0.0,) if is_pair_model or corrupted is not None else RATES
@@ -117,6 +132,7 @@ def evaluate(
         )
     if threshold is not None:
         _check_threshold(model)
+    scoring = _scoring(model, metrics, intervals, seed)
     if isinstance(model, FusionRetriever):
         whole = in_memory(data)
         _warn_unobserved(model, whole, _observed(whole))
@@ -136,7 +152,7 @@ def evaluate(
     def parts() -> Iterator[MultimodalData]:
         return _watch(parts_of(data), observed)
 
-    result = score_labels(model, parts, scenarios)
+    result = score_labels(model, parts, scenarios, scoring)
     if threshold is not None:
         points = decide(model, parts, scenarios, threshold)
         result = replace(result, operating_points=points)
@@ -158,6 +174,27 @@ def _check_threshold(model: object) -> None:
             "out.",
             parameter="threshold",
         )
+
+
+def _scoring(
+    model: object, metrics: Sequence[Metric] | None, intervals: bool, seed: int
+) -> Scoring | None:
+    """Return the chosen metrics and intervals; None for all scores without them."""
+    if metrics is None and not intervals:
+        return None
+    others = FusionRetriever | FusionMatcher
+    if isinstance(model, others) or hasattr(model, "predict_survival_function"):
+        name = "metrics" if metrics is not None else "intervals"
+        raise ConfigError(
+            f"{name} must go with a classifier or regressor, got "
+            f"{type(model).__name__}. Leave {name} out.",
+            parameter=name,
+        )
+    if isinstance(metrics, str) or callable(metrics):
+        raise ConfigError(
+            f"metrics must be a list, got {metrics!r}.", parameter="metrics"
+        )
+    return Scoring(None if metrics is None else tuple(metrics), intervals, seed)
 
 
 def _warn_training_data(model: object, data: DataOrStream) -> None:

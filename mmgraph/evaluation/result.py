@@ -1,12 +1,17 @@
 """The result of an evaluation, as rows and as a table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mmgraph._frame import to_frame
 from mmgraph.evaluation.table import Table, interval, number, to_html, to_plain
+from mmgraph.metrics.bootstrap import Interval
 from mmgraph.metrics.operating_point import RATES, OperatingPoint
 from mmgraph.metrics.scores import HEADINGS, METRIC_TITLES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TITLES = {
     "num_queries": "queries",
@@ -38,8 +43,7 @@ class Evaluation:
     """Scores of a fitted model by missing-modality scenario.
 
     Returned by :func:`mmgraph.evaluate`. It prints as a table, also in notebooks, and
-    ``pandas.DataFrame(evaluation.rows)`` is a data frame of it; pandas itself is not
-    required.
+    :meth:`to_frame` returns a data frame of it; pandas itself is not required.
 
     Attributes:
         lines: One :class:`ScoreRow` per scenario, in the given order; for retrievers
@@ -49,6 +53,8 @@ class Evaluation:
         notes: Remarks below the table, such as the definition of a hit.
         operating_points: Rates of correct decisions by scenario, if a threshold is
             given; of several masks, those of the first.
+        intervals: 95% intervals of the scores by name, one mapping per line; empty
+            without them.
 
     Example:
         >>> from mmgraph.evaluation import Evaluation, ScoreRow
@@ -65,6 +71,7 @@ class Evaluation:
     variant: str = ""
     notes: tuple[str, ...] = ()
     operating_points: Mapping[str, OperatingPoint] = field(default_factory=dict)
+    intervals: tuple[Mapping[str, Interval], ...] = ()
 
     def __repr__(self) -> str:
         parts = ["\n".join(to_plain(table)).rstrip() for table in self.tables()]
@@ -85,13 +92,23 @@ class Evaluation:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One dict per line: scenario, direction or negatives, and scores."""
+        """One dict per line: scenario, direction or negatives, scores, and bounds."""
         return [
             {"missing": line.missing}
             | ({self.variant: line.variant} if self.variant else {})
             | dict(line.scores)
-            for line in self.lines
+            | {f"{name}_low": each.low for name, each in intervals.items()}
+            | {f"{name}_high": each.high for name, each in intervals.items()}
+            for line, intervals in self._pairs()
         ]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the lines as a data frame.
+
+        Raises:
+            ConfigError: If pandas is not installed.
+        """
+        return to_frame(self.rows)
 
     def table(self, title: str = "Scores by missing pattern") -> Table:
         """Return the lines as a table of formatted cells.
@@ -106,15 +123,30 @@ class Evaluation:
             (
                 line.missing,
                 *([line.variant] if self.variant else []),
-                *(number(line.scores[name], DIGITS.get(name, 3)) for name in names),
+                *(cell for name in names for cell in _cells(line, intervals, name)),
             )
-            for line in self.lines
+            for line, intervals in self._pairs()
         )
-        headings = [titles.get(name, name.replace("_", " ")) for name in names]
+        headings = []
+        for name in names:
+            headings.append(titles.get(name, name.replace("_", " ")))
+            headings += ["95% CI"] if self.intervals else []
         columns = (*keys, *headings)
         best = (frozenset[int](),) * len(columns)
         left = frozenset(range(len(keys)))
         return Table(title, columns, rows, best, self.notes, left)
+
+    def _pairs(self) -> Iterator[tuple[ScoreRow, Mapping[str, Interval]]]:
+        """Yield the lines with their intervals."""
+        intervals = self.intervals or ({},) * len(self.lines)
+        return zip(self.lines, intervals, strict=True)
+
+
+def _cells(line: ScoreRow, intervals: Mapping[str, Interval], name: str) -> list[str]:
+    """Return a score, and its interval if it has one, as cells of a table."""
+    score = number(line.scores[name], DIGITS.get(name, 3))
+    bounds = intervals.get(name)
+    return [score] if bounds is None else [score, interval(bounds.low, bounds.high)]
 
 
 def _decisions(points: Mapping[str, OperatingPoint]) -> Table:

@@ -14,6 +14,7 @@ from mmgraph.errors import Argument, DataError
 from mmgraph.estimators.input_spec import removing_modalities
 from mmgraph.evaluation.result import Evaluation, ScoreRow
 from mmgraph.evaluation.scenarios import Scenario
+from mmgraph.evaluation.scoring import Scoring
 from mmgraph.metrics.operating_point import OperatingPoint, operating_point
 from mmgraph.metrics.scores import Scores, mean_scores
 
@@ -26,6 +27,7 @@ def score_labels(
     model: Any,  # noqa: ANN401
     parts: Parts,
     scenarios: Sequence[Scenario],
+    scoring: Scoring | None = None,
 ) -> Evaluation:
     """Score a classifier, regressor or survival model in each scenario.
 
@@ -34,20 +36,25 @@ def score_labels(
             `predict_survival_function` a survival model.
         parts: Function that returns an iterator over the samples, part by part.
         scenarios: Modalities to remove.
+        scoring: Chosen metrics and intervals; None: all scores, without intervals.
 
     Raises:
+        ConfigError: If a metric is unknown, or does not return a number.
         DataError: If no sample has a label, a class is unknown to the model, labels of
             a regressor are not numbers, or samples have several labels.
     """
-    rows = []
+    rows, intervals = [], []
     for scenario in scenarios:
         with removing_modalities():
-            by_seed = {
-                str(seed): _scores(model, _labelled(parts(), scenario, seed))
-                for seed in scenario
-            }
+            masks = ((seed, _labelled(parts(), scenario, seed)) for seed in scenario)
+            if scoring is not None:
+                row, bounds = scoring.row(scenario.name, model, masks, _scores)
+                rows.append(row)
+                intervals.append(bounds)
+                continue
+            by_seed = {str(seed): _scores(model, samples) for seed, samples in masks}
         rows.append(ScoreRow(scenario.name, "", mean_scores(by_seed)))
-    return Evaluation(tuple(rows))
+    return Evaluation(tuple(rows), intervals=tuple(filter(None, intervals)))
 
 
 def decide(

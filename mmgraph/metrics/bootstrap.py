@@ -1,8 +1,9 @@
-"""Bootstrap intervals of means over samples or groups of samples.
+"""Bootstrap intervals of means and scores over samples or groups of samples.
 
 Letters: ``N`` samples, ``Q`` quantities, ``G`` groups, ``B`` resamples.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,17 +90,82 @@ def resampled_means(
     return _resampled_means(*_by_group(values, groups), resamples, generator)
 
 
+def bootstrap_scores(
+    score: Callable[[npt.NDArray[np.int64]], Mapping[str, float]],
+    num_samples: int,
+    groups: npt.NDArray[Any] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Return scores of all samples with 95% percentile bootstrap intervals.
+
+    Scores are functions of the whole set, such as the area under the ROC curve. Groups
+    are resampled as by :func:`bootstrap_means`. Resamples in which a score is undefined
+    are left out of its interval.
+
+    Args:
+        score: Returns scores by name from the row numbers ``[n]`` of a resample.
+        num_samples: Number of samples ``N``.
+        groups: ``[N]`` groups; None: every sample is a group.
+        resamples: Number of resamples ``B``.
+        seed: Seed of the resamples.
+
+    Example:
+        >>> import numpy as np
+        >>> from mmgraph.metrics.bootstrap import bootstrap_scores
+        >>> x = np.arange(101.0)
+        >>> median = lambda rows: {"median": float(np.median(x[rows]))}
+        >>> center, low, high = bootstrap_scores(median, 101, resamples=200)["median"]
+        >>> center, bool(25 < low < 50 < high < 75)
+        (50.0, True)
+    """
+    every = np.arange(num_samples)
+    codes = _codes_of(groups)
+    units = [every[i : i + 1] for i in every]
+    if codes is not None:
+        order = np.argsort(codes, kind="stable")
+        units = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+    whole = score(every)
+    if len(units) < 2:
+        return {name: Interval(x, np.nan, np.nan) for name, x in whole.items()}
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        chosen = rng.integers(len(units), size=len(units))
+        rows = chosen if codes is None else np.concatenate([units[i] for i in chosen])
+        drawn.append(score(rows))
+    tail = 100 * (1 - LEVEL) / 2
+    intervals = {}
+    for name, value in whole.items():
+        values = np.array([each[name] for each in drawn])
+        known = values[~np.isnan(values)]
+        low, high = np.nan, np.nan
+        if len(known):
+            low, high = np.percentile(known, [tail, 100 - tail]).tolist()
+        intervals[name] = Interval(value, low, high)
+    return intervals
+
+
 def _by_group(
     values: FloatArray, groups: npt.NDArray[Any] | None
 ) -> tuple[FloatArray, FloatArray]:
     """Return sums ``[G, Q]`` and numbers of samples ``[G]`` of what is resampled."""
-    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
-    if codes is None or codes.max(initial=0) + 1 < MIN_GROUPS:
+    codes = _codes_of(groups)
+    if codes is None:
         return values.astype(np.float64), np.ones(len(values))
     counts = np.bincount(codes).astype(np.float64)
     sums = np.zeros((len(counts), values.shape[1]))
     np.add.at(sums, codes, values)
     return sums, counts
+
+
+def _codes_of(groups: npt.NDArray[Any] | None) -> npt.NDArray[np.int64] | None:
+    """Return the codes ``[N]`` of groups to resample; None to resample samples."""
+    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    if codes is None or codes.max(initial=0) + 1 < MIN_GROUPS:
+        return None
+    return codes
 
 
 def _resampled_means(

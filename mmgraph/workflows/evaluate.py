@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mmgraph.config import PAIR_TASKS
 from mmgraph.data import MultimodalData
@@ -39,15 +40,18 @@ class EvaluateRequest:
             and audio.
         label: Column of labels; None is that of the training.
         modalities: Columns of modalities that differ from those of the training.
-        group: Column of groups, whose samples belong together in retrieval and
-            matching; None is that of the training.
+        group: Column of groups, whose samples belong together in retrieval, matching
+            and intervals; None is that of the training.
         rates: Shares of the observed modalities to remove; 0 removes nothing.
         query: Modalities of a query, used together; None is each on its own.
         gallery: Modalities of a gallery entry, used together; None is each on its own.
         threshold: Probability of the second class from which on a sample is classified
             as that class; None scores no decisions.
-        seed: Seed of masks and negatives.
+        metrics: Names of scores of labels; None is all.
+        intervals: Whether to compute bootstrap intervals.
+        seed: Seed of masks, negatives and intervals.
         encoders: Paths of pretrained encoders that have moved, by modality.
+        device: Device of the model; None is a GPU if there is one.
     """
 
     model: Path
@@ -59,8 +63,11 @@ class EvaluateRequest:
     query: tuple[str, ...] | None = None
     gallery: tuple[str, ...] | None = None
     threshold: float | None = None
+    metrics: tuple[str, ...] | None = None
+    intervals: bool = False
     seed: int = 0
     encoders: Mapping[str, str] | None = None
+    device: str | None = None
 
     def check(self, task: Task) -> None:
         """Refuse options that do not apply to a model of this task.
@@ -71,7 +78,7 @@ class EvaluateRequest:
         sides = {"--query": self.query, "--gallery": self.gallery}
         given = [option for option, value in sides.items() if value is not None]
         given = [] if task == "retrieval" else given
-        if task not in PAIR_TASKS and self.group is not None:
+        if task not in PAIR_TASKS and self.group is not None and not self.intervals:
             given.append("--group")
         if given:
             raise ConfigError(
@@ -97,7 +104,8 @@ def evaluate_saved(request: EvaluateRequest, warn: Warn = no_op) -> Evaluation:
         DataError: If the file has no labels, a class is unknown to the model, or
             modalities for retrieval or matching are missing.
     """
-    model, columns = load_model(request.model, *TASKS, encoders=request.encoders)
+    options: Any = {"encoders": request.encoders, "device": request.device}
+    model, columns = load_model(request.model, *TASKS, **options)
     request.check(columns.task)
     check_given(request.modalities, model)
     samples = apply_training_schema(_read(columns, request), model)
@@ -105,9 +113,18 @@ def evaluate_saved(request: EvaluateRequest, warn: Warn = no_op) -> Evaluation:
     if columns.task in PAIR_TASKS:
         samples = in_memory(samples)
         _check_label(request.label, samples)
-    sides = {"query": request.query, "gallery": request.gallery}
-    options = {"seeds": SEEDS, "seed": request.seed, "threshold": request.threshold}
-    return evaluate(model, samples, request.rates, **sides, **options)  # type: ignore[arg-type]
+    return evaluate(
+        model,
+        samples,
+        request.rates,
+        query=request.query,
+        gallery=request.gallery,
+        threshold=request.threshold,
+        metrics=request.metrics,
+        intervals=request.intervals,
+        seeds=SEEDS,
+        seed=request.seed,
+    )
 
 
 def _check_label(label: str | None, data: MultimodalData) -> None:
@@ -121,11 +138,13 @@ def _check_label(label: str | None, data: MultimodalData) -> None:
 def _read(columns: Columns, request: EvaluateRequest) -> DataOrStream:
     if columns.task in PAIR_TASKS:
         return _read_pairs(columns, request)
+    existing = columns.in_file(request.file)
     return read_samples(
         request.file,
         modalities=resolve_columns(columns, request.file, request.modalities),
         label=replace(columns, label=request.label or columns.label).target,
-        id=columns.in_file(request.file).id,
+        group=(request.group or existing.group) if request.intervals else None,
+        id=existing.id,
     )
 
 

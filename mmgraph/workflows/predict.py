@@ -99,6 +99,7 @@ class PredictRequest:
         alpha: Miscoverage of a calibration on ``conformal``; None is the default.
         acquire: File of samples whose content the values of missing modalities are
             estimated with; None adds no values.
+        device: Device of the model; None is a GPU if there is one.
     """
 
     kind: Literal["predict", "embed"]
@@ -112,6 +113,7 @@ class PredictRequest:
     conformal: Path | None = None
     alpha: float | None = None
     acquire: Path | None = None
+    device: str | None = None
 
     def open(self) -> DataOrStream:
         """Open the samples: a file as data, a folder as a stream.
@@ -189,11 +191,11 @@ class BatchPredictor:
 
     def __init__(self, request: PredictRequest) -> None:
         self.request = request
-        moved = request.encoders
+        options: Any = {"encoders": request.encoders, "device": request.device}
         if request.kind == "predict":
-            self.model: Any = load_model(request.model, *PREDICT, encoders=moved)[0]
+            self.model: Any = load_model(request.model, *PREDICT, **options)[0]
         else:
-            self.model = load_any(request.model, encoders=moved)
+            self.model = load_any(request.model, **options)
             if not isinstance(self.model, Embeds | Transforms):
                 raise CheckpointError(
                     f"{request.model} must contain a model with embeddings, got a "

@@ -10,8 +10,9 @@ from mmgraph.data.categorical import resolve_column
 from mmgraph.data.io.folder import read_text
 from mmgraph.data.io.parquet import column_names, csv_remedy, parquet_files
 from mmgraph.data.stream.stream import DataOrStream
-from mmgraph.errors import Argument, ConfigError, DataError
+from mmgraph.errors import Argument, ConfigError, DataError, did_you_mean
 from mmgraph.schema import Schema
+from mmgraph.workflows.inputs import check_samples
 
 Target: TypeAlias = str | tuple[str, str] | None
 """Column of labels, columns of events and times, or None."""
@@ -54,8 +55,7 @@ def read_samples(
         refuse_columns(file, columns | {"--group": group, "--id": id})
         files = MultimodalData.from_folder(file, raw=True)  # estimators read the files
         return files if schema is None else files.with_schema(schema)
-    if not file.exists():
-        raise DataError(f"Parquet or CSV file must exist, got '{file}'.")
+    check_samples(file)
     metadata = {"ids": id, "groups": group}
     if file.is_dir() and isinstance(label, tuple):
         raise DataError(
@@ -161,9 +161,11 @@ def check_columns(
 
 def _check_column(path: Path, option: str, name: str, existing: Sequence[str]) -> None:
     if resolve_column(name, existing) not in existing:
+        listed = ", ".join(existing[:20])
+        role, hint = option.removeprefix("--"), did_you_mean(name, existing)
         raise DataError(
-            f"{path} must hold the {option.removeprefix('--')} column '{name}', got "
-            f"{', '.join(existing[:20])}.",
+            f"{path} must hold the {role} column '{name}', got {listed}."
+            f"{' ' if hint else ''}{hint}",
             ("Name one of these by ", Argument(PARAMETERS[option]), "."),
         )
 

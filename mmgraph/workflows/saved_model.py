@@ -20,6 +20,7 @@ from mmgraph.data.validation import check_names
 from mmgraph.errors import CheckpointError, DataError
 from mmgraph.evaluation.evaluate import unobserved_message
 from mmgraph.files import parse_document, read_bytes
+from mmgraph.workflows.inputs import check_model
 from mmgraph.workflows.samples import Target
 
 COLUMNS = "columns"  # entry of the manifest
@@ -158,7 +159,10 @@ def apply_training_schema(samples: DataOrStream, model: Any) -> DataOrStream:  #
 
 
 def load_model(
-    folder: Path, *tasks: Task, encoders: Mapping[str, str] | None = None
+    folder: Path,
+    *tasks: Task,
+    encoders: Mapping[str, str] | None = None,
+    device: str | None = None,
 ) -> tuple[Any, Columns]:
     """Load an estimator and the columns it was trained on.
 
@@ -166,11 +170,13 @@ def load_model(
         folder: Folder of the saved model.
         tasks: Allowed tasks.
         encoders: Paths of pretrained encoders that have moved, by modality.
+        device: Device of the model; None is a GPU if there is one.
 
     Raises:
         CheckpointError: If the folder contains no model of these tasks, or a
             pretrained encoder is not at its path.
-        ConfigError: If an encoder is given for a modality without one.
+        ConfigError: If an encoder is given for a modality without one, or the device
+            is not available.
     """
     check_model(folder)
     columns = Columns.load(folder)
@@ -179,7 +185,7 @@ def load_model(
             f"{folder} must contain a model of {', '.join(tasks)}, got {columns.task}. "
             "Use a retriever with mmgraph embed, index, search and evaluate."
         )
-    return load_any(folder, encoders=encoders), columns
+    return load_any(folder, encoders=encoders, device=device), columns
 
 
 def load_any(
@@ -199,16 +205,6 @@ def load_any(
 
     check_model(folder)
     return load_estimator(folder, device=device, encoders=encoders)
-
-
-def check_model(folder: Path) -> None:
-    """Check that a model folder exists.
-
-    Raises:
-        CheckpointError: If it does not exist.
-    """
-    if not folder.is_dir():
-        raise CheckpointError(f"Model folder must exist, got '{folder}'.")
 
 
 def check_given(

@@ -29,6 +29,7 @@ class ServeRequest:
         max_body: Largest size of a request in megabytes (1e6 bytes).
         threads: Threads of one prediction.
         encoders: Paths of pretrained encoders that have moved, by modality.
+        device: Device of the model; None is a GPU if there is one.
     """
 
     model: Path
@@ -37,6 +38,7 @@ class ServeRequest:
     max_body: float = 10.0
     threads: int = 1
     encoders: Mapping[str, str] | None = None
+    device: str | None = None
 
 
 def serve_model(request: ServeRequest, started: Callable[[str], None]) -> None:
@@ -72,6 +74,12 @@ def _load(request: ServeRequest) -> Any:  # noqa: ANN401
     if request.model.suffix == ".onnx":
         from mmgraph.serving import load
 
+        if request.device not in (None, "cpu"):
+            raise ConfigError(
+                f"device must be cpu for an exported model, got {request.device!r}. "
+                "Serve the model folder, or leave --device out.",
+                parameter="device",
+            )
         if request.encoders:
             raise ConfigError(
                 "encoders must go with a model folder, got an exported model, which "
@@ -80,7 +88,7 @@ def _load(request: ServeRequest) -> Any:  # noqa: ANN401
         return load(request.model, threads=request.threads)
     import torch
 
-    model = load_any(request.model, encoders=request.encoders)
+    model = load_any(request.model, encoders=request.encoders, device=request.device)
     torch.set_num_threads(request.threads)
     return model
 

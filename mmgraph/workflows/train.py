@@ -297,6 +297,7 @@ def _options(config: TrainConfig) -> dict[str, Any]:
     given = {
         "level": None if config.level == "all" else config.level,
         "epochs": config.epochs,
+        "device": config.device,
         "encoders": config.encoders or None,
         "aligned": config.aligned,
     }

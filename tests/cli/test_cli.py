@@ -654,3 +654,61 @@ def test_options_of_training_are_those_of_its_run_file():
     options = {"modalities": "modality", "encoders": "encoder", "id": "id_"}
     fields = {options.get(name, name) for name in fields}
     assert fields == set(inspect.signature(train).parameters) - {"config"}
+
+
+SAVED = Path(__file__).parents[1] / "fixtures" / "0.2"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", SAVED / "classifier", SAVED / "data.parquet"),
+        ("evaluate", SAVED / "classifier", SAVED / "data.parquet"),
+        ("embed", SAVED / "data.parquet", "--model", SAVED / "classifier"),
+        ("serve", SAVED / "classifier", "--port", 0),
+        ("train", SAVED / "data.parquet", "--label", "y"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_devices_are_checked(arguments, tmp_path):
+    if arguments[0] in ("embed", "train"):
+        arguments = (*arguments, "--output", tmp_path / "out.npy")
+    result = run(*arguments, "--device", "abacus")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        "Error: --device must be a device of PyTorch, such as 'cpu', got 'abacus'."
+    )
+
+
+@pytest.mark.slow
+def test_device_of_predictions(tmp_path):
+    for device in ((), ("--device", "cpu")):
+        result = run("predict", SAVED / "classifier", SAVED / "data.parquet", *device)
+        assert result.exit_code == 0, result.stderr
+        assert (
+            result.stdout.count("\n") == len(pq.read_table(SAVED / "data.parquet")) + 1
+        )
+
+
+def test_similar_columns_are_named(table):
+    result = run("train", table, "--label", "outcome", *MODALITIES, "--output", "out")
+    assert "Did you mean" not in result.stderr
+    result = run("train", table, "--label", "DIED", *MODALITIES, "--output", "out")
+    assert "got wbc, crp, rate, died, who, cost. Did you mean 'died'? " in result.stderr
+    with pytest.raises(DataError, match=r"in: wbc, .*\. Did you mean 'crp'\?"):
+        MultimodalData.from_parquet(table, modalities={"labs": ["CRP"]}, y="died")
+
+
+@pytest.mark.slow
+def test_shells_complete_commands():
+    import os
+
+    words = {"COMP_WORDS": "mmgraph pre", "COMP_CWORD": "1"}
+    program = "from mmgraph.cli import app; app(prog_name='mmgraph')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | words | {"_MMGRAPH_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["predict"]

@@ -219,3 +219,18 @@ def test_several_labels_a_sample_are_not_scored(tmp_path):
     assert message in run(
         "evaluate", tmp_path / "model", tmp_path / "test.parquet", code=2
     )
+
+
+def test_intervals_and_metrics_of_a_classifier(here):
+    data = make()
+    clf = FusionClassifier(epochs=1, experts=("linear",), **SMALL).fit(data[:60])
+    Columns("classification", "y", {}, "group", None).save(clf, here / "classes")
+    options = ("--metrics", "accuracy", "log_loss", "--intervals")
+    output = run("evaluate", here / "classes", here / "test.parquet", *options)
+    assert output.splitlines()[1].split("  ")[0] == "missing"
+    assert output.count("95% CI") == 2
+    assert "AUROC" not in output
+    bad = run(
+        "evaluate", here / "classes", here / "test.parquet", *options[:1], "x", code=2
+    )
+    assert bad.startswith("Error: --metrics must be functions, or of accuracy, ")

@@ -319,3 +319,10 @@ def test_a_mistake_in_survival_is_one_line(cohort, here, options, message):
     printed = run("train", cohort, *options, "--output", "out", code=2)
     assert message in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_the_help_names_the_number_of_classes():
+    from mmgraph.workflows.train import MAX_CLASSES
+
+    help_text = " ".join(CliRunner().invoke(app, ["train", "--help"]).output.split())
+    assert f"more than {MAX_CLASSES} whole" in help_text

@@ -337,7 +337,7 @@ def test_a_run_file_names_the_columns_of_a_bench(here, tmp_path):
     [
         ((), "must hold the label column 'y', got wbc, crp, rate, died"),
         (("--label", "died"), "Give --modality labs=wbc,crp."),
-        (("--label", "dead", *LABS), "'dead', got wbc, crp, rate, died, who, place. N"),
+        (("--label", "dead", *LABS), "rate, died, who, place. Did you mean 'died'? N"),
         (("--label", "died", "--modality", "a=x"), "must hold the modality column 'x'"),
         (("--label", "died", *LABS, "--group", "x"), "must hold the group column 'x'"),
         (("--label", "rate", *ECG), "'ecg' must not contain the label 'rate'"),

@@ -84,8 +84,8 @@ MISTAKES = {
     f"{TRAIN} --label died --seed x": "Invalid value for '--seed': ",
     # columns
     f"{TRAIN} --label dead": "t.parquet must hold the label column 'dead', got wbc, "
-    "crp, died, cost, same, sex, note, walk, holes, when. Name one of these by "
-    "--label.",
+    "crp, died, cost, same, sex, note, walk, holes, when. Did you mean 'died'? Name "
+    "one of these by --label.",
     f"{TRAIN} --label died --group ward": "the group column 'ward', got wbc",
     f"{TRAIN} --label died --id id": "the id column 'id', got wbc",
     f"{TRAIN} --label died --group group": "the group column 'group', got wbc",

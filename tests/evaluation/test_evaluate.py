@@ -19,7 +19,9 @@ from mmgraph import (
     evaluate,
     missing,
 )
+from mmgraph.acquisition import Acquisition
 from mmgraph.baselines import LateLogistic
+from mmgraph.estimators.explain import Explanation
 from mmgraph.evaluation import Evaluation, ScoreRow
 from mmgraph.metrics import classification_scores, regression_scores
 
@@ -278,3 +280,96 @@ def test_out_of_fold_predictions_are_those_of_the_training_samples():
     assert accuracy == pytest.approx(model.out_of_fold_score_)
     model = FusionClassifier(**SMALL, epochs=1, level="feature").fit(DATA[:TRAIN])
     assert model.out_of_fold_predictions_ is None
+
+
+def constant(y: Any, predicted: Any) -> float:
+    return 0.25
+
+
+def test_chosen_metrics_and_functions(logistic):
+    def mean_of_last(y: Any, predicted: Any) -> Any:
+        assert set(np.unique(y)) == {0, 1}
+        return predicted[:, 1].mean()
+
+    found = evaluate(logistic, TEST, [0], metrics=["auroc", mean_of_last])
+    (row,) = found.rows
+    proba = logistic.predict_proba(TEST)
+    scores = classification_scores(TEST.y, proba)
+    assert list(row) == ["missing", "auroc", "mean_of_last"]
+    assert row["auroc"] == scores["auroc"]
+    assert row["mean_of_last"] == pytest.approx(proba[:, 1].mean())
+
+
+def test_intervals_contain_the_score_and_respect_groups(logistic):
+    def interval(data: MultimodalData, **options: Any) -> dict[str, Any]:
+        found = evaluate(
+            logistic, data, [0], metrics=["brier", constant], intervals=True, **options
+        )
+        return found.rows[0]
+
+    single = interval(TEST)
+    assert single["brier_low"] < single["brier"] < single["brier_high"]
+    assert single["constant_low"] == single["constant_high"] == 0.25
+    assert interval(TEST) == single
+    assert interval(TEST, seed=1) != single
+    # every sample four times: independent samples would halve the width
+    repeated = TEST[np.repeat(np.arange(len(TEST)), 4)].replace(
+        ids=np.arange(4 * len(TEST)), groups=np.repeat(np.arange(len(TEST)), 4)
+    )
+    grouped, independent = interval(repeated), interval(repeated.replace(groups=None))
+    width = single["brier_high"] - single["brier_low"]
+    assert grouped["brier_high"] - grouped["brier_low"] == pytest.approx(width, rel=0.1)
+    assert independent["brier_high"] - independent["brier_low"] < 0.7 * width
+
+
+@pytest.mark.slow
+def test_intervals_of_masks_and_of_regressors():
+    targets = DATA.replace(y=DATA.features()["a"][:, 0])
+    model = mmgraph.FusionRegressor(**SMALL, epochs=1, experts=("linear",))
+    model.fit(targets[:TRAIN])
+    found = evaluate(
+        model, targets[TRAIN:], [0.5], metrics=["r2"], intervals=True, seeds=2
+    )
+    (row,) = found.rows
+    assert row["r2_low"] < row["r2"] < row["r2_high"]
+    columns = found.table().columns
+    assert columns == ("missing", "r2", "95% CI")
+    assert "[" in repr(found)
+
+
+def test_bad_metrics(logistic):
+    for metrics, text in (
+        (["aurok"], r"got 'aurok'\. Did you mean 'auroc'"),
+        ("auroc", "metrics must be a list, got 'auroc'"),
+        ([3], "metrics must be names of scores, or functions .*, got 3"),
+        ([], "metrics must be at least one"),
+        ([constant, constant], "of different names, got 'constant' twice"),
+        ([lambda y, p: p], "metrics must return a number, got"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            evaluate(logistic, TEST, [0], metrics=metrics)
+    matcher = FusionMatcher(left=["a"], right=["b"])
+    with pytest.raises(ConfigError, match="intervals must go with a classifier"):
+        evaluate(matcher, TEST, intervals=True)
+
+
+def test_results_as_data_frames(logistic, monkeypatch):
+    found = evaluate(logistic, TEST, [0, 0.5], metrics=["auroc"])
+    frame = found.to_frame()
+    assert frame.to_dict("records") == found.rows
+    explanation = Explanation(
+        np.array([0.5, 0.5]), np.arange(12.0).reshape(3, 2, 2), ("a", "b")
+    )
+    frame = explanation.to_frame()
+    assert frame.shape == (6, 5)
+    assert frame.iloc[3].to_dict() == {
+        **{"sample": 1, "output": 1, "base": 0.5, "a": 5.0, "b": 7.0}
+    }
+    value = np.array([[np.nan, 0.2], [np.nan, np.nan]])
+    empty = np.full((2, 2, 2), np.nan)
+    acquired = Acquisition(value, empty, empty, np.ones(2), ("a", "b")).to_frame()
+    assert acquired["best"].tolist()[0] == "b"
+    assert acquired["b"].tolist()[0] == 0.2
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match=r"requires pandas, .*mmgraph\[pandas\]"):
+        found.to_frame()
