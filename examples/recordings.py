@@ -92,7 +92,7 @@ figure, axes = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
 for k, name in enumerate(clf.classes_):
     axes.plot(seconds, probability[:, k], marker="o", markersize=3, label=name)
 for start, stop, name in labels[labels["recording"] == person].iloc[:, 1:].to_numpy():
-    axes.axvspan(start, stop, alpha=0.08, color="k", ymax=0.5 + 0.5 * (start == 40))
+    axes.axvline(stop, color="k", linewidth=0.6)
     axes.text((start + stop) / 2, 1.04, name, ha="center", va="bottom")
 axes.set(xlabel="time in s", ylabel="probability", ylim=(-0.03, 1.03))
 axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

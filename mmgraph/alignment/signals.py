@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mmgraph.alignment.rows import BoolArray, FloatArray
 from mmgraph.data import MultimodalData
@@ -116,7 +115,7 @@ def resample(
             f"Sample {sample} must last at most {MOST_CELLS} cells of {step:g} s, got"
             f" {time[-1]:g} s. Cut the recording, or remove rows with odd times."
         )
-    cells: npt.NDArray[np.float64] = ahead + step * np.arange(max(count, 1))
+    cells: FloatArray = ahead + step * np.arange(max(count, 1), dtype=np.float64)
     longest = LONGEST_GAP * period * rate
     found = interpolate_rows(time, values, cells, longest, step)
     return Recording(first + ahead, found)

@@ -145,6 +145,12 @@ def test_labels_of_intervals_keep_numbers_and_gaps(tmp_path):
     stored = tmp_path / "stored.parquet"
     data.to_parquet(stored)
     assert MultimodalData.from_parquet(stored).windows(1, label="stage").equals(windows)
+    stored.unlink()
+    unlabeled = MultimodalData.from_recordings(tmp_path, labels, y=None, groups="who")
+    assert unlabeled.modalities == ("acc", "hr")
+    assert unlabeled.groups.tolist() == ["a", "b"]
+    with pytest.raises(DataError, match=r"labels of intervals, got 'y'\. Columns: rec"):
+        MultimodalData.from_recordings(tmp_path, labels)
     with pytest.raises(DataError, match="before the next one, got 0 to 4 s"):
         MultimodalData.from_recordings(
             tmp_path, labels.assign(end=[4, 4, 4]), y="stage"

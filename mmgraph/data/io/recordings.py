@@ -114,19 +114,22 @@ def read_label_table(
     recordings = list(dict.fromkeys(names.tolist()))
     rows = [np.flatnonzero(names == name) for name in recordings]
     stop = next((n for n in STOP_NAMES if n in table.names), None)
-    if y is not None and stop is not None and "start" in table.names:
+    has_intervals = stop is not None and "start" in table.names
+    if y is not None and stop is not None and has_intervals:
         return _read_intervals(table, y, stop, recordings, rows, fields)
-    return _read_single(recordings, rows, fields)
+    return _read_first(recordings, rows, fields, repeats=has_intervals)
 
 
-def _read_single(
+def _read_first(
     recordings: list[str],
     rows: list[npt.NDArray[np.int64]],
     fields: Mapping[str, AnyArray | None],
+    *,
+    repeats: bool,
 ) -> Labels:
-    """Read a table with one row per recording."""
+    """Read the first row of each recording, the only one unless ``repeats``."""
     for name, own in zip(recordings, rows, strict=True):
-        if len(own) > 1:
+        if len(own) > 1 and not repeats:
             raise DataError(
                 "labels must have one row per recording, or the columns start and "
                 f"stop, got {len(own)} rows of {name!r}. Remove rows, or add the "
