@@ -57,13 +57,13 @@ def test_plans_of_rows_and_of_samples_are_the_same():
 
 def test_rows_are_fitted_to_the_mean_of_the_rows_that_send_to_them():
     data = MultimodalData.from_arrays(draw(3))
-    plan = np.array([[3.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    plan = np.array([[3.0, 1.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     joined = join_pairs(data, plan)
     values = joined.data.columns["text"].values
     expected = data.columns["text"].values
     assert np.array_equal(values, expected[[0, 0, 2]])  # the third keeps its own
     mixing = joined.mixing["text"].numpy()
-    assert np.allclose(mixing, [[0.75, 0.25, 0], [0.75, 0.25, 0], [0, 0, 1]])
+    assert np.allclose(mixing, [[0.6, 0.4, 0], [0.6, 0.4, 0], [0, 0, 1]])
     groups = joined.data.groups
     assert groups[0] == groups[1] != groups[2]
 
