@@ -42,6 +42,7 @@ LONG = {
     "large_data",
     "schemas_and_layers",
     "distributed",
+    "survival",
 }
 RUNS = [
     pytest.param(

@@ -20,7 +20,6 @@ OPTIONS = {
 EQUIVALENTS = {
     "FusionClassifier": "--task classification",
     "FusionRegressor": "--task regression",
-    "FusionSurvival": "--task survival",
     "mmgraph.datasets.dataset_names()": "mmgraph datasets",
     'y=["event", "time"]': "--label EVENT --time TIME",
     "from_pretrained": "mmgraph predict, embed or search",
