@@ -84,8 +84,9 @@ class FusionRegressor(RegressorMixin, SupervisedEstimator):
         base_learners: Base learners in place of ``experts``: a list of such kinds, of
             classifiers or regressors of scikit-learn, each of which is fitted to every
             modality, and of dicts of these by modality; ``()`` is none. Missing cells
-            are replaced by the mean if an estimator does not support NaN. A model with
-            such estimators cannot be saved or exported.
+            are replaced by the mean if an estimator does not support NaN. An unset
+            ``random_state`` is ``seed``. A model with such estimators cannot be saved
+            or exported.
         graph: Whether there are graph networks: True, False, or "only", without base
             learners. ``model_.beta`` is 0 without graph networks.
         level: Level of fusion: "data" uses base learners of all modalities together

@@ -130,6 +130,8 @@ def fit_own(
     task: Task,
     folds: Tensor,
     prior: Tensor,
+    *,
+    seed: int = 0,
     weight: Tensor | None = None,
 ) -> tuple[Tensor, nn.Module]:
     """Fit clones of an estimator to all rows and, for each fold, to all others.
@@ -141,6 +143,7 @@ def fit_own(
         task: Prediction task; not that of several labels.
         folds: ``[n]`` fold of each sample.
         prior: ``[K]`` scores of the prior.
+        seed: Value of each ``random_state`` that is None.
         weight: ``[n]`` sample weights; None weights all samples equally.
 
     Returns:
@@ -156,6 +159,7 @@ def fit_own(
             f"{type(learner).__name__}, whose fit has no such parameter.",
             parameter="base_learners",
         )
+    learner = _with_seed(learner, seed)
     known = targets_of(y, task)[1] > 0
     target, weights = y.numpy(), None if weight is None else weight.numpy()
 
@@ -193,6 +197,14 @@ def _fit(
     estimator: Any = clone(learner)
     estimator.fit(_filled(x, fill), target, **options)
     return OwnExpert(estimator, fill, task.out_channels, link_of(task))
+
+
+def _with_seed(learner: BaseEstimator, seed: int) -> BaseEstimator:
+    """Return a clone that draws nothing from global random state."""
+    copy: Any = clone(learner)
+    states = {k: v for k, v in copy.get_params().items() if k.endswith("random_state")}
+    copy.set_params(**{name: seed for name, state in states.items() if state is None})
+    return copy
 
 
 def _filled(x: Tensor, fill: Array | None) -> Array:

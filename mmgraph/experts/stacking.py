@@ -163,7 +163,7 @@ def fit_evidence(
             fitted.append(_nothing(x[rows], prior))
         for learners in own:
             fitted.append(
-                fit_own(learners[name], *training, prior, weights)
+                fit_own(learners[name], *training, prior, seed=seed, weight=weights)
                 if name in learners
                 else _nothing(x[rows], prior)
             )

@@ -263,8 +263,8 @@ def cohort(here):
     return here / "cohort.csv"
 
 
-COLUMNS = ("--modality", "labs=crp,wbc", "--modality", "ecg=rate,qt")
-SURVIVAL = ("--label", "died", "--time", "days", *COLUMNS)
+COHORT = ("--modality", "labs=crp,wbc", "--modality", "ecg=rate,qt")
+SURVIVAL = ("--label", "died", "--time", "days", *COHORT)
 
 
 @pytest.mark.slow
@@ -284,7 +284,7 @@ def test_survival_is_trained_scored_and_predicted(cohort):
     assert len(lines) == 61
     message = run("predict", "out", cohort, "--conformal", cohort, code=2)
     assert "--conformal must go with a classifier or regressor, got a Fus" in message
-    replaced = ("--label", "died", *COLUMNS, "--output", "out")
+    replaced = ("--label", "died", *COHORT, "--output", "out")
     assert "a model of survival with another task" in run(
         "train", cohort, *replaced, code=2
     )
@@ -294,7 +294,7 @@ def test_survival_is_trained_scored_and_predicted(cohort):
     ("options", "message"),
     [
         (
-            ("--label", "died", "--time", "years", *COLUMNS),
+            ("--label", "died", "--time", "years", *COHORT),
             "must hold the time column 'years'",
         ),
         (
@@ -302,15 +302,15 @@ def test_survival_is_trained_scored_and_predicted(cohort):
             "time must go with survival, got task 'regression'",
         ),
         (
-            ("--label", "died", "--time", "crp", *COLUMNS),
+            ("--label", "died", "--time", "crp", *COHORT),
             "time must not be the label or in a modality, got 'crp'",
         ),
         (
-            ("--label", "days", "--time", "died", *COLUMNS),
+            ("--label", "days", "--time", "died", *COHORT),
             "event must be 0 (censored) or 1 (observed), got",
         ),
         (
-            ("--label", "died", "--task", "survival", *COLUMNS),
+            ("--label", "died", "--task", "survival", *COHORT),
             "Name two columns by --label EVENT --time TIME.",
         ),
     ],

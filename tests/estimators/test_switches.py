@@ -18,6 +18,7 @@ from mmgraph import (
     FusionMatcher,
     FusionRegressor,
     MultimodalData,
+    MultimodalStream,
 )
 from mmgraph.estimators.load import load_estimator
 from mmgraph.nn import Encoded
@@ -70,6 +71,7 @@ def plugged(data):
     return clf
 
 
+@pytest.mark.slow
 def test_graph_alone_equals_the_level_feature(data):
     level = FusionClassifier(**SMALL, level="feature").fit(data)
     only = FusionClassifier(**SMALL, graph="only").fit(data)
@@ -129,21 +131,24 @@ def test_own_learners_by_modality_leave_others_at_the_prior(data):
     assert single.score(data) > 0.6
 
 
+@pytest.mark.slow
 def test_weights_reach_own_learners(data):
     weight = np.where(np.arange(60) < 30, 1.0, 0.01)
     options = {**SMALL, "graph": False}
-    learners = [RandomForestClassifier(5, random_state=0)]
+    learners = [RandomForestClassifier(5)]
     fits = [
         FusionClassifier(**options, base_learners=learners).fit(data, sample_weight=w)
-        for w in (None, weight)
+        for w in (None, weight, None)
     ]
-    first, second = (clf.predict_proba(data) for clf in fits)
+    first, second, again = (clf.predict_proba(data) for clf in fits)
     assert np.abs(first - second).max() > 0.01
+    assert np.array_equal(first, again)  # nothing is drawn from global random state
     clf = FusionClassifier(**options, base_learners=[KNeighborsClassifier()])
     with pytest.raises(ConfigError, match=r"support sample_weight .* KNeighbors"):
         clf.fit(data, sample_weight=weight)
 
 
+@pytest.mark.slow
 def test_own_regressors(data):
     target = data.y * 2.0
     reg = FusionRegressor(**SMALL, base_learners=[Ridge()]).fit(data.replace(y=target))
@@ -154,6 +159,7 @@ def test_own_regressors(data):
     assert both.fit(data, wide).predict(data).shape == (60, 2)
 
 
+@pytest.mark.slow
 def test_own_learners_are_not_saved(data, tmp_path):
     clf = FusionClassifier(**SMALL, base_learners=[LogisticRegression()], graph=False)
     clf.fit(data)
@@ -200,6 +206,7 @@ def test_several_labels_have_no_own_learners(data):
         clf.fit(data, np.stack([data.y, 1 - data.y], 1))
 
 
+@pytest.mark.slow
 def test_custom_modules_are_trained_and_repeatable(data, plugged):
     again = clone(plugged).fit(data)
     again.model_.beta.fill_(1.0)
@@ -217,6 +224,7 @@ def test_custom_modules_are_trained_and_repeatable(data, plugged):
     torch.testing.assert_close(mean, expected)
 
 
+@pytest.mark.slow
 def test_custom_modules_are_given_again_to_load(data, plugged, tmp_path):
     plugged.save_pretrained(tmp_path)
     loaded = load_estimator(tmp_path, **PLUGS)
@@ -241,3 +249,18 @@ def test_custom_modules_of_another_model_are_rejected(data, tmp_path):
     matcher = FusionMatcher(["a"], ["b"], encoders={"a": Noisy()})
     with pytest.raises(ConfigError, match="encoders must name modalities of text"):
         matcher.fit(data)
+
+
+@pytest.mark.slow
+def test_switches_apply_to_streams(tmp_path):
+    rng, num = np.random.default_rng(0), 600
+    y = np.arange(num) % 2
+    a, b = rng.normal(size=(2, num, 6)) + 0.5 * y[:, None]
+    data = MultimodalData.from_arrays({"a": a, "b": b}, y=y)
+    data.to_parquet(tmp_path / "samples.parquet")
+    stream = MultimodalStream.from_parquet(tmp_path / "samples.parquet", memory=2**21)
+    clf = FusionClassifier(**SMALL, conv=sage, base_learners=[LogisticRegression()])
+    clf.fit(stream)
+    assert clf.training_summary_.num_samples < num  # base learners fit a sample
+    assert clf.branch_weights_["LogisticRegression"] > 0
+    assert clf.score(data) > 0.7
