@@ -263,11 +263,12 @@ def test_requests_that_wait_are_predicted_together():
             asyncio.create_task(batcher.submit([s])) for s in ("a", "b", "bad", "c")
         ]
         await asyncio.sleep(0.05)
-        more = [asyncio.create_task(batcher.submit(["d"])) for _ in range(4)]
+        parts = (["d"], ["e", "f"], ["g"])
+        more = [asyncio.create_task(batcher.submit(part)) for part in parts]
         await asyncio.sleep(0)
         try:
             with pytest.raises(OverloadError):
-                await batcher.submit(["e"])
+                await batcher.submit(["h"])
         finally:
             started.set()
         results = await asyncio.gather(*jobs, return_exceptions=True)
@@ -277,7 +278,7 @@ def test_requests_that_wait_are_predicted_together():
     assert results[:2] == [["A"], ["B"]]
     assert isinstance(results[2], DataError)
     assert results[3] == ["C"]
-    assert more == [["D"]] * 4
+    assert more == [["D"], ["E", "F"], ["G"]]
     assert sizes == [4, 1, 1, 1, 1, 4]
 
 
