@@ -95,7 +95,7 @@ class Columns:
         Raises:
             CheckpointError: If the columns are damaged, or there is no model.
         """
-        from mmgraph.estimators.load import kind_of
+        from mmgraph.workflows.load import kind_of
 
         manifest = checkpoint.read_manifest(folder)
         task = TASKS[kind_of(folder, manifest)]
@@ -201,7 +201,7 @@ def load_any(
             at its path.
         ConfigError: If an encoder is given for a modality without one.
     """
-    from mmgraph.estimators.load import load_estimator
+    from mmgraph.workflows.load import load_estimator
 
     check_model(folder)
     return load_estimator(folder, device=device, encoders=encoders)

@@ -80,7 +80,7 @@ def test_every_command_shows_an_example(command):
 def test_paragraphs_of_help_are_wrapped_by_the_screen_alone():
     command = typer.main.get_command(app).get_command(None, "train")
     paragraphs = command.help.split("\n\n")
-    assert len(paragraphs) == 4
+    assert len(paragraphs) == 5
     assert not any("\n" in paragraph for paragraph in paragraphs)
 
 
@@ -651,7 +651,8 @@ def test_options_of_training_are_those_of_its_run_file():
     from mmgraph.cli.train import train
 
     fields = {field.alias or name for name, field in TrainConfig.model_fields.items()}
-    options = {"modalities": "modality", "encoders": "encoder", "id": "id_"}
+    options = {"modalities": "modality", "encoders": "encoder", "rates": "rate"}
+    options["id"] = "id_"
     fields = {options.get(name, name) for name in fields}
     assert fields == set(inspect.signature(train).parameters) - {"config"}
 

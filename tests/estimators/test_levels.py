@@ -13,10 +13,10 @@ from mmgraph import (
     Relation,
     Schema,
 )
-from mmgraph.estimators.load import load_estimator
 from mmgraph.experts.links import EXPERT_KINDS, kinds_of_level
 from mmgraph.nn import EvidencePool
 from mmgraph.nn.evidence_pool import SubmodelPool
+from mmgraph.workflows.load import load_estimator
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 

@@ -20,9 +20,9 @@ from mmgraph import (
     MultimodalData,
     MultimodalStream,
 )
-from mmgraph.estimators.load import load_estimator
 from mmgraph.nn import Encoded
 from mmgraph.serving import export
+from mmgraph.workflows.load import load_estimator
 
 SMALL = {"members": 2, "epochs": 1, "hidden_channels": 8, "num_heads": 2}
 

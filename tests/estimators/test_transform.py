@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mmgraph import FusionClassifier, FusionRegressor, MultimodalData, checkpoint
 from mmgraph.cli.app import app
 from mmgraph.errors import CheckpointError, DataError
-from mmgraph.estimators.load import load_estimator
+from mmgraph.workflows.load import load_estimator
 
 SMALL = {
     "members": 2,
