@@ -94,11 +94,9 @@ class FusionSurvival(SupervisedEstimator):
             regression for each subset of modalities, if there are sequences; and
             "relations", scores of the edges between objects given a text, if a modality
             has places.
-        base_learners: Base learners in place of ``experts``: a list of such kinds, of
-            classifiers or regressors of scikit-learn, each of which is fitted to every
-            modality, and of dicts of these by modality; ``()`` is none. Missing cells
-            are replaced by the mean if an estimator does not support NaN. A model with
-            such estimators cannot be saved or exported.
+        base_learners: Base learners in place of ``experts``: a list of such kinds;
+            ``()`` is none. Estimators of scikit-learn do not predict hazards and are
+            refused.
         graph: Whether there are graph networks: True, False, or "only", without base
             learners. ``model_.beta`` is 0 without graph networks.
         level: Level of fusion: "data" uses base learners of all modalities together

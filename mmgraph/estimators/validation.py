@@ -146,6 +146,9 @@ CONSTRAINTS = {
     ),
     "verbose": _instance("None, True or False", bool, np.bool),
     "encoders": _instance("a dict of encoders by modality, or None", Mapping),
+    "conv": _optional(
+        Constraint("a function that returns a convolution of PyG", callable)
+    ),
     "checkpoint_dir": _instance("the path of a folder, or None", str, os.PathLike),
     "schema": _instance("a Schema or None", Schema),
 }

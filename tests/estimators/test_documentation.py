@@ -19,7 +19,7 @@ ESTIMATORS = {
     "FusionMatcher": mg.FusionMatcher("a", "b", **SMALL, out_channels=4, epochs=1),
 }
 # parameters whose meaning depends on the estimator
-OWN_MEANING = {"experts", "epochs", "batch_size", "encoders"}
+OWN_MEANING = {"experts", "base_learners", "epochs", "batch_size", "encoders"}
 
 every = pytest.mark.parametrize("name", ESTIMATORS)
 

@@ -13,6 +13,7 @@ CLASSES = [
     mg.FusionRegressor,
     mg.FusionRetriever,
     mg.FusionMatcher,
+    mg.FusionSurvival,
 ]
 UNCONSTRAINED = {"completion", "device", "left", "right"}  # or checked elsewhere
 

@@ -7,6 +7,7 @@ program, it prints circles and the number of imports inside each folder.
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -21,6 +22,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def build_graph() -> nx.DiGraph:
     """Modules of the package, and an edge for each import between them."""
     files = {module_name(p): p for p in sorted((ROOT / PACKAGE).rglob("*.py"))}
