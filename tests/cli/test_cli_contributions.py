@@ -80,7 +80,7 @@ def test_contributions_need_labels_and_a_model_of_single_samples(here):
     )
     assert "'y'" in run("contributions", here / "classes", unlabeled, code=2)
     error = run("contributions", here / "pairs", here / "test.parquet", code=2)
-    assert "must contain a model of classification, regression, retrieval" in error
+    assert "must contain a model of classification, regression, survival, retr" in error
 
 
 def test_sets_are_written_for_a_calibration_file(here):

@@ -503,7 +503,7 @@ def test_sequences_are_taken_as_arrays_and_lists(of_sequences, served_sequences)
     assert served_sequences.predict_proba({"ecg": []}).shape == (0, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sequences_that_do_not_fit_are_rejected(served_sequences):
     with pytest.raises(DataError, match="'move' must have times, got none"):
         served_sequences.predict_proba({"move": np.zeros((2, 3, 1))})
