@@ -160,7 +160,7 @@ def largest_difference(one: Path, other: Path) -> float:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_of_which_one_is_killed_give_the_model_of_one(tmp_path):
     options = fit_in_processes.OPTIONS
     alone = mg.FusionClassifier(**options).fit(fit_in_processes.samples())

@@ -133,7 +133,7 @@ def test_help_has_an_example():
     assert "python benchmarks/unseen.py --packages runs/packages" in done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_folds_of_wine_run_and_go_on_where_they_were(tmp_path):
     quick = ("wine", "--data", tmp_path / "data", "--output", tmp_path / "out")
     quick += ("--folds", 2, "--missing", 0, 0.5, "--train-missing", 0)

@@ -334,7 +334,7 @@ def test_an_archive_of_torch_export_predicts_the_same(classifier, tmp_path):
         serving.load(path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_line_exports(classifier, tmp_path, served):
     pytest.importorskip("onnxscript")
     classifier.save_pretrained(tmp_path / "model")
