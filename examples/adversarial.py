@@ -3,7 +3,7 @@ Adversarial and corrupted inputs
 ================================
 
 Attack a graph network with gradients, and compare with broken sensors, which
-``reliability="typical"`` detects. Needs captum: ``pip install "mmgraph[attack]"``.
+``reliability="typical"`` detects. Needs captum, the extra ``attack``.
 """
 
 import warnings

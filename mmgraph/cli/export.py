@@ -23,8 +23,7 @@ def export(
     """Export a model to one file that accepts any subset of the modalities.
 
     Rows of NaN and sequences of length 0 are missing modalities. ONNX export needs the
-    extra export (pip install "mmgraph[export]"); the file runs in ONNX Runtime without
-    torch.
+    extra export; the file runs in ONNX Runtime without torch.
     """
     from mmgraph.cli.options import parse_encoders
     from mmgraph.workflows.export import export_model

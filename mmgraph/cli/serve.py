@@ -47,7 +47,7 @@ def serve(
     /docs shows the modalities and sends a sample; it works without a network. There is
     no encryption and no authentication: use a reverse proxy for both.
 
-    Needs the extra serve (pip install "mmgraph[serve]").
+    Needs the extra serve, which adds FastAPI and uvicorn.
     """
     from mmgraph.cli.options import parse_encoders
     from mmgraph.workflows.serve import ServeRequest, serve_model
