@@ -236,6 +236,7 @@ def test_plot_draws_again_in_other_axes():
     display = RobustnessDisplay.from_evaluation(make_evaluation())
     before = display.ax_
     figure, axes = plt.subplots(1, 2)
+    plt.figure()  # the current figure is another one
     assert display.plot(axes[1]) is display
     assert display.ax_ is axes[1] is not before
     assert display.figure_ is figure
