@@ -75,8 +75,8 @@ class ContributionsDisplay(Display):
             mean, low, high = intervals.T
             # a percentile interval need not contain the mean
             errors = np.maximum([mean - low, high - mean], 0)
-            ax.barh(places + 0.27 * (i - 1), mean, 0.25, color=color, label=label)
             middle = places + 0.27 * (i - 1)
+            ax.barh(middle, mean, 0.25, color=color, label=label)
             ax.errorbar(mean, middle, xerr=errors, fmt="none", ecolor=GRAY, lw=1)
         ax.axvline(0, color="black", lw=0.8)
         ax.set_yticks(places, [f"{e.modality}\n({e.verdict})" for e in modalities])
