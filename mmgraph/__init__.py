@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         missing,
         nn,
         objectives,
+        plotting,
     )
     from mmgraph.data import MultimodalData, MultimodalStream
     from mmgraph.data.batch import Batch
@@ -103,6 +104,7 @@ _HOME = {
 _MODULES = (
     *("alignment", "baselines", "corruption", "kernels", "metrics", "missing", "nn"),
     "objectives",
+    "plotting",
 )
 
 __all__ = [
@@ -149,6 +151,7 @@ __all__ = [
     "missing",
     "nn",
     "objectives",
+    "plotting",
     "register_model",
     "time_contributions",
 ]

@@ -21,7 +21,7 @@ MODULES = {
     # pages of their own
     "mmgraph": {
         *("alignment", "baselines", "corruption", "kernels"),
-        *("metrics", "missing", "nn", "objectives"),
+        *("metrics", "missing", "nn", "objectives", "plotting"),
     },
     "mmgraph.nn": {"Classification", "MultiLabel", "Regression"},  # the same classes
     "mmgraph.alignment": set(),
@@ -32,6 +32,7 @@ MODULES = {
     "mmgraph.kernels": set(),
     "mmgraph.losses": set(),
     "mmgraph.objectives": set(),
+    "mmgraph.plotting": set(),
     "mmgraph.serving": set(),
 }
 PAGES = [DOCS / "getting_started.md", *sorted((DOCS / "concepts").glob("*.md"))]

@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 import mmgraph as mg
-from mmgraph import missing
+from mmgraph import missing, plotting
 
 IMAGES = Path(__file__).parent / "images"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -180,10 +180,33 @@ def alignment() -> Figure:
     return figure
 
 
+def displays() -> Figure:
+    """Draw one display of each kind, from the models of the guide."""
+    data = mg.load_dataset("heart").replace(groups=None)
+    train, test = data.split(test_size=0.4, seed=0)
+    quick = {"epochs": 5, "members": 2, "experts": ("linear", "spline")}
+    clf = mg.FusionClassifier(seed=0, verbose=False, **quick).fit(train)
+    models = {"fusion": clf, "late fusion": mg.baselines.LateLogistic().fit(train)}
+    figure, axes = plt.subplots(2, 2, figsize=(9.6, 7.2), layout="constrained")
+    for name, model in models.items():
+        options = {"metrics": ["auroc"], "intervals": name == "fusion"}
+        scores = mg.evaluate(model, test, [0, 0.25, 0.5, 0.75], **options)
+        plotting.RobustnessDisplay.from_evaluation(scores, name=name, ax=axes[0, 0])
+        p = model.predict_proba(test)[:, 1]
+        plotting.DecisionCurveDisplay.from_predictions(
+            test.y, p, name=name, ax=axes[1, 1]
+        )
+    plotting.MissingnessDisplay.from_data(data, max_patterns=10, ax=axes[0, 1])
+    report = mg.contributions(clf, test)
+    plotting.ContributionsDisplay.from_contributions(report, ax=axes[1, 0])
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "alignment": alignment,
     "attention": attention,
     "cohort_splits": cohort_splits,
+    "displays": displays,
     "mask_plans": mask_plans,
     "outputs": outputs,
     "sensor_nodes": sensor_nodes,

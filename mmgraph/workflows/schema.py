@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmgraph.plotting import describe_schema, draw_schema
+from mmgraph.plotting.schema_drawing import describe_schema, draw_schema
 from mmgraph.schema import Schema
 from mmgraph.workflows.outputs import check_file
 from mmgraph.workflows.samples import read_schema

@@ -37,7 +37,7 @@ from mmgraph.evaluation.table import (
     to_markdown,
 )
 from mmgraph.metrics import aurc, holm, paired_difference
-from mmgraph.plotting import draw_schema, edge_label
+from mmgraph.plotting.schema_drawing import draw_schema, edge_label
 from mmgraph.schema import (
     Custom,
     Full,

@@ -89,7 +89,7 @@ def draw_schema(schema: Schema, path: PathLike) -> None:
         ConfigError: If the path has another ending.
 
     Example:
-        >>> from mmgraph.plotting import draw_schema
+        >>> from mmgraph.plotting.schema_drawing import draw_schema
         >>> schema = Schema.star([Modality("labs", 3), Modality("ecg", 2)])
         >>> draw_schema(schema, "schema.svg")  # doctest: +SKIP
     """
