@@ -398,4 +398,5 @@ def format_share(value: float) -> str:
 
 def format_number(value: float) -> str:
     """Format a number with four digits, and all digits before the decimal point."""
+    value += 0.0  # no minus sign of zero
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"

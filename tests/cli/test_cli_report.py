@@ -105,3 +105,5 @@ def test_whole_numbers_have_one_bar_each_and_other_numbers_equal_bins():
     assert _histogram(np.array([np.nan])) is None
     heights = _histogram(np.r_[np.zeros(999), 100.5])["heights"]
     assert (heights[0], heights[-1]) == (100, 2)  # a rare value is visible
+    assert _histogram(np.array([-0.0, 12345.6]))["low"] == "0"
+    assert _histogram(np.array([-0.0, 12345.6]))["high"] == "12346"

@@ -41,6 +41,7 @@ def test_constant_channels_are_named():
     assert text.startswith("2 channels of labs (1, 2) have one value")
     assert "all texts of labs are the same" in alarms_of(["x"] * 30)["constant channel"]
     assert alarms_of([[1.0]]) == {}  # a single row
+    assert alarms_of([[1.0, 2.0], [3.0, np.nan]]) == {}  # one known cell
 
 
 @pytest.mark.parametrize(
