@@ -13,6 +13,7 @@ from mmgraph.cli import explore as explore
 from mmgraph.cli import export as export
 from mmgraph.cli import info as info
 from mmgraph.cli import predict as predict
+from mmgraph.cli import report as report
 from mmgraph.cli import schema as schema
 from mmgraph.cli import search as search
 from mmgraph.cli import serve as serve

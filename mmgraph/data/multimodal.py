@@ -49,6 +49,7 @@ from mmgraph.data.splits import (
     warn_official_split,
 )
 from mmgraph.data.string_cells import warn_about_numbers
+from mmgraph.data.summary import DataSummary, summarize
 from mmgraph.data.targets import (
     METADATA_NAMES,
     DefaultColumn,
@@ -344,6 +345,31 @@ class MultimodalData:
         for array in (self.y, self.groups, self.split_name):
             sha.update(_content_bytes(array))
         return sha.hexdigest()
+
+    def describe(self) -> DataSummary:
+        """Return types, ranges and missing patterns of the data.
+
+        Returns:
+            Summary with one entry per modality and channel, the sets of present
+            modalities, labels and groups. It prints as text and as tables in
+            notebooks; ``to_frame()`` returns a data frame with one row per channel.
+
+        Example:
+            >>> labs = [[1.0, 4.0], [3.0, float("nan")], None]
+            >>> arrays = {"labs": labs, "note": ["stable", None, None]}
+            >>> MultimodalData.from_arrays(arrays, y=["a", "b", "b"]).describe()
+            3 samples; 2 classes: b (67%), a (33%)
+            labs: vector, 2 channels, 33% missing
+              0: mean 2, sd 1, range [1, 3]
+              1: mean 4, sd 0, range [4, 4], 50% missing
+            note: text, 67% missing
+              mean 6 characters, sd 0, range [6, 6]
+            3 patterns of present modalities
+              1 (33%): none
+              1 (33%): labs
+              1 (33%): labs, note
+        """
+        return summarize(self.columns, self.schema, self.y, self.groups)
 
     def with_schema(self, schema: Schema) -> "MultimodalData":
         """Return the data with another schema.

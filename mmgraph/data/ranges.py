@@ -61,7 +61,7 @@ class ChannelRanges:
             named: False if the channels are numbered, as those of a vector, so that
                 their ranges are compared with each other.
         """
-        fill_values, suspects = _find_fill_values(values)
+        fill_values, suspects = find_fill_values(values)
         _warn_fill_values(name, values, fields, fill_values, suspects)
         cells = _without(values, fill_values)
         low, high = np.fmin.reduce(cells, axis=0), np.fmax.reduce(cells, axis=0)
@@ -72,7 +72,7 @@ class ChannelRanges:
             size = np.maximum(size, np.nanmedian(size))
         lower, upper = low - MARGIN * size, high + MARGIN * size
         limits = _rounded(lower, -1), _rounded(upper, 1)
-        return cls(fill_values, *limits, *_moments(cells))
+        return cls(fill_values, *limits, *moments(cells))
 
     def read(self, name: str, values: AnyArray, fields: Sequence[str]) -> AnyArray:
         """Return new values ``[L, C]``, NaN where they mark missing cells.
@@ -182,7 +182,7 @@ def _without(values: AnyArray, fill_values: Mapping[int, Sequence[float]]) -> An
     return cells
 
 
-def _find_fill_values(
+def find_fill_values(
     values: AnyArray,
 ) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
     """Return fill values, and values that may be some, by channel.
@@ -251,7 +251,7 @@ def _warn_fill_values(
         )
 
 
-def _moments(cells: AnyArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments(cells: AnyArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return means and standard deviations of channels; 0 where nothing is observed."""
     known = ~np.isnan(cells)
     count = np.maximum(known.sum(axis=0), 1)

@@ -27,6 +27,7 @@ METADATA_NAMES = {
     **{"groups": DefaultColumn("group"), "split_name": DefaultColumn("split")},
 }
 _MAX_CLASSES = 50
+MAX_WHOLE_CLASSES = 20  # more different whole numbers are predicted as numbers
 MAX_WHOLE = 2.0**53  # largest float up to which all whole numbers are exact
 _SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mmgraph.data import MultimodalData
 from mmgraph.estimators.explain import FloatArray
@@ -26,7 +27,8 @@ class Alarm(NamedTuple):
 
     Attributes:
         kind: "presence predicts the label", "sign change", "not read", "dominance" or
-            "lowers the score".
+            "lowers the score"; of data alone, also "constant channel", "identifier"
+            or "fill value".
         text: Sentence with the figures.
         modality: Modality that it is about; "" for all.
         value: Figure that shows it, with its interval.
@@ -66,10 +68,13 @@ def find_alarms(
 
 def _shortcut(scores: SampleScores) -> Iterator[Alarm]:
     """Yield an alarm if the presence mask alone predicts the label."""
-    if scores.labels is None:
-        return
-    data = scores.data
-    value = presence_interval(data.present, scores.labels, data.groups)
+    if scores.labels is not None:
+        yield from presence_alarm(scores.data, scores.labels)
+
+
+def presence_alarm(data: MultimodalData, labels: npt.NDArray[Any]) -> Iterator[Alarm]:
+    """Yield an alarm if the presence mask alone predicts known classes ``[N]``."""
+    value = presence_interval(data.present, labels, data.groups)
     if value.low > 0.5:
         yield Alarm(
             "presence predicts the label",

@@ -11,7 +11,7 @@ from mmgraph.checkpoint import MANIFEST
 from mmgraph.config import PAIR_TASKS, TrainConfig
 from mmgraph.data import MultimodalData
 from mmgraph.data.stream.stream import DataOrStream, in_memory, parts_of
-from mmgraph.data.targets import METADATA_NAMES, missing_labels
+from mmgraph.data.targets import MAX_WHOLE_CLASSES, METADATA_NAMES, missing_labels
 from mmgraph.data.validation import check_names
 from mmgraph.distributed import ProcessGroup, init_process_group
 from mmgraph.errors import ConfigError, DataError, MMGraphError
@@ -27,7 +27,6 @@ from mmgraph.workflows.samples import (
 from mmgraph.workflows.saved_model import Columns, Task, Warn, no_op
 
 PROGRESS_FOLDER = "training"  # checkpoint directory in the output folder
-MAX_CLASSES = 20  # more different whole numbers are predicted as numbers
 MAX_NAMES = 8  # classes that are listed
 
 
@@ -227,11 +226,11 @@ def _task(config: TrainConfig, data: DataOrStream, warn: Warn) -> Task:
         if (known != np.round(known)).any():
             return "regression"
         whole.update(np.unique(known).tolist())
-        if len(whole) > MAX_CLASSES:
+        if len(whole) > MAX_WHOLE_CLASSES:
             warn(
-                f"Label '{config.label}' has more than {MAX_CLASSES} different whole "
-                "numbers and is predicted as a number. Give --task classification if "
-                "they are classes."
+                f"Label '{config.label}' has more than {MAX_WHOLE_CLASSES} different "
+                "whole numbers and is predicted as a number. Give --task "
+                "classification if they are classes."
             )
             return "regression"
     return "classification"

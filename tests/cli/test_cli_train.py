@@ -322,7 +322,7 @@ def test_a_mistake_in_survival_is_one_line(cohort, here, options, message):
 
 
 def test_the_help_names_the_number_of_classes():
-    from mmgraph.workflows.train import MAX_CLASSES
+    from mmgraph.data.targets import MAX_WHOLE_CLASSES
 
     help_text = " ".join(CliRunner().invoke(app, ["train", "--help"]).output.split())
-    assert f"more than {MAX_CLASSES} whole" in help_text
+    assert f"more than {MAX_WHOLE_CLASSES} whole" in help_text
