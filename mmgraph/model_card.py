@@ -133,6 +133,14 @@ def _scores(score: str, out_of_fold: float, summary: TrainingSummary) -> list[st
         f"{_number(summary.nothing)} with nothing observed. Held-out samples: "
         "`mmgraph evaluate`, `mmgraph contributions`."
     ]
+    if summary.num_groups is not None:
+        parts.append(
+            f"{summary.num_groups} groups: samples of a group stay in the same fold."
+            if summary.num_groups
+            else "No groups: samples are assigned to folds independently. If several "
+            "samples belong to one person or site, the score is too optimistic; give "
+            "groups (`mmgraph train --group`)."
+        )
     if summary.presence is not None:
         mean, low, high = summary.presence
         figure = f"AUROC {mean:.2f}, 95% CI [{low:.2f}, {high:.2f}]"

@@ -203,6 +203,7 @@ def test_models_of_earlier_versions_have_a_shorter_one(classifier, tmp_path):
         ("nothing", []),
         ("presence", [0.5]),
         ("num_samples", None),
+        ("num_groups", "x"),
     ],
 )
 def test_damaged_numbers_are_refused(classifier, tmp_path, key, value):
@@ -225,6 +226,21 @@ def test_a_card_that_cannot_be_written_is_an_error(classifier, tmp_path):
     (tmp_path / CARD).mkdir()
     with pytest.raises(CheckpointError, match=r"README\.md cannot be written"):
         classifier.save_pretrained(tmp_path)
+
+
+def test_groups_that_stay_in_a_fold_are_counted(classifier, tmp_path):
+    data = make()
+    sites = np.repeat(list("abcdefgh"), NUM // 8)
+    clf = FusionClassifier(**QUICK, level="model").fit(data.replace(groups=sites))
+    assert "8 groups: samples of a group stay in the same fold." in clf.summary_
+    clf.save_pretrained(tmp_path / "a")
+    loaded = FusionClassifier.from_pretrained(tmp_path / "a")
+    assert loaded.training_summary_.num_groups == 8
+    assert "No groups: samples are assigned to folds indep" in classifier.summary_
+    edit(classifier, tmp_path, lambda m: m["training_summary"].pop("num_groups"))
+    earlier = FusionClassifier.from_pretrained(tmp_path)
+    assert earlier.training_summary_.num_groups is None
+    assert "groups:" not in earlier.summary_.lower()
 
 
 def test_scores_that_were_not_measured_are_named(classifier, tmp_path):

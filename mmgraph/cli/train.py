@@ -95,7 +95,8 @@ Test = Annotated[
     typer.Option(
         metavar="SHARE|FILE",
         help="Score the model on samples that it is not trained on: a share of the "
-        "samples, such as 0.2 (groups stay together), or another file.",
+        "samples, such as 0.2 (groups stay together), or another file. Classifiers and "
+        "regressors get 95% bootstrap intervals.",
     ),
 ]
 TaskName = Annotated[

@@ -307,8 +307,9 @@ class SupervisedEstimator(TransformerMixin, FusionEstimator):
         known = fitting.training_set(evidence, int(self.members), device)
         self.out_of_fold_score_ = self._score_out_of_fold(known)
         pool = self.model_.ensemble.pool
+        num_groups = 0 if fitting.groups is None else len(known.groups.unique())
         self.training_summary_ = summarize_training(
-            known, pool, task, self._score_targets, _fingerprint(data)
+            known, pool, task, self._score_targets, _fingerprint(data), num_groups
         )
         if self._has_graph:
             samples, num_samples = extend(known) if extend else (known, len(known))

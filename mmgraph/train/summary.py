@@ -42,6 +42,8 @@ class TrainingSummary:
         fingerprint: SHA-256 of the samples without labels; None if it is not known.
         patterns: Distinct patterns of present modalities; empty if they are more than
             1000 or not known.
+        num_groups: Groups whose samples stay in the same fold; 0 if folds have no
+            groups, None if it is not known.
     """
 
     num_samples: int
@@ -51,6 +53,7 @@ class TrainingSummary:
     presence: tuple[float, float, float] | None
     fingerprint: str | None = None
     patterns: tuple[tuple[bool, ...], ...] = ()
+    num_groups: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers as JSON; NaN is null."""
@@ -62,6 +65,7 @@ class TrainingSummary:
             "presence": self.presence and list(self.presence),
             "fingerprint": self.fingerprint,
             "patterns": [[int(x) for x in each] for each in self.patterns],
+            "num_groups": self.num_groups,
         }
 
     @classmethod
@@ -91,7 +95,10 @@ class TrainingSummary:
         nothing = _numbers([content["nothing"]])[0]
         three = None if bounds is None else (bounds[0], bounds[1], bounds[2])
         number, fingerprint = int(content["num_samples"]), content.get("fingerprint")
-        return cls(number, observed, alone, nothing, three, fingerprint, patterns)
+        groups = content.get("num_groups")
+        num_groups = None if groups is None else int(groups)
+        scores = observed, alone, nothing, three
+        return cls(number, *scores, fingerprint, patterns, num_groups)
 
 
 @torch.no_grad()
@@ -101,6 +108,7 @@ def summarize_training(
     task: Task,
     score: Score,
     fingerprint: str | None = None,
+    num_groups: int | None = None,
 ) -> TrainingSummary:
     """Summarize the training samples by their out-of-fold evidence.
 
@@ -110,6 +118,7 @@ def summarize_training(
         task: Prediction task.
         score: Function of predictions, targets and sample weights.
         fingerprint: SHA-256 of the samples without labels.
+        num_groups: Groups whose samples stay in the same fold; 0 without groups.
     """
     step = max(1, -(-len(known) // MAX_ROWS))
     rows = torch.arange(0, len(known), step, device=known.y.device)
@@ -138,6 +147,7 @@ def summarize_training(
         presence,
         fingerprint,
         _patterns(present),
+        num_groups,
     )
 
 

@@ -108,16 +108,19 @@ def train_file(config: TrainConfig, warn: Warn = no_op) -> TrainResult:
 def score_held_out(result: TrainResult, seed: int = 0) -> Evaluation | None:
     """Score the trained model on the held-out samples; None without any.
 
+    Scores of a classifier or regressor have 95% bootstrap intervals.
+
     Args:
         result: Result of :func:`train_file`.
-        seed: Seed of the negatives of a matcher.
+        seed: Seed of the resamples, and of the negatives of a matcher.
 
     Raises:
         DataError: If the samples have no labels, or a class that the model lacks.
     """
     if result.test is None:
         return None
-    return evaluate(result.model, result.test, (0.0,), seed=seed)
+    intervals = result.task in ("classification", "regression")
+    return evaluate(result.model, result.test, (0.0,), intervals=intervals, seed=seed)
 
 
 def _open(
