@@ -104,7 +104,16 @@ class ExportedModel:
         return self._run_session(feed)
 
     def _run_session(self, feed: Feed) -> FloatArray:
-        outputs: FloatArray = self.session.run(None, feed)[0].astype(np.float64)
+        from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+        failures = (states.Fail, states.RuntimeException, states.InvalidArgument)
+        try:
+            outputs: FloatArray = self.session.run(None, feed)[0].astype(np.float64)
+        except failures as error:
+            raise CheckpointError(
+                f"The exported model must run in ONNX Runtime, got: {shorten(error)}. "
+                "The file was changed: export the estimator again."
+            ) from None
         return outputs
 
 

@@ -301,10 +301,10 @@ class TrainStep:
         steps = {"last_epoch": step, "_step_count": step + 1, "_last_lr": rates}
         if not (
             valid
-            and [group] == current["groups"]
+            and _same_json([group], current["groups"])
             and len(plain["groups"]) == 1
             and len(betas) == 2
-            and schedule == expected | steps
+            and _same_json(schedule, expected | steps)
         ):
             raise CheckpointError("options of another optimizer or schedule")
 
@@ -315,6 +315,11 @@ class TrainStep:
         present[part.first : last] = part.present
         kept = self.correction.keep(present, self.generator)
         return kept[part.first : last]
+
+
+def _same_json(a: object, b: object) -> bool:
+    """Return True if values are equal and of equal types: 0 differs from false."""
+    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
 
 
 def _read_moments(

@@ -165,6 +165,14 @@ def test_samples_that_do_not_fit_are_rejected(served):
 
 
 @pytest.mark.slow
+def test_a_graph_that_does_not_run_is_named(served):
+    feed = read_samples(make_arrays(2), served.inputs)
+    name = next(iter(feed))
+    with pytest.raises(CheckpointError, match="must run in ONNX Runtime, got: .*Exp"):
+        served._run_session(feed | {name: np.zeros((1, 1, 1, 1), dtype=np.float32)})
+
+
+@pytest.mark.slow
 def test_arrays_are_read_as_from_arrays_reads_them(served):
     gene = np.array([[1.0, 2.0, 3.0, 1e6], [1.0, 2.0, 3.0, 4.0]])
     hidden = np.ma.masked_array(gene, mask=gene > 9)

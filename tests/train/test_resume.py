@@ -208,8 +208,12 @@ def _groups(tensors, plain):
     plain["optimizer_step"]["groups"] = []
 
 
+def _switch(tensors, plain):
+    plain["optimizer_step"]["groups"][0]["amsgrad"] = 0  # equals False
+
+
 FORGED = [_short, _empty, _double, _nan, _negative, _lacking, _more, _parameter]
-FORGED += [_indices, _generator, _best, _rate, _schedule, _steps, _groups]
+FORGED += [_indices, _generator, _best, _rate, _schedule, _steps, _groups, _switch]
 
 
 @pytest.mark.slow
