@@ -3,8 +3,8 @@ Adversarial and corrupted inputs
 ================================
 
 Attack a graph network with gradients, and compare with broken sensors, which
-``reliability="typical"`` detects. Needs captum, the extra
-``mmgraph[attack]``.
+``reliability="typical"`` detects. Needs captum:
+``pip install ".[attack]"``.
 """
 
 import warnings

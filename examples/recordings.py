@@ -4,8 +4,8 @@ A folder of recordings, one subject left out
 
 Six people wear four sensors: acceleration at 50 Hz, pressure at 10 Hz, skin conductance
 at 4 Hz and heart rate at 1 Hz, one CSV file each. Read the folder, cut the recordings
-into windows, and score every person by a model of the others. Needs pandas, the extra
-``mmgraph[pandas]``.
+into windows, and score every person by a model of the others. Needs pandas:
+``pip install ".[pandas]"``.
 """
 
 from pathlib import Path

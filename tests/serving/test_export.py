@@ -168,7 +168,7 @@ def test_samples_that_do_not_fit_are_rejected(served):
 def test_a_graph_that_does_not_run_is_named(served):
     feed = read_samples(make_arrays(2), served.inputs)
     name = next(iter(feed))
-    with pytest.raises(CheckpointError, match="must run in ONNX Runtime, got: .*Exp"):
+    with pytest.raises(CheckpointError, match=r"must run in ONNX Runtime, got: .*Exp"):
         served._run_session(feed | {name: np.zeros((1, 1, 1, 1), dtype=np.float32)})
 
 
