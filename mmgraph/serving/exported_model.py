@@ -32,6 +32,7 @@ class ExportedModel:
     Args:
         session: Session of the ONNX graph.
         description: Metadata of the file.
+        path: The file, which errors name.
 
     Attributes:
         inputs: Input specification: schema, kinds and channels of the modalities.
@@ -40,10 +41,13 @@ class ExportedModel:
     """
 
     def __init__(
-        self, session: "InferenceSession", description: Mapping[str, Any]
+        self,
+        session: "InferenceSession",
+        description: Mapping[str, Any],
+        path: Path,
     ) -> None:
         target = description["target"]
-        self.session = session
+        self.session, self._path = session, path
         self.inputs = InputSpec.from_json(description["inputs"])
         self.classes_ = _read_classes(target) if "classes" in target else None
         self.multi_label = bool(target.get("multi_label", False))
@@ -111,7 +115,7 @@ class ExportedModel:
             outputs: FloatArray = self.session.run(None, feed)[0].astype(np.float64)
         except failures as error:
             raise CheckpointError(
-                f"The exported model must run in ONNX Runtime, got: {shorten(error)}. "
+                f"'{self._path}' must run in ONNX Runtime, got: {shorten(error)}. "
                 "The file was changed: export the estimator again."
             ) from None
         return outputs
@@ -151,7 +155,7 @@ def load(path: PathLike, *, threads: int | None = None) -> ExportedModel:
         description = trace(dict(parse_document(text, METADATA, CheckpointError)))
         if verified is None and description.get("format", 1) > 1:
             raise CheckpointError("no hash")
-        return ExportedModel(session, migrate_export(description))
+        return ExportedModel(session, migrate_export(description), path)
     except LOAD_ERRORS as error:
         raise CheckpointError(
             f"'{path}' must be written by mmgraph.serving.export, got ONNX of another "
